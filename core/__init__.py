@@ -1,0 +1,1 @@
+"""Stable Segments: retail segments that mean something and keep their identity."""

@@ -1,0 +1,1 @@
+"""Density clustering, and assignment from arrays."""

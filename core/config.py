@@ -1,0 +1,373 @@
+"""The one typed configuration: every option with its unit and its default.
+
+Values come, each overriding the one before, from the defaults below, a YAML file
+(``--config``), the environment (``SEGMENTS_CLUSTERING__MIN_CLUSTER_SIZE=30``) and the
+command line (``--set clustering.min_cluster_size=30``). An unknown key is refused
+wherever it comes from. ``docs/configuration.md`` is printed from this module.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from core.errors import ConfigError, did_you_mean
+
+ENV_PREFIX = "SEGMENTS_"
+Policy = Literal["keep", "drop", "error"]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """A group of options; unknown keys are refused, values are never coerced away."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Policies(Section):
+    """What to do with a faulty row: keep it, drop (set aside) it, or stop with an error."""
+
+    missing_id: Policy = Field("drop", description="`shop_id` or `product_id` empty")
+    impossible_month: Policy = Field(
+        "drop", description="month not 1-12, year not 1900-2199, or a date unreadable"
+    )
+    invalid_quantity: Policy = Field(
+        "drop", description="quantity not a finite number, or beyond +-1e9"
+    )
+    negative_quantity: Policy = Field(
+        "keep", description="quantity below 0; kept, a return is netted off its month"
+    )
+    zero_quantity: Policy = Field("keep", description="quantity exactly 0")
+    exact_duplicate: Policy = Field(
+        "drop", description="a row equal to an earlier one in every source column"
+    )
+    repeated_key: Policy = Field(
+        "keep",
+        description="several different rows of one shop, product and month; kept = summed",
+    )
+
+    @field_validator("missing_id", "impossible_month", "invalid_quantity")
+    @classmethod
+    def _cannot_be_kept(cls, value: Policy) -> Policy:
+        if value == "keep":
+            raise ValueError("such a row cannot be used; choose `drop` or `error`")
+        return value
+
+
+class DataConfig(Section):
+    """Where the rows come from and how they are read."""
+
+    source: Literal["sample", "kaggle", "input"] = Field(
+        "sample",
+        description="`sample` (built-in generator), `kaggle`, or `input` (your files)",
+    )
+    input: str | None = Field(
+        None,
+        description="file, folder, glob or s3:// address: CSV (.gz), Parquet, Excel",
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="our name: your name, for `shop_id`, `product_id`, `year`, `month`, "
+        "`date` (instead of year and month), `sales_qty`, `sales_value` (optional)",
+    )
+    date_format: str | None = Field(
+        None, description="strptime format of a `date` column; null: ISO 8601"
+    )
+    sheet: str | None = Field(None, description="Excel sheet name; null: the first")
+    kaggle_handle: str = Field(
+        "tanulkumarsrivastava/sales-dataset", description="owner/data-set on Kaggle"
+    )
+    kaggle_file: str | None = Field(
+        "shop-sales-data.csv",
+        description="file inside the Kaggle data set; null: every table in it",
+    )
+    policies: Policies = Field(default_factory=lambda: Policies())
+
+
+class SampleConfig(Section):
+    """The built-in generator of monthly FMCG sales."""
+
+    n_shops: int = Field(5000, ge=1, description="shops")
+    n_months: int = Field(36, ge=1, le=240, description="months")
+    first_month: str = Field(
+        "2022-01", pattern=r"^\d{4}-(0[1-9]|1[0-2])$", description="YYYY-MM"
+    )
+    structure: Literal["archetypes", "none"] = Field(
+        "archetypes", description="planted archetypes, or one population without any"
+    )
+    difficulty: Literal["easy", "medium", "hard"] = Field(
+        "medium", description="monthly noise and share of in-between shops"
+    )
+    products_per_month: float = Field(
+        6.0, gt=0, description="mean distinct products per shop and active month"
+    )
+
+
+class EligibilityConfig(Section):
+    """Who may be clustered."""
+
+    min_tenure_years: float = Field(
+        1.0, gt=0, description="total active months >= 12 x this"
+    )
+    min_avg_active_months_per_year: float = Field(
+        6.0, gt=0, le=12, description="mean active months per active calendar year"
+    )
+
+
+class FeaturesConfig(Section):
+    """What is computed of each shop."""
+
+    name: Literal["behaviour", "baseline"] = Field(
+        "behaviour",
+        description="`behaviour` (how a shop sells) or `baseline` (the reference's 29)",
+    )
+    as_of: str | None = Field(
+        None,
+        pattern=r"^\d{4}-(0[1-9]|1[0-2])$",
+        description="last month looked at, YYYY-MM; null: the newest complete month",
+    )
+    history_months: int = Field(
+        36, ge=12, le=240, description="months up to `as_of` that `behaviour` looks at"
+    )
+    engine: Literal["polars", "duckdb"] = Field(
+        "polars", description="what evaluates the features; the results are equal"
+    )
+
+
+class ScalingConfig(Section):
+    """How features are put on one scale."""
+
+    method: Literal["winsorised", "robust"] = Field(
+        "winsorised",
+        description="`winsorised` (clip, mean 0, std 1) or `robust` (median and IQR)",
+    )
+    tail_share: float = Field(
+        0.01, ge=0.0, lt=0.5, description="share clipped at each end (`winsorised`)"
+    )
+
+
+class AutoencoderConfig(Section):
+    """The representation."""
+
+    architecture: Literal["denoising", "reference"] = Field(
+        "denoising", description="ours, or the published one for comparison"
+    )
+    latent_size: int = Field(5, ge=1, description="dimensions of the latent space")
+    hidden_size: int = Field(
+        64, ge=1, description="width of the hidden layers (`denoising`)"
+    )
+    corruption: float = Field(
+        0.1,
+        ge=0.0,
+        le=1.0,
+        description="std of the noise added to inputs (`denoising`)",
+    )
+    epochs: int = Field(200, ge=1, description="upper bound of passes over the shops")
+    batch_size: int = Field(256, ge=1, description="shops per gradient step")
+    learning_rate: float = Field(1e-3, gt=0, description="Adam step size")
+    validation_share: float = Field(
+        0.2, gt=0.0, lt=1.0, description="share of shops held out for early stopping"
+    )
+    patience: int = Field(
+        10, ge=1, description="epochs without improvement before stopping"
+    )
+
+
+class ClusteringConfig(Section):
+    """HDBSCAN on the raw scaled features and on the latent space."""
+
+    min_cluster_size: int = Field(50, ge=2, description="fewest shops in a cluster")
+    min_samples: int = Field(
+        10, ge=1, description="neighbours that make a density estimate"
+    )
+    selection_method: Literal["eom", "leaf"] = Field(
+        "eom", description="hdbscan's cluster_selection_method"
+    )
+    batch_size: int = Field(
+        50_000,
+        ge=1,
+        description="shops held in memory at once while labels are assigned",
+    )
+
+
+class Config(Section):
+    """Everything that decides a run; saved as ``config.yaml`` with its artifacts."""
+
+    artifacts: str = Field("artifacts", description="folder of the artifacts")
+    seed: int = Field(42, ge=0, le=2**32 - 1, description="seed of everything random")
+    data: DataConfig = Field(default_factory=lambda: DataConfig())
+    sample: SampleConfig = Field(default_factory=lambda: SampleConfig())
+    eligibility: EligibilityConfig = Field(default_factory=lambda: EligibilityConfig())
+    features: FeaturesConfig = Field(default_factory=lambda: FeaturesConfig())
+    scaling: ScalingConfig = Field(default_factory=lambda: ScalingConfig())
+    autoencoder: AutoencoderConfig = Field(default_factory=lambda: AutoencoderConfig())
+    clustering: ClusteringConfig = Field(default_factory=lambda: ClusteringConfig())
+
+    def to_yaml(self) -> str:
+        """Return the configuration as YAML, ready for ``--config``."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def resolve_config(
+    file: str | Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    assignments: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+    base: Config | None = None,
+) -> Config:
+    """Merge defaults (or `base`), file, environment and flags into one `Config`.
+
+    Parameters
+    ----------
+    file : path, optional
+        YAML file with any part of the configuration.
+    flags : mapping of dotted key to value, optional
+        From named flags such as ``--seed``; ``None`` values are ignored.
+    assignments : sequence of str
+        ``key=value`` texts from ``--set``; values are read as YAML.
+    environ : mapping, optional
+        Environment to look for ``SEGMENTS_*`` in; default ``os.environ``.
+    base : Config, optional
+        What to start from instead of the defaults, such as a saved configuration.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown key (with the nearest known one), a value of the wrong type or
+        outside its range, or a file that is not there or not YAML.
+    """
+    tree: dict[str, Any] = base.model_dump() if base is not None else {}
+    if file is not None:
+        _merge(tree, _read_yaml(Path(file)), str(file))
+    env = os.environ if environ is None else environ
+    for name in sorted(env):
+        if name.startswith(ENV_PREFIX):
+            key = name[len(ENV_PREFIX) :].lower().replace("__", ".")
+            _assign(tree, key, _parse_value(env[name]), f"environment `{name}`")
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"`--set {text}`: expected `key=value`.")
+        _assign(tree, key.strip(), _parse_value(value), f"`--set {text}`")
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _assign(tree, key, value, f"`--{key.rpartition('.')[2]}`")
+    return build_config(tree)
+
+
+def build_config(tree: Mapping[str, Any]) -> Config:
+    """Validate a nested mapping; refuse unknown keys with the nearest known name."""
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from None
+    if config.data.source == "input" and not config.data.input:
+        raise ConfigError(
+            "`data.source` is `input`, but `data.input` names no file. "
+            "Pass `--input PATH`."
+        )
+    return config
+
+
+def option_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+    """Return every dotted key, such as ``clustering.min_samples``."""
+    keys: list[str] = []
+    for name, info in section.model_fields.items():
+        inner = info.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            keys += option_keys(inner, f"{prefix}{name}.")
+        else:
+            keys.append(f"{prefix}{name}")
+    return keys
+
+
+def _merge(tree: dict[str, Any], update: Mapping[str, Any], where: str) -> None:
+    """Merge `update` into `tree` key by key; a mapping merges into a mapping."""
+    for key, value in update.items():
+        if isinstance(value, Mapping) and isinstance(tree.get(key), dict):
+            _merge(tree[key], value, where)
+        else:
+            tree[str(key)] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _assign(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Put one value at a dotted key, which must be known."""
+    known = option_keys()
+    is_mapped_column = key.startswith("data.columns.")
+    if key not in known and not is_mapped_column:
+        raise ConfigError(f"{where}: unknown key `{key}`.{_nearest(key, known)}")
+    *parents, last = key.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+    tree[last] = value
+
+
+def _nearest(key: str, known: Iterable[str]) -> str:
+    """Return the nearest dotted key, looking at whole keys, then at last parts."""
+    known = list(known)
+    if hint := did_you_mean(key, known):
+        return hint
+    last = key.rpartition(".")[2]
+    matches = {name.rpartition(".")[2]: name for name in known}
+    hint = did_you_mean(last, matches)
+    return (
+        hint.replace(f"`{(n := hint.split('`')[1])}`", f"`{matches[n]}`")
+        if hint
+        else ""
+    )
+
+
+def _parse_value(text: str) -> Any:
+    """Read a command-line or environment value as YAML; a bare text stays a text."""
+    try:
+        return yaml.safe_load(text) if text.strip() else text
+    except yaml.YAMLError:
+        return text
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file, or say what is wrong with the file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"configuration file `{path}` does not exist.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration file `{path}`: {error}.") from None
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"configuration file `{path}` is not YAML: {error}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"configuration file `{path}` holds a {type(content).__name__}; "
+            "expected sections such as `clustering:`."
+        )
+    return content
+
+
+def _explain(error: ValidationError) -> str:
+    """Turn pydantic's findings into one line each, in the house's grammar."""
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            lines.append(f"unknown key `{key}`.{_nearest(key, _known_near(key))}")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            lines.append(
+                f"`{key}` is {item['input']!r}: {message[0].lower()}{message[1:]}."
+            )
+    return "\n".join(lines)
+
+
+def _known_near(key: str) -> list[str]:
+    """Return the keys and section names that an unknown key could have meant."""
+    sections = list(Config.model_fields)
+    return option_keys() if "." in key else sections + option_keys()

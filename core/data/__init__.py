@@ -1,0 +1,1 @@
+"""Sources, checks, eligibility and the built-in generator."""

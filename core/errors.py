@@ -1,0 +1,92 @@
+"""Every error a user can cause, under one base.
+
+::
+
+    SegmentsError            exit code 1, the base: catch this one
+    |-- ConfigError          2  an option is unknown, malformed or contradicts another
+    |-- SourceError          3  the data could not be found, fetched or opened
+    |-- SchemaError          4  the data was read, but its columns or rows are unusable
+    |-- EligibilityError     5  the data is sound, but nobody qualifies for clustering
+    |-- ArtifactError        6  saved artifacts are missing, changed or do not fit
+    |   `-- FeatureMismatchError   the features differ from those the model was fitted on
+    `-- ModelError           7  a model cannot be fitted or asked with what it was given
+
+A message says what was received, what was expected and how to mend it, with names in
+backticks as the user typed them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class SegmentsError(Exception):
+    """Base of all errors that this package raises on purpose.
+
+    Attributes
+    ----------
+    exit_code : int
+        What a command exits with when the error ends it.
+    """
+
+    exit_code = 1
+
+
+class ConfigError(SegmentsError):
+    """An option is unknown, malformed or contradicts another one."""
+
+    exit_code = 2
+
+
+class SourceError(SegmentsError):
+    """The data could not be found, fetched or opened."""
+
+    exit_code = 3
+
+
+class SchemaError(SegmentsError):
+    """The data was read, but its columns or rows cannot be used."""
+
+    exit_code = 4
+
+
+class EligibilityError(SegmentsError):
+    """The data is sound, but no shop (or too few) may be clustered."""
+
+    exit_code = 5
+
+
+class ArtifactError(SegmentsError):
+    """Saved artifacts are missing, changed since they were written, or unfit."""
+
+    exit_code = 6
+
+
+class FeatureMismatchError(ArtifactError):
+    """The features at hand are not those that the model was fitted on."""
+
+
+class ModelError(SegmentsError):
+    """A model cannot be fitted on, or asked about, what it was given."""
+
+    exit_code = 7
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean `x`?`` for the nearest known name, or ``""``."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" Did you mean `{near[0]}`?" if near else ""
+
+
+def listed(names: Sequence[str], limit: int = 8) -> str:
+    """Return names in backticks, comma separated, the rest counted.
+
+    >>> listed(["a", "b"])
+    '`a`, `b`'
+    >>> listed(["a", "b", "c"], limit=2)
+    '`a`, `b` and 1 more'
+    """
+    shown = ", ".join(f"`{name}`" for name in names[:limit])
+    rest = len(names) - limit
+    return f"{shown} and {rest:,} more" if rest > 0 else shown

@@ -1,0 +1,1 @@
+"""What is computed of each shop, and how it is scaled."""
