@@ -30,7 +30,7 @@ class Section(BaseModel):
 
 
 class Policies(Section):
-    """What to do with a faulty row: keep it, drop (set aside) it, or stop with an error."""
+    """What to do with a faulty row: keep it, drop it (set it aside), or stop."""
 
     missing_id: Policy = Field("drop", description="`shop_id` or `product_id` empty")
     impossible_month: Policy = Field(
@@ -48,7 +48,7 @@ class Policies(Section):
     )
     repeated_key: Policy = Field(
         "keep",
-        description="several different rows of one shop, product and month; kept = summed",
+        description="different rows of one shop, product and month; kept = summed",
     )
 
     @field_validator("missing_id", "impossible_month", "invalid_quantity")
@@ -72,8 +72,9 @@ class DataConfig(Section):
     )
     columns: dict[str, str] = Field(
         default_factory=dict,
-        description="our name: your name, for `shop_id`, `product_id`, `year`, `month`, "
-        "`date` (instead of year and month), `sales_qty`, `sales_value` (optional)",
+        description="our name: your name, for `shop_id`, `product_id`, `year`, "
+        "`month`, `date` (instead of year and month), `sales_qty` and `sales_value` "
+        "(optional)",
     )
     date_format: str | None = Field(
         None, description="strptime format of a `date` column; null: ISO 8601"
@@ -86,7 +87,7 @@ class DataConfig(Section):
         "shop-sales-data.csv",
         description="file inside the Kaggle data set; null: every table in it",
     )
-    policies: Policies = Field(default_factory=lambda: Policies())
+    policies: Policies = Field(default_factory=Policies)
 
 
 class SampleConfig(Section):
@@ -200,13 +201,13 @@ class Config(Section):
 
     artifacts: str = Field("artifacts", description="folder of the artifacts")
     seed: int = Field(42, ge=0, le=2**32 - 1, description="seed of everything random")
-    data: DataConfig = Field(default_factory=lambda: DataConfig())
-    sample: SampleConfig = Field(default_factory=lambda: SampleConfig())
-    eligibility: EligibilityConfig = Field(default_factory=lambda: EligibilityConfig())
-    features: FeaturesConfig = Field(default_factory=lambda: FeaturesConfig())
-    scaling: ScalingConfig = Field(default_factory=lambda: ScalingConfig())
-    autoencoder: AutoencoderConfig = Field(default_factory=lambda: AutoencoderConfig())
-    clustering: ClusteringConfig = Field(default_factory=lambda: ClusteringConfig())
+    data: DataConfig = Field(default_factory=DataConfig)
+    sample: SampleConfig = Field(default_factory=SampleConfig)
+    eligibility: EligibilityConfig = Field(default_factory=EligibilityConfig)
+    features: FeaturesConfig = Field(default_factory=FeaturesConfig)
+    scaling: ScalingConfig = Field(default_factory=ScalingConfig)
+    autoencoder: AutoencoderConfig = Field(default_factory=AutoencoderConfig)
+    clustering: ClusteringConfig = Field(default_factory=ClusteringConfig)
 
     def to_yaml(self) -> str:
         """Return the configuration as YAML, ready for ``--config``."""

@@ -8,8 +8,8 @@
     |-- SchemaError          4  the data was read, but its columns or rows are unusable
     |-- EligibilityError     5  the data is sound, but nobody qualifies for clustering
     |-- ArtifactError        6  saved artifacts are missing, changed or do not fit
-    |   `-- FeatureMismatchError   the features differ from those the model was fitted on
-    `-- ModelError           7  a model cannot be fitted or asked with what it was given
+    |   `-- FeatureMismatchError   the features differ from the model's own
+    `-- ModelError           7  a model cannot be fitted on, or asked about, its input
 
 A message says what was received, what was expected and how to mend it, with names in
 backticks as the user typed them.
