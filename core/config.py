@@ -104,8 +104,14 @@ class SampleConfig(Section):
     difficulty: Literal["easy", "medium", "hard"] = Field(
         "medium", description="monthly noise and share of in-between shops"
     )
+    family: str = Field(
+        "fmcg", description="table of archetypes, by its name in `core.data.archetypes`"
+    )
     products_per_month: float = Field(
-        6.0, gt=0, description="mean distinct products per shop and active month"
+        6.0,
+        gt=0,
+        le=200,
+        description="mean distinct products per shop and active month, at least 1",
     )
 
 
