@@ -1,0 +1,231 @@
+"""From sales rows to one row per shop and month, as Narwhals expressions.
+
+The engine (Polars, DuckDB, later Spark) does what grows with the rows: sums, counts and
+distinct counts. They are *exact*: quantities are summed as whole millionths, so neither
+the order of the rows nor the number of threads can change the last bit of a feature.
+What needs algebra is NumPy on the small grid of shops and months (`ShopSeries`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import polars as pl
+
+MILLIONTHS = 1_000_000
+MAX_MONTHS = 240
+
+
+def month_index(label: str) -> int:
+    """Return months since year 0 of a ``YYYY-MM`` label.
+
+    >>> month_index("2024-01") - month_index("2023-12")
+    1
+    """
+    year, month = label.split("-")
+    return int(year) * 12 + int(month) - 1
+
+
+def month_label(index: int) -> str:
+    """Return the ``YYYY-MM`` label of a month index.
+
+    >>> month_label(month_index("2024-12"))
+    '2024-12'
+    """
+    return f"{index // 12:04d}-{index % 12 + 1:02d}"
+
+
+def open_engine(path: Path, engine: str) -> nw.LazyFrame[Any]:
+    """Scan a Parquet file lazily with ``polars`` or ``duckdb``."""
+    if engine == "duckdb":
+        import duckdb
+
+        return nw.from_native(duckdb.connect().read_parquet(str(path))).lazy()
+    return nw.from_native(pl.scan_parquet(path)).lazy()
+
+
+def monthly_sales(sales: nw.LazyFrame[Any], unique_keys: bool) -> nw.LazyFrame[Any]:
+    """Sum sales rows to active months.
+
+    Parameters
+    ----------
+    sales : LazyFrame
+        ``shop_id, product_id, year, month, sales_qty`` (units).
+    unique_keys : bool
+        Whether no two rows share shop, product, year and month; skips one grouping.
+
+    Returns
+    -------
+    LazyFrame
+        ``shop_id, t, quantity, n_products``: the month index, the net quantity in whole
+        millionths of a unit (Int64) and the number of distinct products with a positive
+        net quantity. Months whose net quantity is not above 0 are not active and left
+        out.
+    """
+    lines = _with_month(sales)
+    if not unique_keys:
+        lines = lines.group_by("shop_id", "product_id", "t").agg(
+            nw.col("quantity").sum()
+        )
+    months = lines.with_columns(is_sold=(nw.col("quantity") > 0).cast(nw.Int64))
+    return (
+        months.group_by("shop_id", "t")
+        .agg(nw.col("quantity").sum(), nw.col("is_sold").sum().alias("n_products"))
+        .filter(nw.col("quantity") > 0)
+    )
+
+
+def shop_activity(monthly: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
+    """Count active months and active calendar years per shop.
+
+    Returns
+    -------
+    LazyFrame
+        ``shop_id, active_months, active_years, first_t, last_t``.
+    """
+    return (
+        monthly.with_columns(year=nw.col("t") // 12)
+        .group_by("shop_id")
+        .agg(
+            nw.len().alias("active_months"),
+            nw.col("year").n_unique().alias("active_years"),
+            nw.col("t").min().alias("first_t"),
+            nw.col("t").max().alias("last_t"),
+        )
+    )
+
+
+def product_concentration(
+    sales: nw.LazyFrame[Any], first_t: int, as_of_t: int
+) -> nw.LazyFrame[Any]:
+    """Return the Herfindahl index of each shop's products by quantity.
+
+    Parameters
+    ----------
+    sales : LazyFrame
+        As in `monthly_sales`.
+    first_t, as_of_t : int
+        First and last month looked at.
+
+    Returns
+    -------
+    LazyFrame
+        ``shop_id, concentration``: the sum of squared quantity shares over products
+        with a positive net quantity, in (0, 1]; summed in whole 1e-12, so exact.
+    """
+    products = (
+        _with_month(sales)
+        .filter((nw.col("t") >= first_t) & (nw.col("t") <= as_of_t))
+        .group_by("shop_id", "product_id")
+        .agg(nw.col("quantity").sum())
+        .filter(nw.col("quantity") > 0)
+    )
+    totals = products.group_by("shop_id").agg(nw.col("quantity").sum().alias("total"))
+    share = nw.col("quantity").cast(nw.Float64) / nw.col("total").cast(nw.Float64)
+    return (
+        products.join(totals, on="shop_id", how="inner")
+        .with_columns(part=(share * share * 1e12).round().cast(nw.Int64))
+        .group_by("shop_id")
+        .agg(nw.col("part").sum())
+        .select("shop_id", concentration=nw.col("part").cast(nw.Float64) / 1e12)
+    )
+
+
+@dataclass(frozen=True)
+class ShopSeries:
+    """The monthly history of a batch of shops, on one grid.
+
+    Attributes
+    ----------
+    shop_id : ndarray of str, shape (n_shops,)
+        In ascending order.
+    t : ndarray of int, shape (n_months,)
+        Month indices, ascending without gaps; the last is ``as_of``.
+    quantity : ndarray of float, shape (n_shops, n_months)
+        Net quantity in units; 0 in a month that is not active.
+    n_products : ndarray of float, shape (n_shops, n_months)
+        Distinct products sold; 0 in a month that is not active.
+    concentration : ndarray of float, shape (n_shops,)
+        Herfindahl index of the products; null (NaN) if nothing was sold in the window.
+    """
+
+    shop_id: np.ndarray
+    t: np.ndarray
+    quantity: np.ndarray
+    n_products: np.ndarray
+    concentration: np.ndarray
+
+    @property
+    def is_active(self) -> np.ndarray:
+        """Whether a shop sold in a month, shape (n_shops, n_months)."""
+        return self.quantity > 0
+
+
+def shop_series(
+    monthly: Path, concentration: Path, shops: pl.Series, as_of_t: int, batch_size: int
+) -> Iterator[ShopSeries]:
+    """Read the monthly table batch by batch onto grids.
+
+    Parameters
+    ----------
+    monthly, concentration : Path
+        Parquet files of `monthly_sales` and `product_concentration`.
+    shops : Series of str
+        The shops wanted.
+    as_of_t : int
+        Last month of the grid.
+    batch_size : int
+        Shops per grid: bounds the memory.
+    """
+    ordered = shops.sort()
+    oldest = pl.scan_parquet(monthly).select(pl.col("t").min()).collect().item()
+    start = max(oldest if oldest is not None else as_of_t, as_of_t - MAX_MONTHS + 1)
+    t = np.arange(start, as_of_t + 1)
+    for offset in range(0, len(ordered), batch_size):
+        batch = ordered.slice(offset, batch_size)
+        wanted = pl.col("shop_id").is_between(batch[0], batch[-1])
+        codes = pl.DataFrame({"shop_id": batch}).with_row_index("code")
+        rows = (
+            pl.scan_parquet(monthly)
+            .filter(wanted & pl.col("t").is_between(start, as_of_t))
+            .join(codes.lazy(), on="shop_id", how="inner")
+            .select("code", "t", "quantity", "n_products")
+            .collect(engine="streaming")
+        )
+        shares = (
+            codes.lazy()
+            .join(
+                pl.scan_parquet(concentration).filter(wanted), on="shop_id", how="left"
+            )
+            .sort("code")
+            .collect()
+        )
+        cell = (rows["code"].to_numpy(), rows["t"].to_numpy() - start)
+        quantity = np.zeros((len(batch), len(t)))
+        quantity[cell] = rows["quantity"].to_numpy() / MILLIONTHS
+        n_products = np.zeros((len(batch), len(t)))
+        n_products[cell] = rows["n_products"].to_numpy()
+        yield ShopSeries(
+            shop_id=batch.to_numpy(),
+            t=t,
+            quantity=quantity,
+            n_products=n_products,
+            concentration=shares["concentration"].cast(pl.Float64).to_numpy(),
+        )
+
+
+def _with_month(sales: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
+    """Select ``shop_id, product_id, t, quantity`` with exact whole millionths."""
+    # 32-bit first: `year * 12` in a column of 16-bit integers would overflow.
+    year, month = nw.col("year").cast(nw.Int32), nw.col("month").cast(nw.Int32)
+    return sales.select(
+        "shop_id",
+        "product_id",
+        t=year * 12 + month - 1,
+        quantity=(nw.col("sales_qty") * MILLIONTHS).round().cast(nw.Int64),
+    )

@@ -1,0 +1,179 @@
+"""The manifest: what a set of artifacts holds, and how its wholeness is checked.
+
+``manifest.json`` lists every file with its SHA-256 and the stage that wrote it, beside
+the facts of each stage (seed, seconds, versions, feature order, data fingerprint). It
+is written last and read first: nothing is parsed before its bytes are found unchanged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from core.config import Config
+from core.errors import ArtifactError
+
+MANIFEST = "manifest.json"
+Stage = Literal["prepare", "autoencoder", "clustering", "inference"]
+STAGES: tuple[Stage, ...] = ("prepare", "autoencoder", "clustering", "inference")
+SCRIPTS: dict[Stage, str] = {
+    "prepare": "feature-preparation-pipeline.py",
+    "autoencoder": "autoencoder-training-pipeline.py",
+    "clustering": "clustering-training-pipeline.py",
+    "inference": "clustering-inference-pipeline.py",
+}
+# Nothing reads these back, so a user may delete them; changed ones are refused.
+OUTPUT_SUFFIXES = {".csv", ".png", ".html", ".pkl"}
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class FileEntry(BaseModel):
+    """One file of a set: its digest, its size in bytes and the stage that wrote it."""
+
+    model_config = ConfigDict(extra="forbid")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size: int = Field(ge=0)
+    stage: Stage
+
+
+class StageFacts(BaseModel):
+    """What one stage reports of itself; `facts` are the stage's own."""
+
+    model_config = ConfigDict(extra="forbid")
+    finished_at: str
+    seconds: float
+    seed: int
+    versions: dict[str, str]
+    facts: dict[str, Any] = Field(default_factory=dict)
+
+
+class Manifest(BaseModel):
+    """The content of ``manifest.json``."""
+
+    model_config = ConfigDict(extra="forbid")
+    format: Literal[1] = 1
+    config: Config
+    stages: dict[Stage, StageFacts] = Field(default_factory=dict)
+    files: dict[str, FileEntry] = Field(default_factory=dict)
+
+    @field_validator("files")
+    @classmethod
+    def _plain_names(cls, files: dict[str, FileEntry]) -> dict[str, FileEntry]:
+        for name in files:
+            if not _PLAIN_NAME.fullmatch(name):
+                raise ValueError(f"file name {name!r} is not a plain name")
+        return files
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all four stages have run."""
+        return all(stage in self.stages for stage in STAGES)
+
+    @property
+    def model_id(self) -> str:
+        """Twelve hexadecimal digits that tell one trained model from another."""
+        digests = [
+            entry.sha256
+            for name, entry in sorted(self.files.items())
+            if name.endswith(".safetensors")
+        ]
+        return hashlib.sha256("".join(digests).encode()).hexdigest()[:12]
+
+    def facts(self, stage: Stage) -> dict[str, Any]:
+        """Return the facts of a stage that has run.
+
+        Raises
+        ------
+        ArtifactError
+            If it has not run; the message names the script to run.
+        """
+        if stage not in self.stages:
+            raise ArtifactError(
+                f"the artifacts hold no result of the `{stage}` stage yet. "
+                f"Run `python {SCRIPTS[stage]}` first."
+            )
+        return self.stages[stage].facts
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """Return the manifest of a folder, or None where there is none.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is there but is not a manifest of this format.
+    """
+    path = folder / MANIFEST
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"`{path}` cannot be read: {error}.") from None
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "content"
+        raise ArtifactError(
+            f"`{path}` is not a manifest of this version ({where}: {first['msg']}). "
+            "Run the four pipelines again, or restore the file."
+        ) from None
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def verify(folder: Path, manifest: Manifest) -> None:
+    """Compare every file of a set with its digest.
+
+    Raises
+    ------
+    ArtifactError
+        Naming the first file that is missing or differs. A missing *output* (CSV,
+        picture, report, notebook pickle) is no error, since nothing reads it.
+    """
+    for name, entry in manifest.files.items():
+        path = folder / name
+        is_output = path.suffix in OUTPUT_SUFFIXES
+        if not path.is_file():
+            if is_output:
+                continue
+            raise ArtifactError(
+                f"`{path}` is missing, though `{MANIFEST}` lists it. Restore it, or "
+                f"run `python {SCRIPTS[entry.stage]}` again."
+            )
+        if path.stat().st_size != entry.size or digest(path) != entry.sha256:
+            cure = "Delete it" if is_output else "Restore it"
+            raise ArtifactError(
+                f"`{path}` has changed since it was written: its SHA-256 is not the "
+                f"one in `{MANIFEST}`. {cure}, or run `python {SCRIPTS[entry.stage]}` "
+                "again."
+            )
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions that a result may depend on."""
+    names = ("stable-segments", "numpy", "polars", "duckdb", "scikit-learn", "hdbscan")
+    found = {"python": platform.python_version()}
+    for name in (*names, "keras", "tensorflow"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
