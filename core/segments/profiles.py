@@ -1,0 +1,295 @@
+"""What the shops of each cluster are like: sizes, averages, and what sets them apart.
+
+Everything reads a lazy table a few columns at a time, so that a Parquet file of a
+million shops never has to fit in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from core.errors import SchemaError, did_you_mean, listed
+
+NOISE = -1
+# Medians need the values of their column at once; this many columns at a time keep
+# a million shops within some 100 MB.
+_COLUMNS_AT_ONCE = 4
+_NORMAL_IQR = 1.3489795003921634  # interquartile range of a standard normal
+_TAIL_SHARE = 0.01
+
+
+def cluster_insights(
+    table: pl.LazyFrame | pl.DataFrame,
+    spaces: Mapping[str, str],
+    features: Sequence[str],
+) -> pl.DataFrame:
+    """Describe every cluster of every space by size and averages.
+
+    Parameters
+    ----------
+    table : polars LazyFrame or DataFrame
+        One row per shop: the numeric `features` and one integer label column per
+        space. A null label (a shop that was not eligible) is not counted; -1 is
+        noise.
+    spaces : mapping of space to its label column
+        Such as ``{"latent": "latent_cluster", "raw": "raw_cluster"}``.
+    features : sequence of str
+        Numeric columns to describe, in their own units. Null and NaN are left out of
+        their column's figures.
+
+    Returns
+    -------
+    polars.DataFrame
+        One row per space and cluster; spaces in the order given, clusters ascending,
+        noise (-1) last.
+
+        ``space`` : str; ``cluster`` : int
+        ``size`` : int
+            Shops.
+        ``share`` : float
+            Size over all shops of the space that have a label, noise included.
+        ``<feature>_mean``, ``<feature>_median``, ``<feature>_std`` : float
+            Null where the cluster has no value; the sample standard deviation
+            (n - 1) is null for a single value too.
+
+    Raises
+    ------
+    SchemaError
+        If a column is missing, named twice or not numeric.
+    """
+    lazy = table.lazy()
+    _check_columns(lazy, list(spaces.values()), features)
+    blocks = [
+        _describe_space(lazy, space, label, features) for space, label in spaces.items()
+    ]
+    if not blocks:
+        return pl.DataFrame(schema=_insight_schema(features))
+    return pl.concat(blocks)
+
+
+def cluster_contrasts(
+    table: pl.LazyFrame | pl.DataFrame, label: str, features: Sequence[str]
+) -> pl.DataFrame:
+    """Measure how far the median of each cluster lies from that of all other shops.
+
+    Parameters
+    ----------
+    table, features
+        As for `cluster_insights`.
+    label : str
+        The label column of one space.
+
+    Returns
+    -------
+    polars.DataFrame
+        One row per cluster (ascending, noise left out) and feature (in their order):
+
+        ``cluster`` : int; ``feature`` : str
+        ``median``, ``rest_median`` : float
+            In the feature's own unit, of the cluster and of every other shop that
+            has a label, noise included; null without a value on that side.
+        ``effect`` : float
+            ``(median - rest_median) / spread``, in robust standard deviations. The
+            spread is that of all shops: the larger of IQR / 1.349 (the standard
+            deviation, for a normal) and the standard deviation after clipping 1% at
+            either end, so that the collapsed quartiles of a column that is mostly
+            zero do not make every difference look enormous. Null where either
+            median is null or the feature does not vary.
+
+        The clusters were made from these same features, so a large effect describes
+        a cluster and proves nothing: random cuts have large effects, too.
+
+    Raises
+    ------
+    SchemaError
+        If a column is missing, named twice or not numeric.
+    """
+    lazy = table.lazy()
+    _check_columns(lazy, [label], features)
+    labelled = lazy.filter(pl.col(label).is_not_null())
+    rows: list[dict[str, Any]] = []
+    for chunk in _chunks(features):
+        block = labelled.select(
+            pl.col(label).cast(pl.Int64), *(_clean(name) for name in chunk)
+        ).collect(engine="streaming")
+        labels = block[label].to_numpy()
+        for name in chunk:
+            rows += _contrast_rows(name, labels, block[name].to_numpy())
+    place = {name: position for position, name in enumerate(features)}
+    rows.sort(key=lambda row: (row["cluster"], place[row["feature"]]))
+    return pl.DataFrame(rows, schema=_CONTRAST_SCHEMA)
+
+
+def effect_matrix(
+    contrasts: pl.DataFrame,
+) -> tuple[NDArray[np.float64], list[int], list[str]]:
+    """Lay the effects of `cluster_contrasts` out as clusters x features.
+
+    Returns
+    -------
+    values : ndarray of float64, shape (n_clusters, n_features)
+        Robust standard deviations from the rest; NaN where there is no effect.
+    clusters : list of int
+    features : list of str
+    """
+    clusters = contrasts["cluster"].unique(maintain_order=True).to_list()
+    features = contrasts["feature"].unique(maintain_order=True).to_list()
+    values = contrasts["effect"].fill_null(float("nan")).to_numpy()
+    return values.reshape(len(clusters), len(features)), clusters, features
+
+
+_CONTRAST_SCHEMA: dict[str, Any] = {
+    "cluster": pl.Int64,
+    "feature": pl.String,
+    "median": pl.Float64,
+    "rest_median": pl.Float64,
+    "effect": pl.Float64,
+}
+
+
+def _chunks(features: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield a few features at a time; once with none where there are none."""
+    for start in range(0, max(len(features), 1), _COLUMNS_AT_ONCE):
+        yield features[start : start + _COLUMNS_AT_ONCE]
+
+
+def _clean(name: str) -> pl.Expr:
+    """Return a feature as float64 in which NaN is null."""
+    return pl.col(name).cast(pl.Float64).fill_nan(None)
+
+
+def _describe_space(
+    table: pl.LazyFrame, space: str, label: str, features: Sequence[str]
+) -> pl.DataFrame:
+    """Return the insights of one space."""
+    labelled = table.filter(pl.col(label).is_not_null())
+    key = pl.col(label).cast(pl.Int64).alias("cluster")
+    sizes = labelled.group_by(key).agg(pl.len().cast(pl.Int64).alias("size"))
+    result = (
+        sizes.collect(engine="streaming")
+        .sort(pl.col("cluster") == NOISE, "cluster")
+        .select(
+            pl.lit(space).alias("space"),
+            "cluster",
+            "size",
+            (pl.col("size") / pl.col("size").sum()).alias("share"),
+        )
+    )
+    for chunk in _chunks(features):
+        block = labelled.group_by(key).agg(
+            figure
+            for name in chunk
+            for figure in (
+                _clean(name).mean().alias(f"{name}_mean"),
+                _clean(name).median().alias(f"{name}_median"),
+                _clean(name).std().alias(f"{name}_std"),
+            )
+        )
+        figures = block.collect(engine="streaming")
+        result = result.join(figures, on="cluster", how="left", maintain_order="left")
+    return result
+
+
+def _contrast_rows(
+    feature: str, labels: NDArray[np.int64], values: NDArray[np.float64]
+) -> list[dict[str, Any]]:
+    """Return one row per cluster for one feature; NaN in `values` is missing."""
+    order = np.argsort(values, kind="stable")[: int((~np.isnan(values)).sum())]
+    ordered, owners = values[order], labels[order]
+    spread = _robust_spread(ordered)
+    rows = []
+    for cluster in (int(label) for label in np.unique(labels) if label != NOISE):
+        places = np.flatnonzero(owners == cluster)
+        own, rest = _middle(ordered[places]), _middle_without(ordered, places)
+        effect = None
+        if own is not None and rest is not None and spread > 0:
+            effect = (own - rest) / spread
+        rows.append(
+            {
+                "cluster": cluster,
+                "feature": feature,
+                "median": own,
+                "rest_median": rest,
+                "effect": effect,
+            }
+        )
+    return rows
+
+
+def _middle(ordered: NDArray[np.float64]) -> float | None:
+    """Return the median of sorted values; ``None`` of none."""
+    n = len(ordered)
+    return float(ordered[(n - 1) // 2] + ordered[n // 2]) / 2 if n else None
+
+
+def _middle_without(
+    ordered: NDArray[np.float64], places: NDArray[np.intp]
+) -> float | None:
+    """Return the median of sorted values other than those at `places` (ascending).
+
+    The m-th value that is left sits m places on, plus one for each place passed over;
+    so no copy of the rest is made for every cluster.
+    """
+    n = len(ordered) - len(places)
+    if not n:
+        return None
+    left_before = places - np.arange(len(places))
+    middle = np.array([(n - 1) // 2, n // 2])
+    found = middle + np.searchsorted(left_before, middle, side="right")
+    return float(ordered[found].sum()) / 2
+
+
+def _robust_spread(ordered: NDArray[np.float64]) -> float:
+    """Return the larger of IQR / 1.349 and the winsorised standard deviation."""
+    if not len(ordered):
+        return 0.0
+    low, lower, upper, high = np.quantile(
+        ordered, [_TAIL_SHARE, 0.25, 0.75, 1 - _TAIL_SHARE]
+    )
+    clipped = float(np.clip(ordered, low, high).std())
+    return max(float(upper - lower) / _NORMAL_IQR, clipped)
+
+
+def _insight_schema(features: Sequence[str]) -> dict[str, Any]:
+    """Return the columns of `cluster_insights`."""
+    figures = {
+        f"{name}_{figure}": pl.Float64
+        for name in features
+        for figure in ("mean", "median", "std")
+    }
+    return {
+        "space": pl.String,
+        "cluster": pl.Int64,
+        "size": pl.Int64,
+        "share": pl.Float64,
+        **figures,
+    }
+
+
+def _check_columns(
+    table: pl.LazyFrame, labels: Sequence[str], features: Sequence[str]
+) -> None:
+    """Refuse missing, repeated and non-numeric columns, by name."""
+    schema = table.collect_schema()
+    for name in [*labels, *features]:
+        if name not in schema:
+            raise SchemaError(
+                f"the table of shops has no column `{name}`; it has "
+                f"{listed(schema.names())}.{did_you_mean(name, schema.names())}"
+            )
+    repeated = sorted({name for name in features if list(features).count(name) > 1})
+    if repeated:
+        raise SchemaError(f"features are named twice: {listed(repeated)}.")
+    texts = [name for name in features if not schema[name].is_numeric()]
+    texts += [name for name in labels if not schema[name].is_integer()]
+    if texts:
+        found = ", ".join(f"`{name}` is {schema[name]}" for name in texts)
+        raise SchemaError(
+            f"expected numeric features and integer labels, but {found}. "
+            "Leave these columns out or convert them first."
+        )
