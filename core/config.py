@@ -32,6 +32,10 @@ class Section(BaseModel):
 class Policies(Section):
     """What to do with a faulty row: keep it, drop it (set it aside), or stop."""
 
+    ragged_line: Policy = Field(
+        "drop",
+        description="CSV line with more cells than the header; kept = cut off there",
+    )
     missing_id: Policy = Field("drop", description="`shop_id` or `product_id` empty")
     impossible_month: Policy = Field(
         "drop", description="month not 1-12, year not 1900-2199, or a date unreadable"
@@ -80,6 +84,22 @@ class DataConfig(Section):
         None, description="strptime format of a `date` column; null: ISO 8601"
     )
     sheet: str | None = Field(None, description="Excel sheet name; null: the first")
+    separator: str | None = Field(
+        None,
+        pattern=r"^(tab|[^\n\r\"])$",
+        description="CSV column separator, one character or `tab`; null: found out "
+        "among comma, semicolon, tab and bar",
+    )
+    decimal: Literal[".", ","] | None = Field(
+        None,
+        description="decimal mark of numbers typed as text; null: the point, or the "
+        "comma in a CSV separated by semicolons",
+    )
+    encoding: str | None = Field(
+        None,
+        description="CSV encoding such as `utf-8` or `cp1252`; null: UTF-8, else "
+        "UTF-16 by its mark, else Windows-1252, with a note",
+    )
     kaggle_handle: str = Field(
         "tanulkumarsrivastava/sales-dataset", description="owner/data-set on Kaggle"
     )
