@@ -67,8 +67,11 @@ class FeatureMismatchError(ArtifactError):
     """The features at hand are not those that the model was fitted on."""
 
 
-class ModelError(SegmentsError):
-    """A model cannot be fitted on, or asked about, what it was given."""
+class ModelError(SegmentsError, ValueError):
+    """A model cannot be fitted on, or asked about, what it was given.
+
+    It is a ValueError too, which scikit-learn's tools expect of an estimator.
+    """
 
     exit_code = 7
 

@@ -1,0 +1,122 @@
+"""What every estimator of this package takes in: one finite table of floats.
+
+scikit-learn's `validate_data` does the work (shape, dtype, feature names); here its
+findings become a `ModelError`, and missing or infinite values are reported by column.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.utils.validation import validate_data
+
+from core.errors import ModelError, listed
+
+FloatArray = npt.NDArray[np.float64]
+
+LARGEST_VALUE = 1e30
+"""Beyond it a square overflows float32, in which models are trained."""
+
+
+def checked_matrix(
+    estimator: Any,
+    X: Any,
+    *,
+    is_fit: bool,
+    allow_nan: bool = False,
+    min_rows: int = 1,
+) -> FloatArray:
+    """Return `X` as float64, or say what is wrong with it.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Learns `n_features_in_` and `feature_names_in_` if `is_fit`, else is asked.
+    X : array-like or frame of shape (n_rows, n_features)
+        One row per shop.
+    is_fit : bool
+        Whether the estimator is being fitted on `X`.
+    allow_nan : bool
+        Whether NaN means "unknown" (True) or is an error (False).
+    min_rows : int
+        Fewest rows accepted.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_features), float64
+        Negative zeros are returned as zeros; may share memory with `X`.
+
+    Raises
+    ------
+    ModelError
+        For a table of another shape, type or width, and for values that are not
+        finite or larger than 1e30.
+    """
+    name = type(estimator).__name__
+    try:
+        table = validate_data(
+            estimator,
+            X,
+            reset=is_fit,
+            dtype=np.float64,
+            ensure_all_finite=False,
+            ensure_min_samples=1,
+        )
+    except (ValueError, TypeError) as error:
+        raise ModelError(
+            f"`{name}` cannot use this table: {error} Pass one row per shop and the "
+            "numeric columns that the model was fitted on."
+        ) from None
+    if len(table) < min_rows:
+        raise ModelError(
+            f"`{name}` received n_samples = {len(table)} row(s); expected at least "
+            f"{min_rows}, to hold some out for validation. Bring more shops, or "
+            "cluster the scaled features themselves."
+        )
+    _refuse_values(estimator, table, allow_nan)
+    return np.asarray(table + 0.0, dtype=np.float64)
+
+
+def plain_matrix(values: Any, n_columns: int, what: str) -> FloatArray:
+    """Return `values` as float64 of shape (n_rows, n_columns), names not looked at.
+
+    Raises
+    ------
+    ModelError
+        For another shape, or what is not a number.
+    """
+    try:
+        table = np.asarray(values, dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"{what} must be a table of numbers: {error}.") from None
+    if table.ndim != 2 or table.shape[1] != n_columns:
+        raise ModelError(
+            f"{what} have the shape {table.shape}; expected (n_rows, {n_columns}). "
+            "Pass the columns that `transform` of the same model returned."
+        )
+    return table
+
+
+def _refuse_values(estimator: Any, table: FloatArray, allow_nan: bool) -> None:
+    """Raise for NaN (unless allowed), infinity and values of absurd size."""
+    with np.errstate(invalid="ignore"):
+        is_bad = np.abs(table) > LARGEST_VALUE
+    if not allow_nan:
+        is_bad |= np.isnan(table)
+    if not is_bad.any():
+        return
+    names = getattr(estimator, "feature_names_in_", None)
+    columns = np.flatnonzero(is_bad.any(axis=0))
+    shown = listed([str(i) if names is None else str(names[i]) for i in columns], 5)
+    cure = (
+        "Mend or drop these columns."
+        if allow_nan
+        else "Fill in what is unknown (`FeatureScaler` does, with the median)."
+    )
+    kinds = "infinity" if allow_nan else "NaN, infinity"
+    raise ModelError(
+        f"`{type(estimator).__name__}`: {int(is_bad.sum()):,} of {table.size:,} values "
+        f"are {kinds} or beyond 1e30 (columns {shown}); expected finite numbers. {cure}"
+    )
