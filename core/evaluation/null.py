@@ -155,7 +155,7 @@ def structure_check(
     seed: int = 0,
     max_rows: int = 5000,
     on_step: Callable[[int, int], None] | None = None,
-    min_excess: float = 0.1,
+    min_excess: float = 0.15,
     n_components: int | None = 5,
 ) -> StructureCheck:
     """Compare the structure score of `X` with that of Gaussian-copula nulls.
@@ -184,8 +184,8 @@ def structure_check(
         Larger tables are sampled without replacement to this many rows.
     on_step : callable, optional
         Called with (clusterings done, clusterings in all) after each.
-    min_excess : float, default 0.1
-        In nats. Two equal clusters of 7% of the shops each score 0.1.
+    min_excess : float, default 0.15
+        In nats: what two equal clusters of 11% of the shops each would score.
     n_components : int or None, default 5
         Principal components handed to `cluster`; ``None`` hands over the features
         themselves, for a `cluster` with a representation of its own.
