@@ -7,6 +7,7 @@ is written last and read first: nothing is parsed before its bytes are found unc
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import platform
@@ -18,7 +19,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from core.config import Config
-from core.errors import ArtifactError
+from core.errors import ArtifactError, ConfigError
 
 MANIFEST = "manifest.json"
 Stage = Literal["prepare", "autoencoder", "clustering", "inference"]
@@ -29,8 +30,15 @@ SCRIPTS: dict[Stage, str] = {
     "clustering": "clustering-training-pipeline.py",
     "inference": "clustering-inference-pipeline.py",
 }
+# Sections of the configuration that a finished stage has used up.
+_SETTLED: dict[Stage, tuple[str, ...]] = {
+    "prepare": ("data", "sample", "eligibility", "features"),
+    "autoencoder": ("scaling", "autoencoder"),
+    "clustering": ("clustering",),
+}
 # Nothing reads these back, so a user may delete them; changed ones are refused.
-OUTPUT_SUFFIXES = {".csv", ".png", ".html", ".pkl"}
+OUTPUT_SUFFIXES = {".png", ".html", ".pkl"}
+OUTPUT_NAMES = {"cluster_predictions.csv", "cluster_insights.csv", "sample_truth.csv"}
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -128,6 +136,37 @@ def read_manifest(folder: Path) -> Manifest | None:
         ) from None
 
 
+def refuse_late_changes(manifest: Manifest, config: Config, stage: Stage) -> None:
+    """Raise if an option was changed that an earlier, finished stage depends on.
+
+    Other data (and another `as_of`) is free in ``inference``: that is scoring.
+
+    Raises
+    ------
+    ConfigError
+        Naming the option, both values and the script to run again.
+    ArtifactError
+        If an earlier stage has not run.
+    """
+    for earlier in STAGES[: STAGES.index(stage)]:
+        manifest.facts(earlier)
+        for section in _SETTLED[earlier]:
+            if stage == "inference" and section in {"data", "sample"}:
+                continue
+            old = getattr(manifest.config, section).model_dump()
+            new = getattr(config, section).model_dump()
+            if stage == "inference":
+                old.pop("as_of", None), new.pop("as_of", None)
+            changed = [key for key in old if old[key] != new[key]]
+            if changed:
+                key = changed[0]
+                raise ConfigError(
+                    f"`{section}.{key}` is {new[key]!r}, but the artifacts in "
+                    f"`{config.artifacts}` were made with {old[key]!r}. Run `python "
+                    f"{SCRIPTS[earlier]}` again with the new value, or leave it out."
+                )
+
+
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits."""
     with path.open("rb") as stream:
@@ -145,7 +184,7 @@ def verify(folder: Path, manifest: Manifest) -> None:
     """
     for name, entry in manifest.files.items():
         path = folder / name
-        is_output = path.suffix in OUTPUT_SUFFIXES
+        is_output = path.suffix in OUTPUT_SUFFIXES or name in OUTPUT_NAMES
         if not path.is_file():
             if is_output:
                 continue
@@ -162,16 +201,20 @@ def verify(folder: Path, manifest: Manifest) -> None:
             )
 
 
+@functools.cache
+def _installed(name: str) -> str:
+    """Return the installed version of a distribution."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
 def library_versions() -> dict[str, str]:
     """Return the versions that a result may depend on."""
     names = ("stable-segments", "numpy", "polars", "duckdb", "scikit-learn", "hdbscan")
-    found = {"python": platform.python_version()}
-    for name in (*names, "keras", "tensorflow"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    versions = {name: _installed(name) for name in (*names, "keras", "tensorflow")}
+    return {"python": platform.python_version()} | versions
 
 
 def now() -> str:

@@ -40,6 +40,13 @@ def month_label(index: int) -> str:
     return f"{index // 12:04d}-{index % 12 + 1:02d}"
 
 
+def month_label_column(t: str) -> pl.Expr:
+    """Return the ``YYYY-MM`` labels of a column of month indices; null stays null."""
+    year = (pl.col(t) // 12).cast(pl.String).str.zfill(4)
+    month = (pl.col(t) % 12 + 1).cast(pl.String).str.zfill(2)
+    return year + "-" + month
+
+
 def open_engine(path: Path, engine: str) -> nw.LazyFrame[Any]:
     """Scan a Parquet file lazily with ``polars`` or ``duckdb``."""
     if engine == "duckdb":
@@ -188,7 +195,7 @@ def shop_series(
     t = np.arange(start, as_of_t + 1)
     for offset in range(0, len(ordered), batch_size):
         batch = ordered.slice(offset, batch_size)
-        wanted = pl.col("shop_id").is_between(batch[0], batch[-1])
+        wanted = pl.col("shop_id").is_between(pl.lit(batch[0]), pl.lit(batch[-1]))
         codes = pl.DataFrame({"shop_id": batch}).with_row_index("code")
         rows = (
             pl.scan_parquet(monthly)

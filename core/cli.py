@@ -1,0 +1,248 @@
+"""The command line: one verb per pipeline, and the scripts at the root.
+
+Every verb takes the same options; what a flag does not name, ``--set key=value`` does.
+Errors of the user end in one message and the exit code of their kind, never in a
+traceback.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from core.config import Config
+from core.errors import SegmentsError
+from core.logging import configure, get_logger
+from core.manifest import Stage
+
+app = typer.Typer(
+    name="segments",
+    help="Turn sales rows into retailer segments, and say so when there are none.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", help="YAML file with any of the options."),
+]
+ArtifactsFolder = Annotated[
+    str | None,
+    typer.Option(
+        "--artifacts", help="Folder of the artifacts.", show_default="artifacts"
+    ),
+]
+Input = Annotated[
+    str | None,
+    typer.Option(
+        "--input",
+        help="Your rows: CSV (.gz), Parquet or Excel; a file, folder, glob or s3:// "
+        "address. The inference script scores them if they are not the training data.",
+    ),
+]
+Source = Annotated[
+    str | None,
+    typer.Option(
+        "--source",
+        help="`sample` (built in, offline) or `kaggle`.",
+        show_default="sample",
+    ),
+]
+Features = Annotated[
+    str | None,
+    typer.Option(
+        "--features",
+        help="`behaviour` (how a shop sells) or `baseline` (the reference's 29).",
+        show_default="behaviour",
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", help="Seed of everything random.", show_default="42"),
+]
+AsOf = Annotated[
+    str | None,
+    typer.Option(
+        "--as-of",
+        help="Last month looked at, YYYY-MM.",
+        show_default="the newest complete month",
+    ),
+]
+Column = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        help="Map a column, such as `shop_id=CustomerID`; repeat for more. Ours are "
+        "shop_id, product_id, year, month (or date), sales_qty, sales_value.",
+    ),
+]
+Assignment = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Any option as `key=value`, such as `clustering.min_cluster_size=30`; "
+        "repeat for more. `segments config` lists them all.",
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+
+
+def _stage_command(stages: tuple[Stage, ...], summary: str) -> Callable[..., None]:
+    """Return a command that runs stages with the options they all share."""
+
+    def command(
+        config: ConfigFile = None,
+        artifacts: ArtifactsFolder = None,
+        input: Input = None,
+        source: Source = None,
+        features: Features = None,
+        seed: Seed = None,
+        as_of: AsOf = None,
+        column: Column = None,
+        set_: Assignment = None,
+        quiet: Quiet = False,
+    ) -> None:
+        configure(logging.ERROR if quiet else logging.INFO)
+        flags = {
+            "artifacts": artifacts,
+            "data.source": "input" if input is not None else source,
+            "data.input": input,
+            "features.name": features,
+            "features.as_of": as_of,
+            "seed": seed,
+        }
+        mapped = [f"data.columns.{text}" for text in column or []]
+        for stage in stages:
+            _run(stage, config, flags, [*mapped, *(set_ or [])], quiet)
+
+    command.__doc__ = summary
+    return command
+
+
+def _run(
+    stage: Stage,
+    file: Path | None,
+    flags: dict[str, Any],
+    assignments: list[str],
+    quiet: bool,
+) -> None:
+    """Run one stage and print what it did."""
+    from core import pipelines
+
+    functions: dict[Stage, Callable[[Config], pipelines.StageResult]] = {
+        "prepare": pipelines.prepare_features,
+        "autoencoder": pipelines.train_autoencoder,
+        "clustering": pipelines.train_clustering,
+        "inference": pipelines.run_inference,
+    }
+    started = time.perf_counter()
+    config = pipelines.stage_config(stage, file, flags, assignments)
+    result = functions[stage](config)
+    for line in result.lines:
+        get_logger().info("%s", line)
+    get_logger().info("Done in %.1f s", time.perf_counter() - started)
+    if stage == "inference" and not quiet:
+        _print_closing(result)
+
+
+def _print_closing(result: Any) -> None:
+    """Print the closing table and where the report is."""
+    console = Console()
+    rows = result.facts.get("closing_table", [])
+    if rows:
+        table = Table(title="What was found", title_justify="left")
+        for name in rows[0]:
+            table.add_column(name, justify="left" if name == "space" else "right")
+        for row in rows:
+            table.add_row(*(str(value) for value in row.values()))
+        console.print(table)
+    for line in result.facts.get("closing_lines", []):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+PREPARE = """Read and check sales rows, keep the eligible shops, compute their features.
+
+Writes features.parquet, rejected_rows.parquet and exclusions.csv."""
+AUTOENCODER = """Fit the scaler and the autoencoder on the prepared features.
+
+Writes autoencoder-model.keras, encoder-state.safetensors and loss-plot.png."""
+CLUSTERING = """Cluster the raw scaled features and the latent space, and compare both.
+
+Writes cluster-state.safetensors, comparison.csv and the plots."""
+INFERENCE = """Label every shop from the saved artifacts: training data or `--input`.
+
+Writes cluster_predictions.csv and cluster_insights.csv, and report.html for the
+training data."""
+EVERYTHING = """Run all four pipelines, one after the other."""
+
+_COMMANDS: dict[str, tuple[tuple[Stage, ...], str]] = {
+    "prepare": (("prepare",), PREPARE),
+    "train-autoencoder": (("autoencoder",), AUTOENCODER),
+    "train-clusters": (("clustering",), CLUSTERING),
+    "infer": (("inference",), INFERENCE),
+    "run": (("prepare", "autoencoder", "clustering", "inference"), EVERYTHING),
+}
+for _name, (_stages, _summary) in _COMMANDS.items():
+    app.command(_name)(_stage_command(_stages, _summary))
+
+
+@app.command("config")
+def print_config(
+    config: ConfigFile = None,
+    set_: Assignment = None,
+) -> None:
+    """Print the resolved configuration as YAML: a start for a file of your own."""
+    from core.config import resolve_config
+
+    typer.echo(resolve_config(config, assignments=set_ or []).to_yaml(), nl=False)
+
+
+@app.command("verify")
+def verify_artifacts(artifacts: ArtifactsFolder = None) -> None:
+    """Check every file of the published artifacts against its digest."""
+    from core.artifacts import Artifacts
+    from core.config import resolve_config
+
+    folder = resolve_config(flags={"artifacts": artifacts}).artifacts
+    published = Artifacts(folder).published()
+    if published is None:
+        typer.echo(f"{folder} holds no artifacts yet.")
+        return
+    manifest = published.manifest
+    state = "complete" if manifest.is_complete else "not complete yet"
+    typer.echo(f"{folder}: {len(manifest.files)} files unchanged, {state}.")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; exit with the code of an error, after its message."""
+    try:
+        app(args=arguments)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("Interrupted; the last complete run is unchanged.")
+        sys.exit(130)
+    except SegmentsError as error:
+        name = type(error).__name__
+        Console(stderr=True).print(
+            f"{name}: {error}",
+            style="bold red",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
+        sys.exit(error.exit_code)
+
+
+def run_script(verb: str) -> None:
+    """Run a verb with the arguments of a script at the root."""
+    app.info.help = None
+    main([verb, *sys.argv[1:]])

@@ -1,0 +1,208 @@
+"""From a source to the features of its eligible shops: for training and for scoring.
+
+``prepare`` reads and checks the rows, sums them to months, settles `as_of` and judges
+every shop; the features themselves come batch by batch from ``Prepared.batches``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import narwhals as nw
+import polars as pl
+
+from core.config import Config
+from core.data.eligibility import judge
+from core.data.sources import Sales, read_sales, sales_from_frame
+from core.errors import ConfigError
+from core.features.monthly import (
+    MAX_MONTHS,
+    MILLIONTHS,
+    month_index,
+    month_label,
+    month_label_column,
+    shop_activity,
+)
+from core.features.retailer import (
+    compute_features,
+    write_concentration,
+    write_monthly,
+)
+
+# A newest month with less than this share of the median month's shops is taken for
+# stray rows (a mistyped year, the first days of a month), unless `as_of` is given.
+THIN_MONTH_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is known of a source once its rows are read and its shops are judged.
+
+    Attributes
+    ----------
+    sales : Sales
+        The checked rows, what was set aside and why.
+    as_of : str
+        Last month looked at, ``YYYY-MM``.
+    shops : DataFrame
+        One row per shop: ``shop_id, active_months, active_years, first_month,
+        last_month, avg_active_months_per_year, reason`` (null: eligible).
+    notes : list of str
+        What a user should know of how `as_of` was settled.
+    """
+
+    sales: Sales
+    as_of: str
+    shops: pl.DataFrame
+    notes: list[str]
+    _work: Path = field(repr=False)
+    _config: Config = field(repr=False)
+
+    @property
+    def eligible(self) -> pl.Series:
+        """Return the ids of the eligible shops, ascending."""
+        return self.shops.filter(pl.col("reason").is_null())["shop_id"]
+
+    @property
+    def exclusions(self) -> pl.DataFrame:
+        """Return the shops that are not eligible, each with its reason."""
+        return self.shops.filter(pl.col("reason").is_not_null())
+
+    def batches(self, batch_size: int) -> Iterator[pl.DataFrame]:
+        """Yield the features of the eligible shops, at most `batch_size` at a time."""
+        if self.eligible.is_empty():
+            return iter(())
+        return compute_features(
+            self._work / "monthly.parquet",
+            self._work / "concentration.parquet",
+            self.eligible,
+            month_index(self.as_of),
+            self._config.features,
+            batch_size,
+        )
+
+    def monthly_totals(self) -> pl.DataFrame:
+        """Return ``month, shops, quantity`` (units) of all shops up to `as_of`."""
+        return (
+            pl.scan_parquet(self._work / "monthly.parquet")
+            .filter(pl.col("t") <= month_index(self.as_of))
+            .group_by("t")
+            .agg(shops=pl.len(), quantity=pl.col("quantity").sum() / MILLIONTHS)
+            .sort("t")
+            .collect()
+            .with_columns(month=month_label_column("t"))
+            .select("month", "shops", "quantity")
+        )
+
+
+def prepare(config: Config, work: Path, frame: Any = None) -> Prepared:
+    """Read, check and sum a source, and judge its shops.
+
+    Parameters
+    ----------
+    config : Config
+        Says what to read and by which rules.
+    work : Path
+        Folder for interim Parquet files; must outlive the result.
+    frame : pandas, Polars, DuckDB or Arrow table, optional
+        Rows to use instead of the configured source.
+
+    Raises
+    ------
+    SourceError, SchemaError
+        If the source cannot be read, or its columns or rows cannot be used.
+    ConfigError
+        If `as_of` lies before the first month of the data.
+    """
+    if frame is None:
+        sales = read_sales(config, work)
+    else:
+        sales = sales_from_frame(frame, config, work)
+    monthly = work / "monthly.parquet"
+    write_monthly(sales.path, monthly, config.features, not sales.has_repeated_keys)
+    as_of_t, notes = settle_as_of(monthly, sales, config.features.as_of)
+    write_concentration(
+        sales.path, work / "concentration.parquet", config.features, as_of_t
+    )
+    shops = _judge_shops(sales, monthly, as_of_t, config)
+    return Prepared(sales, month_label(as_of_t), shops, notes, work, config)
+
+
+def settle_as_of(
+    monthly: Path, sales: Sales, wanted: str | None
+) -> tuple[int, list[str]]:
+    """Return the month index of `as_of`, and what to tell the user about it.
+
+    A month asked for is taken. Otherwise it is the newest month that is complete (dated
+    rows reach to its last days) and has at least 5% of the median month's shops.
+    """
+    months = pl.scan_parquet(monthly).group_by("t").agg(n=pl.len()).sort("t").collect()
+    if months.is_empty():
+        newest = sales.intake.newest_month or "1900-01"
+        return month_index(wanted or newest), []
+    t, n = months["t"].to_list(), months["n"].to_list()
+    if wanted is not None:
+        return month_index(wanted), _notes_on_wanted(wanted, t)
+    candidates = [i for i in range(len(t)) if n[i] >= THIN_MONTH_SHARE * _median(n)]
+    partial = sales.intake.partial_last_month
+    if partial is not None and len(candidates) > 1:
+        candidates = [
+            i for i in candidates if t[i] < month_index(partial)
+        ] or candidates
+    last = candidates[-1]
+    notes = []
+    if last < len(t) - 1:
+        why = (
+            f"{partial} is not complete"
+            if partial == month_label(t[-1]) and last == len(t) - 2
+            else "later months are incomplete or hold few shops"
+        )
+        notes.append(
+            f"`as_of` is {month_label(t[last])}: {why} (newest: {month_label(t[-1])} "
+            f"with {n[-1]:,} shops). Pass `--as-of` to choose another month."
+        )
+    return t[last], notes
+
+
+def _notes_on_wanted(wanted: str, t: list[int]) -> list[str]:
+    """Check a month that the user named against the months there are."""
+    index = month_index(wanted)
+    if index < t[0]:
+        raise ConfigError(
+            f"`features.as_of` is {wanted}, but the data starts in {month_label(t[0])} "
+            f"and ends in {month_label(t[-1])}."
+        )
+    if index > t[-1]:
+        return [f"`as_of` is {wanted}, but the data ends in {month_label(t[-1])}."]
+    return []
+
+
+def _median(values: list[int]) -> float:
+    return float(sorted(values)[len(values) // 2])
+
+
+def _judge_shops(
+    sales: Sales, monthly: Path, as_of_t: int, config: Config
+) -> pl.DataFrame:
+    """Return every shop of the source with its activity and its reason."""
+    lazy = nw.from_native(pl.scan_parquet(monthly)).lazy()
+    activity = shop_activity(lazy.filter(nw.col("t") <= as_of_t)).to_native()
+    everyone = sales.frame.select("shop_id").unique()
+    known = everyone.join(activity, on="shop_id", how="left").with_columns(
+        pl.col("active_months", "active_years").fill_null(0)
+    )
+    judged = judge(known.collect(engine="streaming"), config.eligibility)
+    oldest = as_of_t - MAX_MONTHS + 1
+    window = config.features.history_months
+    if config.features.name == "behaviour":
+        oldest = max(oldest, as_of_t - window + 1)
+    is_gone = pl.col("reason").is_null() & (pl.col("last_t") < oldest)
+    gone = f"no sales in the last {as_of_t - oldest + 1} months"
+    return judged.with_columns(
+        reason=pl.when(is_gone).then(pl.lit(gone)).otherwise(pl.col("reason")),
+        first_month=month_label_column("first_t"),
+        last_month=month_label_column("last_t"),
+    ).drop("first_t", "last_t")

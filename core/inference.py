@@ -1,0 +1,210 @@
+"""One assigner for everyone: training rows, a new file, one shop in a request.
+
+A `Model` is read from saved arrays and JSON only; it needs neither TensorFlow nor
+hdbscan, and nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from core.artifacts import Artifacts, ArtifactSet, load_arrays
+from core.clustering.density import DensityClusterer
+from core.config import Config
+from core.errors import ArtifactError
+from core.features.preparation import Prepared, prepare
+from core.features.retailer import check_features
+from core.features.scaling import FeatureScaler
+from core.representation.autoencoder import Autoencoder
+
+PREDICTION_SCHEMA = {
+    "shop_id": pl.String,
+    "latent_cluster": pl.Int32,
+    "latent_cluster_strength": pl.Float64,
+    "raw_cluster": pl.Int32,
+    "raw_cluster_strength": pl.Float64,
+    "reason": pl.String,
+}
+ENCODER_STATE = "encoder-state.safetensors"
+CLUSTER_STATE = "cluster-state.safetensors"
+
+
+@dataclass(frozen=True)
+class Model:
+    """Everything that turns the features of a shop into its clusters.
+
+    Attributes
+    ----------
+    config : Config
+        The configuration it was trained with.
+    features : list of str
+        The features it expects, in order.
+    scaler, encoder : FeatureScaler, Autoencoder
+        From features to the scaled and to the latent space.
+    latent, raw : DensityClusterer
+        The clusters of both spaces.
+    """
+
+    config: Config
+    features: list[str]
+    scaler: FeatureScaler
+    encoder: Autoencoder
+    latent: DensityClusterer
+    raw: DensityClusterer
+
+    @classmethod
+    def load(cls, artifacts: str | Path) -> Model:
+        """Read the published model of an artifacts folder.
+
+        Raises
+        ------
+        ArtifactError
+            If there is none, it is not finished, or any of its files has changed.
+        """
+        published = Artifacts(artifacts).published()
+        if published is None:
+            raise ArtifactError(
+                f"`{artifacts}` holds no model. Run the training pipelines first "
+                "(`./run.sh`, or `run.bat` on Windows)."
+            )
+        return cls.from_set(published)
+
+    @classmethod
+    def from_set(cls, artifact_set: ArtifactSet) -> Model:
+        """Read the model of a verified set."""
+        manifest = artifact_set.manifest
+        manifest.facts("clustering")
+        scaler, encoder = load_encoder(artifact_set)
+        arrays, meta = load_arrays(artifact_set.path(CLUSTER_STATE))
+        return cls(
+            config=manifest.config,
+            features=list(manifest.facts("prepare")["features"]),
+            scaler=scaler,
+            encoder=encoder,
+            latent=DensityClusterer.from_state(*_part(arrays, meta, "latent")),
+            raw=DensityClusterer.from_state(*_part(arrays, meta, "raw")),
+        )
+
+    def assign(self, features: pl.DataFrame) -> pl.DataFrame:
+        """Return the clusters and strengths of shops whose features are known.
+
+        Parameters
+        ----------
+        features : DataFrame
+            ``shop_id`` and the model's features, in its order; further columns such as
+            sales volume may follow.
+
+        Returns
+        -------
+        DataFrame
+            ``shop_id, latent_cluster, latent_cluster_strength, raw_cluster,
+            raw_cluster_strength, reason``: label -1 and strength 0 mean noise; `reason`
+            is null. Row order as given.
+
+        Raises
+        ------
+        FeatureMismatchError
+            If a feature is missing, or the features come in another order.
+        """
+        found = [name for name in features.columns if name != "shop_id"]
+        check_features(found[: len(self.features)], self.features)
+        scaled = self.scaler.transform(feature_matrix(features, self.features))
+        latent = self.latent.assign(self.encoder.transform(scaled))
+        raw = self.raw.assign(scaled)
+        return pl.DataFrame(
+            {
+                "shop_id": features["shop_id"],
+                "latent_cluster": latent.labels,
+                "latent_cluster_strength": latent.strengths,
+                "raw_cluster": raw.labels,
+                "raw_cluster_strength": raw.strengths,
+                "reason": None,
+            }
+        ).cast(PREDICTION_SCHEMA)  # type: ignore[arg-type]  # a dict of dtypes is one
+
+    def assign_sales(self, rows: Any, as_of: str | None = None) -> pl.DataFrame:
+        """Return the clusters of the shops in a table of sales rows.
+
+        One shop or a million: the same code runs. Shops that are not eligible have null
+        labels and a reason.
+
+        Parameters
+        ----------
+        rows : pandas, Polars, DuckDB or Arrow table
+            Sales rows with the columns that the model's configuration maps.
+        as_of : str, optional
+            Last month looked at, ``YYYY-MM``; default: the newest complete one.
+        """
+        features = self.config.features.model_copy(update={"as_of": as_of})
+        config = self.config.model_copy(update={"features": features})
+        with tempfile.TemporaryDirectory() as work:
+            prepared = prepare(config, Path(work), rows)
+            parts = [labels for _, labels in self.score(prepared)]
+        return pl.concat([*parts, excluded(prepared)]).sort("shop_id")
+
+    def score(self, prepared: Prepared) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+        """Yield features and predictions of the eligible shops, batch by batch."""
+        for batch in prepared.batches(self.config.clustering.batch_size):
+            yield batch, self.assign(batch)
+
+
+def load_encoder(artifact_set: ArtifactSet) -> tuple[FeatureScaler, Autoencoder]:
+    """Return the scaler and the encoder of a verified set."""
+    artifact_set.manifest.facts("autoencoder")
+    arrays, meta = load_arrays(artifact_set.path(ENCODER_STATE))
+    return (
+        FeatureScaler.from_state(*_part(arrays, meta, "scaler")),
+        Autoencoder.from_state(*_part(arrays, meta, "encoder")),
+    )
+
+
+def feature_matrix(features: pl.DataFrame, names: list[str]) -> np.ndarray:
+    """Return named columns as float64, shape (n_shops, n_features); null is NaN."""
+    return features.select(pl.col(names).cast(pl.Float64)).to_numpy()
+
+
+def excluded(prepared: Prepared) -> pl.DataFrame:
+    """Return prediction rows for shops that are not eligible: a reason, no label."""
+    return excluded_rows(prepared.exclusions)
+
+
+def excluded_rows(exclusions: pl.DataFrame) -> pl.DataFrame:
+    """Return prediction rows for a table of exclusions (``shop_id, reason``, ...)."""
+    return exclusions.select(
+        pl.col(name).cast(dtype)
+        if name in {"shop_id", "reason"}
+        else pl.lit(None, dtype=dtype).alias(name)
+        for name, dtype in PREDICTION_SCHEMA.items()
+    )
+
+
+def join_states(
+    **parts: tuple[dict[str, np.ndarray], dict[str, Any]],
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Put several states into one, each under its name."""
+    arrays = {
+        f"{part}/{name}": array
+        for part, (state, _) in parts.items()
+        for name, array in state.items()
+    }
+    return arrays, {part: meta for part, (_, meta) in parts.items()}
+
+
+def _part(
+    arrays: dict[str, np.ndarray], meta: dict[str, Any], part: str
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Take one state out of what `join_states` put together."""
+    if part not in meta:
+        raise ArtifactError(f"the saved model state has no part `{part}`.")
+    prefix = f"{part}/"
+    return (
+        {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)},
+        meta[part],
+    )

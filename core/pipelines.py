@@ -1,0 +1,476 @@
+"""The four stages of a run, each a function from a configuration to saved artifacts.
+
+The scripts at the root and the verbs of ``python -m core`` are wiring over these.
+"""
+
+from __future__ import annotations
+
+import pickle
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from core.artifacts import Artifacts, ArtifactSet, StageWriter, save_arrays
+from core.clustering.density import DensityClusterer
+from core.config import Config, resolve_config
+from core.data.eligibility import require_eligible
+from core.data.sources import source_fingerprint
+from core.errors import ArtifactError
+from core.evaluation.null import StructureCheck, structure_check
+from core.evaluation.quality import compare_spaces, label_summary, project_2d
+from core.features.preparation import Prepared, prepare
+from core.features.retailer import VOLUME, feature_set
+from core.features.scaling import FeatureScaler
+from core.inference import (
+    CLUSTER_STATE,
+    ENCODER_STATE,
+    Model,
+    excluded_rows,
+    feature_matrix,
+    join_states,
+    load_encoder,
+)
+from core.logging import get_logger, progress
+from core.manifest import SCRIPTS, Stage, refuse_late_changes
+from core.representation.autoencoder import Autoencoder
+from core.segments.profiles import cluster_contrasts, cluster_insights, effect_matrix
+
+SPACES = {"latent": "latent_cluster", "raw": "raw_cluster"}
+N_NULLS = 19
+MIN_SHOPS = 10
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage has done.
+
+    Attributes
+    ----------
+    stage : str
+        Its name.
+    folder : Path
+        Where its files lie: the artifacts folder, or ``pending`` in it while a
+        complete earlier set is being replaced.
+    facts : dict
+        What it also wrote to the manifest.
+    lines : list of str
+        A summary for people.
+    """
+
+    stage: Stage
+    folder: Path
+    facts: dict[str, Any]
+    lines: list[str]
+
+
+def stage_config(
+    stage: Stage,
+    file: str | Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    assignments: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+) -> Config:
+    """Resolve the configuration of a stage, on top of what earlier stages have saved.
+
+    Raises
+    ------
+    ConfigError
+        As `core.config.resolve_config`; also if an option differs that an earlier stage
+        has already used.
+    ArtifactError
+        If an earlier stage has not run, or its artifacts are not sound.
+    """
+    config = resolve_config(file, flags, assignments, environ)
+    if stage == "prepare":
+        return config
+    newest = Artifacts(config.artifacts).newest()
+    if newest is None:
+        raise ArtifactError(
+            f"`{config.artifacts}` holds no artifacts yet. "
+            f"Run `python {SCRIPTS['prepare']}` first."
+        )
+    saved = newest.manifest.config
+    config = resolve_config(file, flags, assignments, environ, base=saved)
+    refuse_late_changes(newest.manifest, config, stage)
+    return config
+
+
+def prepare_features(config: Config, frame: Any = None) -> StageResult:
+    """Stage 1: from sales rows to the features of the eligible shops.
+
+    Writes ``features.parquet``, ``rejected_rows.parquet``, ``exclusions.csv`` and, for
+    the built-in sample, ``sample_truth.csv``.
+
+    Parameters
+    ----------
+    config : Config
+        What to read and compute.
+    frame : pandas, Polars, DuckDB or Arrow table, optional
+        Rows to use instead of the configured source.
+
+    Raises
+    ------
+    SourceError, SchemaError, EligibilityError, ConfigError
+        If the rows cannot be had, used, or are too few for clustering.
+    """
+    chosen = feature_set(config.features.name)
+    with (
+        tempfile.TemporaryDirectory() as work,
+        Artifacts(config.artifacts).stage("prepare", config) as out,
+    ):
+        prepared = prepare(config, Path(work), frame)
+        _check_enough(prepared, config)
+        batches = prepared.batches(config.clustering.batch_size)
+        _write_parquet(batches, out.path("features.parquet"))
+        prepared.sales.rejected.write_parquet(out.path("rejected_rows.parquet"))
+        prepared.exclusions.write_csv(out.path("exclusions.csv"))
+        if prepared.sales.truth is not None:
+            prepared.sales.truth.write_csv(out.path("sample_truth.csv"))
+        reasons = prepared.exclusions["reason"].value_counts(sort=True, name="n")
+        out.facts |= {
+            "feature_set": chosen.name,
+            "features": chosen.names,
+            "as_of": prepared.as_of,
+            "notes": [*prepared.sales.intake.notes, *prepared.notes],
+            "intake": prepared.sales.intake.to_dict(),
+            "fingerprint": prepared.sales.fingerprint,
+            "n_shops": prepared.shops.height,
+            "n_eligible": len(prepared.eligible),
+            "exclusions": {row["reason"]: row["n"] for row in reasons.to_dicts()},
+        }
+    lines = [
+        *prepared.sales.intake.summary(),
+        *prepared.notes,
+        _eligibility_line(out.facts),
+        f"{len(chosen.names)} `{chosen.name}` features as of {prepared.as_of}.",
+    ]
+    return _result("prepare", config, out.facts, lines)
+
+
+def train_autoencoder(config: Config) -> StageResult:
+    """Stage 2: fit the scaler and the autoencoder.
+
+    Writes ``autoencoder-model.keras``, ``feature-scaler.pkl`` (for notebooks),
+    ``encoder-state.safetensors`` (what inference reads) and ``loss-plot.png``.
+    """
+    from core.reporting.plots import plot_loss
+
+    with Artifacts(config.artifacts).stage("autoencoder", config) as out:
+        _, X = _training_table(out)
+        scaler = FeatureScaler(**config.scaling.model_dump()).fit(X)
+        scaled = scaler.transform(X)
+        with progress("Training the autoencoder") as report:
+            encoder = Autoencoder(
+                **config.autoencoder.model_dump(), seed=config.seed, on_epoch=report
+            ).fit(scaled)
+        encoder.save_keras(out.path("autoencoder-model.keras"))
+        _pickle(scaler, out.path("feature-scaler.pkl"))
+        states = join_states(scaler=scaler.get_state(), encoder=encoder.get_state())
+        save_arrays(out.path(ENCODER_STATE), *states)
+        history = encoder.history_
+        plot_loss(history, encoder.best_epoch_, out.path("loss-plot.png"))
+        out.facts |= {
+            "n_shops": len(X),
+            "epochs": len(history["loss"]),
+            "best_epoch": encoder.best_epoch_,
+            "loss": history["loss"][encoder.best_epoch_ - 1],
+            "validation_loss": history["val_loss"][encoder.best_epoch_ - 1],
+        }
+    facts = out.facts
+    lines = [
+        f"`{config.autoencoder.architecture}` autoencoder on {facts['n_shops']:,} "
+        f"shops: best of {facts['epochs']} epochs is {facts['best_epoch']}, with a validation "
+        f"error of {facts['validation_loss']:.3f} (1 would be the mean of everyone)."
+    ]
+    return _result("autoencoder", config, facts, lines)
+
+
+def train_clustering(config: Config) -> StageResult:
+    """Stage 3: cluster the raw scaled features and the latent space.
+
+    Writes ``cluster-state.safetensors`` (what inference reads), ``hdbscan-latent.pkl``
+    and ``hdbscan-raw.pkl`` (for notebooks), ``comparison.csv`` and the plots.
+    """
+    with Artifacts(config.artifacts).stage("clustering", config) as out:
+        table, X = _training_table(out)
+        assert out.base is not None  # _training_table has read from it
+        scaler, encoder = load_encoder(out.base)
+        scaled = scaler.transform(X)
+        spaces = {"latent": encoder.transform(scaled), "raw": scaled}
+        fitted = {}
+        for name, Z in spaces.items():
+            get_logger().info("Clustering the %s space (%d shops)", name, len(Z))
+            fitted[name] = _clusterer(config).fit(Z)
+            _pickle(fitted[name].hdbscan_, out.path(f"hdbscan-{name}.pkl"))
+        states = {name: clusterer.get_state() for name, clusterer in fitted.items()}
+        save_arrays(out.path(CLUSTER_STATE), *join_states(**states))
+        labels = {name: clusterer.labels_ for name, clusterer in fitted.items()}
+        strengths = {name: clusterer.strengths_ for name, clusterer in fitted.items()}
+        comparison = compare_spaces(labels, scaled, strengths)
+        comparison.write_csv(out.path("comparison.csv"))
+        check = _check_structure(scaled, config)
+        _plot_spaces(out, table, spaces, labels)
+        out.facts |= {
+            "spaces": {
+                name: label_summary(values).as_dict() for name, values in labels.items()
+            },
+            "structure_check": check.as_dict(),
+        }
+    lines = [*_space_lines(out.facts["spaces"]), f"Structure check: {check.verdict}."]
+    return _result("clustering", config, out.facts, lines)
+
+
+def run_inference(config: Config, frame: Any = None) -> StageResult:
+    """Stage 4: label every shop, from the saved artifacts alone.
+
+    Writes ``cluster_predictions.csv`` and ``cluster_insights.csv``; for the training
+    data also ``report.html``, for other data ``scored_rejected_rows.parquet``.
+
+    Parameters
+    ----------
+    config : Config
+        Other data than the training data is scored if its ``data`` section says so.
+    frame : pandas, Polars, DuckDB or Arrow table, optional
+        Rows to score instead.
+    """
+    artifacts = Artifacts(config.artifacts)
+    newest = artifacts.newest()
+    is_training_data = frame is None and newest is not None and _is_same(config, newest)
+    saved = newest.manifest.config if newest is not None else config
+    with (
+        tempfile.TemporaryDirectory() as work,
+        artifacts.stage("inference", saved, keep_own=not is_training_data) as out,
+    ):
+        if out.base is None:
+            raise ArtifactError(
+                f"`{config.artifacts}` holds no model. Run the training pipelines "
+                "first."
+            )
+        model = Model.from_set(out.base)
+        if is_training_data:
+            scored, exclusions = _score_training(out.base, model)
+            rejected = None
+        else:
+            prepared = prepare(config, Path(work), frame)
+            scored, exclusions = model.score(prepared), prepared.exclusions
+            rejected = prepared.sales.rejected
+        table = Path(work) / "scored.parquet"
+        counts = _write_predictions(out, scored, exclusions, table)
+        insights = _write_insights(out, table, model, counts["labelled"])
+        out.facts |= counts | {"is_training_data": is_training_data}
+        if rejected is not None:
+            rejected.write_parquet(out.path("scored_rejected_rows.parquet"))
+        if is_training_data:
+            _write_report(out, model, insights, table)
+    return _result("inference", config, out.facts, _inference_lines(out.facts, config))
+
+
+def run_all(config: Config, frame: Any = None) -> list[StageResult]:
+    """Run the four stages one after the other."""
+    return [
+        prepare_features(config, frame),
+        train_autoencoder(config),
+        train_clustering(config),
+        run_inference(config),
+    ]
+
+
+def _check_enough(prepared: Prepared, config: Config) -> None:
+    """Raise unless there are shops enough for one cluster and for its density."""
+    clustering = config.clustering
+    needed = max(clustering.min_cluster_size, clustering.min_samples + 1, MIN_SHOPS)
+    require_eligible(prepared.shops, config.eligibility, needed)
+
+
+def _write_parquet(batches: Iterator[pl.DataFrame], path: Path) -> None:
+    """Write batches as row groups of one Parquet file."""
+    import pyarrow.parquet as pq
+
+    writer = None
+    for batch in batches:
+        table = batch.to_arrow()
+        writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
+        writer.write_table(table)
+    if writer is not None:
+        writer.close()
+
+
+def _training_table(out: StageWriter) -> tuple[pl.DataFrame, np.ndarray]:
+    """Return the features of the set that a stage builds on, as table and matrix."""
+    if out.base is None:
+        raise ArtifactError(
+            f"there are no features yet. Run `python {SCRIPTS['prepare']}` first."
+        )
+    facts = out.base.manifest.facts("prepare")
+    table = pl.read_parquet(out.base.path("features.parquet"), memory_map=False)
+    return table, feature_matrix(table, facts["features"])
+
+
+def _pickle(value: Any, path: Path) -> None:
+    """Write a pickle for notebooks; nothing here ever reads one."""
+    with path.open("wb") as stream:
+        pickle.dump(value, stream)
+
+
+def _clusterer(config: Config) -> DensityClusterer:
+    """Return an unfitted clusterer with the configured parameters."""
+    clustering = config.clustering
+    return DensityClusterer(
+        min_cluster_size=clustering.min_cluster_size,
+        min_samples=clustering.min_samples,
+        selection_method=clustering.selection_method,
+    )
+
+
+def _check_structure(scaled: np.ndarray, config: Config) -> StructureCheck:
+    """Compare the run's clustering with that of data without structure."""
+    with progress("Clustering data without structure, for comparison") as report:
+        return structure_check(
+            scaled,
+            lambda Z: _clusterer(config).fit(Z).labels_,
+            n_null=N_NULLS,
+            seed=config.seed,
+            on_step=report,
+        )
+
+
+def _is_same(config: Config, artifact_set: ArtifactSet) -> bool:
+    """Whether a configuration names the data that the set was trained on."""
+    saved = artifact_set.manifest.config
+    if config.data != saved.data or config.sample != saved.sample:
+        return False
+    if config.data.source == "input":
+        fingerprint = artifact_set.manifest.facts("prepare")["fingerprint"]
+        return source_fingerprint(config) == fingerprint
+    return True
+
+
+def _score_training(
+    base: ArtifactSet, model: Model
+) -> tuple[Iterator[tuple[pl.DataFrame, pl.DataFrame]], pl.DataFrame]:
+    """Return batches of the saved features with their labels, and the exclusions."""
+    path = base.path("features.parquet")
+    size = model.config.clustering.batch_size
+    n_rows = pl.scan_parquet(path).select(pl.len()).collect().item()
+
+    def batches() -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+        for offset in range(0, n_rows, size):
+            batch = pl.scan_parquet(path).slice(offset, size).collect()
+            yield batch, model.assign(batch)
+
+    schema = {"shop_id": pl.String, "reason": pl.String}
+    exclusions = pl.read_csv(
+        base.path("exclusions.csv"), columns=list(schema), schema_overrides=schema
+    )
+    return batches(), exclusions
+
+
+def _write_predictions(
+    out: StageWriter,
+    scored: Iterator[tuple[pl.DataFrame, pl.DataFrame]],
+    exclusions: pl.DataFrame,
+    table: Path,
+) -> dict[str, int]:
+    """Write labelled shops, then those with a reason; keep features beside labels."""
+    n_labelled = 0
+
+    def joined() -> Iterator[pl.DataFrame]:
+        nonlocal n_labelled
+        for features, labels in scored:
+            labels.write_csv(stream, include_header=n_labelled == 0)
+            n_labelled += labels.height
+            yield features.hstack(labels.drop("shop_id"))
+
+    with out.path("cluster_predictions.csv").open("wb") as stream:
+        _write_parquet(joined(), table)
+        rest = excluded_rows(exclusions)
+        rest.write_csv(stream, include_header=n_labelled == 0)
+    return {"labelled": n_labelled, "not_eligible": exclusions.height}
+
+
+def _write_insights(
+    out: StageWriter, table: Path, model: Model, n_labelled: int
+) -> pl.DataFrame:
+    """Write size and averages of every cluster of both spaces."""
+    columns = [*model.features, *(feature.name for feature in VOLUME)]
+    if n_labelled:
+        scan = pl.scan_parquet(table)
+    else:
+        schema = dict.fromkeys(columns, pl.Float64) | dict.fromkeys(
+            SPACES.values(), pl.Int32
+        )
+        scan = pl.LazyFrame(schema=schema)
+    insights = cluster_insights(scan, SPACES, columns)
+    insights.write_csv(out.path("cluster_insights.csv"))
+    return insights
+
+
+def _plot_spaces(
+    out: StageWriter,
+    table: pl.DataFrame,
+    spaces: Mapping[str, np.ndarray],
+    labels: Mapping[str, np.ndarray],
+) -> None:
+    """Draw both spaces, the sizes of their clusters and what the clusters are like."""
+    from core.reporting.plots import plot_heatmap, plot_sizes, plot_space
+
+    for name, Z in spaces.items():
+        coordinates, shares = project_2d(Z)
+        axes = tuple(
+            f"principal component {i + 1} ({share:.0%} of the variance)"
+            for i, share in enumerate(shares)
+        )
+        title = f"{name.capitalize()} space: {len(Z):,} shops"
+        path = out.path(f"{name}-space.png")
+        plot_space(coordinates, labels[name], title, axes, path)
+    plot_sizes(labels, out.path("cluster-sizes.png"))
+    labelled = table.with_columns(latent_cluster=pl.Series(labels["latent"]))
+    assert out.base is not None
+    features = out.base.manifest.facts("prepare")["features"]
+    contrasts = cluster_contrasts(labelled, "latent_cluster", features)
+    plot_heatmap(*effect_matrix(contrasts), out.path("cluster-heatmap.png"))
+
+
+def _result(
+    stage: Stage, config: Config, facts: dict[str, Any], lines: list[str]
+) -> StageResult:
+    """Say where a finished stage's files lie."""
+    artifacts = Artifacts(config.artifacts)
+    is_pending = artifacts.pending_folder.is_dir()
+    folder = artifacts.pending_folder if is_pending else artifacts.root
+    if is_pending:
+        lines.append(
+            f"Built aside in {folder}; {artifacts.root} keeps its complete run until "
+            "this one is complete too."
+        )
+    return StageResult(stage, folder, facts, lines)
+
+
+def _eligibility_line(facts: Mapping[str, Any]) -> str:
+    """Say how many shops are eligible, and why the others are not."""
+    reasons = "; ".join(f"{n:,} {reason}" for reason, n in facts["exclusions"].items())
+    line = f"{facts['n_eligible']:,} of {facts['n_shops']:,} shops are eligible"
+    return f"{line} ({reasons})." if reasons else f"{line}."
+
+
+def _space_lines(spaces: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return one line per space; a noise ratio never stands alone."""
+    return [
+        f"{name} space: {s['n_clusters']} clusters, effectively "
+        f"{s['effective_clusters']:.1f}, the largest with {s['largest_share']:.0%} of "
+        f"the clustered shops; {s['noise_ratio']:.1%} noise."
+        for name, s in spaces.items()
+    ]
+
+
+def _inference_lines(facts: Mapping[str, Any], config: Config) -> list[str]:
+    """Say how many shops were labelled and where to look."""
+    line = f"{facts['labelled']:,} shops labelled"
+    if facts["not_eligible"]:
+        line += f", {facts['not_eligible']:,} listed with the reason why not"
+    return [f"{line}: {Path(config.artifacts) / 'cluster_predictions.csv'}"]
