@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -22,6 +22,9 @@ from core.config import Config
 from core.errors import SegmentsError
 from core.logging import configure, get_logger
 from core.manifest import Stage
+
+if TYPE_CHECKING:
+    from core.pipelines import StageResult
 
 app = typer.Typer(
     name="segments",
@@ -148,25 +151,25 @@ def _run(
     started = time.perf_counter()
     config = pipelines.stage_config(stage, file, flags, assignments)
     result = functions[stage](config)
-    for line in result.lines:
-        get_logger().info("%s", line)
+    if stage != "inference":
+        for line in result.lines:
+            get_logger().info("%s", line)
     get_logger().info("Done in %.1f s", time.perf_counter() - started)
     if stage == "inference" and not quiet:
         _print_closing(result)
 
 
-def _print_closing(result: Any) -> None:
-    """Print the closing table and where the report is."""
+def _print_closing(result: StageResult) -> None:
+    """Print the closing table, and where everything is, on standard output."""
     console = Console()
-    rows = result.facts.get("closing_table", [])
-    if rows:
+    if result.table:
         table = Table(title="What was found", title_justify="left")
-        for name in rows[0]:
+        for name in result.table[0]:
             table.add_column(name, justify="left" if name == "space" else "right")
-        for row in rows:
-            table.add_row(*(str(value) for value in row.values()))
+        for row in result.table:
+            table.add_row(*row.values())
         console.print(table)
-    for line in result.facts.get("closing_lines", []):
+    for line in result.lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 

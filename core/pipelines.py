@@ -8,7 +8,7 @@ from __future__ import annotations
 import pickle
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from core.inference import (
 from core.logging import get_logger, progress
 from core.manifest import SCRIPTS, Stage, refuse_late_changes
 from core.representation.autoencoder import Autoencoder
-from core.segments.profiles import cluster_contrasts, cluster_insights, effect_matrix
+from core.segments.profiles import cluster_insights
 
 SPACES = {"latent": "latent_cluster", "raw": "raw_cluster"}
 N_NULLS = 19
@@ -60,12 +60,15 @@ class StageResult:
         What it also wrote to the manifest.
     lines : list of str
         A summary for people.
+    table : list of dict
+        Rows of the closing table; only of ``inference`` on the training data.
     """
 
     stage: Stage
     folder: Path
     facts: dict[str, Any]
     lines: list[str]
+    table: list[dict[str, str]] = field(default_factory=list)
 
 
 def stage_config(
@@ -138,6 +141,7 @@ def prepare_features(config: Config, frame: Any = None) -> StageResult:
             "as_of": prepared.as_of,
             "notes": [*prepared.sales.intake.notes, *prepared.notes],
             "intake": prepared.sales.intake.to_dict(),
+            "from_frame": frame is not None,
             "fingerprint": prepared.sales.fingerprint,
             "n_shops": prepared.shops.height,
             "n_eligible": len(prepared.eligible),
@@ -184,8 +188,8 @@ def train_autoencoder(config: Config) -> StageResult:
     facts = out.facts
     lines = [
         f"`{config.autoencoder.architecture}` autoencoder on {facts['n_shops']:,} "
-        f"shops: best of {facts['epochs']} epochs is {facts['best_epoch']}, with a validation "
-        f"error of {facts['validation_loss']:.3f} (1 would be the mean of everyone)."
+        f"shops: best of {facts['epochs']} epochs is {facts['best_epoch']}, with a "
+        f"validation error of {facts['validation_loss']:.3f}."
     ]
     return _result("autoencoder", config, facts, lines)
 
@@ -196,6 +200,8 @@ def train_clustering(config: Config) -> StageResult:
     Writes ``cluster-state.safetensors`` (what inference reads), ``hdbscan-latent.pkl``
     and ``hdbscan-raw.pkl`` (for notebooks), ``comparison.csv`` and the plots.
     """
+    from core.reporting.run import draw_spaces
+
     with Artifacts(config.artifacts).stage("clustering", config) as out:
         table, X = _training_table(out)
         assert out.base is not None  # _training_table has read from it
@@ -214,7 +220,9 @@ def train_clustering(config: Config) -> StageResult:
         comparison = compare_spaces(labels, scaled, strengths)
         comparison.write_csv(out.path("comparison.csv"))
         check = _check_structure(scaled, config)
-        _plot_spaces(out, table, spaces, labels)
+        projections = {name: project_2d(Z) for name, Z in spaces.items()}
+        features = out.base.manifest.facts("prepare")["features"]
+        draw_spaces(out.folder, projections, labels, table, features)
         out.facts |= {
             "spaces": {
                 name: label_summary(values).as_dict() for name, values in labels.items()
@@ -238,6 +246,9 @@ def run_inference(config: Config, frame: Any = None) -> StageResult:
     frame : pandas, Polars, DuckDB or Arrow table, optional
         Rows to score instead.
     """
+    from core.reporting.report import write_report
+    from core.reporting.run import report_content
+
     artifacts = Artifacts(config.artifacts)
     newest = artifacts.newest()
     is_training_data = frame is None and newest is not None and _is_same(config, newest)
@@ -266,8 +277,18 @@ def run_inference(config: Config, frame: Any = None) -> StageResult:
         if rejected is not None:
             rejected.write_parquet(out.path("scored_rejected_rows.parquet"))
         if is_training_data:
-            _write_report(out, model, insights, table)
-    return _result("inference", config, out.facts, _inference_lines(out.facts, config))
+            content = report_content(out.base, table, SPACES, insights)
+            write_report(content, out.path("report.html"))
+    lines = _inference_lines(out.facts, Path(config.artifacts))
+    closing = []
+    if is_training_data:
+        facts = out.base.manifest.facts("clustering")
+        closing = _closing_table(facts["spaces"])
+        lines += [
+            f"Structure check: {facts['structure_check']['verdict']}.",
+            f"Report: {Path(config.artifacts) / 'report.html'}",
+        ]
+    return _result("inference", config, out.facts, lines, closing)
 
 
 def run_all(config: Config, frame: Any = None) -> list[StageResult]:
@@ -410,34 +431,12 @@ def _write_insights(
     return insights
 
 
-def _plot_spaces(
-    out: StageWriter,
-    table: pl.DataFrame,
-    spaces: Mapping[str, np.ndarray],
-    labels: Mapping[str, np.ndarray],
-) -> None:
-    """Draw both spaces, the sizes of their clusters and what the clusters are like."""
-    from core.reporting.plots import plot_heatmap, plot_sizes, plot_space
-
-    for name, Z in spaces.items():
-        coordinates, shares = project_2d(Z)
-        axes = tuple(
-            f"principal component {i + 1} ({share:.0%} of the variance)"
-            for i, share in enumerate(shares)
-        )
-        title = f"{name.capitalize()} space: {len(Z):,} shops"
-        path = out.path(f"{name}-space.png")
-        plot_space(coordinates, labels[name], title, axes, path)
-    plot_sizes(labels, out.path("cluster-sizes.png"))
-    labelled = table.with_columns(latent_cluster=pl.Series(labels["latent"]))
-    assert out.base is not None
-    features = out.base.manifest.facts("prepare")["features"]
-    contrasts = cluster_contrasts(labelled, "latent_cluster", features)
-    plot_heatmap(*effect_matrix(contrasts), out.path("cluster-heatmap.png"))
-
-
 def _result(
-    stage: Stage, config: Config, facts: dict[str, Any], lines: list[str]
+    stage: Stage,
+    config: Config,
+    facts: dict[str, Any],
+    lines: list[str],
+    table: list[dict[str, str]] | None = None,
 ) -> StageResult:
     """Say where a finished stage's files lie."""
     artifacts = Artifacts(config.artifacts)
@@ -448,7 +447,7 @@ def _result(
             f"Built aside in {folder}; {artifacts.root} keeps its complete run until "
             "this one is complete too."
         )
-    return StageResult(stage, folder, facts, lines)
+    return StageResult(stage, folder, facts, lines, table or [])
 
 
 def _eligibility_line(facts: Mapping[str, Any]) -> str:
@@ -468,9 +467,24 @@ def _space_lines(spaces: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _inference_lines(facts: Mapping[str, Any], config: Config) -> list[str]:
+def _closing_table(spaces: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return the closing table: a row per space, the noise with its companions."""
+    return [
+        {
+            "space": name,
+            "shops": f"{s['n_shops']:,}",
+            "clusters": str(s["n_clusters"]),
+            "effective clusters": f"{s['effective_clusters']:.2f}",
+            "largest share": f"{s['largest_share']:.1%}",
+            "noise": f"{s['noise_ratio']:.1%}",
+        }
+        for name, s in spaces.items()
+    ]
+
+
+def _inference_lines(facts: Mapping[str, Any], folder: Path) -> list[str]:
     """Say how many shops were labelled and where to look."""
     line = f"{facts['labelled']:,} shops labelled"
     if facts["not_eligible"]:
         line += f", {facts['not_eligible']:,} listed with the reason why not"
-    return [f"{line}: {Path(config.artifacts) / 'cluster_predictions.csv'}"]
+    return [f"{line}: {folder / 'cluster_predictions.csv'}"]
