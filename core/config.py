@@ -185,23 +185,44 @@ class AutoencoderConfig(Section):
         "denoising", description="ours, or the published one for comparison"
     )
     latent_size: int = Field(5, ge=1, description="dimensions of the latent space")
-    hidden_size: int = Field(
-        64, ge=1, description="width of the hidden layers (`denoising`)"
+    hidden_size: int | None = Field(
+        None,
+        ge=1,
+        description="width of the hidden layers; null: 64, or half the features "
+        "(`reference`)",
     )
-    corruption: float = Field(
-        0.1,
+    corruption: float | None = Field(
+        None,
         ge=0.0,
-        le=1.0,
-        description="std of the noise added to inputs (`denoising`)",
+        description="std of the noise added to the scaled features in training; null: "
+        "0.1, or 0 (`reference`)",
     )
-    epochs: int = Field(200, ge=1, description="upper bound of passes over the shops")
-    batch_size: int = Field(256, ge=1, description="shops per gradient step")
-    learning_rate: float = Field(1e-3, gt=0, description="Adam step size")
-    validation_share: float = Field(
-        0.2, gt=0.0, lt=1.0, description="share of shops held out for early stopping"
+    epochs: int | None = Field(
+        None,
+        ge=1,
+        description="upper bound of epochs; null: 200, or 30 (`reference`)",
     )
-    patience: int = Field(
-        10, ge=1, description="epochs without improvement before stopping"
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="shops per gradient step; null: 32 to 256 by the number of shops, "
+        "or 300 (`reference`)",
+    )
+    learning_rate: float | None = Field(
+        None, gt=0, description="Adam step size; null: 0.001"
+    )
+    validation_share: float | None = Field(
+        None,
+        gt=0.0,
+        lt=1.0,
+        description="share of shops held out for early stopping; null: 0.2, or 0.35 "
+        "(`reference`)",
+    )
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="epochs without improvement before stopping; null: 10, or 5 "
+        "(`reference`)",
     )
 
 

@@ -46,7 +46,8 @@ def checked_matrix(
     Returns
     -------
     ndarray of shape (n_rows, n_features), float64
-        Negative zeros are returned as zeros; may share memory with `X`.
+        May share memory with `X`, except in fit, where negative zeros become zeros
+        (equal values of different bits would be sorted by chance).
 
     Raises
     ------
@@ -76,7 +77,7 @@ def checked_matrix(
             "cluster the scaled features themselves."
         )
     _refuse_values(estimator, table, allow_nan)
-    return np.asarray(table + 0.0, dtype=np.float64)
+    return np.asarray(table + 0.0 if is_fit else table, dtype=np.float64)
 
 
 def plain_matrix(values: Any, n_columns: int, what: str) -> FloatArray:
@@ -101,6 +102,8 @@ def plain_matrix(values: Any, n_columns: int, what: str) -> FloatArray:
 
 def _refuse_values(estimator: Any, table: FloatArray, allow_nan: bool) -> None:
     """Raise for NaN (unless allowed), infinity and values of absurd size."""
+    if table.min() >= -LARGEST_VALUE and table.max() <= LARGEST_VALUE:
+        return  # the usual case, without a second table in memory; NaN fails it
     with np.errstate(invalid="ignore"):
         is_bad = np.abs(table) > LARGEST_VALUE
     if not allow_nan:

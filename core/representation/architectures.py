@@ -1,0 +1,236 @@
+"""Named autoencoders: how the layers are stacked, and how they are trained.
+
+To add one, write a builder and enter it in `ARCHITECTURES`. A builder returns a
+`keras.Sequential` whose layer ``latent`` ends the encoder, made of `Dense` (linear or
+ReLU), `BatchNormalization` in front of a `Dense`, and `LayerNormalization`: what
+`core.representation.folding` can turn into NumPy.
+
+``reference``
+    The published model and its training, for comparison. Its LayerNorm leaves the
+    latent vector `latent_size` - 2 free dimensions (mean and variance are fixed) and
+    its L2 penalty is on the encoder only.
+``denoising``
+    Ours. Two ReLU layers on each side of a linear latent layer, trained to restore the
+    clean features from noisy ones, so that shops that differ by noise only come to lie
+    together. ReLU and not GELU because its NumPy result is exact on every machine. No
+    normalisation layers: the scaled features already have mean 0 and spread 1, and
+    with batch statistics a row's gradient would depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from core.errors import ConfigError, did_you_mean, listed
+from core.representation.keras_backend import load_keras
+from core.representation.seeding import derived_seed
+
+Builder = Callable[[int, int, int, int], Any]
+
+LATENT = "latent"
+"""Name of the layer whose output is the latent vector."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How an architecture is trained.
+
+    Parameters
+    ----------
+    epochs : int
+        Upper bound of epochs.
+    batch_size : int
+        Rows per gradient step.
+    learning_rate : float
+        Step size of Adam.
+    validation_share : float
+        Share of the rows held out for early stopping.
+    patience : int
+        Epochs without improvement before stopping.
+    corruption : float
+        Standard deviation of the Gaussian noise added to the inputs, in units of the
+        scaled features; 0 adds none.
+    rows_per_epoch : int or None
+        Rows drawn (anew each time) for an epoch, and at most looked at for validation,
+        so that the time does not grow with the rows; None: all.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    validation_share: float
+    patience: int
+    corruption: float
+    rows_per_epoch: int | None
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A named autoencoder.
+
+    Parameters
+    ----------
+    name : str
+    build : callable
+        ``(n_features, latent_size, hidden_size, seed) -> keras.Sequential``.
+    hidden_size : callable
+        ``(n_features) -> int``, the width used if the user names none.
+    settings : callable
+        ``(n_rows) -> TrainingSettings``, for what the user leaves open.
+    """
+
+    name: str
+    build: Builder
+    hidden_size: Callable[[int], int]
+    settings: Callable[[int], TrainingSettings]
+
+
+def find_architecture(name: str) -> Architecture:
+    """Return the architecture of that name.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, with the names that there are.
+    """
+    if name not in ARCHITECTURES:
+        raise ConfigError(
+            f"unknown `architecture` {name!r}; expected {listed(list(ARCHITECTURES))}."
+            f"{did_you_mean(str(name), ARCHITECTURES)}"
+        )
+    return ARCHITECTURES[name]
+
+
+def _build_denoising(
+    n_features: int, latent_size: int, hidden_size: int, seed: int
+) -> Any:
+    """Return features -> h -> h -> latent -> h -> h -> features."""
+    _, keras = load_keras()
+    widths = [
+        ("encoder_1", hidden_size, "relu"),
+        ("encoder_2", hidden_size, "relu"),
+        (LATENT, latent_size, "linear"),
+        ("decoder_1", hidden_size, "relu"),
+        ("decoder_2", hidden_size, "relu"),
+        ("reconstruction", n_features, "linear"),
+    ]
+    return _sequential(
+        n_features,
+        "denoising",
+        [
+            keras.layers.Dense(
+                width,
+                activation=activation,
+                name=name,
+                kernel_initializer=_initializer(seed, i),
+                dtype="float32",
+            )
+            for i, (name, width, activation) in enumerate(widths)
+        ],
+    )
+
+
+def _build_reference(
+    n_features: int, latent_size: int, hidden_size: int, seed: int
+) -> Any:
+    """Return the published stack; see the module."""
+    _, keras = load_keras()
+    layers = keras.layers
+
+    def encoder(name: str, width: int, activation: str, index: int) -> Any:
+        return layers.Dense(
+            width,
+            activation=activation,
+            use_bias=False,
+            kernel_regularizer=keras.regularizers.L2(1e-4),
+            kernel_initializer=_initializer(seed, index),
+            name=name,
+            dtype="float32",
+        )
+
+    def decoder(name: str, width: int, activation: str, index: int) -> Any:
+        return layers.Dense(
+            width,
+            activation=activation,
+            kernel_initializer=_initializer(seed, index),
+            name=name,
+            dtype="float32",
+        )
+
+    return _sequential(
+        n_features,
+        "reference",
+        [
+            layers.BatchNormalization(name="input_norm", dtype="float32"),
+            encoder("encoder_1", hidden_size, "relu", 0),
+            layers.BatchNormalization(name="hidden_norm", dtype="float32"),
+            encoder("bottleneck", latent_size, "linear", 1),
+            layers.LayerNormalization(name=LATENT, dtype="float32"),
+            decoder("decoder_1", hidden_size, "relu", 2),
+            decoder("reconstruction", n_features, "linear", 3),
+        ],
+    )
+
+
+def _sequential(n_features: int, name: str, layers: list[Any]) -> Any:
+    """Return the layers behind an input called ``features``, all in float32.
+
+    The dtype is said for each layer because a user may have set another global policy.
+    """
+    _, keras = load_keras()
+    start = keras.Input((n_features,), name="features", dtype="float32")
+    return keras.Sequential([start, *layers], name=name)
+
+
+def _initializer(seed: int, index: int) -> Any:
+    """Return Keras's default initializer with a seed of its own."""
+    _, keras = load_keras()
+    return keras.initializers.GlorotUniform(seed=derived_seed(seed, index))
+
+
+def _denoising_settings(n_rows: int) -> TrainingSettings:
+    """Return 32-64 gradient steps per epoch, however many rows there are.
+
+    Batches of 32 rows or a thirty-second of them, up to 256; and epochs of at most
+    64 batches.
+    """
+    return TrainingSettings(
+        epochs=200,
+        batch_size=min(256, max(32, n_rows // 32)),
+        learning_rate=1e-3,
+        validation_share=0.2,
+        patience=10,
+        corruption=0.1,
+        rows_per_epoch=64 * 256,
+    )
+
+
+def _reference_settings(n_rows: int) -> TrainingSettings:
+    """Return the published settings, whatever the number of rows."""
+    return TrainingSettings(
+        epochs=30,
+        batch_size=300,
+        learning_rate=1e-3,
+        validation_share=0.35,
+        patience=5,
+        corruption=0.0,
+        rows_per_epoch=None,
+    )
+
+
+ARCHITECTURES = {
+    architecture.name: architecture
+    for architecture in (
+        Architecture(
+            "denoising", _build_denoising, lambda n_features: 64, _denoising_settings
+        ),
+        Architecture(
+            "reference",
+            _build_reference,
+            lambda n_features: max(1, n_features // 2),
+            _reference_settings,
+        ),
+    )
+}
