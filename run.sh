@@ -1,0 +1,131 @@
+#!/usr/bin/env bash
+# Make .venv beside this file, then run the four pipelines in order, or the tests.
+# run.bat is its twin for Windows: what changes here changes there
+# (tests/test_run_scripts.py compares their steps).
+#
+# The pipelines run in the caller's current folder, so that relative paths in the
+# arguments, and the default `artifacts`, mean what they mean to the caller. The tests
+# run in the folder of this file, where pytest finds its configuration.
+set -u
+
+repo=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P) || exit 1
+venv="$repo/.venv"
+python="$venv/bin/python"
+
+usage() {
+    cat <<'TEXT'
+Usage: ./run.sh [OPTIONS]         run the four pipelines on built-in or your own data
+       ./run.sh test [OPTIONS]    run the tests; the options are pytest's
+
+Options, each passed on to all four pipelines:
+  --input PATH       your rows: CSV, Parquet or Excel; file, folder, glob or s3://
+  --source NAME      sample (default, built in, offline), kaggle or input
+  --features NAME    behaviour (default) or baseline
+  --artifacts DIR    folder of the results (default: artifacts, where you are)
+  --config FILE      YAML file with any part of the configuration
+  --seed N           seed of everything random (default: 42)
+
+The first run makes a virtual environment, which takes some minutes; later runs use it.
+PYTHON=/path/to/python chooses the interpreter it is made with (3.11 to 3.13).
+Every option of one script: .venv/bin/python clustering-training-pipeline.py --help
+TEXT
+}
+
+# end_if_failed CODE STEP: say which step failed and end with its exit code.
+end_if_failed() {
+    [ "$1" -eq 0 ] && return
+    echo "run.sh: step failed: $2 (exit code $1)" >&2
+    exit "$1"
+}
+
+# The lower bound is the project's; the upper one is that of the TensorFlow release in
+# constraints.txt and moves with it.
+fits() {
+    "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null
+}
+
+# Print the first interpreter that fits: $PYTHON alone if it is set, else python3, else
+# one installed beside it.
+find_python() {
+    local candidate
+    if [ -n "${PYTHON:-}" ]; then
+        set -- "$PYTHON"
+    else
+        set -- python3 python3.13 python3.12 python3.11 python
+    fi
+    for candidate in "$@"; do
+        if fits "$candidate"; then
+            printf '%s\n' "$candidate"
+            return
+        fi
+    done
+    {
+        echo "run.sh: Python 3.11, 3.12 or 3.13 is needed. Found:"
+        for candidate in "$@"; do
+            if command -v "$candidate" >/dev/null 2>&1; then
+                echo "  $candidate: $("$candidate" --version 2>&1)"
+            else
+                echo "  $candidate: not there"
+            fi
+        done
+        echo "Install one of these, or name it: PYTHON=/path/to/python ./run.sh"
+    } >&2
+    return 1
+}
+
+make_venv() {
+    local base
+    base=$(find_python) || exit 1
+    if ! "$base" -c 'import ensurepip, venv' 2>/dev/null; then
+        echo "run.sh: $base has no module \`venv\` or \`ensurepip\`." \
+            "On Debian and Ubuntu: apt-get install python3-venv" >&2
+        exit 1
+    fi
+    echo "run.sh: making $venv"
+    "$base" -m venv --clear "$venv"
+    end_if_failed $? "python -m venv"
+}
+
+# prepare [EXTRA]: bring .venv up to date; see core/stamp.py for the exit codes.
+prepare() {
+    local package=.${1:+[$1]}
+    "$python" -I "$repo/core/stamp.py" begin ${1+"$1"} 2>/dev/null
+    case $? in
+        0) return ;;
+        10) ;;
+        *) make_venv ;;
+    esac
+    echo "run.sh: installing the project (some minutes the first time)"
+    (cd -- "$repo" && PIP_REQUIRE_VIRTUALENV=1 "$python" -m pip install \
+        --disable-pip-version-check --constraint constraints.txt --editable "$package")
+    end_if_failed $? "python -m pip install"
+    "$python" -I "$repo/core/stamp.py" finish ${1+"$1"}
+    end_if_failed $? "core/stamp.py"
+}
+
+run_script() {
+    local script=$1
+    shift
+    "$python" "$repo/$script" "$@"
+    end_if_failed $? "$script"
+}
+
+case ${1:-} in
+    -h | --help)
+        usage
+        ;;
+    test)
+        shift
+        prepare test
+        cd -- "$repo" || exit 1
+        "$python" -m pytest "$@"
+        end_if_failed $? "python -m pytest"
+        ;;
+    *)
+        prepare
+        run_script feature-preparation-pipeline.py "$@"
+        run_script autoencoder-training-pipeline.py "$@"
+        run_script clustering-training-pipeline.py "$@"
+        run_script clustering-inference-pipeline.py "$@"
+        ;;
+esac
