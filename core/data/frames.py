@@ -1,0 +1,89 @@
+"""A frame of another library as a table of received rows, through Narwhals."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+from typing import Any
+
+import narwhals as nw
+import polars as pl
+
+from core.data.readers import Table
+from core.errors import SourceError
+
+
+class _Digest:
+    """A sink for bytes that keeps only their SHA-256."""
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+
+    def write(self, content: bytes) -> int:
+        self.sha256.update(content)
+        return len(content)
+
+
+def table_from_frame(native: Any, work: Path) -> Table:
+    """Return the rows of a pandas, Polars, Arrow or DuckDB frame.
+
+    Parameters
+    ----------
+    native : frame
+        A lazy one (Polars, DuckDB) is written to `work` in a stream, not collected.
+    work : Path
+        Folder for that file.
+
+    Raises
+    ------
+    SourceError
+        If Narwhals knows no such frame.
+    """
+    try:
+        frame = nw.from_native(native)
+    except TypeError:
+        kind = f"{type(native).__module__}.{type(native).__qualname__}"
+        raise SourceError(
+            f"`{kind}` is no table that can be read. Expected a pandas, Polars or "
+            "Arrow table, or a DuckDB relation."
+        ) from None
+    if isinstance(frame, nw.LazyFrame):
+        path = work / "frame.parquet"
+        frame.sink_parquet(path)
+        scan = pl.scan_parquet(path, glob=False)
+    else:
+        scan = _to_polars(frame).lazy()
+    return Table(name="the frame", scan=scan, digest=_content_digest(scan))
+
+
+def _to_polars(frame: nw.DataFrame[Any]) -> pl.DataFrame:
+    """Return an eager frame in Polars; columns of mixed Python types become text."""
+    names = [str(name) for name in frame.columns]
+    columns = []
+    for name, column in zip(names, frame.iter_columns(), strict=True):
+        if column.dtype == nw.Object:
+            values = [None if _is_missing(v) else str(v) for v in column.to_list()]
+            columns.append(pl.Series(name, values, dtype=pl.String))
+        else:
+            columns.append(column.to_polars().alias(name))
+    return pl.DataFrame(columns)
+
+
+def _is_missing(value: Any) -> bool:
+    """Return whether a Python object stands for nothing: None, NaN, NaT or NA."""
+    return (
+        value is None
+        or type(value).__name__ in ("NAType", "NaTType")
+        or (isinstance(value, float) and math.isnan(value))
+    )
+
+
+def _content_digest(scan: pl.LazyFrame) -> str:
+    """Return a SHA-256 of column names and cells, the same in every library."""
+    schema = scan.collect_schema()
+    plain = [c for c, d in schema.items() if not d.is_nested() and d != pl.Object]
+    sink = _Digest()
+    text = scan.select(pl.col(plain).cast(pl.String, strict=False))
+    text.sink_csv(sink)  # type: ignore[call-overload] # any object with write() will do
+    return sink.sha256.hexdigest()

@@ -1,0 +1,184 @@
+"""Where sales rows come from: the sample, files, Kaggle, or a frame in memory.
+
+Whatever the source, the rows take one way: read, judged, written as Parquet with our
+columns (`core.data.judging`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from core.config import Config, DataConfig
+from core.data.files import describe, locate
+from core.data.frames import table_from_frame
+from core.data.intake import Intake
+from core.data.judging import judge
+from core.data.kaggle import fetch_kaggle
+from core.data.readers import Table, read_files
+from core.data.remote import fetch, is_remote
+from core.errors import SegmentsError, SourceError
+
+# What decides the rows beside their source.
+READING_OPTIONS = {
+    "columns", "date_format", "sheet", "separator", "decimal", "encoding", "policies",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sales:
+    """Sales rows that passed the checks, and what became of the others.
+
+    Attributes
+    ----------
+    frame : polars.LazyFrame
+        Scan of `path`: `shop_id`, `product_id` (String), `year`, `month` (Int32),
+        `sales_qty` (Float64, finite) and, if the source has it, `sales_value`
+        (Float64, null where unknown). Nothing else is null. Several rows may share
+        one shop, product and month: they add up.
+    path : Path
+        The Parquet file.
+    rejected : polars.DataFrame
+        The rows set aside: `source_row` (1 is the first row of the input, over all its
+        files), `reason`, and the mapped columns as received, as text.
+    intake : Intake
+        The account of the reading.
+    fingerprint : str
+        SHA-256 that is equal when the same input is read with the same options.
+    truth : polars.DataFrame or None
+        What the generator planted; only for the sample.
+    """
+
+    frame: pl.LazyFrame
+    path: Path
+    rejected: pl.DataFrame
+    intake: Intake
+    fingerprint: str
+    truth: pl.DataFrame | None = None
+
+
+def read_sales(config: Config, work: Path) -> Sales:
+    """Read the sales rows that a configuration names.
+
+    Parameters
+    ----------
+    config : Config
+        `data.input` wins over `data.source`.
+    work : Path
+        Folder for the resulting Parquet and, while reading, intermediate files;
+        created if it is not there.
+
+    Raises
+    ------
+    SourceError
+        If the data cannot be found, fetched or opened.
+    SchemaError
+        If its columns or rows cannot be used.
+    ConfigError
+        If an option about the data cannot be meant.
+    """
+    data = config.data
+    with _scratch(work) as scratch:
+        if data.input is not None:
+            remote = is_remote(data.input)
+            files = fetch(data.input, scratch) if remote else locate(data.input)
+            name = files[0].name if len(files) == 1 else data.input
+            return _finish(read_files(files, name, data, scratch), data, work, scratch)
+        if data.source == "kaggle":
+            files = fetch_kaggle(data.kaggle_handle, data.kaggle_file)
+            name = f"kaggle:{data.kaggle_handle}"
+            return _finish(read_files(files, name, data, scratch), data, work, scratch)
+        return _read_sample(config, work, scratch)
+
+
+def sales_from_frame(native: Any, config: Config, work: Path) -> Sales:
+    """Take sales rows from a frame in memory, with the same checks as for a file.
+
+    Parameters
+    ----------
+    native : pandas, Polars (eager or lazy) or Arrow table, or DuckDB relation
+        Column names are mapped by `config.data.columns`.
+    config : Config
+        Options of `data`; `data.source` and `data.input` play no part.
+    work : Path
+        As for `read_sales`.
+
+    Raises
+    ------
+    SourceError
+        If `native` is no frame.
+    SchemaError, ConfigError
+        As for `read_sales`.
+    """
+    with _scratch(work) as scratch:
+        with _readable("the frame"):
+            table = table_from_frame(native, scratch)
+        return _finish(table, config.data, work, scratch)
+
+
+def _read_sample(config: Config, work: Path, scratch: Path) -> Sales:
+    """Generate the sample and judge it like any other source."""
+    from core.data.synthetic import generate_sales
+
+    made = generate_sales(config.sample, seed=config.seed)
+    settings = {"sample": config.sample.model_dump(), "seed": config.seed}
+    table = Table(name="sample", scan=made.rows.lazy(), digest=_digest(settings))
+    # The generator's columns are ours; a mapping for the user's files is not for it.
+    data = config.data.model_copy(update={"columns": {}})
+    return _finish(table, data, work, scratch, made.truth)
+
+
+def _finish(
+    table: Table,
+    data: DataConfig,
+    work: Path,
+    scratch: Path,
+    truth: pl.DataFrame | None = None,
+) -> Sales:
+    """Judge the rows of a table and put the result together."""
+    path = work / "sales.parquet"
+    with _readable(table.name):
+        rejected, intake = judge(table, data, path, scratch)
+    options = data.model_dump(include=READING_OPTIONS)
+    fingerprint = _digest({"content": table.digest, "options": options})
+    frame = pl.scan_parquet(path, glob=False)
+    return Sales(frame, path, rejected, intake, fingerprint, truth)
+
+
+def _digest(content: dict[str, Any]) -> str:
+    """Return the SHA-256 of plain values."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@contextmanager
+def _scratch(work: Path) -> Iterator[Path]:
+    """Give a fresh folder inside `work`, and remove it afterwards."""
+    folder = work / "reading"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Turn what a library raises over damaged content into an error of ours."""
+    try:
+        yield
+    except SegmentsError:
+        raise
+    except (pl.exceptions.ComputeError, pl.exceptions.PanicException, OSError) as error:
+        raise SourceError(
+            f"{name} could not be read to its end ({describe(error)}). The file may be "
+            "damaged or cut off, or the disk of the working folder full."
+        ) from None
