@@ -203,11 +203,27 @@ for _name, (_stages, _summary) in _COMMANDS.items():
 def print_config(
     config: ConfigFile = None,
     set_: Assignment = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the reference of all options.")
+    ] = False,
 ) -> None:
     """Print the resolved configuration as YAML: a start for a file of your own."""
     from core.config import resolve_config
 
-    typer.echo(resolve_config(config, assignments=set_ or []).to_yaml(), nl=False)
+    if markdown:
+        from core.reference import configuration_page
+
+        typer.echo(configuration_page(), nl=False)
+    else:
+        typer.echo(resolve_config(config, assignments=set_ or []).to_yaml(), nl=False)
+
+
+@app.command("features")
+def print_features() -> None:
+    """Print every feature with its formula, unit and what null means."""
+    from core.reference import features_page
+
+    typer.echo(features_page(), nl=False)
 
 
 @app.command("verify")

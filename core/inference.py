@@ -185,6 +185,62 @@ def excluded_rows(exclusions: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def write_batches(batches: Iterator[pl.DataFrame], path: Path) -> None:
+    """Write batches as row groups of one Parquet file."""
+    import pyarrow.parquet as pq
+
+    writer = None
+    for batch in batches:
+        table = batch.to_arrow()
+        writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
+        writer.write_table(table)
+    if writer is not None:
+        writer.close()
+
+
+def score_training(
+    base: ArtifactSet, model: Model
+) -> tuple[Iterator[tuple[pl.DataFrame, pl.DataFrame]], pl.DataFrame]:
+    """Return batches of the saved features with their labels, and the exclusions."""
+    path = base.path("features.parquet")
+    size = model.config.clustering.batch_size
+    n_rows = pl.scan_parquet(path).select(pl.len()).collect().item()
+
+    def batches() -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+        for offset in range(0, n_rows, size):
+            batch = pl.scan_parquet(path).slice(offset, size).collect()
+            yield batch, model.assign(batch)
+
+    schema = {"shop_id": pl.String, "reason": pl.String}
+    exclusions = pl.read_csv(
+        base.path("exclusions.csv"), columns=list(schema), schema_overrides=schema
+    )
+    return batches(), exclusions
+
+
+def write_predictions(
+    scored: Iterator[tuple[pl.DataFrame, pl.DataFrame]],
+    exclusions: pl.DataFrame,
+    predictions: Path,
+    table: Path,
+) -> dict[str, int]:
+    """Write labelled shops, then those with a reason; keep features beside labels."""
+    n_labelled = 0
+
+    def joined() -> Iterator[pl.DataFrame]:
+        nonlocal n_labelled
+        for features, labels in scored:
+            labels.write_csv(stream, include_header=n_labelled == 0)
+            n_labelled += labels.height
+            yield features.hstack(labels.drop("shop_id"))
+
+    with predictions.open("wb") as stream:
+        write_batches(joined(), table)
+        rest = excluded_rows(exclusions)
+        rest.write_csv(stream, include_header=n_labelled == 0)
+    return {"labelled": n_labelled, "not_eligible": exclusions.height}
+
+
 def join_states(
     **parts: tuple[dict[str, np.ndarray], dict[str, Any]],
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,21 @@ from core.inference import (
     CLUSTER_STATE,
     ENCODER_STATE,
     Model,
-    excluded_rows,
     feature_matrix,
     join_states,
     load_encoder,
+    score_training,
+    write_batches,
+    write_predictions,
 )
 from core.logging import get_logger, progress
 from core.manifest import SCRIPTS, Stage, refuse_late_changes
+from core.reporting.summary import (
+    closing_table,
+    eligibility_line,
+    inference_lines,
+    space_lines,
+)
 from core.representation.autoencoder import Autoencoder
 from core.segments.profiles import cluster_insights
 
@@ -129,7 +137,7 @@ def prepare_features(config: Config, frame: Any = None) -> StageResult:
         prepared = prepare(config, Path(work), frame)
         _check_enough(prepared, config)
         batches = prepared.batches(config.clustering.batch_size)
-        _write_parquet(batches, out.path("features.parquet"))
+        write_batches(batches, out.path("features.parquet"))
         prepared.sales.rejected.write_parquet(out.path("rejected_rows.parquet"))
         prepared.exclusions.write_csv(out.path("exclusions.csv"))
         if prepared.sales.truth is not None:
@@ -150,7 +158,7 @@ def prepare_features(config: Config, frame: Any = None) -> StageResult:
     lines = [
         *prepared.sales.intake.summary(),
         *prepared.notes,
-        _eligibility_line(out.facts),
+        eligibility_line(out.facts),
         f"{len(chosen.names)} `{chosen.name}` features as of {prepared.as_of}.",
     ]
     return _result("prepare", config, out.facts, lines)
@@ -229,7 +237,7 @@ def train_clustering(config: Config) -> StageResult:
             },
             "structure_check": check.as_dict(),
         }
-    lines = [*_space_lines(out.facts["spaces"]), f"Structure check: {check.verdict}."]
+    lines = [*space_lines(out.facts["spaces"]), f"Structure check: {check.verdict}."]
     return _result("clustering", config, out.facts, lines)
 
 
@@ -264,14 +272,16 @@ def run_inference(config: Config, frame: Any = None) -> StageResult:
             )
         model = Model.from_set(out.base)
         if is_training_data:
-            scored, exclusions = _score_training(out.base, model)
+            scored, exclusions = score_training(out.base, model)
             rejected = None
         else:
             prepared = prepare(config, Path(work), frame)
             scored, exclusions = model.score(prepared), prepared.exclusions
             rejected = prepared.sales.rejected
         table = Path(work) / "scored.parquet"
-        counts = _write_predictions(out, scored, exclusions, table)
+        counts = write_predictions(
+            scored, exclusions, out.path("cluster_predictions.csv"), table
+        )
         insights = _write_insights(out, table, model, counts["labelled"])
         out.facts |= counts | {"is_training_data": is_training_data}
         if rejected is not None:
@@ -279,11 +289,11 @@ def run_inference(config: Config, frame: Any = None) -> StageResult:
         if is_training_data:
             content = report_content(out.base, table, SPACES, insights)
             write_report(content, out.path("report.html"))
-    lines = _inference_lines(out.facts, Path(config.artifacts))
+    lines = inference_lines(out.facts, Path(config.artifacts))
     closing = []
     if is_training_data:
         facts = out.base.manifest.facts("clustering")
-        closing = _closing_table(facts["spaces"])
+        closing = closing_table(facts["spaces"])
         lines += [
             f"Structure check: {facts['structure_check']['verdict']}.",
             f"Report: {Path(config.artifacts) / 'report.html'}",
@@ -306,19 +316,6 @@ def _check_enough(prepared: Prepared, config: Config) -> None:
     clustering = config.clustering
     needed = max(clustering.min_cluster_size, clustering.min_samples + 1, MIN_SHOPS)
     require_eligible(prepared.shops, config.eligibility, needed)
-
-
-def _write_parquet(batches: Iterator[pl.DataFrame], path: Path) -> None:
-    """Write batches as row groups of one Parquet file."""
-    import pyarrow.parquet as pq
-
-    writer = None
-    for batch in batches:
-        table = batch.to_arrow()
-        writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
-        writer.write_table(table)
-    if writer is not None:
-        writer.close()
 
 
 def _training_table(out: StageWriter) -> tuple[pl.DataFrame, np.ndarray]:
@@ -371,49 +368,6 @@ def _is_same(config: Config, artifact_set: ArtifactSet) -> bool:
     return True
 
 
-def _score_training(
-    base: ArtifactSet, model: Model
-) -> tuple[Iterator[tuple[pl.DataFrame, pl.DataFrame]], pl.DataFrame]:
-    """Return batches of the saved features with their labels, and the exclusions."""
-    path = base.path("features.parquet")
-    size = model.config.clustering.batch_size
-    n_rows = pl.scan_parquet(path).select(pl.len()).collect().item()
-
-    def batches() -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
-        for offset in range(0, n_rows, size):
-            batch = pl.scan_parquet(path).slice(offset, size).collect()
-            yield batch, model.assign(batch)
-
-    schema = {"shop_id": pl.String, "reason": pl.String}
-    exclusions = pl.read_csv(
-        base.path("exclusions.csv"), columns=list(schema), schema_overrides=schema
-    )
-    return batches(), exclusions
-
-
-def _write_predictions(
-    out: StageWriter,
-    scored: Iterator[tuple[pl.DataFrame, pl.DataFrame]],
-    exclusions: pl.DataFrame,
-    table: Path,
-) -> dict[str, int]:
-    """Write labelled shops, then those with a reason; keep features beside labels."""
-    n_labelled = 0
-
-    def joined() -> Iterator[pl.DataFrame]:
-        nonlocal n_labelled
-        for features, labels in scored:
-            labels.write_csv(stream, include_header=n_labelled == 0)
-            n_labelled += labels.height
-            yield features.hstack(labels.drop("shop_id"))
-
-    with out.path("cluster_predictions.csv").open("wb") as stream:
-        _write_parquet(joined(), table)
-        rest = excluded_rows(exclusions)
-        rest.write_csv(stream, include_header=n_labelled == 0)
-    return {"labelled": n_labelled, "not_eligible": exclusions.height}
-
-
 def _write_insights(
     out: StageWriter, table: Path, model: Model, n_labelled: int
 ) -> pl.DataFrame:
@@ -448,43 +402,3 @@ def _result(
             "this one is complete too."
         )
     return StageResult(stage, folder, facts, lines, table or [])
-
-
-def _eligibility_line(facts: Mapping[str, Any]) -> str:
-    """Say how many shops are eligible, and why the others are not."""
-    reasons = "; ".join(f"{n:,} {reason}" for reason, n in facts["exclusions"].items())
-    line = f"{facts['n_eligible']:,} of {facts['n_shops']:,} shops are eligible"
-    return f"{line} ({reasons})." if reasons else f"{line}."
-
-
-def _space_lines(spaces: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return one line per space; a noise ratio never stands alone."""
-    return [
-        f"{name} space: {s['n_clusters']} clusters, effectively "
-        f"{s['effective_clusters']:.1f}, the largest with {s['largest_share']:.0%} of "
-        f"the clustered shops; {s['noise_ratio']:.1%} noise."
-        for name, s in spaces.items()
-    ]
-
-
-def _closing_table(spaces: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Return the closing table: a row per space, the noise with its companions."""
-    return [
-        {
-            "space": name,
-            "shops": f"{s['n_shops']:,}",
-            "clusters": str(s["n_clusters"]),
-            "effective clusters": f"{s['effective_clusters']:.2f}",
-            "largest share": f"{s['largest_share']:.1%}",
-            "noise": f"{s['noise_ratio']:.1%}",
-        }
-        for name, s in spaces.items()
-    ]
-
-
-def _inference_lines(facts: Mapping[str, Any], folder: Path) -> list[str]:
-    """Say how many shops were labelled and where to look."""
-    line = f"{facts['labelled']:,} shops labelled"
-    if facts["not_eligible"]:
-        line += f", {facts['not_eligible']:,} listed with the reason why not"
-    return [f"{line}: {folder / 'cluster_predictions.csv'}"]

@@ -96,7 +96,9 @@ def report_content(
         published=PUBLISHED,
         spaces=TITLES,
         steps=_steps(facts),
-        comparison=pl.read_csv(base.path("comparison.csv")),
+        comparison=pl.read_csv(
+            base.path("comparison.csv"), schema_overrides={"sizes": pl.String}
+        ),
         insights=insights,
         contrasts={
             space: cluster_contrasts(table, column, chosen.names)

@@ -1,0 +1,47 @@
+"""What a stage says when it is done: short sentences, and the closing table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def eligibility_line(facts: Mapping[str, Any]) -> str:
+    """Say how many shops are eligible, and why the others are not."""
+    reasons = "; ".join(f"{n:,} {reason}" for reason, n in facts["exclusions"].items())
+    line = f"{facts['n_eligible']:,} of {facts['n_shops']:,} shops are eligible"
+    return f"{line} ({reasons})." if reasons else f"{line}."
+
+
+def space_lines(spaces: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return one line per space; a noise ratio never stands alone."""
+    return [
+        f"{name} space: {s['n_clusters']} clusters, effectively "
+        f"{s['effective_clusters']:.1f}, the largest with {s['largest_share']:.0%} of "
+        f"the clustered shops; {s['noise_ratio']:.1%} noise."
+        for name, s in spaces.items()
+    ]
+
+
+def closing_table(spaces: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return the closing table: a row per space, the noise with its companions."""
+    return [
+        {
+            "space": name,
+            "shops": f"{s['n_shops']:,}",
+            "clusters": str(s["n_clusters"]),
+            "effective clusters": f"{s['effective_clusters']:.2f}",
+            "largest share": f"{s['largest_share']:.1%}",
+            "noise": f"{s['noise_ratio']:.1%}",
+        }
+        for name, s in spaces.items()
+    ]
+
+
+def inference_lines(facts: Mapping[str, Any], folder: Path) -> list[str]:
+    """Say how many shops were labelled and where to look."""
+    line = f"{facts['labelled']:,} shops labelled"
+    if facts["not_eligible"]:
+        line += f", {facts['not_eligible']:,} listed with the reason why not"
+    return [f"{line}: {folder / 'cluster_predictions.csv'}"]
