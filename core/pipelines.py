@@ -8,7 +8,7 @@ from __future__ import annotations
 import pickle
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +233,7 @@ def train_clustering(config: Config) -> StageResult:
         draw_spaces(out.folder, projections, labels, table, features)
         out.facts |= {
             "spaces": {
-                name: label_summary(values).as_dict() for name, values in labels.items()
+                name: asdict(label_summary(values)) for name, values in labels.items()
             },
             "structure_check": check.as_dict(),
         }
@@ -364,7 +364,7 @@ def _is_same(config: Config, artifact_set: ArtifactSet) -> bool:
         return False
     if config.data.source == "input":
         fingerprint = artifact_set.manifest.facts("prepare")["fingerprint"]
-        return source_fingerprint(config) == fingerprint
+        return bool(source_fingerprint(config) == fingerprint)
     return True
 
 

@@ -122,7 +122,8 @@ def prepare(config: Config, work: Path, frame: Any = None) -> Prepared:
     else:
         sales = sales_from_frame(frame, config, work)
     monthly = work / "monthly.parquet"
-    write_monthly(sales.path, monthly, config.features, not sales.has_repeated_keys)
+    has_unique_keys = sales.intake.faults["repeated_key"].found == 0
+    write_monthly(sales.path, monthly, config.features, has_unique_keys)
     as_of_t, notes = settle_as_of(monthly, sales, config.features.as_of)
     write_concentration(
         sales.path, work / "concentration.parquet", config.features, as_of_t

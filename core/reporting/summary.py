@@ -16,12 +16,17 @@ def eligibility_line(facts: Mapping[str, Any]) -> str:
 
 def space_lines(spaces: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return one line per space; a noise ratio never stands alone."""
-    return [
-        f"{name} space: {s['n_clusters']} clusters, effectively "
-        f"{s['effective_clusters']:.1f}, the largest with {s['largest_share']:.0%} of "
-        f"the clustered shops; {s['noise_ratio']:.1%} noise."
-        for name, s in spaces.items()
-    ]
+    lines = []
+    for name, s in spaces.items():
+        if s["n_clusters"] == 0:
+            lines.append(f"{name} space: no cluster; every shop is noise.")
+            continue
+        lines.append(
+            f"{name} space: {s['n_clusters']} clusters, effectively "
+            f"{s['effective_clusters']:.1f}, the largest with {s['largest_share']:.0%} "
+            f"of the clustered shops; {s['noise_ratio']:.1%} noise."
+        )
+    return lines
 
 
 def closing_table(spaces: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -32,7 +37,7 @@ def closing_table(spaces: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str
             "shops": f"{s['n_shops']:,}",
             "clusters": str(s["n_clusters"]),
             "effective clusters": f"{s['effective_clusters']:.2f}",
-            "largest share": f"{s['largest_share']:.1%}",
+            "largest share": f"{s['largest_share']:.1%}" if s["n_clusters"] else "-",
             "noise": f"{s['noise_ratio']:.1%}",
         }
         for name, s in spaces.items()
