@@ -62,7 +62,7 @@ def plot_loss(
         )
     from matplotlib.ticker import MaxNLocator
 
-    with picture(path, (7.6, 4.0)) as figure:
+    with picture(path, (6.2, 3.6)) as figure:
         axes = figure.add_subplot()
         ends = []
         for key, name, colour, dash in (
@@ -103,7 +103,7 @@ def plot_sizes(labels_by_space: Mapping[str, ArrayLike], path: Path) -> None:
     panels = {name: _bars(np.asarray(x)) for name, x in labels_by_space.items()}
     heights = [len(bars) for bars in panels.values()]
     height = 1.3 * len(panels) + 0.3 * sum(heights)
-    with picture(path, (7.6, max(height, 2.2))) as figure:
+    with picture(path, (6.2, max(height, 2.2))) as figure:
         grid = figure.subplots(
             len(panels), 1, squeeze=False, height_ratios=heights, sharex=True
         )[:, 0]
@@ -111,7 +111,7 @@ def plot_sizes(labels_by_space: Mapping[str, ArrayLike], path: Path) -> None:
         for axes, (name, bars) in zip(grid, panels.items(), strict=True):
             _draw_bars(axes, bars)
             axes.set_title(wrapped(name, 70))
-            axes.set_xlim(0, total * 1.18)
+            axes.set_xlim(0, total * 1.24)
         grid[-1].set_xlabel("shops")
         grid[-1].xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         grid[-1].set_xticks([t for t in grid[-1].get_xticks() if 0 <= t <= total])

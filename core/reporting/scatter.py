@@ -52,10 +52,10 @@ def plot_space(
     is_within = (coordinates >= window[0]) & (coordinates <= window[1])
     inside: NDArray[np.bool_] = np.logical_and.reduce(is_within, axis=1)
     clusters, sizes = np.unique(marks[marks != NOISE], return_counts=True)
-    with picture(path, (8.6, 6.0)) as figure:
+    with picture(path, (6.6, 4.6)) as figure:
         axes = figure.add_subplot()
         seen = drawn[inside[drawn]]
-        point = float(np.clip(9000 / max(len(seen), 1), 5, 26))
+        point = float(np.clip(7000 / max(len(seen), 1), 3, 22))
         noise = coordinates[seen[marks[seen] == NOISE]]
         axes.scatter(noise[:, 0], noise[:, 1], s=point * 0.6, c=NOISE_COLOUR, lw=0)
         for place, cluster in enumerate(clusters):
@@ -108,20 +108,20 @@ def _write_on_clusters(
     labels: NDArray[np.int64],
     clusters: NDArray[np.int64],
 ) -> None:
-    """Write each cluster's number on its middle, unless one is written there already.
+    """Write each cluster's number where it is densest, unless one stands there already.
 
     Numbers are canonical, the largest cluster first, so it is the smaller that waives.
     """
     from matplotlib.patheffects import withStroke
 
     room = np.array(axes.get_xlim() + axes.get_ylim()).reshape(2, 2)
-    reach = (room[:, 1] - room[:, 0]) * [0.030, 0.033]
+    reach = (room[:, 1] - room[:, 0]) * [0.045, 0.045]
     written: list[NDArray[np.float64]] = []
     for cluster in clusters:
         own = coordinates[labels == cluster]
         if not len(own):
             continue
-        middle = np.median(own, axis=0)
+        middle = _crowded_place(own)
         if any((np.abs(middle - other) < reach).all() for other in written):
             continue
         written.append(middle)
@@ -136,13 +136,27 @@ def _write_on_clusters(
         )
 
 
+def _crowded_place(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the middle of the fullest cell of a 12 x 12 grid over the points.
+
+    A cluster that falls into two islands has its median between them, on other shops.
+    """
+    counts, x_edges, y_edges = np.histogram2d(points[:, 0], points[:, 1], bins=12)
+    column, row = np.unravel_index(int(counts.argmax()), counts.shape)
+    low = np.array([x_edges[column], y_edges[row]])
+    high = np.array([x_edges[column + 1], y_edges[row + 1]])
+    is_inside = ((points >= low) & (points <= high)).all(axis=1)
+    place: NDArray[np.float64] = np.median(points[is_inside], axis=0)
+    return place
+
+
 def _space_legend(
     axes: Axes, clusters: NDArray[np.int64], sizes: NDArray[np.int64], n_noise: int
 ) -> None:
     """Name clusters and noise with their sizes, beside the picture."""
     from matplotlib.lines import Line2D
 
-    look: dict[str, Any] = {"ls": "", "ms": 7, "mew": 0}
+    look: dict[str, Any] = {"ls": "", "ms": 6, "mew": 0}
     shown = _LEGEND_LINES
     handles = [
         Line2D([], [], label=f"{cluster}  ({size:,})", **cluster_look(place), **look)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import polars as pl
 
 Figures = Mapping[str, Any]
-Level = Literal["structure", "none", "unchecked", "empty"]
+Level = Literal["structure", "hollow", "none", "unchecked", "empty"]
 
 MISSING = "\N{EN DASH}"
 # From here on one cluster is the bulk, and the others are what breaks away from it.
@@ -93,7 +93,7 @@ def finding(row: Figures) -> str:
     >>> finding(row)  # doctest: +NORMALIZE_WHITESPACE
     '4 clusters cover 82.0% of the 4,310 eligible shops. They are as diverse as 3.62
     clusters of equal size; the largest holds 37.3% of the clustered shops. The other
-    18.0% of the shops are noise: near to no group.'
+    18.0% of the shops are noise: not close enough to any group.'
     """
     shops = plural(row["n_shops"], "eligible shop")
     if not row["clusters"]:
@@ -108,13 +108,14 @@ def finding(row: Figures) -> str:
         "clustered shops."
     )
     if row["clusters"] == 1:
-        shape = (
-            "One cluster divides nothing: effective number 1.00, largest share 100.0%."
-        )
+        shape = "It holds 100.0% of the clustered shops (1.00 effective clusters)."
     noise = row["noise_ratio"]
     rest = "No shop is noise."
     if noise > 0:
-        rest = f"The other {percent(noise)} of the shops are noise: near to no group."
+        rest = (
+            f"The other {percent(noise)} of the shops are noise: not close enough to "
+            "any group."
+        )
     return (
         f"{plural(row['clusters'], 'cluster')} {verb} {percent(1 - noise)} of the "
         f"{shops}. {shape} {rest}"
@@ -122,15 +123,21 @@ def finding(row: Figures) -> str:
 
 
 def caution(row: Figures) -> str:
-    """Warn of a hollow result; an empty text where there is nothing to warn of."""
-    share = row["largest_share"]
-    if row["clusters"] > 1 and share >= _BULK_SHARE:
+    """Warn of clusters that divide little; an empty text where they do divide."""
+    companions = (
+        f"noise {percent(row['noise_ratio'])}, effective clusters "
+        f"{decimal(row['effective_clusters'])}, largest share "
+        f"{percent(row['largest_share'])}"
+    )
+    if row["clusters"] == 1:
+        return f"Take care: a single cluster tells no groups apart ({companions})."
+    if row["clusters"] and row["largest_share"] >= _BULK_SHARE:
         return (
-            f"Take care: one cluster holds {percent(share)} of the clustered shops, so "
-            "this is one bulk with small groups beside it, whatever the number of "
-            f"clusters and however low the noise ({percent(row['noise_ratio'])}; "
-            f"effective clusters {decimal(row['effective_clusters'])})."
+            "Take care: this is one bulk with small groups beside it, whatever the "
+            f"number of clusters ({companions})."
         )
+    if row["clusters"] and row["noise_ratio"] > 0.5:
+        return f"Take care: most shops belong to no cluster ({companions})."
     return ""
 
 
@@ -171,7 +178,15 @@ def verdict(row: Figures, check: Figures | None) -> Verdict:
         headline = "No density structure beyond what data without structure shows"
         return Verdict("none", "No structure found", headline, tuple(reasons))
     warning = caution(row)
-    reasons.append(warning or "So groups of alike shops are there to be found.")
+    if warning:
+        headline = "The data holds groups, but these clusters hardly show them"
+        return Verdict(
+            "hollow", "Clusters divide little", headline, (*reasons, warning)
+        )
+    reasons.append(
+        "So groups of alike shops do exist. That each of these clusters is one of them "
+        "is not shown by this check."
+    )
     headline = f"{plural(row['clusters'], 'cluster')} in data that does hold groups"
     return Verdict("structure", "Structure found", headline, tuple(reasons))
 
