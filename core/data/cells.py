@@ -19,7 +19,6 @@ MISSING_TEXTS = (
 # `17850.0` was a number on its way through a float; `007.0` was not, and stays.
 # One or two zeros: in `10.000` the point may as well set off thousands.
 FLOAT_TEXT = r"^(0|-?[1-9][0-9]*)\.00?$"
-WHOLE_TEXT = r"^[+-]?[0-9]{1,9}(\.0*)?$"
 # Whole numbers beyond this are not all exact as 64-bit floats.
 LARGEST_EXACT_FLOAT = 2.0**53
 ISO_DATE = (
@@ -66,69 +65,62 @@ def plain_text(name: str, dtype: pl.DataType) -> pl.Expr:
     return text if is_typed else text.str.strip_chars()
 
 
-def float_text(name: str, dtype: pl.DataType) -> pl.Expr:
-    """Return whether a cell is a whole number that was stored as a float."""
-    if dtype.is_integer() or isinstance(dtype, pl.Boolean):
-        return pl.lit(value=False)
-    if dtype.is_float():
-        value = pl.col(name)
-        is_whole = value.is_finite() & (value == value.floor())
-        return (is_whole & (value.abs() < LARGEST_EXACT_FLOAT)).fill_null(value=False)
+def id_text(name: str, dtype: pl.DataType) -> pl.Expr:
+    """Return ids as text, not mended yet: a float as `17850.0`, NaN as null."""
     text = plain_text(name, dtype)
+    if not dtype.is_float():
+        return text
+    value = pl.col(name).cast(pl.Float64)
+    is_whole = (value == value.floor()) & (value.abs() < LARGEST_EXACT_FLOAT)
+    # Spelt out, since large floats are otherwise written as powers of ten.
+    whole = value.cast(pl.Int64, strict=False).cast(pl.String) + ".0"
+    return pl.when(value.is_finite()).then(
+        pl.when(is_whole).then(whole).otherwise(text)
+    )
+
+
+def is_float_text(text: pl.Expr) -> pl.Expr:
+    """Return whether an id is a whole number that was written as a float."""
     # The regular expression costs five times the rest, and is rarely needed.
     ends_in_zero = text.str.ends_with(".0") | text.str.ends_with(".00")
-    is_repairable = pl.when(ends_in_zero).then(text).str.contains(FLOAT_TEXT)
-    return is_repairable.fill_null(value=False)
+    is_float = pl.when(ends_in_zero).then(text).str.contains(FLOAT_TEXT)
+    return is_float.fill_null(value=False)
 
 
-def identifier(name: str, dtype: pl.DataType) -> pl.Expr:
-    """Return ids as text: spaces stripped, `17850.0` as `17850`, missing as null."""
-    text = plain_text(name, dtype)
-    if dtype.is_integer() or isinstance(dtype, pl.Boolean):
-        return text
-    if dtype.is_float():
-        value = pl.col(name)
-        whole = value.cast(pl.Int64, strict=False).cast(pl.String)
-        kept = pl.when(float_text(name, dtype)).then(whole).otherwise(text)
-        return pl.when(value.is_finite()).then(kept)
-    repaired = text.str.strip_chars_end("0").str.strip_suffix(".")
-    kept = pl.when(float_text(name, dtype)).then(repaired).otherwise(text)
-    return pl.when(~text.is_in(list(MISSING_TEXTS))).then(kept)
+def mended_id(text: pl.Expr, is_float: pl.Expr) -> pl.Expr:
+    """Return `17850.0` as `17850`, and texts that stand for nothing as null."""
+    # Cut off in two steps, so that the zeros of 100.0 before the point stay.
+    cut = pl.when(is_float).then(text).str.strip_chars_end("0")
+    mended = pl.when(is_float).then(cut.str.strip_suffix(".")).otherwise(text)
+    return pl.when(~text.is_in(list(MISSING_TEXTS))).then(mended)
 
 
-def whole_number(name: str, dtype: pl.DataType) -> pl.Expr:
-    """Return a year or a month as Int64; null unless it is a whole number."""
-    if dtype.is_integer():
-        return pl.col(name).cast(pl.Int64, strict=False)
-    if dtype.is_numeric():
-        value = pl.col(name).cast(pl.Float64)
-        return pl.when(value == value.floor()).then(value).cast(pl.Int64, strict=False)
-    text = plain_text(name, dtype)
-    # Up to four digits, as almost always, need no regular expression.
-    direct = pl.when(text.str.len_bytes() <= 4).then(text).cast(pl.Int64, strict=False)
-    is_whole = text.str.contains(WHOLE_TEXT)
-    other = pl.when(direct.is_null() & is_whole).then(text).cast(pl.Float64)
-    return pl.coalesce(direct, other.cast(pl.Int64))
-
-
-def number(name: str, dtype: pl.DataType, *, decimal_comma: bool) -> pl.Expr:
-    """Return a quantity or value as Float64; null unless it is a finite number.
+def as_float(name: str, dtype: pl.DataType, *, decimal_comma: bool = False) -> pl.Expr:
+    """Return cells as Float64; null where they are no number, not even NaN.
 
     Thousands separators are not guessed. With `decimal_comma`, text such as `3,5` is
     read as 3.5, and text with a point keeps its meaning as long as it has no comma.
     """
     if dtype.is_numeric() or isinstance(dtype, pl.Boolean):
-        value = pl.col(name).cast(pl.Float64, strict=False)
-    else:
-        text = plain_text(name, dtype)
-        if decimal_comma:
-            text = pl.when(text.str.count_matches(",", literal=True) <= 1).then(
-                pl.when(~text.str.contains(r",.*\.|\..*,")).then(
-                    text.str.replace(",", ".", literal=True)
-                )
-            )
-        value = text.cast(pl.Float64, strict=False)
-    # -0.0 becomes 0.0, so that equal quantities are equal bits.
+        return pl.col(name).cast(pl.Float64, strict=False)
+    text = plain_text(name, dtype)
+    if decimal_comma:
+        has_one_mark = text.str.count_matches("[.,]") <= 1
+        pointed = text.str.replace(",", ".", literal=True)
+        text = pl.when(has_one_mark).then(pointed)
+    return text.cast(pl.Float64, strict=False)
+
+
+def whole(value: pl.Expr) -> pl.Expr:
+    """Return a year or a month as Int32; null unless it is a whole number."""
+    return pl.when(value == value.floor()).then(value).cast(pl.Int32, strict=False)
+
+
+def finite(value: pl.Expr) -> pl.Expr:
+    """Return a quantity or value; null unless it is finite.
+
+    -0.0 becomes 0.0, so that equal quantities are equal bits.
+    """
     positive_zero = pl.when(value == 0.0).then(pl.lit(0.0)).otherwise(value)
     return pl.when(value.is_finite()).then(positive_zero)
 

@@ -98,7 +98,7 @@ class _Judgement:
         if len(rejected) == self.n_read:
             raise SchemaError(self._explain_nothing_left(counts, rejected))
         columns = sales_columns(self.staged.columns)
-        kept.select(columns).sink_parquet(target, compression="zstd")
+        kept.select(columns).sink_parquet(target, compression="lz4")
         return rejected, self._intake(kept, counts, rejected)
 
     def _n_marked(self, bits: int) -> int:

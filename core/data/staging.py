@@ -86,12 +86,16 @@ def stage(table: Table, data: DataConfig, work: Path) -> Staged:
         received = received.filter(~pl.all_horizontal(pl.all().exclude(ROW).is_null()))
     compared = [comparable(column, schema[column]) for column in plain]
     hashed = pl.struct(compared).hash(seed=0).alias(HASH)
-    staged = received.select(
+    # In steps, since an expression that is used twice would be evaluated twice.
+    cells_read = received.select(
         ROW,
         *_values(schema, columns, data, decimal_comma=table.decimal_comma),
         _is_ragged(schema),
         hashed,
-    ).select(ROW, *_checked(columns), _marks(columns), HASH)
+    )
+    staged = cells_read.with_columns(_mended(columns)).select(
+        ROW, *_checked(columns), _marks(columns), HASH
+    )
     path = work / "staged.parquet"
     # Incompressible hashes make up most of it: speed counts, not size.
     staged.sink_parquet(path, compression="lz4", statistics=False)
@@ -113,33 +117,39 @@ def _check_parts(table: Table, columns: ColumnMap) -> None:
 def _values(
     schema: pl.Schema, columns: ColumnMap, data: DataConfig, *, decimal_comma: bool
 ) -> list[pl.Expr]:
-    """Return our columns as read, unchecked, and the marks of mended cells."""
+    """Return our columns as read: ids as text, dates taken apart, numbers as floats."""
     theirs = columns.received
-    values = []
-    for ours in ("shop_id", "product_id"):
-        name = theirs[ours]
-        values += [
-            cells.identifier(name, schema[name]).alias(ours),
-            cells.float_text(name, schema[name]).alias(f"float_{ours}"),
-        ]
-    if columns.is_dated:
-        dtype = schema[theirs["date"]]
-        values.append(
-            cells.calendar_day(theirs["date"], dtype, data.date_format).alias("date")
-        )
-    else:
-        for ours in ("year", "month"):
-            name = theirs[ours]
-            values.append(cells.whole_number(name, schema[name]).alias(ours))
-    for ours in ("sales_qty", "sales_value"):
+    values = [
+        cells.id_text(theirs[ours], schema[theirs[ours]]).alias(ours)
+        for ours in ("shop_id", "product_id")
+    ]
+    if name := theirs.get("date", ""):
+        day = cells.calendar_day(name, schema[name], data.date_format)
+        values.append(day.alias("date"))
+    for ours in ("year", "month", "sales_qty", "sales_value"):
         if name := theirs.get(ours, ""):
-            value = cells.number(name, schema[name], decimal_comma=decimal_comma)
+            comma = decimal_comma and ours.startswith("sales")
+            value = cells.as_float(name, schema[name], decimal_comma=comma)
             values.append(value.alias(ours))
     if name := theirs.get("sales_value", ""):
         text = cells.plain_text(name, schema[name])
         is_given = text.is_not_null() & ~text.is_in(list(cells.MISSING_TEXTS))
         values.append(is_given.alias("is_value_given"))
     return values
+
+
+def _mended(columns: ColumnMap) -> list[pl.Expr]:
+    """Return our columns with unusable cells null, and which ids were floats."""
+    mended = [
+        cells.is_float_text(pl.col(ours)).alias(f"float_{ours}")
+        for ours in ("shop_id", "product_id")
+    ]
+    for ours in columns.received:
+        if ours in ("year", "month"):
+            mended.append(cells.whole(pl.col(ours)))
+        elif ours in ("sales_qty", "sales_value"):
+            mended.append(cells.finite(pl.col(ours)))
+    return mended
 
 
 def _is_ragged(schema: pl.Schema) -> pl.Expr:
@@ -165,8 +175,10 @@ def _checked(columns: ColumnMap) -> list[pl.Expr]:
     """Return our columns in their types; what is impossible becomes null."""
     year, month, is_possible = _month_parts(columns)
     checked = [
-        pl.col("shop_id"),
-        pl.col("product_id"),
+        *(
+            cells.mended_id(pl.col(ours), pl.col(f"float_{ours}"))
+            for ours in ("shop_id", "product_id")
+        ),
         pl.when(is_possible).then(year).cast(pl.Int32).alias("year"),
         pl.when(is_possible).then(month).cast(pl.Int32).alias("month"),
         pl.col("sales_qty"),
@@ -187,7 +199,7 @@ def _marks(columns: ColumnMap) -> pl.Expr:
     is_valid = (quantity.abs() <= LARGEST_QUANTITY).fill_null(value=False)
     found = {
         "ragged_line": pl.col("is_ragged"),
-        "missing_id": pl.col("shop_id").is_null() | pl.col("product_id").is_null(),
+        "missing_id": _is_missing("shop_id") | _is_missing("product_id"),
         "impossible_month": ~_month_parts(columns)[2],
         "invalid_quantity": ~is_valid,
         "negative_quantity": is_valid & (quantity < 0),
@@ -200,6 +212,11 @@ def _marks(columns: ColumnMap) -> pl.Expr:
         found["unreadable_sales_value"] = is_unreadable
     bits = [is_found.cast(pl.UInt16) * BITS[name] for name, is_found in found.items()]
     return pl.sum_horizontal(bits).cast(pl.UInt16).alias(MARKS)
+
+
+def _is_missing(ours: str) -> pl.Expr:
+    """Return whether an id, as read, stands for nothing."""
+    return pl.col(ours).is_in(list(cells.MISSING_TEXTS)).fill_null(value=True)
 
 
 def sales_columns(columns: ColumnMap) -> list[str]:
