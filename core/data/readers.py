@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from core.data.csvfile import BEYOND, open_csv
 from core.data.files import (
     KIND_NAMES,
     SourceFile,
+    Survey,
     describe,
     kind_of,
     survey,
@@ -82,14 +83,12 @@ def read_files(
         notes = []
     kinds = [kind_of(file, data.encoding) for file in plain]
     _check_one_kind(plain, [kind for kind, _ in kinds], name)
-    digest = hashlib.sha256()
+    facts = {file.path: survey(file) for file in plain}
     tables, commas = [], []
     for file, (kind, note) in zip(plain, kinds, strict=True):
-        facts = survey(file)
-        digest.update(f"{file.name}\0{facts.n_bytes}\0{facts.sha256}\n".encode())
         notes += [note] if note else []
         if kind == "csv":
-            opened = open_csv(file, facts, data, work)
+            opened = open_csv(file, facts[file.path], data, work)
             notes += opened.notes
             scan, comma = opened.scan, opened.separator == ";"
         else:
@@ -102,12 +101,27 @@ def read_files(
     return Table(
         name=name,
         scan=scan,
-        digest=digest.hexdigest(),
+        digest=files_digest(files, facts),
         notes=(*notes, *more_notes),
         has_empty_rows=kinds[0][0] != "parquet",
         decimal_comma=has_comma,
         parts=tuple((name, tuple(s.collect_schema().names())) for name, s in tables),
     )
+
+
+def files_digest(
+    files: Sequence[SourceFile], facts: Mapping[Path, Survey] | None = None
+) -> str:
+    """Return the SHA-256 of the names, sizes and contents of files as they came.
+
+    `facts` may hold what is already known of some of them.
+    """
+    known = facts or {}
+    digest = hashlib.sha256()
+    for file in files:
+        seen = known.get(file.path) or survey(file)
+        digest.update(f"{file.name}\0{seen.n_bytes}\0{seen.sha256}\n".encode())
+    return digest.hexdigest()
 
 
 def _without_empty(files: list[SourceFile]) -> tuple[list[SourceFile], list[str]]:

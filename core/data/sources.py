@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,12 +19,12 @@ from typing import Any
 import polars as pl
 
 from core.config import Config, DataConfig
-from core.data.files import describe, locate
+from core.data.files import SourceFile, describe, locate
 from core.data.frames import table_from_frame
 from core.data.intake import Intake
 from core.data.judging import judge
 from core.data.kaggle import fetch_kaggle
-from core.data.readers import Table, read_files
+from core.data.readers import Table, files_digest, read_files
 from core.data.remote import fetch, is_remote
 from core.errors import SegmentsError, SourceError
 
@@ -85,18 +86,32 @@ def read_sales(config: Config, work: Path) -> Sales:
     ConfigError
         If an option about the data cannot be meant.
     """
-    data = config.data
     with _scratch(work) as scratch:
-        if data.input is not None:
-            remote = is_remote(data.input)
-            files = fetch(data.input, scratch) if remote else locate(data.input)
-            name = files[0].name if len(files) == 1 else data.input
-            return _finish(read_files(files, name, data, scratch), data, work, scratch)
-        if data.source == "kaggle":
-            files = fetch_kaggle(data.kaggle_handle, data.kaggle_file)
-            name = f"kaggle:{data.kaggle_handle}"
-            return _finish(read_files(files, name, data, scratch), data, work, scratch)
-        return _read_sample(config, work, scratch)
+        if is_sample(config.data):
+            return _read_sample(config, work, scratch)
+        files, name = _source_files(config.data, scratch)
+        table = read_files(files, name, config.data, scratch)
+        return _finish(table, config.data, work, scratch)
+
+
+def source_fingerprint(config: Config) -> str:
+    """Return the `Sales.fingerprint` that reading now would give, without judging rows.
+
+    Raises
+    ------
+    SourceError
+        If the data cannot be found or fetched.
+    """
+    if is_sample(config.data):
+        return _fingerprint(_sample_digest(config), _sample_options(config.data))
+    with tempfile.TemporaryDirectory() as folder:
+        files, _ = _source_files(config.data, Path(folder))
+        return _fingerprint(files_digest(files), config.data)
+
+
+def is_sample(data: DataConfig) -> bool:
+    """Return whether the rows are generated: no input is named, nor Kaggle."""
+    return data.input is None and data.source == "sample"
 
 
 def sales_from_frame(native: Any, config: Config, work: Path) -> Sales:
@@ -124,16 +139,33 @@ def sales_from_frame(native: Any, config: Config, work: Path) -> Sales:
         return _finish(table, config.data, work, scratch)
 
 
+def _source_files(data: DataConfig, scratch: Path) -> tuple[list[SourceFile], str]:
+    """Return the local files of a source, fetched if need be, and its name."""
+    if data.input is None:
+        files = fetch_kaggle(data.kaggle_handle, data.kaggle_file)
+        return files, f"kaggle:{data.kaggle_handle}"
+    remote = is_remote(data.input)
+    files = fetch(data.input, scratch) if remote else locate(data.input)
+    return files, files[0].name if len(files) == 1 else data.input
+
+
 def _read_sample(config: Config, work: Path, scratch: Path) -> Sales:
     """Generate the sample and judge it like any other source."""
     from core.data.synthetic import generate_sales
 
     made = generate_sales(config.sample, seed=config.seed)
-    settings = {"sample": config.sample.model_dump(), "seed": config.seed}
-    table = Table(name="sample", scan=made.rows.lazy(), digest=_digest(settings))
-    # The generator's columns are ours; a mapping for the user's files is not for it.
-    data = config.data.model_copy(update={"columns": {}})
-    return _finish(table, data, work, scratch, made.truth)
+    table = Table("sample", made.rows.lazy(), _sample_digest(config))
+    return _finish(table, _sample_options(config.data), work, scratch, made.truth)
+
+
+def _sample_digest(config: Config) -> str:
+    """Return what tells one sample from another."""
+    return _digest({"sample": config.sample.model_dump(), "seed": config.seed})
+
+
+def _sample_options(data: DataConfig) -> DataConfig:
+    """Return options for the sample: its columns are ours, whatever the user's are."""
+    return data.model_copy(update={"columns": {}})
 
 
 def _finish(
@@ -147,10 +179,15 @@ def _finish(
     path = work / "sales.parquet"
     with _readable(table.name):
         rejected, intake = judge(table, data, path, scratch)
-    options = data.model_dump(include=READING_OPTIONS)
-    fingerprint = _digest({"content": table.digest, "options": options})
+    fingerprint = _fingerprint(table.digest, data)
     frame = pl.scan_parquet(path, glob=False)
     return Sales(frame, path, rejected, intake, fingerprint, truth)
+
+
+def _fingerprint(digest: str, data: DataConfig) -> str:
+    """Return the fingerprint of a content read with some options."""
+    options = data.model_dump(include=READING_OPTIONS)
+    return _digest({"content": digest, "options": options})
 
 
 def _digest(content: dict[str, Any]) -> str:
