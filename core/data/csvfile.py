@@ -17,6 +17,7 @@ import polars as pl
 
 from core.config import DataConfig
 from core.data.files import CHUNK_BYTES, SourceFile, Survey, chunks, new_file
+from core.data.intake import counted
 from core.errors import ConfigError, SourceError
 
 SEPARATORS = (",", ";", "\t", "|")
@@ -71,34 +72,32 @@ def open_csv(file: SourceFile, facts: Survey, data: DataConfig, work: Path) -> C
     SourceError
         If the file holds no header, or cannot be taken apart into lines and cells.
     """
-    file, encoding = _as_utf8(file, facts, data.encoding, work)
-    head = _read_head(file, data.separator)
-    notes = list(file.notes)
-    scan = _scan(file.path, head)
+    plain = _as_utf8(file, facts, data.encoding, work)
+    head = _read_head(plain, data.separator)
+    notes = list(plain.notes)
+    scan = _scan(plain.path, head)
     if facts.has_quotes:
+        # Line breaks were counted in the file as it came, not in a rewritten one.
+        n_lines = facts.n_line_breaks - head.n_lines if plain.path == file.path else 0
         n_rows = _count_rows(scan)
         if n_rows is None:
-            file = _rewrite(file, head, work)
+            scan, n_lines, n_rows = _read_by_line(plain, head, work)
             notes.append(
-                f"{file.name} holds quotes inside or without their pair; it was read "
-                "line by line, taking a quote as such only where a cell begins with it."
+                f"{file.name} holds quotes inside cells or without their pair; it was "
+                "read line by line, heeding quotes only where a cell begins with one."
             )
-            head = replace(head, n_lines=1)
-            scan = _scan(file.path, head)
-        elif (
-            encoding == "utf-8"
-            and (n_inside := facts.n_line_breaks - n_rows - head.n_lines) > 0
-        ):
+        if n_lines > n_rows:
             notes.append(
-                f"{file.name}: {n_inside:,} line breaks lie inside quoted cells. If "
-                "that is not meant, a quote lacks its pair and has swallowed rows."
+                f"{file.name}: {counted(n_lines - n_rows, 'line break')} inside quoted "
+                "cells. If that is not meant, a quote lacks its pair and has swallowed "
+                "rows."
             )
     return CsvTable(scan, head.separator, tuple(notes))
 
 
 def _as_utf8(
     file: SourceFile, facts: Survey, encoding: str | None, work: Path
-) -> tuple[SourceFile, str]:
+) -> SourceFile:
     """Return a UTF-8 file with line feeds, rewritten into `work` where needed."""
     with file.path.open("rb") as stream:
         start = stream.read(HEAD_CHARS)
@@ -115,14 +114,14 @@ def _as_utf8(
     is_utf8 = codecs.lookup(encoding).name == "utf-8" and facts.is_utf8
     has_old_breaks = b"\r" in start and b"\n" not in start
     if is_utf8 and not has_old_breaks:
-        return file, "utf-8"
+        return file
     target = new_file(work, file.name)
     decoder = codecs.getincrementaldecoder(encoding)(errors)
     with target.open("w", encoding="utf-8", newline="") as stream_out:
         for text in _decoded(file, decoder):
             stream_out.write(text.replace("\r", "\n") if has_old_breaks else text)
     notes = (*file.notes, note) if note else file.notes
-    return replace(file, path=target, notes=notes), encoding
+    return replace(file, path=target, notes=notes)
 
 
 def _decoded(file: SourceFile, decoder: codecs.IncrementalDecoder) -> Iterator[str]:
@@ -243,9 +242,15 @@ def _count_rows(scan: pl.LazyFrame) -> int | None:
         return None
 
 
-def _rewrite(file: SourceFile, head: _Head, work: Path) -> SourceFile:
-    """Write a file again with every quote in its place, by the csv module's reading."""
+def _read_by_line(
+    file: SourceFile, head: _Head, work: Path
+) -> tuple[pl.LazyFrame, int, int]:
+    """Scan a copy with every quote in its place, as the csv module reads the file.
+
+    Also returns the numbers of lines and of rows below the header.
+    """
     target = new_file(work, file.name)
+    n_rows = 0
     with (
         file.path.open(encoding="utf-8-sig", newline="") as stream_in,
         target.open("w", encoding="utf-8", newline="", buffering=CHUNK_BYTES) as out,
@@ -256,10 +261,13 @@ def _rewrite(file: SourceFile, head: _Head, work: Path) -> SourceFile:
         writer.writerow(head.columns)
         reader = csv.reader(stream_in, delimiter=head.separator)
         try:
-            writer.writerows(reader)
+            for row in reader:
+                writer.writerow(row)
+                n_rows += 1
         except csv.Error as error:
             line = head.n_lines + reader.line_num
             raise SourceError(
                 f"{file.name}, line {line:,}: {error}. A quote probably lacks its pair."
             ) from None
-    return replace(file, path=target)
+    header = _read_head(replace(file, path=target), head.separator)
+    return _scan(target, replace(head, n_lines=header.n_lines)), reader.line_num, n_rows

@@ -10,7 +10,7 @@ EXAMPLES = 3
 LOOKED_AT = 1000
 THOUSANDS = r"^[+-]?[0-9]{1,3}([,. '\u00a0\u202f][0-9]{3})+([.,][0-9]+)?$"
 DECIMAL_COMMA = r"^[+-]?[0-9]*,[0-9]+$"
-SHORT_YEAR = r"^[0-9]{2}$"
+SHORT_YEAR = r"^[0-9]{2} "
 
 
 def hints_on(
@@ -53,24 +53,20 @@ def hints_on(
                 "`data.date_format`, such as `%d.%m.%Y` or `%m/%d/%Y %H:%M`."
             )
         return hints
-    for ours in ("year", "month"):
-        cells = _examples(rejected, "impossible_month", theirs[ours])
-        if cells.is_empty():
-            continue
-        is_short = ours == "year" and cells["text"].str.contains(SHORT_YEAR).any()
+    months = _examples(rejected, "impossible_month", theirs["year"], theirs["month"])
+    if not months.is_empty():
+        is_short = months["text"].str.contains(SHORT_YEAR).any()
         advice = " Years need four digits." if is_short else ""
-        hints.append(
-            f"In rows without a possible month, `{theirs[ours]}` is "
-            f"{_shown(cells)}.{advice}"
-        )
+        hints.append(f"Impossible years and months are {_shown(months)}.{advice}")
     return hints
 
 
-def _examples(rejected: pl.DataFrame, reason: str, column: str) -> pl.DataFrame:
+def _examples(rejected: pl.DataFrame, reason: str, *columns: str) -> pl.DataFrame:
     """Return the first different cells of rows set aside for a reason, as `text`."""
     rows = rejected.filter(pl.col("reason") == reason).head(LOOKED_AT)
-    name = column if column in rejected.columns else f"{column}_received"
-    cells = rows.select("source_row", pl.col(name).fill_null("").alias("text"))
+    names = [c if c in rejected.columns else f"{c}_received" for c in columns]
+    text = pl.concat_str(pl.col(names).fill_null(""), separator=" / ")
+    cells = rows.select("source_row", text.alias("text"))
     return cells.unique("text", keep="first", maintain_order=True)
 
 

@@ -24,14 +24,14 @@ ROW_FAULTS = (
 )
 FAULTS = (*ROW_FAULTS, "exact_duplicate", "repeated_key")
 MEANINGS = {
-    "ragged_line": "have more cells than the header",
-    "missing_id": "have no shop or no product",
-    "impossible_month": "have no possible month",
-    "invalid_quantity": "have no usable quantity",
-    "negative_quantity": "have a negative quantity",
-    "zero_quantity": "have a quantity of 0",
-    "exact_duplicate": "are equal to an earlier row in every column",
-    "repeated_key": "repeat the shop, product and month of an earlier row",
+    "ragged_line": "more cells than the header",
+    "missing_id": "no shop or no product",
+    "impossible_month": "no possible month",
+    "invalid_quantity": "no usable quantity",
+    "negative_quantity": "negative quantity",
+    "zero_quantity": "quantity of 0",
+    "exact_duplicate": "equal to an earlier row in every column",
+    "repeated_key": "same shop, product and month as an earlier row",
 }
 KEPT_AS = {
     "ragged_line": "cut off at the last column",
@@ -106,10 +106,12 @@ class Intake:
 
     def summary(self) -> list[str]:
         """Return the account in sentences, the most important first."""
-        kept = f"{self.rows_kept:,} of {self.rows_read:,} rows were kept"
         months = f"{self.oldest_month} to {self.newest_month}"
-        size = f"{self.n_shops:,} shops, {self.n_products:,} products, {months}"
-        sentences = [f"{kept}: {size}."]
+        sentences = [
+            f"Kept {self.rows_kept:,} of {counted(self.rows_read)}: "
+            f"{counted(self.n_shops, 'shop')}, {counted(self.n_products, 'product')}, "
+            f"{months}."
+        ]
         if self.rows_set_aside > MOST * self.rows_read:
             sentences.append(
                 f"Most rows ({share(self.rows_set_aside, self.rows_read)}) were set "
@@ -133,6 +135,15 @@ def share(n: int, total: int) -> str:
     return "<0.1%" if 0 < ratio < 0.001 else f"{ratio:.1%}"
 
 
+def counted(n: int, noun: str = "row") -> str:
+    """Return a number with its noun.
+
+    >>> counted(1), counted(2_000, "shop")
+    ('1 row', '2,000 shops')
+    """
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def policies_in_order(policies: Policies) -> dict[str, str]:
     """Return the policy of each fault, in the order in which reasons are given."""
     chosen: Mapping[str, str] = policies.model_dump()
@@ -141,7 +152,7 @@ def policies_in_order(policies: Policies) -> dict[str, str]:
 
 def _fault_sentence(name: str, count: FaultCount, n_rows: int) -> str:
     """Return what was found of one fault, and what became of it."""
-    found = f"{count.found:,} rows ({share(count.found, n_rows)}) {MEANINGS[name]}"
+    found = f"{counted(count.found)} ({share(count.found, n_rows)}): {MEANINGS[name]}"
     if count.policy == "keep":
         return f"{found}; kept, {KEPT_AS.get(name, 'as they are')} (`{name}`)."
     if count.set_aside == count.found:

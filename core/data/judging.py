@@ -16,6 +16,7 @@ from core.data.intake import (
     ROW_FAULTS,
     FaultCount,
     Intake,
+    counted,
     policies_in_order,
     share,
 )
@@ -193,8 +194,8 @@ class _Judgement:
             n = self.found[name]
             other = "`keep` or `drop`" if name in KEPT_AS else "`drop`"
             lines.append(
-                f"{self.table.name}: {n:,} of {self.n_read:,} rows "
-                f"({share(n, self.n_read)}) {MEANINGS[name]}; first: row {numbers}. "
+                f"{self.table.name}: {n:,} of {counted(self.n_read)} "
+                f"({share(n, self.n_read)}): {MEANINGS[name]}; first: row {numbers}. "
                 f"The policy of `{name}` is `error`; to go on without stopping, choose "
                 f"{other}: `--set data.policies.{name}=drop`."
             )
@@ -207,13 +208,13 @@ class _Judgement:
     ) -> str:
         """Return why no row is left."""
         reasons = ", ".join(
-            f"{count.set_aside:,} {MEANINGS[name]} (`{name}`)"
+            f"{count.set_aside:,} with `{name}` ({MEANINGS[name]})"
             for name, count in counts.items()
             if count.set_aside
         )
-        first = f"{self.table.name}: none of its {self.n_read:,} rows can be used: "
+        first = f"{self.table.name}: none of {counted(self.n_read)} can be used: "
         hints = hints_on(rejected, self.staged.columns, self.date_format)
-        return "\n".join([f"{first}{reasons}.", *hints])
+        return "\n".join([f"{first}{reasons}.", *hints, *self.table.notes])
 
     def _intake(
         self,
@@ -226,7 +227,7 @@ class _Judgement:
         notes = [*self.table.notes, *self.staged.notes]
         n_empty = int(self.groups.select(pl.col("last").max()).item()) - self.n_read
         if n_empty:
-            notes.append(f"{n_empty:,} empty lines between the rows were passed over.")
+            notes.append(f"{counted(n_empty, 'empty line')} passed over.")
         notes += hints_on(rejected, self.staged.columns, self.date_format)
         notes += [REPAIR_NOTES[name].format(n) for name, n in repairs.items() if n]
         ids = {c: distinct(kept, c) for c in ("shop_id", "product_id")}

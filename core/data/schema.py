@@ -136,9 +136,7 @@ def _columns_to_find(found: Sequence[str], wanted: Mapping[str, str]) -> list[st
 
 
 def _find(name: str, found: Sequence[str], where: str) -> str | None:
-    """Return the received name equal to `name`, exactly or but for spaces around."""
-    if found.count(name) == 1:
-        return name
+    """Return the received name equal to `name`, spaces around it aside."""
     alike = [other for other in found if other.strip() == name.strip()]
     if len(alike) > 1:
         raise SchemaError(
