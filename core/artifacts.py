@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from core.config import Config
 from core.errors import ArtifactError
@@ -258,12 +258,15 @@ class Artifacts:
         assert new is not None  # the caller has seen the file
         old = read_manifest(self.root)
         for name in (*new.files, MANIFEST):
-            source = self._publishing / name
-            if source.exists():
-                interim = self.root / f".new-{name}"
-                interim.unlink(missing_ok=True)
-                _link(source, interim)
-                interim.replace(self.root / name)
+            source, target = self._publishing / name, self.root / name
+            # Renaming one name of a file to another of its names does nothing.
+            is_missing = not source.exists()  # an output that the user has deleted
+            if is_missing or (target.exists() and target.samefile(source)):
+                continue
+            interim = self.root / f".new-{name}"
+            interim.unlink(missing_ok=True)
+            _link(source, interim)
+            interim.replace(target)
         for name in old.files if old is not None else ():
             if name not in new.files:
                 (self.root / name).unlink(missing_ok=True)
@@ -275,7 +278,9 @@ def save_arrays(
 ) -> None:
     """Write named arrays and JSON-able `meta` as one safetensors file."""
     plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    save_file(plain, path, metadata={"meta": json.dumps(meta, sort_keys=True)})
+    metadata = {"meta": json.dumps(meta, sort_keys=True)}
+    # Not `save_file`: it makes the file unreadable for everyone but its owner.
+    path.write_bytes(save(plain, metadata=metadata))
 
 
 def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import Progress, TextColumn
 
 LOGGER_NAME = "stable_segments"
@@ -25,14 +24,8 @@ def configure(level: int = logging.INFO) -> None:
     """Send the project's messages of `level` and above to standard error."""
     logger = get_logger()
     logger.handlers.clear()
-    handler = RichHandler(
-        console=Console(stderr=True),
-        show_path=False,
-        show_level=False,
-        markup=False,
-        highlighter=None,
-        log_time_format="%H:%M:%S",
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
     logger.addHandler(handler)
     logger.setLevel(level)
     logger.propagate = False
