@@ -140,7 +140,7 @@ echo        run.bat test [OPTIONS]    run the tests; the options are pytest's
 echo.
 echo Options, each passed on to all four pipelines:
 echo   --input PATH       your rows: CSV, Parquet or Excel; file, folder, glob or s3://
-echo   --source NAME      sample (default, built in, offline), kaggle or input
+echo   --source NAME      sample (default, built in, offline) or kaggle
 echo   --features NAME    behaviour (default) or baseline
 echo   --artifacts DIR    folder of the results (default: artifacts, where you are)
 echo   --config FILE      YAML file with any part of the configuration

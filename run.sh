@@ -19,7 +19,7 @@ Usage: ./run.sh [OPTIONS]         run the four pipelines on built-in or your own
 
 Options, each passed on to all four pipelines:
   --input PATH       your rows: CSV, Parquet or Excel; file, folder, glob or s3://
-  --source NAME      sample (default, built in, offline), kaggle or input
+  --source NAME      sample (default, built in, offline) or kaggle
   --features NAME    behaviour (default) or baseline
   --artifacts DIR    folder of the results (default: artifacts, where you are)
   --config FILE      YAML file with any part of the configuration
