@@ -113,7 +113,7 @@ def test_planted_groups_are_called_structure():
 
 @pytest.mark.parametrize("kind", STRUCTURELESS)
 def test_structureless_data_is_hardly_ever_called_structured(kind):
-    # 6 x 7 kinds here; over 312 data sets of 13 kinds, 2 were called structured.
+    # 6 of each here; over 312 data sets of 13 kinds, 4 were called structured.
     found = []
     for seed in range(6):
         X = scaled(STRUCTURELESS[kind](np.random.default_rng(100 + seed)))
@@ -126,12 +126,12 @@ def test_the_margin_is_demanded_beside_p():
 
     def slightly_ordered(scores, calls=[]):  # noqa: B006  # counts its own calls
         calls.append(0)
-        n_clustered = 20 if len(calls) == 1 else 0
+        n_clustered = 10 if len(calls) == 1 else 0
         return np.repeat([0, 1, -1], [n_clustered // 2] * 2 + [100 - n_clustered])
 
     check = structure_check(X, slightly_ordered)
     assert check.p_value == 0.05
-    assert check.statistic == pytest.approx(0.2 * np.log(2))
+    assert check.statistic == pytest.approx(0.1 * np.log(2))
     assert not check.is_structured
     assert check.verdict.startswith("no density structure")
 
