@@ -116,7 +116,7 @@ class Jitter:
 
     log_peak_height: float = 0.15
     peak_month: float = 0.3
-    season: float = 0.05
+    season: float = 0.04
     growth: float = 0.05
     breadth_growth: float = 0.04
     logit_active_share: float = 0.2
@@ -143,16 +143,16 @@ class ArchetypeFamily:
 FMCG = ArchetypeFamily(
     archetypes=(
         Archetype("steady", share=0.24),
-        Archetype("summer_peak", share=0.18, peaks=(Peak(7.0, 1.3, 2.5),)),
-        Archetype("festive_peak", share=0.15, peaks=(Peak(12.0, 1.5, 5.0),)),
-        Archetype("growing", share=0.12, growth=0.40, breadth_growth=0.30),
-        Archetype("declining", share=0.09, growth=-0.40, breadth_growth=-0.30),
+        Archetype("summer_peak", share=0.18, peaks=(Peak(7.0, 1.7, 2.0),)),
+        Archetype("festive_peak", share=0.15, peaks=(Peak(12.0, 1.9, 3.5),)),
+        Archetype("growing", share=0.12, growth=0.45, breadth_growth=0.40),
+        Archetype("declining", share=0.09, growth=-0.45, breadth_growth=-0.40),
         Archetype(
             "intermittent", share=0.08, active_share=0.68, breadth=0.8, lumpiness=1.25
         ),
         Archetype("specialist", share=0.08, breadth=0.35, concentration=1.8),
         Archetype(
-            "double_peak", share=0.06, peaks=(Peak(4.0, 1.3, 4.0), Peak(10.0, 1.3, 4.0))
+            "double_peak", share=0.06, peaks=(Peak(4.0, 1.7, 4.0), Peak(10.0, 1.7, 4.0))
         ),
     )
 )

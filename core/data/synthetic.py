@@ -3,10 +3,11 @@
 The model, for shop i, month t of its tenure and calendar month c(t)::
 
     units[i, t] = level[i] * season[i, c(t)] * exp(growth[i] * years[i, t]) * noise
-    count[i, t] = 1 + Poisson(breadth[i] * exp(breadth_growth[i] * years[i, t]) - 1)
+    count[i, t] = 1 + Binomial(listed[i] - 1, (breadth[i, t] - 1) / (listed[i] - 1))
+    breadth[i, t] = breadth[i] * exp(breadth_growth[i] * years[i, t]), at least 1
 
-where `years` counts from the middle of the shop's tenure and the noise is lognormal
-with mean 1. A month is active with the shop's own probability. The units of a month are
+where `years` counts from the middle of the shop's tenure, the noise is lognormal with
+mean 1 and `listed` is the size of the shop's repertoire. A month is active with the shop's own probability. The units of a month are
 spread over `count` products of the shop's own repertoire, drawn from a catalogue with
 popularity, by Zipf weights. Levels are lognormal and independent of the behaviour.
 """
@@ -61,8 +62,8 @@ MEDIAN_LEVEL_UNITS = 600.0
 # One in a thousand shops sells 36,000 units a month or more, and one in a thousand 10
 # or fewer: a kiosk and a hypermarket under one distributor.
 LEVEL_LOG_STD = 1.32
-LATE_ENTRY_SHARE = 0.12
-EARLY_EXIT_SHARE = 0.08
+LATE_ENTRY_SHARE = 0.10
+EARLY_EXIT_SHARE = 0.06
 # A bigger shop lists somewhat more products.
 BREADTH_ELASTICITY = 0.1
 # Growth levels off this far from the middle of a tenure; without an end, 20 years of
@@ -329,8 +330,9 @@ def _draw_chunk(
     shop, month = np.nonzero(demand.is_active[shops])
     units = demand.units[shops][shop, month]
     expected = demand.breadth[shops][shop, month]
-    limit = np.minimum(repertoire[shops][shop], units)
-    count = np.minimum(1 + rng.poisson(expected - 1.0), limit)
+    others = repertoire[shops][shop] - 1
+    odds = np.minimum((expected - 1.0) / np.maximum(others, 1), 1.0)
+    count = np.minimum(1 + rng.binomial(others, odds), units)
 
     rank = np.arange(1, assortment.shape[1] + 1)
     weight = rank ** -demand.concentration[shops][:, None]
