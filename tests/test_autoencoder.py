@@ -353,6 +353,12 @@ def test_incomplete_state_is_refused_by_name(fitted):
         Autoencoder.from_state(fewer, meta)
     with pytest.raises(ArtifactError, match="do not fit"):
         Autoencoder.from_state(state | {"encoder_0_bias": np.zeros(3)}, meta)
+    strange = meta | {"options": meta["options"] | {"dropout": 0.5}}
+    with pytest.raises(ArtifactError, match="differ in `dropout`"):
+        Autoencoder.from_state(state, strange)
+    swapped = meta | {"encoder": meta["encoder"][:1]}
+    with pytest.raises(ArtifactError, match="its decoder takes 5"):
+        Autoencoder.from_state(state, swapped)
     with pytest.raises(ArtifactError, match="unknown kind 'lstm'"):
         Network.from_state("encoder", state, [{"kind": "lstm"}])
 

@@ -14,7 +14,17 @@ ReLU), `BatchNormalization` in front of a `Dense`, and `LayerNormalization`: wha
     clean features from noisy ones, so that shops that differ by noise only come to lie
     together. ReLU and not GELU because its NumPy result is exact on every machine. No
     normalisation layers: the scaled features already have mean 0 and spread 1, and
-    with batch statistics a row's gradient would depend on its neighbours.
+    with batch statistics a row's gradient would depend on its neighbours. The latent
+    space is left as it is trained, not whitened: whitening stretches directions of
+    little variance until they count as much as those that separate the shops.
+
+Measured on 8 synthetic tables (4,000 shops x 25 features, 6 planted groups on a curved
+surface, 15% in between, 4 columns of noise and a heavy tail), as the mean adjusted Rand
+index of HDBSCAN's clusters in the space: scaled features 0.28, 5 principal components
+0.68, ``reference`` 0.67, ``denoising`` 0.67 (corruption 0: 0.70, 0.3: 0.64), whitened
+0.48. So a representation pays, whitening costs, and between the architectures, the
+amounts of noise and plain principal components these tables do not decide: the ARI
+varies by more than that from one table to the next.
 """
 
 from __future__ import annotations

@@ -182,7 +182,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
             Scaled features.
         """
         check_is_fitted(self)
-        return self.decoder_(plain_matrix(X, self.latent_size, "latent vectors"))
+        return self.decoder_(plain_matrix(X, self.decoder_.n_inputs, "latent vectors"))
 
     def reconstruction_error(self, X: Any) -> FloatArray:
         """Return each row's mean squared error, in squared scaled units.
@@ -268,9 +268,21 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
             raise ArtifactError(
                 f"the autoencoder's state lacks {listed(missing)}. Train it again."
             )
+        known = set(cls().get_params()) - {"on_epoch"}
+        if strange := sorted(set(meta["options"]) ^ known):
+            raise ArtifactError(
+                f"the autoencoder's state and this version differ in {listed(strange)}."
+                " Read it with the version that wrote it, or train it again."
+            )
         estimator = cls(**meta["options"])
         estimator.encoder_ = Network.from_state("encoder", arrays, meta["encoder"])
         estimator.decoder_ = Network.from_state("decoder", arrays, meta["decoder"])
+        if estimator.encoder_.n_outputs != estimator.decoder_.n_inputs:
+            raise ArtifactError(
+                f"the autoencoder's encoder returns {estimator.encoder_.n_outputs} "
+                f"columns, its decoder takes {estimator.decoder_.n_inputs}. "
+                "Train it again."
+            )
         estimator.history_ = dict(meta["history"])
         estimator.best_epoch_ = int(meta["best_epoch"])
         estimator.n_features_in_ = estimator.encoder_.n_inputs

@@ -138,7 +138,7 @@ def _compile(
         optimizer.apply(tape.gradient(loss, variables), variables)
         return loss
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]  # TensorFlow is untyped
     def run_epoch(order: Any, noise_seed: Any) -> Any:
         n_rows = tf.shape(order)[0]
         total = tf.constant(0.0)
@@ -148,7 +148,7 @@ def _compile(
             total += loss * tf.cast(tf.shape(batch)[0], tf.float32)
         return total / tf.cast(n_rows, tf.float32)
 
-    @tf.function  # type: ignore[untyped-decorator]
+    @tf.function  # type: ignore[untyped-decorator]  # TensorFlow is untyped
     def validate() -> Any:
         return loss_of(held_out_data, held_out_data, False)
 
