@@ -8,8 +8,8 @@
     `-- .publishing/      for a moment, while a set is moved into place
 
 Every stage writes into a folder of its own, which becomes ``pending/`` in one rename. A
-pending set is published when all four stages have run, or at once where no complete set
-has to be protected (a first run). Publishing commits with one rename to
+set is published when all four stages have run, or at once where no complete set has to
+be protected (a first run). Publishing commits with one rename to
 ``.publishing/``; from then on that folder *is* the published set, and the next run
 finishes the move. So a kill at any moment leaves a whole set: the old one before the
 rename, the new one after it.
@@ -123,13 +123,32 @@ class Artifacts:
         """Return the verified published set, or None if nothing was ever published."""
         return self._open(self._published_folder())
 
-    def newest(self) -> ArtifactSet | None:
-        """Return the pending set where there is one, else the published set."""
-        return self._open(self.pending_folder) or self.published()
+    def base(self, stage: Stage) -> ArtifactSet | None:
+        """Return the verified set that a stage of a training run builds on.
+
+        The pending set, if it holds what the stage needs; else the published set.
+        """
+        if stage == "prepare":
+            return None
+        needed = STAGES[STAGES.index(stage) - 1]
+        pending = read_manifest(self.pending_folder)
+        if pending is not None and needed in pending.stages:
+            return self._open(self.pending_folder)
+        return self.published()
+
+    def serving(self) -> ArtifactSet | None:
+        """Return the verified set that scores new data.
+
+        The published model; a pending one only as long as none is published.
+        """
+        published = self.published()
+        if published is not None and "clustering" in published.manifest.stages:
+            return published
+        return self.base("inference")
 
     @contextmanager
     def stage(
-        self, stage: Stage, config: Config, keep_own: bool = False
+        self, stage: Stage, config: Config, is_serving: bool = False
     ) -> Iterator[StageWriter]:
         """Run a stage: yield its writer, and on a clean exit make its files a set.
 
@@ -139,9 +158,9 @@ class Artifacts:
             Its name. Files of this stage and of later ones are superseded.
         config : Config
             Saved with the set as ``config.yaml``.
-        keep_own : bool
-            Keep files of this stage that are not written anew (new rows are scored
-            with an unchanged model).
+        is_serving : bool
+            New data is scored: build on `serving`, keep what is not written anew, and
+            leave a pending training run alone.
 
         Raises
         ------
@@ -160,12 +179,15 @@ class Artifacts:
         started = time.perf_counter()
         try:
             self._recover()
-            base = None if stage == "prepare" else self.newest()
+            base = self.serving() if is_serving else self.base(stage)
             with tempfile.TemporaryDirectory(prefix=".staging-", dir=self.root) as tmp:
                 writer = StageWriter(Path(tmp) / "new", base, config)
                 writer.folder.mkdir()
                 yield writer
-                self._commit(writer, stage, keep_own, time.perf_counter() - started)
+                manifest = self._inherit(writer, stage, is_serving)
+                seconds = time.perf_counter() - started
+                _complete(writer, manifest, stage, seconds)
+                self._commit(writer.folder, manifest, is_serving)
         finally:
             lock.release()
 
@@ -180,39 +202,26 @@ class Artifacts:
         verify(folder, manifest)
         return ArtifactSet(folder, manifest)
 
-    def _commit(
-        self, writer: StageWriter, stage: Stage, keep_own: bool, seconds: float
-    ) -> None:
-        """Complete the stage's folder to a whole set, and publish it if it may be."""
-        manifest = self._inherit(writer, stage, keep_own)
-        config_path = writer.path("config.yaml")
-        config_path.write_text(writer.config.to_yaml(), encoding="utf-8")
-        for path in sorted(writer.folder.iterdir()):
-            if path.name not in manifest.files:
-                manifest.files[path.name] = FileEntry(
-                    sha256=digest(path), size=path.stat().st_size, stage=stage
-                )
-        manifest.stages[stage] = StageFacts(
-            finished_at=now(),
-            seconds=round(seconds, 2),
-            seed=writer.config.seed,
-            versions=library_versions(),
-            facts=writer.facts,
-        )
-        writer.path(MANIFEST).write_text(
-            manifest.model_dump_json(indent=2), encoding="utf-8"
-        )
-        _replace_folder(writer.folder, self.pending_folder)
+    def _commit(self, folder: Path, manifest: Manifest, is_serving: bool) -> None:
+        """Publish a whole set if it may be; else let it wait as the pending one."""
         protected = read_manifest(self.root)
-        if manifest.is_complete or protected is None or not protected.is_complete:
-            self._publish(manifest, protected)
+        must_wait = protected is not None and protected.is_complete
+        if must_wait and not manifest.is_complete:
+            _replace_folder(folder, self.pending_folder)
+            return
+        if protected is not None and must_wait:
+            self._keep_previous(protected, manifest)
+        folder.rename(self._publishing)
+        if not is_serving:
+            _discard(self.pending_folder)
+        self._finish_publishing()
 
-    def _inherit(self, writer: StageWriter, stage: Stage, keep_own: bool) -> Manifest:
+    def _inherit(self, writer: StageWriter, stage: Stage, is_serving: bool) -> Manifest:
         """Carry over the files that earlier stages wrote and this one has not."""
         manifest = Manifest(config=writer.config)
         if writer.base is None:
             return manifest
-        last = STAGES.index(stage) + (1 if keep_own else 0)
+        last = STAGES.index(stage) + (1 if is_serving else 0)
         kept = STAGES[:last]
         old = writer.base.manifest
         manifest.stages = {
@@ -226,22 +235,17 @@ class Artifacts:
                 manifest.files[name] = entry
         return manifest
 
-    def _publish(self, manifest: Manifest, protected: Manifest | None) -> None:
-        """Move the pending set into place; keep a complete set with another model."""
-        if (
-            protected is not None
-            and protected.is_complete
-            and protected.model_id != manifest.model_id
-        ):
-            with tempfile.TemporaryDirectory(prefix=".staging-", dir=self.root) as tmp:
-                keep = Path(tmp) / "previous"
-                keep.mkdir()
-                for name in (*protected.files, MANIFEST):
-                    if (self.root / name).exists():
-                        _link(self.root / name, keep / name)
-                _replace_folder(keep, self.previous_folder)
-        self.pending_folder.rename(self._publishing)
-        self._finish_publishing()
+    def _keep_previous(self, protected: Manifest, manifest: Manifest) -> None:
+        """Keep a complete set as the previous one before another model replaces it."""
+        if protected.model_id == manifest.model_id:
+            return
+        with tempfile.TemporaryDirectory(prefix=".staging-", dir=self.root) as tmp:
+            keep = Path(tmp) / "previous"
+            keep.mkdir()
+            for name in (*protected.files, MANIFEST):
+                if (self.root / name).exists():
+                    _link(self.root / name, keep / name)
+            _replace_folder(keep, self.previous_folder)
 
     def _recover(self) -> None:
         """Finish an interrupted publication and clear what killed runs have left."""
@@ -271,6 +275,28 @@ class Artifacts:
             if name not in new.files:
                 (self.root / name).unlink(missing_ok=True)
         _discard(self._publishing)
+
+
+def _complete(
+    writer: StageWriter, manifest: Manifest, stage: Stage, seconds: float
+) -> None:
+    """Add the configuration, the stage's own files and facts, and the manifest."""
+    config_path = writer.path("config.yaml")
+    config_path.write_text(writer.config.to_yaml(), encoding="utf-8")
+    for path in sorted(writer.folder.iterdir()):
+        if path.name not in manifest.files:
+            manifest.files[path.name] = FileEntry(
+                sha256=digest(path), size=path.stat().st_size, stage=stage
+            )
+    manifest.stages[stage] = StageFacts(
+        finished_at=now(),
+        seconds=round(seconds, 2),
+        seed=writer.config.seed,
+        versions=library_versions(),
+        facts=writer.facts,
+    )
+    text = manifest.model_dump_json(indent=2)
+    writer.path(MANIFEST).write_text(text, encoding="utf-8")
 
 
 def save_arrays(

@@ -99,15 +99,20 @@ def stage_config(
     config = resolve_config(file, flags, assignments, environ)
     if stage == "prepare":
         return config
-    newest = Artifacts(config.artifacts).newest()
-    if newest is None:
+    artifacts = Artifacts(config.artifacts)
+    base = artifacts.base(stage)
+    if base is None:
         raise ArtifactError(
             f"`{config.artifacts}` holds no artifacts yet. "
             f"Run `python {SCRIPTS['prepare']}` first."
         )
-    saved = newest.manifest.config
+    saved = base.manifest.config
     config = resolve_config(file, flags, assignments, environ, base=saved)
-    refuse_late_changes(newest.manifest, config, stage)
+    if stage == "inference" and not _names_same_data(config, saved):
+        base = artifacts.serving() or base
+        saved = base.manifest.config
+        config = resolve_config(file, flags, assignments, environ, base=saved)
+    refuse_late_changes(base.manifest, config, stage)
     return config
 
 
@@ -258,18 +263,19 @@ def run_inference(config: Config, frame: Any = None) -> StageResult:
     from core.reporting.run import report_content
 
     artifacts = Artifacts(config.artifacts)
-    newest = artifacts.newest()
-    is_training_data = frame is None and newest is not None and _is_same(config, newest)
-    saved = newest.manifest.config if newest is not None else config
+    base = artifacts.base("inference")
+    is_training_data = frame is None and base is not None and _is_same(config, base)
+    source = base if is_training_data else artifacts.serving()
+    if source is None:
+        raise ArtifactError(
+            f"`{config.artifacts}` holds no model. Run the training pipelines first."
+        )
+    saved = source.manifest.config
     with (
         tempfile.TemporaryDirectory() as work,
-        artifacts.stage("inference", saved, keep_own=not is_training_data) as out,
+        artifacts.stage("inference", saved, is_serving=not is_training_data) as out,
     ):
-        if out.base is None:
-            raise ArtifactError(
-                f"`{config.artifacts}` holds no model. Run the training pipelines "
-                "first."
-            )
+        assert out.base is not None  # `source`, opened again under the lock
         model = Model.from_set(out.base)
         if is_training_data:
             scored, exclusions = score_training(out.base, model)
@@ -357,15 +363,19 @@ def _check_structure(scaled: np.ndarray, config: Config) -> StructureCheck:
         )
 
 
+def _names_same_data(config: Config, saved: Config) -> bool:
+    """Whether two configurations name the same data."""
+    return config.data == saved.data and config.sample == saved.sample
+
+
 def _is_same(config: Config, artifact_set: ArtifactSet) -> bool:
     """Whether a configuration names the data that the set was trained on."""
-    saved = artifact_set.manifest.config
-    if config.data != saved.data or config.sample != saved.sample:
+    manifest = artifact_set.manifest
+    if not _names_same_data(config, manifest.config):
         return False
-    if config.data.source == "input":
-        fingerprint = artifact_set.manifest.facts("prepare")["fingerprint"]
-        return bool(source_fingerprint(config) == fingerprint)
-    return True
+    if config.data.source != "input":
+        return True
+    return bool(source_fingerprint(config) == manifest.facts("prepare")["fingerprint"])
 
 
 def _write_insights(

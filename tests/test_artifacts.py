@@ -57,7 +57,7 @@ def test_complete_set_stays_until_the_next_one_is_complete(tmp_path):
     run_stages(tmp_path, "second", STAGES[:3])
     assert tags(tmp_path) == {"first"}
     assert tags(tmp_path / "pending") == {"second"}
-    assert Artifacts(tmp_path).newest().folder == tmp_path / "pending"
+    assert Artifacts(tmp_path).base("inference").folder == tmp_path / "pending"
     run_stages(tmp_path, "second", STAGES[3:])
     assert tags(tmp_path) == {"second"}
     assert tags(tmp_path / "previous") == {"first"}
@@ -77,7 +77,7 @@ def test_repeating_a_stage_keeps_earlier_files_and_drops_later_ones(tmp_path):
 def test_scoring_keeps_the_model_and_what_it_does_not_write(tmp_path):
     run_stages(tmp_path, "first")
     model_id = Artifacts(tmp_path).published().manifest.model_id
-    with Artifacts(tmp_path).stage("inference", Config(), keep_own=True) as out:
+    with Artifacts(tmp_path).stage("inference", Config(), is_serving=True) as out:
         out.path("inference.png").write_text("new", "utf-8")
     published = Artifacts(tmp_path).published()
     assert published.manifest.model_id == model_id
@@ -85,6 +85,16 @@ def test_scoring_keeps_the_model_and_what_it_does_not_write(tmp_path):
     assert published.path("inference.png").read_text("utf-8") == "new"
     assert {path.name for path in tmp_path.glob(".*")} == {".lock"}
     assert not (tmp_path / "previous").exists()
+
+
+def test_scoring_leaves_a_pending_training_run_alone(tmp_path):
+    run_stages(tmp_path, "first")
+    run_stages(tmp_path, "second", STAGES[:3])
+    assert Artifacts(tmp_path).serving().folder == tmp_path
+    with Artifacts(tmp_path).stage("inference", Config(), is_serving=True) as out:
+        assert out.base.folder == tmp_path
+    assert tags(tmp_path) == {"first"}
+    assert tags(tmp_path / "pending") == {"second"}
 
 
 def test_failing_stage_changes_nothing(tmp_path):
