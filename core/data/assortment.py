@@ -108,7 +108,7 @@ def _draw_chunk(
     bar = np.take_along_axis(ordered, count[:, None] - 1, axis=1)
     event, product = np.nonzero(wait <= bar)
 
-    sold = _share_out(units, event, weight[shop[event], product])
+    sold = share_out(units, event, weight[shop[event], product])
     return Sales(
         shop=(shop[event] + shops.start).astype(np.int32),
         month=month[event].astype(np.int32),
@@ -117,7 +117,7 @@ def _draw_chunk(
     )
 
 
-def _share_out(units: Ints, event: Ints, weight: Floats) -> Floats:
+def share_out(units: Ints, event: Ints, weight: Floats) -> Floats:
     """Split each event's units over its entries: one each, the rest by weight.
 
     Rounding the running total instead of each part keeps the sum exact.
@@ -131,6 +131,11 @@ def _share_out(units: Ints, event: Ints, weight: Floats) -> Floats:
         Event of each entry, ascending, every event at least once.
     weight : ndarray of float, shape (n_entries,)
         Positive.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_entries,)
+        Whole units, at least 1.
     """
     n_entries = np.bincount(event)
     start = np.cumsum(n_entries) - n_entries
