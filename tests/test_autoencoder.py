@@ -130,6 +130,8 @@ def fit_and_hash():
 fit_and_hash()
 load_keras()[0].config.experimental.enable_op_determinism()
 fit_and_hash()
+for seed in range(5):  # TensorFlow warns of compiling in a loop
+    Autoencoder(epochs=1, seed=seed).fit(shops)
 """
 
 

@@ -75,18 +75,21 @@ def train(
     ModelError
         If the loss stops being finite.
     """
-    tf, _ = load_keras()
+    tf, keras = load_keras()
     fitted, held_out = _split(len(rows), settings, rng)
     n_drawn = min(len(fitted), settings.rows_per_epoch or len(fitted))
     history: dict[str, list[float]] = {"loss": [], "val_loss": []}
     best_epoch, best_weights = 0, model.get_weights()
     with tf.device("/CPU:0"):
-        run_epoch, validate = _compile(model, rows[fitted], rows[held_out], settings)
+        # Named here: compiled functions do not keep an optimizer's variables alive.
+        optimizer = keras.optimizers.Adam(settings.learning_rate)
+        run_epoch, validate = _compile(model, optimizer, settings)
+        data, held_out_data = tf.constant(rows[fitted]), tf.constant(rows[held_out])
         for epoch in range(1, settings.epochs + 1):
             order = rng.choice(len(fitted), n_drawn, replace=False).astype(np.int32)
             noise_seed = np.int32(derived_seed(seed, NOISE_SEED + epoch))
-            loss = float(run_epoch(tf.constant(order), tf.constant(noise_seed)))
-            val_loss = float(validate())
+            loss = float(run_epoch(data, tf.constant(order), tf.constant(noise_seed)))
+            val_loss = float(validate(held_out_data))
             _refuse_divergence(epoch, loss, val_loss, rows, settings)
             history["loss"].append(loss)
             history["val_loss"].append(val_loss)
@@ -114,14 +117,12 @@ def _split(
 
 
 def _compile(
-    model: Any, fitted: Rows, held_out: Rows, settings: TrainingSettings
-) -> tuple[Any, Any]:
+    model: Any, optimizer: Any, settings: TrainingSettings
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return a function that runs one epoch, and one that validates."""
-    tf, keras = load_keras()
-    optimizer = keras.optimizers.Adam(settings.learning_rate)
+    tf, _ = load_keras()
     variables = model.trainable_variables
     optimizer.build(variables)
-    data, held_out_data = tf.constant(fitted), tf.constant(held_out)
     size = settings.batch_size
 
     def loss_of(inputs: Any, targets: Any, is_training: bool) -> Any:
@@ -138,8 +139,7 @@ def _compile(
         optimizer.apply(tape.gradient(loss, variables), variables)
         return loss
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]  # TensorFlow is untyped
-    def run_epoch(order: Any, noise_seed: Any) -> Any:
+    def run_epoch(data: Any, order: Any, noise_seed: Any) -> Any:
         n_rows = tf.shape(order)[0]
         total = tf.constant(0.0)
         for start in tf.range(0, n_rows, size):
@@ -148,11 +148,27 @@ def _compile(
             total += loss * tf.cast(tf.shape(batch)[0], tf.float32)
         return total / tf.cast(n_rows, tf.float32)
 
-    @tf.function  # type: ignore[untyped-decorator]  # TensorFlow is untyped
-    def validate() -> Any:
-        return loss_of(held_out_data, held_out_data, False)
+    def validate(held_out: Any) -> Any:
+        return loss_of(held_out, held_out, False)
 
-    return run_epoch, validate
+    table = tf.TensorSpec([None, model.input_shape[1]], tf.float32)
+    order, seed = tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.int32)
+    return _traced(run_epoch, table, order, seed), _traced(validate, table)
+
+
+def _traced(function: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
+    """Return the compiled function, or itself where a user debugs eagerly.
+
+    Traced at once, because TensorFlow warns of a function that is traced anew in each
+    of several fits, which here is intended.
+    """
+    tf, _ = load_keras()
+    if tf.config.functions_run_eagerly():
+        return function
+    compiled: Callable[..., Any] = tf.function(function).get_concrete_function(
+        *arguments
+    )
+    return compiled
 
 
 def _refuse_divergence(
