@@ -342,9 +342,8 @@ def test_data_without_structure_is_reported_as_such(tmp_path):
     )
     results = run_all(config)
     assert "no density structure" in " ".join(results[-1].lines)
-    assert "no density structure" in results[-1].facts.get(
-        "verdict", " ".join(results[-1].lines)
-    )
+    report = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "structure" in report
 
 
 @pytest.mark.parametrize("kind", ["pandas", "polars", "lazy", "arrow", "duckdb"])
@@ -357,7 +356,7 @@ def test_every_kind_of_frame_gives_the_same_features(tmp_path, kind):
         "polars": lambda: rows,
         "lazy": rows.lazy,
         "arrow": rows.to_arrow,
-        "duckdb": lambda: duckdb.sql("SELECT * FROM rows"),
+        "duckdb": lambda: duckdb.from_arrow(rows.to_arrow()),
     }
     for name, frame in (("plain", rows), (kind, frames[kind]())):
         prepare_features(small_config(tmp_path / name), frame)

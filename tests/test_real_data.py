@@ -1,0 +1,80 @@
+"""The four pipelines on real sales, from files as their owners keep them.
+
+Each data set gets the eligibility that fits its span; nothing else is chosen for it.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from core import Config, Model, run_all
+from core.manifest import read_manifest, verify
+
+pytestmark = pytest.mark.shared_data
+RAW_COLUMNS = {
+    "shop_id": "CustomerID",
+    "product_id": "StockCode",
+    "date": "InvoiceDate",
+    "sales_qty": "Quantity",
+}
+YEAR = {"min_tenure_years": 0.5, "min_avg_active_months_per_year": 3}
+
+
+def run(shared_data, folder, file, eligibility=None, columns=None):
+    config = Config.model_validate(
+        {
+            "artifacts": str(folder),
+            "data": {
+                "source": "input",
+                "input": str(shared_data / file),
+                "columns": columns or {},
+            },
+            "eligibility": eligibility or {},
+            "clustering": {"min_cluster_size": 10},
+        }
+    )
+    results = run_all(config)
+    manifest = read_manifest(folder)
+    verify(folder, manifest)
+    assert manifest.is_complete
+    predictions = pl.read_csv(folder / "cluster_predictions.csv")
+    assert predictions.height == manifest.facts("prepare")["n_shops"]
+    assert Model.load(folder).features
+    assert (folder / "report.html").stat().st_size > 100_000
+    return manifest.facts("prepare"), results
+
+
+def test_iowa_stores_run_to_the_end(shared_data, tmp_path):
+    facts, _ = run(shared_data, tmp_path, "iowa_dev/monthly.parquet")
+    assert facts["intake"]["rows_read"] == 615_740
+    assert facts["n_shops"] == 231
+    assert facts["n_eligible"] == 188
+    assert facts["as_of"] == "2021-12"
+
+
+def test_online_retail_months_run_to_the_end(shared_data, tmp_path):
+    file = "online_retail/monthly.parquet"
+    facts, _ = run(shared_data, tmp_path, file, YEAR)
+    assert facts["n_shops"] == 4_363
+    assert facts["n_eligible"] > 300
+
+
+def test_online_retail_raw_lines_run_to_the_end(shared_data, tmp_path):
+    file = "online_retail/raw_strings.parquet"
+    facts, results = run(shared_data, tmp_path, file, YEAR, RAW_COLUMNS)
+    intake = facts["intake"]
+    assert intake["rows_read"] == 541_909
+    assert intake["faults"]["missing_id"]["set_aside"] == 135_080
+    assert intake["faults"]["exact_duplicate"]["found"] == 5_268
+    rejected = pl.read_parquet(tmp_path / "rejected_rows.parquet")
+    assert rejected.height == intake["rows_read"] - intake["rows_kept"]
+    assert facts["as_of"] == "2011-11"
+    assert any("2011-12 is not complete" in line for line in results[0].lines)
+
+
+def test_households_run_to_the_end(shared_data, tmp_path):
+    file = "complete_journey_sample/monthly.parquet"
+    facts, _ = run(shared_data, tmp_path, file)
+    assert facts["n_shops"] == 2_404
+    assert 590 <= facts["n_eligible"] <= 608
