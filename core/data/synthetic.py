@@ -51,7 +51,7 @@ class Difficulty:
 
 # Given the truth of other shops, a linear discriminant on seasonal factors, trends,
 # activity, breadth, concentration and residual spread of the eligible archetype shops
-# (5,000 shops, 36 months, seed 7) reaches an adjusted Rand index of 0.98, 0.95 and 0.92;
+# (5,000 shops, 36 months, seed 7) reaches an adjusted Rand index of 0.98, 0.95, 0.92;
 # with 20 active months or more, 0.99, 0.96 and 0.94.
 DIFFICULTIES = {
     "easy": Difficulty(noise_cv=0.35, between_share=0.05),
