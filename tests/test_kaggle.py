@@ -135,7 +135,9 @@ def test_file_that_is_not_in_the_data_set_is_named_with_those_that_are(
     kaggle: type[_Kaggle], tmp_path: Path
 ):
     kaggle.files = {"shop-sale-data.csv": MARCH}
-    with pytest.raises(SourceError, match="Did you mean `shop-sale-data.csv`") as info:
+    with pytest.raises(
+        SourceError, match=r"Did you mean `shop-sale-data\.csv`"
+    ) as info:
         read_sales(_config(), tmp_path / "work")
     assert "`data.kaggle_file`" in str(info.value)
 

@@ -228,6 +228,7 @@ def _scan(path: Path, head: _Head) -> pl.LazyFrame:
         separator=head.separator,
         truncate_ragged_lines=True,
         missing_columns="insert",
+        extra_columns="ignore",
         glob=False,
     )
 

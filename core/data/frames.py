@@ -25,7 +25,7 @@ class _Digest:
         return len(content)
 
 
-def table_from_frame(native: Any, work: Path) -> Table:
+def table_from_frame(native: Any, work: Path, *, decimal_comma: bool) -> Table:
     """Return the rows of a pandas, Polars, Arrow or DuckDB frame.
 
     Parameters
@@ -34,6 +34,8 @@ def table_from_frame(native: Any, work: Path) -> Table:
         A lazy one (Polars, DuckDB) is written to `work` in a stream, not collected.
     work : Path
         Folder for that file.
+    decimal_comma : bool
+        Whether a comma in a number typed as text is its decimal mark.
 
     Raises
     ------
@@ -54,7 +56,8 @@ def table_from_frame(native: Any, work: Path) -> Table:
         scan = pl.scan_parquet(path, glob=False)
     else:
         scan = _to_polars(frame).lazy()
-    return Table(name="the frame", scan=scan, digest=_content_digest(scan))
+    digest = _content_digest(scan)
+    return Table("the frame", scan, digest, decimal_comma=decimal_comma)
 
 
 def _to_polars(frame: nw.DataFrame[Any]) -> pl.DataFrame:

@@ -166,9 +166,12 @@ class _Judgement:
             .alias(f"{n}_received" if n in taken else n)
             for n in names
         ]
-        joined = self.staged.received.join(reasons, on=ROW, how="inner")
+        # In the order of the source: sorting afterwards would need a second copy.
+        joined = self.staged.received.join(
+            reasons, on=ROW, how="inner", maintain_order="left"
+        )
         rows = joined.select(pl.col(ROW).alias("source_row"), "reason", *cells)
-        return rows.collect(engine="streaming").sort("source_row")
+        return rows.collect(engine="streaming")
 
     def _counts(self, reasons: pl.DataFrame) -> dict[str, FaultCount]:
         """Return found and set aside per fault, in order."""
@@ -230,6 +233,11 @@ class _Judgement:
             notes.append(f"{counted(n_empty, 'empty line')} passed over.")
         notes += hints_on(rejected, self.staged.columns, self.date_format)
         notes += [REPAIR_NOTES[name].format(n) for name, n in repairs.items() if n]
+        if self.staged.columns.is_dated and counts["exact_duplicate"].set_aside:
+            notes.append(
+                "If equal lines are separate sales, keep them: "
+                "`--set data.policies.exact_duplicate=keep`."
+            )
         ids = {c: distinct(kept, c) for c in ("shop_id", "product_id")}
         for column, values in ids.items():
             notes += id_notes(column, values)

@@ -135,7 +135,8 @@ def sales_from_frame(native: Any, config: Config, work: Path) -> Sales:
     """
     with _scratch(work) as scratch:
         with _readable("the frame"):
-            table = table_from_frame(native, scratch)
+            has_comma = config.data.decimal == ","
+            table = table_from_frame(native, scratch, decimal_comma=has_comma)
         return _finish(table, config.data, work, scratch)
 
 

@@ -146,9 +146,9 @@ def _mended(columns: ColumnMap) -> list[pl.Expr]:
     ]
     for ours in columns.received:
         if ours in ("year", "month"):
-            mended.append(cells.whole(pl.col(ours)))
+            mended.append(cells.whole(pl.col(ours)).alias(ours))
         elif ours in ("sales_qty", "sales_value"):
-            mended.append(cells.finite(pl.col(ours)))
+            mended.append(cells.finite(pl.col(ours)).alias(ours))
     return mended
 
 
