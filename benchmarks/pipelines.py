@@ -14,7 +14,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -192,7 +191,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--work",
         type=Path,
-        default=Path(tempfile.gettempdir()) / "stable-segments-benchmark",
+        default=ROOT / "build" / "benchmarks",
         help="folder of the sales, both sides' files and their logs",
     )
     return parser.parse_args()
