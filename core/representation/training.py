@@ -6,7 +6,14 @@ in memory. Losses mean what they mean in Keras: the mean squared error plus the 
 penalties, averaged over the rows; validation is without noise, in inference mode.
 
 Training runs on the CPU even where there is a GPU: steps of some hundred rows are too
-short to gain from one, and the CPU's kernels for these operations are deterministic.
+short to gain from one, and the CPU's kernels for these operations are deterministic
+(18 trainings of each architecture on 20,000 rows gave the same bytes: five processes,
+1, 2 and 4 threads, a busy machine).
+
+Measured with ``denoising`` and 25 features, TensorFlow imported, in CPU time: 5,000
+rows 2.6 s (98 epochs), 60,000 rows 10.5 s (181 epochs), some 0.8 ms a step;
+``reference`` 0.9 and 2.8 s. Memory peaks at 0.81 GB, 0.70 of it TensorFlow's import;
+each further fit in one process keeps about 6 MB of compiled graphs.
 """
 
 from __future__ import annotations
