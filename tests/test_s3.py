@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import boto3
@@ -131,6 +134,33 @@ def test_file_protocol_is_read(tmp_path: Path):
     path = tmp_path / "sales.csv"
     path.write_text(MARCH, encoding="utf-8")
     assert _read(path.as_uri(), tmp_path / "work").intake.rows_kept == 2
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "sales.csv").write_text(MARCH, encoding="utf-8")
+    handler = partial(_QuietHandler, directory=str(folder))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+class _QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        """Keep the test's output clean."""
+
+
+def test_web_address_is_read_with_its_query(web: str, tmp_path: Path):
+    sales = _read(f"{web}/sales.csv?signature=a*b", tmp_path / "work")
+    assert sales.intake.rows_kept == 2
+    with pytest.raises(SourceError, match="nothing is there"):
+        _read(f"{web}/other.csv", tmp_path / "work")
 
 
 @pytest.mark.parametrize(

@@ -73,19 +73,27 @@ def _fetch(address: str, work: Path) -> list[SourceFile]:
     folder = root if names != [root] else root.rpartition("/")[0]
     files = []
     for path in names:
-        name = path.removeprefix(folder).lstrip("/") if "*" not in folder else path
+        name = path.removeprefix(folder).lstrip("/")
+        name = name.partition("?")[0] if _is_web(address) else name
         target = new_file(work, name)
         filesystem.get_file(path, str(target))
         files.append(SourceFile(target, name, folder_partitions(name)))
     return files
 
 
+def _is_web(address: str) -> bool:
+    """Return whether an address is one of the web."""
+    return re.match(r"https?://", address) is not None
+
+
 def _names_at(filesystem: Any, root: str, address: str) -> list[str]:
     """Return the paths of the files at `root`, sorted."""
-    is_web = str(filesystem.protocol).startswith(("http", "('http"))
-    if any(mark in root for mark in "*[") or ("?" in root and not is_web):
+    if _is_web(address):
+        # A web server lists nothing, and `?` begins a query.
+        return [root]
+    if any(mark in root for mark in "*?["):
         names = [path for path in filesystem.glob(root) if filesystem.isfile(path)]
-    elif is_web or filesystem.isfile(root):
+    elif filesystem.isfile(root):
         return [root]
     else:
         found = filesystem.find(root)
