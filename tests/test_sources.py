@@ -397,6 +397,21 @@ def test_pandas_objects_of_mixed_types_are_text(tmp_path: Path):
     assert sales.rejected["source_row"].to_list() == [3, 4]
 
 
+def test_pandas_periods_are_months(tmp_path: Path):
+    frame = pd.read_csv(io.StringIO(MARCH)).drop(columns=["year", "month"])
+    frame["date"] = pd.Period("2024-03", "M")
+    assert sales_from_frame(frame, Config(), tmp_path).frame.collect().rows() == ROWS
+
+
+def test_frame_that_cannot_be_evaluated_is_refused(tmp_path: Path):
+    broken = pl.LazyFrame({"a": [1]}).select("b")
+    with pytest.raises(SourceError, match="cannot be evaluated"):
+        sales_from_frame(broken, Config(), tmp_path)
+    twice = pd.DataFrame([[1, 2]], columns=["a", "a"])
+    with pytest.raises(SchemaError, match="names a column twice: .*'a' 2 times"):
+        sales_from_frame(twice, Config(), tmp_path)
+
+
 def test_what_is_no_table_is_refused(tmp_path: Path):
     with pytest.raises(SourceError, match=r"`builtins\.dict` is no table"):
         sales_from_frame({"shop_id": [1]}, Config(), tmp_path)

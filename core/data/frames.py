@@ -10,8 +10,9 @@ from typing import Any
 import narwhals as nw
 import polars as pl
 
+from core.data.files import describe
 from core.data.readers import Table
-from core.errors import SourceError
+from core.errors import SchemaError, SourceError
 
 
 class _Digest:
@@ -40,22 +41,33 @@ def table_from_frame(native: Any, work: Path, *, decimal_comma: bool) -> Table:
     Raises
     ------
     SourceError
-        If Narwhals knows no such frame.
+        If Narwhals knows no such frame, or it cannot be evaluated.
+    SchemaError
+        If a column name occurs twice.
     """
     try:
         frame = nw.from_native(native)
+    except nw.exceptions.DuplicateError as error:
+        message = " ".join(str(error).split())
+        raise SchemaError(f"the frame names a column twice: {message}.") from None
     except TypeError:
         kind = f"{type(native).__module__}.{type(native).__qualname__}"
         raise SourceError(
             f"`{kind}` is no table that can be read. Expected a pandas, Polars or "
             "Arrow table, or a DuckDB relation."
         ) from None
-    if isinstance(frame, nw.LazyFrame):
-        path = work / "frame.parquet"
-        frame.sink_parquet(path)
-        scan = pl.scan_parquet(path, glob=False)
-    else:
-        scan = _to_polars(frame).lazy()
+    try:
+        if isinstance(frame, nw.LazyFrame):
+            frame.sink_parquet(work / "frame.parquet")
+            scan = pl.scan_parquet(work / "frame.parquet", glob=False)
+        else:
+            scan = _to_polars(frame).lazy()
+    except Exception as error:
+        # A lazy frame runs the user's own query here, in whatever library it is.
+        raise SourceError(
+            f"the frame cannot be evaluated ({type(error).__name__}: "
+            f"{describe(error)}). Make sure that it can be collected by itself."
+        ) from None
     digest = _content_digest(scan)
     return Table("the frame", scan, digest, decimal_comma=decimal_comma)
 
@@ -65,7 +77,7 @@ def _to_polars(frame: nw.DataFrame[Any]) -> pl.DataFrame:
     names = [str(name) for name in frame.columns]
     columns = []
     for name, column in zip(names, frame.iter_columns(), strict=True):
-        if column.dtype == nw.Object:
+        if column.dtype in (nw.Object, nw.Unknown):
             values = [None if _is_missing(v) else str(v) for v in column.to_list()]
             columns.append(pl.Series(name, values, dtype=pl.String))
         else:
