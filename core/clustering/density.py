@@ -12,7 +12,6 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClusterMixin
-from sklearn.utils.validation import check_is_fitted
 
 from core.clustering.hierarchy import Hierarchy, build_hierarchy
 from core.clustering.neighbours import FloatArray
@@ -152,13 +151,13 @@ class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sk
             Before `fit`, and for a table that is not numeric and finite or has other
             columns.
         """
-        check_is_fitted(self, "n_clusters_")
+        self._require_fitted()
         table = _without_tiny(checked_matrix(self, X, is_fit=False))
         return self._assigner.assign(table, self._n_threads())
 
     def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """Return what `assign` needs as named arrays and JSON-able values."""
-        check_is_fitted(self, "n_clusters_")
+        self._require_fitted()
         meta: dict[str, Any] = {
             "format": FORMAT,
             "min_cluster_size": int(self.min_cluster_size),
@@ -202,6 +201,13 @@ class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sk
                 )
             clusterer.feature_names_in_ = np.array(names, dtype=object)
         return clusterer
+
+    def _require_fitted(self) -> None:
+        """Refuse what only a fitted clusterer can do."""
+        if not hasattr(self, "n_clusters_"):
+            raise ModelError(
+                "this `DensityClusterer` has no clusters yet; call `fit` first."
+            )
 
     def _check_options(self) -> None:
         """Refuse impossible parameters."""

@@ -177,21 +177,41 @@ def _search(
     sizes = np.bincount(component)
     in_doubt = np.flatnonzero(weight > doubt)
     in_doubt = in_doubt[in_doubt != sizes.argmax()]
-    members = np.argsort(component, kind="stable")
+    members = np.lexsort((core, component))
     starts = np.concatenate([[0], np.cumsum(sizes)])
+    # Around its densest point, a component lies within a ball. Edges between the
+    # densest points bound the search, and balls beyond that bound are left out: with
+    # 1,000 groups far from each other, each looks at one or two others.
+    hubs = members[starts[:-1]]
+    radius = np.zeros(len(sizes))
+    np.maximum.at(radius, component, _lengths(points - points[hubs[component]]))
     found: list[Edges] = []
     for own in in_doubt:
         inside = members[starts[own] : starts[own + 1]]
+        length = _lengths(points[hubs] - points[hubs[own]])
+        edge = np.maximum(np.maximum(length, core[hubs]), core[hubs[own]])
+        edge[own] = np.inf
+        nearest = edge.argmin()
+        ends = np.sort([hubs[own], hubs[nearest]])
+        found.append(Edges(ends[:1], ends[1:], edge[nearest : nearest + 1]))
+        bound = min(weight[own], edge[nearest])
+        # The margin is for rounding.
+        is_near = (length - radius - radius[own]) <= bound + 1e-9 * length
+        is_near[own] = False
         # An edge is no shorter than the core distance of either end.
-        outside = np.flatnonzero((component != own) & (core < weight[own]))
-        if not len(outside):
-            reach[inside] = np.maximum(reach[inside], weight[own])
-            continue
-        index = NeighbourIndex(points[outside])
-        found += _leave(
-            inside, outside, index, points, core, weight[own], reach, n_jobs
-        )
+        outside = np.flatnonzero(is_near[component] & (core < bound))
+        if len(outside):
+            index = NeighbourIndex(points[outside])
+            found += _leave(inside, outside, index, points, core, bound, reach, n_jobs)
+        else:
+            reach[inside] = np.maximum(reach[inside], bound)
     return found
+
+
+def _lengths(differences: FloatArray) -> FloatArray:
+    """Return the Euclidean length of every row."""
+    squares: FloatArray = np.einsum("ij,ij->i", differences, differences)
+    return np.sqrt(squares)
 
 
 def _leave(
