@@ -408,7 +408,7 @@ def test_frame_that_cannot_be_evaluated_is_refused(tmp_path: Path):
     with pytest.raises(SourceError, match="cannot be evaluated"):
         sales_from_frame(broken, Config(), tmp_path)
     twice = pd.DataFrame([[1, 2]], columns=["a", "a"])
-    with pytest.raises(SchemaError, match="names a column twice: .*'a' 2 times"):
+    with pytest.raises(SchemaError, match=r"names a column twice: .*'a' 2 times"):
         sales_from_frame(twice, Config(), tmp_path)
 
 

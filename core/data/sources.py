@@ -199,12 +199,12 @@ def _digest(content: dict[str, Any]) -> str:
 @contextmanager
 def _scratch(work: Path) -> Iterator[Path]:
     """Give a fresh folder inside `work`, and remove it afterwards."""
-    folder = work / "reading"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    work.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="reading-", dir=work))
     try:
         yield folder
     finally:
+        # Windows may still hold a file that was mapped; it is not worth an error.
         shutil.rmtree(folder, ignore_errors=True)
 
 
