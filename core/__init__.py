@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from core.config import Config, resolve_config
+    from core.config import Config
     from core.errors import SegmentsError
     from core.inference import Model
     from core.pipelines import (
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
         train_autoencoder,
         train_clustering,
     )
+    from core.resolve import resolve_config
 
 _HOMES = {
     "Config": "core.config",
-    "resolve_config": "core.config",
+    "resolve_config": "core.resolve",
     "SegmentsError": "core.errors",
     "Model": "core.inference",
     "StageResult": "core.pipelines",

@@ -208,7 +208,7 @@ def print_config(
     ] = False,
 ) -> None:
     """Print the resolved configuration as YAML: a start for a file of your own."""
-    from core.config import resolve_config
+    from core.resolve import resolve_config
 
     if markdown:
         from core.reference import configuration_page
@@ -230,7 +230,7 @@ def print_features() -> None:
 def verify_artifacts(artifacts: ArtifactsFolder = None) -> None:
     """Check every file of the published artifacts against its digest."""
     from core.artifacts import Artifacts
-    from core.config import resolve_config
+    from core.resolve import resolve_config
 
     folder = resolve_config(flags={"artifacts": artifacts}).artifacts
     published = Artifacts(folder).published()
@@ -242,26 +242,34 @@ def verify_artifacts(artifacts: ArtifactsFolder = None) -> None:
     typer.echo(f"{folder}: {len(manifest.files)} files unchanged, {state}.")
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; exit with the code of an error, after its message."""
-    try:
-        app(args=arguments)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("Interrupted; the last complete run is unchanged.")
-        sys.exit(130)
-    except SegmentsError as error:
-        name = type(error).__name__
-        Console(stderr=True).print(
-            f"{name}: {error}",
-            style="bold red",
-            soft_wrap=True,
-            highlight=False,
-            markup=False,
-        )
-        sys.exit(error.exit_code)
+def main() -> None:
+    """Run ``segments``, or ``python -m core``."""
+    _guarded(app)
 
 
 def run_script(verb: str) -> None:
-    """Run a verb with the arguments of a script at the root."""
-    app.info.help = None
-    main([verb, *sys.argv[1:]])
+    """Run one verb as the only command of a script at the root."""
+    stages, summary = _COMMANDS[verb]
+    alone = typer.Typer(
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        rich_markup_mode="markdown",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    alone.command()(_stage_command(stages, summary))
+    _guarded(alone)
+
+
+def _guarded(command: typer.Typer) -> None:
+    """Run a command; exit with the code of a user's error, after its message."""
+    try:
+        command()
+    except KeyboardInterrupt:
+        typer.echo("Interrupted; the last complete run is unchanged.", err=True)
+        sys.exit(130)
+    except SegmentsError as error:
+        message = f"{type(error).__name__}: {error}"
+        Console(stderr=True).print(
+            message, style="bold red", soft_wrap=True, highlight=False, markup=False
+        )
+        sys.exit(error.exit_code)

@@ -7,7 +7,7 @@ hdbscan, and nothing is unpickled.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ from core.clustering.density import DensityClusterer
 from core.config import Config
 from core.errors import ArtifactError
 from core.features.preparation import Prepared, prepare
-from core.features.retailer import check_features
+from core.features.retailer import VOLUME, check_features
 from core.features.scaling import FeatureScaler
 from core.representation.autoencoder import Autoencoder
+from core.segments.profiles import cluster_insights
 
 PREDICTION_SCHEMA = {
     "shop_id": pl.String,
@@ -239,6 +240,28 @@ def write_predictions(
         rest = excluded_rows(exclusions)
         rest.write_csv(stream, include_header=n_labelled == 0)
     return {"labelled": n_labelled, "not_eligible": exclusions.height}
+
+
+def insights_of(table: Path, model: Model, spaces: Mapping[str, str]) -> pl.DataFrame:
+    """Return size and averages of every cluster of every space.
+
+    Parameters
+    ----------
+    table : Path
+        Features beside labels, as `write_predictions` leaves them; not there if no
+        shop was labelled.
+    model : Model
+        Names the features; sales volume is described with them.
+    spaces : mapping of space to label column
+    """
+    columns = [*model.features, *(feature.name for feature in VOLUME)]
+    if table.exists():
+        return cluster_insights(pl.scan_parquet(table), spaces, columns)
+    empty = pl.LazyFrame(
+        [pl.Series(name, [], dtype=pl.Float64) for name in columns]
+        + [pl.Series(name, [], dtype=pl.Int32) for name in spaces.values()]
+    )
+    return cluster_insights(empty, spaces, columns)
 
 
 def join_states(

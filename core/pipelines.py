@@ -17,20 +17,21 @@ import polars as pl
 
 from core.artifacts import Artifacts, ArtifactSet, StageWriter, save_arrays
 from core.clustering.density import DensityClusterer
-from core.config import Config, resolve_config
+from core.config import Config
 from core.data.eligibility import require_eligible
 from core.data.sources import source_fingerprint
 from core.errors import ArtifactError
 from core.evaluation.null import StructureCheck, structure_check
 from core.evaluation.quality import compare_spaces, label_summary, project_2d
 from core.features.preparation import Prepared, prepare
-from core.features.retailer import VOLUME, feature_set
+from core.features.retailer import feature_set
 from core.features.scaling import FeatureScaler
 from core.inference import (
     CLUSTER_STATE,
     ENCODER_STATE,
     Model,
     feature_matrix,
+    insights_of,
     join_states,
     load_encoder,
     score_training,
@@ -46,7 +47,7 @@ from core.reporting.summary import (
     space_lines,
 )
 from core.representation.autoencoder import Autoencoder
-from core.segments.profiles import cluster_insights
+from core.resolve import resolve_config
 
 SPACES = {"latent": "latent_cluster", "raw": "raw_cluster"}
 N_NULLS = 19
@@ -288,7 +289,8 @@ def run_inference(config: Config, frame: Any = None) -> StageResult:
         counts = write_predictions(
             scored, exclusions, out.path("cluster_predictions.csv"), table
         )
-        insights = _write_insights(out, table, model, counts["labelled"])
+        insights = insights_of(table, model, SPACES)
+        insights.write_csv(out.path("cluster_insights.csv"))
         out.facts |= counts | {"is_training_data": is_training_data}
         if rejected is not None:
             rejected.write_parquet(out.path("scored_rejected_rows.parquet"))
@@ -376,23 +378,6 @@ def _is_same(config: Config, artifact_set: ArtifactSet) -> bool:
     if config.data.source != "input":
         return True
     return bool(source_fingerprint(config) == manifest.facts("prepare")["fingerprint"])
-
-
-def _write_insights(
-    out: StageWriter, table: Path, model: Model, n_labelled: int
-) -> pl.DataFrame:
-    """Write size and averages of every cluster of both spaces."""
-    columns = [*model.features, *(feature.name for feature in VOLUME)]
-    if n_labelled:
-        scan = pl.scan_parquet(table)
-    else:
-        schema = dict.fromkeys(columns, pl.Float64) | dict.fromkeys(
-            SPACES.values(), pl.Int32
-        )
-        scan = pl.LazyFrame(schema=schema)
-    insights = cluster_insights(scan, SPACES, columns)
-    insights.write_csv(out.path("cluster_insights.csv"))
-    return insights
 
 
 def _result(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from core.config import Config, build_config, option_keys, resolve_config
+from core.config import Config
 from core.errors import ConfigError
+from core.resolve import build_config, option_keys, resolve_config
 
 
 def test_flags_override_assignments_environment_and_file(tmp_path):
@@ -62,6 +63,7 @@ def test_unknown_key_in_a_file_is_refused_with_the_nearest_known_one(tmp_path):
         ("features: {as_of: 2024-13}", "`features.as_of`"),
         ("data: {policies: {missing_id: keep}}", "choose `drop` or `error`"),
         ("data: {source: input}", "Pass `--input PATH`"),
+        ("features: {name: behavior}", "Did you mean `behaviour`?"),
     ],
 )
 def test_unusable_file_is_refused_in_one_sentence(tmp_path, text, message):

@@ -20,7 +20,7 @@ LAYERS = (
     ("core.errors", "core.stamp"),
     ("core.checks", "core.logging"),
     ("core.config",),
-    ("core.manifest",),
+    ("core.manifest", "core.resolve"),
     ("core.artifacts",),
     ("core.data",),
     ("core.features",),

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core.config import build_config
 from core.data.intake import FAULTS
 from core.data.sources import Sales, read_sales, sales_from_frame
 from core.errors import ConfigError, SchemaError
+from core.resolve import build_config
 
 CANONICAL = {
     "shop_id": pl.String,

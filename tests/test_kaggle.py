@@ -18,9 +18,10 @@ from urllib.parse import urlparse
 
 import pytest
 
-from core.config import Config, build_config
+from core.config import Config
 from core.data.sources import read_sales, source_fingerprint
 from core.errors import SourceError
+from core.resolve import build_config
 
 MARCH = "shop_id,product_id,year,month,sales_qty\nkiosk,tea,2024,3,2\n"
 HANDLE = "wholesaler/monthly-sales"

@@ -14,10 +14,10 @@ import fsspec
 import pytest
 from moto.server import ThreadedMotoServer
 
-from core.config import build_config
 from core.data.remote import is_remote
 from core.data.sources import Sales, read_sales, source_fingerprint
 from core.errors import SourceError
+from core.resolve import build_config
 
 HEADER = "shop_id,product_id,year,month,sales_qty\n"
 MARCH = HEADER + "corner_shop,tea,2024,3,5\nkiosk,tea,2024,3,2\n"

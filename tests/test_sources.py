@@ -18,9 +18,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core.config import Config, build_config
+from core.config import Config
 from core.data.sources import Sales, read_sales, sales_from_frame, source_fingerprint
 from core.errors import ConfigError, SchemaError, SourceError
+from core.resolve import build_config
 
 HEADER = "shop_id,product_id,year,month,sales_qty\n"
 MARCH = HEADER + "kiosk,tea,2024,3,5\ncorner_shop,milk,2024,3,2.5\n"

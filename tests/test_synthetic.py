@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from core.config import EligibilityConfig, SampleConfig, build_config
+from core.config import EligibilityConfig, SampleConfig
 from core.data.archetypes import (
     FAMILIES,
     Archetype,
@@ -27,6 +27,7 @@ from core.data.assortment import share_out
 from core.data.demand import EARLY_EXIT_SHARE, LATE_ENTRY_SHARE
 from core.data.synthetic import DIFFICULTIES, SyntheticSales, generate_sales
 from core.errors import ConfigError
+from core.resolve import build_config
 
 ROWS_SCHEMA = {
     "shop_id": pl.String,
