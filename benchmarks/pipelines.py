@@ -29,7 +29,8 @@ STEPS = {
     "clustering-inference-pipeline.py": "infer",
 }
 SIDES = ("ours", "reference")
-SAMPLING_S = 0.02
+FORMATS = {"seconds": ".1f", "peak_mb": ",.0f", "cpu_s": ".1f"}
+SAMPLING_S = 0.05
 # Eight million rows at 60,000 shops and 36 months.
 PRODUCTS_PER_MONTH = 4.2
 MAKE_SALES = """
@@ -47,28 +48,34 @@ class Cost(NamedTuple):
 
     seconds: float
     peak_mb: float
+    cpu_s: float
 
 
-def tree_rss(process: psutil.Process) -> int:
-    """Return the resident bytes of a process and of all that it started."""
-    total = 0
+def tree_usage(process: psutil.Process) -> tuple[int, float]:
+    """Return resident bytes and CPU seconds of a process and of all that it started."""
+    n_bytes, cpu_s = 0, 0.0
     try:
         family = [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
-        return 0
+        return n_bytes, cpu_s
     for member in family:
         try:
-            total += member.memory_info().rss
+            with member.oneshot():
+                n_bytes += member.memory_info().rss
+                times = member.cpu_times()
         except psutil.NoSuchProcess:
             continue
-    return total
+        # Ended children are in their parent's account, where the system keeps one.
+        cpu_s += times.user + times.system
+        cpu_s += times.children_user + times.children_system
+    return n_bytes, cpu_s
 
 
 def measure(command: list[str], log: Path) -> Cost:
     """Run a command to its end; stop the benchmark if it fails.
 
     The peak is the largest sum of resident memory over the process tree among samples
-    taken `SAMPLING_S` apart.
+    taken `SAMPLING_S` apart; CPU seconds are those of the last sample.
     """
     started = time.perf_counter()
     with log.open("w", encoding="utf-8") as output:
@@ -79,15 +86,16 @@ def measure(command: list[str], log: Path) -> Cost:
             cwd=ROOT,
             env=environment(),
         )
-        peak = 0
+        peak, cpu_s = 0, 0.0
         while child.poll() is None:
-            peak = max(peak, tree_rss(child))
+            n_bytes, spent_s = tree_usage(child)
+            peak, cpu_s = max(peak, n_bytes), max(cpu_s, spent_s)
             time.sleep(SAMPLING_S)
     seconds = time.perf_counter() - started
     if child.returncode != 0:
         tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-20:])
         sys.exit(f"{' '.join(command)} ended with {child.returncode}:\n{tail}")
-    return Cost(seconds, peak / 1e6)
+    return Cost(seconds, peak / 1e6, cpu_s)
 
 
 def environment() -> dict[str, str]:
@@ -123,7 +131,11 @@ def run_side(side: str, sales: Path, work: Path, features: str | None) -> list[C
             command = [sys.executable, str(RECIPE), step]
             command += ["--input", str(sales), "--work", str(folder)]
         cost = measure(command, work / f"{side}-{step}.log")
-        print(f"  {side:9} {step:8} {cost.seconds:7.1f} s {cost.peak_mb:7,.0f} MB")
+        print(
+            f"  {side:9} {step:8} {cost.seconds:7.1f} s {cost.peak_mb:7,.0f} MB "
+            f"{cost.cpu_s:7.1f} CPU s",
+            flush=True,
+        )
         costs.append(cost)
     return costs
 
@@ -131,10 +143,7 @@ def run_side(side: str, sales: Path, work: Path, features: str | None) -> list[C
 def median_costs(runs: list[list[Cost]]) -> list[Cost]:
     """Return each step's median over the repeats."""
     return [
-        Cost(
-            statistics.median(cost.seconds for cost in step),
-            statistics.median(cost.peak_mb for cost in step),
-        )
+        Cost(*(statistics.median(values) for values in zip(*step, strict=True)))
         for step in zip(*runs, strict=True)
     ]
 
@@ -142,21 +151,23 @@ def median_costs(runs: list[list[Cost]]) -> list[Cost]:
 def with_total(costs: list[Cost]) -> list[Cost]:
     """Append the total: the sum of the seconds, the largest of the peaks."""
     seconds = sum(cost.seconds for cost in costs)
-    return [*costs, Cost(seconds, max(cost.peak_mb for cost in costs))]
+    peak_mb = max(cost.peak_mb for cost in costs)
+    return [*costs, Cost(seconds, peak_mb, sum(cost.cpu_s for cost in costs))]
 
 
 def table(ours: list[Cost] | None, reference: list[Cost] | None) -> str:
     """Return a Markdown table; a ratio is ours divided by the reference's."""
     lines = [
-        "| step | ours s | reference s | ratio | ours MB | reference MB | ratio |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| step | ours s | reference s | ratio | ours MB | reference MB | ratio "
+        "| ours CPU s | reference CPU s | ratio |",
+        f"|---|{'---:|' * 9}",
     ]
     names = [*STEPS.values(), "total (MB: peak)"]
     left = with_total(ours) if ours else [None] * len(names)
     right = with_total(reference) if reference else [None] * len(names)
     for name, one, other in zip(names, left, right, strict=True):
         cells = [name]
-        for field, form in (("seconds", ".1f"), ("peak_mb", ",.0f")):
+        for field, form in FORMATS.items():
             values = [getattr(cost, field) if cost else None for cost in (one, other)]
             cells += ["-" if value is None else f"{value:{form}}" for value in values]
             cells.append(f"{values[0] / values[1]:.2f}" if one and other else "-")
