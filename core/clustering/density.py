@@ -78,7 +78,7 @@ class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sk
     >>> clusterer = DensityClusterer(min_cluster_size=3, min_samples=1)
     >>> clusterer.fit_predict(monthly_sales).tolist()
     [1, 1, 1, 0, 0, 0, 0, -1]
-    >>> clusterer.assign([[9.05], [15.0]]).labels.tolist()
+    >>> clusterer.assign([[9.05], [20.0]]).labels.tolist()
     [0, -1]
     """
 

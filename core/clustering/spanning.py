@@ -8,8 +8,8 @@ core distances anyway: an edge missing from a point's list is at least as long a
 list reaches. Only where that leaves doubt, the rest is searched, and only points
 and edges that could still win.
 
-Measured on 60,000 rows of 25 features: 3,400 of them have to be searched, in 3 s,
-against 2 minutes in which hdbscan's trees prune nothing.
+Measured on 60,000 rows of 25 features and 2 cores: 9 s for a whole fit, nearly all of
+it for the lists, against 41 s of hdbscan 0.8.44 with its approximate tree.
 """
 
 from __future__ import annotations
