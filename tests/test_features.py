@@ -14,6 +14,7 @@ from core.features.baseline import baseline_features
 from core.features.behaviour import behaviour_features
 from core.features.monthly import ShopSeries, month_index, month_label
 from core.features.retailer import (
+    EVERY_SHOP,
     FEATURE_SETS,
     VOLUME,
     check_features,
@@ -32,16 +33,25 @@ def rows(*lines):
     return pl.DataFrame(lines, schema=schema, orient="row")
 
 
-def features_of(sales, folder, as_of, name="behaviour", engine="polars", unique=False):
+def features_of(
+    sales,
+    folder,
+    as_of,
+    name="behaviour",
+    engine="polars",
+    unique=False,
+    slices=(EVERY_SHOP,),
+):
     """Run the whole way from rows to features."""
+    folder.mkdir(exist_ok=True)
     config = FeaturesConfig(name=name, engine=engine)
     path = folder / "sales.parquet"
     sales.write_parquet(path)
-    write_monthly(path, folder / "monthly.parquet", config, unique)
+    tables = (folder / "monthly", folder / "concentration")
+    write_monthly(path, tables[0], config, unique, slices)
     as_of_t = month_index(as_of)
-    write_concentration(path, folder / "concentration.parquet", config, as_of_t)
+    write_concentration(path, tables[1], config, as_of_t, slices)
     shops = sales["shop_id"].unique()
-    tables = (folder / "monthly.parquet", folder / "concentration.parquet")
     return pl.concat(compute_features(*tables, shops, as_of_t, config, batch_size=7))
 
 
@@ -217,8 +227,6 @@ def market():
 
 @pytest.mark.parametrize("name", list(FEATURE_SETS))
 def test_polars_and_duckdb_give_equal_features(market, tmp_path, name):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
     polars = features_of(market, tmp_path / "a", "2023-12", name)
     duckdb = features_of(market, tmp_path / "b", "2023-12", name, engine="duckdb")
     assert polars.columns == duckdb.columns
@@ -230,8 +238,6 @@ def test_polars_and_duckdb_give_equal_features(market, tmp_path, name):
 
 @pytest.mark.parametrize("name", list(FEATURE_SETS))
 def test_order_of_rows_does_not_change_one_bit(market, tmp_path, name):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
     shuffled = market.sample(fraction=1.0, shuffle=True, seed=5)
     one = features_of(market, tmp_path / "a", "2023-12", name)
     other = features_of(shuffled, tmp_path / "b", "2023-12", name)
@@ -239,8 +245,16 @@ def test_order_of_rows_does_not_change_one_bit(market, tmp_path, name):
 
 
 def test_unique_keys_skip_a_grouping_and_change_nothing(kiosk, tmp_path):
-    plain = features_of(kiosk, tmp_path, "2023-12")
-    assert plain.equals(features_of(kiosk, tmp_path, "2023-12", unique=True))
+    plain = features_of(kiosk, tmp_path / "a", "2023-12")
+    assert plain.equals(features_of(kiosk, tmp_path / "b", "2023-12", unique=True))
+
+
+@pytest.mark.parametrize("engine", ["polars", "duckdb"])
+def test_shops_in_slices_change_nothing(market, tmp_path, engine):
+    whole = features_of(market, tmp_path / "a", "2023-12", engine=engine)
+    slices = (("S0", "S19"), ("S2", "S28"), ("S29", "S9"))
+    cut = features_of(market, tmp_path / "b", "2023-12", engine=engine, slices=slices)
+    assert cut.equals(whole)
 
 
 def test_months_after_as_of_are_not_looked_at(kiosk, tmp_path):
@@ -251,13 +265,15 @@ def test_months_after_as_of_are_not_looked_at(kiosk, tmp_path):
 
 def test_a_16_bit_year_does_not_overflow(kiosk, tmp_path):
     narrow = kiosk.with_columns(pl.col("year", "month").cast(pl.Int16))
-    found = features_of(narrow, tmp_path, "2023-12", engine="duckdb")
-    assert found.equals(features_of(kiosk, tmp_path, "2023-12", engine="duckdb"))
+    found = features_of(narrow, tmp_path / "a", "2023-12", engine="duckdb")
+    expected = features_of(kiosk, tmp_path / "b", "2023-12", engine="duckdb")
+    assert found.equals(expected)
 
 
 def test_every_feature_is_documented_and_computed_in_its_order(kiosk, tmp_path):
     for chosen in FEATURE_SETS.values():
-        columns = features_of(kiosk, tmp_path, "2023-12", chosen.name).columns
+        folder = tmp_path / chosen.name
+        columns = features_of(kiosk, folder, "2023-12", chosen.name).columns
         volume = [feature.name for feature in VOLUME]
         assert columns == ["shop_id", *chosen.names, *volume]
         assert all(f.unit and f.formula and f.null for f in chosen.features)

@@ -181,7 +181,8 @@ def shop_series(
     Parameters
     ----------
     monthly, concentration : Path
-        Parquet files of `monthly_sales` and `product_concentration`.
+        Parquet files, or folders of them, of `monthly_sales` and
+        `product_concentration`.
     shops : Series of str
         The shops wanted.
     as_of_t : int

@@ -27,6 +27,8 @@ from core.features.monthly import (
     shop_activity,
 )
 from core.features.retailer import (
+    EVERY_SHOP,
+    ShopRange,
     compute_features,
     write_concentration,
     write_monthly,
@@ -35,6 +37,8 @@ from core.features.retailer import (
 # A newest month with less than this share of the median month's shops is taken for
 # stray rows (a mistyped year, the first days of a month), unless `as_of` is given.
 THIN_MONTH_SHARE = 0.05
+# Sales rows grouped at once: 8 million rows of 100,000 shops take some 700 MB.
+ROWS_AT_ONCE = 8_000_000
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,8 @@ class Prepared:
         if self.eligible.is_empty():
             return iter(())
         return compute_features(
-            self._work / "monthly.parquet",
-            self._work / "concentration.parquet",
+            self._work / "monthly",
+            self._work / "concentration",
             self.eligible,
             month_index(self.as_of),
             self._config.features,
@@ -87,7 +91,7 @@ class Prepared:
     def monthly_totals(self) -> pl.DataFrame:
         """Return ``month, shops, quantity`` (units) of all shops up to `as_of`."""
         return (
-            pl.scan_parquet(self._work / "monthly.parquet")
+            pl.scan_parquet(self._work / "monthly")
             .filter(pl.col("t") <= month_index(self.as_of))
             .group_by("t")
             .agg(shops=pl.len(), quantity=pl.col("quantity").sum() / MILLIONTHS)
@@ -121,15 +125,27 @@ def prepare(config: Config, work: Path, frame: Any = None) -> Prepared:
         sales = read_sales(config, work)
     else:
         sales = sales_from_frame(frame, config, work)
-    monthly = work / "monthly.parquet"
+    monthly = work / "monthly"
+    slices = shop_slices(sales)
     has_unique_keys = sales.intake.faults["repeated_key"].found == 0
-    write_monthly(sales.path, monthly, config.features, has_unique_keys)
+    write_monthly(sales.path, monthly, config.features, has_unique_keys, slices)
     as_of_t, notes = settle_as_of(monthly, sales, config.features.as_of)
-    write_concentration(
-        sales.path, work / "concentration.parquet", config.features, as_of_t
-    )
+    concentration = work / "concentration"
+    write_concentration(sales.path, concentration, config.features, as_of_t, slices)
     shops = _judge_shops(sales, monthly, as_of_t, config)
     return Prepared(sales, month_label(as_of_t), shops, notes, work, config)
+
+
+def shop_slices(sales: Sales) -> list[ShopRange]:
+    """Return ranges of shop ids with about `ROWS_AT_ONCE` rows each."""
+    n_slices = -(-sales.intake.rows_kept // ROWS_AT_ONCE)
+    if n_slices <= 1:
+        return [EVERY_SHOP]
+    shops = sales.frame.select("shop_id").unique().collect(engine="streaming")
+    ids = shops["shop_id"].sort()
+    size = -(-len(ids) // n_slices)
+    parts = [ids.slice(start, size) for start in range(0, len(ids), size)]
+    return [(part[0], part[-1]) for part in parts]
 
 
 def settle_as_of(

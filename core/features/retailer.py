@@ -6,8 +6,9 @@ import calendar
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import narwhals as nw
 import numpy as np
 import polars as pl
 
@@ -175,6 +176,9 @@ BEHAVIOUR = FeatureSet(
 
 FEATURE_SETS = {feature_set.name: feature_set for feature_set in (BEHAVIOUR, BASELINE)}
 
+ShopRange = tuple[str | None, str | None]
+EVERY_SHOP: ShopRange = (None, None)
+
 # Sales volume stays out of the clustering space and serves profiles only.
 VOLUME = (
     Feature(
@@ -208,20 +212,60 @@ def feature_set(name: Literal["behaviour", "baseline"] | str) -> FeatureSet:
 
 
 def write_monthly(
-    sales: Path, target: Path, config: FeaturesConfig, unique_keys: bool
+    sales: Path,
+    folder: Path,
+    config: FeaturesConfig,
+    unique_keys: bool,
+    slices: Sequence[ShopRange] = (EVERY_SHOP,),
 ) -> None:
-    """Evaluate `monthly_sales` on the configured engine into a Parquet file."""
-    lazy = monthly_sales(open_engine(sales, config.engine), unique_keys)
-    lazy.sink_parquet(target)
+    """Evaluate `monthly_sales` on the configured engine, a slice of shops at a time.
+
+    Parameters
+    ----------
+    sales : Path
+        Parquet file of checked sales rows.
+    folder : Path
+        Gets one Parquet file per slice.
+    config : FeaturesConfig
+        Names the engine.
+    unique_keys : bool
+        As for `monthly_sales`.
+    slices : sequence of (first shop, last shop)
+        Ranges of ids that bound the memory: grouping holds its groups at once.
+    """
+    scan = open_engine(sales, config.engine)
+    _write_slices(lambda lazy: monthly_sales(lazy, unique_keys), scan, folder, slices)
 
 
 def write_concentration(
-    sales: Path, target: Path, config: FeaturesConfig, as_of_t: int
+    sales: Path,
+    folder: Path,
+    config: FeaturesConfig,
+    as_of_t: int,
+    slices: Sequence[ShopRange] = (EVERY_SHOP,),
 ) -> None:
-    """Evaluate `product_concentration` over the window into a Parquet file."""
+    """Evaluate `product_concentration` over the window, as `write_monthly` does."""
+    scan = open_engine(sales, config.engine)
     first_t = as_of_t - config.history_months + 1
-    lazy = product_concentration(open_engine(sales, config.engine), first_t, as_of_t)
-    lazy.sink_parquet(target)
+    _write_slices(
+        lambda lazy: product_concentration(lazy, first_t, as_of_t), scan, folder, slices
+    )
+
+
+def _write_slices(
+    compute: Callable[[nw.LazyFrame[Any]], nw.LazyFrame[Any]],
+    scan: nw.LazyFrame[Any],
+    folder: Path,
+    slices: Sequence[ShopRange],
+) -> None:
+    """Write what is computed from each slice of shops as a file of a folder."""
+    folder.mkdir(parents=True)
+    for number, (first, last) in enumerate(slices):
+        rows = scan
+        if first is not None and last is not None:
+            shop = nw.col("shop_id")
+            rows = scan.filter((shop >= first) & (shop <= last))
+        compute(rows).sink_parquet(folder / f"{number:04d}.parquet")
 
 
 def compute_features(
@@ -237,7 +281,7 @@ def compute_features(
     Parameters
     ----------
     monthly, concentration : Path
-        What `write_monthly` and `write_concentration` wrote.
+        Folders that `write_monthly` and `write_concentration` wrote.
     shops : Series of str
         Eligible shops.
     as_of_t : int
