@@ -260,7 +260,7 @@ def run_inference(config: Config, frame: Any = None) -> StageResult:
     frame : pandas, Polars, DuckDB or Arrow table, optional
         Rows to score instead.
     """
-    from core.reporting.report import write_report
+    from core.reporting.report import content_verdict, write_report
     from core.reporting.run import report_content
 
     artifacts = Artifacts(config.artifacts)
@@ -303,7 +303,7 @@ def run_inference(config: Config, frame: Any = None) -> StageResult:
         facts = out.base.manifest.facts("clustering")
         closing = closing_table(facts["spaces"])
         lines += [
-            f"Structure check: {facts['structure_check']['verdict']}.",
+            f"Verdict: {content_verdict(content).headline}.",
             f"Report: {Path(config.artifacts) / 'report.html'}",
         ]
     return _result("inference", config, out.facts, lines, closing)

@@ -342,9 +342,12 @@ def test_data_without_structure_is_reported_as_such(tmp_path):
         tmp_path, sample={"n_shops": 1500, "structure": "none"}, clustering={}
     )
     results = run_all(config)
-    assert "no density structure" in " ".join(results[-1].lines)
+    verdict = next(line for line in results[-1].lines if line.startswith("Verdict"))
+    assert "No clusters" in verdict or "No density structure" in verdict
     report = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "structure" in report
+    assert verdict.removeprefix("Verdict: ").removesuffix(".") in report
+    check = results[2].facts["structure_check"]
+    assert not check["is_structured"]
 
 
 @pytest.mark.parametrize("kind", ["pandas", "polars", "lazy", "arrow", "duckdb"])

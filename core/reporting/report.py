@@ -160,6 +160,28 @@ class ReportContent:
     feature_notes: Mapping[str, str] = field(default_factory=dict)
 
 
+def published_row(content: ReportContent) -> dict[str, Any]:
+    """Return the published space's row of the comparison.
+
+    Raises
+    ------
+    ArtifactError
+        If it has none.
+    """
+    rows = {row["space"]: row for row in content.comparison.to_dicts()}
+    if content.published not in rows:
+        raise ArtifactError(
+            f"the report is to open with the space `{content.published}`, but the "
+            f"comparison holds {', '.join(f'`{name}`' for name in rows) or 'none'}."
+        )
+    return rows[content.published]
+
+
+def content_verdict(content: ReportContent) -> wording.Verdict:
+    """Return how far the published clusters can be trusted."""
+    return wording.verdict(published_row(content), content.check)
+
+
 def write_report(content: ReportContent, path: Path) -> None:
     """Write the report as one HTML file (UTF-8) that needs nothing else.
 
@@ -180,16 +202,11 @@ def write_report(content: ReportContent, path: Path) -> None:
     environment.filters |= {"count": count, "percent": percent, "decimal": decimal}
     rows = content.comparison.to_dicts()
     known = [row["space"] for row in rows]
-    if content.published not in known:
-        raise ArtifactError(
-            f"the report is to open with the space `{content.published}`, but the "
-            f"comparison holds {', '.join(f'`{name}`' for name in known) or 'none'}."
-        )
-    row = rows[known.index(content.published)]
+    row = published_row(content)
     page = environment.get_template("report.html.j2").render(
         content=content,
         published=row,
-        verdict=wording.verdict(row, content.check),
+        verdict=content_verdict(content),
         strip=null_strip(content.check),
         pictures=[(picture, _inlined(picture.path)) for picture in content.pictures],
         spaces=[content.spaces.get(name, name) for name in known],
