@@ -173,48 +173,48 @@ class ScalingConfig(Section):
 class AutoencoderConfig(Section):
     """The representation."""
 
-    architecture: Literal["denoising", "reference"] = Field(
-        "denoising", description="ours, or the published one for comparison"
+    architecture: Literal["neighbours", "denoising", "reference"] = Field(
+        "neighbours",
+        description="ours, a plain denoising one, or the published one; null below: "
+        "the architecture's own value, given in this order",
     )
     latent_size: int = Field(5, ge=1, description="dimensions of the latent space")
     hidden_size: int | None = Field(
         None,
         ge=1,
-        description="width of the hidden layers; null: 64, or half the features "
-        "(`reference`)",
+        description="width of the hidden layers; null: 128, 64, or half the features",
     )
     corruption: float | None = Field(
         None,
         ge=0.0,
         description="std of the noise added to the scaled features in training; null: "
-        "0.1, or 0 (`reference`)",
+        "0.3, 0.1 or 0",
     )
     epochs: int | None = Field(
         None,
         ge=1,
-        description="upper bound of epochs; null: 200, or 30 (`reference`)",
+        description="upper bound of epochs; null: 30, 200 or 30",
     )
     batch_size: int | None = Field(
         None,
         ge=1,
-        description="shops per gradient step; null: 32 to 256 by the number of shops, "
-        "or 300 (`reference`)",
+        description="shops (or pairs) per gradient step; null: 1,024 pairs, 32 to 256 "
+        "by the number of shops, or 300",
     )
     learning_rate: float | None = Field(
-        None, gt=0, description="Adam step size; null: 0.001"
+        None, gt=0, description="Adam step size; null: 0.002, 0.001 or 0.001"
     )
     validation_share: float | None = Field(
         None,
         gt=0.0,
         lt=1.0,
-        description="share of shops held out for early stopping; null: 0.2, or 0.35 "
-        "(`reference`)",
+        description="share of shops held out for early stopping; null: 0.1, 0.2 or "
+        "0.35",
     )
     patience: int | None = Field(
         None,
         ge=1,
-        description="epochs without improvement before stopping; null: 10, or 5 "
-        "(`reference`)",
+        description="epochs without improvement before stopping; null: 10, 10 or 5",
     )
 
 

@@ -10,13 +10,16 @@ ReLU), `BatchNormalization` in front of a `Dense`, and `LayerNormalization`: wha
     latent vector `latent_size` - 2 free dimensions (mean and variance are fixed) and
     its L2 penalty is on the encoder only.
 ``denoising``
-    Ours. Two ReLU layers on each side of a linear latent layer, trained to restore the
-    clean features from noisy ones, so that shops that differ by noise only come to lie
-    together. ReLU and not GELU because its NumPy result is exact on every machine. No
-    normalisation layers: the scaled features already have mean 0 and spread 1, and
-    with batch statistics a row's gradient would depend on its neighbours. The latent
-    space is left as it is trained, not whitened: whitening stretches directions of
-    little variance until they count as much as those that separate the shops.
+    Two ReLU layers on each side of a linear latent layer, trained to restore the clean
+    features from noisy ones. ReLU and not GELU because its NumPy result is exact on
+    every machine. No normalisation layers: the scaled features already have mean 0 and
+    spread 1, and with batch statistics a row's gradient would depend on its neighbours.
+    The latent space is left as it is trained, not whitened: whitening stretches
+    directions of little variance until they count as much as those that separate shops.
+``neighbours``
+    Ours, and the default: the same layers, trained to keep each shop's nearest
+    neighbours near and all others apart, besides restoring the features; see
+    `core.representation.neighbours`.
 
 Measured on 8 synthetic tables (4,000 shops x 25 features, 6 planted groups on a curved
 surface, 15% in between, 4 columns of noise and a heavy tail), as the mean adjusted Rand
@@ -24,7 +27,8 @@ index of HDBSCAN's clusters in the space: scaled features 0.28, 5 principal comp
 0.68, ``reference`` 0.67, ``denoising`` 0.67 (corruption 0: 0.70, 0.3: 0.64), whitened
 0.48. So a representation pays, whitening costs, and between the architectures, the
 amounts of noise and plain principal components these tables do not decide: the ARI
-varies by more than that from one table to the next.
+varies by more than that from one table to the next. ``neighbours`` is another matter:
+``python benchmarks/quality.py`` compares it on the built-in generator.
 """
 
 from __future__ import annotations
@@ -35,45 +39,15 @@ from typing import Any
 
 from core.errors import ConfigError, did_you_mean, listed
 from core.representation.keras_backend import load_keras
+from core.representation.neighbours import keep_neighbours
+from core.representation.reconstruction import restore_features
 from core.representation.seeding import derived_seed
+from core.representation.session import Objective, TrainingSettings
 
 Builder = Callable[[int, int, int, int], Any]
 
 LATENT = "latent"
 """Name of the layer whose output is the latent vector."""
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How an architecture is trained.
-
-    Parameters
-    ----------
-    epochs : int
-        Upper bound of epochs.
-    batch_size : int
-        Rows per gradient step.
-    learning_rate : float
-        Step size of Adam.
-    validation_share : float
-        Share of the rows held out for early stopping.
-    patience : int
-        Epochs without improvement before stopping.
-    corruption : float
-        Standard deviation of the Gaussian noise added to the inputs, in units of the
-        scaled features; 0 adds none.
-    rows_per_epoch : int or None
-        Rows drawn (anew each time) for an epoch, and at most looked at for validation,
-        so that the time does not grow with the rows; None: all.
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    validation_share: float
-    patience: int
-    corruption: float
-    rows_per_epoch: int | None
 
 
 @dataclass(frozen=True)
@@ -89,12 +63,15 @@ class Architecture:
         ``(n_features) -> int``, the width used if the user names none.
     settings : callable
         ``(n_rows) -> TrainingSettings``, for what the user leaves open.
+    objective : callable
+        What the training is for; see `core.representation.session.Objective`.
     """
 
     name: str
     build: Builder
     hidden_size: Callable[[int], int]
     settings: Callable[[int], TrainingSettings]
+    objective: Objective
 
 
 def find_architecture(name: str) -> Architecture:
@@ -113,7 +90,7 @@ def find_architecture(name: str) -> Architecture:
     return ARCHITECTURES[name]
 
 
-def _build_denoising(
+def _build_symmetric(
     n_features: int, latent_size: int, hidden_size: int, seed: int
 ) -> Any:
     """Return features -> h -> h -> latent -> h -> h -> features."""
@@ -128,7 +105,7 @@ def _build_denoising(
     ]
     return _sequential(
         n_features,
-        "denoising",
+        "autoencoder",
         [
             keras.layers.Dense(
                 width,
@@ -230,17 +207,46 @@ def _reference_settings(n_rows: int) -> TrainingSettings:
     )
 
 
+def _neighbours_settings(n_rows: int) -> TrainingSettings:
+    """Return 30 epochs of up to 100 steps, on at most 10,000 shops.
+
+    More shops would make the graph of neighbours finer than HDBSCAN can resolve, and
+    its pairs would each be seen less often in the same time.
+    """
+    return TrainingSettings(
+        epochs=30,
+        batch_size=1024,
+        learning_rate=2e-3,
+        validation_share=0.1,
+        patience=10,
+        corruption=0.3,
+        rows_per_epoch=10_000,
+    )
+
+
 ARCHITECTURES = {
     architecture.name: architecture
     for architecture in (
         Architecture(
-            "denoising", _build_denoising, lambda n_features: 64, _denoising_settings
+            "neighbours",
+            _build_symmetric,
+            lambda n_features: 128,
+            _neighbours_settings,
+            keep_neighbours,
+        ),
+        Architecture(
+            "denoising",
+            _build_symmetric,
+            lambda n_features: 64,
+            _denoising_settings,
+            restore_features,
         ),
         Architecture(
             "reference",
             _build_reference,
             lambda n_features: max(1, n_features // 2),
             _reference_settings,
+            restore_features,
         ),
     )
 }

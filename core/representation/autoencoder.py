@@ -28,14 +28,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from core.errors import ArtifactError, ConfigError, ModelError, listed
 from core.features.matrix import FloatArray, checked_matrix, plain_matrix
-from core.representation.architectures import (
-    Architecture,
-    TrainingSettings,
-    find_architecture,
-)
+from core.representation.architectures import Architecture, find_architecture
 from core.representation.folding import fold
 from core.representation.forward import Network, sum_columns
 from core.representation.seeding import seeded
+from core.representation.session import TrainingSettings
 from core.representation.training import OnEpoch, train
 
 MIN_ROWS = 10
@@ -46,30 +43,33 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
     """Compress scaled features into a latent space, learnt by restoring them.
 
     For whatever is None, the architecture's own value is used: the published one for
-    'reference', and those of `core.representation.architectures` for 'denoising'.
+    'reference', and those of `core.representation.architectures` for the others.
 
     Parameters
     ----------
-    architecture : {'denoising', 'reference'}
-        Ours, or the published one for comparison.
+    architecture : {'neighbours', 'denoising', 'reference'}
+        Ours, which keeps neighbours together; a plain denoising autoencoder; or the
+        published one for comparison. Their own values below come in this order.
     latent_size : int
         Dimensions of the latent space. From the number of features on, nothing is
         compressed: allowed, with a warning.
     hidden_size : int, optional
-        Width of the hidden layers; 64 ('denoising'), half the features ('reference').
+        Width of the hidden layers; 128, 64, or half the features.
     corruption : float, optional
         Standard deviation of the noise added to the inputs in training, in units of
-        the scaled features; 0.1 ('denoising'), 0 ('reference').
+        the scaled features; 0.3, 0.1, or 0.
     epochs : int, optional
-        Upper bound of epochs; 200 or 30.
+        Upper bound of epochs; 30 (of up to 100 steps), 200 or 30.
     batch_size : int, optional
-        Rows per gradient step; 32 to 256 by the number of rows, or 300.
+        Rows per gradient step: 1,024 pairs of rows, 32 to 256 rows by their number, or
+        300.
     learning_rate : float, optional
-        Step size of Adam; 0.001.
+        Step size of Adam; 0.002 (falling to 0), 0.001 or 0.001.
     validation_share : float, optional
-        Share of the rows (one row = one shop) held out for early stopping; 0.2 or 0.35.
+        Share of the rows (one row = one shop) held out for early stopping; 0.1, 0.2 or
+        0.35.
     patience : int, optional
-        Epochs without a better validation loss before stopping; 10 or 5.
+        Epochs without a better validation loss before stopping; 10, 10 or 5.
     seed : int
         Of everything random, 0 to 2**32 - 1.
     on_epoch : callable, optional
@@ -93,7 +93,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
 
     def __init__(
         self,
-        architecture: str = "denoising",
+        architecture: str = "neighbours",
         latent_size: int = 5,
         hidden_size: int | None = None,
         corruption: float | None = None,
@@ -146,7 +146,8 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
             model = architecture.build(
                 rows.shape[1], self.latent_size, hidden_size, self.seed
             )
-            result = train(model, rows, settings, self.seed, rng, self.on_epoch)
+            objective, on_epoch = architecture.objective, self.on_epoch
+            result = train(model, rows, settings, objective, self.seed, rng, on_epoch)
         self.keras_model_ = model
         self.encoder_, self.decoder_ = fold(model)
         self.history_, self.best_epoch_ = result.history, result.best_epoch
