@@ -203,7 +203,7 @@ def train_autoencoder(config: Config) -> StageResult:
     lines = [
         f"`{config.autoencoder.architecture}` autoencoder on {facts['n_shops']:,} "
         f"shops: best of {facts['epochs']} epochs is {facts['best_epoch']}, with a "
-        f"validation error of {facts['validation_loss']:.3f}."
+        f"validation loss of {facts['validation_loss']:.3f}."
     ]
     return _result("autoencoder", config, facts, lines)
 

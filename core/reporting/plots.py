@@ -80,7 +80,7 @@ def plot_loss(
         axes.set_title("Loss while the autoencoder was trained")
         axes.set_xlim(0.5, n_epochs + 0.5)
         axes.set_xlabel("epoch")
-        axes.set_ylabel("mean squared error")
+        axes.set_ylabel("loss")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(axis="y", color="#E4E7EB", lw=0.8)
         axes.set_axisbelow(True)
