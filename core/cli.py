@@ -57,7 +57,7 @@ Source = Annotated[
     str | None,
     typer.Option(
         "--source",
-        help="`sample` (built in, offline) or `kaggle`.",
+        help="`sample` (built in, offline) or `kaggle`; `--input` goes before.",
         show_default="sample",
     ),
 ]
@@ -118,15 +118,18 @@ def _stage_command(stages: tuple[Stage, ...], summary: str) -> Callable[..., Non
         configure(logging.ERROR if quiet else logging.INFO)
         flags = {
             "artifacts": artifacts,
-            "data.source": "input" if input is not None else source,
+            "data.source": source,
             "data.input": input,
             "features.name": features,
             "features.as_of": as_of,
             "seed": seed,
         }
-        mapped = [f"data.columns.{text}" for text in column or []]
+        assignments = [f"data.columns.{text}" for text in column or []]
+        if source is not None and input is None:
+            # Another source than the input that the file or the artifacts may name.
+            assignments.append("data.input=null")
         for stage in stages:
-            _run(stage, config, flags, [*mapped, *(set_ or [])], quiet)
+            _run(stage, config, flags, [*assignments, *(set_ or [])], quiet)
 
     command.__doc__ = summary
     return command

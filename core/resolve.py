@@ -70,11 +70,17 @@ def resolve_config(
 
 
 def build_config(tree: Mapping[str, Any]) -> Config:
-    """Validate a nested mapping; refuse unknown keys with the nearest known name."""
+    """Validate a nested mapping; refuse unknown keys with the nearest known name.
+
+    An input that is named is what is read: it makes the source ``input``.
+    """
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(_explain(error)) from None
+    if config.data.input:
+        data = config.data.model_copy(update={"source": "input"})
+        config = config.model_copy(update={"data": data})
     if config.data.source == "input" and not config.data.input:
         raise ConfigError(
             "`data.source` is `input`, but `data.input` names no file. "

@@ -103,3 +103,11 @@ def test_every_option_is_described():
 
     assert list(undescribed(Config)) == []
     assert "clustering.min_samples" in option_keys()
+
+
+def test_a_named_input_is_the_source(tmp_path):
+    file = tmp_path / "own.yaml"
+    file.write_text("data: {input: sales.csv}", encoding="utf-8")
+    assert resolve_config(file, environ={}).data.source == "input"
+    sample = resolve_config(file, {"data.source": "sample"}, ["data.input=null"], {})
+    assert sample.data.source == "sample"

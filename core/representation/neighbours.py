@@ -167,15 +167,10 @@ def _turns(size: int, n_steps: int, rng: np.random.Generator) -> npt.NDArray[np.
     return rng.integers(1, size, (n_steps, N_RANDOM_PAIRS)).astype(np.int32)
 
 
-def _compile(
-    model: Any, optimizer: Any, settings: TrainingSettings
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return a function that runs one epoch, and one that validates."""
+def _loss_of(model: Any) -> Callable[[Any, Any, Any, Any], Any]:
+    """Return the loss of pairs: (first ends, second ends, clean first ends, turns)."""
     tf, _ = load_keras()
-    variables = model.trainable_variables
-    optimizer.build(variables)
-    names = [layer.name for layer in model.layers]
-    cut = names.index("latent") + 1
+    cut = [layer.name for layer in model.layers].index("latent") + 1
 
     def through(layers: Any, values: Any) -> Any:
         for layer in layers:
@@ -196,21 +191,28 @@ def _compile(
             apart = tf.math.log(1.0 - similarity + LEAST_DISSIMILARITY)
             loss -= tf.reduce_mean(apart)
         restored = through(model.layers[cut:], one)
-        error = tf.math.squared_difference(restored, clean)
-        return loss + tf.reduce_mean(error)
+        return loss + tf.reduce_mean(tf.math.squared_difference(restored, clean))
+
+    return loss_of
+
+
+def _compile(
+    model: Any, optimizer: Any, settings: TrainingSettings
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return a function that runs one epoch, and one that validates."""
+    tf, _ = load_keras()
+    variables, loss_of = model.trainable_variables, _loss_of(model)
+    optimizer.build(variables)
 
     def noisy(values: Any, seed: Any) -> Any:
         noise = tf.random.stateless_normal(tf.shape(values), seed)
         return values + settings.corruption * noise
 
     def step(first: Any, second: Any, turns: Any, seed: Any) -> Any:
+        one = noisy(first, tf.stack([seed[0], 2 * seed[1]]))
+        other = noisy(second, tf.stack([seed[0], 2 * seed[1] + 1]))
         with tf.GradientTape() as tape:
-            loss = loss_of(
-                noisy(first, tf.stack([seed[0], 2 * seed[1]])),
-                noisy(second, tf.stack([seed[0], 2 * seed[1] + 1])),
-                first,
-                turns,
-            )
+            loss = loss_of(one, other, first, turns)
         optimizer.apply(tape.gradient(loss, variables), variables)
         return loss
 
@@ -226,19 +228,11 @@ def _compile(
         first, second = tf.gather(data, pairs[0]), tf.gather(data, pairs[1])
         return loss_of(first, second, first, turns)
 
+    def integers(*shape: int | None) -> Any:
+        return tf.TensorSpec(shape, tf.int32)
+
     table = tf.TensorSpec([None, model.input_shape[1]], tf.float32)
-    whole = tf.int32
-    run = traced(
-        run_epoch,
-        table,
-        tf.TensorSpec([None, 2, None], whole),
-        tf.TensorSpec([None, N_RANDOM_PAIRS], whole),
-        tf.TensorSpec([], whole),
-    )
-    check = traced(
-        validate,
-        table,
-        tf.TensorSpec([2, None], whole),
-        tf.TensorSpec([N_RANDOM_PAIRS], whole),
-    )
+    turns = integers(None, N_RANDOM_PAIRS)
+    run = traced(run_epoch, table, integers(None, 2, None), turns, integers())
+    check = traced(validate, table, integers(2, None), integers(N_RANDOM_PAIRS))
     return run, check
