@@ -167,14 +167,19 @@ class Artifacts:
         ArtifactError
             If another process is writing here, or the set to build on is not sound.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.root / ".lock", timeout=0)
         try:
+            self.root.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except Timeout:
             raise ArtifactError(
                 f"another run is writing to `{self.root}`. Wait for it, or pass "
                 "`--artifacts` another folder."
+            ) from None
+        except OSError as error:
+            raise ArtifactError(
+                f"`{self.root}` cannot be written to ({error.strerror or error}). Pass "
+                "`--artifacts` a folder that can."
             ) from None
         started = time.perf_counter()
         try:

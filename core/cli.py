@@ -264,15 +264,18 @@ def run_script(verb: str) -> None:
 
 
 def _guarded(command: typer.Typer) -> None:
-    """Run a command; exit with the code of a user's error, after its message."""
+    """Run a command; exit with the code of a user's error, after its message.
+
+    An operating system's error, such as a full disk, is the user's to mend as well.
+    """
     try:
         command()
     except KeyboardInterrupt:
         typer.echo("Interrupted; the last complete run is unchanged.", err=True)
         sys.exit(130)
-    except SegmentsError as error:
+    except (SegmentsError, OSError) as error:
         message = f"{type(error).__name__}: {error}"
         Console(stderr=True).print(
             message, style="bold red", soft_wrap=True, highlight=False, markup=False
         )
-        sys.exit(error.exit_code)
+        sys.exit(getattr(error, "exit_code", SegmentsError.exit_code))

@@ -213,6 +213,13 @@ def test_a_second_run_at_the_same_time_is_refused(tmp_path):
         raise AssertionError("the second run must not start")
 
 
+def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path):
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    stage = Artifacts(tmp_path / "file" / "artifacts").stage("prepare", Config())
+    with pytest.raises(ArtifactError, match="cannot be written to"), stage:
+        raise AssertionError("the stage must not start")
+
+
 def test_settled_options_cannot_be_changed_by_a_later_stage(tmp_path):
     run_stages(tmp_path, "first", STAGES[:3])
     manifest = read_manifest(tmp_path)

@@ -377,3 +377,29 @@ def test_strengths_are_between_0_and_1_and_finite(trained):
         values = predictions[f"{space}_cluster_strength"].drop_nulls().to_numpy()
         assert np.isfinite(values).all()
         assert ((values >= 0) & (values <= 1)).all()
+
+
+def test_many_rows_are_grouped_in_slices_with_the_same_result(tmp_path, monkeypatch):
+    rows = generate_sales(SampleConfig(n_shops=60), seed=1).rows
+    prepare_features(small_config(tmp_path / "whole"), rows)
+    monkeypatch.setattr("core.features.preparation.ROWS_AT_ONCE", 1000)
+    prepare_features(small_config(tmp_path / "sliced"), rows)
+    whole, sliced = (
+        pl.read_parquet(tmp_path / name / "features.parquet")
+        for name in ("whole", "sliced")
+    )
+    assert_frame_equal(whole, sliced, check_exact=True)
+
+
+def test_a_stray_future_month_does_not_move_as_of(tmp_path):
+    rows = generate_sales(SampleConfig(n_shops=60), seed=1).rows
+    stray = rows.head(1).with_columns(year=pl.lit(2199, dtype=pl.Int32))
+    result = prepare_features(small_config(tmp_path), pl.concat([rows, stray]))
+    assert result.facts["as_of"] == "2024-12"
+    assert any("later months are incomplete" in line for line in result.lines)
+
+
+def test_as_of_before_the_data_is_refused(tmp_path):
+    config = small_config(tmp_path, features={"as_of": "2001-01"})
+    with pytest.raises(ConfigError, match="the data starts in 2022-01"):
+        prepare_features(config)
