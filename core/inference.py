@@ -47,6 +47,8 @@ class Model:
         The configuration it was trained with.
     features : list of str
         The features it expects, in order.
+    as_of : str
+        The month that its training looked up to, ``YYYY-MM``.
     scaler, encoder : FeatureScaler, Autoencoder
         From features to the scaled and to the latent space.
     latent, raw : DensityClusterer
@@ -55,6 +57,7 @@ class Model:
 
     config: Config
     features: list[str]
+    as_of: str
     scaler: FeatureScaler
     encoder: Autoencoder
     latent: DensityClusterer
@@ -82,11 +85,13 @@ class Model:
         """Read the model of a verified set."""
         manifest = artifact_set.manifest
         manifest.facts("clustering")
+        prepared = manifest.facts("prepare")
         scaler, encoder = load_encoder(artifact_set)
         arrays, meta = load_arrays(artifact_set.path(CLUSTER_STATE))
         return cls(
             config=manifest.config,
-            features=list(manifest.facts("prepare")["features"]),
+            features=list(prepared["features"]),
+            as_of=prepared["as_of"],
             scaler=scaler,
             encoder=encoder,
             latent=DensityClusterer.from_state(*_part(arrays, meta, "latent")),
@@ -141,14 +146,22 @@ class Model:
         rows : pandas, Polars, DuckDB or Arrow table
             Sales rows with the columns that the model's configuration maps.
         as_of : str, optional
-            Last month looked at, ``YYYY-MM``; default: the newest complete one.
+            Last month looked at, ``YYYY-MM``; default: the newest complete month of the
+            rows, or the model's own `as_of` where that is later: a shop that stopped
+            buying has not moved time back.
         """
-        features = self.config.features.model_copy(update={"as_of": as_of})
-        config = self.config.model_copy(update={"features": features})
         with tempfile.TemporaryDirectory() as work:
-            prepared = prepare(config, Path(work), rows)
+            prepared = self._prepared(rows, Path(work) / "first", as_of)
+            if as_of is None and prepared.as_of < self.as_of:
+                prepared = self._prepared(rows, Path(work) / "second", self.as_of)
             parts = [labels for _, labels in self.score(prepared)]
         return pl.concat([*parts, excluded(prepared)]).sort("shop_id")
+
+    def _prepared(self, rows: Any, work: Path, as_of: str | None) -> Prepared:
+        """Return a table of sales rows, prepared as the model was, up to `as_of`."""
+        features = self.config.features.model_copy(update={"as_of": as_of})
+        config = self.config.model_copy(update={"features": features})
+        return prepare(config, work, rows)
 
     def score(self, prepared: Prepared) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
         """Yield features and predictions of the eligible shops, batch by batch."""

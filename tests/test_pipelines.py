@@ -174,10 +174,12 @@ def test_one_shop_alone_gets_what_it_gets_in_the_batch(artifacts):
     model = Model.load(artifacts)
     rows = generate_sales(SampleConfig(n_shops=600), seed=42).rows
     fitted = pl.read_csv(artifacts / "cluster_predictions.csv")
-    as_of = read_manifest(artifacts).facts("prepare")["as_of"]
-    for shop in fitted["shop_id"].sample(5, seed=0):
+    gone = pl.read_parquet(artifacts / "features.parquet").filter(
+        pl.col("recency_months") > 3
+    )
+    for shop in [*fitted["shop_id"].sample(5, seed=0), gone["shop_id"][0]]:
         own = rows.filter(pl.col("shop_id") == shop)
-        alone = model.assign_sales(own.to_pandas(), as_of=as_of)
+        alone = model.assign_sales(own.to_pandas())
         expected = fitted.filter(pl.col("shop_id") == shop)
         assert_frame_equal(alone, expected, check_dtypes=False, check_exact=True)
 
