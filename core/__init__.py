@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from core.assess import measure_stability
     from core.config import Config
     from core.errors import SegmentsError
     from core.inference import Model
@@ -28,6 +29,7 @@ _HOMES = {
     "SegmentsError": "core.errors",
     "Model": "core.inference",
     "StageResult": "core.pipelines",
+    "measure_stability": "core.assess",
     "prepare_features": "core.pipelines",
     "run_all": "core.pipelines",
     "run_inference": "core.pipelines",
@@ -40,6 +42,7 @@ __all__ = [
     "Model",
     "SegmentsError",
     "StageResult",
+    "measure_stability",
     "prepare_features",
     "resolve_config",
     "run_all",

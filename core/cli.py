@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -22,6 +22,7 @@ from core.config import Config
 from core.errors import SegmentsError
 from core.logging import configure, get_logger
 from core.manifest import Stage
+from core.resolve import resolve_config
 
 if TYPE_CHECKING:
     from core.pipelines import StageResult
@@ -97,6 +98,7 @@ Assignment = Annotated[
         "repeat for more. `segments config` lists them all.",
     ),
 ]
+Resampling = Literal["subsample", "bootstrap", "seed"]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 
 
@@ -168,7 +170,8 @@ def _print_closing(result: StageResult) -> None:
     if result.table:
         table = Table(title="What was found", title_justify="left")
         for name in result.table[0]:
-            table.add_column(name, justify="left" if name == "space" else "right")
+            is_text = name in {"space", "verdict"}
+            table.add_column(name, justify="left" if is_text else "right")
         for row in result.table:
             table.add_row(*row.values())
         console.print(table)
@@ -202,6 +205,24 @@ for _name, (_stages, _summary) in _COMMANDS.items():
     app.command(_name)(_stage_command(_stages, _summary))
 
 
+@app.command("stability")
+def stability(
+    artifacts: ArtifactsFolder = None,
+    refits: Annotated[
+        int, typer.Option("--refits", help="How often; each takes as long as training.")
+    ] = 5,
+    how: Annotated[
+        Resampling, typer.Option("--how", help="What differs from one to the next.")
+    ] = "subsample",
+) -> None:
+    """Learn scaler, encoder and clusters anew, and see which clusters come back."""
+    from core.assess import measure_stability
+
+    configure(logging.INFO)
+    folder = resolve_config(flags={"artifacts": artifacts}).artifacts
+    _print_closing(measure_stability(folder, refits, how))
+
+
 @app.command("config")
 def print_config(
     config: ConfigFile = None,
@@ -211,8 +232,6 @@ def print_config(
     ] = False,
 ) -> None:
     """Print the resolved configuration as YAML: a start for a file of your own."""
-    from core.resolve import resolve_config
-
     if markdown:
         from core.reference import configuration_page
 
@@ -233,7 +252,6 @@ def print_features() -> None:
 def verify_artifacts(artifacts: ArtifactsFolder = None) -> None:
     """Check every file of the published artifacts against its digest."""
     from core.artifacts import Artifacts
-    from core.resolve import resolve_config
 
     folder = resolve_config(flags={"artifacts": artifacts}).artifacts
     published = Artifacts(folder).published()

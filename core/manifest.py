@@ -38,7 +38,12 @@ _SETTLED: dict[Stage, tuple[str, ...]] = {
 }
 # Nothing reads these back, so a user may delete them; changed ones are refused.
 OUTPUT_SUFFIXES = {".png", ".html", ".pkl"}
-OUTPUT_NAMES = {"cluster_predictions.csv", "cluster_insights.csv", "sample_truth.csv"}
+OUTPUT_NAMES = {
+    "cluster_predictions.csv",
+    "cluster_insights.csv",
+    "sample_truth.csv",
+    "stability.csv",
+}
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 

@@ -179,7 +179,7 @@ def train_autoencoder(config: Config) -> StageResult:
     from core.reporting.plots import plot_loss
 
     with Artifacts(config.artifacts).stage("autoencoder", config) as out:
-        _, X = _training_table(out)
+        _, X = training_table(out)
         scaler = FeatureScaler(**config.scaling.model_dump()).fit(X)
         scaled = scaler.transform(X)
         with progress("Training the autoencoder") as report:
@@ -217,7 +217,7 @@ def train_clustering(config: Config) -> StageResult:
     from core.reporting.run import draw_spaces
 
     with Artifacts(config.artifacts).stage("clustering", config) as out:
-        table, X = _training_table(out)
+        table, X = training_table(out)
         assert out.base is not None  # _training_table has read from it
         scaler, encoder = load_encoder(out.base)
         scaled = scaler.transform(X)
@@ -326,7 +326,7 @@ def _check_enough(prepared: Prepared, config: Config) -> None:
     require_eligible(prepared.shops, config.eligibility, needed)
 
 
-def _training_table(out: StageWriter) -> tuple[pl.DataFrame, np.ndarray]:
+def training_table(out: StageWriter) -> tuple[pl.DataFrame, np.ndarray]:
     """Return the features of the set that a stage builds on, as table and matrix."""
     if out.base is None:
         raise ArtifactError(

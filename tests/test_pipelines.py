@@ -17,6 +17,7 @@ from polars.testing import assert_frame_equal
 
 from core import Config, Model, resolve_config, run_all, run_inference
 from core.artifacts import Artifacts
+from core.assess import measure_stability
 from core.config import SampleConfig
 from core.data.synthetic import generate_sales
 from core.errors import ArtifactError, ConfigError, EligibilityError
@@ -405,3 +406,24 @@ def test_as_of_before_the_data_is_refused(tmp_path):
     config = small_config(tmp_path, features={"as_of": "2001-01"})
     with pytest.raises(ConfigError, match="the data starts in 2022-01"):
         prepare_features(config)
+
+
+def test_stability_is_measured_beside_an_unchanged_model(artifacts):
+    model_id = read_manifest(artifacts).model_id
+    predictions = (artifacts / "cluster_predictions.csv").read_bytes()
+    result = measure_stability(artifacts, n_refits=2)
+    manifest = read_manifest(artifacts)
+    verify(artifacts, manifest)
+    assert manifest.model_id == model_id
+    assert (artifacts / "cluster_predictions.csv").read_bytes() == predictions
+    table = pl.read_csv(artifacts / "stability.csv")
+    spaces = manifest.facts("clustering")["spaces"]
+    assert table.height == spaces["latent"]["n_clusters"] == len(result.table)
+    assert table["jaccard"].is_between(0, 1).all()
+    assert "report.html" in manifest.files
+    assert manifest.facts("inference")["labelled"] > 0
+
+
+def test_stability_without_a_complete_run_is_refused(tmp_path):
+    with pytest.raises(ArtifactError, match="holds no complete run"):
+        measure_stability(tmp_path)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 
 def eligibility_line(facts: Mapping[str, Any]) -> str:
     """Say how many shops are eligible, and why the others are not."""
@@ -50,3 +52,30 @@ def inference_lines(facts: Mapping[str, Any], folder: Path) -> list[str]:
     if facts["not_eligible"]:
         line += f", {facts['not_eligible']:,} listed with the reason why not"
     return [f"{line}: {folder / 'cluster_predictions.csv'}"]
+
+
+def stability_lines(stability: Mapping[str, Any]) -> list[str]:
+    """Say how far refits agree, with and without noise."""
+    clustered = stability["ari_clustered"]
+    without = "none were clustered twice" if clustered is None else f"{clustered:.2f}"
+    return [
+        f"{stability['n_refits']} refits of everything ({stability['how']}) agree with "
+        f"the model: ARI {stability['ari']:.2f}, AMI {stability['ami']:.2f} with noise "
+        f"as a group; ARI {without} over shops that both put into a cluster.",
+        "Noise agrees with noise and a convenient cut can come back, too: read this "
+        "beside the report's verdict.",
+    ]
+
+
+def stability_table(clusters: pl.DataFrame) -> list[dict[str, str]]:
+    """Return the table of `core.evaluation.stability.cluster_stability` as text."""
+    return [
+        {
+            "cluster": str(row["cluster"]),
+            "shops": f"{row['size']:,}",
+            "Jaccard": f"{row['jaccard']:.2f}",
+            "lowest": f"{row['lowest_jaccard']:.2f}",
+            "verdict": row["verdict"],
+        }
+        for row in clusters.to_dicts()
+    ]

@@ -1,0 +1,206 @@
+"""Whether the same shops come together again when everything is learnt anew.
+
+Scaler, encoder and clusterer are refitted on other shops or with another seed, and all
+shops are labelled by the new model. Refitting the clusterer alone over a frozen encoder
+tells nothing: the encoder has already cast the groups, on data without any as well.
+
+Stability is needed, and it is not enough: noise agrees with noise, and a convenient cut
+can come back every time. Read it beside the structure check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
+
+from core.clustering.density import DensityClusterer
+from core.config import Config
+from core.errors import ModelError
+from core.features.scaling import FeatureScaler
+from core.representation.autoencoder import Autoencoder
+from core.representation.seeding import derived_seed
+
+FloatArray = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int64]
+How = Literal["subsample", "bootstrap", "seed"]
+SUBSAMPLE_SHARE = 0.8
+# Hennig (2007): below 0.6 a cluster dissolves, from 0.75 it is a valid pattern, from
+# 0.85 highly stable.
+LEVELS = ((0.85, "highly stable"), (0.75, "stable"), (0.6, "a pattern, blurred"))
+DISSOLVED = "dissolves"
+
+
+@dataclass(frozen=True)
+class Refit:
+    """One model learnt anew.
+
+    Attributes
+    ----------
+    labels : ndarray of int, shape (n_shops,)
+        Its cluster for every shop; -1 is noise.
+    is_seen : ndarray of bool, shape (n_shops,)
+        The shops that it learnt from.
+    """
+
+    labels: Labels
+    is_seen: npt.NDArray[np.bool_]
+
+
+def fit_whole(
+    X: FloatArray, config: Config, seed: int
+) -> Callable[[FloatArray], Labels]:
+    """Learn scaler, encoder and latent clusters; return what labels other shops.
+
+    Parameters
+    ----------
+    X : ndarray of float, shape (n_shops, n_features)
+        Features as prepared, not scaled; NaN where unknown.
+    config : Config
+        Options of all three.
+    seed : int
+        Of the encoder.
+    """
+    scaler = FeatureScaler(**config.scaling.model_dump()).fit(X)
+    encoder = Autoencoder(**config.autoencoder.model_dump(), seed=seed)
+    latent = encoder.fit_transform(scaler.transform(X))
+    options = config.clustering
+    clusterer = DensityClusterer(
+        options.min_cluster_size, options.min_samples, options.selection_method
+    ).fit(latent)
+
+    def label(table: FloatArray) -> Labels:
+        return clusterer.assign(encoder.transform(scaler.transform(table))).labels
+
+    return label
+
+
+def refit_whole(
+    X: FloatArray,
+    config: Config,
+    n_refits: int,
+    how: How = "subsample",
+    on_step: Callable[[int, int], None] | None = None,
+) -> list[Refit]:
+    """Learn the whole model anew several times, and label everyone each time.
+
+    Parameters
+    ----------
+    X : ndarray of float, shape (n_shops, n_features)
+        As for `fit_whole`.
+    config : Config
+        Its seed decides all of it.
+    n_refits : int
+        At least 2.
+    how : {'subsample', 'bootstrap', 'seed'}
+        80% of the shops without replacement; as many as there are, with replacement; or
+        all shops with another seed of the encoder.
+    on_step : callable, optional
+        Called with (refits done, refits in all).
+
+    Raises
+    ------
+    ModelError
+        For fewer than 2 refits, or too few shops for one.
+    """
+    if n_refits < 2:
+        raise ModelError(f"`n_refits` is {n_refits}; expected at least 2.")
+    found = []
+    for number in range(n_refits):
+        if on_step is not None:
+            on_step(number, n_refits)
+        seed = derived_seed(config.seed, number)
+        rows = _drawn(len(X), how, np.random.default_rng(seed))
+        label = fit_whole(X[rows], config, seed if how == "seed" else config.seed)
+        is_seen = np.zeros(len(X), dtype=bool)
+        is_seen[rows] = True
+        found.append(Refit(label(X), is_seen))
+    if on_step is not None:
+        on_step(n_refits, n_refits)
+    return found
+
+
+def _drawn(n: int, how: How, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+    """Return the rows that one refit learns from."""
+    if how == "subsample":
+        return rng.choice(n, round(SUBSAMPLE_SHARE * n), replace=False)
+    if how == "bootstrap":
+        return rng.choice(n, n)
+    return np.arange(n)
+
+
+def agreement(reference: Labels, refits: Sequence[Refit]) -> pl.DataFrame:
+    """Compare labels with those of each refit, over all shops.
+
+    Returns
+    -------
+    DataFrame
+        One row per refit: ``ari`` and ``ami`` with noise as a class of its own, and
+        ``ari_clustered`` and ``ami_clustered`` over the shops that both put into a
+        cluster (null if there are none); 1 is the same, 0 is chance.
+    """
+    rows = []
+    for refit in refits:
+        both = (reference >= 0) & (refit.labels >= 0)
+        pair, clustered = (
+            (reference, refit.labels),
+            (reference[both], refit.labels[both]),
+        )
+        rows.append(
+            {
+                "ari": adjusted_rand_score(*pair),
+                "ami": adjusted_mutual_info_score(*pair),
+                "ari_clustered": adjusted_rand_score(*clustered)
+                if both.any()
+                else None,
+                "ami_clustered": adjusted_mutual_info_score(*clustered)
+                if both.any()
+                else None,
+            }
+        )
+    names = ("ari", "ami", "ari_clustered", "ami_clustered")
+    return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.Float64))
+
+
+def cluster_stability(reference: Labels, refits: Sequence[Refit]) -> pl.DataFrame:
+    """Return how well each cluster is found again (Hennig's clusterwise Jaccard).
+
+    Returns
+    -------
+    DataFrame
+        One row per cluster: ``cluster, size``, ``jaccard`` (mean over the refits of the
+        best Jaccard similarity with any of their clusters, over the shops that the
+        refit has seen), ``lowest_jaccard`` and ``verdict`` in words.
+    """
+    rows = []
+    for cluster in range(int(reference.max(initial=-1)) + 1):
+        members = reference == cluster
+        values = [
+            _best_jaccard(members[r.is_seen], r.labels[r.is_seen]) for r in refits
+        ]
+        mean = float(np.mean(values))
+        verdict = next((word for level, word in LEVELS if mean >= level), DISSOLVED)
+        size = int(members.sum())
+        rows.append((cluster, size, mean, float(np.min(values)), verdict))
+    schema = {
+        "cluster": pl.Int64,
+        "size": pl.Int64,
+        "jaccard": pl.Float64,
+        "lowest_jaccard": pl.Float64,
+        "verdict": pl.String,
+    }
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _best_jaccard(members: npt.NDArray[np.bool_], labels: Labels) -> float:
+    """Return the largest Jaccard similarity of a set with any cluster, else 0."""
+    best = 0.0
+    for cluster in np.unique(labels[members & (labels >= 0)]):
+        other = labels == cluster
+        best = max(best, (members & other).sum() / (members | other).sum())
+    return float(best)
