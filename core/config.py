@@ -6,13 +6,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Policy = Literal["keep", "drop", "error"]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class Section(BaseModel):

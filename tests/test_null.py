@@ -12,12 +12,15 @@ from sklearn.cluster import HDBSCAN
 from core.errors import ModelError
 from core.evaluation.null import (
     fit_gaussian_copula,
-    gaussian_copula_null,
     structure_check,
 )
 from core.evaluation.quality import principal_scores
 
 N_SHOPS, N_FEATURES = 900, 12
+
+
+def gaussian_copula_null(X, rng):
+    return fit_gaussian_copula(X, rng).sample(rng)
 
 
 def density_clusters(X):

@@ -92,16 +92,6 @@ def fit_gaussian_copula(X: FloatArray, rng: np.random.Generator) -> GaussianCopu
     return GaussianCopula(columns, root)
 
 
-def gaussian_copula_null(X: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Return a table like `X` in marginals and rank correlations, and in no more.
-
-    Every column holds exactly the values of its own column, so ties and zero
-    inflation are kept. See `fit_gaussian_copula` for parameters and errors, and use
-    it directly to draw more than one.
-    """
-    return fit_gaussian_copula(X, rng).sample(rng)
-
-
 @dataclass(frozen=True)
 class StructureCheck:
     """How the data's structure score stands against data without structure.

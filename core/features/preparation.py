@@ -20,7 +20,6 @@ from core.data.sources import Sales, read_sales, sales_from_frame
 from core.errors import ConfigError
 from core.features.monthly import (
     MAX_MONTHS,
-    MILLIONTHS,
     month_index,
     month_label,
     month_label_column,
@@ -86,19 +85,6 @@ class Prepared:
             month_index(self.as_of),
             self._config.features,
             batch_size,
-        )
-
-    def monthly_totals(self) -> pl.DataFrame:
-        """Return ``month, shops, quantity`` (units) of all shops up to `as_of`."""
-        return (
-            pl.scan_parquet(self._work / "monthly")
-            .filter(pl.col("t") <= month_index(self.as_of))
-            .group_by("t")
-            .agg(shops=pl.len(), quantity=pl.col("quantity").sum() / MILLIONTHS)
-            .sort("t")
-            .collect()
-            .with_columns(month=month_label_column("t"))
-            .select("month", "shops", "quantity")
         )
 
 

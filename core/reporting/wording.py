@@ -198,9 +198,10 @@ def check_sentence(check: Figures) -> str:
     score = decimal(check["statistic"])
     close = "" if check["is_structured"] else _why_not(check)
     return (
-        f"The same recipe on {len(nulls)} made-up tables, which keep every feature's "
-        f"distribution and correlations but hold no groups, reaches a structure score "
-        f"of {reach} at most, against {score} here "
+        f"Whether there are groups at all was checked apart, by clustering the leading "
+        f"principal components: {len(nulls)} made-up tables, which keep every "
+        f"feature's distribution and correlations but hold no groups, reach a "
+        f"structure score of {reach} at most, against {score} here "
         f"(p = {decimal(check['p_value'])}){close}."
     )
 
