@@ -234,6 +234,23 @@ class ClusteringConfig(Section):
     )
 
 
+class EvaluationConfig(Section):
+    """What a run keeps and computes to judge its segments."""
+
+    max_shops: int = Field(
+        10_000,
+        ge=100,
+        description="shops, drawn at random, whose past is kept for looking back",
+    )
+    n_cuts: int = Field(
+        3, ge=1, le=12, description="earlier months at which the features are computed"
+    )
+    cut_step_months: int = Field(3, ge=1, description="months between two cuts")
+    horizon_months: int = Field(
+        6, ge=1, le=36, description="months after a cut in which shops are followed"
+    )
+
+
 class Config(Section):
     """Everything that decides a run; saved as ``config.yaml`` with its artifacts."""
 
@@ -246,6 +263,7 @@ class Config(Section):
     scaling: ScalingConfig = Field(default_factory=ScalingConfig)
     autoencoder: AutoencoderConfig = Field(default_factory=AutoencoderConfig)
     clustering: ClusteringConfig = Field(default_factory=ClusteringConfig)
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
 
     def to_yaml(self) -> str:
         """Return the configuration as YAML, ready for ``--config``."""

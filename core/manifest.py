@@ -32,7 +32,7 @@ SCRIPTS: dict[Stage, str] = {
 }
 # Sections of the configuration that a finished stage has used up.
 _SETTLED: dict[Stage, tuple[str, ...]] = {
-    "prepare": ("data", "sample", "eligibility", "features"),
+    "prepare": ("data", "sample", "eligibility", "features", "evaluation"),
     "autoencoder": ("scaling", "autoencoder"),
     "clustering": ("clustering",),
 }

@@ -55,14 +55,18 @@ class Prepared:
         last_month, avg_active_months_per_year, reason`` (null: eligible).
     notes : list of str
         What a user should know of how `as_of` was settled.
+    work : Path
+        Folder of the interim files ``monthly`` and ``concentration``.
+    config : Config
+        What it was prepared with.
     """
 
     sales: Sales
     as_of: str
     shops: pl.DataFrame
     notes: list[str]
-    _work: Path = field(repr=False)
-    _config: Config = field(repr=False)
+    work: Path = field(repr=False)
+    config: Config = field(repr=False)
 
     @property
     def eligible(self) -> pl.Series:
@@ -79,11 +83,11 @@ class Prepared:
         if self.eligible.is_empty():
             return iter(())
         return compute_features(
-            self._work / "monthly",
-            self._work / "concentration",
+            self.work / "monthly",
+            self.work / "concentration",
             self.eligible,
             month_index(self.as_of),
-            self._config.features,
+            self.config.features,
             batch_size,
         )
 
@@ -197,7 +201,32 @@ def _judge_shops(
     known = everyone.join(activity, on="shop_id", how="left").with_columns(
         pl.col("active_months", "active_years").fill_null(0)
     )
-    judged = judge(known.collect(engine="streaming"), config.eligibility)
+    judged = judge_at(known.collect(engine="streaming"), as_of_t, config)
+    return judged.with_columns(
+        first_month=month_label_column("first_t"),
+        last_month=month_label_column("last_t"),
+    ).drop("first_t", "last_t")
+
+
+def judge_at(activity: pl.DataFrame, as_of_t: int, config: Config) -> pl.DataFrame:
+    """Judge shops by what they did up to a month.
+
+    Parameters
+    ----------
+    activity : DataFrame
+        `core.features.monthly.shop_activity` of the months up to `as_of_t`.
+    as_of_t : int
+        Month index.
+    config : Config
+        Its eligibility rules, and the window of the features.
+
+    Returns
+    -------
+    DataFrame
+        `core.data.eligibility.judge` of it; shops without a sale in the window have a
+        reason, too.
+    """
+    judged = judge(activity, config.eligibility)
     oldest = as_of_t - MAX_MONTHS + 1
     window = config.features.history_months
     if config.features.name == "behaviour":
@@ -205,7 +234,5 @@ def _judge_shops(
     is_gone = pl.col("reason").is_null() & (pl.col("last_t") < oldest)
     gone = f"no sales in the last {as_of_t - oldest + 1} months"
     return judged.with_columns(
-        reason=pl.when(is_gone).then(pl.lit(gone)).otherwise(pl.col("reason")),
-        first_month=month_label_column("first_t"),
-        last_month=month_label_column("last_t"),
-    ).drop("first_t", "last_t")
+        reason=pl.when(is_gone).then(pl.lit(gone)).otherwise(pl.col("reason"))
+    )

@@ -1,0 +1,54 @@
+"""Stage 2: the scaler and the autoencoder."""
+
+from __future__ import annotations
+
+from core.artifacts import Artifacts, save_arrays
+from core.config import Config
+from core.features.scaling import FeatureScaler
+from core.inference import ENCODER_STATE, join_states
+from core.logging import progress
+from core.pipelines.common import (
+    StageResult,
+    stage_result,
+    training_table,
+    write_pickle,
+)
+from core.representation.autoencoder import Autoencoder
+
+
+def train_autoencoder(config: Config) -> StageResult:
+    """Stage 2: fit the scaler and the autoencoder.
+
+    Writes ``autoencoder-model.keras``, ``feature-scaler.pkl`` (for notebooks),
+    ``encoder-state.safetensors`` (what inference reads) and ``loss-plot.png``.
+    """
+    from core.reporting.plots import plot_loss
+
+    with Artifacts(config.artifacts).stage("autoencoder", config) as out:
+        _, X = training_table(out)
+        scaler = FeatureScaler(**config.scaling.model_dump()).fit(X)
+        scaled = scaler.transform(X)
+        with progress("Training the autoencoder") as report:
+            encoder = Autoencoder(
+                **config.autoencoder.model_dump(), seed=config.seed, on_epoch=report
+            ).fit(scaled)
+        encoder.save_keras(out.path("autoencoder-model.keras"))
+        write_pickle(scaler, out.path("feature-scaler.pkl"))
+        states = join_states(scaler=scaler.get_state(), encoder=encoder.get_state())
+        save_arrays(out.path(ENCODER_STATE), *states)
+        history = encoder.history_
+        plot_loss(history, encoder.best_epoch_, out.path("loss-plot.png"))
+        out.facts |= {
+            "n_shops": len(X),
+            "epochs": len(history["loss"]),
+            "best_epoch": encoder.best_epoch_,
+            "loss": history["loss"][encoder.best_epoch_ - 1],
+            "validation_loss": history["val_loss"][encoder.best_epoch_ - 1],
+        }
+    facts = out.facts
+    lines = [
+        f"`{config.autoencoder.architecture}` autoencoder on {facts['n_shops']:,} "
+        f"shops: best of {facts['epochs']} epochs is {facts['best_epoch']}, with a "
+        f"validation loss of {facts['validation_loss']:.3f}."
+    ]
+    return stage_result("autoencoder", config, facts, lines)

@@ -1,0 +1,75 @@
+"""Stage 3: the clusters of the latent space and of the raw features."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+
+from core.artifacts import Artifacts, save_arrays
+from core.config import Config
+from core.evaluation.null import StructureCheck, structure_check
+from core.evaluation.quality import compare_spaces, label_summary, project_2d
+from core.inference import CLUSTER_STATE, join_states, load_encoder
+from core.logging import get_logger, progress
+from core.pipelines.common import (
+    StageResult,
+    new_clusterer,
+    stage_result,
+    training_table,
+    write_pickle,
+)
+from core.reporting.summary import space_lines
+
+N_NULLS = 19
+
+
+def train_clustering(config: Config) -> StageResult:
+    """Stage 3: cluster the raw scaled features and the latent space.
+
+    Writes ``cluster-state.safetensors`` (what inference reads), ``hdbscan-latent.pkl``
+    and ``hdbscan-raw.pkl`` (for notebooks), ``comparison.csv`` and the plots.
+    """
+    from core.reporting.run import draw_spaces
+
+    with Artifacts(config.artifacts).stage("clustering", config) as out:
+        table, X = training_table(out)
+        assert out.base is not None  # _training_table has read from it
+        scaler, encoder = load_encoder(out.base)
+        scaled = scaler.transform(X)
+        spaces = {"latent": encoder.transform(scaled), "raw": scaled}
+        fitted = {}
+        for name, Z in spaces.items():
+            get_logger().info("Clustering the %s space (%d shops)", name, len(Z))
+            fitted[name] = new_clusterer(config).fit(Z)
+            write_pickle(fitted[name].hdbscan_, out.path(f"hdbscan-{name}.pkl"))
+        states = {name: clusterer.get_state() for name, clusterer in fitted.items()}
+        save_arrays(out.path(CLUSTER_STATE), *join_states(**states))
+        labels = {name: clusterer.labels_ for name, clusterer in fitted.items()}
+        strengths = {name: clusterer.strengths_ for name, clusterer in fitted.items()}
+        comparison = compare_spaces(labels, scaled, strengths)
+        comparison.write_csv(out.path("comparison.csv"))
+        check = _check_structure(scaled, config)
+        projections = {name: project_2d(Z) for name, Z in spaces.items()}
+        features = out.base.manifest.facts("prepare")["features"]
+        draw_spaces(out.folder, projections, labels, table, features)
+        out.facts |= {
+            "spaces": {
+                name: asdict(label_summary(values)) for name, values in labels.items()
+            },
+            "structure_check": check.as_dict(),
+        }
+    lines = [*space_lines(out.facts["spaces"]), f"Structure check: {check.verdict}."]
+    return stage_result("clustering", config, out.facts, lines)
+
+
+def _check_structure(scaled: np.ndarray, config: Config) -> StructureCheck:
+    """Compare the run's clustering with that of data without structure."""
+    with progress("Clustering data without structure, for comparison") as report:
+        return structure_check(
+            scaled,
+            lambda Z: new_clusterer(config).fit(Z).labels_,
+            n_null=N_NULLS,
+            seed=config.seed,
+            on_step=report,
+        )
