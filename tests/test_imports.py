@@ -47,7 +47,7 @@ HOMES = {
     "s3fs": ("core.data",),
     "tensorflow": ("core.representation",),
 }
-IN_SEVERAL_MODULES = {"matplotlib"}
+IN_SEVERAL_MODULES = {"matplotlib", "typer"}
 # Needed at once where it is needed at all, but there only.
 EAGER_HOMES = {"typer": ("core.cli",)}
 

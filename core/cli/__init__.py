@@ -1,0 +1,20 @@
+"""The command line: ``segments``, or ``python -m core``.
+
+Each module here adds its verbs to the application when it is imported.
+"""
+
+from __future__ import annotations
+
+# In the order in which `--help` lists the verbs.
+from core.cli import stages  # isort: skip
+from core.cli import assess  # isort: skip
+from core.cli import inspect  # isort: skip
+from core.cli.app import app, guarded
+from core.cli.stages import run_script
+
+__all__ = ["app", "assess", "inspect", "main", "run_script", "stages"]
+
+
+def main() -> None:
+    """Run ``segments``, or ``python -m core``."""
+    guarded(app)
