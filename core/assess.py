@@ -13,7 +13,8 @@ from core.evaluation.stability import (
     How,
     agreement,
     cluster_stability,
-    refit_whole,
+    refit,
+    whole_pipeline,
 )
 from core.inference import Model
 from core.logging import progress
@@ -35,7 +36,7 @@ def measure_stability(
     n_refits : int
         At least 2; each takes as long as the training did.
     how : {'subsample', 'bootstrap', 'seed'}
-        See `core.evaluation.stability.refit_whole`.
+        See `core.evaluation.stability.refit`.
 
     Raises
     ------
@@ -56,7 +57,9 @@ def measure_stability(
         labels = Model.from_set(out.base).assign(table)["latent_cluster"]
         reference = labels.cast(pl.Int64).to_numpy()
         with progress(f"Learning everything anew, {n_refits} times ({how})") as report:
-            refits = refit_whole(X, config, n_refits, how, report)
+            refits = refit(
+                X, whole_pipeline(config), config.seed, n_refits, how, report
+            )
         clusters = cluster_stability(reference, refits)
         clusters.write_csv(out.path("stability.csv"))
         same = agreement(reference, refits).mean().row(0, named=True)

@@ -12,8 +12,8 @@ from core.evaluation.stability import (
     Refit,
     agreement,
     cluster_stability,
-    fit_whole,
-    refit_whole,
+    refit,
+    whole_pipeline,
 )
 from core.features.scaling import FeatureScaler
 from core.representation.autoencoder import Autoencoder
@@ -63,7 +63,7 @@ def test_no_cluster_gives_an_empty_table():
 
 def test_one_refit_is_refused():
     with pytest.raises(ModelError, match="at least 2"):
-        refit_whole(np.zeros((20, 2)), config(), 1)
+        refit(np.zeros((20, 2)), whole_pipeline(config()), 0, 1)
 
 
 @pytest.mark.parametrize("how", ["subsample", "seed"])
@@ -71,9 +71,9 @@ def test_planted_groups_come_back_when_everything_is_refitted(how):
     rng = np.random.default_rng(0)
     group = rng.integers(0, 4, 800)
     X = 3.0 * rng.normal(size=(4, 8))[group] + rng.normal(size=(800, 8))
-    chosen = config(min_cluster_size=40)
-    reference = fit_whole(X, chosen, chosen.seed)(X)
-    found = refit_whole(X, chosen, 2, how)
+    recipe = whole_pipeline(config(min_cluster_size=40))
+    reference = recipe(X, 42)(X)
+    found = refit(X, recipe, 42, 2, how)
     assert agreement(reference, found)["ari_clustered"].min() > 0.9
     assert (cluster_stability(reference, found)["jaccard"] > 0.75).all()
     assert [refit.is_seen.sum() for refit in found] == [
@@ -95,7 +95,7 @@ def test_a_frozen_encoder_looks_stable_on_nothing_and_the_whole_pipeline_does_no
         rows = np.random.default_rng(seed).choice(1200, 960, replace=False)
         labels = DensityClusterer(**options).fit(latent[rows]).assign(latent).labels
         frozen.append(Refit(labels, np.isin(np.arange(1200), rows)))
-    whole = refit_whole(X, chosen, 3)
+    whole = refit(X, whole_pipeline(chosen), chosen.seed, 3)
     assert cluster_stability(reference, frozen)["jaccard"].min() >= 0.75
     assert cluster_stability(reference, whole)["jaccard"].max() < 0.75
     of_frozen, of_whole = (

@@ -1,8 +1,9 @@
 """Whether the same shops come together again when everything is learnt anew.
 
-Scaler, encoder and clusterer are refitted on other shops or with another seed, and all
-shops are labelled by the new model. Refitting the clusterer alone over a frozen encoder
-tells nothing: the encoder has already cast the groups, on data without any as well.
+A recipe (scaler, encoder and clusterer, say) is refitted on other shops or with another
+seed, and all shops are labelled by the new model. Refitting the clusterer alone over a
+frozen encoder tells nothing: the encoder has already cast the groups, on data without
+any as well.
 
 Stability is needed, and it is not enough: noise agrees with noise, and a convenient cut
 can come back every time. Read it beside the structure check.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -28,6 +30,10 @@ from core.representation.seeding import derived_seed
 
 FloatArray = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
+# From features as prepared (not scaled, NaN where unknown) and a seed to what labels
+# any shops' features. Everything that is learnt is learnt in it. To be run in other
+# processes it must be picklable: a module's function, or a `partial` of one.
+Recipe = Callable[[FloatArray, int], Callable[[FloatArray], Labels]]
 How = Literal["subsample", "bootstrap", "seed"]
 SUBSAMPLE_SHARE = 0.8
 # Hennig (2007): below 0.6 a cluster dissolves, from 0.75 it is a valid pattern, from
@@ -52,20 +58,21 @@ class Refit:
     is_seen: npt.NDArray[np.bool_]
 
 
-def fit_whole(
-    X: FloatArray, config: Config, seed: int
-) -> Callable[[FloatArray], Labels]:
-    """Learn scaler, encoder and latent clusters; return what labels other shops.
+def whole_pipeline(config: Config) -> Recipe:
+    """Return the recipe of the latent clusters: scaler, encoder and clusterer.
 
     Parameters
     ----------
-    X : ndarray of float, shape (n_shops, n_features)
-        Features as prepared, not scaled; NaN where unknown.
     config : Config
-        Options of all three.
-    seed : int
-        Of the encoder.
+        Options of all three. Its seed plays no part: a recipe is given one.
     """
+    return partial(_fit_whole, config=config)
+
+
+def _fit_whole(
+    X: FloatArray, seed: int, config: Config
+) -> Callable[[FloatArray], Labels]:
+    """Learn scaler, encoder and latent clusters; return what labels other shops."""
     scaler = FeatureScaler(**config.scaling.model_dump()).fit(X)
     encoder = Autoencoder(**config.autoencoder.model_dump(), seed=seed)
     latent = encoder.fit_transform(scaler.transform(X))
@@ -80,26 +87,29 @@ def fit_whole(
     return label
 
 
-def refit_whole(
+def refit(
     X: FloatArray,
-    config: Config,
+    recipe: Recipe,
+    seed: int,
     n_refits: int,
     how: How = "subsample",
     on_step: Callable[[int, int], None] | None = None,
 ) -> list[Refit]:
-    """Learn the whole model anew several times, and label everyone each time.
+    """Learn everything anew several times, and label everyone each time.
 
     Parameters
     ----------
     X : ndarray of float, shape (n_shops, n_features)
-        As for `fit_whole`.
-    config : Config
-        Its seed decides all of it.
+        Features as prepared, not scaled; NaN where unknown.
+    recipe : callable
+        What is learnt; see `Recipe`.
+    seed : int
+        Decides all of it; the recipe itself is given this seed, except for 'seed'.
     n_refits : int
         At least 2.
     how : {'subsample', 'bootstrap', 'seed'}
         80% of the shops without replacement; as many as there are, with replacement; or
-        all shops with another seed of the encoder.
+        all shops with another seed of the recipe.
     on_step : callable, optional
         Called with (refits done, refits in all).
 
@@ -114,9 +124,9 @@ def refit_whole(
     for number in range(n_refits):
         if on_step is not None:
             on_step(number, n_refits)
-        seed = derived_seed(config.seed, number)
-        rows = _drawn(len(X), how, np.random.default_rng(seed))
-        label = fit_whole(X[rows], config, seed if how == "seed" else config.seed)
+        own_seed = derived_seed(seed, number)
+        rows = _drawn(len(X), how, np.random.default_rng(own_seed))
+        label = recipe(X[rows], own_seed if how == "seed" else seed)
         is_seen = np.zeros(len(X), dtype=bool)
         is_seen[rows] = True
         found.append(Refit(label(X), is_seen))
