@@ -13,9 +13,19 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClusterMixin
 
-from core.clustering.hierarchy import Hierarchy, build_hierarchy
+from core.clustering.hierarchy import (
+    Hierarchy,
+    Linkage,
+    build_hierarchy,
+    build_linkage,
+)
 from core.clustering.neighbours import FloatArray
-from core.clustering.prediction import Assigner, Assignment, relative_strength
+from core.clustering.prediction import (
+    Assigner,
+    Assignment,
+    Joins,
+    relative_strength,
+)
 from core.clustering.state import (
     FORMAT,
     assigner_arrays,
@@ -111,19 +121,46 @@ class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sk
         ModelError
             For a table that is not numeric and finite, or has too few rows.
         """
+        return self.fit_linked(self.link(X))
+
+    def link(self, X: Any) -> Linkage:
+        """Return what the clusters of every `min_cluster_size` and method start from.
+
+        Most of the time of `fit` goes here. Parameters and errors are those of `fit`.
+        """
         self._check_options()
         table = _without_tiny(checked_matrix(self, X, is_fit=True))
         self._check_size(len(table))
+        return build_linkage(table, int(self.min_samples), self._n_threads())
+
+    def fit_linked(self, linkage: Linkage) -> Self:
+        """Find the clusters of rows that `link` has linked; the rest of `fit`.
+
+        Parameters
+        ----------
+        linkage : Linkage
+            Of this clusterer, or of another one with the same `min_samples`.
+
+        Raises
+        ------
+        ConfigError
+            For an impossible parameter, or another `min_samples` than the linkage's.
+        ModelError
+            For fewer rows than one cluster needs.
+        """
+        self._check_options()
+        if linkage.min_samples != self.min_samples:
+            raise ConfigError(
+                f"`min_samples` is {self.min_samples}, but the rows were linked with "
+                f"{linkage.min_samples}. Link them again."
+            )
+        self._check_size(len(linkage.table))
         found = build_hierarchy(
-            table,
-            int(self.min_cluster_size),
-            int(self.min_samples),
-            self.selection_method,
-            self._n_threads(),
+            linkage, int(self.min_cluster_size), self.selection_method
         )
-        self._assigner = _assigner(found, int(self.min_samples))
-        point = found.points.point_of_row
-        tree = found.tree
+        self._assigner = _assigner(found)
+        point, tree = linkage.points.point_of_row, found.tree
+        self.n_features_in_ = linkage.table.shape[1]
         self.labels_ = tree.cluster_label[tree.parent[point]].astype(np.int64)
         self.strengths_ = self._assigner.strength[point]
         self.n_clusters_ = len(tree.max_lambda)
@@ -151,9 +188,21 @@ class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sk
             Before `fit`, and for a table that is not numeric and finite or has other
             columns.
         """
-        self._require_fitted()
-        table = _without_tiny(checked_matrix(self, X, is_fit=False))
+        table = self._rows_to_assign(X)
         return self._assigner.assign(table, self._n_threads())
+
+    def join(self, X: Any) -> Joins:
+        """Return where rows join the training rows, which most of `assign` is about.
+
+        It holds for every clusterer of the same linkage. Parameters and errors are
+        those of `assign`; memory grows with the number of rows.
+        """
+        return self._assigner.join(self._rows_to_assign(X), self._n_threads())
+
+    def labels_at(self, joins: Joins) -> Assignment:
+        """Return the cluster and the strength of rows that `join` has joined."""
+        self._require_fitted()
+        return self._assigner.labels_at(joins)
 
     def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """Return what `assign` needs as named arrays and JSON-able values."""
@@ -201,6 +250,11 @@ class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sk
                 )
             clusterer.feature_names_in_ = np.array(names, dtype=object)
         return clusterer
+
+    def _rows_to_assign(self, X: Any) -> FloatArray:
+        """Return a table that fits the training rows, or refuse it."""
+        self._require_fitted()
+        return _without_tiny(checked_matrix(self, X, is_fit=False))
 
     def _require_fitted(self) -> None:
         """Refuse what only a fitted clusterer can do."""
@@ -261,17 +315,17 @@ def _without_tiny(table: FloatArray) -> FloatArray:
     return np.where(is_tiny, 0.0, table)
 
 
-def _assigner(found: Hierarchy, min_samples: int) -> Assigner:
+def _assigner(found: Hierarchy) -> Assigner:
     """Put together what assigning takes, with the strengths of the training rows."""
-    tree = found.tree
-    lam = np.full(len(found.fit_core), np.finfo(np.float64).max)
-    np.divide(1.0, found.fit_core, out=lam, where=found.fit_core > 0.0)
+    tree, linkage = found.tree, found.linkage
+    lam = np.full(len(linkage.fit_core), np.finfo(np.float64).max)
+    np.divide(1.0, linkage.fit_core, out=lam, where=linkage.fit_core > 0.0)
     labels = tree.cluster_label[tree.parent]
     return Assigner(
-        min_samples=min_samples,
-        points=found.points.values,
-        counts=found.points.counts,
-        core=found.core,
+        min_samples=linkage.min_samples,
+        points=linkage.points.values,
+        counts=linkage.points.counts,
+        core=linkage.core,
         strength=relative_strength(labels, lam, tree.max_lambda),
         **tree._asdict(),
     )

@@ -28,43 +28,58 @@ LISTED = 6
 the spanning tree searches."""
 
 
-class Hierarchy(NamedTuple):
-    """What fitting learns.
+class Linkage(NamedTuple):
+    """What holds for every `min_cluster_size` and selection method.
 
     Attributes
     ----------
+    table : ndarray of shape (n_rows, n_features), float64
+        The rows as given.
+    min_samples : int
     points : Points
     core : ndarray of shape (n_points,), float64
         Distance to the `min_samples`-th nearest row, the row itself included: the
         core distance of `hdbscan.prediction`.
     fit_core : ndarray of shape (n_points,), float64
         Distance to the next one: the core distance of `hdbscan.HDBSCAN.fit`.
+    edges : ndarray of shape (n_rows - 1, 3), float64
+        The spanning tree of the rows (two rows and the distance), sorted.
+    """
+
+    table: FloatArray
+    min_samples: int
+    points: Points
+    core: FloatArray
+    fit_core: FloatArray
+    edges: FloatArray
+
+
+class Hierarchy(NamedTuple):
+    """What fitting learns.
+
+    Attributes
+    ----------
+    linkage : Linkage
     tree : Tree
     model : hdbscan.HDBSCAN
         Fitted, with the rows in the table's order and the clusters' final numbers.
     """
 
-    points: Points
-    core: FloatArray
-    fit_core: FloatArray
+    linkage: Linkage
     tree: Tree
     model: Any
 
 
-def build_hierarchy(
-    table: FloatArray,
-    min_cluster_size: int,
-    min_samples: int,
-    selection_method: str,
-    n_jobs: int | None = None,
-) -> Hierarchy:
-    """Cluster the rows of a table.
+def build_linkage(
+    table: FloatArray, min_samples: int, n_jobs: int | None = None
+) -> Linkage:
+    """Link the rows of a table by the spanning tree that every clustering starts from.
 
     Parameters
     ----------
     table : ndarray of shape (n_rows, n_features)
         Finite, without negative zeros, of at least ``min_samples + 1`` rows.
-    min_cluster_size, min_samples, selection_method
+    min_samples : int
         As hdbscan's.
     n_jobs : int, optional
         Threads; None for one per processor.
@@ -77,16 +92,23 @@ def build_hierarchy(
         nearest.distances, points.counts[nearest.indices], min_samples + 1
     )
     edges = spanning_tree(points.values, fit_core, nearest, n_jobs)
+    of_rows = _edges_of_rows(edges, points, fit_core)
+    return Linkage(table, min_samples, points, core, fit_core, of_rows)
+
+
+def build_hierarchy(
+    linkage: Linkage, min_cluster_size: int, selection_method: str
+) -> Hierarchy:
+    """Condense a linkage and select its clusters, as hdbscan does."""
     model = condense(
-        table,
-        _edges_of_rows(edges, points, fit_core),
+        linkage.table,
+        linkage.edges,
         min_cluster_size=min_cluster_size,
-        min_samples=min_samples,
+        min_samples=linkage.min_samples,
         cluster_selection_method=selection_method,
         gen_min_span_tree=True,
     )
-    tree = canonical_tree(model, points)
-    return Hierarchy(points, core, fit_core, tree, model)
+    return Hierarchy(linkage, canonical_tree(model, linkage.points), model)
 
 
 def _different_rows(table: FloatArray) -> Points:

@@ -56,6 +56,22 @@ class Assignment(NamedTuple):
     strengths: FloatArray
 
 
+class Joins(NamedTuple):
+    """Where rows join the training rows.
+
+    Attributes
+    ----------
+    point : ndarray of shape (n_rows,), intp
+        The training point.
+    reach : ndarray of shape (n_rows,), float64
+        At which mutual reachability distance; 0 stands for an equal row, whatever the
+        core distances.
+    """
+
+    point: IntArray
+    reach: FloatArray
+
+
 @dataclass(frozen=True, eq=False)
 class Assigner:
     """What it takes to assign rows; see `core.clustering.hierarchy` for the terms.
@@ -114,14 +130,14 @@ class Assigner:
             return Assignment(labels, strengths)
         for start in range(0, len(rows), step):
             part = slice(start, start + step)
-            labels[part], strengths[part] = self._assign_block(rows[part], n_jobs)
+            labels[part], strengths[part] = self.labels_at(
+                self.join(rows[part], n_jobs)
+            )
         return Assignment(labels, strengths)
 
-    def _assign_block(
-        self, rows: FloatArray, n_jobs: int | None
-    ) -> tuple[IntArray, FloatArray]:
-        """Return labels and strengths of a few rows."""
-        point, reach = self._joined_point(rows, n_jobs)
+    def labels_at(self, joins: Joins) -> Assignment:
+        """Return label and strength of rows, from where they join the training rows."""
+        point, reach = joins
         is_known = reach == 0.0
         # An equal row has no finite lambda; it takes the fitted values below.
         lam = 1.0 / np.where(is_known, 1.0, reach)
@@ -130,14 +146,12 @@ class Assigner:
         labels = self.cluster_label[cluster]
         strengths = relative_strength(labels, lam, self.max_lambda)
         strengths[is_known] = self.strength[point[is_known]]
-        return labels, strengths
+        return Assignment(labels.astype(np.int64), strengths)
 
-    def _joined_point(
-        self, rows: FloatArray, n_jobs: int | None
-    ) -> tuple[IntArray, FloatArray]:
-        """Return the training point that each row joins, and at which distance.
+    def join(self, rows: FloatArray, n_jobs: int | None = None) -> Joins:
+        """Return where each row joins: the same for every choice of clusters.
 
-        0 stands for an equal row, whatever the core distances.
+        Memory grows with the number of rows, `2 * min_samples` neighbours each.
         """
         near = self._index.query(rows, self.min_samples + 1, n_jobs)
         distances, indices = near
@@ -158,7 +172,7 @@ class Assigner:
             )
         is_known = distances[:, 0] == 0.0
         point[is_known], reach[is_known] = indices[is_known, 0], 0.0
-        return point, reach
+        return Joins(point, reach)
 
     def _widely_joined_point(
         self, rows: FloatArray, own_core: FloatArray, n_jobs: int | None
