@@ -1,0 +1,319 @@
+"""A name in words for every segment, by documented rules.
+
+A name tells what sets a segment apart from all other shops *and* is true of the segment
+by itself: "Growing sales" needs both a trend well above the others' and one that is
+above 0. `naming_rules` prints the rules. Names follow the northern year ("Summer" is
+June to August); the months stand beside them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from core.segments.season import MONTHS, season_phrase
+
+# In robust standard deviations from the other shops (see `cluster_contrasts`): what it
+# takes to be called something, and what suffices to tell two equal names apart.
+CLEAR_EFFECT = 0.5
+SLIGHT_EFFECT = 0.2
+AVERAGE = "Average"
+SHARES = "season_share_month_"
+LEVELS = {
+    "avg_sales_qty_month_": ("volume", "large volume", "small volume"),
+    "avg_unique_products_month_": (
+        "assortment",
+        "broad assortment",
+        "narrow assortment",
+    ),
+}
+# Only the first of these tells a season: products bought follow sales.
+_SEASONAL = (SHARES, "avg_sales_qty_month_")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One way for a feature to give a name.
+
+    Attributes
+    ----------
+    theme : str
+        A name tells each theme once.
+    feature : str
+        The feature that is looked at.
+    is_above : bool
+        Whether the segment lies above (True) or below the other shops.
+    low, high : float
+        The segment's own median lies in [low, high), in the feature's unit.
+    words : str
+        What the segment is then called.
+    """
+
+    theme: str
+    feature: str
+    is_above: bool
+    low: float
+    high: float
+    words: str
+
+    def holds(self, effect: float, median: float) -> bool:
+        """Whether a segment's effect has the rule's side and its median the range."""
+        return (effect > 0) == self.is_above and self.low <= median < self.high
+
+
+def _moves(
+    feature: str, up: str, down: str, theme: str = "trend", even: float = 0.05
+) -> tuple[Rule, ...]:
+    """Return the rules of a change per year: its sign counts, beside the others'."""
+    inf = math.inf
+    return (
+        Rule(theme, feature, True, even, inf, f"growing {up}"),
+        Rule(theme, feature, True, -even, even, f"{up} holding up"),
+        Rule(theme, feature, True, -inf, -even, f"{up} {down} less"),
+        Rule(theme, feature, False, -inf, -even, f"{down} {up}"),
+        Rule(theme, feature, False, -even, even, f"{up} not growing"),
+        Rule(theme, feature, False, even, inf, f"{up} growing less"),
+    )
+
+
+def _sides(theme: str, feature: str, above: str, below: str) -> tuple[Rule, ...]:
+    """Return the rules of a feature of which only the side counts."""
+    inf = math.inf
+    return (
+        Rule(theme, feature, True, -inf, inf, above),
+        Rule(theme, feature, False, -inf, inf, below),
+    )
+
+
+def _split(
+    theme: str, feature: str, is_above: bool, bound: float, high: str, low: str
+) -> tuple[Rule, ...]:
+    """Return the rules of one side, by whether the median reaches a bound."""
+    return (
+        Rule(theme, feature, is_above, bound, math.inf, high),
+        Rule(theme, feature, is_above, -math.inf, bound, low),
+    )
+
+
+# The first feature of a theme speaks whose effect comes near the theme's clearest.
+NEARLY = 0.75
+RULES: tuple[Rule, ...] = (
+    *_moves("sales_trend_per_year", "sales", "declining"),
+    *_moves("median_yoy_sales_growth", "sales", "declining"),
+    *_moves("assortment_trend_per_year", "assortment", "shrinking"),
+    *_moves("median_yoy_spread_growth", "assortment", "shrinking"),
+    *_sides("regularity", "sales_irregularity", "irregular sales", "steady sales"),
+    *_sides("regularity", "cv_monthly_sales_qty", "uneven sales", "even sales"),
+    *_sides(
+        "regularity", "cv_monthly_unique_products", "changing assortment",
+        "constant assortment",
+    ),
+    *_sides("regularity", "monthly_sales_entropy", "sales spread evenly",
+            "sales in few months"),
+    *_split("activity", "recency_months", True, 3, "lapsed shops", "quiet of late"),
+    *_split("activity", "recency_months", False, 3, "lapsed less", "active of late"),
+    *_split("activity", "inactive_month_share", True, 0.1, "often inactive",
+            "sometimes inactive"),
+    *_split("activity", "inactive_month_share", False, 0.1, "less often inactive",
+            "always active"),
+    *_split("assortment", "product_concentration", True, 0.5, "one product dominates",
+            "few products dominate"),
+    Rule("assortment", "product_concentration", False, -math.inf, math.inf,
+         "no product dominates"),
+    *_sides("assortment", "assortment_breadth", "broad assortment",
+            "narrow assortment"),
+    *_sides("volume", "sales_qty_per_active_month", "large volume", "small volume"),
+)  # fmt: skip
+_KNOWN = {rule.feature for rule in RULES}
+
+
+@dataclass(frozen=True)
+class _Theme:
+    """Something that can be said of a segment, and how clear it is."""
+
+    name: str
+    words: str
+    strength: float
+
+
+def name_segments(contrasts: pl.DataFrame) -> dict[int, str]:
+    """Name every segment by what sets it apart.
+
+    The theme with the clearest effect gives the name, capitalised; without a clear one
+    (0.5 robust standard deviations) the name is "Average". Where several segments get
+    the same name, each is told apart by its next theme (from 0.2 on), and as a last
+    resort by a number, in the order of the segments' ids.
+
+    Parameters
+    ----------
+    contrasts : DataFrame
+        As `core.segments.profiles.cluster_contrasts` returns it: ``cluster, feature,
+        median, effect``; a null effect says nothing.
+
+    Returns
+    -------
+    dict of int to str
+        By id, ascending. No two names are equal, and the same contrasts in any order of
+        rows give the same names.
+    """
+    themes = {
+        int(cluster): _themes_of(table)
+        for (cluster,), table in sorted(contrasts.group_by(["cluster"]))
+    }
+    names = {cluster: _first_name(found) for cluster, found in themes.items()}
+    for cluster in _repeated(names):
+        names[cluster] = _longer_name(themes[cluster], names[cluster])
+    return _numbered(names)
+
+
+def naming_rules() -> list[dict[str, str]]:
+    """Return the rules as rows of a table: ``theme, feature, condition, name``."""
+    rows = [
+        _row("season", f"{SHARES}1..12", condition, name)
+        for condition, name in (
+            ("one run of months high in its own year", "Summer peak (Jun-Aug)"),
+            ("the run holds December, its top in Nov-Jan", "Year-end peak (Nov-Jan)"),
+            ("two runs of high months", "Two peaks: Apr, Oct"),
+            ("three runs of high months, or more", "Several peaks"),
+            ("no high months, but one run of low ones", "Summer low (Jul)"),
+            ("several runs of low months", "Several low times"),
+            ("neither, though the months differ from the others'", "Even year"),
+        )
+    ]
+    rows += [
+        _row(theme, f"{prefix}1..12", f"most months {side} the others'", words)
+        for prefix, (theme, *both) in LEVELS.items()
+        for side, words in zip(("above", "below"), both, strict=True)
+    ]
+    rows += [_row(r.theme, r.feature, _condition(r), r.words) for r in RULES]
+    rows += [
+        _row("other", "any other", f"{side} the others'", f"{word} <its name in words>")
+        for side, word in (("above", "high"), ("below", "low"))
+    ]
+    return rows
+
+
+def _row(theme: str, feature: str, condition: str, name: str) -> dict[str, str]:
+    named = name[:1].upper() + name[1:]
+    return {"theme": theme, "feature": feature, "condition": condition, "name": named}
+
+
+def _condition(rule: Rule) -> str:
+    """Return a rule's condition in words."""
+    side = f"{'above' if rule.is_above else 'below'} the others'"
+    bounds = []
+    if math.isfinite(rule.low):
+        bounds.append(f"median at least {rule.low:g}")
+    if math.isfinite(rule.high):
+        bounds.append(f"median below {rule.high:g}")
+    return ", ".join([side, *bounds])
+
+
+def _themes_of(table: pl.DataFrame) -> list[_Theme]:
+    """Return what can be said of one segment, the clearest first."""
+    known = table.filter(pl.col("effect").is_finite(), pl.col("median").is_finite())
+    effects = dict(known.select("feature", "effect").iter_rows())
+    medians = dict(known.select("feature", "median").iter_rows())
+    found = _season_theme(effects, medians)
+    found += _level_themes(effects)
+    found += _rule_themes(effects, medians)
+    found += [
+        _Theme(name, f"{'high' if effects[name] > 0 else 'low'} {_in_words(name)}",
+               abs(effects[name]))
+        for name in sorted(effects)
+        if name not in _KNOWN and not name.startswith((SHARES, *LEVELS))
+    ]  # fmt: skip
+    clearest: dict[str, float] = {}
+    for theme in found:
+        clearest[theme.name] = max(clearest.get(theme.name, 0.0), theme.strength)
+    best: dict[str, _Theme] = {}
+    for theme in found:
+        if theme.strength >= max(NEARLY * clearest[theme.name], SLIGHT_EFFECT):
+            best.setdefault(theme.name, theme)
+    return sorted(best.values(), key=lambda t: (-round(t.strength, 9), t.name))
+
+
+def _season_theme(effects: dict[str, float], medians: dict[str, float]) -> list[_Theme]:
+    """Return what the twelve months tell, if all are there."""
+    for prefix in _SEASONAL:
+        months = [f"{prefix}{month}" for month in range(1, MONTHS + 1)]
+        if not all(name in effects for name in months):
+            continue
+        # A level's effects hold the shop's size too; what is left is its season.
+        size = 0.0 if prefix == SHARES else _middle([effects[m] for m in months])
+        apart = [effects[name] - size for name in months]
+        found = season_phrase([medians[m] for m in months], apart, CLEAR_EFFECT)
+        if found is not None:
+            return [_Theme("season", *found)]
+    return []
+
+
+def _level_themes(effects: dict[str, float]) -> list[_Theme]:
+    """Return what twelve months of a level tell of its size."""
+    found = []
+    for prefix, (theme, above, below) in LEVELS.items():
+        values = [effects[n] for n in sorted(effects) if n.startswith(prefix)]
+        if values:
+            size = _middle(values)
+            found.append(_Theme(theme, above if size > 0 else below, abs(size)))
+    return found
+
+
+def _rule_themes(effects: dict[str, float], medians: dict[str, float]) -> list[_Theme]:
+    """Return what the rules of single features tell, in their order."""
+    return [
+        _Theme(rule.theme, rule.words, abs(effects[rule.feature]))
+        for rule in RULES
+        if rule.feature in effects
+        and rule.holds(effects[rule.feature], medians[rule.feature])
+    ]
+
+
+def _first_name(themes: Sequence[_Theme]) -> str:
+    """Return the name by the clearest theme alone."""
+    if not themes or themes[0].strength < CLEAR_EFFECT:
+        return AVERAGE
+    return _capitalised(themes[0].words)
+
+
+def _longer_name(themes: Sequence[_Theme], name: str) -> str:
+    """Return a name with the theme that follows those it tells already."""
+    rest = themes if name == AVERAGE else themes[1:]
+    return f"{name}, {rest[0].words[:1].lower()}{rest[0].words[1:]}" if rest else name
+
+
+def _repeated(names: dict[int, str]) -> list[int]:
+    counts = Counter(names.values())
+    return [cluster for cluster, name in names.items() if counts[name] > 1]
+
+
+def _numbered(names: dict[int, str]) -> dict[int, str]:
+    """Put numbers to what is still equal: the first keeps its name, then comes 2."""
+    taken: set[str] = set()
+    result = {}
+    for cluster, name in names.items():
+        candidate, number = name, 2
+        while candidate in taken:
+            candidate, number = f"{name} {number}", number + 1
+        taken.add(candidate)
+        result[cluster] = candidate
+    return result
+
+
+def _middle(values: Sequence[float]) -> float:
+    """Return the median of some values."""
+    ordered = sorted(values)
+    n = len(ordered)
+    return (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
+
+
+def _in_words(feature: str) -> str:
+    return feature.replace("_", " ").strip()
+
+
+def _capitalised(words: str) -> str:
+    return words[:1].upper() + words[1:]
