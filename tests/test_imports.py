@@ -46,6 +46,7 @@ HOMES = {
     "matplotlib": ("core.reporting",),
     "s3fs": ("core.data",),
     "tensorflow": ("core.representation",),
+    "umap": ("core.representation",),
 }
 IN_SEVERAL_MODULES = {"matplotlib", "typer"}
 # Needed at once where it is needed at all, but there only.
