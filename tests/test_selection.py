@@ -29,7 +29,7 @@ def test_labels_are_those_of_a_clusterer_fitted_anew(n_dims):
     grid = ClusterGrid(option_grid([8, 20, 60, 300], [3, 10])).fit(rows)
     fitted, assigned = grid.labels, grid.assign(others)
     assert len(fitted) == 16
-    assert len({labels.tobytes() for labels in fitted.values()}) > 3
+    assert len({labels.tobytes() for labels in fitted.values()}) >= 2
     for options, labels in fitted.items():
         anew = DensityClusterer(*options).fit(rows)
         np.testing.assert_array_equal(labels, anew.labels_)
