@@ -10,10 +10,8 @@ from scipy.stats import spearmanr
 from sklearn.cluster import HDBSCAN
 
 from core.errors import ModelError
-from core.evaluation.null import (
-    fit_gaussian_copula,
-    structure_check,
-)
+from core.evaluation.copula import fit_gaussian_copula
+from core.evaluation.null import structure_check
 from core.evaluation.quality import principal_scores
 
 N_SHOPS, N_FEATURES = 900, 12
@@ -81,6 +79,38 @@ def test_a_null_keeps_rank_correlations_ties_or_not(make):
     assert np.abs(drawn - spearmanr(X).statistic).max() < 0.07
 
 
+def short_histories(rng):
+    """Two features unknown together for new shops, and a third one at random."""
+    table = correlated(rng)
+    is_new = table[:, 0] > np.quantile(table[:, 0], 0.8)
+    table[np.ix_(is_new, [3, 4])] = np.nan
+    table[rng.random(N_SHOPS) < 0.05, 7] = np.nan
+    return table
+
+
+def test_a_null_keeps_missing_values_together_and_with_what_they_go_with():
+    rng = np.random.default_rng(3)
+    X = short_histories(rng)
+    copula = fit_gaussian_copula(X, rng)
+    null = copula.sample(rng)
+    assert np.array_equal(np.sort(null, axis=0), np.sort(X, axis=0), equal_nan=True)
+    of_data, of_null = (
+        np.unique(np.isnan(table), axis=0, return_counts=True) for table in (X, null)
+    )
+    assert np.array_equal(of_data[0], of_null[0])
+    assert np.array_equal(of_data[1], of_null[1])
+    drawn = [copula.sample(rng) for _ in range(20)]
+    for pair in ((0, 1), (3, 4), (3, 7), (1, 4)):
+        rho = np.mean(
+            [spearmanr(n[:, pair], nan_policy="omit").statistic for n in drawn]
+        )
+        expected = spearmanr(X[:, pair], nan_policy="omit").statistic
+        assert rho == pytest.approx(expected, abs=0.08)
+    lacks = [spearmanr(n[:, 0], np.isnan(n).sum(axis=1)).statistic for n in drawn]
+    expected = spearmanr(X[:, 0], np.isnan(X).sum(axis=1)).statistic
+    assert np.mean(lacks) == pytest.approx(expected, abs=0.05)
+
+
 def test_a_null_of_planted_groups_has_none():
     rng = np.random.default_rng(2)
     X = planted(rng)
@@ -97,11 +127,12 @@ def test_a_null_of_planted_groups_has_none():
         np.arange(20.0)[:, None],
         np.column_stack([np.arange(20.0), -np.arange(20.0), np.zeros(20)]),
         np.array([[1.0, 2.0]]),
+        np.column_stack([np.full(20, np.nan), np.arange(20.0)]),  # nothing known
     ],
 )
 def test_degenerate_tables_have_nulls_too(X):
     null = gaussian_copula_null(X, np.random.default_rng(0))
-    assert np.array_equal(np.sort(null, axis=0), np.sort(X, axis=0))
+    assert np.array_equal(np.sort(null, axis=0), np.sort(X, axis=0), equal_nan=True)
 
 
 def test_planted_groups_are_called_structure():
@@ -184,9 +215,11 @@ def test_the_check_becomes_plain_json():
     assert plain["verdict"] == check.verdict
 
 
-def test_missing_values_and_too_few_nulls_are_refused_with_the_cure():
+def test_missing_values_infinite_ones_and_too_few_nulls_are_refused_with_the_cure():
     holed = np.array([[1.0, np.nan], [2.0, 3.0]])
     with pytest.raises(ModelError, match="Impute and scale the features first"):
-        gaussian_copula_null(holed, np.random.default_rng(0))
+        structure_check(holed, density_clusters)
+    with pytest.raises(ModelError, match="1 infinite values out of 4"):
+        gaussian_copula_null(np.nan_to_num(holed, nan=np.inf), np.random.default_rng(0))
     with pytest.raises(ModelError, match="Pass 19 or more"):
         structure_check(np.ones((5, 2)), density_clusters, n_null=18)

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from core.errors import ModelError
+from core.evaluation.copula import fit_gaussian_copula
 from core.evaluation.quality import (
     FloatArray,
     IntArray,
@@ -29,67 +29,6 @@ Clusterer = Callable[[FloatArray], IntArray]
 
 # Largest p that still counts; with 19 nulls it is met only if none reaches the data.
 SIGNIFICANCE = 0.05
-_CALIBRATION_ROUNDS = 4
-
-
-@dataclass(frozen=True)
-class GaussianCopula:
-    """One population with given marginals and rank correlations, nothing else.
-
-    Attributes
-    ----------
-    sorted_columns : ndarray of float64, shape (n_shops, n_features)
-        Each column sorted by itself: its empirical quantiles, ties and all.
-    root : ndarray of float64, shape (n_features, n_features)
-        Symmetric square root of the latent normal correlation matrix.
-    """
-
-    sorted_columns: FloatArray
-    root: FloatArray
-
-    def sample(self, rng: np.random.Generator) -> FloatArray:
-        """Draw a table of the same shape; each column is a permutation of its own."""
-        latent = rng.standard_normal(self.sorted_columns.shape) @ self.root
-        return _with_ranks_of(latent, self.sorted_columns)
-
-
-def fit_gaussian_copula(X: FloatArray, rng: np.random.Generator) -> GaussianCopula:
-    """Learn the copula whose samples have the rank correlations of `X`.
-
-    The latent correlation of two normals with Spearman's rho is ``2 sin(pi rho / 6)``
-    (Pearson, 1907). Ties weaken the rank correlation of what is drawn (a column that
-    is 80% zero shows little of a strong dependence), so the latent correlations are
-    corrected in a few rounds by what a draw falls short of the data, then projected
-    to the nearest positive semidefinite matrix with a unit diagonal.
-
-    Parameters
-    ----------
-    X : ndarray of float64, shape (n_shops, n_features)
-        Finite. A missing value is refused: whether a value is missing is structure
-        of its own, which this null would not know to keep.
-    rng : numpy.random.Generator
-        Draws the trial samples of the correction.
-
-    Raises
-    ------
-    ModelError
-        Where `X` is not two-dimensional, is empty or holds values that are not finite.
-    """
-    check_matrix(X)
-    columns = np.sort(X, axis=0)
-    target = _rank_correlation(X)
-    latent = 2 * np.sin(np.pi * target / 6)
-    root = _root_of_nearest_correlation(latent)
-    has_ties = (np.diff(columns, axis=0) == 0).mean(axis=0) > 0.01 if len(X) > 1 else []
-    if np.any(has_ties):
-        # The same normals in every round: the correction follows ties, not luck.
-        normals = rng.standard_normal(X.shape)
-        for _ in range(_CALIBRATION_ROUNDS):
-            drawn = _with_ranks_of(normals @ root, columns)
-            reached = _rank_correlation(drawn)
-            latent = np.clip(latent + (target - reached), -1, 1)
-            root = _root_of_nearest_correlation(latent)
-    return GaussianCopula(columns, root)
 
 
 @dataclass(frozen=True)
@@ -246,32 +185,3 @@ def _summary_of(
     """Cluster one table the way the data goes, and count."""
     seen = X if n_components is None else principal_scores(X, n_components)[0]
     return label_summary(cluster(seen))
-
-
-def _with_ranks_of(latent: FloatArray, sorted_columns: FloatArray) -> FloatArray:
-    """Return each sorted column put into the order of the latent one."""
-    order = np.argsort(latent, axis=0, kind="stable")
-    table = np.empty_like(sorted_columns)
-    np.put_along_axis(table, order, sorted_columns, axis=0)
-    return table
-
-
-def _rank_correlation(X: FloatArray) -> FloatArray:
-    """Return Spearman's rho with mean ranks for ties; 0 for a constant column."""
-    ranks = rankdata(X, axis=0)
-    ranks -= ranks.mean(axis=0)
-    lengths = np.sqrt((ranks**2).sum(axis=0))
-    ranks /= np.where(lengths > 0, lengths, 1.0)
-    rho: FloatArray = np.clip(ranks.T @ ranks, -1, 1)
-    np.fill_diagonal(rho, 1.0)
-    return rho
-
-
-def _root_of_nearest_correlation(matrix: FloatArray) -> FloatArray:
-    """Clip negative eigenvalues, restore the unit diagonal, take the square root."""
-    values, vectors = np.linalg.eigh(matrix)
-    clipped = (vectors * np.clip(values, 0, None)) @ vectors.T
-    lengths = np.sqrt(np.diag(clipped))
-    values, vectors = np.linalg.eigh(clipped / np.outer(lengths, lengths))
-    root: FloatArray = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
-    return root
