@@ -19,16 +19,19 @@ from core.pipelines.common import (
     training_table,
     write_pickle,
 )
+from core.pipelines.publishing import published_lines
+from core.pipelines.segments import TrainingShops, learn_segments
 from core.reporting.summary import space_lines
 
 N_NULLS = 19
 
 
 def train_clustering(config: Config) -> StageResult:
-    """Stage 3: cluster the raw scaled features and the latent space.
+    """Stage 3: cluster the raw features and the latent space; learn the segments.
 
-    Writes ``cluster-state.safetensors`` (what inference reads), ``hdbscan-latent.pkl``
-    and ``hdbscan-raw.pkl`` (for notebooks), ``comparison.csv`` and the plots.
+    Writes ``cluster-state.safetensors`` and ``segment-state.safetensors`` (what
+    inference reads), ``segments.json``, ``hdbscan-latent.pkl`` and ``hdbscan-raw.pkl``
+    (for notebooks), ``comparison.csv`` and the plots.
     """
     from core.reporting.run import draw_spaces
 
@@ -59,7 +62,14 @@ def train_clustering(config: Config) -> StageResult:
             },
             "structure_check": check.as_dict(),
         }
-    lines = [*space_lines(out.facts["spaces"]), f"Structure check: {check.verdict}."]
+        shops = TrainingShops(table, features, X, scaled, spaces["latent"])
+        published = learn_segments(out, shops, fitted["latent"], check)
+    lines = [
+        *space_lines(out.facts["spaces"]),
+        f"Structure check: {check.verdict}.",
+        f"Partition: {out.facts['partition']['reason']}.",
+        *published_lines(published),
+    ]
     return stage_result("clustering", config, out.facts, lines)
 
 
