@@ -12,6 +12,7 @@ from core.evaluation.outcomes import outcomes_after, outcomes_by_month
 from core.features.monthly import month_index
 
 CUT = "2023-12"
+OPEN = {"2023-12": 1.0}
 AFTER = ("2024-01", "2024-02", "2024-03")
 BEFORE = ("2023-01", "2023-02", "2023-03")
 
@@ -32,11 +33,8 @@ def after(monthly: pl.DataFrame, shop: str, horizon: int = 3) -> dict[str, float
 
 
 def test_outcomes_match_a_hand_count():
-    kiosk = dict(zip(BEFORE, (10, 10, 10), strict=True)) | {
-        "2024-01": 30,
-        "2024-03": 30,
-    }
-    found = after(sales(kiosk=kiosk), "kiosk")
+    kiosk = dict.fromkeys(BEFORE, 10) | {"2024-01": 30, "2024-03": 30}
+    found = after(sales(kiosk=kiosk | OPEN), "kiosk")
     assert found["volume"] == pytest.approx(math.log(1 + 60 / 3))
     assert found["growth"] == pytest.approx(math.log(60 / 30))
     assert found["activity"] == pytest.approx(2 / 3)
@@ -46,11 +44,12 @@ def test_outcomes_match_a_hand_count():
 def test_a_season_is_no_growth():
     ice_cream = {"2023-01": 1, "2023-02": 2, "2023-03": 3, "2023-07": 900}
     same = {"2024-01": 1, "2024-02": 2, "2024-03": 3}
-    assert after(sales(ice_cream=ice_cream | same), "ice_cream")["growth"] == 0.0
+    monthly = sales(ice_cream=ice_cream | OPEN | same)
+    assert after(monthly, "ice_cream")["growth"] == 0.0
 
 
 def test_a_shop_that_stops_has_churned_and_has_no_growth():
-    found = after(sales(closed=dict.fromkeys(BEFORE, 5)), "closed")
+    found = after(sales(closed=dict.fromkeys(BEFORE, 5) | OPEN), "closed")
     assert found == {
         "shop_id": "closed",
         "volume": 0.0,
@@ -60,21 +59,32 @@ def test_a_shop_that_stops_has_churned_and_has_no_growth():
     }
 
 
+def test_a_shop_that_had_stopped_before_the_cut_is_not_followed():
+    gone = {"2023-01": 5, "2023-09": 5}
+    back = gone | {"2024-02": 5}
+    pausing = {"2023-01": 5, "2023-10": 5}
+    monthly = sales(gone=gone, back=back, pausing=pausing)
+    found = outcomes_after(monthly, pl.Series(["gone", "back", "pausing"]), CUT, 3)
+    assert found["churn"].to_list() == [None, None, 1.0]
+    assert found.null_count().row(0) == (0, 2, 3, 2, 2)
+    months = outcomes_by_month(monthly, pl.Series(["gone", "pausing"]), CUT, 3)
+    assert months["activity_2"].to_list() == [None, 0.0]
+
+
 def test_growth_looks_only_at_months_in_which_the_shop_was_open_a_year_before():
     # Open since February: January has nothing to be compared with.
-    bakery = {"2023-02": 10, "2023-03": 10} | dict(
-        zip(AFTER, (99, 20, 20), strict=True)
-    )
-    assert after(sales(bakery=bakery), "bakery")["growth"] == pytest.approx(math.log(2))
+    bakery = {"2023-02": 10, "2023-03": 10, "2024-01": 99, "2024-02": 20, "2024-03": 20}
+    found = after(sales(bakery=bakery | OPEN), "bakery")
+    assert found["growth"] == pytest.approx(math.log(2))
     # Open since March: one month of three is not enough to tell.
     late = {"2023-03": 10} | dict.fromkeys(AFTER, 20)
-    assert after(sales(late=late), "late")["growth"] is None
+    assert after(sales(late=late | OPEN), "late")["growth"] is None
 
 
 def test_growth_is_limited_to_a_factor_of_five():
     huge = dict.fromkeys(BEFORE, 1) | dict.fromkeys(AFTER, 1e6)
     tiny = dict.fromkeys(BEFORE, 1e6) | dict.fromkeys(AFTER, 1)
-    monthly = sales(huge=huge, tiny=tiny)
+    monthly = sales(huge=huge | OPEN, tiny=tiny | OPEN)
     assert after(monthly, "huge")["growth"] == pytest.approx(math.log(5))
     assert after(monthly, "tiny")["growth"] == pytest.approx(-math.log(5))
 
@@ -87,36 +97,35 @@ def test_a_horizon_beyond_a_year_is_compared_with_the_last_year_known():
 
 
 def test_what_lies_beyond_the_horizon_does_not_count():
-    monthly = sales(kiosk=dict.fromkeys(BEFORE, 5) | {"2024-04": 50})
+    monthly = sales(kiosk=OPEN | {"2024-04": 50})
     assert after(monthly, "kiosk")["churn"] == 1.0
     assert after(monthly, "kiosk", 4)["churn"] == 0.0
 
 
-def test_shops_come_back_in_the_order_asked_for_and_unknown_ones_sold_nothing():
-    monthly = sales(b={"2024-01": 3}, a={"2024-02": 5})
+def test_shops_come_back_in_the_order_asked_for():
+    monthly = sales(b=OPEN | {"2024-01": 3}, a=OPEN)
     found = outcomes_after(monthly, pl.Series(["b", "never", "a"]), CUT, 3)
     assert found["shop_id"].to_list() == ["b", "never", "a"]
-    assert found["churn"].to_list() == [0.0, 1.0, 0.0]
-    assert found.null_count().row(0) == (0, 0, 3, 0, 0)
+    assert found["churn"].to_list() == [0.0, None, 1.0]
 
 
-def test_data_in_tonnes_keeps_the_order_and_the_spread_of_the_same_data_in_kilograms():
-    units = {f"shop_{i}": dict.fromkeys(AFTER, 50.0 * 2**i) for i in range(12)}
-    grams = sales(**units)
-    tonnes = grams.with_columns(pl.col("quantity") / 1e6)
-    ids = pl.Series(list(units))
-    volume = outcomes_after(tonnes, ids, CUT, 3)["volume"]
+def test_data_in_tonnes_keeps_the_steps_of_the_same_data_in_grams():
+    doubling = {
+        f"shop_{i}": dict.fromkeys(("2023-12", *AFTER), 50.0 * 2**i) for i in range(12)
+    }
+    tonnes = sales(**doubling).with_columns(pl.col("quantity") / 1e6)
+    volume = outcomes_after(tonnes, pl.Series(list(doubling)), CUT, 3)["volume"]
     steps = volume.diff().drop_nulls()
     assert steps.min() > 0.25, "still the logarithm: every doubling is a step"
     assert steps.max() < math.log(2)
 
 
 def test_months_one_by_one():
-    monthly = sales(kiosk={"2024-01": 7, "2024-03": 1})
+    monthly = sales(kiosk=OPEN | {"2024-01": 7, "2024-03": 1})
     months = outcomes_by_month(monthly, pl.Series(["kiosk"]), CUT, 3)
-    assert [m["activity"].item() for m in months] == [1.0, 0.0, 1.0]
-    assert [m["volume"].item() for m in months] == pytest.approx(
-        [math.log(8), 0.0, math.log(2)]
+    assert months.select("^activity.*$").row(0) == (1.0, 0.0, 1.0)
+    assert months.select("^volume.*$").row(0) == pytest.approx(
+        (math.log(8), 0.0, math.log(2))
     )
 
 

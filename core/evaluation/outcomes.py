@@ -14,10 +14,13 @@ from core.errors import ModelError
 from core.features.monthly import month_index
 
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 OUTCOMES = ("volume", "growth", "activity", "churn")
 # A factor of five either way: beyond it a shop has opened a branch or all but closed,
 # and how far beyond would decide every mean.
 GROWTH_LIMIT = float(np.log(5.0))
+# Silent for a quarter at the cut: gone already, or pausing.
+IN_BUSINESS_MONTHS = 3
 MONTHS = 12
 
 
@@ -26,9 +29,11 @@ def outcomes_after(
 ) -> pl.DataFrame:
     """Return what shops did in the months after a cut.
 
-    With ``q[j]`` the quantity of the j-th month after the cut (0 in a month that was
-    not active), ``b[j]`` that of the same calendar month in the last year up to the
-    cut, and h the horizon:
+    A shop without a sale in the three months up to the cut had stopped, or paused,
+    before: that it stays away is no forecast, so it is not followed and all its
+    outcomes are null. Of the others, with ``q[j]`` the quantity of the j-th month after
+    the cut (0 in a month that was not active), ``b[j]`` that of the same calendar month
+    in the last year up to the cut, and h the horizon:
 
     ``volume`` = ln(1 + mean q / u)
         u is one unit; see `small_unit` for data that counts in tonnes.
@@ -46,7 +51,7 @@ def outcomes_after(
         ``shop_id, t, quantity``: active months only, as in
         `core.features.history.MONTHLY`, back to the shops' first one.
     shop_ids : Series of str
-        Shops wanted; one without any row has sold nothing.
+        Shops wanted; one without any row is not followed either.
     cut : str
         Last month known, ``YYYY-MM``. The data must reach `horizon_months` beyond it:
         a month that is not there counts as one without sales.
@@ -57,61 +62,44 @@ def outcomes_after(
     -------
     DataFrame
         ``shop_id`` in the order given, then Float64 `volume`, `growth`, `activity`
-        and `churn`; only `growth` has nulls.
+        and `churn`; null as said above.
 
     Raises
     ------
     ModelError
         For a horizon below 1.
     """
-    after = months_after(monthly, shop_ids, cut, horizon_months)
+    after = _months_after(monthly, shop_ids, cut, horizon_months)
     sold = after.sum(axis=1)
     unit = small_unit(monthly["quantity"].to_numpy())
-    return pl.DataFrame(
-        {
-            "shop_id": shop_ids.rename("shop_id"),
-            "volume": np.log1p(sold / horizon_months / unit),
-            "growth": _growth(monthly, shop_ids, cut, after),
-            "activity": (after > 0).mean(axis=1),
-            "churn": (sold <= 0).astype(np.float64),
-        }
-    ).with_columns(pl.col("growth").fill_nan(None))
+    columns = {
+        "volume": np.log1p(sold / horizon_months / unit),
+        "growth": _growth(monthly, shop_ids, cut, after),
+        "activity": (after > 0).mean(axis=1),
+        "churn": (sold <= 0).astype(np.float64),
+    }
+    return _table(shop_ids, columns, _in_business(monthly, shop_ids, cut))
 
 
 def outcomes_by_month(
     monthly: pl.DataFrame, shop_ids: pl.Series, cut: str, horizon_months: int
-) -> list[pl.DataFrame]:
-    """Return the volume and the activity of each month after a cut.
+) -> pl.DataFrame:
+    """Return the volume and the activity of each single month after a cut.
 
     Returns
     -------
-    list of DataFrame
-        One per month, the first after the cut first: ``shop_id``, ``volume`` =
-        ln(1 + q / u) and ``activity`` (1.0 in an active month, else 0.0), as in
-        `outcomes_after`.
+    DataFrame
+        ``shop_id``, then ``volume_1, activity_1`` to ``volume_h, activity_h``:
+        ln(1 + q / u), and 1.0 in an active month, else 0.0; null for the shops that
+        `outcomes_after` does not follow.
     """
-    after = months_after(monthly, shop_ids, cut, horizon_months)
+    after = _months_after(monthly, shop_ids, cut, horizon_months)
     unit = small_unit(monthly["quantity"].to_numpy())
-    return [
-        pl.DataFrame(
-            {
-                "shop_id": shop_ids.rename("shop_id"),
-                "volume": np.log1p(sold / unit),
-                "activity": (sold > 0).astype(np.float64),
-            }
-        )
-        for sold in after.T
-    ]
-
-
-def months_after(
-    monthly: pl.DataFrame, shop_ids: pl.Series, cut: str, horizon_months: int
-) -> FloatArray:
-    """Return quantities of the months after a cut, shape (n_shops, horizon_months)."""
-    if horizon_months < 1:
-        raise ModelError(f"`horizon_months` is {horizon_months}; expected at least 1.")
-    first = month_index(cut) + 1
-    return _grid(monthly, shop_ids, first, first + horizon_months - 1)
+    columns = {}
+    for month, sold in enumerate(after.T, start=1):
+        columns[f"volume_{month}"] = np.log1p(sold / unit)
+        columns[f"activity_{month}"] = (sold > 0).astype(np.float64)
+    return _table(shop_ids, columns, _in_business(monthly, shop_ids, cut))
 
 
 def small_unit(quantities: FloatArray) -> float:
@@ -123,6 +111,34 @@ def small_unit(quantities: FloatArray) -> float:
     """
     positive = quantities[quantities > 0]
     return min(1.0, float(np.quantile(positive, 0.1))) if len(positive) else 1.0
+
+
+def _table(
+    shop_ids: pl.Series, columns: dict[str, FloatArray], is_followed: BoolArray
+) -> pl.DataFrame:
+    """Return columns of the shops that are followed; null for the others."""
+    known = {
+        name: np.where(is_followed, values, np.nan) for name, values in columns.items()
+    }
+    table = pl.DataFrame({"shop_id": shop_ids.rename("shop_id"), **known})
+    return table.with_columns(pl.exclude("shop_id").fill_nan(None))
+
+
+def _in_business(monthly: pl.DataFrame, shop_ids: pl.Series, cut: str) -> BoolArray:
+    """Return whether a shop sold in the quarter up to the cut."""
+    last = month_index(cut)
+    recent = _grid(monthly, shop_ids, last - IN_BUSINESS_MONTHS + 1, last)
+    return np.asarray((recent > 0).any(axis=1))
+
+
+def _months_after(
+    monthly: pl.DataFrame, shop_ids: pl.Series, cut: str, horizon_months: int
+) -> FloatArray:
+    """Return quantities of the months after a cut, shape (n_shops, horizon_months)."""
+    if horizon_months < 1:
+        raise ModelError(f"`horizon_months` is {horizon_months}; expected at least 1.")
+    first = month_index(cut) + 1
+    return _grid(monthly, shop_ids, first, first + horizon_months - 1)
 
 
 def _growth(
