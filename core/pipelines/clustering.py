@@ -6,7 +6,8 @@ from dataclasses import asdict
 
 import numpy as np
 
-from core.artifacts import Artifacts, save_arrays
+from core.artifacts import Artifacts, StageWriter, save_arrays
+from core.clustering.density import DensityClusterer
 from core.config import Config
 from core.evaluation.null import StructureCheck, structure_check
 from core.evaluation.quality import compare_spaces, label_summary, project_2d
@@ -41,13 +42,7 @@ def train_clustering(config: Config) -> StageResult:
         scaler, encoder = load_encoder(out.base)
         scaled = scaler.transform(X)
         spaces = {"latent": encoder.transform(scaled), "raw": scaled}
-        fitted = {}
-        for name, Z in spaces.items():
-            get_logger().info("Clustering the %s space (%d shops)", name, len(Z))
-            fitted[name] = new_clusterer(config).fit(Z)
-            write_pickle(fitted[name].hdbscan_, out.path(f"hdbscan-{name}.pkl"))
-        states = {name: clusterer.get_state() for name, clusterer in fitted.items()}
-        save_arrays(out.path(CLUSTER_STATE), *join_states(**states))
+        fitted = _fit_spaces(spaces, out)
         labels = {name: clusterer.labels_ for name, clusterer in fitted.items()}
         strengths = {name: clusterer.strengths_ for name, clusterer in fitted.items()}
         comparison = compare_spaces(labels, scaled, strengths)
@@ -71,6 +66,20 @@ def train_clustering(config: Config) -> StageResult:
         *published_lines(published),
     ]
     return stage_result("clustering", config, out.facts, lines)
+
+
+def _fit_spaces(
+    spaces: dict[str, np.ndarray], out: StageWriter
+) -> dict[str, DensityClusterer]:
+    """Cluster every space, and save what was found."""
+    fitted = {}
+    for name, Z in spaces.items():
+        get_logger().info("Clustering the %s space (%d shops)", name, len(Z))
+        fitted[name] = new_clusterer(out.config).fit(Z)
+        write_pickle(fitted[name].hdbscan_, out.path(f"hdbscan-{name}.pkl"))
+    states = {name: clusterer.get_state() for name, clusterer in fitted.items()}
+    save_arrays(out.path(CLUSTER_STATE), *join_states(**states))
+    return fitted
 
 
 def _check_structure(scaled: np.ndarray, config: Config) -> StructureCheck:

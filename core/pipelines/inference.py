@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from core.pipelines.publishing import (
     publish_scored,
     publish_training,
     published_lines,
-    published_summary,
+    published_row,
 )
 from core.reporting.summary import closing_table, inference_lines
 
@@ -54,10 +53,7 @@ def run_inference(config: Config, frame: Any = None) -> StageResult:
         if is_training_data:
             headline = publish_training(out, model).headline
             spaces = out.base.manifest.facts("clustering")["spaces"]
-            name = f"published ({published.kind})"
-            closing = closing_table(
-                spaces | {name: asdict(published_summary(published))}
-            )
+            closing = [*closing_table(spaces), published_row(published)]
             lines = [
                 f"Verdict: {headline}.",
                 f"Report: {folder / 'report.html'}",

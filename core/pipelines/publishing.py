@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from core.inference import (
     write_predictions,
 )
 from core.pipelines.common import SPACES
+from core.reporting.summary import closing_table
 from core.reporting.wording import Verdict as Headline
 from core.segments.published import PublishedSegments
 
@@ -146,14 +147,26 @@ def published_lines(published: PublishedSegments) -> list[str]:
     """Say which segments are published, of what kind, and how far to trust them."""
     verdict = Verdict.from_dict(published.verdict)
     summary = published_summary(published)
-    kind = "density clusters of the latent space"
-    rest = f"{summary.noise_ratio:.1%} of the shops are unassigned"
     if published.kind == "partition":
-        kind, rest = "a partition", "every shop is put into one"
+        what = "by a partition, which leaves no shop out"
+    else:
+        what = (
+            "the latent clusters, which leave "
+            f"{summary.noise_ratio:.1%} of the shops unassigned"
+        )
     standing = "certified" if verdict.is_certified else "provisional"
+    count = "1 segment" if summary.n_clusters == 1 else f"{summary.n_clusters} segments"
     return [
-        f"Published segments: {summary.n_clusters} ({kind}), effectively "
+        f"Published: {count}, {what}; effectively "
         f"{summary.effective_clusters:.1f}, the largest with "
-        f"{summary.largest_share:.0%} of the assigned shops; {rest}.",
-        f"They are {verdict.kind} ({standing}): {verdict.meaning}.",
+        f"{summary.largest_share:.0%} of the assigned shops.",
+        f"Segments are {verdict.kind} ({standing}): {verdict.meaning}.",
     ]
+
+
+def published_row(published: PublishedSegments) -> dict[str, str]:
+    """Return the closing table's row for what is published."""
+    name = f"published ({published.kind})"
+    row = closing_table({name: asdict(published_summary(published))})[0]
+    # A partition has no noise by its making, which is no finding.
+    return row if published.kind == "density" else row | {"noise": "-"}

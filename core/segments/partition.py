@@ -369,6 +369,8 @@ def _restored_rule(arrays: Mapping[str, npt.NDArray[Any]], is_mixture: bool) -> 
         raise _refused(f"`centres` has the shape {shape}; expected segments, features")
     if "whitening" in given and not is_mixture:
         raise _refused("KMeans knows no `whitening`")
+    if "whitening" not in given and is_mixture and shape[0] > 1:
+        raise _refused("missing `whitening`")
     expected = {"handicap": (shape[0],), "whitening": (shape[1], shape[1])}
     for name in names[1:]:
         if given[name].shape != expected[name]:
