@@ -13,24 +13,20 @@ space          what it is
 ``reference``  the published latent space: robust scaling, LayerNorm latent of 5
 ``latent``     the run's own latent space
 ``hdbscan``    the run's clusterer with the run's options
-``kmeans``     k means, best of 10 starts
-``mixture``    k Gaussians with full covariances, best of 3 starts
+``kmeans``     k means: `core.segments.partition`
+``mixture``    k Gaussians with one covariance, as the run's own partitions
 =============  =========================================================================
 """
 
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
 import numpy as np
-from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 
 from core.clustering.density import DensityClusterer
 from core.config import Config
@@ -38,6 +34,7 @@ from core.evaluation.stability import FloatArray, Labels, Recipe
 from core.features.scaling import FeatureScaler
 from core.representation.autoencoder import Autoencoder
 from core.representation.umap_space import fit_umap
+from core.segments.partition import Partition
 
 SpaceName = Literal["raw", "pca", "umap", "reference", "latent"]
 ClustererName = Literal["hdbscan", "kmeans", "mixture"]
@@ -55,12 +52,6 @@ CLUSTERERS: dict[ClustererName, str] = {
 }
 Transform = Callable[[FloatArray], FloatArray]
 Space = Callable[[FloatArray, int], Transform]
-
-KMEANS_STARTS = 10
-MIXTURE_STARTS = 3
-# Added to each variance of a mixture, as a part of the space's mean variance: scales of
-# latent spaces differ by orders of magnitude, and a column may be 0 for a whole group.
-MIXTURE_RIDGE = 1e-3
 
 
 def fit_space(X: FloatArray, seed: int, name: SpaceName, config: Config) -> Transform:
@@ -127,7 +118,7 @@ def fit_clusters(
     config : Config
         Its clustering options are those of `hdbscan`.
     k : int
-        Clusters of `kmeans` and `mixture`; fewer where there are fewer different rows.
+        Parts of `kmeans` and `mixture`; fewer where there are fewer different rows.
     """
     if name == "hdbscan":
         options = config.clustering
@@ -135,19 +126,8 @@ def fit_clusters(
             options.min_cluster_size, options.min_samples, options.selection_method
         ).fit(Z)
         return lambda table: density.assign(table).labels
-    n_clusters = min(k, len(np.unique(Z, axis=0)))
-    if name == "kmeans":
-        model = KMeans(n_clusters, n_init=KMEANS_STARTS, random_state=seed)
-    else:
-        ridge = MIXTURE_RIDGE * max(float(Z.var(axis=0).mean()), np.finfo(float).tiny)
-        model = GaussianMixture(
-            n_clusters, n_init=MIXTURE_STARTS, reg_covar=ridge, random_state=seed
-        )
-    with warnings.catch_warnings():
-        # One more step would move a few shops; the labels stand as they are.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(Z)
-    return lambda table: np.asarray(model.predict(table), dtype=np.int64)
+    partition = Partition(name, n_segments=k, seed=seed).fit(Z)
+    return lambda table: partition.assign(table).labels
 
 
 def recipe_of(
@@ -186,18 +166,29 @@ class SharedSpace:
         One of `SPACES`.
     config : Config
         As for `fit_space`.
+    on_learnt : callable, optional
+        Called without arguments each time that the space has been learnt.
     """
 
-    def __init__(self, name: SpaceName, config: Config) -> None:
-        self._space = partial(fit_space, name=name, config=config)
+    def __init__(
+        self,
+        name: SpaceName,
+        config: Config,
+        on_learnt: Callable[[], None] | None = None,
+    ) -> None:
+        self.name = name
         self._config = config
+        self._on_learnt = on_learnt
         self._learnt: dict[tuple[bytes, int], Transform] = {}
 
     def fit(self, X: FloatArray, seed: int) -> Transform:
         """Return `fit_space` of the table, learnt now or before."""
         key = (_digest(X), seed)
         if key not in self._learnt:
-            self._learnt[key] = _remembering(self._space(X, seed))
+            place = fit_space(X, seed, self.name, self._config)
+            self._learnt[key] = _remembering(place)
+            if self._on_learnt is not None:
+                self._on_learnt()
         return self._learnt[key]
 
     def recipe(self, clusterer: ClustererName, k: int) -> Recipe:

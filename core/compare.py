@@ -1,0 +1,230 @@
+"""The standing model's data in other spaces, by other clusterers, on other features."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from core.artifacts import Artifacts, ArtifactSet
+from core.errors import ArtifactError, ConfigError, SegmentsError, did_you_mean, listed
+from core.evaluation.comparison import Effort, Shops, compare_recipes
+from core.evaluation.lookback import MIN_SHOPS_AT_CUT, looking_back
+from core.evaluation.spaces import CLUSTERERS, SPACES, SpaceName
+from core.evaluation.workers import Workers
+from core.features.history import HISTORY, LATER, MONTHLY, write_history
+from core.features.preparation import prepare
+from core.features.retailer import FEATURE_SETS, feature_set
+from core.inference import feature_matrix
+from core.inference.segments import SegmentAssigner
+from core.logging import get_logger, progress
+from core.pipelines import StageResult
+from core.representation.umap_space import HOW_TO_INSTALL, has_umap
+
+TABLE = "comparison-spaces.csv"
+PICTURE = "comparison-spaces.png"
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The features of one set, as of the run and as of earlier months."""
+
+    now: pl.DataFrame
+    history: pl.DataFrame
+
+
+def compare(
+    artifacts: str | Path,
+    *,
+    spaces: Sequence[str] | None = None,
+    effort: Effort | None = None,
+    max_shops: int = 2000,
+    k: int | None = None,
+    n_workers: int | None = None,
+    frame: Any = None,
+) -> StageResult:
+    """Judge the published model's shops in every space, by every clusterer.
+
+    Writes ``comparison-spaces.csv`` (one row per feature set, space and clusterer; see
+    `core.evaluation.comparison.compare_recipes`) and ``comparison-spaces.png`` beside
+    the model.
+
+    Parameters
+    ----------
+    artifacts : path
+        Folder of a complete run.
+    spaces : sequence of str, optional
+        Of `core.evaluation.spaces.SPACES`; default: all that can be had. `umap` needs
+        the optional library of that name, and is left out with a line without it.
+    effort : Effort, optional
+        Refits, nulls, time.
+    max_shops : int
+        Shops looked at, drawn at random where there are more; at least 100. A cluster
+        is of at least `clustering.min_cluster_size` of *these* shops.
+    k : int, optional
+        Parts of KMeans and of the mixture; default: as many as the run's own
+        partition has.
+    n_workers : int, optional
+        Processes that make the nulls; 0: this one alone, None: one per core. The
+        result does not depend on it.
+    frame : pandas, Polars, DuckDB or Arrow table, optional
+        The rows of a run that was trained on a table from Python, for the feature set
+        that the run has not computed.
+
+    Raises
+    ------
+    ArtifactError
+        If there is no complete run.
+    ConfigError
+        For an unknown space, or too few shops or parts.
+    """
+    from core.reporting.comparison import (
+        comparison_lines,
+        comparison_table,
+        plot_comparison,
+    )
+
+    published = Artifacts(artifacts).serving()
+    if published is None or not published.manifest.is_complete:
+        raise ArtifactError(
+            f"`{artifacts}` holds no complete run. Run the four pipelines first."
+        )
+    chosen, notes = _chosen_spaces(spaces)
+    if max_shops < 100:
+        raise ConfigError(f"`max_shops` is {max_shops}; expected at least 100.")
+    config = published.manifest.config
+    with Artifacts(artifacts).stage("inference", config, is_serving=True) as out:
+        assert out.base is not None  # `published`, opened again under the lock
+        shops, more = _shops_of(out.base, max_shops, frame)
+        notes += more
+        parts = k or _parts_of(out.base)
+        with (
+            progress("Judging spaces and clusterers") as report,
+            Workers(n_workers) as workers,
+        ):
+            table = compare_recipes(
+                shops, config, parts, chosen, effort or Effort(), workers, report
+            )
+        table.write_csv(out.path(TABLE))
+        plot_comparison(table, SPACES, CLUSTERERS, out.path(PICTURE))
+        out.facts |= out.base.manifest.facts("inference")
+    folder = Path(artifacts)
+    lines = [*notes, *comparison_lines(table), f"Table: {folder / TABLE}"]
+    lines.append(f"Picture: {folder / PICTURE}")
+    return StageResult("inference", folder, out.facts, lines, comparison_table(table))
+
+
+def _chosen_spaces(wanted: Sequence[str] | None) -> tuple[list[SpaceName], list[str]]:
+    """Return the spaces that can be had, and what is to be said of the others."""
+    unknown = [name for name in wanted or [] if name not in SPACES]
+    if unknown:
+        raise ConfigError(
+            f"unknown space {listed(unknown)}; expected {listed(list(SPACES))}."
+            f"{did_you_mean(unknown[0], SPACES)}"
+        )
+    chosen = [name for name in SPACES if wanted is None or name in wanted]
+    if "umap" in chosen and not has_umap():
+        chosen.remove("umap")
+        return chosen, [f"UMAP is left out, it is not installed: {HOW_TO_INSTALL}."]
+    return chosen, []
+
+
+def _shops_of(
+    base: ArtifactSet, max_shops: int, frame: Any
+) -> tuple[dict[str, Shops], list[str]]:
+    """Return the same shops in every feature set that can be had."""
+    config = base.manifest.config
+    known, notes = _known_of(base, frame)
+    now = _in_common([part.now for part in known.values()], ["shop_id"])
+    then = _in_common([part.history for part in known.values()], ["as_of", "shop_id"])
+    rows = _drawn(now["shop_id"], max_shops, config.seed)
+    past = _drawn(then["shop_id"].unique(), max_shops, config.seed)
+    asked = then.join(past.to_frame(), on="shop_id", how="semi")
+    monthly = pl.read_parquet(base.path(MONTHLY), memory_map=False)
+    clustering = config.clustering
+    needed = max(
+        MIN_SHOPS_AT_CUT, clustering.min_cluster_size, clustering.min_samples + 1
+    )
+    shops = {}
+    for name, part in known.items():
+        names = feature_set(name).names
+        table = rows.to_frame().join(
+            part.now, on="shop_id", how="left", maintain_order="left"
+        )
+        cuts = looking_back(
+            part.history.join(asked, on=["as_of", "shop_id"], how="semi"),
+            monthly,
+            names,
+            config.evaluation.horizon_months,
+            needed,
+        )
+        shops[name] = Shops(feature_matrix(table, names), cuts)
+    return shops, notes
+
+
+def _known_of(base: ArtifactSet, frame: Any) -> tuple[dict[str, _Known], list[str]]:
+    """Return the features of every set, and why some cannot be had."""
+    facts = base.manifest.facts("prepare")
+    own = _Known(
+        pl.read_parquet(base.path("features.parquet"), memory_map=False),
+        pl.read_parquet(base.path(HISTORY), memory_map=False),
+    )
+    known, notes = {facts["feature_set"]: own}, []
+    for name in FEATURE_SETS:
+        if name not in known:
+            try:
+                known[name] = _computed_anew(base, name, frame)
+            except SegmentsError as error:
+                notes.append(f"The `{name}` features are left out: {error}")
+    return known, notes
+
+
+def _in_common(tables: Sequence[pl.DataFrame], keys: list[str]) -> pl.DataFrame:
+    """Return the keys that every table holds."""
+    first, *others = tables
+    found = first.select(keys)
+    for table in others:
+        found = found.join(table, on=keys, how="semi")
+    return found
+
+
+def _drawn(shop_ids: pl.Series, n: int, seed: int) -> pl.Series:
+    """Draw at most n shops, ascending; the order given does not matter."""
+    return shop_ids.sort().sample(min(n, len(shop_ids)), seed=seed).sort()
+
+
+def _computed_anew(base: ArtifactSet, name: str, frame: Any) -> _Known:
+    """Compute another feature set of the same rows, as of the same months."""
+    facts, saved = base.manifest.facts("prepare"), base.manifest.config
+    if facts["from_frame"] and frame is None:
+        raise ArtifactError(
+            "this model was trained on a table handed in from Python, whose rows are "
+            "not kept. Call `core.compare.compare(artifacts, frame=rows)`."
+        )
+    get_logger().info("Computing the `%s` features of the same rows", name)
+    features = saved.features.model_copy(update={"name": name, "as_of": facts["as_of"]})
+    seed = base.manifest.stages["prepare"].seed
+    config = saved.model_copy(update={"features": features, "seed": seed})
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work:
+        prepared = prepare(config, Path(work) / "prepared", frame)
+        if prepared.sales.fingerprint != facts["fingerprint"]:
+            raise ArtifactError(
+                "the source has changed since the run: its rows are not those that "
+                "the model was trained on. Restore them, or train again."
+            )
+        batches = list(prepared.batches(config.clustering.batch_size))
+        if not batches:
+            raise ArtifactError("no shop is eligible for them.")
+        paths = {part: Path(work) / part for part in (HISTORY, LATER, MONTHLY)}
+        write_history(prepared, paths)
+        history = pl.read_parquet(paths[HISTORY], memory_map=False)
+    return _Known(pl.concat(batches), history)
+
+
+def _parts_of(base: ArtifactSet) -> int:
+    """Return the number of segments in the run's own partition, at least 2."""
+    return max(2, SegmentAssigner.from_set(base).partition.n_segments_)

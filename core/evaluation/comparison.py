@@ -1,0 +1,343 @@
+"""Spaces and clusterers side by side, each recipe judged as a whole.
+
+A distance or a density has no meaning outside its own space, so none is in this table.
+What is: counts of labels, whether the labels come back when all is learnt anew, whether
+the same recipe finds as much in data without structure, and what the labels tell of
+later sales.
+
+**How many parts.** KMeans and mixtures are told ``k``, the same in every space, so that
+two rows differ by space or clusterer and never by the number of parts. It is chosen
+before, without any truth (`core.compare`).
+
+**The p of KMeans and mixtures** is left out. It would ask how much of the data is in
+how many clusters; they put everything into k parts, of nothing as of anything.
+Whether their parts are more than a convenient cut is told by stability beside the
+out-of-time score.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from core.config import Config
+from core.errors import ModelError
+from core.evaluation.certificate import FEWEST_NULLS, certify_table
+from core.evaluation.lookback import Cut, labels_over_time, out_of_time
+from core.evaluation.quality import IntArray, label_summary
+from core.evaluation.spaces import (
+    CLUSTERERS,
+    ClustererName,
+    SharedSpace,
+    SpaceName,
+    recipe_of,
+)
+from core.evaluation.stability import FloatArray, Recipe, agreement, refit
+from core.evaluation.workers import Workers
+
+SCHEMA: dict[str, Any] = {
+    "feature_set": pl.String,
+    "space": pl.String,
+    "clusterer": pl.String,
+    "n_shops": pl.Int64,
+    "k": pl.Int64,
+    "clusters": pl.Int64,
+    "noise_ratio": pl.Float64,
+    "effective_clusters": pl.Float64,
+    "largest_share": pl.Float64,
+    "stability": pl.Float64,
+    "stability_lowest": pl.Float64,
+    "stability_highest": pl.Float64,
+    "null_p": pl.Float64,
+    "n_nulls": pl.Int64,
+    "beyond_null": pl.Boolean,
+    "out_of_time": pl.Float64,
+    "out_of_time_se": pl.Float64,
+    "seconds": pl.Float64,
+    "note": pl.String,
+}
+NO_P = "p not applicable: any data is cut into k parts"
+NO_TIME = "p not measured: the time budget was used up"
+NO_NULLS = "p not measured: no nulls were asked for"
+NO_PAST = "no out-of-time score: no month far enough back"
+NO_CLUSTER = "no stability: there is no cluster that could come back"
+OnStep = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Shops:
+    """The shops as one feature set sees them.
+
+    Attributes
+    ----------
+    X : ndarray of float64, shape (n_shops, n_features)
+        Features, unscaled; NaN where unknown.
+    cuts : sequence of Cut
+        The shops eligible at earlier months, from `core.evaluation.lookback`; empty
+        where the data does not reach back far enough.
+    """
+
+    X: FloatArray
+    cuts: Sequence[Cut]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to look.
+
+    Attributes
+    ----------
+    n_refits : int
+        Refits on 80% of the shops, at least 2.
+    n_nulls : int
+        Most data sets without structure per recipe, at least 19, or 0 for none at all;
+        fewer are made where the answer is settled earlier.
+    budget_seconds : float or None
+        After which no further nulls are started.
+    """
+
+    n_refits: int = 3
+    n_nulls: int = 19
+    budget_seconds: float | None = None
+
+
+def compare_recipes(
+    shops: Mapping[str, Shops],
+    config: Config,
+    k: int,
+    spaces: Sequence[SpaceName],
+    effort: Effort,
+    workers: Workers | None = None,
+    on_step: OnStep | None = None,
+) -> pl.DataFrame:
+    """Judge every feature set x space x clusterer.
+
+    Parameters
+    ----------
+    shops : mapping of feature set to Shops
+        The same shops in every set.
+    config : Config
+        Options of scaling, autoencoder and clusterer, and the seed.
+    k : int
+        Parts of KMeans and of the mixture, at least 2.
+    spaces : sequence of str
+        Of `core.evaluation.spaces.SPACES`, in the order wanted.
+    effort : Effort
+        Refits, nulls, time.
+    workers : Workers, optional
+        Who makes the nulls; None: this process. The result is the same.
+    on_step : callable, optional
+        Called with (spaces learnt, spaces to be learnt at most).
+
+    Returns
+    -------
+    DataFrame
+        One row per recipe:
+
+        ``feature_set, space, clusterer, n_shops``
+        ``k`` : int
+            Null for HDBSCAN, which is not told.
+        ``clusters, noise_ratio, effective_clusters, largest_share``
+            See `core.evaluation.quality.LabelSummary`.
+        ``stability, stability_lowest, stability_highest`` : float
+            Adjusted Rand index of the labels with those of the recipe learnt anew on
+            80% of the shops, noise as a class of its own: mean and range of the refits.
+            Null without a cluster: that all is noise again and again is no stability.
+        ``null_p, n_nulls, beyond_null`` : float, int, bool
+            Of HDBSCAN: see `core.evaluation.certificate`. Null for the others, and
+            where the time budget was used up.
+        ``out_of_time, out_of_time_se`` : float
+            Share of the variance of later outcomes that the labels explain beyond
+            size, and its standard error: `core.evaluation.lookback.out_of_time` of the
+            recipe learnt at the oldest cut. Null where there is no cut.
+        ``seconds`` : float
+            To learn space and clusters once.
+        ``note`` : str
+            Why a figure is missing; empty if none is.
+
+    Raises
+    ------
+    ModelError
+        For fewer than 2 refits or parts, or 1 to 18 nulls.
+    """
+    if k < 2:
+        raise ModelError(f"`k` is {k}; expected at least 2 parts.")
+    if 0 < effort.n_nulls < FEWEST_NULLS or effort.n_nulls < 0:
+        raise ModelError(
+            f"`n_nulls` is {effort.n_nulls}; expected {FEWEST_NULLS} or more, with "
+            "fewer no p can be significant, or 0 for none at all."
+        )
+    watch = _Watch(shops, spaces, effort, on_step)
+    cells: list[_Cell] = []
+    for feature_set, table in shops.items():
+        for space in spaces:
+            shared = SharedSpace(space, config, watch.step)
+            place = _Place(feature_set, table, shared, config, k, effort.n_refits)
+            cells += place.cells()
+    for cell in sorted(cells, key=lambda cell: cell.row["seconds"]):
+        if cell.row["clusterer"] == "hdbscan":
+            X = shops[cell.row["feature_set"]].X
+            _compare_with_nulls(cell, X, config, watch, workers)
+    rows = [cell.row | {"note": "; ".join(cell.notes)} for cell in cells]
+    return pl.DataFrame(rows, schema=SCHEMA)
+
+
+@dataclass
+class _Cell:
+    """One row on its way."""
+
+    row: dict[str, Any]
+    labels: IntArray
+    notes: list[str] = field(default_factory=list)
+
+
+class _Watch:
+    """Counts the spaces learnt, and knows when the time is up."""
+
+    def __init__(
+        self,
+        shops: Mapping[str, Shops],
+        spaces: Sequence[SpaceName],
+        effort: Effort,
+        on_step: OnStep | None,
+    ) -> None:
+        self.effort = effort
+        self._on_step = on_step
+        self._started = time.monotonic()
+        per_space = [
+            1 + effort.n_refits + bool(table.cuts) + effort.n_nulls
+            for table in shops.values()
+        ]
+        self._done, self._total = 0, sum(per_space) * len(spaces)
+        self.step(0)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time budget is used up; never without one."""
+        budget = self.effort.budget_seconds
+        return budget is not None and time.monotonic() - self._started >= budget
+
+    def step(self, n: int = 1) -> None:
+        """Count spaces that were learnt, or need not be."""
+        self._done += n
+        if self._on_step is not None:
+            self._on_step(self._done, self._total)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One space of one feature set, and the shops in it."""
+
+    feature_set: str
+    table: Shops
+    shared: SharedSpace
+    config: Config
+    k: int
+    n_refits: int
+
+    def cells(self) -> list[_Cell]:
+        """Judge the clusterers one after the other; the space is learnt once."""
+        started = time.perf_counter()
+        self.shared.fit(self.table.X, self.config.seed)(self.table.X)
+        learning = time.perf_counter() - started
+        return [self._cell(clusterer, learning) for clusterer in CLUSTERERS]
+
+    def _cell(self, clusterer: ClustererName, learning: float) -> _Cell:
+        """Judge one clusterer."""
+        recipe = self.shared.recipe(clusterer, self.k)
+        started = time.perf_counter()
+        labels = recipe(self.table.X, self.config.seed)(self.table.X)
+        summary = label_summary(labels)
+        is_told = clusterer != "hdbscan"
+        row = dict.fromkeys(SCHEMA) | {
+            "feature_set": self.feature_set,
+            "space": self.shared.name,
+            "clusterer": clusterer,
+            "n_shops": summary.n_shops,
+            "k": self.k if is_told else None,
+            "clusters": summary.n_clusters,
+            "noise_ratio": summary.noise_ratio,
+            "effective_clusters": summary.effective_clusters,
+            "largest_share": summary.largest_share,
+            "seconds": learning + time.perf_counter() - started,
+        }
+        notes = [NO_P] if is_told else []
+        notes += [] if self.table.cuts else [NO_PAST]
+        notes += [] if summary.n_clusters else [NO_CLUSTER]
+        row |= self._stability(recipe, labels) if summary.n_clusters else {}
+        return _Cell(row | self._out_of_time(recipe), labels, notes)
+
+    def _stability(self, recipe: Recipe, labels: IntArray) -> dict[str, float]:
+        """Return how well the labels come back when all is learnt on other shops."""
+        refits = refit(self.table.X, recipe, self.config.seed, self.n_refits)
+        values = agreement(labels, refits)["ari"].to_numpy()
+        return {
+            "stability": float(values.mean()),
+            "stability_lowest": float(values.min()),
+            "stability_highest": float(values.max()),
+        }
+
+    def _out_of_time(self, recipe: Recipe) -> dict[str, float]:
+        """Return what labels of earlier months explain of the time after them."""
+        cuts, seed = self.table.cuts, self.config.seed
+        if not cuts:
+            return {}
+        found = out_of_time(cuts, labels_over_time(cuts, recipe, seed), seed)
+        if not np.isfinite(found.standard_error):
+            return {}
+        return {"out_of_time": found.mean, "out_of_time_se": found.standard_error}
+
+
+class _TimeIsUp(Exception):  # noqa: N818 - ends a loop, tells of no fault
+    """Raised between two nulls when the budget is used up."""
+
+
+def _compare_with_nulls(
+    cell: _Cell, X: FloatArray, config: Config, watch: _Watch, workers: Workers | None
+) -> None:
+    """Put the whole recipe to data without structure, and note what came of it."""
+    if not watch.effort.n_nulls:
+        cell.notes.append(NO_NULLS)
+        return
+    if not cell.row["clusters"]:
+        # T is 0, which every null reaches.
+        cell.row |= {"null_p": 1.0, "n_nulls": 0, "beyond_null": False}
+        watch.step(watch.effort.n_nulls)
+        return
+    made = 0
+
+    def on_step(done: int, total: int) -> None:
+        nonlocal made
+        watch.step(done - made)
+        made = done
+        if watch.is_over and done < total:
+            raise _TimeIsUp
+
+    recipe = recipe_of(cell.row["space"], "hdbscan", config)
+    try:
+        if watch.is_over:
+            raise _TimeIsUp
+        found = certify_table(
+            X,
+            recipe,
+            seed=config.seed,
+            n_null=watch.effort.n_nulls,
+            max_shops=len(X),
+            labels=cell.labels,
+            workers=workers,
+            on_step=on_step,
+        )
+    except _TimeIsUp:
+        cell.notes.append(NO_TIME)
+    else:
+        cell.row |= {
+            "null_p": found.p_value,
+            "n_nulls": found.n_null,
+            "beyond_null": found.is_structured,
+        }
+    watch.step(watch.effort.n_nulls - made)
