@@ -42,6 +42,7 @@ OUTPUT_NAMES = {
     "cluster_predictions.csv",
     "cluster_insights.csv",
     "sample_truth.csv",
+    "selection.csv",
     "stability.csv",
 }
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

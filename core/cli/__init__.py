@@ -8,11 +8,12 @@ from __future__ import annotations
 # In the order in which `--help` lists the verbs.
 from core.cli import stages  # isort: skip
 from core.cli import assess  # isort: skip
+from core.cli import select  # isort: skip
 from core.cli import inspect  # isort: skip
 from core.cli.app import app, guarded
 from core.cli.stages import run_script
 
-__all__ = ["app", "assess", "inspect", "main", "run_script", "stages"]
+__all__ = ["app", "assess", "inspect", "main", "run_script", "select", "stages"]
 
 
 def main() -> None:
