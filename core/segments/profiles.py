@@ -143,6 +143,23 @@ def effect_matrix(
     return values.reshape(len(clusters), len(features)), clusters, features
 
 
+def robust_spread(ordered: NDArray[np.float64]) -> float:
+    """Return the larger of IQR / 1.349 and the winsorised standard deviation.
+
+    Parameters
+    ----------
+    ordered : ndarray of float64, shape (n_shops,)
+        Known values of one feature, ascending; 0 is returned where there are none.
+    """
+    if not len(ordered):
+        return 0.0
+    low, lower, upper, high = np.quantile(
+        ordered, [_TAIL_SHARE, 0.25, 0.75, 1 - _TAIL_SHARE]
+    )
+    clipped = float(np.clip(ordered, low, high).std())
+    return max(float(upper - lower) / _NORMAL_IQR, clipped)
+
+
 _CONTRAST_SCHEMA: dict[str, Any] = {
     "cluster": pl.Int64,
     "feature": pl.String,
@@ -201,7 +218,7 @@ def _contrast_rows(
     """Return one row per cluster for one feature; NaN in `values` is missing."""
     order = np.argsort(values, kind="stable")[: int((~np.isnan(values)).sum())]
     ordered, owners = values[order], labels[order]
-    spread = _robust_spread(ordered)
+    spread = robust_spread(ordered)
     rows = []
     for cluster in (int(label) for label in np.unique(labels) if label != NOISE):
         places = np.flatnonzero(owners == cluster)
@@ -242,17 +259,6 @@ def _middle_without(
     middle = np.array([(n - 1) // 2, n // 2])
     found = middle + np.searchsorted(left_before, middle, side="right")
     return float(ordered[found].sum()) / 2
-
-
-def _robust_spread(ordered: NDArray[np.float64]) -> float:
-    """Return the larger of IQR / 1.349 and the winsorised standard deviation."""
-    if not len(ordered):
-        return 0.0
-    low, lower, upper, high = np.quantile(
-        ordered, [_TAIL_SHARE, 0.25, 0.75, 1 - _TAIL_SHARE]
-    )
-    clipped = float(np.clip(ordered, low, high).std())
-    return max(float(upper - lower) / _NORMAL_IQR, clipped)
 
 
 def _insight_schema(features: Sequence[str]) -> dict[str, Any]:

@@ -1,0 +1,318 @@
+"""A few plain rules that imitate the segments, and how well they do.
+
+The segments are made in a space that nobody can look into. A small decision tree on the
+features themselves says nearly the same in sentences, for those who have to act without
+the model; its fidelity says how nearly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+MAX_LEAVES = 10
+N_FOLDS = 5
+# A rule that fits fewer shops is an anecdote.
+MIN_LEAF = 5
+UNASSIGNED = -1
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a rule asks of one feature: low < value <= high.
+
+    Attributes
+    ----------
+    feature : str
+    low, high : float
+        In the feature's own unit; infinite where there is no bound.
+    takes_unknown : bool
+        Whether a shop whose value is unknown meets it.
+    """
+
+    feature: str
+    low: float
+    high: float
+    takes_unknown: bool
+
+    def holds(self, values: FloatArray) -> NDArray[np.bool_]:
+        """Return which of a feature's values meet the condition; NaN is unknown."""
+        known = (values > self.low) & (values <= self.high)
+        return np.where(np.isnan(values), self.takes_unknown, known)
+
+    def text(self) -> str:
+        """Return the condition as part of a sentence."""
+        parts = []
+        if math.isfinite(self.low):
+            parts.append(f"{self.feature} > {self.low:.4g}")
+        if math.isfinite(self.high):
+            parts.append(f"{self.feature} <= {self.high:.4g}")
+        return " and ".join(parts)
+
+
+@dataclass(frozen=True)
+class SegmentRule:
+    """One leaf of the tree, as a sentence.
+
+    Attributes
+    ----------
+    conditions : tuple of Condition
+        All of them have to hold; none means every shop.
+    segment : int
+        What a shop is called that meets them.
+    n_shops : int
+        Shops of the training data that meet them.
+    purity : float
+        Share of those that are in that segment, 0 to 1.
+    """
+
+    conditions: tuple[Condition, ...]
+    segment: int
+    n_shops: int
+    purity: float
+
+    def text(self, names: Mapping[int, str], has_unknown: Mapping[str, bool]) -> str:
+        """Return the rule as a sentence.
+
+        Parameters
+        ----------
+        names : mapping of segment to its name
+        has_unknown : mapping of feature to bool
+            Whether there are shops for which it is unknown; only then the sentence
+            says where they belong.
+        """
+        parts = []
+        for asked in self.conditions:
+            is_open = asked.takes_unknown and has_unknown[asked.feature]
+            parts.append(asked.text() + (" (or unknown)" if is_open else ""))
+        premise = " and ".join(parts) or "every shop"
+        return (
+            f"{premise} -> {names[self.segment]}, {self.n_shops:,} shops, "
+            f"{self.purity:.0%} of them"
+        )
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """Rules that imitate a segmentation.
+
+    Attributes
+    ----------
+    rules : tuple of SegmentRule
+        At most 10; every shop meets exactly one. Largest segment first.
+    accuracy, balanced_accuracy : float or None
+        Share of shops for which rules learnt from four fifths of the others say the
+        published segment; the balanced one is the mean of the segments' own shares.
+        None where there are too few shops to hold some out.
+    largest_share : float
+        Share of the largest segment: the accuracy of saying always that.
+    chance : float
+        1 / number of segments: the balanced accuracy of the same.
+    n_shops : int
+        Shops with a segment; the others are left out of all figures.
+    n_unassigned : int
+        Shops without one.
+    """
+
+    rules: tuple[SegmentRule, ...]
+    accuracy: float | None
+    balanced_accuracy: float | None
+    largest_share: float
+    chance: float
+    n_shops: int
+    n_unassigned: int
+
+    def facts(self) -> dict[str, Any]:
+        """Return the figures without the rules, ready for JSON and for the report."""
+        names = ("accuracy", "balanced_accuracy", "largest_share", "chance")
+        counts = ("n_shops", "n_unassigned")
+        facts = {name: getattr(self, name) for name in (*names, *counts)}
+        return facts | {"n_rules": len(self.rules)}
+
+
+def fit_surrogate(
+    table: pl.DataFrame, segments: IntArray, features: Sequence[str], seed: int
+) -> Surrogate | None:
+    """Learn at most ten rules that imitate segments.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row per shop with the `features`, in their own units; null is unknown.
+    segments : ndarray of int, shape (n_shops,)
+        Published segment of each; shops with -1 (in none) are left out.
+    features : sequence of str
+    seed : int
+        Of the folds, and of ties between equally good splits.
+
+    Returns
+    -------
+    Surrogate or None
+        None where no shop has a segment.
+
+    Notes
+    -----
+    A decision tree (Breiman and others, 1984) grown best-first to ten leaves of at
+    least five shops; neighbouring leaves that say the same are joined.
+    """
+    is_in = segments != UNASSIGNED
+    if not is_in.any():
+        return None
+    X = table.select(pl.col(features).cast(pl.Float64)).to_numpy()[is_in]
+    y = segments[is_in]
+    tree = _new_tree(seed).fit(X, y)
+    rules = _joined(_leaf_rules(tree, features), X, y, features)
+    shares = np.unique(y, return_counts=True)[1] / len(y)
+    accuracy, balanced = _fidelity(X, y, seed)
+    order = {int(s): i for i, s in enumerate(np.unique(y)[np.argsort(-shares)])}
+    rules.sort(key=lambda rule: (order[rule.segment], -rule.n_shops))
+    return Surrogate(
+        rules=tuple(rules),
+        accuracy=accuracy,
+        balanced_accuracy=balanced,
+        largest_share=float(shares.max()),
+        chance=1 / len(shares),
+        n_shops=len(y),
+        n_unassigned=int((~is_in).sum()),
+    )
+
+
+def rule_table(surrogate: Surrogate, names: Mapping[int, str]) -> pl.DataFrame:
+    """Return the conditions of all rules with their exact bounds.
+
+    Returns
+    -------
+    DataFrame
+        One row per rule (numbered from 1) and feature: ``rule, segment, segment_name,
+        n_shops, purity, feature, above, up_to`` (null: no bound), ``takes_unknown``; a
+        rule without a condition has null there.
+    """
+    rows = []
+    for number, rule in enumerate(surrogate.rules, start=1):
+        head = (number, rule.segment, names[rule.segment], rule.n_shops, rule.purity)
+        for c in rule.conditions:
+            bounds = [b if math.isfinite(b) else None for b in (c.low, c.high)]
+            rows.append((*head, c.feature, *bounds, c.takes_unknown))
+        if not rule.conditions:
+            rows.append((*head, None, None, None, None))
+    return pl.DataFrame(rows, schema=_RULE_SCHEMA, orient="row")
+
+
+_RULE_SCHEMA: dict[str, Any] = {
+    "rule": pl.Int64,
+    "segment": pl.Int64,
+    "segment_name": pl.String,
+    "n_shops": pl.Int64,
+    "purity": pl.Float64,
+    "feature": pl.String,
+    "above": pl.Float64,
+    "up_to": pl.Float64,
+    "takes_unknown": pl.Boolean,
+}
+
+
+def _new_tree(seed: int) -> Any:
+    # Here, because who only explains a shop must not wait for it.
+    from sklearn.tree import DecisionTreeClassifier
+
+    return DecisionTreeClassifier(
+        max_leaf_nodes=MAX_LEAVES, min_samples_leaf=MIN_LEAF, random_state=seed
+    )
+
+
+def _fidelity(
+    X: FloatArray, y: IntArray, seed: int
+) -> tuple[float | None, float | None]:
+    """Return accuracy and balanced accuracy on shops held out, fold by fold."""
+    if len(y) < 2 * N_FOLDS:
+        return None, None
+    fold = np.random.default_rng(seed).permutation(len(y)) % N_FOLDS
+    said = np.empty_like(y)
+    for number in range(N_FOLDS):
+        is_out = fold == number
+        said[is_out] = _new_tree(seed).fit(X[~is_out], y[~is_out]).predict(X[is_out])
+    is_right = said == y
+    own = [float(is_right[y == segment].mean()) for segment in np.unique(y)]
+    return float(is_right.mean()), float(np.mean(own))
+
+
+def _leaf_rules(tree: Any, features: Sequence[str]) -> list[SegmentRule]:
+    """Return the leaves from left to right, not counted yet."""
+    state, classes = tree.tree_, tree.classes_
+    rules: list[SegmentRule] = []
+
+    def descend(node: int, conditions: dict[str, Condition]) -> None:
+        left, right = state.children_left[node], state.children_right[node]
+        if left == right:
+            segment = int(classes[state.value[node][0].argmax()])
+            rules.append(SegmentRule(tuple(conditions.values()), segment, 0, 0.0))
+            return
+        name, cut = features[state.feature[node]], float(state.threshold[node])
+        unknown_left = bool(state.missing_go_to_left[node])
+        before = conditions.get(name, Condition(name, -math.inf, math.inf, True))
+        below = replace(
+            before, high=cut, takes_unknown=before.takes_unknown and unknown_left
+        )
+        above = replace(
+            before, low=cut, takes_unknown=before.takes_unknown and not unknown_left
+        )
+        descend(left, conditions | {name: below})
+        descend(right, conditions | {name: above})
+
+    descend(0, {})
+    return rules
+
+
+def _joined(
+    rules: list[SegmentRule], X: FloatArray, y: IntArray, features: Sequence[str]
+) -> list[SegmentRule]:
+    """Join neighbours that say the same but for one cut, and count all."""
+    joined: list[SegmentRule] = []
+    for rule in rules:
+        current = rule
+        while joined and (union := _union(joined[-1], current)) is not None:
+            joined.pop()
+            current = union
+        joined.append(current)
+    place = {name: column for column, name in enumerate(features)}
+    counted = []
+    for rule in joined:
+        meets = np.ones(len(y), dtype=bool)
+        for condition in rule.conditions:
+            meets &= condition.holds(X[:, place[condition.feature]])
+        n = int(meets.sum())
+        purity = float((y[meets] == rule.segment).mean()) if n else 0.0
+        counted.append(replace(rule, n_shops=n, purity=purity))
+    return counted
+
+
+def _union(left: SegmentRule, right: SegmentRule) -> SegmentRule | None:
+    """Return one rule for two that differ in one shared cut, else None."""
+    if left.segment != right.segment:
+        return None
+    ours = {c.feature: c for c in left.conditions}
+    theirs = {c.feature: c for c in right.conditions}
+    if set(ours) != set(theirs):
+        return None
+    differing = [name for name in ours if ours[name] != theirs[name]]
+    if len(differing) != 1:
+        return None
+    a, b = ours[differing[0]], theirs[differing[0]]
+    if a.high != b.low:
+        return None
+    whole = Condition(a.feature, a.low, b.high, a.takes_unknown or b.takes_unknown)
+    ours[whole.feature] = whole
+    is_asking = {
+        c.feature: c for c in ours.values()
+        if math.isfinite(c.low) or math.isfinite(c.high) or not c.takes_unknown
+    }  # fmt: skip
+    return replace(left, conditions=tuple(is_asking.values()))
