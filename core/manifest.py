@@ -41,7 +41,11 @@ OUTPUT_SUFFIXES = {".png", ".html", ".pkl"}
 OUTPUT_NAMES = {
     "cluster_predictions.csv",
     "cluster_insights.csv",
+    "comparison-spaces.csv",
+    "segment_insights.csv",
     "sample_truth.csv",
+    "scorecard-decay.csv",
+    "scorecard.csv",
     "selection.csv",
     "stability.csv",
 }

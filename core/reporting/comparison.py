@@ -85,8 +85,9 @@ def _draw_panel(
         if value is None:
             axes.annotate(
                 "\N{EN DASH}",
-                (0.02, place),
+                (0.5, place),
                 xycoords=("axes fraction", "data"),
+                ha="center",
                 va="center",
                 color=FAINT_INK,
             )
@@ -149,7 +150,9 @@ def _scale(axes: Axes, table: pl.DataFrame, column: str) -> None:
     if column == "coverage":
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     if column == "out_of_time":
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:.1%}")
+        low, high = axes.get_xlim()
+        form = ".0%" if high - low > 0.1 else ".1%"
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:{form}}")
 
 
 def _explain(figure: Any, kinds: Sequence[str], titles: Mapping[Any, str]) -> None:
