@@ -196,7 +196,8 @@ def _lines(
     best, chosen = found.table.row(0, named=True), _chosen(found)
     standing = _standing(found)
     lines = [
-        "Options: min_cluster_size/min_samples/selection_method/latent_size.",
+        "Options: min_cluster_size/min_samples/selection_method/latent_size; criterion: "
+        "refit ARI x coverage x ln(effective clusters) less the same of nulls.",
         f"Compared {found.table.height:,} of them by {_in_words(found.plan)}.",
     ]
     if found.n_searched < found.n_shops:
@@ -261,10 +262,9 @@ def _shown(row: dict[str, Any]) -> dict[str, str]:
     marks = [name for name in ("chosen", "standing") if row[f"is_{name}"]]
     return {
         "options": " ".join(["/".join(str(row[key]) for key in keys), *marks]),
-        "effective clusters": f"{row['effective_clusters']:.1f}",
+        "effective": f"{row['effective_clusters']:.1f}",
         "noise": f"{1 - row['coverage']:.0%}",
         "refit ARI": f"{row['refit_ari']:.2f}",
-        "value": f"{row['value']:.2f}",
-        "on nothing": f"{row['null_value']:.2f}",
+        "null": f"{row['null_value']:.2f}",
         "criterion": f"{row['criterion']:.2f}",
     }
