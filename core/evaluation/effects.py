@@ -24,7 +24,7 @@ BoolArray = NDArray[np.bool_]
 # Below it neither the test nor the interval is to be trusted.
 MIN_SIDE = 10
 ERROR_RATE = 0.05
-_SCHEMA: dict[str, Any] = {
+EFFECTS: dict[str, Any] = {
     "segment": pl.Int64,
     "feature": pl.String,
     "n": pl.Int64,
@@ -119,9 +119,9 @@ def effects_against_rest(
     rows.sort(key=lambda row: (row["segment"], place[row["feature"]]))
     if is_tested:
         _add_tests(rows)
-    shown = _SCHEMA if is_tested else list(_SCHEMA)[:-4]
+    shown = EFFECTS if is_tested else list(EFFECTS)[:-4]
     found = [{name: row.get(name) for name in shown} for row in rows]
-    return pl.DataFrame(found, schema=_SCHEMA)
+    return pl.DataFrame(found, schema=EFFECTS)
 
 
 def benjamini_hochberg(p_values: FloatArray) -> FloatArray:

@@ -20,6 +20,7 @@ they share, and where too few are shared, nothing is claimed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,6 +112,7 @@ def later_effects(
     features: list[str],
     recipe: Recipe,
     seed: int,
+    on_step: Callable[[int, int], None] | None = None,
 ) -> LaterEffects:
     """Compare segments that are given by the past, by what came after it.
 
@@ -128,6 +130,8 @@ def later_effects(
         `core.evaluation.stability.Recipe`.
     seed : int
         Of the halves and of the recipe.
+    on_step : callable, optional
+        Called with (halves done, 2).
 
     Notes
     -----
@@ -154,6 +158,8 @@ def later_effects(
     found = np.full(len(now), NOISE, dtype=np.int64)
     matches = []
     for number in (0, 1):
+        if on_step is not None:
+            on_step(number, 2)
         is_learnt, is_asked = half != number, (half == number) & was_known
         label = recipe(now[is_learnt], seed)
         match = match_segments(segments[is_learnt], label(now[is_learnt]))
