@@ -196,8 +196,8 @@ def _lines(
     best, chosen = found.table.row(0, named=True), _chosen(found)
     standing = _standing(found)
     lines = [
-        "Options: min_cluster_size/min_samples/selection_method/latent_size; criterion: "
-        "refit ARI x coverage x ln(effective clusters) less the same of nulls.",
+        "Options: min_cluster_size/min_samples/selection_method/latent_size. "
+        "Criterion: refit ARI x coverage x ln(effective clusters), less that of nulls.",
         f"Compared {found.table.height:,} of them by {_in_words(found.plan)}.",
     ]
     if found.n_searched < found.n_shops:
