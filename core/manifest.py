@@ -39,13 +39,18 @@ _SETTLED: dict[Stage, tuple[str, ...]] = {
 # Nothing reads these back, so a user may delete them; changed ones are refused.
 OUTPUT_SUFFIXES = {".png", ".html", ".pkl"}
 OUTPUT_NAMES = {
-    "cluster_predictions.csv",
     "cluster_insights.csv",
+    "cluster_predictions.csv",
     "comparison-spaces.csv",
-    "segment_insights.csv",
     "sample_truth.csv",
     "scorecard-decay.csv",
     "scorecard.csv",
+    "segment_curves.csv",
+    "segment_exemplars.csv",
+    "segment_insights.csv",
+    "segment_profiles.csv",
+    "segment_rules.csv",
+    "segment_rules.txt",
     "selection.csv",
     "stability.csv",
 }

@@ -53,8 +53,8 @@ def plot_curves(curves: pl.DataFrame, names: Mapping[int, str], path: Path) -> N
             own = curves.filter(pl.col("segment") == drawn[place])
             _draw(axes, own, months, str(cluster_look(place)["color"]))
             n_shops = max(own["n_shops"].to_list())
-            title = f"{names[drawn[place]]} ({n_shops:,} shops)"
-            axes.set_title(wrapped(title, 30), fontsize=9.5, pad=5)
+            title = f"{wrapped(names[drawn[place]], 32)}\n{n_shops:,} shops"
+            axes.set_title(title, fontsize=9.5, pad=5)
             # The last row may be shorter: its upper neighbours name the years, too.
             axes.tick_params(labelbottom=place + n_columns >= len(drawn))
         top = float(np.nanmax(curves["high"].to_numpy()))
@@ -75,9 +75,14 @@ def _draw(axes: Axes, own: pl.DataFrame, months: list[str], colour: str) -> None
     starts = [i for i, month in enumerate(months) if month.endswith("-01")]
     step = -(-len(starts) // _MOST_YEARS_NAMED) or 1
     ticks = starts[::step] or [0]
-    axes.set_xticks(ticks, [months[i][:7] for i in ticks])
+    axes.set_xticks(ticks, [_tick(months[i]) for i in ticks])
     axes.tick_params(labelsize=8)
     axes.set_xlim(-0.5, len(months) - 0.5)
+
+
+def _tick(month: str) -> str:
+    """Return the year of a January, else the whole month."""
+    return month[:4] if month.endswith("-01") else month
 
 
 def _note(n_segments: int, n_drawn: int) -> str:

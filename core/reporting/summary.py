@@ -8,6 +8,8 @@ from typing import Any
 
 import polars as pl
 
+from core.segments.words import spoken
+
 
 def eligibility_line(facts: Mapping[str, Any]) -> str:
     """Say how many shops are eligible, and why the others are not."""
@@ -79,3 +81,42 @@ def stability_table(clusters: pl.DataFrame) -> list[dict[str, str]]:
         }
         for row in clusters.to_dicts()
     ]
+
+
+def profile_lines(facts: Mapping[str, Any], names: Mapping[int, str]) -> list[str]:
+    """Say what sets the segments apart, and what that rests on."""
+    lines = []
+    for segment, strongest in facts["strongest"].items():
+        said = [_difference(row) for row in strongest[:3]]
+        lines.append(f"{names[int(segment)]}: {'; '.join(said) or 'nothing clear'}.")
+    test = facts["test"]
+    if test["why_not"] is not None:
+        lines.append(
+            f"Differences are descriptive only, not tested: {test['why_not']}."
+        )
+    else:
+        lines.append(
+            f"Tested on the {test['n_months']} months after {test['cut']}, on shops "
+            f"that nothing was learnt from: {test['n_found_again']} of "
+            f"{test['n_segments']} segments found again, {test['n_clear']} of "
+            f"{test['n_comparisons']} differences hold (false discoveries at most 5%)."
+        )
+    surrogate = facts["surrogate"]
+    if surrogate is not None and surrogate["accuracy"] is not None:
+        lines.append(
+            f"{surrogate['n_rules']} plain rules name the segment of "
+            f"{surrogate['accuracy']:.0%} of the shops held out (the mean over "
+            f"segments is {surrogate['balanced_accuracy']:.0%}); always naming the "
+            f"largest would name {surrogate['largest_share']:.0%}."
+        )
+    return lines
+
+
+def _difference(row: Mapping[str, Any]) -> str:
+    """Return one difference in words."""
+    words = spoken(row["feature"])
+    own, rest = words.numbers(row["median"], row["rest_median"])
+    if own == rest:
+        side = "higher" if row["effect"] > 0 else "lower"
+        return f"{words.name} {side} in the ranks"
+    return f"{words.name} {own}{words.suffix} (others {rest})"
