@@ -1,171 +1,173 @@
-"""How well planted archetypes are found, by representation, on the built-in generator.
+"""How good the segments are: against planted truth, refits, nothing, and real data.
 
-For every difficulty, size and seed, the shops' features are clustered by HDBSCAN with
-the default options in several spaces, and compared with the truth that the pipelines
-never see: ``python benchmarks/quality.py``. KMeans is given the true number of
-archetypes, which nobody has in practice.
+::
+
+    python benchmarks/quality.py                   # everything; goes on where it was
+    python benchmarks/quality.py --parts planted --difficulties medium --sizes 5000
+    python benchmarks/quality.py --render          # docs/quality.md from the results
+
+Every result is one line of JSON in the cache file, written as soon as it is there; what
+is in it is not measured again. Delete the file, or name another one, after a change of
+what is measured. Seeds and settings are fixed in `quality_data.py`; the options are the
+defaults everywhere. `benchmarks/README.md` says what each part takes.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import json
+import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
-import polars as pl
-from sklearn.cluster import KMeans
-from sklearn.metrics import adjusted_rand_score
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from core.clustering.density import DensityClusterer
-from core.config import Config
-from core.data.synthetic import generate_sales
-from core.evaluation.quality import label_summary, principal_scores
-from core.features.preparation import prepare
-from core.features.retailer import feature_set
-from core.features.scaling import FeatureScaler
-from core.inference import feature_matrix
-from core.representation.autoencoder import Autoencoder
+import quality_data as data
+from quality_judges import JUDGES, METHODS
+from quality_page import render
 
-Labels = np.ndarray
+from core.evaluation.workers import Workers
 
-
-class Shops(NamedTuple):
-    """The scaled features of the eligible shops, and what was planted."""
-
-    behaviour: np.ndarray
-    baseline: np.ndarray
-    is_archetype: np.ndarray
-    archetype: np.ndarray
+REPOSITORY = Path(__file__).resolve().parents[1]
+CACHE = REPOSITORY / "build" / "benchmarks" / "quality.jsonl"
+PAGE = REPOSITORY / "docs" / "quality.md"
+Task = tuple[str, dict[str, Any]]
 
 
-class Result(NamedTuple):
-    """One clustering against the truth; shares are of all shops."""
-
-    ari: float
-    noise: float
-    clusters: float
-    effective: float
-    between_noise: float
-    seconds: float
-
-
-def make_shops(difficulty: str, structure: str, n_shops: int, seed: int) -> Shops:
-    """Generate sales and compute both feature sets of the eligible shops."""
-    sample = {"difficulty": difficulty, "structure": structure, "n_shops": n_shops}
-    config = Config.model_validate({"sample": sample, "seed": seed})
-    made = generate_sales(config.sample, seed)
-    tables = {}
-    for name in ("behaviour", "baseline"):
-        features = config.features.model_copy(update={"name": name})
-        chosen = config.model_copy(update={"features": features})
-        with tempfile.TemporaryDirectory() as work:
-            prepared = prepare(chosen, Path(work), made.rows)
-            table = pl.concat(prepared.batches(50_000))
-        tables[name] = table
-    truth = tables["behaviour"].select("shop_id").join(made.truth, on="shop_id")
-    scaled = FeatureScaler().fit_transform(
-        feature_matrix(tables["behaviour"], feature_set("behaviour").names)
-    )
-    robust = FeatureScaler(method="robust").fit_transform(
-        feature_matrix(tables["baseline"], feature_set("baseline").names)
-    )
-    return Shops(
-        scaled,
-        robust,
-        (truth["kind"] == "archetype").to_numpy(),
-        truth["archetype"].fill_null("none").to_numpy(),
-    )
+def plan_planted(chosen: argparse.Namespace) -> Iterator[Task]:
+    """Yield every method on every planted data set, one data set after the other."""
+    for n_shops in chosen.sizes:
+        for difficulty in chosen.difficulties:
+            for seed in data.SEEDS[: chosen.seeds]:
+                shops = {"difficulty": difficulty, "n_shops": n_shops, "seed": seed}
+                for method in METHODS:
+                    yield "planted", shops | {"family": chosen.family, "method": method}
 
 
-def hdbscan_in(space: np.ndarray) -> Labels:
-    """Return the labels of HDBSCAN with the default options."""
-    return DensityClusterer().fit(space).labels_
+def plan_stability(chosen: argparse.Namespace) -> Iterator[Task]:
+    """Yield refits of medium difficulty, at the smallest size."""
+    shops = {"family": chosen.family, "difficulty": "medium"}
+    shops |= {"n_shops": min(chosen.sizes)}
+    for seed in data.SEEDS[: chosen.seeds]:
+        yield "stability", shops | {"seed": seed}
 
 
-def kmeans(shops: Shops) -> Labels:
-    """Return the labels of KMeans, given the true number of archetypes."""
-    n = len(set(shops.archetype[shops.is_archetype])) or 8
-    return KMeans(n, n_init=5, random_state=0).fit_predict(shops.behaviour)
+def plan_structureless(chosen: argparse.Namespace) -> Iterator[Task]:
+    """Yield data without structure, and planted data that the checks have to see."""
+    for kind, number in data.structureless_sets():
+        if number < chosen.sets:
+            yield "structureless", {"kind": kind, "number": number}
+    for difficulty in chosen.difficulties:
+        for seed in data.SEEDS[: chosen.seeds]:
+            shops = {"family": chosen.family, "difficulty": difficulty}
+            yield "natural", shops | {"seed": seed}
 
 
-def encoded(architecture: str, table: np.ndarray) -> Labels:
-    """Return the labels in the latent space of an architecture."""
-    return hdbscan_in(Autoencoder(architecture).fit_transform(table))
+def plan_real(chosen: argparse.Namespace) -> Iterator[Task]:
+    """Yield the real data sets, where they are."""
+    groups = dict(text.split("=", 1) for text in chosen.groups)
+    for name in data.REAL if data.SHARED.is_dir() else ():
+        yield "real", {"name": name, "groups": groups.get(name)}
 
 
-METHODS: dict[str, Callable[[Shops], Labels]] = {
-    "`neighbours` latent": lambda s: encoded("neighbours", s.behaviour),
-    "`denoising` latent": lambda s: encoded("denoising", s.behaviour),
-    "raw features": lambda s: hdbscan_in(s.behaviour),
-    "5 principal components": lambda s: hdbscan_in(principal_scores(s.behaviour, 5)[0]),
-    "reference recipe": lambda s: encoded("reference", s.baseline),
-    "KMeans, true k": kmeans,
+PARTS = {
+    "planted": plan_planted,
+    "stability": plan_stability,
+    "structureless": plan_structureless,
+    "real": plan_real,
 }
 
 
-def judge(shops: Shops, method: Callable[[Shops], Labels]) -> Result:
-    """Run one method; noise counts as a class of its own in the ARI."""
+def result_id(judge: str, arguments: dict[str, Any]) -> str:
+    """Return what tells one result from another."""
+    return json.dumps([judge, arguments], sort_keys=True)
+
+
+def read_cache(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the results so far; a line that was cut off by a kill is passed over."""
+    results = {}
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        results[result_id(row["judge"], row["arguments"])] = row
+    return results
+
+
+def measure(chosen: argparse.Namespace) -> None:
+    """Measure what is not in the cache yet, and append it."""
+    done = read_cache(chosen.cache)
+    tasks = (task for part in chosen.parts for task in PARTS[part](chosen))
+    wanted = [task for task in tasks if result_id(*task) not in done]
+    chosen.cache.parent.mkdir(parents=True, exist_ok=True)
+    print(f"{len(wanted)} results to measure, into {chosen.cache}", flush=True)
+    version = _version()
     started = time.perf_counter()
-    labels = method(shops)
-    seconds = time.perf_counter() - started
-    known = shops.is_archetype
-    ari = float("nan")
-    if known.any():
-        ari = adjusted_rand_score(shops.archetype[known], labels[known])
-    between = labels[~known] == -1 if known.any() else np.array([])
-    summary = label_summary(labels)
-    return Result(
-        ari,
-        summary.noise_ratio,
-        summary.n_clusters,
-        summary.effective_clusters,
-        float(between.mean()) if len(between) else float("nan"),
-        seconds,
-    )
+    with (
+        Workers(chosen.workers) as workers,
+        chosen.cache.open("a", encoding="utf-8") as cache,
+    ):
+        cache.write("\n" if cache.tell() else "")
+        calls = (partial(JUDGES[judge], **arguments) for judge, arguments in wanted)
+        for n, (number, result) in enumerate(workers.run(calls), start=1):
+            judge, arguments = wanted[number]
+            row = {"judge": judge, "arguments": arguments, "version": version}
+            cache.write(json.dumps(row | {"result": result}) + "\n")
+            cache.flush()
+            left = (time.perf_counter() - started) / n * (len(wanted) - n) / 60
+            print(f"{n}/{len(wanted)} {judge} {arguments}; {left:.0f} min", flush=True)
 
 
-def row(name: str, results: list[Result]) -> str:
-    """Return a table row: medians over the seeds, and the lowest ARI."""
-    ari, noise, n, effective, between, seconds = (
-        statistics.median(values) for values in zip(*results, strict=True)
+def _version() -> str:
+    """Return the commit that is measured, marked where files differ from it."""
+    found = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    lowest = min(result.ari for result in results)
-    cells = [name, f"{ari:.2f}", f"{lowest:.2f}", f"{noise:.1%}", f"{n:.0f}"]
-    cells += [f"{effective:.1f}", f"{between:.0%}", f"{seconds:.1f}"]
-    return f"| {' | '.join('-' if 'nan' in cell else cell for cell in cells)} |"
+    return found.stdout.strip() or "unknown"
 
 
 def main() -> None:
-    """Judge every method on every kind of data, and print one table per kind."""
+    """Measure, or render the page of what was measured."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shops", type=int, default=5000)
+    listed = partial(str.split, sep=",")
+    parser.add_argument("--parts", type=listed, default=list(PARTS))
+    parser.add_argument("--difficulties", type=listed, default=list(data.DIFFICULTIES))
     parser.add_argument(
-        "--seeds", type=int, default=5, help="generator seeds, from 101"
+        "--sizes",
+        type=lambda text: [int(n) for n in text.split(",")],
+        default=list(data.SIZES),
     )
+    parser.add_argument("--seeds", type=int, default=len(data.SEEDS), help="how many")
     parser.add_argument(
-        "--difficulty", nargs="+", default=["easy", "medium", "hard", "none"]
+        "--sets", type=int, default=data.N_PER_KIND, help="structureless sets per kind"
     )
+    parser.add_argument("--family", default="fmcg", help="table of archetypes")
+    parser.add_argument(
+        "--groups", action="append", default=[], help="NAME=CSV with shop_id,group"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="0: this process alone")
+    parser.add_argument("--cache", type=Path, default=CACHE)
+    parser.add_argument("--render", action="store_true")
+    parser.add_argument("--page", type=Path, default=PAGE)
     chosen = parser.parse_args()
-    seeds = range(101, 101 + chosen.seeds)
-    for difficulty in chosen.difficulty:
-        structure = "none" if difficulty == "none" else "archetypes"
-        level = "medium" if difficulty == "none" else difficulty
-        data = [make_shops(level, structure, chosen.shops, seed) for seed in seeds]
-        print(f"\n{difficulty}: {chosen.shops:,} shops, {chosen.seeds} seeds\n")
-        print(
-            "| HDBSCAN in | ARI | lowest ARI | noise | clusters | effective "
-            "| in-between shops found as noise | seconds |\n|---|" + "---:|" * 7
-        )
-        for name, method in METHODS.items():
-            print(row(name, [judge(shops, method) for shops in data]), flush=True)
+    unknown = sorted(set(chosen.parts) - set(PARTS))
+    if unknown:
+        parser.error(f"unknown part {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    if not chosen.render:
+        measure(chosen)
+        return
+    page = render(list(read_cache(chosen.cache).values()))
+    chosen.page.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":
