@@ -21,6 +21,7 @@ from core.assess import measure_stability
 from core.config import SampleConfig
 from core.data.synthetic import generate_sales
 from core.errors import ArtifactError, ConfigError, EligibilityError
+from core.inference import PREDICTION_SCHEMA
 from core.manifest import read_manifest, verify
 from core.pipelines import prepare_features, stage_config
 
@@ -34,8 +35,11 @@ EXPECTED_FILES = {
     "hdbscan-raw.pkl",
     "encoder-state.safetensors",
     "cluster-state.safetensors",
+    "segment-state.safetensors",
+    "segments.json",
     "cluster_predictions.csv",
     "cluster_insights.csv",
+    "segment_insights.csv",
     "comparison.csv",
     "loss-plot.png",
     "latent-space.png",
@@ -107,13 +111,7 @@ def test_the_four_scripts_write_every_promised_file(trained):
 def test_predictions_hold_every_shop_once_with_a_label_or_a_reason(trained):
     folder, _ = trained
     predictions = pl.read_csv(folder / "cluster_predictions.csv")
-    assert predictions.columns[:5] == [
-        "shop_id",
-        "latent_cluster",
-        "latent_cluster_strength",
-        "raw_cluster",
-        "raw_cluster_strength",
-    ]
+    assert predictions.columns == list(PREDICTION_SCHEMA)
     sold = pl.scan_parquet(folder / "features.parquet").select("shop_id").collect()
     excluded = pl.read_csv(folder / "exclusions.csv")
     assert predictions["shop_id"].n_unique() == predictions.height == 600

@@ -100,7 +100,7 @@ def test_the_closing_says_what_is_published_and_how_far_to_trust_it(trained):
     folder, results = trained
     published = PublishedSegments.read(folder / "segments.json")
     assert set(published_lines(published)) <= set(results[3].lines)
-    assert results[3].table[-1]["space"] == f"published ({published.kind})"
+    assert results[3].table[-1]["space"] == "published"
     assert results[3].table[-1]["clusters"] == str(published.n_segments)
     partition = published.model_copy(
         update={"kind": "partition", "verdict": REPRODUCIBLE.as_dict()}

@@ -166,7 +166,6 @@ def published_lines(published: PublishedSegments) -> list[str]:
 
 def published_row(published: PublishedSegments) -> dict[str, str]:
     """Return the closing table's row for what is published."""
-    name = f"published ({published.kind})"
-    row = closing_table({name: asdict(published_summary(published))})[0]
+    row = closing_table({"published": asdict(published_summary(published))})[0]
     # A partition has no noise by its making, which is no finding.
     return row if published.kind == "density" else row | {"noise": "-"}
