@@ -14,12 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from core.errors import ModelError
 from core.evaluation.explained import BeyondSize, FloatArray, IntArray, Losses
 from core.evaluation.lookback import Cut, shop_codes
 from core.representation.seeding import derived_seed
 
 ALL = "all"
 N_PERMUTATIONS = 199
+MIN_PERMUTATIONS = 19
 N_RESAMPLES = 500
 INTERVAL = (0.025, 0.975)
 OnStep = Callable[[int, int], None]
@@ -80,9 +82,14 @@ class Scorer:
     seed : int
         Of folds, permutations and resamples.
     n_permutations : int, default 199
-        p is at least 1 / (permutations + 1).
+        At least 19: p is at least 1 / (permutations + 1).
     n_resamples : int, default 500
         Bootstrap samples of shops.
+
+    Raises
+    ------
+    ModelError
+        Without any cut, or for fewer than 19 permutations.
     """
 
     def __init__(
@@ -92,6 +99,14 @@ class Scorer:
         n_permutations: int = N_PERMUTATIONS,
         n_resamples: int = N_RESAMPLES,
     ) -> None:
+        if not cuts:
+            raise ModelError("there is no cut to look back from; expected at least 1.")
+        if n_permutations < MIN_PERMUTATIONS:
+            raise ModelError(
+                f"`n_permutations` is {n_permutations}; with fewer than "
+                f"{MIN_PERMUTATIONS} nothing can be significant at 0.05. Pass "
+                f"{MIN_PERMUTATIONS} or more."
+            )
         self._cuts = cuts
         self._judges = [BeyondSize(cut.outcomes, cut.size, seed) for cut in cuts]
         self._monthly = [BeyondSize(cut.by_month, cut.size, seed) for cut in cuts]
