@@ -111,10 +111,12 @@ def test_of_equals_the_one_that_changes_least_is_chosen():
     assert chosen(three, two, below, stand) == two[:4]
 
 
-@pytest.mark.parametrize("on_nothing", [0.3, -1.0])
-def test_what_nothing_reaches_as_well_is_no_reason_to_change(on_nothing):
+@pytest.mark.parametrize(
+    ("criterion", "on_nothing"), [(0.4, 0.3), (0.1, -1.0), (0.5, 0.35)]
+)
+def test_what_nothing_reaches_nearly_is_no_reason_to_change(criterion, on_nothing):
     stand = (5, 50, 10, "eom", -0.1, 0.12)
-    best = (5, 20, 10, "eom", 0.4 if on_nothing > 0 else 0.1, 0.12)
+    best = (5, 20, 10, "eom", criterion, 0.12)
     assert chosen(best, stand, on_nothing=on_nothing) == stand[:4]
     _, is_beyond = choose(table(best, stand), STANDING, on_nothing)
     assert not is_beyond

@@ -24,9 +24,9 @@ def groups(n_rows: int, n_dims: int = 3, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("n_dims", [2, 15])
 def test_labels_are_those_of_a_clusterer_fitted_anew(n_dims):
     # Rounded, so that equal rows and equal distances are among them.
-    rows = groups(700, n_dims).round(1)
-    others = np.vstack([groups(200, n_dims, seed=1).round(1), rows[:50]])
-    grid = ClusterGrid(option_grid([8, 20, 60, 300], [3, 10])).fit(rows)
+    rows = groups(400, n_dims).round(1)
+    others = np.vstack([groups(100, n_dims, seed=1).round(1), rows[:50]])
+    grid = ClusterGrid(option_grid([8, 20, 60, 200], [3, 10])).fit(rows)
     fitted, assigned = grid.labels, grid.assign(others)
     assert len(fitted) == 16
     assert len({labels.tobytes() for labels in fitted.values()}) >= 2

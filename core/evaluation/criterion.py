@@ -17,9 +17,16 @@ on nothing as well. The null says what the options find where nothing is.
 
 The best criterion is an estimate, and the best of many. Among the options within one
 standard error of it (Breiman et al., 1984), those that change the least of what stands
-are chosen; and nothing is changed where the best is no larger than the best of one null
-among the others (max-T). Few refits give a small standard error by luck at times: the
-median of all options counts where it is larger.
+are chosen; and nothing is changed where the best is not clearly larger than the best of
+one null among the others (max-T). Few refits give a small standard error by luck at
+times: the median of all options counts where it is larger.
+
+Measured on six data sets of 850 to 950 shops (2 or 3 latent sizes, 30 options, 3
+refits, 2 nulls; adjusted Rand index against what was planted): on easy, medium and hard
+archetypes the choice reached 0.61 to 0.94, the best of all options 0.65 to 0.94, the
+defaults 0.08 to 0.93. By refit ARI alone it would have been 0.06 to 0.94, by the
+structure score alone 0.56 to 0.94, and of models refitted 0.23 to 0.93 against 0.46 to
+0.93. Rank correlation of the criterion with the truth of refits: 0.50 to 0.90.
 """
 
 from __future__ import annotations
@@ -39,6 +46,10 @@ from core.evaluation.stability import SUBSAMPLE_SHARE
 
 GridLabels = npt.NDArray[np.int32]
 """Labels under several options, shape (n_options, n_shops); -1 is noise."""
+
+MARGIN = 0.1
+"""Nats beyond the nulls that are called clear: two equal clusters of 7% of the shops,
+as in `core.evaluation.null`."""
 
 SCHEMA = {
     "latent_size": pl.Int64,
@@ -183,8 +194,8 @@ def choose(
         stand are chosen, else the ones that change the fewest settings, then the ones
         nearest in cluster size, then the better.
     is_beyond_null : bool
-        Whether the best, less a standard error, lies above `on_nothing`. If not, the
-        standing options are chosen.
+        Whether the best, less a standard error, lies above `on_nothing` by `MARGIN`. If
+        not, the standing options are chosen.
     """
     ordered = table.sort(
         ["criterion", "latent_size", "min_samples", "min_cluster_size"],
@@ -194,7 +205,7 @@ def choose(
     changes = [_changes(row, standing) for row in ordered.iter_rows(named=True)]
     errors = ordered["standard_error"].to_numpy()
     bar = float(ordered["criterion"][0] - max(errors[0], np.median(errors)))
-    is_beyond_null = bar > max(on_nothing, 0.0)
+    is_beyond_null = bar > max(on_nothing, 0.0) + MARGIN
     within = int((ordered["criterion"] >= bar).sum())
     chosen = min(range(within), key=lambda i: (*changes[i], i))
     if not is_beyond_null:
