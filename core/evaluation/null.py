@@ -8,7 +8,7 @@ is structure; the rest is what one population of that shape looks like.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,6 +29,8 @@ Clusterer = Callable[[FloatArray], IntArray]
 
 # Largest p that still counts; with 19 nulls it is met only if none reaches the data.
 SIGNIFICANCE = 0.05
+# In nats: what two equal clusters of 7% of the shops each would score.
+MIN_EXCESS = 0.1
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def structure_check(
     seed: int = 0,
     max_rows: int = 5000,
     on_step: Callable[[int, int], None] | None = None,
-    min_excess: float = 0.1,
+    min_excess: float = MIN_EXCESS,
     n_components: int | None = 5,
 ) -> StructureCheck:
     """Compare the structure score of `X` with that of Gaussian-copula nulls.
@@ -166,7 +168,7 @@ def _judge(
     nulls = np.array(null_scores)
     p_value = (1 + int((nulls >= score).sum())) / (len(nulls) + 1)
     excess = score - float(nulls.max())
-    required = max(min_excess, float(nulls.std(ddof=1)))
+    required = required_excess(null_scores, min_excess)
     return StructureCheck(
         statistic=score,
         null_statistics=tuple(null_scores),
@@ -177,6 +179,16 @@ def _judge(
         n_rows=summary.n_shops,
         clusters=summary,
     )
+
+
+def required_excess(
+    null_scores: Sequence[float], min_excess: float = MIN_EXCESS
+) -> float:
+    """Return by how much a score has to exceed the largest of the nulls'.
+
+    At least `min_excess`, and at least their standard deviation.
+    """
+    return max(min_excess, float(np.std(null_scores, ddof=1)))
 
 
 def _summary_of(

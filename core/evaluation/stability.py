@@ -24,6 +24,8 @@ from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 from core.clustering.density import DensityClusterer
 from core.config import Config
 from core.errors import ModelError
+from core.evaluation.fits import Fit, FitStore, OnStep, run_fits
+from core.evaluation.workers import Workers
 from core.features.scaling import FeatureScaler
 from core.representation.autoencoder import Autoencoder
 from core.representation.seeding import derived_seed
@@ -31,8 +33,8 @@ from core.representation.seeding import derived_seed
 FloatArray = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 # From features as prepared (not scaled, NaN where unknown) and a seed to what labels
-# any shops' features. Everything that is learnt is learnt in it. To be run in other
-# processes it must be picklable: a module's function, or a `partial` of one.
+# any shops' features. Everything that is learnt is learnt in it. To be run by `Workers`
+# it must be picklable: a module's function, or a `partial` of one.
 Recipe = Callable[[FloatArray, int], Callable[[FloatArray], Labels]]
 How = Literal["subsample", "bootstrap", "seed"]
 SUBSAMPLE_SHARE = 0.8
@@ -93,7 +95,10 @@ def refit(
     seed: int,
     n_refits: int,
     how: How = "subsample",
-    on_step: Callable[[int, int], None] | None = None,
+    on_step: OnStep | None = None,
+    *,
+    workers: Workers | None = None,
+    store: FitStore | None = None,
 ) -> list[Refit]:
     """Learn everything anew several times, and label everyone each time.
 
@@ -112,6 +117,10 @@ def refit(
         all shops with another seed of the recipe.
     on_step : callable, optional
         Called with (refits done, refits in all).
+    workers : Workers, optional
+        None: everything in this process. The result is the same.
+    store : FitStore, optional
+        Where finished refits are kept, to go on after an interruption.
 
     Raises
     ------
@@ -120,23 +129,35 @@ def refit(
     """
     if n_refits < 2:
         raise ModelError(f"`n_refits` is {n_refits}; expected at least 2.")
-    found = []
-    for number in range(n_refits):
-        if on_step is not None:
-            on_step(number, n_refits)
-        own_seed = derived_seed(seed, number)
-        rows = _drawn(len(X), how, np.random.default_rng(own_seed))
-        label = recipe(X[rows], own_seed if how == "seed" else seed)
-        is_seen = np.zeros(len(X), dtype=bool)
-        is_seen[rows] = True
-        found.append(Refit(label(X), is_seen))
+    tasks = {
+        f"{how}-{number}": partial(_fit_again, X, recipe, seed, number, how)
+        for number in range(n_refits)
+    }
+    labels = {}
     if on_step is not None:
-        on_step(n_refits, n_refits)
+        on_step(0, n_refits)
+    for name, fit in run_fits(tasks, workers, store):
+        labels[name] = fit.labels
+        if on_step is not None:
+            on_step(len(labels), n_refits)
+    found = []
+    for number, name in enumerate(tasks):
+        is_seen = np.zeros(len(X), dtype=bool)
+        is_seen[_drawn(len(X), how, derived_seed(seed, number))] = True
+        found.append(Refit(labels[name], is_seen))
     return found
 
 
-def _drawn(n: int, how: How, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+def _fit_again(X: FloatArray, recipe: Recipe, seed: int, number: int, how: How) -> Fit:
+    """Learn everything anew once; a task for a worker."""
+    own_seed = derived_seed(seed, number)
+    rows = _drawn(len(X), how, own_seed)
+    return Fit(recipe(X[rows], own_seed if how == "seed" else seed)(X))
+
+
+def _drawn(n: int, how: How, seed: int) -> npt.NDArray[np.intp]:
     """Return the rows that one refit learns from."""
+    rng = np.random.default_rng(seed)
     if how == "subsample":
         return rng.choice(n, round(SUBSAMPLE_SHARE * n), replace=False)
     if how == "bootstrap":
