@@ -37,6 +37,15 @@ from core.features.monthly import month_index
 # Two sets that share more than half of what either holds have no better partner.
 MIN_JACCARD = 0.5
 MIN_SHOPS = 20
+# Within less than two years a trend cannot be told from a season: a peak in December
+# looks like growth from January on. `later_growth` compares with the year before.
+TRENDS = (
+    "sales_trend_per_year",
+    "assortment_trend_per_year",
+    "median_yoy_sales_growth",
+    "median_yoy_spread_growth",
+)
+TREND_MONTHS = 24
 
 
 @dataclass(frozen=True)
@@ -232,7 +241,12 @@ def _outcome_table(
     after = outcomes_after(past.monthly, shop_ids, past.cut, past.n_months)
     later = past.later.select("shop_id", *features)
     later = shop_ids.to_frame().join(later, "shop_id", "left", maintain_order="left")
-    left_out = [name for name in features if later[name].count() == 0]
+    is_short = past.n_months < TREND_MONTHS
+    left_out = [
+        name
+        for name in features
+        if later[name].count() == 0 or (is_short and name in TRENDS)
+    ]
     renamed = after.select(pl.col(name).alias(f"later_{name}") for name in OUTCOMES)
     return later.drop(left_out).hstack(renamed), left_out
 
