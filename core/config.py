@@ -181,18 +181,18 @@ class AutoencoderConfig(Section):
     hidden_size: int | None = Field(
         None,
         ge=1,
-        description="width of the hidden layers; null: 128, 64, or half the features",
+        description="width of the hidden layers; null: 64, 64, or half the features",
     )
     corruption: float | None = Field(
         None,
         ge=0.0,
         description="std of the noise added to the scaled features in training; null: "
-        "0.3, 0.1 or 0",
+        "0.4, 0.1 or 0",
     )
     epochs: int | None = Field(
         None,
         ge=1,
-        description="upper bound of epochs; null: 30, 200 or 30",
+        description="upper bound of epochs; null: 40, 200 or 30",
     )
     batch_size: int | None = Field(
         None,
@@ -201,7 +201,7 @@ class AutoencoderConfig(Section):
         "by the number of shops, or 300",
     )
     learning_rate: float | None = Field(
-        None, gt=0, description="Adam step size; null: 0.002, 0.001 or 0.001"
+        None, gt=0, description="Adam step size; null: 0.005, 0.001 or 0.001"
     )
     validation_share: float | None = Field(
         None,
@@ -213,7 +213,8 @@ class AutoencoderConfig(Section):
     patience: int | None = Field(
         None,
         ge=1,
-        description="epochs without improvement before stopping; null: 10, 10 or 5",
+        description="epochs without improvement before stopping; null: 40 (all), 10 "
+        "or 5",
     )
 
 

@@ -13,7 +13,7 @@ from core.segments.changes import smallest_change, surroundings
 from core.segments.explain import explain
 from core.segments.words import spoken
 
-SHARES = [f"season_share_month_{month}" for month in range(1, 13)]
+MONTHS = [f"log_season_month_{month}" for month in range(1, 13)]
 FEATURES = ["breadth", "trend"]
 
 
@@ -68,7 +68,7 @@ def test_nothing_is_found_beyond_what_the_shops_show():
 
 def test_a_whole_number_stays_whole_and_an_unknown_value_stays_unknown():
     table = np.column_stack([np.arange(12.0), np.full(12, 0.5)])
-    around = surroundings(table, ["recency_months", "trend"])
+    around = surroundings(table, ["visits", "trend"])
     start = np.array([0.0, np.nan])
     found = smallest_change(
         start, 0, lambda X: (X[:, 0] >= 2.5).astype(int), around, True
@@ -78,31 +78,32 @@ def test_a_whole_number_stays_whole_and_an_unknown_value_stays_unknown():
 
 
 def year(july: float) -> np.ndarray:
-    shares = np.full(12, (1 - july) / 11)
-    shares[6] = july
-    return shares
+    """Logarithmic months that sum to 0."""
+    months = np.full(12, -july / 11)
+    months[6] = july
+    return months
 
 
-def test_a_changed_month_leaves_a_year_that_still_sums_to_one():
-    table = np.stack([year(share) for share in np.linspace(0.02, 0.4, 50)])
-    around = surroundings(table, SHARES)
-    summer = lambda X: (X[:, 6] > 0.2).astype(int)  # noqa: E731 - one rule, named
-    found = smallest_change(year(0.1), 0, summer, around, is_to_segment=True)
-    assert found.values.sum() == pytest.approx(1, abs=1e-12)
-    assert (found.values >= 0).all()
-    assert found.values[6] > 0.2
+def test_a_changed_month_leaves_a_year_that_still_averages_out():
+    table = np.stack([year(july) for july in np.linspace(-1, 1, 50)])
+    around = surroundings(table, MONTHS)
+    summer = lambda X: (X[:, 6] > 0.5).astype(int)  # noqa: E731 - one rule, named
+    start = year(0.1)
+    found = smallest_change(start, 0, summer, around, is_to_segment=True)
+    assert found.values.sum() == pytest.approx(0, abs=1e-12)
+    assert found.values[6] > 0.5
     told = explain(
-        "kiosk", year(0.1), {"segment": 0, "segment_kind": "partition",
-        "nearest_segment": 1, "distance": 2.0}, table, summer(table), SHARES,
+        "kiosk", start, {"segment": 0, "segment_kind": "partition",
+        "nearest_segment": 1, "distance": 2.0}, table, summer(table), MONTHS,
         {0: "Even year", 1: "Summer peak (Jul)"}, summer,
     )  # fmt: skip
     lines = told.lines()
     assert "convenient cut" in lines[0]
     assert lines[1] == "The runner-up is `Summer peak (Jul)`."
     assert lines[-1].startswith("The smallest change found: if its ")
-    assert "giving way in proportion" in lines[-1]
     assert lines[-1].endswith("it would be in `Summer peak (Jul)`.")
     assert told.facts()["to_another"]["segment"] == 1
+    assert set(told.to_another.gives_way) == set(MONTHS) - {"log_season_month_7"}
 
 
 @given(st.floats(0.5, 10.5), st.floats(-1, 1), st.floats(-2, 2), st.floats(-4, 12))
@@ -181,10 +182,11 @@ def test_an_assigner_that_says_otherwise_is_refused():
 @pytest.mark.parametrize(
     ("feature", "value", "text"),
     [
-        ("season_share_month_7", 0.112, "11.2%"),
-        ("sales_trend_per_year", -0.08, "-8% of its mean per year"),
+        ("log_season_month_7", np.log(1.5), "+50% against its average month"),
+        ("sales_trend_per_year", np.log(0.92), "-8% per year"),
+        ("inactive_month_share", 0.112, "11.2%"),
         ("assortment_breadth", np.log(6.5), "6.5 products a month"),
-        ("recency_months", 3.0, "3 months"),
+        ("cv_monthly_sales_qty", 0.5, "50% of the mean"),
         ("avg_sales_qty_month_12", 12345.6, "12,346 units"),
         ("median_yoy_sales_growth", 0.25, "+25%"),
         ("basket_size", 0.000123, "0.000123"),
@@ -197,9 +199,9 @@ def test_values_are_said_in_their_natural_unit(feature, value, text):
 
 
 def test_different_values_are_told_apart():
-    july = spoken("season_share_month_7")
-    assert july.numbers(0.1121, 0.1122) == ("11.21%", "11.22%")
-    assert july.numbers(0.1, 0.1) == ("10%", "10%")
+    gaps = spoken("inactive_month_share")
+    assert gaps.numbers(0.1121, 0.1122) == ("11.21%", "11.22%")
+    assert gaps.numbers(0.1, 0.1) == ("10%", "10%")
 
 
 def test_every_feature_has_a_name_in_words():

@@ -56,16 +56,16 @@ def features_of(
 
 
 def series(quantity, first="2022-01", n_products=None, concentration=1.0):
-    """Return one shop's history."""
-    values = np.asarray([quantity], dtype=float)
+    """Return the history of one shop, or of several."""
+    values = np.atleast_2d(np.asarray(quantity, dtype=float))
     start = month_index(first)
     products = np.where(values > 0, 1.0, 0.0) if n_products is None else n_products
     return ShopSeries(
-        shop_id=np.array(["kiosk"]),
+        shop_id=np.array([f"kiosk {place}" for place in range(len(values))]),
         t=np.arange(start, start + values.shape[1]),
         quantity=values,
-        n_products=np.asarray(products, dtype=float).reshape(1, -1),
-        concentration=np.array([concentration]),
+        n_products=np.atleast_2d(np.asarray(products, dtype=float)),
+        concentration=np.full(len(values), concentration),
     )
 
 
@@ -148,55 +148,105 @@ def test_behaviour_says_how_a_shop_sells_not_how_much(tmp_path):
     )
 
 
-def test_an_even_shop_has_even_shares_and_nothing_else():
+def test_an_even_shop_has_an_even_year_and_nothing_else():
     found = behaviour_features(series([7.0] * 36), history_months=36)
     for month in range(1, 13):
-        assert found[f"season_share_month_{month}"][0] == pytest.approx(1 / 12)
+        assert found[f"log_season_month_{month}"][0] == pytest.approx(0.0, abs=1e-12)
     assert found["sales_trend_per_year"][0] == pytest.approx(0.0, abs=1e-12)
-    assert found["sales_irregularity"][0] == pytest.approx(0.0, abs=1e-12)
+    assert found["sales_irregularity"][0] == pytest.approx(0.0, abs=1e-7)
     assert found["inactive_month_share"][0] == 0
-    assert found["recency_months"][0] == 0
 
 
 def test_season_is_not_taken_for_trend_nor_trend_for_season():
     t = np.arange(36)
     season = np.where(t % 12 == 6, 5.0, 1.0)
     found = behaviour_features(series(season), history_months=36)
-    assert found["sales_trend_per_year"][0] == pytest.approx(0.0, abs=1e-12)
-    # July: (3 x 5/mean + 1) / 4 against (3 x 1/mean + 1) / 4, mean 4/3
-    july, other = (3 * 3.75 + 1) / 4, (3 * 0.75 + 1) / 4
-    assert found["season_share_month_7"][0] == pytest.approx(july / (july + 11 * other))
+    assert found["sales_trend_per_year"][0] == pytest.approx(0.0, abs=0.005)
+    # Three Julys at ln 5 above the rest: a weight of 3 / 0.5^2 against 1 / 0.7^2.
+    kept = (3 / 0.25) / (3 / 0.25 + 1 / 0.49)
+    july = found["log_season_month_7"][0]
+    january = found["log_season_month_1"][0]
+    assert july - january == pytest.approx(kept * math.log(5), rel=0.01)
+    months = [found[f"log_season_month_{m}"][0] for m in range(1, 13)]
+    assert sum(months) == pytest.approx(0.0, abs=1e-9)
 
-    growing = behaviour_features(series(100 + 2.0 * t), history_months=36)
-    # slope 2 over a mean of 135, per year, shrunk by 3456 / (3456 + 432)
-    assert growing["sales_trend_per_year"][0] == pytest.approx(24 / 135 * 8 / 9)
-    shares = [growing[f"season_share_month_{m}"][0] for m in range(1, 13)]
-    assert max(shares) - min(shares) < 0.004
+    growing = behaviour_features(series(100 * np.exp(0.02 * t)), history_months=36)
+    trend = growing["sales_trend_per_year"][0]
+    assert 0.9 * 0.24 < trend < 0.24
+    months = [growing[f"log_season_month_{m}"][0] for m in range(1, 13)]
+    assert max(months) - min(months) < 0.04
 
 
-def test_short_history_has_a_null_trend_and_is_drawn_to_an_even_year():
+def test_the_decomposition_is_that_of_the_normal_equations():
+    rng = np.random.default_rng(5)
+    quantity = rng.lognormal(3.0, 0.6, 30)
+    quantity[[4, 17]] = 0.0
+    found = behaviour_features(series(quantity), history_months=36)
+    t = np.flatnonzero(quantity)
+    seen = series(quantity).t[t]
+    design = np.zeros((len(t), 13))
+    design[np.arange(len(t)), seen % 12] = 1
+    design[:, 12] = (seen - series(quantity).t.mean()) / 12
+    # Level out by demeaning; what is left is a ridge regression with unequal ridges.
+    centred = design - design.mean(axis=0)
+    logs = np.log(quantity[t]) - np.log(quantity[t]).mean()
+    ridge = 0.25 * np.diag([1 / 0.49] * 12 + [1 / 0.25])
+    effects = np.linalg.solve(centred.T @ centred + ridge, centred.T @ logs)
+    assert found["sales_trend_per_year"][0] == pytest.approx(effects[12], rel=1e-5)
+
+
+def test_a_short_history_is_drawn_to_an_even_year_and_no_trend():
     found = behaviour_features(series([4.0, 8.0, 4.0, 8.0, 4.0]), history_months=36)
-    assert np.isnan(found["sales_trend_per_year"][0])
-    assert np.isnan(found["assortment_trend_per_year"][0])
-    # January: (4/5.6 + 1) / 2 = 6/7; February: (8/5.6 + 1) / 2 = 17/14; unseen: 1
-    total = 3 * 6 / 7 + 2 * 17 / 14 + 7
-    assert found["season_share_month_1"][0] == pytest.approx(6 / 7 / total)
-    assert found["season_share_month_12"][0] == pytest.approx(1 / total)
+    assert abs(found["sales_trend_per_year"][0]) < 0.1
+    assert abs(found["assortment_trend_per_year"][0]) < 1e-9
+    january, february = (found[f"log_season_month_{m}"][0] for m in (1, 2))
+    assert january < 0 < february
+    assert february - january < math.log(2)
+    assert found["log_season_month_12"][0] == pytest.approx(
+        found["log_season_month_6"][0]
+    )
     assert found["sales_irregularity"][0] > 0
 
 
-def test_one_active_month_gives_null_not_a_number_for_irregularity():
+def test_a_month_in_which_a_shop_closes_is_low_in_its_year():
+    # A beach kiosk: the same sales from May to September, nothing else for three years.
+    t = np.arange(36)
+    open_months = np.isin(t % 12, range(4, 9))
+    found = behaviour_features(series(np.where(open_months, 50.0, 0.0)), 36)
+    summer = [found[f"log_season_month_{m}"][0] for m in range(5, 10)]
+    winter = [found[f"log_season_month_{m}"][0] for m in (1, 2, 3)]
+    assert min(summer) - max(winter) > 0.7
+
+
+def test_one_extreme_month_hardly_moves_the_season():
+    quantity = np.full(36, 10.0)
+    quantity[6] = 1000.0
+    found = behaviour_features(series(quantity), history_months=36)
+    # The mean of three Julys would be 34 times the others, ln 34 = 3.5.
+    assert found["log_season_month_7"][0] < 1.5
+
+
+def test_fewer_than_three_months_give_null_not_a_number_for_irregularity():
     found = behaviour_features(series([0.0] * 5 + [3.0] + [0.0] * 6), history_months=36)
     assert np.isnan(found["sales_irregularity"][0])
-    assert found["recency_months"][0] == 6
+    assert found["sales_trend_per_year"][0] == 0
     assert found["inactive_month_share"][0] == 0
+
+
+def test_a_shops_features_do_not_depend_on_the_shops_beside_it():
+    rng = np.random.default_rng(9)
+    quantity = rng.lognormal(2.0, 1.0, (40, 36)) * (rng.random((40, 36)) < 0.8)
+    many = behaviour_features(series(quantity), history_months=36)
+    for place in (0, 17, 39):
+        alone = behaviour_features(series(quantity[place]), history_months=36)
+        for name, values in alone.items():
+            assert values[0] == many[name][place], name
 
 
 def test_gaps_count_between_first_and_last_sale_only():
     quantity = [0.0, 0.0, 5.0, 0.0, 5.0, 5.0, 0.0, 5.0, 0.0, 0.0]
     found = behaviour_features(series(quantity), history_months=36)
     assert found["inactive_month_share"][0] == pytest.approx(2 / 6)
-    assert found["recency_months"][0] == 2
 
 
 def test_breadth_and_concentration_match_a_hand_count(kiosk, tmp_path):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.features.retailer import FEATURE_SETS, VOLUME
-from core.segments.naming import LEVELS, RULES, SHARES, name_segments, naming_rules
+from core.segments.naming import LEVELS, RULES, SEASON, name_segments, naming_rules
 
 
 def contrasts(*segments: dict[str, tuple[float | None, float | None]]) -> pl.DataFrame:
@@ -32,10 +32,11 @@ def contrasts(*segments: dict[str, tuple[float | None, float | None]]) -> pl.Dat
 
 
 def year(changes: dict[int, tuple[float, float]]):
-    """Shares of a year: month to (index, effect); the others share what is left."""
+    """Months of a year: month to (index, effect); the others share what is left."""
     rest = (12 - sum(index for index, _ in changes.values())) / (12 - len(changes))
     months = [changes.get(m, (rest, 0.0)) for m in range(1, 13)]
-    return {f"{SHARES}{m}": (i / 12, e) for m, (i, e) in enumerate(months, start=1)}
+    logs = [(math.log(index), effect) for index, effect in months]
+    return {f"{SEASON}{m}": found for m, found in enumerate(logs, start=1)}
 
 
 def name_of(features) -> str:
@@ -77,8 +78,6 @@ def test_a_month_between_two_high_ones_does_not_split_the_peak():
         ("sales_irregularity", 1.0, 2.0, "Irregular sales"),
         ("sales_irregularity", 0.2, -2.0, "Steady sales"),
         ("inactive_month_share", 0.3, 3.9, "Often inactive"),
-        ("recency_months", 8.0, 4.0, "Lapsed shops"),
-        ("recency_months", 1.0, 4.0, "Quiet of late"),
         ("assortment_breadth", 0.8, -2.0, "Narrow assortment"),
         ("assortment_breadth", 3.8, 2.0, "Broad assortment"),
         ("product_concentration", 0.6, 2.0, "One product dominates"),
@@ -146,7 +145,7 @@ def test_every_feature_of_both_sets_has_a_rule_of_its_own():
     ruled = {rule.feature for rule in RULES}
     for feature_set in FEATURE_SETS.values():
         for name in feature_set.names:
-            assert name in ruled or name.startswith((SHARES, *LEVELS))
+            assert name in ruled or name.startswith((SEASON, *LEVELS))
     assert ruled <= {
         name
         for names in (

@@ -293,8 +293,8 @@ def test_features_in_another_order_are_refused_with_a_diff(artifacts):
     swapped = table.select("shop_id", *reversed(model.features))
     with pytest.raises(ArtifactError, match="the order differs: column 1"):
         model.assign(swapped)
-    with pytest.raises(ArtifactError, match="missing `recency_months`"):
-        model.assign(table.drop("recency_months"))
+    with pytest.raises(ArtifactError, match="missing `product_concentration`"):
+        model.assign(table.drop("product_concentration"))
 
 
 def test_a_stage_without_its_predecessor_says_which_script_to_run(tmp_path):

@@ -1,41 +1,66 @@
 r"""Our features: how a shop sells, not how much.
 
-All of them are ratios within a shop, so that two shops of different size that sell
-alike lie close together. With :math:`x_t` the quantity of month `t` over the shop's
-mean, from its first to its last active month in the window of ``history_months``:
+Level, season, trend and irregularity are told apart by one linear mixed model of each
+shop's active months, from its first to its last in the window of ``history_months``:
 
-- *trend* ``b``: least squares on `t` with an effect per calendar month, so that season
-  cannot pass for growth: :math:`b = \sum \tilde x \tilde t / (\sum \tilde t^2 +
-  \lambda)`, both demeaned within calendar months; :math:`\lambda` shrinks the slope
-  towards 0 as long as few calendar months repeat.
-- *season* ``s_m``: the mean of :math:`d_t = x_t / (1 + b (t - \bar t))` over the months
-  of one calendar month, with one pseudo-month of 1 added, so that a short history is
-  drawn towards an even year.
-- *irregularity*: the standard deviation of :math:`d_t` within calendar months, pooled
-  with a season-free estimate from neighbouring months where years are few.
+.. math:: \ln x_t = \mu + s_{m(t)} + b\,(t - \bar t) / 12 + e_t
 
-The window, the shrinkage and the floor are fixed beforehand and not tuned to data.
+with :math:`s_m \sim N(0, 0.7^2)` for the calendar months, :math:`b \sim N(0, 0.5^2)`
+per year and :math:`e_t \sim N(0, 0.5^2)`. The features are its posterior means (best
+linear unbiased predictions; Robinson, "That BLUP is a good thing", 1991): a season or
+a trend that few months speak for is drawn towards none, and nothing is missing for a
+short history. On the logarithmic scale a shop's own size is the constant, a month ten
+times as large is an outlier and not a season, and noise is alike in large and small
+months.
+
+Whether a shop sells at all in a month is the other half of its season: the share of
+active months, smoothed towards the shop's own, multiplies the size.
+
+The spreads are those of ordinary retail (a month twice its neighbours, half more in a
+year, a month half off) and are not fitted to data, so that a shop's features depend on
+nothing but its own rows.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
 from core.features.monthly import ShopSeries
 
 MONTHS = 12
-# As much weight as two years' months get (12 x 2 x 6^2 = 864), halved: a slope from 24
-# months keeps two thirds of its size, one from 36 months 89%.
-TREND_SHRINKAGE = 432.0
-# With less than six calendar months seen twice (6 x 2 x 6^2), no slope is told.
-MIN_TREND_SPREAD = 432.0
-PSEUDO_MONTHS = 1.0
-TREND_FLOOR = 0.2
-LOCAL_DEGREES = 4.0
+SEASON_STD = 0.7
+TREND_STD = 0.5
+NOISE_STD = 0.5
+# Precision of the level: as good as none, and keeps the equations solvable.
+LEVEL_PRECISION = 1e-6
+# Months of the shop's own share of active months added to every calendar month.
+PSEUDO_MONTHS = 2.0
+MIN_MONTHS_FOR_IRREGULARITY = 3
+
+
+class Decomposition(NamedTuple):
+    """The parts of each shop's logarithmic monthly values.
+
+    Attributes
+    ----------
+    season : ndarray, shape (n_shops, 12)
+        Effect of January to December; sums to 0.
+    trend : ndarray, shape (n_shops,)
+        Per year.
+    irregularity : ndarray, shape (n_shops,)
+        Standard deviation of what is left, over its degrees of freedom; NaN with fewer
+        than 3 values.
+    """
+
+    season: np.ndarray
+    trend: np.ndarray
+    irregularity: np.ndarray
 
 
 def behaviour_features(shops: ShopSeries, history_months: int) -> dict[str, np.ndarray]:
-    """Return the 19 features of `core.features.retailer.BEHAVIOUR`, each (n_shops,).
+    """Return the 18 features of `core.features.retailer.BEHAVIOUR`, each (n_shops,).
 
     Parameters
     ----------
@@ -48,27 +73,23 @@ def behaviour_features(shops: ShopSeries, history_months: int) -> dict[str, np.n
     products = shops.n_products[:, -history_months:]
     t = shops.t[-history_months:]
     in_span = active_span(quantity)
-    relative = _relative(quantity, in_span)
-    slope, is_known = seasonal_slope(relative, in_span, t)
-    detrended = relative / _trend_line(slope, in_span, t)
-    shares = season_shares(detrended, in_span, t)
     is_active = quantity > 0
-    breadth = (products * is_active).sum(axis=1) / np.maximum(is_active.sum(axis=1), 1)
-    product_slope, has_products = seasonal_slope(
-        _relative(products, is_active), is_active, t
-    )
+    sales = decompose(quantity, is_active, t)
+    assortment = decompose(products, products > 0, t)
+    season = sales.season + active_season(is_active, in_span, t)
+    n_active = np.maximum(is_active.sum(axis=1), 1)
+    breadth = (products * is_active).sum(axis=1) / n_active
     columns = {
-        f"season_share_month_{month + 1}": shares[:, month] for month in range(MONTHS)
+        f"log_season_month_{month + 1}": season[:, month] for month in range(MONTHS)
     }
-    columns["sales_trend_per_year"] = _per_year(slope, is_known)
-    columns["sales_irregularity"] = irregularity(detrended, in_span, t)
+    columns["sales_trend_per_year"] = sales.trend
+    columns["sales_irregularity"] = sales.irregularity
     columns["inactive_month_share"] = 1 - is_active.sum(axis=1) / np.maximum(
         in_span.sum(axis=1), 1
     )
     columns["assortment_breadth"] = np.log(np.maximum(breadth, 1.0))
-    columns["assortment_trend_per_year"] = _per_year(product_slope, has_products)
+    columns["assortment_trend_per_year"] = assortment.trend
     columns["product_concentration"] = shops.concentration
-    columns["recency_months"] = _months_since_last(is_active)
     return columns
 
 
@@ -80,99 +101,76 @@ def active_span(quantity: np.ndarray) -> np.ndarray:
     return started & not_ended
 
 
-def seasonal_slope(
-    relative: np.ndarray, mask: np.ndarray, t: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the shrunk slope per month within calendar months, and where it is known.
+def decompose(values: np.ndarray, mask: np.ndarray, t: np.ndarray) -> Decomposition:
+    """Tell season and trend from level and noise, shop by shop.
 
     Parameters
     ----------
-    relative : ndarray, shape (n_shops, n_months)
-        Values over the shop's mean.
+    values : ndarray, shape (n_shops, n_months)
+        Above 0 where `mask` holds.
     mask : ndarray of bool, shape (n_shops, n_months)
         The months that count.
+    t : ndarray of int, shape (n_months,)
+        Month indices.
+    """
+    design, penalty = _design(t)
+    logs = np.log(np.where(mask, values, 1.0))
+    n = mask.sum(axis=1)
+    # About the shop's own mean, so that the weak prior of the level finds it near 0.
+    logs = np.where(mask, logs - (logs.sum(axis=1) / np.maximum(n, 1))[:, None], 0.0)
+    weight = mask / NOISE_STD**2
+    size = design.shape[1]
+    # einsum and not a matrix product: BLAS rounds differently for other batch sizes.
+    crossed = (design[:, :, None] * design[:, None, :]).reshape(len(t), -1)
+    gram = np.einsum("nt,tk->nk", weight, crossed).reshape(-1, size, size)
+    target = np.einsum("nt,tk->nk", weight * logs, design)
+    posterior = np.linalg.inv(gram + penalty)
+    effects = np.einsum("nij,nj->ni", posterior, target)
+    left = np.where(mask, logs - np.einsum("ni,ti->nt", effects, design), 0.0)
+    degrees = n - np.einsum("nij,nji->n", posterior, gram)
+    is_known = n >= MIN_MONTHS_FOR_IRREGULARITY
+    variance = (left**2).sum(axis=1) / np.where(is_known, degrees, 1.0)
+    season = effects[:, 1 : MONTHS + 1]
+    return Decomposition(
+        season - season.mean(axis=1, keepdims=True),
+        effects[:, MONTHS + 1],
+        np.where(is_known, np.sqrt(variance), np.nan),
+    )
+
+
+def active_season(
+    is_active: np.ndarray, in_span: np.ndarray, t: np.ndarray
+) -> np.ndarray:
+    """Return the logarithm of how much likelier a calendar month is to be active.
+
+    Parameters
+    ----------
+    is_active, in_span : ndarray of bool, shape (n_shops, n_months)
+        Months with sales, and months from the first to the last of them.
     t : ndarray of int, shape (n_months,)
         Month indices.
 
     Returns
     -------
-    slope : ndarray, shape (n_shops,)
-        Change per month, in units of the shop's mean; 0 where unknown.
-    is_known : ndarray of bool, shape (n_shops,)
-        False where too few calendar months repeat to tell growth from season.
+    ndarray, shape (n_shops, 12)
+        January to December; each shop's sum to 0, and are all 0 if it never paused.
     """
-    product = np.zeros(len(relative))
-    spread = np.zeros(len(relative))
-    centred_t = (t - t.mean()).astype(float)
+    overall = is_active.sum(axis=1) / np.maximum(in_span.sum(axis=1), 1)
+    overall = np.where(overall > 0, overall, 1.0)
+    share = np.empty((len(is_active), MONTHS))
     for month in range(MONTHS):
         columns = t % MONTHS == month
-        weight = mask[:, columns].astype(float)
-        n = np.maximum(weight.sum(axis=1, keepdims=True), 1)
-        x, time = relative[:, columns], centred_t[columns]
-        x = (x - (x * weight).sum(axis=1, keepdims=True) / n) * weight
-        time = (time - (time * weight).sum(axis=1, keepdims=True) / n) * weight
-        product += (x * time).sum(axis=1)
-        spread += (time * time).sum(axis=1)
-    is_known = spread >= MIN_TREND_SPREAD
-    return np.where(is_known, product / (spread + TREND_SHRINKAGE), 0.0), is_known
+        n_active = is_active[:, columns].sum(axis=1) + PSEUDO_MONTHS * overall
+        share[:, month] = n_active / (in_span[:, columns].sum(axis=1) + PSEUDO_MONTHS)
+    index = np.log(share / overall[:, None])
+    return np.asarray(index - index.mean(axis=1, keepdims=True))
 
 
-def season_shares(detrended: np.ndarray, mask: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """Return each calendar month's share of an even-trend year, shape (n_shops, 12)."""
-    index = np.empty((len(detrended), MONTHS))
-    for month in range(MONTHS):
-        columns = t % MONTHS == month
-        weight = mask[:, columns]
-        total = (detrended[:, columns] * weight).sum(axis=1) + PSEUDO_MONTHS
-        index[:, month] = total / (weight.sum(axis=1) + PSEUDO_MONTHS)
-    return np.asarray(index / index.sum(axis=1, keepdims=True))
-
-
-def irregularity(detrended: np.ndarray, mask: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """Return the standard deviation left after season and trend, in means of the shop.
-
-    The variance within calendar months (with its degrees of freedom) is pooled with the
-    variance about the mean of both neighbouring months, weighted as 4 degrees, since a
-    single year leaves none within its months. Null with fewer than 3 months.
-    """
-    within = np.zeros(len(detrended))
-    degrees = -np.ones(len(detrended))
-    for month in range(MONTHS):
-        columns = t % MONTHS == month
-        weight = mask[:, columns].astype(float)
-        n = weight.sum(axis=1)
-        values = detrended[:, columns]
-        mean = (values * weight).sum(axis=1) / np.maximum(n, 1)
-        within += (((values - mean[:, None]) * weight) ** 2).sum(axis=1)
-        degrees += np.maximum(n - 1, 0)
-    degrees = np.maximum(degrees, 0)
-    inner = mask[:, :-2] & mask[:, 1:-1] & mask[:, 2:]
-    bend = detrended[:, 1:-1] - (detrended[:, :-2] + detrended[:, 2:]) / 2
-    n_inner = inner.sum(axis=1)
-    # A month minus the mean of two others has 1.5 times the variance of one month.
-    local = (bend**2 * inner).sum(axis=1) / np.maximum(n_inner, 1) / 1.5
-    pooled = (within + LOCAL_DEGREES * local) / (degrees + LOCAL_DEGREES)
-    return np.where(n_inner > 0, np.sqrt(pooled), np.nan)
-
-
-def _relative(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return values over their mean where `mask` holds."""
-    mean = (values * mask).sum(axis=1) / np.maximum(mask.sum(axis=1), 1)
-    return np.asarray(values / np.where(mean > 0, mean, 1.0)[:, None])
-
-
-def _trend_line(slope: np.ndarray, mask: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """Return the trend about the middle of each shop's span, never below the floor."""
-    middle = (t * mask).sum(axis=1) / np.maximum(mask.sum(axis=1), 1)
-    line = 1 + slope[:, None] * (t[None, :] - middle[:, None])
-    return np.asarray(np.maximum(line, TREND_FLOOR))
-
-
-def _per_year(slope: np.ndarray, is_known: np.ndarray) -> np.ndarray:
-    """Return a slope per year; null where it is not known."""
-    return np.where(is_known, MONTHS * slope, np.nan)
-
-
-def _months_since_last(is_active: np.ndarray) -> np.ndarray:
-    """Return whole months from the last active month to the end of the window."""
-    return np.asarray(np.argmax(is_active[:, ::-1], axis=1), dtype=float)
+def _design(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the model's columns (level, 12 months, trend) and their precisions."""
+    design = np.zeros((len(t), MONTHS + 2))
+    design[:, 0] = 1.0
+    design[np.arange(len(t)), 1 + t % MONTHS] = 1.0
+    design[:, -1] = (t - t.mean()) / MONTHS
+    season = np.full(MONTHS, 1 / SEASON_STD**2)
+    return design, np.diag([LEVEL_PRECISION, *season, 1 / TREND_STD**2])

@@ -121,26 +121,26 @@ BEHAVIOUR = FeatureSet(
     (
         *(
             Feature(
-                f"season_share_month_{month}",
-                "share of the shop's own year",
-                f"seasonal index of {name} after the trend is divided out, over the "
-                "sum of all twelve; near 1/12 where that month was never seen",
+                f"log_season_month_{month}",
+                "natural logarithm of a ratio",
+                f"ln of what {name} sells, against the shop's own average month, after "
+                "the trend; 0 is an average month, 0.69 twice of one; drawn to 0 where "
+                "that month was seldom seen; the twelve sum to 0",
             )
             for month, name in enumerate(MONTH_NAMES, start=1)
         ),
         Feature(
             "sales_trend_per_year",
-            "means of the shop per year",
-            "slope of monthly sales over their mean within calendar months, shrunk "
-            "towards 0 for short histories, x 12",
-            "fewer than six calendar months (or as much spread) seen in two years",
+            "natural logarithm of a ratio, per year",
+            "slope of ln(monthly sales) beside level and season; 0.1 grows by about "
+            "10% a year; drawn to 0 for short histories",
         ),
         Feature(
             "sales_irregularity",
-            "means of the shop",
-            "standard deviation of monthly sales after season and trend, from first to "
-            "last active month",
-            "fewer than three months in a row between first and last sale",
+            "standard deviation of ln(monthly sales)",
+            "what is left of the active months after level, season and trend, over its "
+            "degrees of freedom",
+            "fewer than three active months in the window",
         ),
         Feature(
             "inactive_month_share",
@@ -154,9 +154,8 @@ BEHAVIOUR = FeatureSet(
         ),
         Feature(
             "assortment_trend_per_year",
-            "means of the shop per year",
-            "as sales_trend_per_year, of distinct products over active months",
-            "as for sales_trend_per_year",
+            "natural logarithm of a ratio, per year",
+            "as sales_trend_per_year, of distinct products",
         ),
         Feature(
             "product_concentration",
@@ -164,11 +163,6 @@ BEHAVIOUR = FeatureSet(
             "Herfindahl index: sum of squared quantity shares of the shop's products "
             "in the window",
             "no product with net sales in the window",
-        ),
-        Feature(
-            "recency_months",
-            "months",
-            "whole months from the last active month to `as_of`",
         ),
     ),
     lambda shops, config: behaviour_features(shops, config.history_months),
@@ -179,7 +173,9 @@ FEATURE_SETS = {feature_set.name: feature_set for feature_set in (BEHAVIOUR, BAS
 ShopRange = tuple[str | None, str | None]
 EVERY_SHOP: ShopRange = (None, None)
 
-# Sales volume stays out of the clustering space and serves profiles only.
+# How much a shop sells, and where it stands in its life, stay out of the clustering
+# space and serve profiles only: segments are of how shops sell. A shop that stopped
+# still sold in its way.
 VOLUME = (
     Feature(
         "sales_qty_total", "units", "net quantity of all active months up to `as_of`"
@@ -192,6 +188,9 @@ VOLUME = (
     Feature("sales_qty_last_12_months", "units", "net quantity of the last 12 months"),
     Feature("active_months", "months", "months with a net quantity above 0"),
     Feature("tenure_months", "months", "months from the first active month to `as_of`"),
+    Feature(
+        "recency_months", "months", "whole months from the last active month to `as_of`"
+    ),
 )
 
 
@@ -346,4 +345,5 @@ def _volume(shops: ShopSeries) -> dict[str, np.ndarray]:
         "sales_qty_last_12_months": shops.quantity[:, -12:].sum(axis=1),
         "active_months": n_active,
         "tenure_months": len(shops.t) - first,
+        "recency_months": np.argmax(shops.is_active[:, ::-1], axis=1),
     }

@@ -208,18 +208,19 @@ def _reference_settings(n_rows: int) -> TrainingSettings:
 
 
 def _neighbours_settings(n_rows: int) -> TrainingSettings:
-    """Return 30 epochs of up to 100 steps, on at most 10,000 shops.
+    """Return 40 epochs of up to 100 steps, on at most 10,000 shops.
 
     More shops would make the graph of neighbours finer than HDBSCAN can resolve, and
-    its pairs would each be seen less often in the same time.
+    its pairs would each be seen less often in the same time. All epochs are run: the
+    step size falls to 0 by the last of them, and it is in these that groups close up.
     """
     return TrainingSettings(
-        epochs=30,
+        epochs=40,
         batch_size=1024,
-        learning_rate=2e-3,
+        learning_rate=5e-3,
         validation_share=0.1,
-        patience=10,
-        corruption=0.3,
+        patience=40,
+        corruption=0.4,
         rows_per_epoch=10_000,
     )
 
@@ -230,7 +231,7 @@ ARCHITECTURES = {
         Architecture(
             "neighbours",
             _build_symmetric,
-            lambda n_features: 128,
+            lambda n_features: 64,
             _neighbours_settings,
             keep_neighbours,
         ),

@@ -3,8 +3,8 @@
 From where the shop stands, straight lines lead along one feature, or two, to the ends
 of what has been observed. Every line is walked in steps; where the answer changes, the
 place is narrowed down by halving. A change is a possible one as far as this can be
-seen: each value has been seen among the shops, and shares of a year still sum to 1. The
-links between other features are not kept.
+seen: each value has been seen among the shops, and the months of a year still average
+to what they did. The links between other features are not kept.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STEPS = 32
 STEPS_OF_PAIRS = 12
 HALVINGS = 24
 _RATIOS = ((1.0, 1.0), (2.0, 1.0), (1.0, 2.0))
-_SHARES = "season_share_month_"
+_YEAR = "log_season_month_"
 UNASSIGNED = -1
 
 
@@ -54,9 +54,9 @@ class Surroundings:
     is_whole: NDArray[np.bool_]
 
     @property
-    def shares(self) -> IntArray:
-        """Columns that are the shares of one year."""
-        found = [i for i, f in enumerate(self.features) if f.startswith(_SHARES)]
+    def year(self) -> IntArray:
+        """Columns that are the months of one year."""
+        found = [i for i, f in enumerate(self.features) if f.startswith(_YEAR)]
         return np.array(found if len(found) > 1 else [], dtype=np.int64)
 
     def size(self, start: FloatArray, ends: FloatArray) -> FloatArray:
@@ -92,7 +92,7 @@ class Change:
     values : ndarray of shape (n_features,)
         All features after it.
     columns : tuple of int
-        The features that were changed on purpose, one or two; shares of a year that
+        The features that were changed on purpose, one or two; months of a year that
         gave way are not among them.
     segment : int
         Where the shop would be; -1: in none.
@@ -273,18 +273,15 @@ def _points(
 def _changed(
     start: FloatArray, columns: list[int], to: FloatArray, around: Surroundings
 ) -> FloatArray:
-    """Set features to new values (n, n_columns); other shares of a year give way."""
+    """Set features to new values (n, n_columns); other months of a year give way."""
     rows = np.tile(start, (len(to), 1))
     rows[:, columns] = np.where(around.is_whole[columns], np.round(to), to)
-    shares = around.shares
-    if not set(columns) & set(shares.tolist()):
-        return rows
-    others = np.array([c for c in shares if c not in columns], dtype=np.int64)
-    moved = [c for c in columns if c in shares]
-    rest = start[others].sum()
-    if rest > 0:
-        left = start[shares].sum() - rows[:, moved].sum(axis=1)
-        rows[:, others] = start[others] * (left / rest)[:, None]
+    year = around.year
+    moved = [c for c in columns if c in year]
+    others = np.array([c for c in year if c not in columns], dtype=np.int64)
+    if moved and len(others):
+        gained = (rows[:, moved] - start[moved]).sum(axis=1)
+        rows[:, others] = start[others] - (gained / len(others))[:, None]
     return rows
 
 

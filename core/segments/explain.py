@@ -72,7 +72,7 @@ class Move:
     features : list of dict
         ``feature, before, after`` of those that were changed on purpose, one or two.
     gives_way : dict of str to float
-        The other shares of the year afterwards, where a share was changed.
+        The other months of the year afterwards, where a month was changed.
     segment : int
         Where the shop would be; -1: in none.
     segment_name : str
@@ -100,7 +100,7 @@ class Move:
             if self.segment == UNASSIGNED
             else f"it would be in `{self.segment_name}`"
         )
-        note = " (the other months giving way in proportion)" if self.gives_way else ""
+        note = " (the other months giving way evenly)" if self.gives_way else ""
         return f"if {' and '.join(parts)}{note}, {where}"
 
 
@@ -311,7 +311,7 @@ def _move(
     ]
     given = {
         around.features[column]: float(change.values[column])
-        for column in around.shares
+        for column in around.year
         if column not in change.columns and change.values[column] != start[column]
     }
     name = names[change.segment]

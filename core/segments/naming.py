@@ -22,7 +22,7 @@ from core.segments.season import MONTHS, season_phrase
 CLEAR_EFFECT = 0.5
 SLIGHT_EFFECT = 0.2
 AVERAGE = "Average"
-SHARES = "season_share_month_"
+SEASON = "log_season_month_"
 LEVELS = {
     "avg_sales_qty_month_": ("volume", "large volume", "small volume"),
     "avg_unique_products_month_": (
@@ -32,7 +32,7 @@ LEVELS = {
     ),
 }
 # Only the first of these tells a season: products bought follow sales.
-_SEASONAL = (SHARES, "avg_sales_qty_month_")
+_SEASONAL = (SEASON, "avg_sales_qty_month_")
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,6 @@ RULES: tuple[Rule, ...] = (
     ),
     *_sides("regularity", "monthly_sales_entropy", "sales spread evenly",
             "sales in few months"),
-    *_split("activity", "recency_months", True, 3, "lapsed shops", "quiet of late"),
-    *_split("activity", "recency_months", False, 3, "lapsed less", "active of late"),
     *_split("activity", "inactive_month_share", True, 0.1, "often inactive",
             "sometimes inactive"),
     *_split("activity", "inactive_month_share", False, 0.1, "less often inactive",
@@ -173,7 +171,7 @@ def name_segments(contrasts: pl.DataFrame) -> dict[int, str]:
 def naming_rules() -> list[dict[str, str]]:
     """Return the rules as rows of a table: ``theme, feature, condition, name``."""
     rows = [
-        _row("season", f"{SHARES}1..12", condition, name)
+        _row("season", f"{SEASON}1..12", condition, name)
         for condition, name in (
             ("one run of months high in its own year", "Summer peak (Jun-Aug)"),
             ("the run holds December, its top in Nov-Jan", "Year-end peak (Nov-Jan)"),
@@ -225,7 +223,7 @@ def _themes_of(table: pl.DataFrame) -> list[_Theme]:
         _Theme(name, f"{'high' if effects[name] > 0 else 'low'} {_in_words(name)}",
                abs(effects[name]))
         for name in sorted(effects)
-        if name not in _KNOWN and not name.startswith((SHARES, *LEVELS))
+        if name not in _KNOWN and not name.startswith((SEASON, *LEVELS))
     ]  # fmt: skip
     clearest: dict[str, float] = {}
     for theme in found:
@@ -244,9 +242,12 @@ def _season_theme(effects: dict[str, float], medians: dict[str, float]) -> list[
         if not all(name in effects for name in months):
             continue
         # A level's effects hold the shop's size too; what is left is its season.
-        size = 0.0 if prefix == SHARES else _middle([effects[m] for m in months])
+        size = 0.0 if prefix == SEASON else _middle([effects[m] for m in months])
         apart = [effects[name] - size for name in months]
-        found = season_phrase([medians[m] for m in months], apart, CLEAR_EFFECT)
+        levels = [medians[name] for name in months]
+        if prefix == SEASON:
+            levels = [math.exp(level) for level in levels]
+        found = season_phrase(levels, apart, CLEAR_EFFECT)
         if found is not None:
             return [_Theme("season", *found)]
     return []

@@ -12,18 +12,17 @@ _MONTHS = (
     *("July", "August", "September", "October", "November", "December"),
 )
 _BY_MONTH = {
-    "season_share_month_": ("{month} share", "percent"),
+    "log_season_month_": ("{month} sales", "of_average_month"),
     "avg_sales_qty_month_": ("average {month} sales", "units"),
     "avg_unique_products_month_": ("average products in {month}", "plain"),
 }
 _NAMES = {
     "sales_trend_per_year": ("sales trend", "per_year"),
-    "sales_irregularity": ("irregularity of sales", "of_mean"),
+    "sales_irregularity": ("irregularity of sales", "up_or_down"),
     "inactive_month_share": ("share of months without sales", "percent"),
     "assortment_breadth": ("assortment", "products"),
     "assortment_trend_per_year": ("assortment trend", "per_year"),
     "product_concentration": ("concentration on few products", "plain"),
-    "recency_months": ("time since the last sale", "months"),
     "cv_monthly_sales_qty": ("variation of monthly sales", "of_mean"),
     "cv_monthly_unique_products": ("variation of monthly products", "of_mean"),
     "monthly_sales_entropy": ("evenness of sales over months", "plain"),
@@ -51,17 +50,23 @@ def _signed(value: float, digits: int) -> str:
     return ("+" if value > 0 else "") + _number(value, digits)
 
 
+def _ratio(value: float, digits: int) -> str:
+    """Return the logarithm of a ratio as a signed percentage."""
+    return f"{_signed(100 * math.expm1(min(value, 100.0)), digits)}%"
+
+
 # The number, and what follows it.
 _UNITS: dict[str, tuple[Callable[[float, int], str], str]] = {
     "plain": (_number, ""),
     "percent": (lambda v, d: f"{_number(100 * v, d)}%", ""),
     "signed_percent": (lambda v, d: f"{_signed(100 * v, d)}%", ""),
-    "per_year": (lambda v, d: f"{_signed(100 * v, d)}%", " of its mean per year"),
+    "of_average_month": (_ratio, " against its average month"),
+    "per_year": (_ratio, " per year"),
+    "up_or_down": (_ratio, " up or down"),
     "of_mean": (lambda v, d: f"{_number(100 * v, d)}%", " of the mean"),
     "products": (lambda v, d: _number(math.exp(min(v, 100.0)), d), " products a month"),
-    "months": (_number, " months"),
     "units": (_number, " units"),
-    "log_ratio": (lambda v, d: f"{_signed(100 * math.expm1(min(v, 100.0)), d)}%", ""),
+    "log_ratio": (_ratio, ""),
 }
 
 
@@ -110,9 +115,9 @@ class Spoken:
 def spoken(feature: str) -> Spoken:
     """Return how to say a feature.
 
-    >>> july = spoken("season_share_month_7")
+    >>> july = spoken("log_season_month_7")
     >>> july.name, july.value(0.112)
-    ('July share', '11.2%')
+    ('July sales', '+11.9% against its average month')
     >>> spoken("assortment_breadth").value(1.9)
     '6.69 products a month'
     >>> spoken("basket_size").name
