@@ -69,6 +69,7 @@ def measure_scorecard(
         assert out.base is not None  # `published`, opened again under the lock
         cuts = cuts_of(out.base)
         shown = _published_labels(out.base)
+        remarks = _remarks(out.base, shown)
         cards = _scored(cuts, _recipes(out.base), config, n_permutations)
         outcomes, decay = (
             _joined({name: getattr(card, part) for name, card in cards.items()}, shown)
@@ -89,8 +90,7 @@ def measure_scorecard(
             ).to_dicts(),
         }
     folder = Path(artifacts)
-    lines = scorecard_lines(outcomes, months, cut_months)
-    lines += _remarks(published, shown)
+    lines = [*scorecard_lines(outcomes, months, cut_months), *remarks]
     lines.append(f"Tables: {folder / TABLE}, {folder / DECAY}")
     lines.append(f"Picture: {folder / PICTURE}")
     rows = scorecard_rows(outcomes)

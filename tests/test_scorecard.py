@@ -205,7 +205,7 @@ def test_lines_are_sentences_for_a_category_manager():
         "Whether it stops buying altogether: too few shops differ in it to tell."
     )
     assert lines[5].startswith("On average, segments add 7.0 points")
-    assert scorecard_rows(table)[0]["labels"] == "partition *"
+    assert scorecard_rows(table)[0]["labels"] == "partition*"
     assert [month_count(n) for n in (1, 3, 18)] == [
         "one month",
         "three months",

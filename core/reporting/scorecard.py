@@ -74,15 +74,17 @@ def scorecard_lines(
 
 
 def scorecard_rows(outcomes: pl.DataFrame) -> list[dict[str, str]]:
-    """Return the averages over the cuts as text; what labels add is in points."""
+    """Return the averages over the cuts as text; a star marks what is published.
+
+    What labels add, and its interval, are in percentage points.
+    """
     return [
         {
-            "labels": row["labels"] + (" *" if row["is_published"] else ""),
+            "labels": row["labels"] + ("*" if row["is_published"] else ""),
             "outcome": row["outcome"],
-            "groups": str(row["n_groups"]),
             "size alone": f"{row['size']:.1%}",
             "labels add": _points(row),
-            "interval": "..".join(_points(row, end) for end in ("_low", "_high")),
+            "95% interval": " to ".join(_points(row, end) for end in ("_low", "_high")),
             "p": f"{row['p_value']:.3f}",
         }
         for row in outcomes.filter(pl.col("cut") == ALL).to_dicts()
