@@ -27,7 +27,14 @@ LAYERS = (
     ("core.segments", "core.clustering", "core.representation"),
     ("core.inference", "core.evaluation", "core.reporting", "core.serving.store"),
     ("core.pipelines", "core.reference"),
-    ("core.assess", "core.select"),
+    (
+        "core.assess",
+        "core.compare",
+        "core.scorecards",
+        "core.explaining",
+        "core.profiling",
+        "core.select",
+    ),
     # What users import: the package itself, the commands and the API.
     ("core", "core.cli", "core.serving.app"),
     ("core.__main__", "scripts"),

@@ -9,11 +9,27 @@ from __future__ import annotations
 from core.cli import stages  # isort: skip
 from core.cli import assess  # isort: skip
 from core.cli import select  # isort: skip
+from core.cli import compare  # isort: skip
+from core.cli import profile  # isort: skip
+from core.cli import explain  # isort: skip
+from core.cli import scorecard  # isort: skip
 from core.cli import inspect  # isort: skip
 from core.cli.app import app, guarded
 from core.cli.stages import run_script
 
-__all__ = ["app", "assess", "inspect", "main", "run_script", "select", "stages"]
+__all__ = [
+    "app",
+    "assess",
+    "compare",
+    "explain",
+    "inspect",
+    "main",
+    "profile",
+    "run_script",
+    "scorecard",
+    "select",
+    "stages",
+]
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ def print_closing(result: StageResult) -> None:
     if result.table:
         table = Table(title="What was found", title_justify="left")
         for name in result.table[0]:
-            is_text = name in {"recipe", "space", "verdict"}
+            is_text = name in {"labels", "outcome", "recipe", "space", "verdict"}
             table.add_column(name, justify="left" if is_text else "right")
         for row in result.table:
             table.add_row(*row.values())
