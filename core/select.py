@@ -203,7 +203,7 @@ def _lines(
     if found.n_searched < found.n_shops:
         lines.append(
             f"Searched on {found.n_searched:,} of {found.n_shops:,} shops; cluster "
-            "sizes are given for all of them, at the same share. Excess of mass (`eom`) "
+            "sizes are given for all of them, at the same share. The method `eom` "
             "may merge in all shops what it keeps apart in a sample: check the new "
             "run with `segments stability`."
         )
