@@ -182,7 +182,7 @@ def test_an_assigner_that_says_otherwise_is_refused():
 @pytest.mark.parametrize(
     ("feature", "value", "text"),
     [
-        ("log_season_month_7", np.log(1.5), "+50% against its average month"),
+        ("log_season_month_7", np.log(1.5), "150% of an average month"),
         ("sales_trend_per_year", np.log(0.92), "-8% per year"),
         ("inactive_month_share", 0.112, "11.2%"),
         ("assortment_breadth", np.log(6.5), "6.5 products a month"),

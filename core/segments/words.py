@@ -12,7 +12,7 @@ _MONTHS = (
     *("July", "August", "September", "October", "November", "December"),
 )
 _BY_MONTH = {
-    "log_season_month_": ("{month} sales", "of_average_month"),
+    "log_season_month_": ("{month} level", "of_average_month"),
     "avg_sales_qty_month_": ("average {month} sales", "units"),
     "avg_unique_products_month_": ("average products in {month}", "plain"),
 }
@@ -60,9 +60,15 @@ _UNITS: dict[str, tuple[Callable[[float, int], str], str]] = {
     "plain": (_number, ""),
     "percent": (lambda v, d: f"{_number(100 * v, d)}%", ""),
     "signed_percent": (lambda v, d: f"{_signed(100 * v, d)}%", ""),
-    "of_average_month": (_ratio, " against its average month"),
+    "of_average_month": (
+        lambda v, d: f"{_number(100 * math.exp(min(v, 100.0)), d)}%",
+        " of an average month",
+    ),
     "per_year": (_ratio, " per year"),
-    "up_or_down": (_ratio, " up or down"),
+    "up_or_down": (
+        lambda v, d: f"{_number(100 * math.expm1(min(v, 100.0)), d)}%",
+        " up or down",
+    ),
     "of_mean": (lambda v, d: f"{_number(100 * v, d)}%", " of the mean"),
     "products": (lambda v, d: _number(math.exp(min(v, 100.0)), d), " products a month"),
     "units": (_number, " units"),
@@ -117,7 +123,7 @@ def spoken(feature: str) -> Spoken:
 
     >>> july = spoken("log_season_month_7")
     >>> july.name, july.value(0.112)
-    ('July sales', '+11.9% against its average month')
+    ('July level', '112% of an average month')
     >>> spoken("assortment_breadth").value(1.9)
     '6.69 products a month'
     >>> spoken("basket_size").name
