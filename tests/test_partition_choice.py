@@ -71,11 +71,18 @@ def test_the_number_is_what_later_behaviour_needs_and_no_more():
     assert "beyond their size" in choice.reason
 
 
-def test_behaviour_that_no_segment_tells_takes_the_fewest():
+def test_behaviour_that_no_segment_tells_does_not_choose():
     X, _, history, monthly = planted(is_told=False)
     choice = choose_partition(X, FEATURES, history, monthly, CONFIG)
-    assert (choice.method, choice.n_segments) == ("kmeans", 2)
-    assert "no partition explains more than chance" in choice.reason
+    assert choice.criterion == "refits"
+    assert "no partition tells what shops did after 2023-12, 2024-03" in choice.reason
+
+
+def test_outcomes_that_nobody_shows_do_not_choose():
+    X, _, history, monthly = planted(n=60)
+    still = monthly.with_columns(quantity=pl.lit(100.0))
+    choice = choose_partition(X, FEATURES, history, still, CONFIG)
+    assert choice.criterion == "refits"
 
 
 def test_without_a_past_the_finest_cut_that_comes_back_is_taken_and_said_so():

@@ -191,7 +191,7 @@ def test_new_shops_are_scored_under_the_standing_verdict(artifacts):
     rows = generate_sales(sample, seed=9).rows
     result = run_inference(config, rows)
     assert result.facts["verdict"] == certified
-    assert any(line.startswith("Published: ") for line in result.lines)
+    assert any(line.startswith("Segments are natural (cert") for line in result.lines)
     table = predictions(artifacts)
     assert table.height == 60
     assert set(table["segment_kind"].drop_nulls()) == {"density"}

@@ -7,11 +7,14 @@ explain beyond size (`core.evaluation.explained`). Of those within one standard 
 the best, the simplest is taken: the fewest segments, KMeans before a mixture (the rule
 of Breiman et al., 1984).
 
-Data without a usable past cannot say what is of use. What it can say is how fine a cut
-still comes back: then KMeans takes the largest number of segments whose refits on 80%
-of the shops agree with one another by an ARI of at least 0.9; if none does, the number
-with the highest. That the cut can be repeated does not make it useful, so the choice
-carries its criterion with it.
+Data without a usable past cannot say what is of use, nor can a past of which no
+candidate tells anything: leaving the shops undivided explains 0, and where the best
+candidate is not two standard errors above that, taking one by its score is to follow
+noise. What the data can say then is how fine a cut still comes back: KMeans takes the
+largest number of segments whose refits on 80% of the shops agree with one another by an
+ARI of at least 0.9 (as Tibshirani & Walther, 2005, do with their prediction strength);
+if none does, the number with the highest. That a cut can be repeated does not make it
+useful, so the choice carries its criterion with it.
 """
 
 from __future__ import annotations
@@ -52,6 +55,9 @@ SHOPS_PER_SEGMENT = 10
 REPRODUCED_ARI = 0.9
 """Asked of refits where they choose. Above the 0.8 of the verdict, so that the verdict,
 which refits anew, does not hang on the luck of the choice."""
+TELLING_ERRORS = 2.0
+"""Standard errors above 0 from which a candidate is taken to explain anything; more
+than the one that compares them, since the best of 18 is looked at."""
 N_CHOOSING_REFITS = 5
 N_REFITS = 10
 REFITTED_SHOPS = 10_000
@@ -149,11 +155,25 @@ def choose_partition(
         Called with (candidates judged, candidates in all).
     """
     cuts = looking_back(history, monthly, features, config.evaluation.horizon_months)
-    if cuts:
-        chosen = _by_later_behaviour(cuts, config, on_step)
-        if chosen is not None:
-            return chosen
-    return _by_refits(X, config, on_step)
+    if not cuts:
+        why = "no earlier month had shops enough to judge partitions by what they did"
+        return _by_refits(X, config, why, on_step)
+    candidates = _judged(cuts, config, on_step)
+    best = max(candidates, key=lambda candidate: candidate.score)
+    months = tuple(cut.as_of for cut in cuts)
+    if not best.score > TELLING_ERRORS * best.standard_error:
+        why = f"no partition tells what shops did after {', '.join(months)}"
+        return _by_refits(X, config, f"{why}, beyond their size", on_step)
+    chosen = simplest(candidates)
+    reason = (
+        f"the simplest of {len(candidates)} partitions within one standard error of "
+        f"the best at explaining what shops did after {', '.join(months)}, beyond "
+        f"their size: {chosen.score:.1%} of the variance, the best {best.score:.1%}"
+    )
+    return PartitionChoice(
+        chosen.method, chosen.n_segments, "out_of_time", reason, months,
+        tuple(candidates),
+    )  # fmt: skip
 
 
 def partition_stability(
@@ -226,10 +246,10 @@ def _numbers(n_shops: int) -> range:
     return range(2, max(min(MAX_SEGMENTS, n_shops // SHOPS_PER_SEGMENT), 2) + 1)
 
 
-def _by_later_behaviour(
+def _judged(
     cuts: Sequence[Cut], config: Config, on_step: OnStep | None
-) -> PartitionChoice | None:
-    """Choose by what the segments explain; None where no outcome can be judged."""
+) -> list[Candidate]:
+    """Judge every candidate by what its segments explain, the simplest first."""
     options = [(m, n) for n in _numbers(len(cuts[0].X)) for m in METHODS]
     candidates: list[Candidate] = []
     for method, n in options:
@@ -238,27 +258,12 @@ def _by_later_behaviour(
         recipe = partition_recipe(config, method, n)
         labels = labels_over_time(cuts, recipe, config.seed)
         found = out_of_time(cuts, labels, config.seed)
-        if not np.isfinite(found.standard_error):
-            return None
         candidates.append(Candidate(method, n, found.mean, found.standard_error))
-    chosen = simplest(candidates)
-    best = max(candidates, key=lambda candidate: candidate.score)
-    months = tuple(cut.as_of for cut in cuts)
-    reason = (
-        f"the simplest of {len(candidates)} partitions within one standard error of "
-        f"the best at explaining what shops did after {', '.join(months)}, beyond "
-        f"their size: {chosen.score:.1%} of the variance, the best {best.score:.1%}"
-    )
-    if best.score <= best.standard_error:
-        reason += "; no partition explains more than chance would"
-    return PartitionChoice(
-        chosen.method, chosen.n_segments, "out_of_time", reason, months,
-        tuple(candidates),
-    )  # fmt: skip
+    return candidates
 
 
 def _by_refits(
-    X: FloatArray, config: Config, on_step: OnStep | None
+    X: FloatArray, config: Config, why: str, on_step: OnStep | None
 ) -> PartitionChoice:
     """Choose by how fine a cut comes back, which says nothing of its use."""
     X = X[_sampled(len(X), config.seed)]
@@ -286,9 +291,8 @@ def _by_refits(
         else f"the number that comes back best, though below {REPRODUCED_ARI},"
     )
     reason = (
-        "no earlier months to judge partitions by what shops did later; "
-        f"{found} when learnt anew on 80% of the shops: ARI {chosen.score:.2f}. "
-        "Whether they are of use is not known"
+        f"{why}; {found} when learnt anew on 80% of the shops: ARI "
+        f"{chosen.score:.2f}. Whether they are of use is not known"
     )
     return PartitionChoice(
         chosen.method, chosen.n_segments, "refits", reason, (), tuple(candidates)

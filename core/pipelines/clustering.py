@@ -8,6 +8,7 @@ import numpy as np
 
 from core.artifacts import Artifacts, StageWriter, save_arrays
 from core.clustering.density import DensityClusterer
+from core.clustering.options import fit_density
 from core.config import Config
 from core.evaluation.null import StructureCheck, structure_check
 from core.evaluation.quality import compare_spaces, label_summary, project_2d
@@ -15,7 +16,6 @@ from core.inference import CLUSTER_STATE, join_states, load_encoder
 from core.logging import get_logger, progress
 from core.pipelines.common import (
     StageResult,
-    new_clusterer,
     stage_result,
     training_table,
     write_pickle,
@@ -25,6 +25,7 @@ from core.pipelines.segments import TrainingShops, learn_segments
 from core.reporting.summary import space_lines
 
 N_NULLS = 19
+CHECK_MIN_SAMPLES = 10
 
 
 def train_clustering(config: Config) -> StageResult:
@@ -75,7 +76,7 @@ def _fit_spaces(
     fitted = {}
     for name, Z in spaces.items():
         get_logger().info("Clustering the %s space (%d shops)", name, len(Z))
-        fitted[name] = new_clusterer(out.config).fit(Z)
+        fitted[name] = fit_density(Z, out.config.clustering, out.config.seed)
         write_pickle(fitted[name].hdbscan_, out.path(f"hdbscan-{name}.pkl"))
     states = {name: clusterer.get_state() for name, clusterer in fitted.items()}
     save_arrays(out.path(CLUSTER_STATE), *join_states(**states))
@@ -84,10 +85,13 @@ def _fit_spaces(
 
 def _check_structure(scaled: np.ndarray, config: Config) -> StructureCheck:
     """Compare the run's clustering with that of data without structure."""
+    # One degree of smoothing for all: choosing it, too, would take four times as long.
+    degree = config.clustering.min_samples or CHECK_MIN_SAMPLES
+    options = config.clustering.model_copy(update={"min_samples": degree})
     with progress("Clustering data without structure, for comparison") as report:
         return structure_check(
             scaled,
-            lambda Z: new_clusterer(config).fit(Z).labels_,
+            lambda Z: fit_density(Z, options, config.seed).labels_,
             n_null=N_NULLS,
             seed=config.seed,
             on_step=report,

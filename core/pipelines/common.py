@@ -12,7 +12,6 @@ import numpy as np
 import polars as pl
 
 from core.artifacts import Artifacts, ArtifactSet, StageWriter
-from core.clustering.density import DensityClusterer
 from core.config import Config
 from core.data.sources import source_fingerprint
 from core.errors import ArtifactError
@@ -95,16 +94,6 @@ def training_table(out: StageWriter) -> tuple[pl.DataFrame, np.ndarray]:
     facts = out.base.manifest.facts("prepare")
     table = pl.read_parquet(out.base.path("features.parquet"), memory_map=False)
     return table, feature_matrix(table, facts["features"])
-
-
-def new_clusterer(config: Config) -> DensityClusterer:
-    """Return an unfitted clusterer with the configured parameters."""
-    clustering = config.clustering
-    return DensityClusterer(
-        min_cluster_size=clustering.min_cluster_size,
-        min_samples=clustering.min_samples,
-        selection_method=clustering.selection_method,
-    )
 
 
 def write_pickle(value: Any, path: Path) -> None:

@@ -17,6 +17,7 @@ from core.pipelines.publishing import (
     publish_training,
     published_lines,
     published_row,
+    verdict_line,
 )
 from core.reporting.summary import closing_table, inference_lines
 
@@ -45,7 +46,7 @@ def run_inference(config: Config, frame: Any = None) -> StageResult:
         )
     saved = source.manifest.config
     folder = Path(config.artifacts)
-    closing, lines = [], []
+    closing = []
     with artifacts.stage("inference", saved, is_serving=not is_training_data) as out:
         assert out.base is not None  # `source`, opened again under the lock
         model = Model.from_set(out.base)
@@ -55,6 +56,7 @@ def run_inference(config: Config, frame: Any = None) -> StageResult:
             spaces = out.base.manifest.facts("clustering")["spaces"]
             closing = [*closing_table(spaces), published_row(published)]
             lines = [
+                *published_lines(published),
                 f"Verdict: {headline}.",
                 f"Report: {folder / 'report.html'}",
             ]
@@ -67,11 +69,8 @@ def run_inference(config: Config, frame: Any = None) -> StageResult:
                 rejected = prepared.sales.rejected
                 rejected.write_parquet(out.path("scored_rejected_rows.parquet"))
             out.facts["is_training_data"] = False
-    lines = [
-        *inference_lines(out.facts, folder),
-        *published_lines(published),
-        *lines,
-    ]
+            lines = [verdict_line(published)]
+    lines = [*inference_lines(out.facts, folder), *lines]
     return stage_result("inference", config, out.facts, lines, closing)
 
 

@@ -16,8 +16,6 @@ from core.inference import write_batches
 from core.pipelines.common import StageResult, stage_result
 from core.reporting.summary import eligibility_line
 
-MIN_SHOPS = 10
-
 
 def prepare_features(config: Config, frame: Any = None) -> StageResult:
     """Stage 1: from sales rows to the features of the eligible shops.
@@ -78,6 +76,5 @@ def prepare_features(config: Config, frame: Any = None) -> StageResult:
 
 def _check_enough(prepared: Prepared, config: Config) -> None:
     """Raise unless there are shops enough for one cluster and for its density."""
-    clustering = config.clustering
-    needed = max(clustering.min_cluster_size, clustering.min_samples + 1, MIN_SHOPS)
+    needed = config.clustering.n_needed
     require_eligible(prepared.shops, config.eligibility, needed)

@@ -145,7 +145,6 @@ def published_summary(published: PublishedSegments) -> LabelSummary:
 
 def published_lines(published: PublishedSegments) -> list[str]:
     """Say which segments are published, of what kind, and how far to trust them."""
-    verdict = Verdict.from_dict(published.verdict)
     summary = published_summary(published)
     if published.kind == "partition":
         what = "by a partition, which leaves no shop out"
@@ -154,14 +153,20 @@ def published_lines(published: PublishedSegments) -> list[str]:
             "the latent clusters, which leave "
             f"{summary.noise_ratio:.1%} of the shops unassigned"
         )
-    standing = "certified" if verdict.is_certified else "provisional"
     count = "1 segment" if summary.n_clusters == 1 else f"{summary.n_clusters} segments"
     return [
         f"Published: {count}, {what}; effectively "
         f"{summary.effective_clusters:.1f}, the largest with "
         f"{summary.largest_share:.0%} of the assigned shops.",
-        f"Segments are {verdict.kind} ({standing}): {verdict.meaning}.",
+        verdict_line(published),
     ]
+
+
+def verdict_line(published: PublishedSegments) -> str:
+    """Say how far the published segments can be trusted."""
+    verdict = Verdict.from_dict(published.verdict)
+    standing = "certified" if verdict.is_certified else "provisional"
+    return f"Segments are {verdict.kind} ({standing}): {verdict.meaning}."
 
 
 def published_row(published: PublishedSegments) -> dict[str, str]:

@@ -328,11 +328,15 @@ def _mixture(sample: FloatArray, labels: IntArray, centres: FloatArray) -> _Rule
     """Fit a mixture with one covariance for all components, from KMeans's segments."""
     from sklearn.mixture import GaussianMixture
 
+    # About the middle: the covariance is taken as a difference of mean squares.
+    middle = sample.mean(axis=0)
+    sample, centres = sample - middle, centres - middle
     floor = REGULARISATION * float(sample.var(axis=0).mean())
     within = sample - centres[labels]
     covariance = within.T @ within / len(sample)
     covariance[np.diag_indices_from(covariance)] += floor
     weights = np.maximum(np.bincount(labels, minlength=len(centres)), 1.0)
+    precision = np.linalg.inv(covariance)
     model = GaussianMixture(
         len(centres),
         covariance_type="tied",
@@ -340,11 +344,11 @@ def _mixture(sample: FloatArray, labels: IntArray, centres: FloatArray) -> _Rule
         max_iter=MIXTURE_ITERATIONS,
         weights_init=weights / weights.sum(),
         means_init=centres,
-        precisions_init=np.linalg.inv(covariance),
+        precisions_init=(precision + precision.T) / 2,  # as it is but for rounding
     ).fit(sample)
     smallest = np.finfo(np.float64).tiny
     handicap = -2.0 * np.log(np.maximum(model.weights_, smallest))
-    return _Rule(model.means_, handicap, np.triu(model.precisions_cholesky_))
+    return _Rule(model.means_ + middle, handicap, np.triu(model.precisions_cholesky_))
 
 
 def _refused(finding: str) -> ArtifactError:
