@@ -145,10 +145,7 @@ def _shops_of(
     past = _drawn(then["shop_id"].unique(), max_shops, config.seed)
     asked = then.join(past.to_frame(), on="shop_id", how="semi")
     monthly = pl.read_parquet(base.path(MONTHLY), memory_map=False)
-    clustering = config.clustering
-    needed = max(
-        MIN_SHOPS_AT_CUT, clustering.min_cluster_size, clustering.min_samples + 1
-    )
+    needed = max(MIN_SHOPS_AT_CUT, config.clustering.n_needed)
     shops = {}
     for name, part in known.items():
         names = feature_set(name).names

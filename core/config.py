@@ -213,17 +213,24 @@ class AutoencoderConfig(Section):
     patience: int | None = Field(
         None,
         ge=1,
-        description="epochs without improvement before stopping; null: 40 (all), 10 "
-        "or 5",
+        description="epochs without improvement before stopping; null: never, 10 or 5",
     )
 
 
 class ClusteringConfig(Section):
     """HDBSCAN on the raw scaled features and on the latent space."""
 
-    min_cluster_size: int = Field(50, ge=2, description="fewest shops in a cluster")
-    min_samples: int = Field(
-        10, ge=1, description="neighbours that make a density estimate"
+    min_cluster_size: int | None = Field(
+        None,
+        ge=2,
+        description="fewest shops in a cluster; null: 2% of the shops, between 10 and "
+        "50, and 1% from 5,000 shops on",
+    )
+    min_samples: int | None = Field(
+        None,
+        ge=1,
+        description="neighbours that make a density estimate; null: of 5, 10, 30 and "
+        "100 the one with the highest coverage x ln(effective clusters)",
     )
     selection_method: Literal["eom", "leaf"] = Field(
         "eom", description="hdbscan's cluster_selection_method"
@@ -233,6 +240,11 @@ class ClusteringConfig(Section):
         ge=1,
         description="shops held in memory at once while labels are assigned",
     )
+
+    @property
+    def n_needed(self) -> int:
+        """Return the fewest shops that can be clustered with these options."""
+        return max(self.min_cluster_size or 0, (self.min_samples or 0) + 1, 10)
 
 
 class EvaluationConfig(Section):
@@ -249,6 +261,11 @@ class EvaluationConfig(Section):
     cut_step_months: int = Field(3, ge=1, description="months between two cuts")
     horizon_months: int = Field(
         6, ge=1, le=36, description="months after a cut in which shops are followed"
+    )
+    certificate_max_shops: int = Field(
+        5000,
+        ge=100,
+        description="shops, drawn at random, of data and nulls in `segments certify`",
     )
 
 

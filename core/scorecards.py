@@ -107,10 +107,7 @@ def cuts_of(base: ArtifactSet) -> list[Cut]:
     """
     config, facts = base.manifest.config, base.manifest.facts("prepare")
     monthly = pl.read_parquet(base.path(MONTHLY), memory_map=False)
-    clustering = config.clustering
-    needed = max(
-        MIN_SHOPS_AT_CUT, clustering.min_cluster_size, clustering.min_samples + 1
-    )
+    needed = max(MIN_SHOPS_AT_CUT, config.clustering.n_needed)
     cuts = looking_back(
         pl.read_parquet(base.path(HISTORY), memory_map=False),
         monthly,

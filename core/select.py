@@ -10,19 +10,20 @@ from typing import Any
 import polars as pl
 
 from core.artifacts import Artifacts, ArtifactSet
+from core.clustering.options import SMOOTHING
 from core.config import Config
 from core.errors import ArtifactError
 from core.evaluation.candidates import (
     CLUSTER_SIZES,
     EFFORTS,
     LARGEST_SHARE,
-    MIN_SAMPLES,
     Plan,
     candidate_latent_sizes,
 )
 from core.evaluation.criterion import candidate_of
 from core.evaluation.fits import FitStore
 from core.evaluation.selection import MAX_SHOPS, Selection, select
+from core.inference import Model
 from core.logging import get_logger, progress
 from core.manifest import library_versions
 from core.pipelines import StageResult, training_table
@@ -84,7 +85,7 @@ def select_options(
         with progress("Learning models to choose the options by") as report:
             found = select(
                 X,
-                config,
+                _settled(config, out.base),
                 budget_minutes,
                 plan,
                 n_workers=n_workers,
@@ -103,6 +104,17 @@ def select_options(
     return StageResult("inference", Path(artifacts), out.facts, lines, _rows(found))
 
 
+def _settled(config: Config, base: ArtifactSet) -> Config:
+    """Return a configuration with the clustering options that its model settled on."""
+    latent = Model.from_set(base).latent
+    settled = {
+        "min_cluster_size": latent.min_cluster_size,
+        "min_samples": latent.min_samples,
+    }
+    clustering = config.clustering.model_copy(update=settled)
+    return config.model_copy(update={"clustering": clustering})
+
+
 def _store_key(base: ArtifactSet) -> str:
     """Return what the models of a search depend on."""
     manifest = base.manifest
@@ -111,7 +123,7 @@ def _store_key(base: ArtifactSet) -> str:
         {
             "features": manifest.files["features.parquet"].sha256,
             "config": manifest.config.model_dump(include=sections),
-            "tried": [MAX_SHOPS, LARGEST_SHARE, CLUSTER_SIZES, MIN_SAMPLES],
+            "tried": [MAX_SHOPS, LARGEST_SHARE, CLUSTER_SIZES, SMOOTHING],
             "versions": library_versions(),
         },
         sort_keys=True,

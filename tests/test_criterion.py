@@ -165,7 +165,7 @@ def test_a_plan_fits_its_time_or_is_the_smallest(each, seconds, n_sizes):
 def test_candidates_fit_the_shops_and_hold_what_stands():
     few = candidate_options(ClusterOptions(50, 7, "leaf"), 300)
     assert {o.min_cluster_size for o in few} == {10, 15, 20, 30, 50}
-    assert {o.min_samples for o in few} == {3, 5, 7, 10, 20}
+    assert {o.min_samples for o in few} == {5, 7, 10, 30}
     assert ClusterOptions(50, 7, "leaf") in few
     assert candidate_latent_sizes(6, 9) == (6, 5, 8, 3)
     assert candidate_latent_sizes(25, 3) == (25,)
@@ -258,4 +258,4 @@ def test_impossible_searches_are_refused():
 
 
 def test_standing_options_are_the_configured_ones():
-    assert standing_options(Config()) == (50, 10, "eom")
+    assert standing_options(Config(), 5000) == (50, 10, "eom")

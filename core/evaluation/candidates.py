@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from core.clustering.options import SMOOTHING, smallest_size
 from core.clustering.selection import ClusterOptions, option_grid
 from core.config import Config
 from core.evaluation.stability import SUBSAMPLE_SHARE
 
 LATENT_SIZES = (3, 5, 8, 12)
-MIN_SAMPLES = (3, 5, 10, 20)
+# Taken for a standing `min_samples` that is chosen anew for every model.
+OPEN_MIN_SAMPLES = 10
 # Shops; sizes are tried up to a tenth of the shops, larger ones leave room for a few
 # clusters only.
 CLUSTER_SIZES = (10, 15, 20, 30, 50, 75, 100, 150, 200)
@@ -92,7 +94,7 @@ def candidate_options(
     """
     most = LARGEST_SHARE * n_shops
     sizes = {size for size in CLUSTER_SIZES if size <= most}
-    neighbours = {k for k in MIN_SAMPLES if k <= most}
+    neighbours = {k for k in SMOOTHING if k <= most}
     return option_grid(
         sizes | {standing.min_cluster_size}, neighbours | {standing.min_samples}
     )
@@ -114,11 +116,17 @@ def fitted_options(
     )
 
 
-def standing_options(config: Config) -> ClusterOptions:
-    """Return the options of the clustering that a configuration names."""
+def standing_options(config: Config, n_shops: int) -> ClusterOptions:
+    """Return the options of the clustering that a configuration names.
+
+    Where it leaves the smallest size open, that of so many shops; where it leaves
+    `min_samples` open, 10: a search over one model has it from the model instead.
+    """
     clustering = config.clustering
     return ClusterOptions(
-        clustering.min_cluster_size, clustering.min_samples, clustering.selection_method
+        clustering.min_cluster_size or smallest_size(n_shops),
+        clustering.min_samples or OPEN_MIN_SAMPLES,
+        clustering.selection_method,
     )
 
 

@@ -121,7 +121,7 @@ def select(
     """
     _check(budget_minutes, plan, config.autoencoder.latent_size)
     searched = _sample(X, config.seed)
-    stands = standing_options(config)
+    stands = standing_options(config, len(X))
     standing = Candidate(
         config.autoencoder.latent_size, fitted_options(stands, len(X), len(searched))
     )

@@ -28,7 +28,7 @@ from typing import Literal
 import numpy as np
 from sklearn.decomposition import PCA
 
-from core.clustering.density import DensityClusterer
+from core.clustering.options import fit_density
 from core.config import Config
 from core.evaluation.stability import FloatArray, Labels, Recipe
 from core.features.scaling import FeatureScaler
@@ -112,7 +112,7 @@ def fit_clusters(
     Z : ndarray of float64, shape (n_shops, n_columns)
         The space.
     seed : int
-        Of the starts of KMeans and of the mixture.
+        Of the starts of KMeans and of the mixture, and of samples.
     name : str
         One of `CLUSTERERS`.
     config : Config
@@ -121,10 +121,7 @@ def fit_clusters(
         Parts of `kmeans` and `mixture`; fewer where there are fewer different rows.
     """
     if name == "hdbscan":
-        options = config.clustering
-        density = DensityClusterer(
-            options.min_cluster_size, options.min_samples, options.selection_method
-        ).fit(Z)
+        density = fit_density(Z, config.clustering, seed)
         return lambda table: density.assign(table).labels
     partition = Partition(name, n_segments=k, seed=seed).fit(Z)
     return lambda table: partition.assign(table).labels

@@ -54,22 +54,22 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
         Dimensions of the latent space. From the number of features on, nothing is
         compressed: allowed, with a warning.
     hidden_size : int, optional
-        Width of the hidden layers; 128, 64, or half the features.
+        Width of the hidden layers; 64, 64, or half the features.
     corruption : float, optional
         Standard deviation of the noise added to the inputs in training, in units of
-        the scaled features; 0.3, 0.1, or 0.
+        the scaled features; 0.4, 0.1, or 0.
     epochs : int, optional
-        Upper bound of epochs; 30 (of up to 100 steps), 200 or 30.
+        Upper bound of epochs; 40 (of 50 to 100 steps), 200 or 30.
     batch_size : int, optional
         Rows per gradient step: 1,024 pairs of rows, 32 to 256 rows by their number, or
         300.
     learning_rate : float, optional
-        Step size of Adam; 0.002 (falling to 0), 0.001 or 0.001.
+        Step size of Adam; 0.005 (falling to 0), 0.001 or 0.001.
     validation_share : float, optional
         Share of the rows (one row = one shop) held out for early stopping; 0.1, 0.2 or
         0.35.
     patience : int, optional
-        Epochs without a better validation loss before stopping; 10, 10 or 5.
+        Epochs without a better validation loss before stopping; never, 10 or 5.
     seed : int
         Of everything random, 0 to 2**32 - 1.
     on_epoch : callable, optional

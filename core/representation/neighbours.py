@@ -42,7 +42,7 @@ from core.representation.session import (
 
 N_NEIGHBOURS = 15
 N_RANDOM_PAIRS = 5
-STEPS_PER_EPOCH = 100
+STEPS_PER_EPOCH = (50, 100)
 # UMAP's curve for min_dist 0 and spread 1.
 CURVE_A, CURVE_B = 1.929, 0.7915
 # Keeps the logarithm of 1 - q and the slope at distance 0 finite.
@@ -136,8 +136,8 @@ def keep_neighbours(
         neighbour_pairs(rows[held_out]),
     )
     size = settings.batch_size
-    # Every pair is seen some 60 times in 30 epochs of many shops, and not more of few.
-    n_steps = int(np.clip(2 * len(pairs.first) // size, 10, STEPS_PER_EPOCH))
+    # Of few shops every pair is seen the more often: they need no fewer steps.
+    n_steps = int(np.clip(2 * len(pairs.first) // size, *STEPS_PER_EPOCH))
     schedule = keras.optimizers.schedules.CosineDecay(
         settings.learning_rate, settings.epochs * n_steps
     )

@@ -32,8 +32,8 @@ class TrainingSettings:
         Step size of Adam.
     validation_share : float
         Share of the rows held out for early stopping.
-    patience : int
-        Epochs without improvement before stopping.
+    patience : int or None
+        Epochs without improvement before stopping; None: all epochs are run.
     corruption : float
         Standard deviation of the Gaussian noise added to the inputs, in units of the
         scaled features; 0 adds none.
@@ -46,7 +46,7 @@ class TrainingSettings:
     batch_size: int
     learning_rate: float
     validation_share: float
-    patience: int
+    patience: int | None
     corruption: float
     rows_per_epoch: int | None
 

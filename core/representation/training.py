@@ -39,7 +39,8 @@ class TrainingResult:
     history : dict of str to list of float
         ``loss`` and ``val_loss`` after each epoch.
     best_epoch : int
-        Epoch, counted from 1, whose weights were kept.
+        Epoch, counted from 1, whose weights were kept: the best, or the last without
+        `patience`.
     """
 
     history: dict[str, list[float]]
@@ -56,6 +57,8 @@ def train(
     on_epoch: OnEpoch | None,
 ) -> TrainingResult:
     """Fit the model in place; end with the weights of the best validation loss.
+
+    Without `patience`, all epochs are run and the last weights are kept.
 
     Parameters
     ----------
@@ -91,7 +94,8 @@ def train(
             history["val_loss"].append(val_loss)
             if on_epoch is not None:
                 on_epoch(epoch, settings.epochs, loss, val_loss)
-            if best_epoch == 0 or val_loss < history["val_loss"][best_epoch - 1]:
+            is_best = val_loss < min(history["val_loss"][:-1], default=np.inf)
+            if is_best or settings.patience is None:
                 best_epoch, best_weights = epoch, model.get_weights()
             elif epoch - best_epoch >= settings.patience:
                 break
