@@ -156,7 +156,7 @@ def choose_partition(
     """
     cuts = looking_back(history, monthly, features, config.evaluation.horizon_months)
     if not cuts:
-        why = "no earlier month had shops enough to judge partitions by what they did"
+        why = "no earlier month has enough shops to judge partitions by what came after"
         return _by_refits(X, config, why, on_step)
     candidates = _judged(cuts, config, on_step)
     best = max(candidates, key=lambda candidate: candidate.score)
