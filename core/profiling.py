@@ -158,7 +158,7 @@ def _recipe(base: ArtifactSet, model: Model, share: float) -> Recipe:
         return partition_recipe(config, chosen["method"], chosen["n_segments"])
     size = config.clustering.min_cluster_size
     if size is None:
-        return whole_pipeline(config)
+        return whole_pipeline(config)  # it follows the number of shops by itself
     size = max(min(size, LEAST_CLUSTER), round(size * share))
     clustering = config.clustering.model_copy(update={"min_cluster_size": size})
     return whole_pipeline(config.model_copy(update={"clustering": clustering}))
