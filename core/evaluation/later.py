@@ -10,8 +10,8 @@ So both are split. Everything (scaler, encoder, clusters) is learnt anew on one 
 the shops; the other half gets its segments from what was known of it at an earlier
 month, and is compared by features of the months after that month alone; then the halves
 change places. What a shop did later can have no part in its segment. (Learning from the
-earlier features alone would be as honest, and was tried: with a third less history the
-segments are others, so that most of the published ones remained untested.)
+earlier features alone would be as honest, but has less history to learn from: on the
+built-in sample of 2,000 shops it found 7 of 8 published segments again, this all 8.)
 
 The segments compared are thus not the published ones, but those of the same recipe
 learnt from half as many shops: each is matched with a published one by the shops that
