@@ -39,6 +39,7 @@ _SETTLED: dict[Stage, tuple[str, ...]] = {
 # Nothing reads these back, so a user may delete them; changed ones are refused.
 OUTPUT_SUFFIXES = {".png", ".html", ".pkl"}
 OUTPUT_NAMES = {
+    "certificate.json",
     "cluster_insights.csv",
     "cluster_predictions.csv",
     "comparison-spaces.csv",

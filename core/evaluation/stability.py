@@ -21,7 +21,7 @@ import numpy.typing as npt
 import polars as pl
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
-from core.clustering.density import DensityClusterer
+from core.clustering.options import fit_density
 from core.config import Config
 from core.errors import ModelError
 from core.evaluation.fits import Fit, FitStore, OnStep, run_fits
@@ -78,10 +78,7 @@ def _fit_whole(
     scaler = FeatureScaler(**config.scaling.model_dump()).fit(X)
     encoder = Autoencoder(**config.autoencoder.model_dump(), seed=seed)
     latent = encoder.fit_transform(scaler.transform(X))
-    options = config.clustering
-    clusterer = DensityClusterer(
-        options.min_cluster_size, options.min_samples, options.selection_method
-    ).fit(latent)
+    clusterer = fit_density(latent, config.clustering, seed)
 
     def label(table: FloatArray) -> Labels:
         return clusterer.assign(encoder.transform(scaler.transform(table))).labels
@@ -171,31 +168,44 @@ def agreement(reference: Labels, refits: Sequence[Refit]) -> pl.DataFrame:
     Returns
     -------
     DataFrame
-        One row per refit: ``ari`` and ``ami`` with noise as a class of its own, and
+        One row per refit: ``ari`` and ``ami`` with noise as a class of its own;
         ``ari_clustered`` and ``ami_clustered`` over the shops that both put into a
-        cluster (null if there are none); 1 is the same, 0 is chance.
+        cluster; ``ari_held_out`` as ``ari``, over the shops that the refit has not
+        learnt from. Null where there are no such shops; 1 is the same, 0 is chance.
     """
+    everyone = np.ones(len(reference), dtype=bool)
     rows = []
     for refit in refits:
-        both = (reference >= 0) & (refit.labels >= 0)
-        pair, clustered = (
-            (reference, refit.labels),
-            (reference[both], refit.labels[both]),
-        )
+        clustered = (reference >= 0) & (refit.labels >= 0)
         rows.append(
             {
-                "ari": adjusted_rand_score(*pair),
-                "ami": adjusted_mutual_info_score(*pair),
-                "ari_clustered": adjusted_rand_score(*clustered)
-                if both.any()
-                else None,
-                "ami_clustered": adjusted_mutual_info_score(*clustered)
-                if both.any()
-                else None,
+                "ari": _same(adjusted_rand_score, reference, refit, everyone),
+                "ami": _same(adjusted_mutual_info_score, reference, refit, everyone),
+                "ari_clustered": _same(
+                    adjusted_rand_score, reference, refit, clustered
+                ),
+                "ami_clustered": _same(
+                    adjusted_mutual_info_score, reference, refit, clustered
+                ),
+                "ari_held_out": _same(
+                    adjusted_rand_score, reference, refit, ~refit.is_seen
+                ),
             }
         )
-    names = ("ari", "ami", "ari_clustered", "ami_clustered")
+    names = ("ari", "ami", "ari_clustered", "ami_clustered", "ari_held_out")
     return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.Float64))
+
+
+def _same(
+    index: Callable[[Labels, Labels], float],
+    reference: Labels,
+    refit: Refit,
+    shops: npt.NDArray[np.bool_],
+) -> float | None:
+    """Return an index of agreement over some shops, None without any."""
+    if not shops.any():
+        return None
+    return float(index(reference[shops], refit.labels[shops]))
 
 
 def cluster_stability(reference: Labels, refits: Sequence[Refit]) -> pl.DataFrame:
