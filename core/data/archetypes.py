@@ -157,7 +157,41 @@ FMCG = ArchetypeFamily(
     )
 )
 
-FAMILIES: dict[str, ArchetypeFamily] = {"fmcg": FMCG}
+# Other behaviours, other shares and another jitter than FMCG, on which the features and
+# the representation were developed: what is found here was not tuned for.
+TRADE = ArchetypeFamily(
+    archetypes=(
+        Archetype("all_year", share=0.20, lumpiness=0.7),
+        Archetype("garden", share=0.17, peaks=(Peak(4.5, 1.5, 2.5),)),
+        Archetype("heating", share=0.13, peaks=(Peak(1.0, 1.4, 1.5),)),
+        Archetype(
+            "summer_closed",
+            share=0.10,
+            peaks=(Peak(8.0, -1.6, 3.0),),
+            active_share=0.93,
+        ),
+        Archetype(
+            "project_buyer",
+            share=0.14,
+            active_share=0.55,
+            breadth=0.5,
+            lumpiness=1.4,
+        ),
+        Archetype(
+            "chain_branch", share=0.11, breadth=2.6, concentration=0.3, lumpiness=0.6
+        ),
+        Archetype("expanding", share=0.08, growth=0.35, breadth_growth=0.30),
+        Archetype(
+            "school_start",
+            share=0.07,
+            peaks=(Peak(9.0, 1.8, 6.0), Peak(2.0, 0.8, 4.0)),
+            breadth=0.6,
+        ),
+    ),
+    jitter=Jitter(log_peak_height=0.2, peak_month=0.35, season=0.05, log_breadth=0.18),
+)
+
+FAMILIES: dict[str, ArchetypeFamily] = {"fmcg": FMCG, "trade": TRADE}
 
 
 @dataclass(frozen=True)
