@@ -18,11 +18,9 @@ import polars as pl
 import quality_data as data
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
-from core.clustering.density import DensityClusterer
 from core.config import Config
 from core.evaluation.certificate import Certificate, certify_table
 from core.evaluation.lookback import labels_over_time, looking_back, out_of_time
-from core.evaluation.null import structure_check
 from core.evaluation.partition_choice import partition_recipe
 from core.evaluation.quality import label_summary
 from core.evaluation.spaces import recipe_of
@@ -40,6 +38,7 @@ from core.features.scaling import FeatureScaler
 from core.inference import feature_matrix
 from core.manifest import read_manifest
 from core.pipelines import run_all
+from core.pipelines.clustering import check_structure
 
 N_NULLS = 19
 N_SUBSAMPLES = 3
@@ -137,16 +136,8 @@ def _both_checks(X: np.ndarray) -> Result:
     found = certify_table(X, recipe, seed=config.seed, n_null=N_NULLS, labels=labels)
     seconds = time.perf_counter() - started
     kind = _certified(X, recipe, config.seed, labels, found)
-    options = config.clustering
-    clusterer = DensityClusterer(
-        options.min_cluster_size, options.min_samples, options.selection_method
-    )
-    quick = structure_check(
-        FeatureScaler(**config.scaling.model_dump()).fit_transform(X),
-        lambda Z: clusterer.fit(Z).labels_,
-        n_null=N_NULLS,
-        seed=config.seed,
-    )
+    scaler = FeatureScaler(**config.scaling.model_dump())
+    quick = check_structure(scaler.fit_transform(X), config)
     return {
         "n_shops": len(X),
         "clusters": found.clusters.n_clusters,

@@ -22,6 +22,7 @@ from core.features.retailer import FEATURE_SETS, feature_set
 from core.inference import feature_matrix
 from core.inference.segments import SegmentAssigner
 from core.logging import get_logger, progress
+from core.manifest import Manifest
 from core.pipelines import StageResult
 from core.representation.umap_space import HOW_TO_INSTALL, has_umap
 
@@ -63,8 +64,8 @@ def compare(
     effort : Effort, optional
         Refits, nulls, time.
     max_shops : int
-        Shops looked at, drawn at random where there are more; at least 100. A cluster
-        is of at least `clustering.min_cluster_size` of *these* shops.
+        Shops looked at, drawn at random where there are more; at least 100. What a
+        smallest cluster is, is settled by the number of *these* shops.
     k : int, optional
         Parts of KMeans and of the mixture; default: as many as the run's own
         partition has.
@@ -78,15 +79,11 @@ def compare(
     Raises
     ------
     ArtifactError
-        If there is no complete run.
+        If there is no complete run, or another model was published meanwhile.
     ConfigError
         For an unknown space, or too few shops or parts.
     """
-    from core.reporting.comparison import (
-        comparison_lines,
-        comparison_table,
-        plot_comparison,
-    )
+    from core.reporting.comparison import comparison_lines, comparison_table
 
     published = Artifacts(artifacts).serving()
     if published is None or not published.manifest.is_complete:
@@ -96,26 +93,42 @@ def compare(
     chosen, notes = _chosen_spaces(spaces)
     if max_shops < 100:
         raise ConfigError(f"`max_shops` is {max_shops}; expected at least 100.")
-    config = published.manifest.config
-    with Artifacts(artifacts).stage("inference", config, is_serving=True) as out:
-        assert out.base is not None  # `published`, opened again under the lock
-        shops, more = _shops_of(out.base, max_shops, frame)
-        notes += more
-        parts = k or _parts_of(out.base)
-        with (
-            progress("Judging spaces and clusterers") as report,
-            Workers(n_workers) as workers,
-        ):
-            table = compare_recipes(
-                shops, config, parts, chosen, effort or Effort(), workers, report
+    shops, more = _shops_of(published, max_shops, frame)
+    parts = _parts_of(published) if k is None else k
+    # The artifacts are free meanwhile; they are locked only to write.
+    with (
+        progress("Judging spaces and clusterers") as report,
+        Workers(n_workers) as workers,
+    ):
+        config = published.manifest.config
+        table = compare_recipes(
+            shops, config, parts, chosen, effort or Effort(), workers, report
+        )
+    facts = _write(table, Artifacts(artifacts), published.manifest)
+    notes += more
+    folder = Path(artifacts)
+    lines = [*notes, *comparison_lines(table), f"Table: {folder / TABLE}"]
+    lines.append(f"Picture: {folder / PICTURE}")
+    return StageResult("inference", folder, facts, lines, comparison_table(table))
+
+
+def _write(
+    table: pl.DataFrame, artifacts: Artifacts, judged: Manifest
+) -> dict[str, Any]:
+    """Write table and picture beside the model that was judged; return its facts."""
+    from core.reporting.comparison import plot_comparison
+
+    with artifacts.stage("inference", judged.config, is_serving=True) as out:
+        assert out.base is not None  # the judged set was published before
+        if out.base.manifest.model_id != judged.model_id:
+            raise ArtifactError(
+                "another model was published while this one was compared; nothing was "
+                "written. Run the command again."
             )
         table.write_csv(out.path(TABLE))
         plot_comparison(table, SPACES, CLUSTERERS, out.path(PICTURE))
         out.facts |= out.base.manifest.facts("inference")
-    folder = Path(artifacts)
-    lines = [*notes, *comparison_lines(table), f"Table: {folder / TABLE}"]
-    lines.append(f"Picture: {folder / PICTURE}")
-    return StageResult("inference", folder, out.facts, lines, comparison_table(table))
+    return out.facts
 
 
 def _chosen_spaces(wanted: Sequence[str] | None) -> tuple[list[SpaceName], list[str]]:

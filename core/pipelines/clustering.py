@@ -48,7 +48,7 @@ def train_clustering(config: Config) -> StageResult:
         strengths = {name: clusterer.strengths_ for name, clusterer in fitted.items()}
         comparison = compare_spaces(labels, scaled, strengths)
         comparison.write_csv(out.path("comparison.csv"))
-        check = _check_structure(scaled, config)
+        check = check_structure(scaled, config)
         projections = {name: project_2d(Z) for name, Z in spaces.items()}
         features = out.base.manifest.facts("prepare")["features"]
         draw_spaces(out.folder, projections, labels, table, features)
@@ -83,8 +83,16 @@ def _fit_spaces(
     return fitted
 
 
-def _check_structure(scaled: np.ndarray, config: Config) -> StructureCheck:
-    """Compare the run's clustering with that of data without structure."""
+def check_structure(scaled: np.ndarray, config: Config) -> StructureCheck:
+    """Compare the run's clustering with that of data without structure: quickly.
+
+    Parameters
+    ----------
+    scaled : ndarray of float, shape (n_shops, n_features)
+        Scaled features.
+    config : Config
+        Its clustering options and its seed.
+    """
     # One degree of smoothing for all: choosing it, too, would take four times as long.
     degree = config.clustering.min_samples or CHECK_MIN_SAMPLES
     options = config.clustering.model_copy(update={"min_samples": degree})
