@@ -67,7 +67,7 @@ def _stack(axes: Axes, values: list[float], width: float) -> list[float]:
         place = round(value / width)
         heights[place] = heights.get(place, 0) + 1
         tops.append(heights[place] - 0.4)
-        axes.plot([place * width], [tops[-1]], "o", color=FAINT_INK, ms=8, mew=0)
+        axes.plot([value], [tops[-1]], "o", color=FAINT_INK, ms=8, mew=0)
     return tops or [0.0]
 
 
