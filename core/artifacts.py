@@ -90,6 +90,8 @@ class StageWriter:
         The verified set that the stage builds on; None for a first ``prepare``.
     config : Config
         Saved with the set.
+    root : Path
+        The artifacts folder, as it was named.
     facts : dict
         JSON-able facts for the manifest, filled by the stage.
     """
@@ -97,6 +99,7 @@ class StageWriter:
     folder: Path
     base: ArtifactSet | None
     config: Config
+    root: Path
     facts: dict[str, Any] = field(default_factory=dict)
 
     def path(self, name: str) -> Path:
@@ -186,7 +189,7 @@ class Artifacts:
             self._recover()
             base = self.serving() if is_serving else self.base(stage)
             with tempfile.TemporaryDirectory(prefix=".staging-", dir=self.root) as tmp:
-                writer = StageWriter(Path(tmp) / "new", base, config)
+                writer = StageWriter(Path(tmp) / "new", base, config, self.root)
                 writer.folder.mkdir()
                 yield writer
                 manifest = self._inherit(writer, stage, is_serving)

@@ -24,6 +24,7 @@ from core.inference.segments import SegmentAssigner
 from core.logging import get_logger, progress
 from core.manifest import Manifest
 from core.pipelines import StageResult
+from core.pipelines.publishing import refresh_report
 from core.representation.umap_space import HOW_TO_INSTALL, has_umap
 
 TABLE = "comparison-spaces.csv"
@@ -128,6 +129,7 @@ def _write(
         table.write_csv(out.path(TABLE))
         plot_comparison(table, SPACES, CLUSTERERS, out.path(PICTURE))
         out.facts |= out.base.manifest.facts("inference")
+        refresh_report(out)
     return out.facts
 
 

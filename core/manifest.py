@@ -36,7 +36,8 @@ _SETTLED: dict[Stage, tuple[str, ...]] = {
     "autoencoder": ("scaling", "autoencoder"),
     "clustering": ("clustering",),
 }
-# Nothing reads these back, so a user may delete them; changed ones are refused.
+# Nothing but the report reads these back, which does without those that a user has
+# deleted; changed ones are refused.
 OUTPUT_SUFFIXES = {".png", ".html", ".pkl"}
 OUTPUT_NAMES = {
     "certificate.json",

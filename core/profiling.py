@@ -23,6 +23,7 @@ from core.features.retailer import VOLUME
 from core.inference import Model, feature_matrix
 from core.logging import progress
 from core.pipelines import StageResult
+from core.pipelines.publishing import refresh_report
 from core.reporting.curves import plot_curves
 from core.reporting.summary import profile_lines
 from core.segments.surrogate import Surrogate, fit_surrogate, rule_table
@@ -105,6 +106,7 @@ def profile_segments(artifacts: str | Path) -> StageResult:
             "surrogate": rules.facts() if rules is not None else None,
             "rules": texts,
         }
+        refresh_report(out)
     folder = Path(artifacts)
     lines = profile_lines(out.facts["profiles"], names)
     lines.append(f"Profiles: {folder / 'segment_profiles.csv'}")

@@ -25,6 +25,7 @@ from core.features.monthly import month_index
 from core.inference.segments import SEGMENTS
 from core.logging import get_logger, progress
 from core.pipelines import StageResult
+from core.pipelines.publishing import refresh_report
 from core.segments.published import PublishedSegments
 
 TABLE = "scorecard.csv"
@@ -57,7 +58,12 @@ def measure_scorecard(
     EligibilityError
         If the data does not reach back far enough for any cut.
     """
-    from core.reporting.scorecard import plot_scorecard, scorecard_lines, scorecard_rows
+    from core.reporting.scorecard import (
+        choice_remark,
+        plot_scorecard,
+        scorecard_lines,
+        scorecard_rows,
+    )
 
     published = Artifacts(artifacts).serving()
     if published is None or not published.manifest.is_complete:
@@ -69,7 +75,7 @@ def measure_scorecard(
         assert out.base is not None  # `published`, opened again under the lock
         cuts = cuts_of(out.base)
         shown = _published_labels(out.base)
-        remarks = _remarks(out.base, shown)
+        criterion = out.base.manifest.facts("clustering")["partition"]["criterion"]
         cards = _scored(cuts, _recipes(out.base), config, n_permutations)
         outcomes, decay = (
             _joined({name: getattr(card, part) for name, card in cards.items()}, shown)
@@ -89,8 +95,12 @@ def measure_scorecard(
                 pl.col("is_published") & (pl.col("cut") == "all")
             ).to_dicts(),
         }
+        refresh_report(out)
     folder = Path(artifacts)
-    lines = [*scorecard_lines(outcomes, months, cut_months), *remarks]
+    lines = [
+        *scorecard_lines(outcomes, months, cut_months),
+        *choice_remark(shown, criterion),
+    ]
     lines.append(f"Tables: {folder / TABLE}, {folder / DECAY}")
     lines.append(f"Picture: {folder / PICTURE}")
     rows = scorecard_rows(outcomes)
@@ -184,14 +194,3 @@ def _joined(tables: Mapping[str, pl.DataFrame], shown: str) -> pl.DataFrame:
             for name in names
         ]
     )
-
-
-def _remarks(base: ArtifactSet, shown: str) -> list[str]:
-    """Say what the figures flatter."""
-    criterion = base.manifest.facts("clustering")["partition"]["criterion"]
-    if shown != "partition" or criterion != "out_of_time":
-        return []
-    return [
-        "The number of segments was itself chosen by these outcomes, so the figures "
-        "are on the kind side."
-    ]

@@ -27,6 +27,7 @@ from core.inference import Model
 from core.logging import get_logger, progress
 from core.manifest import library_versions
 from core.pipelines import StageResult, training_table
+from core.pipelines.publishing import refresh_report
 
 TABLE = "selection.csv"
 UNFINISHED = ".selection"
@@ -96,6 +97,7 @@ def select_options(
         found.table.write_csv(out.path(TABLE))
         out.facts |= out.base.manifest.facts("inference")
         out.facts["selection"] = _facts(found)
+        refresh_report(out)
     store.discard()
     if write is not None:
         chosen = with_options(config, _chosen(found))

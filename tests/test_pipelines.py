@@ -46,6 +46,8 @@ EXPECTED_FILES = {
     "raw-space.png",
     "cluster-sizes.png",
     "cluster-heatmap.png",
+    "partition-space.png",
+    "partition-heatmap.png",
     "report.html",
     "config.yaml",
     "rejected_rows.parquet",
@@ -344,9 +346,12 @@ def test_data_without_structure_is_reported_as_such(tmp_path):
     )
     results = run_all(config)
     verdict = next(line for line in results[-1].lines if line.startswith("Verdict"))
-    assert "No clusters" in verdict or "No density structure" in verdict
+    badge, headline = verdict.removeprefix("Verdict: ").split(". ")
+    assert "Natural" not in badge
+    assert headline.startswith("No separate groups")
     report = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert verdict.removeprefix("Verdict: ").removesuffix(".") in report
+    assert badge in report
+    assert headline.split(":")[0] in report
     check = results[2].facts["structure_check"]
     assert not check["is_structured"]
 

@@ -18,7 +18,11 @@ from core.errors import ArtifactError, ModelError
 from core.evaluation.verdict import Verdict
 from core.manifest import read_manifest, verify
 from core.pipelines import stage_config
-from core.pipelines.publishing import publish_segments, published_lines
+from core.pipelines.publishing import (
+    publish_segments,
+    published_opening,
+    refresh_report,
+)
 from core.segments.published import (
     PublishedSegments,
     SegmentTable,
@@ -99,15 +103,20 @@ def test_every_run_publishes_segments_beside_what_hdbscan_said(trained):
 def test_the_closing_says_what_is_published_and_how_far_to_trust_it(trained):
     folder, results = trained
     published = PublishedSegments.read(folder / "segments.json")
-    assert set(published_lines(published)) <= set(results[3].lines)
+    said = published_opening(published)
+    assert set(said.lines) <= set(results[3].lines)
+    assert set(said.lines) <= set(results[2].lines)
+    report = (folder / "report.html").read_text(encoding="utf-8")
+    for text in (said.badge, said.headline, said.meaning, said.found):
+        assert text in report
     assert results[3].table[-1]["space"] == "published"
     assert results[3].table[-1]["clusters"] == str(published.n_segments)
     partition = published.model_copy(
         update={"kind": "partition", "verdict": REPRODUCIBLE.as_dict()}
     )
-    text = " ".join(published_lines(partition))
-    assert "a partition, which leaves no shop out" in text
-    assert "reproducible (certified): no groups of their own" in text
+    text = " ".join(published_opening(partition).lines)
+    assert "No shop is left out, which is how a partition is made" in text
+    assert "Reproducible (certified). No separate groups" in text
 
 
 def test_a_natural_verdict_publishes_the_latent_clusters(artifacts):
@@ -191,13 +200,53 @@ def test_new_shops_are_scored_under_the_standing_verdict(artifacts):
     rows = generate_sales(sample, seed=9).rows
     result = run_inference(config, rows)
     assert result.facts["verdict"] == certified
-    assert any(line.startswith("Segments are natural (cert") for line in result.lines)
+    assert any(line.startswith("Verdict: Natural (certified)") for line in result.lines)
     table = predictions(artifacts)
     assert table.height == 60
     assert set(table["segment_kind"].drop_nulls()) == {"density"}
     assert (artifacts / "segment_insights.csv").is_file()
     assert PublishedSegments.read(artifacts / "segments.json").verdict == certified
     verify(artifacts, read_manifest(artifacts))
+
+
+def judge(folder, **facts):
+    config = read_manifest(folder).config
+    with Artifacts(folder).stage("inference", config, is_serving=True) as out:
+        out.facts |= out.base.manifest.facts("inference") | facts
+        refresh_report(out)
+
+
+def test_the_report_is_written_anew_when_something_was_judged(artifacts):
+    path = artifacts / "report.html"
+    before = path.read_text(encoding="utf-8")
+    labels = predictions(artifacts)
+    row = {"is_standing": True}
+    found = {"is_beyond_null": True, "chosen": row, "standing": row}
+    judge(artifacts, selection=found)
+    after = path.read_text(encoding="utf-8")
+    added = "For researchers: options of the clustering"
+    assert (added in before, added in after) == (False, True)
+    command = "python -m core select"
+    assert (command in before, command in after) == (True, False)
+    assert_frame_equal(predictions(artifacts), labels)
+
+
+def test_the_report_tells_of_the_training_data_whatever_was_scored_since(artifacts):
+    features = pl.read_parquet(artifacts / "features.parquet")
+    config = stage_config("inference", flags={"artifacts": str(artifacts)})
+    new = generate_sales(config.sample.model_copy(update={"n_shops": 40}), seed=3).rows
+    run_inference(config, new)
+    judge(artifacts)
+    report = (artifacts / "report.html").read_text(encoding="utf-8")
+    assert f"{features.height:,} eligible shops" in report
+
+
+def test_labelling_the_same_shops_again_keeps_what_was_judged(artifacts):
+    judge(artifacts, selection={"is_beyond_null": False, "chosen": {}, "standing": {}})
+    config = stage_config("inference", flags={"artifacts": str(artifacts)})
+    facts = run_inference(config).facts
+    assert "selection" in facts
+    assert facts["is_training_data"]
 
 
 @pytest.mark.parametrize("verdict", [NATURAL, REPRODUCIBLE])

@@ -113,8 +113,8 @@ def certify(artifacts: str | Path, effort: Effort | None = None) -> StageResult:
             "inference", standing.config, is_serving=True
         ) as out:
             refuse_another(out, standing)
-            _write(out, found)
             plot_nulls(certificate.as_dict(), out.path(PICTURE))
+            _write(out, found)
         store.discard()
     folder = Path(artifacts)
     lines = certificate_lines(found.as_dict())

@@ -13,6 +13,7 @@ from core.evaluation.stability import How, agreement, cluster_stability, refit
 from core.evaluation.workers import Workers
 from core.logging import progress
 from core.pipelines import StageResult
+from core.pipelines.publishing import refresh_report
 from core.reporting.summary import stability_lines, stability_table
 
 TABLE = "stability.csv"
@@ -72,6 +73,7 @@ def measure_stability(
             pl.lit(kind).alias("kind"), pl.col("cluster").alias("segment"), pl.all()
         ).drop("cluster").write_csv(out.path(TABLE))
         out.facts |= out.base.manifest.facts("inference") | {"stability": facts}
+        refresh_report(out)
     folder = Path(artifacts)
     lines = [*stability_lines(facts), f"Segments: {folder / TABLE}"]
     rows = stability_table(segments)

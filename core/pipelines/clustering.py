@@ -20,7 +20,7 @@ from core.pipelines.common import (
     training_table,
     write_pickle,
 )
-from core.pipelines.publishing import published_lines
+from core.pipelines.publishing import published_opening
 from core.pipelines.segments import TrainingShops, learn_segments
 from core.reporting.summary import space_lines
 
@@ -64,7 +64,7 @@ def train_clustering(config: Config) -> StageResult:
         *space_lines(out.facts["spaces"]),
         f"Structure check: {check.verdict}.",
         f"Partition: {out.facts['partition']['reason']}.",
-        *published_lines(published),
+        *published_opening(published).lines,
     ]
     return stage_result("clustering", config, out.facts, lines)
 

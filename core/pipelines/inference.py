@@ -15,9 +15,8 @@ from core.pipelines.common import StageResult, is_same_data, stage_result
 from core.pipelines.publishing import (
     publish_scored,
     publish_training,
-    published_lines,
+    published_opening,
     published_row,
-    verdict_line,
 )
 from core.reporting.summary import closing_table, inference_lines
 
@@ -47,17 +46,19 @@ def run_inference(config: Config, frame: Any = None) -> StageResult:
     saved = source.manifest.config
     folder = Path(config.artifacts)
     closing = []
-    with artifacts.stage("inference", saved, is_serving=not is_training_data) as out:
+    # What has judged a complete model stands: the same model labels the same shops.
+    is_serving = not is_training_data or source.manifest.is_complete
+    with artifacts.stage("inference", saved, is_serving=is_serving) as out:
         assert out.base is not None  # `source`, opened again under the lock
         model = Model.from_set(out.base)
         published = model.segments.published
         if is_training_data:
-            headline = publish_training(out, model).headline
+            out.facts |= _facts_before(out.base)
+            publish_training(out, model)
             spaces = out.base.manifest.facts("clustering")["spaces"]
             closing = [*closing_table(spaces), published_row(published)]
             lines = [
-                *published_lines(published),
-                f"Verdict: {headline}.",
+                *published_opening(published).lines,
                 f"Report: {folder / 'report.html'}",
             ]
         else:
@@ -69,7 +70,7 @@ def run_inference(config: Config, frame: Any = None) -> StageResult:
                 rejected = prepared.sales.rejected
                 rejected.write_parquet(out.path("scored_rejected_rows.parquet"))
             out.facts["is_training_data"] = False
-            lines = [verdict_line(published)]
+            lines = published_opening(published).lines[:1]
     lines = [*inference_lines(out.facts, folder), *lines]
     return stage_result("inference", config, out.facts, lines, closing)
 

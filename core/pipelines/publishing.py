@@ -28,8 +28,8 @@ from core.inference import (
     write_predictions,
 )
 from core.pipelines.common import SPACES
+from core.reporting.opening import Opening, opening
 from core.reporting.summary import closing_table
-from core.reporting.wording import Verdict as Headline
 from core.segments.published import PublishedSegments
 
 Scored = Iterator[tuple[pl.DataFrame, pl.DataFrame]]
@@ -71,17 +71,8 @@ def publish_scored(
     return table, insights
 
 
-def publish_training(out: StageWriter, model: Model) -> Headline:
-    """Write everything that tells of the training data under the model's verdict.
-
-    Returns
-    -------
-    core.reporting.wording.Verdict
-        What the report opens with.
-    """
-    from core.reporting.report import content_verdict, write_report
-    from core.reporting.run import report_content
-
+def publish_training(out: StageWriter, model: Model) -> None:
+    """Write everything that tells of the training data under the model's verdict."""
     assert out.base is not None  # `model` was read from it
     with tempfile.TemporaryDirectory() as work:
         scored, exclusions = score_training(out.base, model)
@@ -89,9 +80,48 @@ def publish_training(out: StageWriter, model: Model) -> Headline:
         published = model.segments.published
         published.write(out.path(SEGMENTS))
         out.facts |= {"is_training_data": True, "verdict": published.verdict}
-        content = report_content(out.base, table, SPACES, insights)
-        write_report(content, out.path("report.html"))
-    return content_verdict(content)
+        _write_report(out, model, table, insights)
+
+
+def refresh_report(out: StageWriter) -> None:
+    """Write the report anew from whatever the artifacts hold.
+
+    To be called last by everything that judges the published model, when its facts and
+    files are in `out`.
+
+    Parameters
+    ----------
+    out : StageWriter
+        Of ``inference``, opened with ``is_serving=True`` on a complete run.
+    """
+    assert out.base is not None  # a complete run was published before
+    model = Model.from_set(out.base)
+    with tempfile.TemporaryDirectory() as work:
+        table = Path(work) / "scored.parquet"
+        scored, exclusions = score_training(out.base, model)
+        # Not `out`'s own predictions: those may be of other data by now.
+        write_predictions(scored, exclusions, Path(work) / "predictions.csv", table)
+        _write_report(out, model, table, insights_of(table, model, SPACES))
+
+
+def _write_report(
+    out: StageWriter, model: Model, table: Path, insights: pl.DataFrame
+) -> None:
+    """Write the report of the training data: features beside labels in `table`."""
+    from core.reporting.evidence import Evidence
+    from core.reporting.report import write_report
+    from core.reporting.run import report_content
+
+    published = model.segments.published
+    content = report_content(
+        Evidence.of(out, published),
+        Verdict.from_dict(published.verdict).meaning,
+        asdict(published_summary(published)),
+        table,
+        SPACES,
+        insights,
+    )
+    write_report(content, out.path("report.html"))
 
 
 def publish_segments(out: StageWriter, verdict: Verdict) -> dict[str, Any]:
@@ -143,30 +173,13 @@ def published_summary(published: PublishedSegments) -> LabelSummary:
     )
 
 
-def published_lines(published: PublishedSegments) -> list[str]:
-    """Say which segments are published, of what kind, and how far to trust them."""
-    summary = published_summary(published)
-    if published.kind == "partition":
-        what = "by a partition, which leaves no shop out"
-    else:
-        what = (
-            "the latent clusters, which leave "
-            f"{summary.noise_ratio:.1%} of the shops unassigned"
-        )
-    count = "1 segment" if summary.n_clusters == 1 else f"{summary.n_clusters} segments"
-    return [
-        f"Published: {count}, {what}; effectively "
-        f"{summary.effective_clusters:.1f}, the largest with "
-        f"{summary.largest_share:.0%} of the assigned shops.",
-        verdict_line(published),
-    ]
-
-
-def verdict_line(published: PublishedSegments) -> str:
-    """Say how far the published segments can be trusted."""
-    verdict = Verdict.from_dict(published.verdict)
-    standing = "certified" if verdict.is_certified else "provisional"
-    return f"Segments are {verdict.kind} ({standing}): {verdict.meaning}."
+def published_opening(published: PublishedSegments) -> Opening:
+    """Put the verdict of what is published into words."""
+    return opening(
+        published.verdict,
+        Verdict.from_dict(published.verdict).meaning,
+        asdict(published_summary(published)),
+    )
 
 
 def published_row(published: PublishedSegments) -> dict[str, str]:

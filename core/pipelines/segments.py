@@ -17,6 +17,7 @@ from core.evaluation.partition_choice import (
     choose_partition,
     partition_stability,
 )
+from core.evaluation.quality import project_2d
 from core.evaluation.verdict import Verdict, derive_verdict
 from core.features.history import HISTORY, MONTHLY
 from core.inference import SEGMENT_STATE, SEGMENTS, SegmentAssigner
@@ -65,7 +66,8 @@ def learn_segments(
 ) -> PublishedSegments:
     """Learn the partition, derive the provisional verdict, and write both.
 
-    Writes ``segment-state.safetensors`` and ``segments.json``; the facts get
+    Writes ``segment-state.safetensors``, ``segments.json`` and the pictures of the
+    partition; the facts get
     ``partition`` (`PartitionChoice`, and its stability) and ``verdict``.
 
     Parameters
@@ -78,11 +80,20 @@ def learn_segments(
     check : StructureCheck
         Of the run's shops.
     """
+    from core.reporting.run import draw_partition
+
     assert out.base is not None  # `shops` were read from it
     config = out.config
     choice = _choose(out.base, shops, config)
     partition = Partition(choice.method, choice.n_segments, config.seed)
     partition.fit(shops.scaled)
+    draw_partition(
+        out.folder,
+        project_2d(shops.scaled),
+        partition.labels_,
+        shops.table,
+        shops.features,
+    )
     stability = partition_stability(shops.X, partition.labels_, choice, config)
     verdict = provisional_verdict(check, clusterer.n_clusters_, choice, stability)
     tables: dict[SegmentKind, SegmentTable] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ import polars as pl
 
 from core.errors import ArtifactError
 from core.reporting import wording
+from core.reporting.cards import Card, Difference, differences
+from core.reporting.opening import Opening, null_strip
+from core.reporting.parts import NextStep, Part, Picture
 from core.reporting.wording import count, decimal, percent
 
 NOISE = -1
@@ -96,13 +99,29 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A PNG file with its heading, a text for who cannot see it, and a caption."""
+class Spaces:
+    """The clusters that HDBSCAN finds in each space, for researchers.
 
-    title: str
-    path: Path
-    alt: str
-    caption: str = ""
+    Attributes
+    ----------
+    titles : mapping of str to str
+        Space to its title in words, such as ``{"latent": "Latent space"}``.
+    comparison : polars.DataFrame
+        `core.evaluation.quality.compare_spaces`.
+    insights : polars.DataFrame
+        `core.segments.profiles.cluster_insights`, of which ``space``, ``cluster``,
+        ``size`` and ``share`` are read.
+    contrasts : mapping of str to polars.DataFrame
+        Space to its `core.segments.profiles.cluster_contrasts`; the clusters of these
+        spaces are listed (those of others have their cards).
+    pictures : sequence of Picture
+    """
+
+    titles: Mapping[str, str]
+    comparison: pl.DataFrame
+    insights: pl.DataFrame
+    contrasts: Mapping[str, pl.DataFrame]
+    pictures: Sequence[Picture] = ()
 
 
 @dataclass(frozen=True)
@@ -119,67 +138,54 @@ class ReportContent:
         When, as text; given from outside so that equal runs give equal files.
     as_of : str
         Last month looked at, YYYY-MM.
-    published : str
-        The space whose clusters open the report; one of those in `comparison`.
-    spaces : mapping of str to str
-        Space to its title in words, such as ``{"latent": "Latent space"}``.
+    opening : Opening
+        The verdict in words.
+    tiles : sequence of (str, str)
+        What each figure beside it is, and the figure.
+    check : mapping or None
+        The comparison with data without structure that it rests on, as a dict.
+    cards : sequence of Card
+        The published segments.
+    reading : sequence of str
+        How to read the cards, and what their words rest on.
+    notes : sequence of str
+        Below the cards: what they leave out.
+    pictures : sequence of Picture
+        Of the published segments.
+    parts, research : sequence of Part
+        What the judging verbs have added, for everyone and for researchers.
+    next_steps : sequence of NextStep
+        The verbs that would add something.
+    spaces : Spaces
     steps : sequence of Step
         The data's way, in order.
-    comparison : polars.DataFrame
-        `core.evaluation.quality.compare_spaces`.
-    insights : polars.DataFrame
-        `core.segments.profiles.cluster_insights`, of which ``space``, ``cluster``,
-        ``size`` and ``share`` are read.
-    contrasts : mapping of str to polars.DataFrame
-        Space to its `core.segments.profiles.cluster_contrasts`.
-    check : mapping or None
-        `core.evaluation.null.StructureCheck.as_dict`; ``None`` if it was not made.
-    pictures : sequence of Picture
+    limits : sequence of str
+        What the report does not say.
     made : mapping of str to mapping
         How it was made, by group: ``{"Run": {"seed": 42}, "Versions": {...}}``.
     config : str
         The resolved configuration as YAML.
-    feature_notes : mapping of str to str
-        Feature to what it means, where known.
     """
 
     title: str
     source: str
     created: str
     as_of: str
-    published: str
-    spaces: Mapping[str, str]
-    steps: Sequence[Step]
-    comparison: pl.DataFrame
-    insights: pl.DataFrame
-    contrasts: Mapping[str, pl.DataFrame]
+    opening: Opening
+    tiles: Sequence[tuple[str, str]]
     check: Mapping[str, Any] | None
+    cards: Sequence[Card]
+    reading: Sequence[str]
+    notes: Sequence[str]
     pictures: Sequence[Picture]
+    parts: Sequence[Part]
+    research: Sequence[Part]
+    next_steps: Sequence[NextStep]
+    spaces: Spaces
+    steps: Sequence[Step]
+    limits: Sequence[str]
     made: Mapping[str, Mapping[str, Any]]
     config: str = ""
-    feature_notes: Mapping[str, str] = field(default_factory=dict)
-
-
-def published_row(content: ReportContent) -> dict[str, Any]:
-    """Return the published space's row of the comparison.
-
-    Raises
-    ------
-    ArtifactError
-        If it has none.
-    """
-    rows = {row["space"]: row for row in content.comparison.to_dicts()}
-    if content.published not in rows:
-        raise ArtifactError(
-            f"the report is to open with the space `{content.published}`, but the "
-            f"comparison holds {', '.join(f'`{name}`' for name in rows) or 'none'}."
-        )
-    return rows[content.published]
-
-
-def content_verdict(content: ReportContent) -> wording.Verdict:
-    """Return how far the published clusters can be trusted."""
-    return wording.verdict(published_row(content), content.check)
 
 
 def write_report(content: ReportContent, path: Path) -> None:
@@ -188,7 +194,7 @@ def write_report(content: ReportContent, path: Path) -> None:
     Raises
     ------
     ArtifactError
-        If a picture cannot be read, or `published` is not among the compared spaces.
+        If a picture cannot be read.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -199,34 +205,26 @@ def write_report(content: ReportContent, path: Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"count": count, "percent": percent, "decimal": decimal}
-    rows = content.comparison.to_dicts()
-    known = [row["space"] for row in rows]
-    row = published_row(content)
+    environment.filters |= {
+        "count": count,
+        "percent": percent,
+        "decimal": decimal,
+        "coded": _coded,
+        "inlined": _inlined,
+    }
+    spaces = content.spaces
+    rows = spaces.comparison.to_dicts()
     page = environment.get_template("report.html.j2").render(
         content=content,
-        published=row,
-        verdict=content_verdict(content),
+        opening=content.opening,
         strip=null_strip(content.check),
-        pictures=[(picture, _inlined(picture.path)) for picture in content.pictures],
-        spaces=[content.spaces.get(name, name) for name in known],
+        largest=max((card.share for card in content.cards), default=1.0),
+        spaces=[spaces.titles.get(row["space"], row["space"]) for row in rows],
         measures=comparison_table(rows),
-        reading=wording.comparison_reading(rows, content.spaces),
-        cluster_tables=[cluster_table(content, name) for name in known],
+        reading=wording.comparison_reading(rows, spaces.titles),
+        cluster_tables=[cluster_table(spaces, name) for name in spaces.contrasts],
     )
     path.write_text(page, encoding="utf-8", newline="\n")
-
-
-def null_strip(check: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Place the structure scores of data and nulls on one axis from 0 to 100."""
-    if check is None:
-        return None
-    top = max(check["statistic"], *check["null_statistics"], 0.5)
-    return {
-        "nulls": [round(100 * score / top, 2) for score in check["null_statistics"]],
-        "data": round(100 * check["statistic"] / top, 2),
-        "top": top,
-    }
 
 
 def comparison_table(
@@ -239,28 +237,39 @@ def comparison_table(
     ]
 
 
-def cluster_table(content: ReportContent, space: str) -> dict[str, Any]:
-    """Return one space's clusters with size, share and strongest features."""
-    own = content.insights.filter(pl.col("space") == space)
-    contrasts = content.contrasts.get(space)
+def cluster_table(spaces: Spaces, space: str) -> dict[str, Any]:
+    """Return one space's clusters with size, share and strongest differences."""
+    own = spaces.insights.filter(pl.col("space") == space)
+    contrasts = spaces.contrasts[space]
     lines = []
     for row in own.select("cluster", "size", "share").iter_rows(named=True):
         is_noise = row["cluster"] == NOISE
-        features = (
-            []
-            if is_noise or contrasts is None
-            else wording.strongest_features(contrasts, row["cluster"])
-        )
-        lines.append({**row, "is_noise": is_noise, "features": features})
+        told: list[Difference] = []
+        if not is_noise:
+            told = differences(contrasts.filter(cluster=row["cluster"]).to_dicts())
+        lines.append({**row, "is_noise": is_noise, "differences": told})
     clusters = [line for line in lines if not line["is_noise"]]
     noise = [line for line in lines if line["is_noise"]]
     return {
-        "title": content.spaces.get(space, space),
+        "title": spaces.titles.get(space, space),
         "lines": clusters[:_CLUSTERS_SHOWN] + noise,
         "n_hidden": max(len(clusters) - _CLUSTERS_SHOWN, 0),
         "n_clusters": len(clusters),
         "largest": max((line["share"] for line in lines), default=0.0),
     }
+
+
+def _coded(text: str) -> Any:
+    """Escape a text, and set what stands between backticks as code."""
+    from markupsafe import Markup, escape
+
+    parts = [escape(part) for part in text.split("`")]
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return Markup().join(  # every part is escaped
+        Markup("<code>{}</code>").format(part) if place % 2 else part
+        for place, part in enumerate(parts)
+    )
 
 
 def _inlined(path: Path) -> str:

@@ -9,22 +9,29 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from core.artifacts import ArtifactSet
-from core.features.retailer import VOLUME, feature_set
 from core.manifest import Manifest, now
+from core.reporting.cards import CARDS, segment_cards
+from core.reporting.evidence import Evidence
 from core.reporting.heatmap import plot_heatmap
+from core.reporting.opening import opening, tiles
+from core.reporting.parts import Picture, judged_parts, next_steps, research_parts
 from core.reporting.plots import plot_sizes
-from core.reporting.report import Picture, ReportContent, Step
+from core.reporting.report import ReportContent, Spaces, Step
 from core.reporting.scatter import plot_space
+from core.reporting.wording import count, percent
 from core.segments.profiles import cluster_contrasts, effect_matrix
+from core.segments.published import UNASSIGNED
+from core.segments.words import spoken
 
 TITLES = {"latent": "Latent space", "raw": "Raw features"}
-PUBLISHED = "latent"
+# The space whose clusters are the published segments, if those are clusters.
+LATENT = "latent"
+Projection = tuple[np.ndarray, np.ndarray]
 
 
 def draw_spaces(
     folder: Path,
-    projections: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    projections: Mapping[str, Projection],
     labels: Mapping[str, np.ndarray],
     table: pl.DataFrame,
     features: Sequence[str],
@@ -45,70 +52,110 @@ def draw_spaces(
     features : sequence of str
         Those that were clustered.
     """
-    for space, (coordinates, shares) in projections.items():
-        axes = [
-            f"principal component {place} ({share:.0%} of the variance)"
-            for place, share in enumerate(shares, start=1)
-        ]
-        title = f"{TITLES[space]}: {len(coordinates):,} shops"
+    for space, projection in projections.items():
         path = folder / f"{space}-space.png"
-        plot_space(coordinates, labels[space], title, (axes[0], axes[1]), path)
+        _draw_space(projection, labels[space], TITLES[space], path)
     plot_sizes(
         {TITLES[name]: values for name, values in labels.items()},
         folder / "cluster-sizes.png",
     )
-    labelled = table.with_columns(cluster=pl.Series(labels[PUBLISHED]))
+    _draw_heatmap(labels[LATENT], table, features, folder / "cluster-heatmap.png")
+
+
+def draw_partition(
+    folder: Path,
+    projection: Projection,
+    labels: np.ndarray,
+    table: pl.DataFrame,
+    features: Sequence[str],
+) -> None:
+    """Draw the partition among the scaled features, and what its segments are like.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``partition-space.png`` and ``partition-heatmap.png``.
+    projection, labels, table, features
+        As for `draw_spaces`.
+    """
+    path = folder / "partition-space.png"
+    _draw_space(projection, labels, "The partition, among the scaled features", path)
+    _draw_heatmap(labels, table, features, folder / "partition-heatmap.png")
+
+
+def _draw_space(
+    projection: Projection, labels: np.ndarray, title: str, path: Path
+) -> None:
+    coordinates, shares = projection
+    axes = [
+        f"principal component {place} ({share:.0%} of the variance)"
+        for place, share in enumerate(shares, start=1)
+    ]
+    title = f"{title}: {len(coordinates):,} shops"
+    plot_space(coordinates, labels, title, (axes[0], axes[1]), path)
+
+
+def _draw_heatmap(
+    labels: np.ndarray, table: pl.DataFrame, features: Sequence[str], path: Path
+) -> None:
+    labelled = table.with_columns(cluster=pl.Series(labels))
     contrasts = cluster_contrasts(labelled, "cluster", features)
     effects, clusters, names = effect_matrix(contrasts)
-    columns = [str(cluster) for cluster in clusters]
-    plot_heatmap(effects, columns, names, folder / "cluster-heatmap.png")
+    said = [spoken(name).name for name in names]
+    plot_heatmap(effects, [str(cluster) for cluster in clusters], said, path)
 
 
 def report_content(
-    base: ArtifactSet,
+    evidence: Evidence,
+    meaning: str,
+    summary: Mapping[str, Any],
     scored: Path,
     label_columns: Mapping[str, str],
     insights: pl.DataFrame,
 ) -> ReportContent:
-    """Collect what the report tells from a set's manifest and tables.
+    """Collect what the report tells.
 
     Parameters
     ----------
-    base : ArtifactSet
-        A set whose clustering is finished.
+    evidence : Evidence
+    meaning : str
+        What the verdict's kind means.
+    summary : mapping
+        `core.evaluation.quality.LabelSummary` of the published segments, as a dict.
     scored : Path
-        Parquet file of features and labels.
+        Parquet file of the training data's features and labels, ``segment`` included.
     label_columns : mapping of space to label column
         In that file.
     insights : DataFrame
         `core.segments.profiles.cluster_insights` of the same shops.
     """
-    manifest = base.manifest
+    manifest, published = evidence.manifest, evidence.published
     facts = manifest.facts("prepare")
     table = pl.scan_parquet(scored)
-    chosen = feature_set(facts["feature_set"])
-    described = (*chosen.features, *VOLUME)
+    contrasts = cluster_contrasts(table, "segment", facts["features"])
+    check = evidence.check
     return ReportContent(
         title="Retailer segments",
         source=_source_name(manifest),
-        created=now(),
+        created=f"{now()[:16].replace('T', ' ')} UTC",
         as_of=facts["as_of"],
-        published=PUBLISHED,
-        spaces=TITLES,
-        steps=_steps(facts),
-        comparison=pl.read_csv(
-            base.path("comparison.csv"), schema_overrides={"sizes": pl.String}
+        opening=opening(
+            published.verdict, meaning, summary, check, evidence.command("certify")
         ),
-        insights=insights,
-        contrasts={
-            space: cluster_contrasts(table, column, chosen.names)
-            for space, column in label_columns.items()
-        },
-        check=manifest.facts("clustering")["structure_check"],
-        pictures=[picture for picture in _pictures(base) if picture.path.exists()],
+        tiles=tiles(summary, published.kind),
+        check=check,
+        cards=segment_cards(evidence, contrasts),
+        reading=_reading(evidence),
+        notes=_notes(evidence),
+        pictures=_pictures(evidence),
+        parts=judged_parts(evidence),
+        research=research_parts(evidence),
+        next_steps=next_steps(evidence),
+        spaces=_spaces(evidence, table, label_columns, insights),
+        steps=_steps(facts),
+        limits=_limits(evidence),
         made=_made(manifest),
         config=manifest.config.to_yaml(),
-        feature_notes={f.name: f"{f.formula} ({f.unit})" for f in described},
     )
 
 
@@ -128,6 +175,180 @@ def _source_name(manifest: Manifest) -> str:
     )
 
 
+def _reading(evidence: Evidence) -> list[str]:
+    """Say what the words on the cards rest on."""
+    lines = [
+        "Differences are medians of the segment's shops, beside those of all other "
+        "shops."
+    ]
+    profiles = evidence.judged("profiles")
+    test = None if profiles is None else profiles["test"]
+    if test is None:
+        lines.append(
+            "The segments were made from these features, so differences describe them "
+            "and prove nothing."
+        )
+    elif test["why_not"] is not None:
+        lines.append(
+            "The segments were made from these features, so differences describe them "
+            f"and prove nothing; they could not be tested: {test['why_not']}."
+        )
+    else:
+        lines.append(
+            "Confirmed means that the difference also shows in the "
+            f"{test['n_months']} months after {test['cut']}, among shops and months "
+            "that nothing was learnt from (at most 5% of these claims are false ones). "
+            f"{test['n_found_again']} of {test['n_segments']} segments were found "
+            f"again for it, and {test['n_clear']} of {test['n_comparisons']} "
+            "differences held. What was not tested only describes."
+        )
+    if profiles is not None and evidence.file("segment_curves.csv") is not None:
+        lines.append(
+            "Curves are monthly sales over a shop's own average month (dotted), all on "
+            "one scale: the mean, and the middle half of the shops."
+        )
+    surrogate = None if profiles is None else profiles["surrogate"]
+    if surrogate is not None and surrogate["accuracy"] is not None:
+        lines.append(
+            f"The {surrogate['n_rules']} plain rules imitate the segments: they name "
+            f"the right one for {surrogate['accuracy']:.0%} of the shops held out "
+            f"({surrogate['balanced_accuracy']:.0%} on average over the segments; "
+            "always naming the largest would be right for "
+            f"{surrogate['largest_share']:.0%})."
+        )
+    return lines
+
+
+def _notes(evidence: Evidence) -> list[str]:
+    """Say what the cards leave out."""
+    published = evidence.published
+    notes = []
+    if published.n_segments > CARDS:
+        notes.append(
+            f"{published.n_segments - CARDS} smaller segments have no card; "
+            "`segment_insights.csv` has them all."
+        )
+    left = next((s for s in published.segments if s.id == UNASSIGNED), None)
+    if left is not None and left.size:
+        notes.append(
+            f"Unassigned: {count(left.size)} shops ({percent(left.share)}), close "
+            "enough to none of these segments. `cluster_predictions.csv` names the "
+            "nearest one of each shop."
+        )
+    command = evidence.command("explain SHOP")
+    notes.append(f"Why is a shop where it is? `{command}` tells.")
+    return notes
+
+
+def _pictures(evidence: Evidence) -> list[Picture]:
+    """Return the pictures of the published segments."""
+    told = (
+        "In robust standard deviations from the other shops, segment numbers below. "
+        "The segments were made from these features."
+    )
+    if evidence.published.kind == "density":
+        return _known(
+            evidence,
+            ("latent-space.png", "A map of the shops", _MAP, _TOUCH),
+            ("cluster-heatmap.png", "What sets the segments apart", _HEAT, told),
+        )
+    return _known(
+        evidence,
+        (
+            "partition-space.png",
+            "A map of the shops",
+            _MAP,
+            "The two leading directions of the scaled features. The borders between "
+            "the segments are drawn through, not around: there are no gaps.",
+        ),
+        ("partition-heatmap.png", "What sets the segments apart", _HEAT, told),
+    )
+
+
+_MAP = "Scatter of all shops, coloured and numbered by segment."
+_HEAT = "Heat map of segments by feature."
+_TOUCH = (
+    "Two directions of the space that the autoencoder learnt; unassigned shops are "
+    "grey. Groups may touch here and still be apart in the other directions."
+)
+
+
+def _known(evidence: Evidence, *wanted: tuple[str, str, str, str]) -> list[Picture]:
+    """Return pictures (file, title, alt, caption) whose files are there."""
+    return [
+        Picture(title, path, alt, caption)
+        for name, title, alt, caption in wanted
+        if (path := evidence.file(name)) is not None
+    ]
+
+
+def _spaces(
+    evidence: Evidence,
+    table: pl.LazyFrame,
+    label_columns: Mapping[str, str],
+    insights: pl.DataFrame,
+) -> Spaces:
+    """Return what HDBSCAN says of each space; published clusters have their cards."""
+    is_density = evidence.published.kind == "density"
+    listed = {
+        space: column
+        for space, column in label_columns.items()
+        if not (is_density and space == LATENT)
+    }
+    features = evidence.manifest.facts("prepare")["features"]
+    comparison = evidence.table("comparison.csv", sizes=pl.String)
+    assert comparison is not None  # an input of no one else, but listed and verified
+    latent = ("latent-space.png", "Latent space", _SCATTER, _TOUCH)
+    return Spaces(
+        titles=TITLES,
+        comparison=comparison,
+        insights=insights,
+        contrasts={
+            space: cluster_contrasts(table, column, features)
+            for space, column in listed.items()
+        },
+        pictures=_known(
+            evidence,
+            *([] if is_density else [latent]),
+            ("raw-space.png", "Raw features", _SCATTER, ""),
+            ("cluster-sizes.png", "Sizes", "Bars of shops per cluster and noise.", ""),
+            ("loss-plot.png", "Training", "Training and validation loss.", ""),
+        ),
+    )
+
+
+_SCATTER = "Scatter of all shops, coloured by HDBSCAN's clusters, noise in grey."
+
+
+def _limits(evidence: Evidence) -> list[str]:
+    """Say what the report does not say, given what was judged."""
+    limits = []
+    if not evidence.published.verdict["is_certified"]:
+        limits.append(
+            "That each segment is a group of its own: the quick check speaks of all "
+            "of them together."
+        )
+    if evidence.table("stability.csv") is None:
+        limits.append(
+            "That the same segments would come out again: scaler, autoencoder and "
+            "clusters were learnt once."
+        )
+    if evidence.judged("scorecard") is None:
+        limits.append("That the segments tell anything about what shops do next.")
+    return [
+        *limits,
+        "That acting on the segments pays. Only a test with some shops left out tells.",
+        "That unassigned shops are bad data: they resemble no group closely enough, "
+        "and keep the cluster \N{MINUS SIGN}1 and the strength 0.",
+        "What strength is worth between clusters: it is measured against the core of "
+        "the shop's own cluster.",
+        "What data without structure cannot show: groups that a single feature, or "
+        "features rising and falling together, show by themselves also arise there. "
+        "One bent or ring-shaped population, on the other hand, can pass for "
+        "structure.",
+    ]
+
+
 def _steps(facts: Mapping[str, Any]) -> list[Step]:
     """Return the data's way with its counts."""
     intake = facts["intake"]
@@ -145,43 +366,8 @@ def _steps(facts: Mapping[str, Any]) -> list[Step]:
         Step(f"not eligible: {reason}", n, "shops", True)
         for reason, n in facts["exclusions"].items()
     ]
-    steps.append(Step("shops clustered", facts["n_eligible"], "shops"))
+    steps.append(Step("shops segmented", facts["n_eligible"], "shops"))
     return steps
-
-
-def _pictures(base: ArtifactSet) -> list[Picture]:
-    """Return the pictures of a run, the most telling first."""
-    return [
-        Picture(
-            "The shops in the latent space",
-            base.folder / "latent-space.png",
-            "Scatter of all shops, coloured by cluster, noise in grey.",
-            "Two directions of the space that the autoencoder learnt. Groups may touch "
-            "here and still be apart in the other directions.",
-        ),
-        Picture(
-            "What sets the clusters apart",
-            base.folder / "cluster-heatmap.png",
-            "Heat map of clusters by feature.",
-            "The clusters were made from these features, so differences describe them "
-            "and prove nothing.",
-        ),
-        Picture(
-            "Sizes",
-            base.folder / "cluster-sizes.png",
-            "Bars of the number of shops per cluster and of noise, in both spaces.",
-        ),
-        Picture(
-            "The shops in the space of the raw features",
-            base.folder / "raw-space.png",
-            "Scatter of all shops by the two leading principal components.",
-        ),
-        Picture(
-            "Training of the autoencoder",
-            base.folder / "loss-plot.png",
-            "Training and validation loss by epoch.",
-        ),
-    ]
 
 
 def _made(manifest: Manifest) -> dict[str, dict[str, Any]]:
@@ -189,14 +375,18 @@ def _made(manifest: Manifest) -> dict[str, dict[str, Any]]:
     stages = manifest.stages
     prepared = manifest.facts("prepare")
     trained = manifest.facts("autoencoder")
+    partition = manifest.facts("clustering")["partition"]
+    training = [name for name in stages if name != "inference"]
     return {
         "Run": {
             "model": manifest.model_id,
             "features": f"{prepared['feature_set']} ({len(prepared['features'])})",
             "autoencoder": f"{manifest.config.autoencoder.architecture}, "
             f"best epoch {trained['best_epoch']} of {trained['epochs']}",
+            "partition": f"{partition['method']}, {partition['n_segments']} segments: "
+            f"{partition['reason']}",
         },
-        "Seeds": {name: stage.seed for name, stage in stages.items()},
-        "Seconds": {name: f"{stage.seconds:.1f}" for name, stage in stages.items()},
+        "Seeds": {name: stages[name].seed for name in training},
+        "Seconds": {name: f"{stages[name].seconds:.1f}" for name in training},
         "Versions": stages["clustering"].versions,
     }

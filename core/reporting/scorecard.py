@@ -73,6 +73,24 @@ def scorecard_lines(
     return lines
 
 
+def choice_remark(labels: str, criterion: str) -> list[str]:
+    """Say what the figures of a partition flatter, if they do.
+
+    Parameters
+    ----------
+    labels : str
+        What is published: ``latent`` or ``partition``.
+    criterion : str
+        What the partition was chosen by.
+    """
+    if labels != "partition" or criterion != "out_of_time":
+        return []
+    return [
+        "The number of segments was itself chosen by these outcomes, so the figures "
+        "are on the kind side."
+    ]
+
+
 def scorecard_rows(outcomes: pl.DataFrame) -> list[dict[str, str]]:
     """Return the averages over the cuts as text; a star marks what is published.
 

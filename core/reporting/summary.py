@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from core.segments.words import spoken
+from core.reporting.wording import difference
 
 
 def eligibility_line(facts: Mapping[str, Any]) -> str:
@@ -87,7 +87,7 @@ def profile_lines(facts: Mapping[str, Any], names: Mapping[int, str]) -> list[st
     """Say what sets the segments apart, and what that rests on."""
     lines = []
     for segment, strongest in facts["strongest"].items():
-        said = [_difference(row) for row in strongest[:3]]
+        said = [difference(row) for row in strongest[:3]]
         lines.append(f"{names[int(segment)]}: {'; '.join(said) or 'nothing clear'}.")
     test = facts["test"]
     if test["why_not"] is not None:
@@ -110,13 +110,3 @@ def profile_lines(facts: Mapping[str, Any], names: Mapping[int, str]) -> list[st
             f"largest would name {surrogate['largest_share']:.0%}."
         )
     return lines
-
-
-def _difference(row: Mapping[str, Any]) -> str:
-    """Return one difference in words."""
-    words = spoken(row["feature"])
-    own, rest = words.numbers(row["median"], row["rest_median"])
-    if own == rest:
-        side = "higher" if row["effect"] > 0 else "lower"
-        return f"{words.name} {side} in the ranks"
-    return f"{words.name} {own}{words.suffix} (others {rest})"

@@ -1,0 +1,225 @@
+"""What the report opens with: the verdict, what it rests on, what to do with it.
+
+There is one verdict. It is derived elsewhere, published in ``segments.json``, and only
+put into words here, for the report and for what a run says when it is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from core.reporting.wording import (
+    caution,
+    count,
+    decimal,
+    finding,
+    percent,
+    plural,
+    probability,
+)
+
+Figures = Mapping[str, Any]
+
+_HEADLINES = {
+    "reproducible": "No separate groups, but {segments} that come out again",
+    "constructive": "No separate groups: {segments} as a convenient cut",
+}
+_ADVICE = {
+    "natural": "Work with them as groups of customers: an assortment, a rhythm of "
+    "visits and offers for each, and the general plan for shops that no segment holds. "
+    "That acting on them pays is not shown here: try it on some shops first.",
+    "reproducible": "Use them as a map whose borders are drawn by convention. A shop "
+    "near a border is nearly as much at home next door (`nearest_segment` and "
+    "`distance` in `cluster_predictions.csv`), so a shop that changes its segment need "
+    "not have changed itself.",
+    "constructive": "Simple rules are recommended, on volume, trend and season, say: "
+    "they cut as well and everyone understands them. Another sample of the shops would "
+    "have been cut elsewhere, so build nothing on single segments.",
+}
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The verdict in words.
+
+    Attributes
+    ----------
+    kind : str
+        ``natural``, ``reproducible`` or ``constructive``.
+    badge : str
+        The kind, and how sure it is.
+    headline : str
+    meaning : str
+        What the kind means, as one sentence.
+    found : str
+        How the segments divide the shops.
+    rests_on : tuple of str
+        The evidence, a sentence each.
+    caution : str
+        Where the segments divide little; else empty.
+    advice : str
+        What to do with them.
+    """
+
+    kind: str
+    badge: str
+    headline: str
+    meaning: str
+    found: str
+    rests_on: tuple[str, ...]
+    caution: str
+    advice: str
+
+    @property
+    def lines(self) -> list[str]:
+        """The same, as short as a terminal wants it."""
+        lines = [f"Verdict: {self.badge}. {self.headline}: {self.meaning}.", self.found]
+        return [*lines, self.caution] if self.caution else lines
+
+
+def opening(
+    verdict: Figures,
+    meaning: str,
+    summary: Figures,
+    check: Figures | None = None,
+    certify_command: str = "segments certify",
+) -> Opening:
+    """Put a verdict into words.
+
+    Parameters
+    ----------
+    verdict : mapping
+        `core.evaluation.verdict.Verdict.as_dict`.
+    meaning : str
+        What its kind means: `core.evaluation.verdict.Verdict.meaning`.
+    summary : mapping
+        `core.evaluation.quality.LabelSummary` of the published segments, as a dict.
+    check : mapping, optional
+        The comparison with data without structure that the verdict rests on: the quick
+        one or the certificate's, as a dict.
+    certify_command : str
+        What makes a provisional verdict a certified one.
+    """
+    kind, is_certified = verdict["kind"], verdict["is_certified"]
+    standing = "certified" if is_certified else "provisional"
+    segment_kind = "density" if kind == "natural" else "partition"
+    rests_on = [] if check is None else [_nulls(check, is_certified)]
+    rests_on += _refits(verdict)
+    if not is_certified:
+        rests_on.append(
+            "Provisional: the quick check looks at principal components, not at the "
+            f"model. `{certify_command}` puts the whole model to the test."
+        )
+    return Opening(
+        kind=kind,
+        badge=f"{kind.capitalize()} ({standing})",
+        headline=_headline(kind, is_certified, summary["n_clusters"]),
+        meaning=meaning,
+        found=finding(summary, segment_kind),
+        rests_on=tuple(rests_on),
+        caution=caution(summary),
+        advice=_ADVICE[kind],
+    )
+
+
+def tiles(summary: Figures, kind: str) -> list[tuple[str, str]]:
+    """Return the figures beside the verdict, none without its companions."""
+    shown = [
+        ("eligible shops", count(summary["n_shops"])),
+        ("segments", count(summary["n_clusters"])),
+        ("effective segments", decimal(summary["effective_clusters"])),
+        ("largest share", percent(summary["largest_share"])),
+    ]
+    if kind == "density":
+        shown.append(("unassigned", percent(summary["noise_ratio"])))
+    return shown
+
+
+def null_strip(check: Figures | None) -> dict[str, Any] | None:
+    """Place the structure scores of data and nulls on one axis from 0 to 100."""
+    if check is None:
+        return None
+    top = max(check["statistic"], *check["null_statistics"], 0.5)
+    return {
+        "nulls": [round(100 * score / top, 2) for score in check["null_statistics"]],
+        "data": round(100 * check["statistic"] / top, 2),
+        "top": top,
+    }
+
+
+def _headline(kind: str, is_certified: bool, n_segments: int) -> str:
+    segments = plural(n_segments, "segment")
+    if kind == "natural":
+        sure = "" if is_certified else ", as far as a quick check can tell"
+        return f"{count(n_segments)} groups of shops that stand apart{sure}"
+    return _HEADLINES[kind].format(segments=segments)
+
+
+def _nulls(check: Figures, is_certified: bool) -> str:
+    """Set the data's structure score beside those of data without structure."""
+    nulls = check["null_statistics"]
+    way = "In a quick check"
+    if is_certified:
+        way = "With everything learnt anew on each, the autoencoder included"
+    close = ""
+    if not check["is_structured"]:
+        close = ": no more than chance gives"
+        if check["excess"] > 0:
+            close = (
+                f": a lead of {decimal(check['excess'])}, where "
+                f"{decimal(check['required_excess'])} is asked for"
+            )
+    return (
+        f"{way}, {len(nulls)} made-up data sets, which keep every feature's "
+        f"distribution and the correlations but hold no groups, reach a structure "
+        f"score of {decimal(max(nulls))} at most; these shops reach "
+        f"{decimal(check['statistic'])} ({probability(check['p_value'], len(nulls))})"
+        f"{close}."
+    )
+
+
+def _refits(verdict: Figures) -> list[str]:
+    """Say whether the published segments come out again, as far as it was measured."""
+    basis = verdict["basis"]
+    jaccard, ari = basis.get("cluster_jaccard"), basis.get("partition_ari")
+    if verdict["kind"] == "natural":
+        if jaccard is None:
+            return []
+        dissolved = basis["dissolved_jaccard"]
+        return [
+            "Learnt anew on other samples of the shops, the segments come back with "
+            f"{percent(jaccard)} of their shops in common on average (Jaccard; 85% and "
+            f"more is highly stable, {dissolved:.0%} and less is dissolved)."
+        ]
+    said = []
+    if basis.get("is_structured"):
+        said.append(_why_not_natural(basis))
+    if ari is None:
+        said.append("Whether the segments come out again was not measured.")
+    else:
+        bound = decimal(basis.get("reproducible_ari"))
+        said.append(
+            "Learnt anew on four fifths of the shops, the segments agree with these "
+            f"at {decimal(ari)} (adjusted Rand index: 1 is the same, 0 is chance; "
+            f"reproducible from {bound} on)."
+        )
+    return said
+
+
+def _why_not_natural(basis: Figures) -> str:
+    """Say why there is structure and yet no natural segments."""
+    n = basis.get("n_clusters", 0)
+    if n < 2:
+        return (
+            f"So there is density structure, but the latent space shows "
+            f"{plural(n, 'cluster')} of it, which tells no groups apart."
+        )
+    return (
+        f"So there is density structure, but the {n} latent clusters at hand did not "
+        "come back when everything was learnt anew (on average "
+        f"{percent(basis.get('cluster_jaccard'))} of the shops in common; "
+        f"{basis['dissolved_jaccard']:.0%} and less is dissolved), so they "
+        "are not published."
+    )
