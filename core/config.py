@@ -192,7 +192,7 @@ class AutoencoderConfig(Section):
     epochs: int | None = Field(
         None,
         ge=1,
-        description="upper bound of epochs; null: 40, 200 or 30",
+        description="upper bound of epochs; null: 30, 200 or 30",
     )
     batch_size: int | None = Field(
         None,

@@ -208,7 +208,7 @@ def _reference_settings(n_rows: int) -> TrainingSettings:
 
 
 def _neighbours_settings(n_rows: int) -> TrainingSettings:
-    """Return 40 epochs of 50 to 100 steps, on at most 10,000 shops.
+    """Return 30 epochs of 50 to 100 steps, on at most 10,000 shops.
 
     More shops would make the graph of neighbours finer than HDBSCAN can resolve, and
     its pairs would each be seen less often in the same time. All epochs are run and the
@@ -216,7 +216,7 @@ def _neighbours_settings(n_rows: int) -> TrainingSettings:
     groups close up, while the neighbours of the few shops held out say little of it.
     """
     return TrainingSettings(
-        epochs=40,
+        epochs=30,
         batch_size=1024,
         learning_rate=5e-3,
         validation_share=0.1,

@@ -59,7 +59,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
         Standard deviation of the noise added to the inputs in training, in units of
         the scaled features; 0.4, 0.1, or 0.
     epochs : int, optional
-        Upper bound of epochs; 40 (of 50 to 100 steps), 200 or 30.
+        Upper bound of epochs; 30 (of 50 to 100 steps), 200 or 30.
     batch_size : int, optional
         Rows per gradient step: 1,024 pairs of rows, 32 to 256 rows by their number, or
         300.

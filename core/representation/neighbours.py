@@ -42,6 +42,8 @@ from core.representation.session import (
 
 N_NEIGHBOURS = 15
 N_RANDOM_PAIRS = 5
+# The decoder is a witness of what the latent space holds; a fourth of each batch does.
+RECONSTRUCTED_PART = 4
 STEPS_PER_EPOCH = (50, 100)
 # UMAP's curve for min_dist 0 and spread 1.
 CURVE_A, CURVE_B = 1.929, 0.7915
@@ -178,20 +180,20 @@ def _loss_of(model: Any) -> Callable[[Any, Any, Any, Any], Any]:
         return values
 
     def log_similarity(one: Any, other: Any) -> Any:
-        square = tf.reduce_sum(tf.math.squared_difference(one, other), axis=1)
+        square = tf.reduce_sum(tf.math.squared_difference(one, other), axis=-1)
         return -tf.math.log1p(CURVE_A * tf.pow(square + LEAST_SQUARE, CURVE_B))
 
     def loss_of(first: Any, second: Any, clean: Any, turns: Any) -> Any:
         one = through(model.layers[:cut], first)
         other = through(model.layers[:cut], second)
         loss = -tf.reduce_mean(log_similarity(one, other))
-        for place in range(N_RANDOM_PAIRS):
-            stranger = tf.roll(other, turns[place], axis=0)
-            similarity = tf.exp(log_similarity(one, stranger))
-            apart = tf.math.log(1.0 - similarity + LEAST_DISSIMILARITY)
-            loss -= tf.reduce_mean(apart)
-        restored = through(model.layers[cut:], one)
-        return loss + tf.reduce_mean(tf.math.squared_difference(restored, clean))
+        turned = [tf.roll(other, turns[i], axis=0) for i in range(N_RANDOM_PAIRS)]
+        similarity = tf.exp(log_similarity(one, tf.stack(turned)))
+        apart = tf.math.log(1.0 - similarity + LEAST_DISSIMILARITY)
+        loss -= tf.reduce_mean(tf.reduce_sum(apart, axis=0))
+        n = tf.shape(one)[0] // RECONSTRUCTED_PART
+        restored = through(model.layers[cut:], one[:n])
+        return loss + tf.reduce_mean(tf.math.squared_difference(restored, clean[:n]))
 
     return loss_of
 
@@ -204,13 +206,11 @@ def _compile(
     variables, loss_of = model.trainable_variables, _loss_of(model)
     optimizer.build(variables)
 
-    def noisy(values: Any, seed: Any) -> Any:
-        noise = tf.random.stateless_normal(tf.shape(values), seed)
-        return values + settings.corruption * noise
-
     def step(first: Any, second: Any, turns: Any, seed: Any) -> Any:
-        one = noisy(first, tf.stack([seed[0], 2 * seed[1]]))
-        other = noisy(second, tf.stack([seed[0], 2 * seed[1] + 1]))
+        noise = tf.random.stateless_normal(tf.shape(first), seed)
+        noise = settings.corruption * noise
+        # Drawing noise takes long: the second ends get that of other pairs.
+        one, other = first + noise, second + tf.roll(noise, turns[0], axis=0)
         with tf.GradientTape() as tape:
             loss = loss_of(one, other, first, turns)
         optimizer.apply(tape.gradient(loss, variables), variables)
