@@ -346,12 +346,12 @@ def test_data_without_structure_is_reported_as_such(tmp_path):
     )
     results = run_all(config)
     verdict = next(line for line in results[-1].lines if line.startswith("Verdict"))
-    badge, headline = verdict.removeprefix("Verdict: ").split(". ")
+    badge, meaning = verdict.removeprefix("Verdict: ").split(": ")
     assert "Natural" not in badge
-    assert headline.startswith("No separate groups")
+    assert meaning.startswith("no groups of their own")
     report = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert badge in report
-    assert headline.split(":")[0] in report
+    assert f"{badge} means: {meaning}" in report
     check = results[2].facts["structure_check"]
     assert not check["is_structured"]
 

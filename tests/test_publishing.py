@@ -116,7 +116,7 @@ def test_the_closing_says_what_is_published_and_how_far_to_trust_it(trained):
     )
     text = " ".join(published_opening(partition).lines)
     assert "No shop is left out, which is how a partition is made" in text
-    assert "Reproducible (certified). No separate groups" in text
+    assert "Reproducible (certified): no groups of their own" in text
 
 
 def test_a_natural_verdict_publishes_the_latent_clusters(artifacts):

@@ -291,7 +291,7 @@ def test_names_between_backticks_are_set_as_code_and_still_escaped(content, tmp_
             {},
             "Natural (provisional)",
             "4 groups of shops that stand apart, as far as a quick check can tell",
-            "0.20 at most; these shops reach 1.10 (p = 0.05, the smallest that 19",
+            "these shops reach 1.10 (p\xa0=\xa00.05, the smallest that 19 can give)",
         ),
         (
             {"is_certified": True, "cluster_jaccard": 0.91},
@@ -348,7 +348,8 @@ def test_the_terminal_says_the_same_as_the_report(content, tmp_path):
     verdict, found = said.lines
     assert found in text
     assert said.headline in text
-    assert verdict == f"Verdict: {said.badge}. {said.headline}: {said.meaning}."
+    assert verdict == f"Verdict: {said.badge}: {said.meaning}."
+    assert f"{said.badge} means: {said.meaning}." in text
 
 
 @pytest.mark.parametrize(
@@ -384,6 +385,21 @@ def test_no_sentence_names_noise_without_its_companions(row):
     if "noise" in text and row["clusters"]:
         assert "effective" in text
         assert "largest" in text
+
+
+def test_segments_that_do_not_stand_out_alone_are_named_at_once():
+    tested = [{"cluster": n, "p_value": p} for n, p in ((0, 0.05), (1, 0.9))]
+    check = {**FOUND, "segments": tested}
+    verdict = derive_verdict(
+        is_structured=True, n_clusters=2, partition_ari=0.9, is_certified=True
+    )
+    titles = {0: "0 Steady", 1: "1 Growing sales"}
+    said = opening(verdict.as_dict(), verdict.meaning, FOUR, check, titles)
+    assert said.headline == "4 groups of shops, 1 of which stand out one by one"
+    assert "1 Growing sales does not: hold it more lightly" in " ".join(said.rests_on)
+    tested[1]["p_value"] = 0.05
+    said = opening(verdict.as_dict(), verdict.meaning, FOUR, check, titles)
+    assert said.headline == "4 groups of shops that stand apart"
 
 
 def test_a_lead_that_is_too_small_is_named():

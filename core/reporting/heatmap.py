@@ -25,6 +25,7 @@ def plot_heatmap(
     cluster_names: Sequence[str],
     feature_names: Sequence[str],
     path: Path,
+    noun: str = "cluster",
 ) -> None:
     """Draw how each cluster differs from the other shops, feature by feature.
 
@@ -39,6 +40,8 @@ def plot_heatmap(
     path : Path
         PNG to write. Features run downwards, since their names are long; the first 30
         clusters and the 40 features that differ most are drawn.
+    noun : str
+        What the clusters are called.
     """
     if not len(cluster_medians):
         with picture(path, (6.2, 1.4)) as figure:
@@ -63,8 +66,8 @@ def plot_heatmap(
         axes.set_yticks(range(len(rows)), rows)
         axes.set_xticks(range(len(columns)), columns)
         axes.tick_params(length=0, labelcolor=INK, labelsize=9)
-        axes.set_xlabel("cluster")
-        axes.set_title("What sets each cluster apart from the other shops")
+        axes.set_xlabel(noun)
+        axes.set_title(f"What sets each {noun} apart from the other shops")
         axes.spines[:].set_visible(False)
         axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
         axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
@@ -77,7 +80,7 @@ def plot_heatmap(
         )
         bar.set_label("difference of medians\n(robust standard deviations)")
         bar.outline.set_visible(False)
-        footnote(figure, _heat_note(cluster_medians.shape, values.shape))
+        footnote(figure, _heat_note(cluster_medians.shape, values.shape, noun))
 
 
 def _strongest(
@@ -122,11 +125,11 @@ def _write_cells(axes: Axes, values: NDArray[np.float64]) -> None:
         )
 
 
-def _heat_note(given: tuple[int, ...], drawn: tuple[int, ...]) -> str:
+def _heat_note(given: tuple[int, ...], drawn: tuple[int, ...], noun: str) -> str:
     """Say what was left out of a heat map; nothing if all is there."""
     if tuple(given) == tuple(drawn):
         return ""
     return (
-        f"{drawn[0]:,} of {given[0]:,} clusters, and the {drawn[1]:,} of {given[1]:,} "
+        f"{drawn[0]:,} of {given[0]:,} {noun}s, and the {drawn[1]:,} of {given[1]:,} "
         "features that differ most."
     )

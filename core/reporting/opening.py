@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from core.reporting.wording import (
@@ -15,6 +16,7 @@ from core.reporting.wording import (
     count,
     decimal,
     finding,
+    listed,
     percent,
     plural,
     probability,
@@ -22,6 +24,7 @@ from core.reporting.wording import (
 
 Figures = Mapping[str, Any]
 
+_SIGNIFICANCE = 0.05
 _HEADLINES = {
     "reproducible": "No separate groups, but {segments} that come out again",
     "constructive": "No separate groups: {segments} as a convenient cut",
@@ -35,8 +38,9 @@ _ADVICE = {
     "`distance` in `cluster_predictions.csv`), so a shop that changes its segment need "
     "not have changed itself.",
     "constructive": "Simple rules are recommended, on volume, trend and season, say: "
-    "they cut as well and everyone understands them. Another sample of the shops would "
-    "have been cut elsewhere, so build nothing on single segments.",
+    "where no cut is better founded than another, take one that everyone understands. "
+    "Another sample of the shops may well be cut elsewhere, so build nothing that "
+    "lasts on single segments.",
 }
 
 
@@ -75,7 +79,7 @@ class Opening:
     @property
     def lines(self) -> list[str]:
         """The same, as short as a terminal wants it."""
-        lines = [f"Verdict: {self.badge}. {self.headline}: {self.meaning}.", self.found]
+        lines = [f"Verdict: {self.badge}: {self.meaning}.", self.found]
         return [*lines, self.caution] if self.caution else lines
 
 
@@ -84,6 +88,7 @@ def opening(
     meaning: str,
     summary: Figures,
     check: Figures | None = None,
+    titles: Mapping[int, str] = MappingProxyType({}),
     certify_command: str = "segments certify",
 ) -> Opening:
     """Put a verdict into words.
@@ -99,14 +104,17 @@ def opening(
     check : mapping, optional
         The comparison with data without structure that the verdict rests on: the quick
         one or the certificate's, as a dict.
+    titles : mapping of int to str
+        The published segments' titles.
     certify_command : str
         What makes a provisional verdict a certified one.
     """
     kind, is_certified = verdict["kind"], verdict["is_certified"]
     standing = "certified" if is_certified else "provisional"
     segment_kind = "density" if kind == "natural" else "partition"
+    alone = _standing_alone(check) if kind == "natural" else {}
     rests_on = [] if check is None else [_nulls(check, is_certified)]
-    rests_on += _refits(verdict)
+    rests_on += _one_by_one(alone, titles) + _refits(verdict)
     if not is_certified:
         rests_on.append(
             "Provisional: the quick check looks at principal components, not at the "
@@ -115,7 +123,7 @@ def opening(
     return Opening(
         kind=kind,
         badge=f"{kind.capitalize()} ({standing})",
-        headline=_headline(kind, is_certified, summary["n_clusters"]),
+        headline=_headline(kind, is_certified, summary["n_clusters"], alone),
         meaning=meaning,
         found=finding(summary, segment_kind),
         rests_on=tuple(rests_on),
@@ -149,12 +157,38 @@ def null_strip(check: Figures | None) -> dict[str, Any] | None:
     }
 
 
-def _headline(kind: str, is_certified: bool, n_segments: int) -> str:
+def _headline(
+    kind: str, is_certified: bool, n_segments: int, alone: Mapping[int, bool]
+) -> str:
     segments = plural(n_segments, "segment")
     if kind == "natural":
+        n, n_alone = count(n_segments), sum(alone.values())
+        if n_alone < len(alone):
+            return f"{n} groups of shops, {n_alone} of which stand out one by one"
         sure = "" if is_certified else ", as far as a quick check can tell"
-        return f"{count(n_segments)} groups of shops that stand apart{sure}"
+        return f"{n} groups of shops that stand apart{sure}"
     return _HEADLINES[kind].format(segments=segments)
+
+
+def _standing_alone(check: Figures | None) -> dict[int, bool]:
+    """Return which clusters stand out from nulls by themselves, where it was tested."""
+    tested = [] if check is None else check.get("segments", [])
+    return {row["cluster"]: row["p_value"] <= _SIGNIFICANCE for row in tested}
+
+
+def _one_by_one(alone: Mapping[int, bool], titles: Mapping[int, str]) -> list[str]:
+    """Say which segments stand out from data without groups by themselves."""
+    weak = [titles.get(n, str(n)) for n, is_clear in alone.items() if not is_clear]
+    if not alone:
+        return []
+    if not weak:
+        return ["Every one of them stands out from the best cluster of any such data."]
+    verb, them = ("does", "it") if len(weak) == 1 else ("do", "those")
+    return [
+        f"One by one, {sum(alone.values())} of {len(alone)} stand out from the best "
+        f"cluster of any such data; {listed(weak)} {verb} not: hold {them} more "
+        "lightly."
+    ]
 
 
 def _nulls(check: Figures, is_certified: bool) -> str:

@@ -12,6 +12,8 @@ import polars as pl
 from core.reporting.comparison import comparison_lines, comparison_table
 from core.reporting.evidence import Evidence
 from core.reporting.scorecard import (
+    ALL,
+    TITLES,
     choice_remark,
     scorecard_lines,
     scorecard_rows,
@@ -127,8 +129,9 @@ def scorecard_part(evidence: Evidence) -> Part | None:
         [
             Table(
                 "What labels add to size alone, in percentage points of explained "
-                "variance; a star marks the published segments.",
-                scorecard_rows(table),
+                "variance, averaged over the looks back; p against labels dealt out "
+                "by lot.",
+                [_scorecard_row(row) for row in scorecard_rows(table)],
                 frozenset({"labels", "outcome"}),
             )
         ],
@@ -137,6 +140,16 @@ def scorecard_part(evidence: Evidence) -> Part | None:
 
 # Hennig (2007): from here on a cluster is stable.
 _STABLE = 0.75
+
+
+def _scorecard_row(row: Mapping[str, str]) -> dict[str, str]:
+    """Say the labels' full name, and which of them are published."""
+    name = row["labels"]
+    title = TITLES[name.rstrip("*")] + (" (published)" if name.endswith("*") else "")
+    outcome = "on average" if row["outcome"] == ALL else row["outcome"]
+    return {**row, "labels": title, "outcome": outcome}
+
+
 _HOW = {
     "subsample": "on four fifths of the shops",
     "bootstrap": "on shops drawn with replacement",
@@ -224,9 +237,10 @@ def certificate_part(evidence: Evidence) -> Part | None:
         f"Everything was learnt anew on {n_null} data sets{early} that keep every "
         "feature's distribution, ties and gaps included, and the rank correlations, "
         "but hold no groups. The structure score is coverage "
-        "\N{MULTIPLICATION SIGN} ln(effective clusters); a margin of "
-        f"{decimal(structure['required_excess'])} beyond the best of them is demanded "
-        f"beside {probability(structure['p_value'], n_null)}.",
+        "\N{MULTIPLICATION SIGN} ln(effective clusters). Demanded are a p of at most "
+        f"0.05 and a lead of {decimal(structure['required_excess'])} over the best of "
+        f"them; found are {probability(structure['p_value'], n_null)}, and a lead of "
+        f"{decimal(structure['excess'])}.",
         f"Found in these shops ({structure['n_rows']:,} of them): "
         f"{plural(clusters['n_clusters'], 'cluster')}, "
         f"{percent(clusters['noise_ratio'])} noise, "

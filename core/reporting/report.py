@@ -218,7 +218,6 @@ def write_report(content: ReportContent, path: Path) -> None:
         content=content,
         opening=content.opening,
         strip=null_strip(content.check),
-        largest=max((card.share for card in content.cards), default=1.0),
         spaces=[spaces.titles.get(row["space"], row["space"]) for row in rows],
         measures=comparison_table(rows),
         reading=wording.comparison_reading(rows, spaces.titles),

@@ -79,12 +79,17 @@ def draw_partition(
         As for `draw_spaces`.
     """
     path = folder / "partition-space.png"
-    _draw_space(projection, labels, "The partition, among the scaled features", path)
-    _draw_heatmap(labels, table, features, folder / "partition-heatmap.png")
+    title = "The partition, among the scaled features"
+    _draw_space(projection, labels, title, path, "segment")
+    _draw_heatmap(labels, table, features, folder / "partition-heatmap.png", "segment")
 
 
 def _draw_space(
-    projection: Projection, labels: np.ndarray, title: str, path: Path
+    projection: Projection,
+    labels: np.ndarray,
+    title: str,
+    path: Path,
+    noun: str = "cluster",
 ) -> None:
     coordinates, shares = projection
     axes = [
@@ -92,17 +97,21 @@ def _draw_space(
         for place, share in enumerate(shares, start=1)
     ]
     title = f"{title}: {len(coordinates):,} shops"
-    plot_space(coordinates, labels, title, (axes[0], axes[1]), path)
+    plot_space(coordinates, labels, title, (axes[0], axes[1]), path, noun)
 
 
 def _draw_heatmap(
-    labels: np.ndarray, table: pl.DataFrame, features: Sequence[str], path: Path
+    labels: np.ndarray,
+    table: pl.DataFrame,
+    features: Sequence[str],
+    path: Path,
+    noun: str = "cluster",
 ) -> None:
     labelled = table.with_columns(cluster=pl.Series(labels))
     contrasts = cluster_contrasts(labelled, "cluster", features)
     effects, clusters, names = effect_matrix(contrasts)
     said = [spoken(name).name for name in names]
-    plot_heatmap(effects, [str(cluster) for cluster in clusters], said, path)
+    plot_heatmap(effects, [str(cluster) for cluster in clusters], said, path, noun)
 
 
 def report_content(
@@ -140,7 +149,12 @@ def report_content(
         created=f"{now()[:16].replace('T', ' ')} UTC",
         as_of=facts["as_of"],
         opening=opening(
-            published.verdict, meaning, summary, check, evidence.command("certify")
+            published.verdict,
+            meaning,
+            summary,
+            check,
+            evidence.titles,
+            evidence.command("certify"),
         ),
         tiles=tiles(summary, published.kind),
         check=check,

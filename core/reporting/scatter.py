@@ -25,6 +25,7 @@ def plot_space(
     title: str,
     axis_labels: tuple[str, str],
     path: Path,
+    noun: str = "cluster",
 ) -> None:
     """Draw shops in two dimensions, by cluster.
 
@@ -39,6 +40,8 @@ def plot_space(
         Of the horizontal and the vertical axis.
     path : Path
         PNG to write.
+    noun : str
+        What the groups are called.
 
     Notes
     -----
@@ -71,7 +74,7 @@ def plot_space(
         axes.set_title(wrapped(title, 80))
         axes.set_xlabel(axis_labels[0])
         axes.set_ylabel(axis_labels[1])
-        _space_legend(axes, clusters, sizes, int((marks == NOISE).sum()))
+        _space_legend(axes, clusters, sizes, int((marks == NOISE).sum()), noun)
         footnote(figure, _left_out(len(marks), len(seen), int((~inside).sum())))
 
 
@@ -151,9 +154,13 @@ def _crowded_place(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _space_legend(
-    axes: Axes, clusters: NDArray[np.int64], sizes: NDArray[np.int64], n_noise: int
+    axes: Axes,
+    clusters: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    n_noise: int,
+    noun: str,
 ) -> None:
-    """Name clusters and noise with their sizes, beside the picture."""
+    """Name clusters and noise, if there is any, with their sizes."""
     from matplotlib.lines import Line2D
 
     look: dict[str, Any] = {"ls": "", "ms": 6, "mew": 0}
@@ -168,9 +175,9 @@ def _space_legend(
     noise = Line2D(
         [], [], label=f"noise  ({n_noise:,})", marker="o", color=NOISE_COLOUR, **look
     )
-    heading = "cluster (shops)" if len(clusters) else "no cluster"
+    heading = f"{noun} (shops)" if len(clusters) else f"no {noun}"
     axes.legend(
-        handles=[*handles, noise],
+        handles=[*handles, noise] if n_noise else handles,
         title=heading,
         loc="upper left",
         bbox_to_anchor=(1.01, 1.0),
