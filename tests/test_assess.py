@@ -175,15 +175,19 @@ def test_the_picture_and_the_words_hold_for_every_finding(
         "required_excess": 0.1,
         "is_structured": is_structured,
         "segments": [{"cluster": 0, "p_value": 0.05}, {"cluster": 1, "p_value": 0.3}],
-        "clusters": {"n_clusters": 2, "effective_clusters": 1.9, "noise_ratio": 0.25},
+        "clusters": {
+            "n_clusters": 2,
+            "effective_clusters": 1.9,
+            "largest_share": 0.6,
+            "noise_ratio": 0.25,
+        },
     }
     plot_nulls(structure, tmp_path / "picture.png")
     with Image.open(tmp_path / "picture.png") as picture:
         assert min(picture.size) > 300
     same = {"n_refits": 5, "ari": 0.9, "ari_clustered": None, "ari_held_out": 0.88}
-    verdict = {"kind": "natural", "is_certified": True, "basis": {}}
-    found = {"structure": structure, "verdict": verdict, "agreement": {"seed": same}}
+    found = {"structure": structure, "agreement": {"seed": same}}
     lines = certificate_lines(found)
-    assert "25% noise" in lines[0]
+    assert "the largest with 60.0% of the clustered shops, 25% noise" in lines[0]
     assert "1 of 2 clusters" in lines[1]
     assert "ARI 0.90, 0.88 over shops left out" in lines[2]

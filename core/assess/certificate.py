@@ -34,12 +34,14 @@ from core.evaluation.stability import (
 )
 from core.evaluation.verdict import Verdict, derive_verdict
 from core.evaluation.workers import Workers
+from core.inference import SEGMENTS
 from core.logging import get_logger, progress
 from core.manifest import library_versions, now
 from core.pipelines import StageResult
-from core.pipelines.publishing import publish_segments
+from core.pipelines.publishing import publish_segments, published_opening
 from core.reporting.certificate import certificate_lines, plot_nulls
 from core.reporting.summary import stability_table
+from core.segments.published import PublishedSegments
 
 CERTIFICATE = "certificate.json"
 STABILITY = "stability.csv"
@@ -115,9 +117,10 @@ def certify(artifacts: str | Path, effort: Effort | None = None) -> StageResult:
             refuse_another(out, standing)
             plot_nulls(certificate.as_dict(), out.path(PICTURE))
             _write(out, found)
+            published = PublishedSegments.read(out.path(SEGMENTS))
         store.discard()
     folder = Path(artifacts)
-    lines = certificate_lines(found.as_dict())
+    lines = certificate_lines(found.as_dict()) + published_opening(published).lines
     lines.append(f"Certificate: {folder / CERTIFICATE}")
     rows = stability_table(found.stability[found.kind])
     return StageResult("inference", folder, out.facts, lines, rows)

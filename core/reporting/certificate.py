@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.reporting.canvas import COLOURS, FAINT_INK, INK, footnote, picture
+from core.reporting.wording import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,15 +86,16 @@ def certificate_lines(found: Mapping[str, Any]) -> list[str]:
     found : mapping
         Content of ``certificate.json``.
     """
-    structure, verdict = found["structure"], found["verdict"]
+    structure = found["structure"]
     clusters, n_null = structure["clusters"], f"{structure['n_null']} data sets"
     if structure["is_stopped_early"]:
         n_null += f" (stopped early of {structure['n_null_planned']})"
     lines = [
         f"Structure score {structure['statistic']:.2f}: {clusters['n_clusters']} "
         f"clusters, effectively {clusters['effective_clusters']:.1f}, "
-        f"{clusters['noise_ratio']:.0%} noise. In {n_null} without structure at most "
-        f"{max(structure['null_statistics']):.2f}: p = {structure['p_value']:.2g}, and "
+        f"the largest with {percent(clusters['largest_share'])} of the clustered "
+        f"shops, {clusters['noise_ratio']:.0%} noise. In {n_null} without structure "
+        f"at most {max(structure['null_statistics']):.2f}: p = {structure['p_value']:.2g}, and "
         f"{structure['excess']:+.2f} of the {structure['required_excess']:.2f} "
         "demanded beyond.",
     ]
@@ -104,7 +106,7 @@ def certificate_lines(found: Mapping[str, Any]) -> list[str]:
             "out from the best cluster of every null."
         )
     lines += [_agreement_line(how, same) for how, same in found["agreement"].items()]
-    return [*lines, f"Verdict: {verdict['kind']} (certified)."]
+    return lines
 
 
 _WAYS = {
