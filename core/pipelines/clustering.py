@@ -35,7 +35,7 @@ def train_clustering(config: Config) -> StageResult:
     inference reads), ``segments.json``, ``hdbscan-latent.pkl`` and ``hdbscan-raw.pkl``
     (for notebooks), ``comparison.csv`` and the plots.
     """
-    from core.reporting.run import draw_spaces
+    from core.reporting.drawing import draw_spaces
 
     with Artifacts(config.artifacts).stage("clustering", config) as out:
         table, X = training_table(out)

@@ -67,8 +67,8 @@ def learn_segments(
     """Learn the partition, derive the provisional verdict, and write both.
 
     Writes ``segment-state.safetensors``, ``segments.json`` and the pictures of the
-    partition; the facts get
-    ``partition`` (`PartitionChoice`, and its stability) and ``verdict``.
+    partition; the facts get ``partition`` (`PartitionChoice`, and its stability) and
+    ``verdict``.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def learn_segments(
     check : StructureCheck
         Of the run's shops.
     """
-    from core.reporting.run import draw_partition
+    from core.reporting.drawing import draw_partition
 
     assert out.base is not None  # `shops` were read from it
     config = out.config

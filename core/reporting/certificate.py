@@ -95,9 +95,9 @@ def certificate_lines(found: Mapping[str, Any]) -> list[str]:
         f"clusters, effectively {clusters['effective_clusters']:.1f}, "
         f"the largest with {percent(clusters['largest_share'])} of the clustered "
         f"shops, {clusters['noise_ratio']:.0%} noise. In {n_null} without structure "
-        f"at most {max(structure['null_statistics']):.2f}: p = {structure['p_value']:.2g}, and "
-        f"{structure['excess']:+.2f} of the {structure['required_excess']:.2f} "
-        "demanded beyond.",
+        f"at most {max(structure['null_statistics']):.2f}: p = "
+        f"{structure['p_value']:.2g}, and {structure['excess']:+.2f} of the "
+        f"{structure['required_excess']:.2f} demanded beyond.",
     ]
     passed = [s["cluster"] for s in structure["segments"] if s["p_value"] <= 0.05]
     if structure["segments"]:

@@ -205,8 +205,11 @@ def _nulls(check: Figures, is_certified: bool) -> str:
                 f": a lead of {decimal(check['excess'])}, where "
                 f"{decimal(check['required_excess'])} is asked for"
             )
+    n_nulls = f"{len(nulls)} made-up data sets"
+    if check.get("is_stopped_early"):
+        n_nulls += " (more could not have changed the answer)"
     return (
-        f"{way}, {len(nulls)} made-up data sets, which keep every feature's "
+        f"{way}, {n_nulls}, which keep every feature's "
         f"distribution and the correlations but hold no groups, reach a structure "
         f"score of {decimal(max(nulls))} at most; these shops reach "
         f"{decimal(check['statistic'])} ({probability(check['p_value'], len(nulls))})"
