@@ -36,7 +36,6 @@ def plot_heatmap(
         `core.segments.profiles.cluster_contrasts`); NaN is drawn as a grey cell.
         The colours end at -3 and 3; the numbers do not.
     cluster_names, feature_names : sequence of str
-        Of the rows and the columns.
     path : Path
         PNG to write. Features run downwards, since their names are long; the first 30
         clusters and the 40 features that differ most are drawn.
