@@ -12,8 +12,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from core import Config, run_all
+from core.assess.comparison import PICTURE, TABLE, compare
 from core.cli import app
-from core.compare import PICTURE, TABLE, compare
 from core.data.synthetic import generate_sales
 from core.errors import ArtifactError, ConfigError, ModelError
 from core.evaluation.comparison import SCHEMA, Effort, Shops, compare_recipes

@@ -27,14 +27,7 @@ LAYERS = (
     ("core.segments", "core.clustering", "core.representation"),
     ("core.inference", "core.evaluation", "core.reporting", "core.serving.store"),
     ("core.pipelines", "core.reference"),
-    (
-        "core.assess",
-        "core.compare",
-        "core.scorecards",
-        "core.explaining",
-        "core.profiling",
-        "core.select",
-    ),
+    ("core.assess",),
     # What users import: the package itself, the commands and the API.
     ("core", "core.cli", "core.serving.app"),
     ("core.__main__", "scripts"),

@@ -13,13 +13,13 @@ import pytest
 
 from core import Config, run_all
 from core.artifacts import Artifacts
+from core.assess.explanation import NotEligible, assigner, explain_shop
+from core.assess.profiles import profile_segments
 from core.errors import ArtifactError, ConfigError
 from core.evaluation.verdict import Verdict
-from core.explaining import NotEligible, assigner, explain_shop
 from core.inference import Model, feature_matrix
 from core.manifest import read_manifest, verify
 from core.pipelines.publishing import publish_segments
-from core.profiling import profile_segments
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FILES = {

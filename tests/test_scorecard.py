@@ -12,6 +12,7 @@ import pytest
 
 from core import Config, run_all
 from core.artifacts import Artifacts
+from core.assess.scorecard import cuts_of, measure_scorecard
 from core.errors import ArtifactError, EligibilityError, ModelError
 from core.evaluation.lookback import (
     Cut,
@@ -33,7 +34,6 @@ from core.reporting.scorecard import (
     scorecard_lines,
     scorecard_rows,
 )
-from core.scorecards import cuts_of, measure_scorecard
 
 FEATURES = feature_set("behaviour").names
 

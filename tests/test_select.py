@@ -7,11 +7,11 @@ import pytest
 from typer.testing import CliRunner
 
 from core import Config, resolve_config, run_all
+from core.assess.selection import select_options, with_options
 from core.cli import app
 from core.errors import ArtifactError
 from core.evaluation.criterion import SCHEMA
 from core.manifest import read_manifest, verify
-from core.select import select_options, with_options
 
 SEARCH = ["--refits", "2", "--nulls", "2", "--latent-size", "5", "--workers", "0"]
 

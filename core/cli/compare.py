@@ -60,7 +60,7 @@ def compare(
     On both feature sets, by what holds across spaces: counts, stability, p against data
     without structure, out-of-time score. Writes comparison-spaces.csv and .png.
     """
-    from core.compare import compare as compare_spaces
+    from core.assess.comparison import compare as compare_spaces
     from core.evaluation.comparison import Effort
 
     configure(logging.INFO)

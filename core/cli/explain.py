@@ -21,7 +21,7 @@ def explain(
     ] = False,
 ) -> None:
     """Say why a shop is in its segment, and what would move it out of there."""
-    from core.explaining import explain_shop
+    from core.assess.explanation import explain_shop
 
     folder = resolve_config(flags={"artifacts": artifacts}).artifacts
     found = explain_shop(folder, shop)

@@ -14,7 +14,7 @@ from core.resolve import resolve_config
 @app.command("profile")
 def profile(artifacts: ArtifactsFolder = None) -> None:
     """Say what sets the segments apart, test it on later months, and give rules."""
-    from core.profiling import profile_segments
+    from core.assess.profiles import profile_segments
 
     configure(logging.INFO)
     folder = resolve_config(flags={"artifacts": artifacts}).artifacts

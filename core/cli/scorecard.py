@@ -30,7 +30,7 @@ def scorecard(
     Learns the model on an earlier month, freezes it, and compares its labels with what
     shops did later. Writes scorecard.csv, scorecard-decay.csv and scorecard.png.
     """
-    from core.scorecards import measure_scorecard
+    from core.assess.scorecard import measure_scorecard
 
     configure(logging.INFO)
     folder = resolve_config(flags={"artifacts": artifacts}).artifacts

@@ -53,7 +53,7 @@ def select(
     structure reaches. With `--refits`, `--nulls` or `--latent-size` the search does
     not depend on the machine's speed.
     """
-    from core.select import select_options
+    from core.assess.selection import select_options
 
     configure(logging.INFO)
     folder = resolve_config(flags={"artifacts": artifacts}).artifacts

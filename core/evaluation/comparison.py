@@ -7,7 +7,7 @@ later sales.
 
 **How many parts.** KMeans and mixtures are told ``k``, the same in every space, so that
 two rows differ by space or clusterer and never by the number of parts. It is chosen
-before, without any truth (`core.compare`).
+before, without any truth (`core.assess.comparison`).
 
 **The p of KMeans and mixtures** is left out. It would ask how much of the data is in
 how many clusters; they put everything into k parts, of nothing as of anything.

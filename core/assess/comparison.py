@@ -215,7 +215,7 @@ def _computed_anew(base: ArtifactSet, name: str, frame: Any) -> _Known:
     if facts["from_frame"] and frame is None:
         raise ArtifactError(
             "this model was trained on a table handed in from Python, whose rows are "
-            "not kept. Call `core.compare.compare(artifacts, frame=rows)`."
+            "not kept. Call `core.assess.comparison.compare(artifacts, frame=rows)`."
         )
     get_logger().info("Computing the `%s` features of the same rows", name)
     features = saved.features.model_copy(update={"name": name, "as_of": facts["as_of"]})
