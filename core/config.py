@@ -135,6 +135,12 @@ class EligibilityConfig(Section):
     min_avg_active_months_per_year: float = Field(
         6.0, gt=0, le=12, description="mean active months per active calendar year"
     )
+    max_inactive_months: int | None = Field(
+        None,
+        ge=1,
+        description="months up to `as_of` without a sale after which a shop counts as "
+        "gone; null: never in a training run, 6 in monthly refreshes",
+    )
 
 
 class FeaturesConfig(Section):
@@ -269,6 +275,60 @@ class EvaluationConfig(Section):
     )
 
 
+class RefreshConfig(Section):
+    """What `segments refresh` does month after month."""
+
+    retrain: Literal["policy", "always", "never", "noise"] = Field(
+        "policy",
+        description="`policy` (where drift lasts), `always`, `never`, or `noise` (keep "
+        "all segments, look for new ones among the unassigned)",
+    )
+    survived: float = Field(
+        0.7,
+        gt=0.5,
+        le=1.0,
+        description="Jaccard index of members from which a segment is the same one",
+    )
+    part: float = Field(
+        0.3,
+        gt=0.0,
+        lt=0.5,
+        description="share of members from which a segment is part of a split or merge",
+    )
+    confirm_months: int = Field(
+        2,
+        ge=1,
+        le=12,
+        description="months running in another segment after which a shop has moved",
+    )
+    drift_thresholds: Literal["calibrated", "fixed"] = Field(
+        "calibrated",
+        description="`calibrated` by bootstrap for the shops at hand, or `fixed`: PSI "
+        "0.25, Kolmogorov-Smirnov 0.1",
+    )
+    share_shift: float = Field(
+        0.05, gt=0.0, lt=1.0, description="change of a segment's share that alerts"
+    )
+    months_running: int = Field(
+        2, ge=1, le=12, description="months with an alert after which to retrain"
+    )
+    is_warm: bool = Field(
+        default=True, description="a refit starts from the current encoder's weights"
+    )
+    gate_refits: int = Field(
+        3, ge=2, le=100, description="refits that a challenger's stability rests on"
+    )
+    contract: str | None = Field(
+        None, description="YAML file with what segments must keep; null: none"
+    )
+    keep_versions: int = Field(
+        5, ge=1, description="earlier versions kept for `segments rollback`"
+    )
+    mlflow_uri: str | None = Field(
+        None, description="MLflow tracking address; null: nothing is logged"
+    )
+
+
 class Config(Section):
     """Everything that decides a run; saved as ``config.yaml`` with its artifacts."""
 
@@ -282,6 +342,7 @@ class Config(Section):
     autoencoder: AutoencoderConfig = Field(default_factory=AutoencoderConfig)
     clustering: ClusteringConfig = Field(default_factory=ClusteringConfig)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    refresh: RefreshConfig = Field(default_factory=RefreshConfig)
 
     def to_yaml(self) -> str:
         """Return the configuration as YAML, ready for ``--config``."""

@@ -231,6 +231,8 @@ def judge_at(activity: pl.DataFrame, as_of_t: int, config: Config) -> pl.DataFra
     window = config.features.history_months
     if config.features.name == "behaviour":
         oldest = max(oldest, as_of_t - window + 1)
+    if (silent := config.eligibility.max_inactive_months) is not None:
+        oldest = max(oldest, as_of_t - silent + 1)
     is_gone = pl.col("reason").is_null() & (pl.col("last_t") < oldest)
     gone = f"no sales in the last {as_of_t - oldest + 1} months"
     return judged.with_columns(
