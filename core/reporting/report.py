@@ -6,7 +6,6 @@ whatever comes from the user's data is escaped.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +13,14 @@ from typing import Any
 
 import polars as pl
 
-from core.errors import ArtifactError
 from core.reporting import wording
 from core.reporting.cards import Card, Difference, differences
 from core.reporting.opening import Opening, null_strip
 from core.reporting.parts import NextStep, Part, Picture
+from core.reporting.templating import rendered
 from core.reporting.wording import count, decimal, percent
 
 NOISE = -1
-_TEMPLATES = Path(__file__).parent / "templates"
 _CLUSTERS_SHOWN = 40
 _MEASURES: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
     ("Clusters", "groups found; noise is not one", "clusters", count),
@@ -196,25 +194,10 @@ def write_report(content: ReportContent, path: Path) -> None:
     ArtifactError
         If a picture cannot be read.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "count": count,
-        "percent": percent,
-        "decimal": decimal,
-        "coded": _coded,
-        "inlined": _inlined,
-    }
     spaces = content.spaces
     rows = spaces.comparison.to_dicts()
-    page = environment.get_template("report.html.j2").render(
+    page = rendered(
+        "report.html.j2",
         content=content,
         opening=content.opening,
         strip=null_strip(content.check),
@@ -256,27 +239,3 @@ def cluster_table(spaces: Spaces, space: str) -> dict[str, Any]:
         "n_clusters": len(clusters),
         "largest": max((line["share"] for line in lines), default=0.0),
     }
-
-
-def _coded(text: str) -> Any:
-    """Escape a text, and set what stands between backticks as code."""
-    from markupsafe import Markup, escape
-
-    parts = [escape(part) for part in text.split("`")]
-    if len(parts) % 2 == 0:
-        return escape(text)
-    return Markup().join(  # every part is escaped
-        Markup("<code>{}</code>").format(part) if place % 2 else part
-        for place, part in enumerate(parts)
-    )
-
-
-def _inlined(path: Path) -> str:
-    """Return a PNG file as base64 text."""
-    try:
-        return base64.b64encode(path.read_bytes()).decode("ascii")
-    except OSError as error:
-        raise ArtifactError(
-            f"the report's picture `{path}` cannot be read: {error.strerror}. "
-            "Draw the pictures before the report is written."
-        ) from None
