@@ -4,7 +4,7 @@
 
     artifacts/            the published set, with manifest.json
     |-- pending/          a run on its way: a whole set is never replaced by half a run
-    |-- previous/         the last complete set with another model
+    |-- versions/         complete sets with other models, to go back to
     `-- .publishing/      for a moment, while a set is moved into place
 
 Every stage writes into a folder of its own, which becomes ``pending/`` in one rename. A
@@ -13,16 +13,19 @@ be protected (a first run). Publishing commits with one rename to
 ``.publishing/``; from then on that folder *is* the published set, and the next run
 finishes the move. So a kill at any moment leaves a whole set: the old one before the
 rename, the new one after it.
+
+What the monthly refreshes have recorded (the files of the stage ``refresh``) belongs to
+a lineage of models, not to one of them: it stays when another version is published,
+whether by a refresh, by a training run or by going back.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +37,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from core.config import Config
-from core.errors import ArtifactError
+from core.errors import ArtifactError, did_you_mean, listed
+from core.folders import discard, link, replace_folder
 from core.manifest import (
     MANIFEST,
     STAGES,
@@ -94,6 +98,11 @@ class StageWriter:
         The artifacts folder, as it was named.
     facts : dict
         JSON-able facts for the manifest, filled by the stage.
+    aside : Path
+        A folder for what shall not become an artifact, deleted at the end.
+    adopted : ArtifactSet or None
+        A complete set, made aside, that takes the place of `base`'s model; set by a
+        ``refresh``.
     """
 
     folder: Path
@@ -101,6 +110,8 @@ class StageWriter:
     config: Config
     root: Path
     facts: dict[str, Any] = field(default_factory=dict)
+    aside: Path = field(default_factory=Path)
+    adopted: ArtifactSet | None = None
 
     def path(self, name: str) -> Path:
         """Return where a new artifact is to be written."""
@@ -119,7 +130,7 @@ class Artifacts:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self.pending_folder = self.root / "pending"
-        self.previous_folder = self.root / "previous"
+        self.versions_folder = self.root / "versions"
         self._publishing = self.root / ".publishing"
 
     def published(self) -> ArtifactSet | None:
@@ -170,6 +181,91 @@ class Artifacts:
         ArtifactError
             If another process is writing here, or the set to build on is not sound.
         """
+        with self._locked():
+            started = time.perf_counter()
+            base = self.serving() if is_serving else self.base(stage)
+            with self._staging() as tmp:
+                writer = StageWriter(tmp / "new", base, config, self.root)
+                writer.aside = tmp / "aside"
+                writer.folder.mkdir()
+                writer.aside.mkdir()
+                yield writer
+                manifest = self._inherit(writer, stage, is_serving)
+                seconds = time.perf_counter() - started
+                _complete(writer, manifest, stage, seconds)
+                self._commit(writer.folder, manifest, is_serving)
+
+    def versions(self) -> dict[str, Manifest]:
+        """Return the manifests of the kept sets by name, the newest version first."""
+        found = {}
+        for folder in self.versions_folder.glob("*/"):
+            if (manifest := read_manifest(folder)) is not None:
+                found[folder.name] = manifest
+        order = sorted(found, key=lambda name: _age(found[name]), reverse=True)
+        return {name: found[name] for name in order}
+
+    def roll_back(self, name: str | None = None) -> tuple[Manifest, Manifest]:
+        """Publish a kept set again; the one that was published is kept instead.
+
+        Parameters
+        ----------
+        name : str, optional
+            One of `versions`; default: the version before the published one.
+
+        Returns
+        -------
+        left, published : Manifest
+            Of the set that was published before, and of the one that now is.
+
+        Raises
+        ------
+        ArtifactError
+            If there is nothing to go back from or to, the kept set is not whole, or
+            another process is writing here.
+        """
+        with self._locked():
+            current = self.published()
+            if current is None or not current.manifest.is_complete:
+                raise ArtifactError(
+                    f"`{self.root}` holds no complete run to go back from."
+                )
+            kept = self._open(
+                self.versions_folder / self._chosen(name, current.manifest)
+            )
+            assert kept is not None  # its manifest was read
+            with self._staging() as tmp:
+                new = tmp / "new"
+                new.mkdir()
+                manifest = Manifest(config=kept.manifest.config)
+                _take(kept, STAGES, new, manifest)
+                _take(current, ("refresh",), new, manifest)
+                text = manifest.model_dump_json(indent=2)
+                (new / MANIFEST).write_text(text, encoding="utf-8")
+                self._commit(new, manifest, is_serving=True)
+        return current.manifest, manifest
+
+    def _chosen(self, name: str | None, current: Manifest) -> str:
+        """Return the name of the kept set to go back to."""
+        kept = self.versions()
+        if name is not None:
+            if name not in kept:
+                raise ArtifactError(
+                    f"`{self.root}` keeps no version `{name}`; it keeps "
+                    f"{listed(list(kept)) or 'none'}.{did_you_mean(name, kept)}"
+                )
+            return name
+        for candidate, manifest in kept.items():
+            is_older = manifest.version < current.version
+            if manifest.lineage == current.lineage and is_older:
+                return candidate
+        others = f" Others are kept: {listed(list(kept))}." if kept else ""
+        raise ArtifactError(
+            f"`{self.root}` keeps no version before {current.version}.{others}"
+        )
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the folder for one writer, and finish what a killed one has left."""
         lock = FileLock(self.root / ".lock", timeout=0)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -184,20 +280,17 @@ class Artifacts:
                 f"`{self.root}` cannot be written to ({error.strerror or error}). Pass "
                 "`--artifacts` a folder that can."
             ) from None
-        started = time.perf_counter()
         try:
             self._recover()
-            base = self.serving() if is_serving else self.base(stage)
-            with tempfile.TemporaryDirectory(prefix=".staging-", dir=self.root) as tmp:
-                writer = StageWriter(Path(tmp) / "new", base, config, self.root)
-                writer.folder.mkdir()
-                yield writer
-                manifest = self._inherit(writer, stage, is_serving)
-                seconds = time.perf_counter() - started
-                _complete(writer, manifest, stage, seconds)
-                self._commit(writer.folder, manifest, is_serving)
+            yield
         finally:
             lock.release()
+
+    @contextmanager
+    def _staging(self) -> Iterator[Path]:
+        """Yield a folder on the same file system, deleted at the end."""
+        with tempfile.TemporaryDirectory(prefix=".staging-", dir=self.root) as tmp:
+            yield Path(tmp)
 
     def _published_folder(self) -> Path:
         is_moving = (self._publishing / MANIFEST).is_file()
@@ -215,45 +308,61 @@ class Artifacts:
         protected = read_manifest(self.root)
         must_wait = protected is not None and protected.is_complete
         if must_wait and not manifest.is_complete:
-            _replace_folder(folder, self.pending_folder)
+            replace_folder(folder, self.pending_folder, self.root)
             return
         if protected is not None and must_wait:
-            self._keep_previous(protected, manifest)
+            self._keep_version(protected, manifest)
         folder.rename(self._publishing)
         if not is_serving:
-            _discard(self.pending_folder)
+            discard(self.pending_folder, self.root)
         self._finish_publishing()
+        self._prune(manifest)
 
     def _inherit(self, writer: StageWriter, stage: Stage, is_serving: bool) -> Manifest:
         """Carry over the files that earlier stages wrote and this one has not."""
         manifest = Manifest(config=writer.config)
-        if writer.base is None:
+        source = writer.adopted or writer.base
+        if source is None:
             return manifest
-        last = STAGES.index(stage) + (1 if is_serving else 0)
-        kept = STAGES[:last]
-        old = writer.base.manifest
-        manifest.stages = {
-            name: old.stages[name] for name in kept if name in old.stages
-        }
-        for name, entry in old.files.items():
-            is_new = (writer.folder / name).exists() or name == "config.yaml"
-            source = writer.base.folder / name
-            if entry.stage in kept and not is_new and source.exists():
-                _link(source, writer.folder / name)
-                manifest.files[name] = entry
+        if stage == "refresh":
+            kept = STAGES
+        else:
+            kept = STAGES[: STAGES.index(stage) + (1 if is_serving else 0)]
+        _take(source, kept, writer.folder, manifest)
+        record = self._record(manifest, stage)
+        if record is not None:
+            _take(record, ("refresh",), writer.folder, manifest)
         return manifest
 
-    def _keep_previous(self, protected: Manifest, manifest: Manifest) -> None:
-        """Keep a complete set as the previous one before another model replaces it."""
+    def _record(self, manifest: Manifest, stage: Stage) -> ArtifactSet | None:
+        """Return the published set if its monthly record is the new set's as well."""
+        folder = self._published_folder()
+        published = read_manifest(folder)
+        if published is None or not {*STAGES} <= {*manifest.stages, stage}:
+            return None
+        is_same = published.lineage == manifest.lineage
+        return ArtifactSet(folder, published) if is_same else None
+
+    def _keep_version(self, protected: Manifest, manifest: Manifest) -> None:
+        """Keep a complete set before another model replaces it."""
         if protected.model_id == manifest.model_id:
             return
-        with tempfile.TemporaryDirectory(prefix=".staging-", dir=self.root) as tmp:
-            keep = Path(tmp) / "previous"
+        with self._staging() as tmp:
+            keep = tmp / "keep"
             keep.mkdir()
             for name in (*protected.files, MANIFEST):
                 if (self.root / name).exists():
-                    _link(self.root / name, keep / name)
-            _replace_folder(keep, self.previous_folder)
+                    link(self.root / name, keep / name)
+            self.versions_folder.mkdir(exist_ok=True)
+            replace_folder(
+                keep, self.versions_folder / _version_name(protected), self.root
+            )
+
+    def _prune(self, published: Manifest) -> None:
+        """Delete what is kept beyond ``refresh.keep_versions``, or twice."""
+        discard(self.versions_folder / _version_name(published), self.root)
+        for name in list(self.versions())[published.config.refresh.keep_versions :]:
+            discard(self.versions_folder / name, self.root)
 
     def _recover(self) -> None:
         """Finish an interrupted publication and clear what killed runs have left."""
@@ -277,12 +386,12 @@ class Artifacts:
                 continue
             interim = self.root / f".new-{name}"
             interim.unlink(missing_ok=True)
-            _link(source, interim)
+            link(source, interim)
             interim.replace(target)
         for name in old.files if old is not None else ():
             if name not in new.files:
                 (self.root / name).unlink(missing_ok=True)
-        _discard(self._publishing)
+        discard(self._publishing, self.root)
 
 
 def _complete(
@@ -305,6 +414,32 @@ def _complete(
     )
     text = manifest.model_dump_json(indent=2)
     writer.path(MANIFEST).write_text(text, encoding="utf-8")
+
+
+def _take(
+    source: ArtifactSet, stages: Sequence[Stage], folder: Path, manifest: Manifest
+) -> None:
+    """Give a new set the facts and files of some stages that it has not of its own."""
+    old = source.manifest
+    manifest.stages |= {name: old.stages[name] for name in stages if name in old.stages}
+    for name, entry in old.files.items():
+        is_new = (folder / name).exists() or name == "config.yaml"
+        if entry.stage in stages and not is_new and (source.folder / name).exists():
+            link(source.folder / name, folder / name)
+            manifest.files[name] = entry
+
+
+def _version_name(manifest: Manifest) -> str:
+    """Return the folder name of a kept set.
+
+    The lineage tells versions of unrelated segmentations in one folder apart.
+    """
+    return f"v{manifest.version:03d}-{manifest.lineage}"
+
+
+def _age(manifest: Manifest) -> tuple[str, int]:
+    """Return what sorts kept sets: by the time of their clustering, then version."""
+    return manifest.stages["clustering"].finished_at, manifest.version
 
 
 def save_arrays(
@@ -335,25 +470,3 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             "pipelines again."
         ) from None
     return arrays, meta
-
-
-def _link(source: Path, target: Path) -> None:
-    """Give a file a second name, or a copy where the file system has no links."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-
-
-def _replace_folder(new: Path, target: Path) -> None:
-    """Put a folder in the place of another one."""
-    _discard(target)
-    new.rename(target)
-
-
-def _discard(folder: Path) -> None:
-    """Take a folder away in one step, then delete it."""
-    if folder.exists():
-        trash = folder.parent / f".trash-{os.getpid()}-{time.monotonic_ns()}"
-        folder.rename(trash)
-        shutil.rmtree(trash, ignore_errors=True)

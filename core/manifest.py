@@ -22,13 +22,15 @@ from core.config import Config
 from core.errors import ArtifactError, ConfigError
 
 MANIFEST = "manifest.json"
-Stage = Literal["prepare", "autoencoder", "clustering", "inference"]
+Stage = Literal["prepare", "autoencoder", "clustering", "inference", "refresh"]
 STAGES: tuple[Stage, ...] = ("prepare", "autoencoder", "clustering", "inference")
+"""The stages of a training run, in their order; `refresh` comes after, every month."""
 SCRIPTS: dict[Stage, str] = {
     "prepare": "feature-preparation-pipeline.py",
     "autoencoder": "autoencoder-training-pipeline.py",
     "clustering": "clustering-training-pipeline.py",
     "inference": "clustering-inference-pipeline.py",
+    "refresh": "-m core refresh",
 }
 # Sections of the configuration that a finished stage has used up.
 _SETTLED: dict[Stage, tuple[str, ...]] = {
@@ -110,6 +112,19 @@ class Manifest(BaseModel):
             if name.endswith(".safetensors")
         ]
         return hashlib.sha256("".join(digests).encode()).hexdigest()[:12]
+
+    @property
+    def lineage(self) -> str:
+        """What the versions of one segmentation share; the model's id by default."""
+        clustering = self.stages.get("clustering")
+        facts = clustering.facts if clustering is not None else {}
+        return str(facts.get("lineage", self.model_id))
+
+    @property
+    def version(self) -> int:
+        """Number of the model in its lineage, from 1."""
+        clustering = self.stages.get("clustering")
+        return int(clustering.facts.get("version", 1)) if clustering is not None else 1
 
     def facts(self, stage: Stage) -> dict[str, Any]:
         """Return the facts of a stage that has run.

@@ -60,9 +60,10 @@ def test_complete_set_stays_until_the_next_one_is_complete(tmp_path):
     assert Artifacts(tmp_path).base("inference").folder == tmp_path / "pending"
     run_stages(tmp_path, "second", STAGES[3:])
     assert tags(tmp_path) == {"second"}
-    assert tags(tmp_path / "previous") == {"first"}
+    (kept,) = (tmp_path / "versions").iterdir()
+    assert tags(kept) == {"first"}
     assert not list(tmp_path.glob("only-*"))
-    assert (tmp_path / "previous" / "only-prepare.csv").exists()
+    assert (kept / "only-prepare.csv").exists()
 
 
 def test_repeating_a_stage_keeps_earlier_files_and_drops_later_ones(tmp_path):
@@ -84,7 +85,7 @@ def test_scoring_keeps_the_model_and_what_it_does_not_write(tmp_path):
     assert published.path("only-inference.csv").exists()
     assert published.path("inference.png").read_text("utf-8") == "new"
     assert {path.name for path in tmp_path.glob(".*")} == {".lock"}
-    assert not (tmp_path / "previous").exists()
+    assert not (tmp_path / "versions").exists()
 
 
 def test_scoring_leaves_a_pending_training_run_alone(tmp_path):
