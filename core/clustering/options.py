@@ -9,17 +9,24 @@ the highest structure score, coverage x ln(effective clusters).
 Taking the highest of several scores favours finding clusters, in data without any as
 well. That is why every null of the structure check and of the certificate goes through
 the same choice.
+
+A refit may stay near the labels that shops already have: of the degrees whose score is
+within `TOLERANCE` of the best, the one that agrees most with them is taken, and what
+that costs in score is said.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.metrics import adjusted_rand_score
 
 from core.clustering.density import DensityClusterer
 from core.config import ClusteringConfig
+from core.errors import ModelError
 
 SIZE_BOUNDS = (10, 50)
 SMOOTHING = (5, 10, 30, 100)
@@ -27,6 +34,8 @@ SMOOTHING = (5, 10, 30, 100)
 LARGEST_SHARE = 0.05
 # The degree is chosen on so many shops: each degree costs a spanning tree.
 MAX_ROWS = 10_000
+# Share of the highest score within which degrees of smoothing count as equally good.
+TOLERANCE = 0.05
 
 
 def smallest_size(n_shops: int) -> int:
@@ -39,9 +48,43 @@ def smallest_size(n_shops: int) -> int:
     return max(min(max(n_shops // 50, low), high), n_shops // 100)
 
 
+@dataclass(frozen=True)
+class DensityFit:
+    """Clusters, and what it cost to have them near earlier ones.
+
+    Attributes
+    ----------
+    clusterer : DensityClusterer
+        Fitted to all rows; its parameters are the options taken.
+    kept_score : float
+        Structure score of the degree of smoothing taken, over the highest of those
+        tried; 1 where it is the best one, or none was to choose.
+    agreement : float or None
+        Adjusted Rand index of its clusters with the labels to stay near, over all rows,
+        -1 as one more group; None without such labels.
+    """
+
+    clusterer: DensityClusterer
+    kept_score: float = 1.0
+    agreement: float | None = None
+
+
 def fit_density(
-    X: npt.NDArray[Any], options: ClusteringConfig, seed: int
+    X: npt.NDArray[Any],
+    options: ClusteringConfig,
+    seed: int,
+    near: npt.NDArray[np.integer] | None = None,
 ) -> DensityClusterer:
+    """Cluster rows as `choose_density` does; return the clusterer alone."""
+    return choose_density(X, options, seed, near).clusterer
+
+
+def choose_density(
+    X: npt.NDArray[Any],
+    options: ClusteringConfig,
+    seed: int,
+    near: npt.NDArray[np.integer] | None = None,
+) -> DensityFit:
     """Cluster rows with the options named, and defaults for the others.
 
     Parameters
@@ -55,33 +98,66 @@ def fit_density(
         as high.
     seed : int
         Draws the rows to choose on where there are more.
-
-    Returns
-    -------
-    DensityClusterer
-        Fitted to all rows; its parameters are the options taken.
+    near : ndarray of int, shape (n_rows,), optional
+        Labels that the rows already have, -1 for none. Without `min_samples`, the one
+        whose clusters agree most with them is taken, of those whose score is at least
+        1 - `TOLERANCE` of the highest; of several, the one with the higher score.
 
     Raises
     ------
     ConfigError, ModelError
-        As `core.clustering.density.DensityClusterer.fit`.
+        As `core.clustering.density.DensityClusterer.fit`; also where `near` has another
+        length than `X`.
     """
+    if near is not None and len(near) != len(X):
+        raise ModelError(
+            f"`near` labels {len(near):,} rows; expected one label for each of "
+            f"{len(X):,}."
+        )
     size, method = options.min_cluster_size, options.selection_method
     size = smallest_size(len(X)) if size is None else size
     if options.min_samples is not None:
-        return DensityClusterer(size, options.min_samples, method).fit(X)
-    rows = X
+        fitted = DensityClusterer(size, options.min_samples, method).fit(X)
+        return DensityFit(fitted, agreement=_agreement(near, fitted))
+    rows, places = X, np.arange(len(X))
     if len(X) > MAX_ROWS:
         drawn = np.random.default_rng(seed).choice(len(X), MAX_ROWS, replace=False)
-        rows = X[np.sort(drawn)]
+        places = np.sort(drawn)
+        rows = X[places]
     share = len(rows) / len(X)
     least = max(min(size, SIZE_BOUNDS[0]), round(size * share))
     degrees = [n for n in SMOOTHING if n <= LARGEST_SHARE * len(rows)] or [SMOOTHING[0]]
     tried = [DensityClusterer(least, n, method).fit(rows) for n in degrees]
-    best = max(tried, key=lambda clusterer: structure_score(clusterer.labels_))
-    if rows is X:
-        return best
-    return DensityClusterer(size, best.min_samples, method).fit(X)
+    chosen, kept_score = _best_of(tried, None if near is None else near[places])
+    if rows is not X:
+        chosen = DensityClusterer(size, chosen.min_samples, method).fit(X)
+    return DensityFit(chosen, kept_score, _agreement(near, chosen))
+
+
+def _best_of(
+    tried: list[DensityClusterer], near: npt.NDArray[np.integer] | None
+) -> tuple[DensityClusterer, float]:
+    """Return the clusterer to take, and its score over the highest."""
+    scores = [structure_score(clusterer.labels_) for clusterer in tried]
+    highest = max(scores)
+    if near is None or highest == 0.0:
+        return tried[scores.index(highest)], 1.0
+    good = [i for i, s in enumerate(scores) if s >= (1.0 - TOLERANCE) * highest]
+    agreements = {i: _agreement(near, tried[i]) for i in good}
+    best = max(good, key=lambda i: (agreements[i], scores[i]))
+    return tried[best], scores[best] / highest
+
+
+def _agreement(
+    near: npt.NDArray[np.integer] | None, clusterer: DensityClusterer
+) -> float | None:
+    """Return the adjusted Rand index with earlier labels; None where there are none.
+
+    Rounded, so that equal clusters agree alike however they are numbered.
+    """
+    if near is None:
+        return None
+    return round(float(adjusted_rand_score(near, clusterer.labels_)), 12)
 
 
 def structure_score(labels: npt.NDArray[np.integer]) -> float:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from core.artifacts import Artifacts, ArtifactSet, load_arrays
@@ -159,6 +160,22 @@ class Model:
         )
         placed = self.segments.place(scaled, vectors, latent.labels)
         return table.hstack(placed).with_columns(reason=None).cast(PREDICTION_SCHEMA)  # type: ignore[arg-type]  # a dict of dtypes is one
+
+    def latent_labels(self, X: np.ndarray) -> np.ndarray:
+        """Return the latent cluster of shops, given as their unscaled features.
+
+        Parameters
+        ----------
+        X : ndarray of float64, shape (n_shops, n_features)
+            The model's features, in its order; NaN where unknown.
+
+        Returns
+        -------
+        ndarray of shape (n_shops,), int64
+            -1 for none.
+        """
+        vectors = self.encoder.transform(self.scaler.transform(X))
+        return self.latent.assign(vectors).labels
 
     def assign_sales(self, rows: Any, as_of: str | None = None) -> pl.DataFrame:
         """Return the clusters and segments of the shops in a table of sales rows.

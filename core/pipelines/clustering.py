@@ -8,11 +8,11 @@ import numpy as np
 
 from core.artifacts import Artifacts, StageWriter, save_arrays
 from core.clustering.density import DensityClusterer
-from core.clustering.options import fit_density
+from core.clustering.options import choose_density, fit_density
 from core.config import Config
 from core.evaluation.null import StructureCheck, structure_check
 from core.evaluation.quality import compare_spaces, label_summary, project_2d
-from core.inference import CLUSTER_STATE, join_states, load_encoder
+from core.inference import CLUSTER_STATE, Model, join_states, load_encoder
 from core.logging import get_logger, progress
 from core.pipelines.common import (
     StageResult,
@@ -28,12 +28,20 @@ N_NULLS = 19
 CHECK_MIN_SAMPLES = 10
 
 
-def train_clustering(config: Config) -> StageResult:
+def train_clustering(config: Config, predecessor: Model | None = None) -> StageResult:
     """Stage 3: cluster the raw features and the latent space; learn the segments.
 
     Writes ``cluster-state.safetensors`` and ``segment-state.safetensors`` (what
     inference reads), ``segments.json``, ``hdbscan-latent.pkl`` and ``hdbscan-raw.pkl``
     (for notebooks), ``comparison.csv`` and the plots.
+
+    Parameters
+    ----------
+    config : Config
+    predecessor : Model, optional
+        The model that this one is to follow, with the same features: of equally good
+        clusters of the latent space, those nearest to its labels of the same shops are
+        taken. None: the best ones.
     """
     from core.reporting.drawing import draw_spaces
 
@@ -43,7 +51,8 @@ def train_clustering(config: Config) -> StageResult:
         scaler, encoder = load_encoder(out.base)
         scaled = scaler.transform(X)
         spaces = {"latent": encoder.transform(scaled), "raw": scaled}
-        fitted = _fit_spaces(spaces, out)
+        near = None if predecessor is None else predecessor.latent_labels(X)
+        fitted = _fit_spaces(spaces, out, near)
         labels = {name: clusterer.labels_ for name, clusterer in fitted.items()}
         strengths = {name: clusterer.strengths_ for name, clusterer in fitted.items()}
         comparison = compare_spaces(labels, scaled, strengths)
@@ -70,13 +79,20 @@ def train_clustering(config: Config) -> StageResult:
 
 
 def _fit_spaces(
-    spaces: dict[str, np.ndarray], out: StageWriter
+    spaces: dict[str, np.ndarray], out: StageWriter, near: np.ndarray | None
 ) -> dict[str, DensityClusterer]:
-    """Cluster every space, and save what was found."""
+    """Cluster every space, the latent one near earlier labels; save what was found."""
     fitted = {}
+    options, seed = out.config.clustering, out.config.seed
     for name, Z in spaces.items():
         get_logger().info("Clustering the %s space (%d shops)", name, len(Z))
-        fitted[name] = fit_density(Z, out.config.clustering, out.config.seed)
+        found = choose_density(Z, options, seed, near if name == "latent" else None)
+        fitted[name] = found.clusterer
+        if found.agreement is not None:
+            out.facts["near"] = {
+                "agreement": found.agreement,
+                "kept_score": found.kept_score,
+            }
         write_pickle(fitted[name].hdbscan_, out.path(f"hdbscan-{name}.pkl"))
     states = {name: clusterer.get_state() for name, clusterer in fitted.items()}
     save_arrays(out.path(CLUSTER_STATE), *join_states(**states))

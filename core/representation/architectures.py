@@ -65,6 +65,9 @@ class Architecture:
         ``(n_rows) -> TrainingSettings``, for what the user leaves open.
     objective : callable
         What the training is for; see `core.representation.session.Objective`.
+    can_start_warm : bool
+        Whether training can go on from the saved weights: not where a normalisation
+        was folded into them.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Architecture:
     hidden_size: Callable[[int], int]
     settings: Callable[[int], TrainingSettings]
     objective: Objective
+    can_start_warm: bool = True
 
 
 def find_architecture(name: str) -> Architecture:
@@ -249,6 +253,7 @@ ARCHITECTURES = {
             lambda n_features: max(1, n_features // 2),
             _reference_settings,
             restore_features,
+            can_start_warm=False,
         ),
     )
 }

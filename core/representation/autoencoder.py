@@ -29,14 +29,16 @@ from sklearn.utils.validation import check_is_fitted
 from core.errors import ArtifactError, ConfigError, ModelError, listed
 from core.features.matrix import FloatArray, checked_matrix, plain_matrix
 from core.representation.architectures import Architecture, find_architecture
-from core.representation.folding import fold
-from core.representation.forward import Network, sum_columns
+from core.representation.folding import fold, unfold
+from core.representation.forward import Dense, Network, sum_columns
 from core.representation.seeding import seeded
 from core.representation.session import TrainingSettings
 from core.representation.training import OnEpoch, train
 
 MIN_ROWS = 10
 """Fewest rows for a split into fitted and held-out ones to mean anything."""
+WARM_PACE = 0.1
+"""Step size of a training that goes on from an earlier one, over the usual one."""
 
 
 class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sklearn is untyped
@@ -117,7 +119,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
         self.seed = seed
         self.on_epoch = on_epoch
 
-    def fit(self, X: Any, y: None = None) -> Self:
+    def fit(self, X: Any, y: None = None, start: Autoencoder | None = None) -> Self:
         """Train the network; imports TensorFlow.
 
         Parameters
@@ -126,11 +128,17 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
             Scaled features, finite; their order does not matter.
         y : None
             Ignored.
+        start : Autoencoder, optional
+            Fitted, or restored from its state, of the same architecture and sizes:
+            training goes on from its weights, with smaller steps, and so stays near
+            to it. None: from random weights. Bring it into the units of `X` with
+            `core.representation.warm.in_new_units` if they differ.
 
         Raises
         ------
         ConfigError
-            For an option that is unknown or outside its range.
+            For an option that is unknown or outside its range, or a `start` that does
+            not fit (`start_fault`).
         ModelError
             For fewer than 10 rows, values that are not finite, rows that are all
             equal, a loss that diverges, or where TensorFlow cannot be imported.
@@ -140,18 +148,46 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
         table = checked_matrix(self, X, is_fit=True, min_rows=MIN_ROWS)
         self._refuse_or_warn(table)
         rows = table[np.lexsort(table.T[::-1])].astype(np.float32)
-        settings = self._settings(architecture, len(rows))
+        settings = self._settings(architecture, len(rows), is_warm=start is not None)
         hidden_size = self.hidden_size or architecture.hidden_size(rows.shape[1])
+        if start is not None and (fault := self.start_fault(start, rows.shape[1])):
+            raise ConfigError(f"training cannot go on from an earlier model: {fault}.")
         with seeded(self.seed) as rng:
             model = architecture.build(
                 rows.shape[1], self.latent_size, hidden_size, self.seed
             )
+            if start is not None:
+                unfold(model, start.encoder_, start.decoder_)
             objective, on_epoch = architecture.objective, self.on_epoch
             result = train(model, rows, settings, objective, self.seed, rng, on_epoch)
         self.keras_model_ = model
         self.encoder_, self.decoder_ = fold(model)
         self.history_, self.best_epoch_ = result.history, result.best_epoch
         return self
+
+    def start_fault(self, start: Autoencoder, n_features: int) -> str | None:
+        """Return why training on `n_features` cannot go on from `start`, or None."""
+        check_is_fitted(start)
+        architecture = find_architecture(self.architecture)
+        if not architecture.can_start_warm:
+            return (
+                f"the saved weights of `{self.architecture}` hold its normalisation "
+                "folded in; train it anew, or choose `neighbours` or `denoising`"
+            )
+        if start.architecture != self.architecture:
+            return (
+                f"it is a `{start.architecture}` network, expected a "
+                f"`{self.architecture}` one"
+            )
+        hidden_size = self.hidden_size or architecture.hidden_size(n_features)
+        expected = (n_features, hidden_size, self.latent_size)
+        found = _widths(start.encoder_)
+        if found != expected:
+            return (
+                f"its features, hidden and latent sizes are {listed(found)}, expected "
+                f"{listed(expected)}"
+            )
+        return None
 
     def transform(self, X: Any) -> FloatArray:
         """Return the latent vectors.
@@ -291,9 +327,13 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
             estimator.feature_names_in_ = np.array(meta["feature_names"], dtype=object)
         return estimator
 
-    def _settings(self, architecture: Architecture, n_rows: int) -> TrainingSettings:
+    def _settings(
+        self, architecture: Architecture, n_rows: int, *, is_warm: bool = False
+    ) -> TrainingSettings:
         """Return the architecture's settings, with the user's where there are any."""
         own = architecture.settings(n_rows)
+        if is_warm:
+            own = replace(own, learning_rate=WARM_PACE * own.learning_rate)
         named = {f.name: getattr(self, f.name, None) for f in fields(own)}
         return replace(own, **{k: v for k, v in named.items() if v is not None})
 
@@ -312,6 +352,13 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
                 "scaled features themselves.",
                 stacklevel=3,
             )
+
+
+def _widths(encoder: Network) -> tuple[int, int, int]:
+    """Return an encoder's numbers of features, of hidden units and of outputs."""
+    first = encoder.layers[0]
+    assert isinstance(first, Dense)  # every network begins with one
+    return encoder.n_inputs, len(first.bias), encoder.n_outputs
 
 
 def _check_options(estimator: Autoencoder) -> None:

@@ -1,4 +1,4 @@
-"""From a trained Keras stack to the NumPy networks of `forward`."""
+"""From a trained Keras stack to the NumPy networks of `forward`, and back."""
 
 from __future__ import annotations
 
@@ -40,6 +40,24 @@ def fold(model: Any) -> tuple[Network, Network]:
         if layer.name == LATENT:
             is_encoder = False
     return Network(tuple(parts[True])), Network(tuple(parts[False]))
+
+
+def unfold(model: Any, encoder: Network, decoder: Network) -> None:
+    """Give a freshly built Keras stack the weights of trained networks, in place.
+
+    Parameters
+    ----------
+    model : keras.Sequential
+        Of `Dense` layers with a bias only: a batch normalisation that was folded cannot
+        be told from the kernel behind it any more.
+    encoder, decoder : Network
+        What `fold` returned for a stack of the same widths.
+    """
+    layers = (*encoder.layers, *decoder.layers)
+    for target, layer in zip(model.layers, layers, strict=True):
+        if not isinstance(layer, Dense) or type(target).__name__ != "Dense":
+            raise NotImplementedError(f"layer {target.name!r} cannot be unfolded")
+        target.set_weights([layer.kernel, layer.bias])
 
 
 def _weights(variable: Any) -> FloatArray:
