@@ -9,7 +9,8 @@
     |-- EligibilityError     5  the data is sound, but nobody qualifies for clustering
     |-- ArtifactError        6  saved artifacts are missing, changed or do not fit
     |   `-- FeatureMismatchError   the features differ from the model's own
-    `-- ModelError           7  a model cannot be fitted on, or asked about, its input
+    |-- ModelError           7  a model cannot be fitted on, or asked about, its input
+    `-- ContractError        8  the segments break their contract
 
 A message says what was received, what was expected and how to mend it, with names in
 backticks as the user typed them.
@@ -74,6 +75,12 @@ class ModelError(SegmentsError, ValueError):
     """
 
     exit_code = 7
+
+
+class ContractError(SegmentsError):
+    """The segments break the contract that was made for them."""
+
+    exit_code = 8
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
