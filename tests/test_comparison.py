@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import shutil
 
 import numpy as np
 import polars as pl
@@ -211,26 +210,13 @@ def test_without_a_run_the_cure_is_named(tmp_path):
         compare(tmp_path)
 
 
-def test_a_changed_source_leaves_the_other_features_out_and_says_so(run, tmp_path):
-    trained, source = run
-    folder = shutil.copytree(trained, tmp_path / "artifacts")
-    original = source.read_bytes()
-    rows = pl.read_parquet(source, memory_map=False)
-    rows.head(rows.height - 5).write_parquet(source)
-    found = compare(folder, spaces=["raw"], effort=NO_NULLS, n_workers=0)
-    source.write_bytes(original)
-    assert "the source has changed" in " ".join(found.lines)
-    sets = pl.read_csv(folder / TABLE)["feature_set"]
-    assert sets.unique().to_list() == ["behaviour"]
-
-
-def test_a_table_from_python_is_needed_again_for_the_other_features(tmp_path):
+def test_the_other_features_come_from_the_sales_kept_with_the_run(tmp_path):
+    """Neither the source, here a table from Python, nor its like is read again."""
     rows = generate_sales(CONFIG.sample.model_copy(update={"n_shops": 120}), 3).rows
     folder = tmp_path / "artifacts"
     values = {"artifacts": str(folder), "clustering": CLUSTERS, "autoencoder": QUICK}
     run_all(Config.model_validate(values), rows)
-    without = compare(folder, spaces=["raw"], effort=NO_NULLS, n_workers=0)
-    assert "`baseline` features are left out" in without.lines[0]
-    assert "frame=rows" in without.lines[0]
-    with_it = compare(folder, spaces=["raw"], effort=NO_NULLS, n_workers=0, frame=rows)
-    assert len(with_it.table) == 6
+    found = compare(folder, spaces=["raw"], effort=NO_NULLS, n_workers=0)
+    assert len(found.table) == 6
+    sets = pl.read_csv(folder / TABLE)["feature_set"]
+    assert set(sets) == {"behaviour", "baseline"}

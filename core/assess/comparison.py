@@ -16,6 +16,7 @@ from core.evaluation.comparison import Effort, Shops, compare_recipes
 from core.evaluation.lookback import MIN_SHOPS_AT_CUT, looking_back
 from core.evaluation.spaces import CLUSTERERS, SPACES, SpaceName
 from core.evaluation.workers import Workers
+from core.features.archive import ARCHIVE, archived_sales
 from core.features.history import HISTORY, LATER, MONTHLY, write_history
 from core.features.preparation import prepare
 from core.features.retailer import FEATURE_SETS, feature_set
@@ -47,7 +48,6 @@ def compare(
     max_shops: int = 2000,
     k: int | None = None,
     n_workers: int | None = None,
-    frame: Any = None,
 ) -> StageResult:
     """Judge the published model's shops in every space, by every clusterer.
 
@@ -73,9 +73,6 @@ def compare(
     n_workers : int, optional
         Processes that make the nulls; 0: this one alone, None: one per core. The
         result does not depend on it.
-    frame : pandas, Polars, DuckDB or Arrow table, optional
-        The rows of a run that was trained on a table from Python, for the feature set
-        that the run has not computed.
 
     Raises
     ------
@@ -94,7 +91,7 @@ def compare(
     chosen, notes = _chosen_spaces(spaces)
     if max_shops < 100:
         raise ConfigError(f"`max_shops` is {max_shops}; expected at least 100.")
-    shops, more = _shops_of(published, max_shops, frame)
+    shops, more = _shops_of(published, max_shops)
     parts = _parts_of(published) if k is None else k
     # The artifacts are free meanwhile; they are locked only to write.
     with (
@@ -148,12 +145,10 @@ def _chosen_spaces(wanted: Sequence[str] | None) -> tuple[list[SpaceName], list[
     return chosen, []
 
 
-def _shops_of(
-    base: ArtifactSet, max_shops: int, frame: Any
-) -> tuple[dict[str, Shops], list[str]]:
+def _shops_of(base: ArtifactSet, max_shops: int) -> tuple[dict[str, Shops], list[str]]:
     """Return the same shops in every feature set that can be had."""
     config = base.manifest.config
-    known, notes = _known_of(base, frame)
+    known, notes = _known_of(base)
     now = _in_common([part.now for part in known.values()], ["shop_id"])
     then = _in_common([part.history for part in known.values()], ["as_of", "shop_id"])
     rows = _drawn(now["shop_id"], max_shops, config.seed)
@@ -178,7 +173,7 @@ def _shops_of(
     return shops, notes
 
 
-def _known_of(base: ArtifactSet, frame: Any) -> tuple[dict[str, _Known], list[str]]:
+def _known_of(base: ArtifactSet) -> tuple[dict[str, _Known], list[str]]:
     """Return the features of every set, and why some cannot be had."""
     facts = base.manifest.facts("prepare")
     own = _Known(
@@ -189,7 +184,7 @@ def _known_of(base: ArtifactSet, frame: Any) -> tuple[dict[str, _Known], list[st
     for name in FEATURE_SETS:
         if name not in known:
             try:
-                known[name] = _computed_anew(base, name, frame)
+                known[name] = _computed_anew(base, name)
             except SegmentsError as error:
                 notes.append(f"The `{name}` features are left out: {error}")
     return known, notes
@@ -209,25 +204,16 @@ def _drawn(shop_ids: pl.Series, n: int, seed: int) -> pl.Series:
     return shop_ids.sort().sample(min(n, len(shop_ids)), seed=seed).sort()
 
 
-def _computed_anew(base: ArtifactSet, name: str, frame: Any) -> _Known:
+def _computed_anew(base: ArtifactSet, name: str) -> _Known:
     """Compute another feature set of the same rows, as of the same months."""
     facts, saved = base.manifest.facts("prepare"), base.manifest.config
-    if facts["from_frame"] and frame is None:
-        raise ArtifactError(
-            "this model was trained on a table handed in from Python, whose rows are "
-            "not kept. Call `core.assess.comparison.compare(artifacts, frame=rows)`."
-        )
     get_logger().info("Computing the `%s` features of the same rows", name)
     features = saved.features.model_copy(update={"name": name, "as_of": facts["as_of"]})
     seed = base.manifest.stages["prepare"].seed
     config = saved.model_copy(update={"features": features, "seed": seed})
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work:
-        prepared = prepare(config, Path(work) / "prepared", frame)
-        if prepared.sales.fingerprint != facts["fingerprint"]:
-            raise ArtifactError(
-                "the source has changed since the run: its rows are not those that "
-                "the model was trained on. Restore them, or train again."
-            )
+        sales = archived_sales(base.path(ARCHIVE), config)
+        prepared = prepare(config, Path(work) / "prepared", sales)
         batches = list(prepared.batches(config.clustering.batch_size))
         if not batches:
             raise ArtifactError("no shop is eligible for them.")

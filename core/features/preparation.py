@@ -101,8 +101,8 @@ def prepare(config: Config, work: Path, frame: Any = None) -> Prepared:
         Says what to read and by which rules.
     work : Path
         Folder for interim Parquet files; must outlive the result.
-    frame : pandas, Polars, DuckDB or Arrow table, optional
-        Rows to use instead of the configured source.
+    frame : pandas, Polars, DuckDB or Arrow table, or Sales, optional
+        Rows to use instead of the configured source; `Sales` are not checked again.
 
     Raises
     ------
@@ -111,7 +111,9 @@ def prepare(config: Config, work: Path, frame: Any = None) -> Prepared:
     ConfigError
         If `as_of` lies before the first month of the data.
     """
-    if frame is None:
+    if isinstance(frame, Sales):
+        sales = frame
+    elif frame is None:
         sales = read_sales(config, work)
     else:
         sales = sales_from_frame(frame, config, work)

@@ -112,9 +112,11 @@ def is_same_data(config: Config, artifact_set: ArtifactSet) -> bool:
     manifest = artifact_set.manifest
     if not names_same_data(config, manifest.config):
         return False
-    if config.data.source != "input":
+    facts = manifest.facts("prepare")
+    # A refit learns from the archive, which grew out of the source that is named.
+    if config.data.source != "input" or facts.get("from_archive"):
         return True
-    return bool(source_fingerprint(config) == manifest.facts("prepare")["fingerprint"])
+    return bool(source_fingerprint(config) == facts["fingerprint"])
 
 
 def stage_result(

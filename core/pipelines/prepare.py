@@ -9,6 +9,8 @@ from typing import Any
 from core.artifacts import Artifacts
 from core.config import Config
 from core.data.eligibility import require_eligible
+from core.data.sources import Sales
+from core.features.archive import ARCHIVE, write_archive
 from core.features.history import HISTORY, LATER, MONTHLY, write_history
 from core.features.preparation import Prepared, prepare
 from core.features.retailer import feature_set
@@ -22,13 +24,13 @@ def prepare_features(config: Config, frame: Any = None) -> StageResult:
 
     Writes ``features.parquet``, ``rejected_rows.parquet``, ``exclusions.csv``; for
     looking back ``history.parquet``, ``later.parquet`` and ``monthly.parquet``; for
-    the built-in sample ``sample_truth.csv``.
+    monthly refreshes ``sales.parquet``; for the built-in sample ``sample_truth.csv``.
 
     Parameters
     ----------
     config : Config
         What to read and compute.
-    frame : pandas, Polars, DuckDB or Arrow table, optional
+    frame : pandas, Polars, DuckDB or Arrow table, or Sales, optional
         Rows to use instead of the configured source.
 
     Raises
@@ -49,6 +51,7 @@ def prepare_features(config: Config, frame: Any = None) -> StageResult:
         prepared.exclusions.write_csv(out.path("exclusions.csv"))
         if prepared.sales.truth is not None:
             prepared.sales.truth.write_csv(out.path("sample_truth.csv"))
+        write_archive(prepared.sales, out.path(ARCHIVE))
         paths = {name: out.path(name) for name in (HISTORY, LATER, MONTHLY)}
         cuts = write_history(prepared, paths)
         reasons = prepared.exclusions["reason"].value_counts(sort=True, name="n")
@@ -58,7 +61,8 @@ def prepare_features(config: Config, frame: Any = None) -> StageResult:
             "as_of": prepared.as_of,
             "notes": [*prepared.sales.intake.notes, *prepared.notes],
             "intake": prepared.sales.intake.to_dict(),
-            "from_frame": frame is not None,
+            "from_frame": frame is not None and not isinstance(frame, Sales),
+            "from_archive": isinstance(frame, Sales),
             "fingerprint": prepared.sales.fingerprint,
             "n_shops": prepared.shops.height,
             "n_eligible": len(prepared.eligible),
