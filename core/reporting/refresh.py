@@ -50,9 +50,7 @@ class RefreshContent:
     moves : sequence of Moves
         In the order in which they are shown; may be empty in a first month.
     flow : polars.DataFrame
-        `core.segments.movement.stock_and_flow` of the last months: ``month``,
-        ``version``, ``segment``, ``stock``, ``entered``, ``left``, ``moved_in``,
-        ``moved_out``, ``model_in``, ``model_out``.
+        `core.segments.movement.stock_and_flow` of the last months, this one included.
     drift : polars.DataFrame
         `core.evaluation.drift.DriftReport.rows` of the last months, with ``month``:
         ``month``, ``kind``, ``name``, ``statistic``, ``value``, ``threshold``,

@@ -55,6 +55,16 @@ def _ratio(value: float, digits: int) -> str:
     return f"{_signed(100 * math.expm1(min(value, 100.0)), digits)}%"
 
 
+def spoken_month(month: str) -> str:
+    """Return a month (YYYY-MM) as people say it.
+
+    >>> spoken_month("2024-05")
+    'May 2024'
+    """
+    year, number = month.split("-")
+    return f"{_MONTHS[int(number) - 1]} {year}"
+
+
 # The number, and what follows it.
 _UNITS: dict[str, tuple[Callable[[float, int], str], str]] = {
     "plain": (_number, ""),

@@ -1,0 +1,225 @@
+"""Who moved where: as a heat map, and as a table of the largest moves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from core.reporting.canvas import (
+    FAINT_INK,
+    INK,
+    footnote,
+    picture,
+    shortened,
+    wrapped,
+)
+from core.reporting.decision import titled
+from core.reporting.wording import count, percent, plural
+from core.segments.published import UNASSIGNED
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_MOST_SEGMENTS = 14
+_NEW = "not there before"
+_LEFT = "not there any more"
+# A cell of so many per cent of its row or more has the deepest colour.
+_DEEPEST = 0.25
+Ids = tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Transitions as a matrix of shops, largest segments first.
+
+    Attributes
+    ----------
+    before, after : tuple of (int or None)
+        Segments of the rows and of the columns; -1 unassigned, None not there.
+    counts : ndarray of int64, shape (len(before), len(after))
+    n_hidden : int
+        Shops of segments that were left out because there are too many.
+    """
+
+    before: Ids
+    after: Ids
+    counts: NDArray[np.int64]
+    n_hidden: int = 0
+
+
+def matrix_of(transitions: pl.DataFrame) -> Matrix:
+    """Arrange transitions as a matrix whose rows and columns are in one order.
+
+    Parameters
+    ----------
+    transitions : DataFrame
+        ``from``, ``to`` (segment, -1 unassigned, null not there) and ``n``.
+    """
+    known = transitions.filter(pl.col("n") > 0)
+    rows = list(known.select("from", "to", "n").iter_rows())
+    sizes: dict[int | None, int] = {}
+    for before, after, n in rows:
+        for segment in {before, after}:
+            sizes[segment] = sizes.get(segment, 0) + n
+    segments = sorted(
+        (s for s in sizes if s is not None and s != UNASSIGNED),
+        key=lambda s: (-sizes[s], s),
+    )
+    kept = {*segments[:_MOST_SEGMENTS], UNASSIGNED, None}
+    shown = [row for row in rows if row[0] in kept and row[1] in kept]
+    sides = tuple(_side(shown, place, segments) for place in (0, 1))
+    counts = np.zeros((len(sides[0]), len(sides[1])), dtype=np.int64)
+    for before, after, n in shown:
+        counts[sides[0].index(before), sides[1].index(after)] += n
+    hidden = sum(n for *_, n in rows) - int(counts.sum())
+    return Matrix(sides[0], sides[1], counts, hidden)
+
+
+def plot_movement(
+    transitions: pl.DataFrame,
+    names: Mapping[str, str],
+    title: str,
+    sides: tuple[str, str],
+    path: Path,
+) -> None:
+    """Draw how many shops went from which segment to which.
+
+    Those that stayed are written on grey; the colour of a move is its share of the
+    segment that it comes from, so that a small segment that empties is seen.
+
+    Parameters
+    ----------
+    transitions : DataFrame
+        `core.segments.movement.transitions`. The 14 largest segments are drawn.
+    names : mapping of str to str
+        Id, as text, to name.
+    title : str
+    sides : tuple of str
+        What the rows and the columns are, such as ``("April 2024", "May 2024")``.
+    path : Path
+        PNG to write.
+    """
+    matrix = matrix_of(transitions)
+    n_rows, n_columns = matrix.counts.shape
+    size = (max(3.4 + 0.72 * n_columns, 6.0), max(2.2 + 0.36 * n_rows, 3.2))
+    with picture(path, size) as figure:
+        axes = figure.add_subplot()
+        if not n_rows:
+            axes.set_axis_off()
+            axes.text(0.5, 0.5, "No shop is in both.", ha="center")
+            return
+        _draw_cells(axes, matrix)
+        columns = [_name(segment, names, _LEFT) for segment in matrix.after]
+        rows = [_name(segment, names, _NEW) for segment in matrix.before]
+        axes.set_xticks(range(n_columns), [wrapped(c, 11) for c in columns])
+        axes.set_yticks(range(n_rows), rows)
+        axes.xaxis.tick_top()
+        axes.xaxis.set_label_position("top")
+        axes.tick_params(length=0, labelcolor=INK, labelsize=8.5)
+        axes.tick_params(axis="x", labelsize=7.5)
+        axes.set_xlabel(sides[1], color=FAINT_INK)
+        axes.set_ylabel(sides[0], color=FAINT_INK)
+        axes.spines[:].set_visible(False)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+        footnote(figure, _movement_note(matrix))
+
+
+def largest_moves(
+    transitions: pl.DataFrame, names: Mapping[str, str], n: int = 8
+) -> list[dict[str, str]]:
+    """Return the largest moves between segments as a table of texts.
+
+    Shops that came or went are no moves; those from or to the unassigned are.
+    """
+    sizes = transitions.group_by("from").agg(pl.col("n").sum().alias("total"))
+    has_moved = (pl.col("from") != pl.col("to")) & (pl.col("n") > 0)
+    moves = (
+        transitions.filter(has_moved)
+        .join(sizes, on="from")
+        .sort(["n", "from", "to"], descending=[True, False, False])
+        .head(n)
+    )
+    return [
+        {
+            "from": titled(row["from"], names),
+            "to": titled(row["to"], names),
+            "shops": count(row["n"]),
+            "share of the first": percent(row["n"] / row["total"]),
+        }
+        for row in moves.to_dicts()
+    ]
+
+
+def movement_line(transitions: pl.DataFrame) -> str:
+    """Say how many shops stayed and how many moved.
+
+    >>> table = pl.DataFrame({"from": [0, 0], "to": [0, 1], "n": [90, 10]})
+    >>> movement_line(table)
+    '10 of 100 shops (10.0%) are in another segment, 90 in the same.'
+    """
+    both = transitions.filter(pl.col("from").is_not_null(), pl.col("to").is_not_null())
+    total = int(both["n"].sum())
+    stayed = int(both.filter(pl.col("from") == pl.col("to"))["n"].sum())
+    moved = total - stayed
+    share = percent(moved / total) if total else percent(0.0)
+    return (
+        f"{count(moved)} of {plural(total, 'shop')} ({share}) are in another segment, "
+        f"{count(stayed)} in the same."
+    )
+
+
+def _side(rows: Sequence[Ids], place: int, segments: Sequence[int]) -> Ids:
+    """Return the segments of one side in order, unassigned and not there last."""
+    present = {row[place] for row in rows}
+    order: tuple[int | None, ...] = (*segments, UNASSIGNED, None)
+    return tuple(segment for segment in order if segment in present)
+
+
+def _name(segment: int | None, names: Mapping[str, str], absent: str) -> str:
+    return absent if segment is None else shortened(titled(segment, names), 30)
+
+
+def _draw_cells(axes: Axes, matrix: Matrix) -> None:
+    """Colour moves by their share of the row; write all counts."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    totals = matrix.counts.sum(axis=1, keepdims=True).clip(min=1)
+    shares = matrix.counts / totals
+    stays = np.array(
+        [[a == b and a is not None for b in matrix.after] for a in matrix.before]
+    )
+    colours = LinearSegmentedColormap.from_list(
+        "moves", ["#FFFFFF", "#F9CF9C", "#C25E00"]
+    )
+    colours.set_bad("#E9EDF1")
+    shown = np.ma.masked_where(stays, shares)
+    axes.imshow(shown, aspect="auto", cmap=colours, vmin=0, vmax=_DEEPEST)
+    axes.set_xticks(np.arange(shares.shape[1] + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(shares.shape[0] + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="#EEF1F4", lw=1.0)
+    axes.tick_params(which="minor", length=0)
+    for row, column in np.argwhere(matrix.counts > 0):
+        is_deep = not stays[row, column] and shares[row, column] > 0.7 * _DEEPEST
+        axes.text(
+            column,
+            row,
+            f"{matrix.counts[row, column]:,}",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if is_deep else INK,
+        )
+
+
+def _movement_note(matrix: Matrix) -> str:
+    """Say how to read the picture, and what was left out of it."""
+    text = f"Grey: stayed. Colour: share of the row, deepest from {_DEEPEST:.0%} on."
+    if matrix.n_hidden:
+        text += f" {matrix.n_hidden:,} shops of smaller segments are not shown."
+    return text
