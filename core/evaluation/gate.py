@@ -1,0 +1,380 @@
+"""The gate: whether a refit may take the place of the model that serves.
+
+Champion and challenger label the same rows, those of the new month, and everything is
+judged on them. The challenger must be no worse, by more than chance gives:
+
+verdict
+    As strong as the champion's (natural, reproducible, constructive). A weaker one
+    passes only where the champion's segments do not stand on the new rows either.
+agreement with refits
+    Scaler, encoder and clusterer are learnt anew on the new rows; both labelings meet
+    the same refits. Adjusted Rand index, the unassigned as a group.
+clusterwise Jaccard
+    Hennig's, over the same refits: natural clusters must not dissolve.
+structure found again
+    Agreement x coverage x ln(effective clusters), of density segments. Not without the
+    agreement: two segments that have grown into one make the challenger coarser, and
+    the champion's line between them, which no refit draws, is no merit.
+explained beyond size
+    Of what shops did after earlier months, by both models frozen as they are. The
+    boundaries of both have seen some of those months, the challenger's all of them, so
+    this can speak against a challenger and never for one.
+contract
+    No term broken (`core.segments.contract`).
+
+Figures of one kind of segments say nothing of another kind: between a partition and
+density segments only verdict, explained outcomes and contract decide, beside what the
+challenger's own verdict demands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from core.errors import ModelError
+from core.evaluation.criterion import MARGIN
+from core.evaluation.explained import FloatArray, IntArray
+from core.evaluation.lookback import Cut, OutOfTime, out_of_time
+from core.evaluation.quality import label_summary
+from core.evaluation.stability import (
+    SUBSAMPLE_SHARE,
+    Refit,
+    agreement,
+    cluster_stability,
+)
+from core.evaluation.verdict import (
+    DISSOLVED_JACCARD,
+    REPRODUCIBLE_ARI,
+    VerdictKind,
+)
+
+Kind = Literal["density", "partition"]
+STRENGTH: tuple[VerdictKind, ...] = ("constructive", "reproducible", "natural")
+"""Verdicts, the weakest first."""
+ARI_MARGIN = 0.05
+"""Adjusted Rand index by which a challenger may fall short; more if the refits differ
+by more among themselves."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one model is worth on rows that another one is judged on as well.
+
+    Attributes
+    ----------
+    kind : {'density', 'partition'}
+        Of its published segments.
+    verdict : {'natural', 'reproducible', 'constructive'}
+        Under which they were published.
+    n_shops, n_segments : int
+        Rows, and segments that hold any of them.
+    structure_score : float
+        Coverage x ln(effective clusters) of its labels, in nats.
+    ari : ndarray of float64, shape (n_refits,)
+        Agreement with each refit.
+    jaccard : dict of int to float
+        Clusterwise Jaccard of each segment that holds any row, by its id.
+    mean_jaccard : float
+        The same, averaged over the shops in segments; 0 if there are none.
+    explained : OutOfTime or None
+        What it explains of later months beyond size; None where the history is too
+        short to tell.
+    """
+
+    kind: Kind
+    verdict: VerdictKind
+    n_shops: int
+    n_segments: int
+    structure_score: float
+    ari: FloatArray = field(repr=False)
+    jaccard: dict[int, float]
+    mean_jaccard: float
+    explained: OutOfTime | None = field(repr=False)
+
+    @property
+    def mean_ari(self) -> float:
+        """Agreement with the refits, on average."""
+        return float(self.ari.mean())
+
+    @property
+    def stands(self) -> bool:
+        """Whether the rows bear the verdict: by what it demands of refits itself."""
+        if self.verdict == "natural":
+            return self.mean_jaccard > DISSOLVED_JACCARD
+        return self.verdict != "reproducible" or self.mean_ari >= REPRODUCIBLE_ARI
+
+    @property
+    def values(self) -> FloatArray:
+        """Structure that each refit finds again, in nats, shape (n_refits,)."""
+        found: FloatArray = np.clip(self.ari, 0.0, None) * self.structure_score
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        explained = self.explained
+        is_judged = explained is not None and np.isfinite(explained.standard_error)
+        return {
+            "kind": self.kind,
+            "verdict": self.verdict,
+            "stands": self.stands,
+            "n_shops": self.n_shops,
+            "n_segments": self.n_segments,
+            "structure_score": self.structure_score,
+            "ari": self.mean_ari,
+            "n_refits": len(self.ari),
+            "mean_jaccard": self.mean_jaccard,
+            "jaccard": {str(i): value for i, value in self.jaccard.items()},
+            "explained": explained.mean if explained and is_judged else None,
+        }
+
+
+class GateRow(BaseModel):
+    """One check of the gate, in words and figures as they are shown.
+
+    Attributes
+    ----------
+    check : str
+        What is compared.
+    champion, challenger : str
+        What either reaches; "-" where it does not apply.
+    needed : str
+        What the challenger must reach; "-" where nothing is demanded.
+    is_passed : bool
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    check: str
+    champion: str
+    challenger: str
+    needed: str
+    is_passed: bool
+
+
+class GateDecision(BaseModel):
+    """Whether the challenger may be published, and why.
+
+    Attributes
+    ----------
+    is_passed : bool
+        Whether every row is.
+    rows : tuple of GateRow
+    reason : str
+        One sentence.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    is_passed: bool
+    rows: tuple[GateRow, ...]
+    reason: str
+
+
+def judge(
+    labels: IntArray,
+    refits: Sequence[Refit],
+    *,
+    kind: Kind,
+    verdict: VerdictKind,
+    cuts: Sequence[Cut],
+    cut_labels: Sequence[IntArray],
+    seed: int,
+) -> Judged:
+    """Judge a model's labels of some rows.
+
+    Parameters
+    ----------
+    labels : ndarray of int64, shape (n_shops,)
+        Its segment ids of the rows, gaps allowed; -1 is unassigned.
+    refits : sequence of Refit
+        The way the model is made (`core.evaluation.stability.Recipe`), learnt anew on
+        these rows; at least 2.
+    kind, verdict
+        What is published, and under which verdict.
+    cuts : sequence of Cut
+        Earlier months of the same shops, from `core.evaluation.lookback.looking_back`;
+        empty where the history is too short.
+    cut_labels : sequence of ndarray of int64
+        The model's segment ids of the shops of each cut.
+    seed : int
+        Of the folds; the same for all models that are to be compared.
+
+    Raises
+    ------
+    ModelError
+        For fewer than 2 refits, or refits of other rows.
+    """
+    if len(refits) < 2 or any(len(r.labels) != len(labels) for r in refits):
+        raise ModelError(
+            f"there are {len(refits)} refits for {len(labels):,} labels; expected at "
+            "least 2, with one label per shop each."
+        )
+    summary = label_summary(labels)
+    ids, numbers = np.unique(labels[labels >= 0], return_inverse=True)
+    dense = np.full(len(labels), -1, dtype=np.int64)
+    dense[labels >= 0] = numbers
+    found = cluster_stability(dense, refits)
+    jaccard, sizes = found["jaccard"].to_numpy(), found["size"].to_numpy()
+    return Judged(
+        kind=kind,
+        verdict=verdict,
+        n_shops=len(labels),
+        n_segments=len(ids),
+        structure_score=summary.structure_score,
+        ari=agreement(dense, refits)["ari"].to_numpy(),
+        jaccard=dict(zip(ids.tolist(), jaccard.tolist(), strict=True)),
+        mean_jaccard=float(np.average(jaccard, weights=sizes)) if len(ids) else 0.0,
+        explained=out_of_time(cuts, cut_labels, seed) if cuts else None,
+    )
+
+
+def judge_challenger(
+    champion: Judged, challenger: Judged, breaches: Sequence[str] = ()
+) -> GateDecision:
+    """Decide whether a challenger may take the champion's place.
+
+    Parameters
+    ----------
+    champion, challenger : Judged
+        On the same rows, and where both are of one kind, against the same refits.
+    breaches : sequence of str
+        Broken terms of the contract, in words; see `core.segments.contract.Breach`.
+
+    Raises
+    ------
+    ModelError
+        If they were judged on different numbers of rows or refits.
+    """
+    if champion.n_shops != challenger.n_shops or len(champion.ari) != len(
+        challenger.ari
+    ):
+        raise ModelError(
+            f"the champion was judged on {champion.n_shops:,} shops and "
+            f"{len(champion.ari)} refits, the challenger on {challenger.n_shops:,} and "
+            f"{len(challenger.ari)}; expected the same."
+        )
+    rows = (
+        _verdict_row(champion, challenger),
+        _agreement_row(champion, challenger),
+        _jaccard_row(champion, challenger),
+        _structure_row(champion, challenger),
+        _explained_row(champion, challenger),
+        _contract_row(breaches),
+    )
+    failed = [row.check for row in rows if not row.is_passed]
+    reason = (
+        f"The challenger fails the gate on {champion.n_shops:,} shops: "
+        f"{', '.join(failed)}."
+        if failed
+        else f"The challenger is no worse than the champion on the same "
+        f"{champion.n_shops:,} shops, by every check."
+    )
+    return GateDecision(is_passed=not failed, rows=rows, reason=reason)
+
+
+def _verdict_row(champion: Judged, challenger: Judged) -> GateRow:
+    is_weaker = STRENGTH.index(challenger.verdict) < STRENGTH.index(champion.verdict)
+    stands = "stands" if champion.stands else "no longer stands"
+    return GateRow(
+        check="verdict",
+        champion=f"{champion.verdict}, {stands} on these shops",
+        challenger=challenger.verdict,
+        needed=f"{champion.verdict} or stronger" if champion.stands else "-",
+        is_passed=not (is_weaker and champion.stands),
+    )
+
+
+def _agreement_row(champion: Judged, challenger: Judged) -> GateRow:
+    """Compare how far refits agree; a reproducible partition must be one, too."""
+    floors = []
+    if challenger.verdict == "reproducible":
+        floors.append(REPRODUCIBLE_ARI)
+    if champion.kind == challenger.kind:
+        allowed = max(ARI_MARGIN, _error(challenger.ari - champion.ari))
+        floors.append(champion.mean_ari - allowed)
+    return _row(
+        "agreement with refits (ARI)",
+        champion.mean_ari,
+        challenger.mean_ari,
+        max(floors, default=None),
+    )
+
+
+def _jaccard_row(champion: Judged, challenger: Judged) -> GateRow:
+    """Ask of natural clusters what their verdict demands."""
+    is_asked = challenger.verdict == "natural"
+    row = _row(
+        "clusterwise Jaccard", champion.mean_jaccard, challenger.mean_jaccard, None
+    )
+    if not is_asked:
+        return row
+    return row.model_copy(
+        update={
+            "needed": f"above {DISSOLVED_JACCARD:.2f}",
+            "is_passed": challenger.mean_jaccard > DISSOLVED_JACCARD,
+        }
+    )
+
+
+def _structure_row(champion: Judged, challenger: Judged) -> GateRow:
+    check = "structure found again (nats)"
+    needed = None
+    if champion.kind == challenger.kind == "density":
+        allowed = max(MARGIN, _error(challenger.values - champion.values))
+        needed = float(champion.values.mean()) - allowed
+    old, new = (float(one.values.mean()) for one in (champion, challenger))
+    return _row(check, old, new, needed)
+
+
+def _explained_row(champion: Judged, challenger: Judged) -> GateRow:
+    """Compare what is explained of later months, with one standard error's leeway."""
+    check = "explained of later months beyond size"
+    old, new = champion.explained, challenger.explained
+    if old is None or new is None or not np.isfinite(old.standard_error):
+        return GateRow(
+            check=check, champion="-", challenger="-", needed="-", is_passed=True
+        )
+    difference = new.influence - old.influence
+    error = float(np.sqrt(difference @ difference))
+    return _row(check, old.mean, new.mean, old.mean - error, "{:.2%}".format)
+
+
+def _contract_row(breaches: Sequence[str]) -> GateRow:
+    n = len(breaches)
+    found = f"{n} {'breach' if n == 1 else 'breaches'}: {' '.join(breaches)}"
+    return GateRow(
+        check="contract",
+        champion="-",
+        challenger=found if n else "kept",
+        needed="kept",
+        is_passed=not n,
+    )
+
+
+def _row(
+    check: str,
+    champion: float,
+    challenger: float,
+    needed: float | None,
+    form: Callable[[float], str] = "{:.3f}".format,
+) -> GateRow:
+    return GateRow(
+        check=check,
+        champion=form(champion),
+        challenger=form(challenger),
+        needed="-" if needed is None else f"at least {form(needed)}",
+        is_passed=needed is None or challenger >= needed,
+    )
+
+
+def _error(differences: FloatArray) -> float:
+    """Return the standard error of a mean over refits that share most of their shops.
+
+    Nadeau and Bengio (2003), as in `core.evaluation.criterion`.
+    """
+    overlap = (1 - SUBSAMPLE_SHARE) / SUBSAMPLE_SHARE
+    factor = 1 / len(differences) + overlap
+    return float(np.sqrt(differences.var(ddof=1) * factor))

@@ -1,0 +1,189 @@
+"""Champion and challenger on the same rows, ready for the gate."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import polars as pl
+
+from core.artifacts import ArtifactSet
+from core.errors import FeatureMismatchError, listed
+from core.evaluation.fits import OnStep
+from core.evaluation.gate import Judged, judge
+from core.evaluation.lookback import MIN_SHOPS_AT_CUT, Cut, looking_back
+from core.evaluation.partition_choice import partition_recipe
+from core.evaluation.stability import Recipe, Refit, refit, whole_pipeline
+from core.evaluation.verdict import Verdict
+from core.evaluation.workers import Workers
+from core.features.history import HISTORY, MONTHLY
+from core.inference import Model, feature_matrix
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The rows of a new month, and what is known of the same shops before it.
+
+    Attributes
+    ----------
+    table : DataFrame
+        ``shop_id`` and the features, as prepared.
+    history, monthly : DataFrame
+        `core.features.history.HISTORY` and `MONTHLY`.
+    """
+
+    table: pl.DataFrame
+    history: pl.DataFrame
+    monthly: pl.DataFrame
+
+    @classmethod
+    def of(cls, artifact_set: ArtifactSet) -> Self:
+        """Read what a set was prepared from."""
+        return cls(
+            *(
+                pl.read_parquet(artifact_set.path(name), memory_map=False)
+                for name in ("features.parquet", HISTORY, MONTHLY)
+            )
+        )
+
+
+def judge_models(
+    champion: Model,
+    challenger: Model,
+    ground: Ground,
+    n_refits: int,
+    *,
+    workers: Workers | None = None,
+    on_step: OnStep | None = None,
+) -> tuple[Judged, Judged]:
+    """Judge two models on the same rows, against refits on those rows.
+
+    Where both are made in the same way, one series of refits serves both; else each
+    meets its own. The challenger's seed decides all that is drawn.
+
+    Parameters
+    ----------
+    champion, challenger : Model
+        With the same features, in the same order.
+    ground : Ground
+        Of more than `evaluation.certificate_max_shops` shops (the challenger's), as
+        many are drawn at random.
+    n_refits : int
+        At least 2; each takes as long as a training.
+    workers : Workers, optional
+        None: everything in this process. The result is the same.
+    on_step : callable, optional
+        Called with (refits done, refits in all), anew for a second series.
+
+    Returns
+    -------
+    champion, challenger : Judged
+
+    Raises
+    ------
+    FeatureMismatchError
+        If the models' features differ.
+    ModelError
+        For fewer than 2 refits, or too few shops for one.
+    """
+    if champion.features != challenger.features:
+        raise FeatureMismatchError(
+            f"the champion knows {len(champion.features)} features, the challenger "
+            f"{len(challenger.features)}: {_differing(champion, challenger)}. Prepare "
+            "the new month with the champion's own configuration."
+        )
+    table = _drawn(ground.table, challenger)
+    X = feature_matrix(table, challenger.features)
+    cuts = _cuts(ground, challenger)
+    refits: dict[str, list[Refit]] = {}
+    found = []
+    for model in (champion, challenger):
+        key = _made_like(model)
+        if key not in refits:
+            seed = challenger.config.seed
+            refits[key] = refit(
+                X, _recipe(model), seed, n_refits, on_step=on_step, workers=workers
+            )
+        found.append(_judged(model, table, refits[key], cuts, challenger.config.seed))
+    return found[0], found[1]
+
+
+def _judged(
+    model: Model,
+    table: pl.DataFrame,
+    refits: Sequence[Refit],
+    cuts: Sequence[Cut],
+    seed: int,
+) -> Judged:
+    """Judge one model."""
+    published = model.segments.published
+    return judge(
+        _segments(model, table),
+        refits,
+        kind=published.kind,
+        verdict=Verdict.from_dict(published.verdict).kind,
+        cuts=cuts,
+        cut_labels=[_segments(model, _as_table(cut, model)) for cut in cuts],
+        seed=seed,
+    )
+
+
+def _segments(model: Model, table: pl.DataFrame) -> np.ndarray:
+    """Return the published segment of every row, -1 for none."""
+    return model.assign(table)["segment"].cast(pl.Int64).to_numpy()
+
+
+def _as_table(cut: Cut, model: Model) -> pl.DataFrame:
+    """Return a cut's features as `Model.assign` takes them."""
+    features = pl.DataFrame(cut.X, schema=model.features, orient="row")
+    return features.insert_column(0, cut.shop_id)
+
+
+def _recipe(model: Model) -> Recipe:
+    """Return what learns a model's published segments anew."""
+    if model.segments.published.kind == "density":
+        return whole_pipeline(model.config)
+    partition = model.segments.partition
+    return partition_recipe(model.config, partition.method, partition.n_segments)
+
+
+def _made_like(model: Model) -> str:
+    """Return the same text for models that are learnt in the same way."""
+    config, kind = model.config, model.segments.published.kind
+    sections = {"scaling"}
+    way: list[object] = [kind]
+    if kind == "density":
+        sections |= {"autoencoder", "clustering"}
+    else:
+        partition = model.segments.partition
+        way += [partition.method, partition.n_segments]
+    return json.dumps([way, config.model_dump(include=sections)], sort_keys=True)
+
+
+def _cuts(ground: Ground, model: Model) -> list[Cut]:
+    """Return the earlier months, none where the history is too short."""
+    config = model.config
+    return looking_back(
+        ground.history,
+        ground.monthly,
+        model.features,
+        config.evaluation.horizon_months,
+        max(MIN_SHOPS_AT_CUT, config.clustering.n_needed),
+    )
+
+
+def _drawn(table: pl.DataFrame, model: Model) -> pl.DataFrame:
+    """Return the shops that are judged: all, or a random part of too many."""
+    most = model.config.evaluation.certificate_max_shops
+    if table.height <= most:
+        return table
+    return table.sort("shop_id").sample(most, seed=model.config.seed)
+
+
+def _differing(champion: Model, challenger: Model) -> str:
+    old, new = champion.features, challenger.features
+    only = [name for name in (*old, *new) if (name in old) != (name in new)]
+    return listed(only) if only else "in another order"
