@@ -1,0 +1,279 @@
+"""The movement ledger: per entity and month its segment, strength and model version.
+
+One *block* holds one month as one model labels it. Every month begins with the block of
+the model that serves when the month comes (role *serving*); a model published in that
+month adds a block of its own on the same rows (role *published*). Blocks are only ever
+added, and movement is read off them (`core.segments.movement`).
+
+Entities near a border change sides from month to month. Beside the raw ``segment`` a
+block therefore carries a *settled* one, which lags on purpose:
+
+- an entity settles in the first segment that it is assigned to, at once;
+- it moves when the model has it in the same other segment `confirm_months` months
+  running;
+- an unassigned month, a month at home or a month in a third segment breaks the run, and
+  none of them moves it.
+
+A new model moves nobody by itself, but for entities whose settled segment it does not
+have any more (merged into another, or died): these follow at once.
+
+Months are those of the ledger: one that was never refreshed does not break a run. An
+entity that is missing from a month starts anew when it comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import polars as pl
+
+from core.errors import ModelError, SchemaError, listed
+from core.segments.blocks import (
+    LEDGER_SCHEMA,
+    Role,
+    assigned_rows,
+    is_month,
+    require_block,
+    require_same_entities,
+)
+from core.segments.published import UNASSIGNED
+
+_STATE: Final = ("settled", "settled_since", "candidate", "candidate_months")
+
+
+def serving_block(
+    assigned: pl.DataFrame,
+    month: str,
+    version: int,
+    previous: pl.DataFrame | None,
+    confirm_months: int,
+) -> pl.DataFrame:
+    """Write down a new month as the serving model labels it.
+
+    Parameters
+    ----------
+    assigned : DataFrame
+        ``entity`` (once each), ``segment`` (permanent id, -1 for none) and ``strength``
+        (0 to 1) of this month's entities, in any order.
+    month : str
+        YYYY-MM.
+    version : int
+        Number of the serving model, from 1.
+    previous : DataFrame or None
+        The block, or all blocks, of the ledger's month before; None for a first month.
+        Of several, the one of this `version` is gone on from, else the one published.
+    confirm_months : int
+        Months running in the same other segment after which an entity has moved; 1
+        lets every assigned month decide.
+
+    Returns
+    -------
+    DataFrame
+        With the columns of `LEDGER_SCHEMA`, sorted by ``entity``.
+
+    Raises
+    ------
+    SchemaError
+        If `assigned` or `previous` does not fit, or `previous` is not of an earlier
+        month.
+    ModelError
+        If `month`, `version` or `confirm_months` cannot be.
+    """
+    _require_options(month, version, confirm_months)
+    rows = assigned_rows(assigned, month)
+    known = _state_before(previous, month, version)
+    states = rows.join(known, on="entity", how="left").with_columns(
+        pl.col("settled", "candidate").fill_null(UNASSIGNED),
+        pl.col("candidate_months").fill_null(0),
+    )
+    settled = _settle(states, month, confirm_months, counted=1)
+    return _finished(settled, month, version, "serving")
+
+
+def published_block(
+    assigned: pl.DataFrame,
+    serving: pl.DataFrame,
+    version: int,
+    ids: Mapping[int, int],
+    confirm_months: int,
+) -> pl.DataFrame:
+    """Write down the same rows as a newly published model labels them.
+
+    The month counts once: a candidate of the serving model that the new one has too
+    keeps its months. An entity whose settled segment has ended goes to the segment that
+    the new model has it in, or, unassigned there, to the one that took its own over.
+
+    Parameters
+    ----------
+    assigned : DataFrame
+        As for `serving_block`, of exactly the entities of `serving`.
+    serving : DataFrame
+        The block of the model before, of the same month.
+    version : int
+        Number of the published model; another than that of `serving`.
+    ids : mapping of int to int
+        Segments that have ended, with the one each was merged into, or -1 where it
+        died; see `ended_ids`. All others live on.
+    confirm_months : int
+        As for `serving_block`.
+
+    Returns
+    -------
+    DataFrame
+        With the columns of `LEDGER_SCHEMA`, sorted by ``entity``.
+
+    Raises
+    ------
+    SchemaError
+        If a table does not fit or the entities differ.
+    ModelError
+        If an ended segment is one of the new model's, or an option cannot be.
+    """
+    before = require_block(serving)
+    month = str(before["month"][0])
+    _require_options(month, version, confirm_months)
+    rows = assigned_rows(assigned, month)
+    _require_other_model(before, rows, version)
+    alive = {*rows["segment"].unique().to_list(), *ids.values()}
+    revived = [str(old) for old in sorted(ids) if old in alive]
+    if revived:
+        raise ModelError(
+            f"`ids` says that segment(s) {listed(revived)} ended, but version "
+            f"{version} has them. Leave out of `ids` what lives on."
+        )
+    states = _follow_identity(
+        rows.join(before.select("entity", *_STATE), on="entity"), month, ids
+    )
+    settled = _settle(states, month, confirm_months, counted=0)
+    return _finished(settled, month, version, "published")
+
+
+def _require_options(month: str, version: int, confirm_months: int) -> None:
+    """Raise unless month, version and months of confirmation can be."""
+    if not is_month(month):
+        raise ModelError(f"the month is `{month}`; expected YYYY-MM, such as 2024-05.")
+    for name, value in (("version", version), ("confirm_months", confirm_months)):
+        if value < 1:
+            raise ModelError(f"`{name}` is {value}; expected at least 1.")
+
+
+def _state_before(
+    previous: pl.DataFrame | None, month: str, version: int
+) -> pl.DataFrame:
+    """Return what was settled in the month before, by ``entity``."""
+    if previous is None:
+        return pl.DataFrame(schema={n: LEDGER_SCHEMA[n] for n in ("entity", *_STATE)})
+    before = _block_before(previous, version)
+    if before["month"][0] >= month:
+        raise SchemaError(
+            f"the ledger's previous block is of {before['month'][0]}, and the new one "
+            f"of {month}; expected an earlier month. Give the last block before "
+            f"{month}, and write no month twice."
+        )
+    return before.select("entity", *_STATE)
+
+
+def _block_before(previous: pl.DataFrame, version: int) -> pl.DataFrame:
+    """Return the block to go on from: this version's own, else what was published.
+
+    After a rollback the version that serves again has a block in the month before, and
+    the runs in it are its own.
+    """
+    keys = [name for name in ("version", "role") if name in previous.columns]
+    if not keys or previous.is_empty():
+        return require_block(previous)
+    blocks = [
+        require_block(block)
+        for block in previous.partition_by(keys, maintain_order=True)
+    ]
+    months = {str(block["month"][0]) for block in blocks}
+    if len(months) > 1:
+        raise SchemaError(
+            f"the previous blocks are of {listed(sorted(months))}; expected one month. "
+            "Give the blocks of the last month only."
+        )
+    own = [block for block in blocks if block["version"][0] == version]
+    published = [block for block in blocks if block["role"][0] == "published"]
+    return (own or published or blocks)[-1]
+
+
+def _require_other_model(
+    before: pl.DataFrame, rows: pl.DataFrame, version: int
+) -> None:
+    """Raise unless another version labels exactly the entities of a block."""
+    month = str(before["month"][0])
+    if before["version"][0] == version:
+        raise SchemaError(
+            f"{month} is in the ledger with version {version} already; expected "
+            "another version. Publish a model under a number of its own."
+        )
+    require_same_entities(before, rows, month)
+
+
+def _follow_identity(
+    states: pl.DataFrame, month: str, ids: Mapping[int, int]
+) -> pl.DataFrame:
+    """Take entities out of segments that have ended, and rename their candidates."""
+    ended, heirs = list(ids), [ids[old] for old in ids]
+    label, settled = pl.col("segment"), pl.col("settled")
+    heir = settled.replace(ended, heirs)
+    home = (
+        pl.when(~settled.is_in(ended))
+        .then(settled)
+        .when(label != UNASSIGNED)
+        .then(label)
+        .otherwise(heir)
+    )
+    return states.with_columns(
+        settled=home,
+        settled_since=_since(home, month),
+        candidate=pl.col("candidate").replace(ended, heirs),
+    )
+
+
+def _settle(
+    states: pl.DataFrame, month: str, confirm_months: int, counted: int
+) -> pl.DataFrame:
+    """Apply one month's label to what was settled before.
+
+    `counted` is what a label adds to the run of a candidate that is the same: 1 month,
+    or 0 where the month has been counted.
+    """
+    label, settled = pl.col("segment"), pl.col("settled")
+    is_away = (label != UNASSIGNED) & (settled != UNASSIGNED) & (label != settled)
+    is_same = label == pl.col("candidate")
+    running = pl.when(is_same).then(pl.col("candidate_months") + counted).otherwise(1)
+    is_first = (settled == UNASSIGNED) & (label != UNASSIGNED)
+    is_waiting = is_away & (running < confirm_months)
+    home = pl.when(is_first | (is_away & ~is_waiting)).then(label).otherwise(settled)
+    return states.with_columns(
+        settled=home,
+        settled_since=_since(home, month),
+        candidate=pl.when(is_waiting).then(label).otherwise(UNASSIGNED),
+        candidate_months=pl.when(is_waiting).then(running).otherwise(0),
+    )
+
+
+def _since(home: pl.Expr, month: str) -> pl.Expr:
+    """Return since when an entity is settled where it is now, null for nowhere."""
+    return (
+        pl.when(home == UNASSIGNED)
+        .then(pl.lit(None, dtype=pl.String))
+        .when(home == pl.col("settled"))
+        .then(pl.col("settled_since"))
+        .otherwise(pl.lit(month))
+    )
+
+
+def _finished(
+    states: pl.DataFrame, month: str, version: int, role: Role
+) -> pl.DataFrame:
+    """Return a block in the ledger's columns, types and order."""
+    heads = {"month": month, "version": version, "role": role}
+    return (
+        states.with_columns(pl.lit(value).alias(name) for name, value in heads.items())
+        .select(list(LEDGER_SCHEMA))
+        .cast(LEDGER_SCHEMA)
+        .sort("entity")
+    )
