@@ -261,15 +261,23 @@ def _segments(n: int) -> str:
 
 def _event(event: Mapping[str, Any], names: Mapping[str, str]) -> str:
     """Say one event, with its counts."""
-    old = [f"“{titled(segment, names)}”" for segment in event["old"]]
-    new = [f"“{titled(segment, names)}”" for segment in event["new"]]
+    old = listed([_quoted(segment, names) for segment in event["old"]])
+    new = listed([_quoted(segment, names) for segment in event["new"]])
     n_old, n_new = plural(event["n_old"], "shop"), plural(event["n_new"], "shop")
+    shared = count(event["n_shared"])
     if event["kind"] == "split":
-        return f"Split: {listed(old)} ({n_old}) is now {listed(new)} ({n_new})."
+        return f"Split: {old} ({n_old}) became {new} ({n_new})."
     if event["kind"] == "merged":
-        return f"Merged: {listed(old)} ({n_old}) are now {listed(new)} ({n_new})."
+        return f"Merged: {old} ({n_old}) became {new} ({n_new})."
     if event["kind"] == "born":
-        origin = f"; most came from {listed(old)}" if old else ""
-        return f"New: {listed(new)} ({n_new}{origin})."
-    goal = f"; most are now in {listed(new)}" if new else ""
-    return f"Gone: {listed(old)} ({n_old}{goal})."
+        origin = f", {shared} of them from {old}" if old else ""
+        return f"New: {new} ({n_new}{origin})."
+    goal = f", {shared} of them now in {new}" if new else ""
+    return f"Gone: {old} ({n_old}{goal})."
+
+
+def _quoted(segment: int, names: Mapping[str, str]) -> str:
+    """Return a segment's title in quotation marks."""
+    if segment == UNASSIGNED:
+        return "the unassigned"
+    return f"“{titled(segment, names)}”"

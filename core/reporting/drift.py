@@ -10,8 +10,9 @@ import numpy as np
 import polars as pl
 
 from core.reporting.canvas import INK, footnote, picture, shortened
-from core.reporting.decision import titled
-from core.reporting.wording import decimal, percent
+from core.reporting.decision import RefreshFacts, titled
+from core.reporting.parts import Part, Picture, Table
+from core.reporting.wording import decimal, percent, plural
 from core.segments.words import spoken
 
 if TYPE_CHECKING:
@@ -31,6 +32,47 @@ _STATISTICS = {
     "step": "change since the month before",
 }
 _OF_SHARES = ("difference", "step")
+
+
+def drift_part(rows: pl.DataFrame, facts: RefreshFacts, folder: Path) -> Part | None:
+    """Return how far the data has moved from what the model was trained on.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        As for `drift_ratios`.
+    facts : RefreshFacts
+    folder : Path
+        Gets ``refresh-drift.png``.
+    """
+    if not len(rows):
+        return None
+    file = folder / "refresh-drift.png"
+    plot_drift(rows, facts["names"], file)
+    n_alerts = len(facts["alerts"])
+    says = plural(n_alerts, "alert") if n_alerts else "no alert"
+    return Part(
+        "Drift",
+        [
+            "The month is compared with the month that the model was trained on: the "
+            "distribution of every feature, the share of unassigned shops and of every "
+            f"segment. This month: {says}."
+        ],
+        [
+            Picture(
+                "Drift by month",
+                file,
+                "Value over threshold of everything measured; see the table below.",
+            )
+        ],
+        [
+            Table(
+                "Nearest to their thresholds this month.",
+                drift_table(rows, facts["month"], facts["names"]),
+                frozenset({"by", "is it an alert"}),
+            )
+        ],
+    )
 
 
 def drift_ratios(rows: pl.DataFrame) -> pl.DataFrame:

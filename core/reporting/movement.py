@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -20,6 +20,7 @@ from core.reporting.canvas import (
     wrapped,
 )
 from core.reporting.decision import titled
+from core.reporting.parts import Part, Picture, Table
 from core.reporting.wording import count, percent, plural
 from core.segments.published import UNASSIGNED
 
@@ -32,6 +33,54 @@ _LEFT = "not there any more"
 # A cell of so many per cent of its row or more has the deepest colour.
 _DEEPEST = 0.25
 Ids = tuple[int | None, ...]
+
+
+class _MovesWords(NamedTuple):
+    title: str
+    file: str
+    caption: str
+
+
+_MOVES = {
+    "real": _MovesWords(
+        "Real movement",
+        "refresh-movement.png",
+        "Another month, the same model: the shops have changed.",
+    ),
+    "model": _MovesWords(
+        "Change of the model",
+        "refresh-model-change.png",
+        "The same month, another model: the segments have changed.",
+    ),
+    "span": _MovesWords(
+        "Over a longer time",
+        "refresh-span.png",
+        "Both together, with all models that served in between.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Moves:
+    """Who went where between two labellings.
+
+    Attributes
+    ----------
+    kind : {'real', 'model', 'span'}
+        ``real``: from the month before to this one, both by the old model. ``model``:
+        the same month by the old and by the new model. ``span``: from an earlier month
+        to this one, whatever models served.
+    before, after : str
+        What is compared, such as ``"April 2024"`` or ``"version 3"``.
+    table : polars.DataFrame
+        `core.segments.movement.transitions`: ``from``, ``to`` (segment, -1 unassigned,
+        null not there), ``n`` and ``n_settled``.
+    """
+
+    kind: Literal["real", "model", "span"]
+    before: str
+    after: str
+    table: pl.DataFrame
 
 
 @dataclass(frozen=True)
@@ -51,6 +100,49 @@ class Matrix:
     after: Ids
     counts: NDArray[np.int64]
     n_hidden: int = 0
+
+
+def movement_part(
+    moves: Sequence[Moves], names: Mapping[str, str], folder: Path
+) -> Part | None:
+    """Return who went where, real movement and change of the model apart.
+
+    Parameters
+    ----------
+    moves : sequence of Moves
+        One of a kind.
+    names : mapping of str to str
+        Id, as text, to name.
+    folder : Path
+        Gets the pictures.
+    """
+    known = [each for each in moves if len(each.table)]
+    if not known:
+        return None
+    sentences, pictures, tables = [], [], []
+    for each in known:
+        words = _MOVES[each.kind]
+        file = folder / words.file
+        plot_movement(each.table, names, words.title, (each.before, each.after), file)
+        about = f"{each.before} to {each.after}"
+        sentences.append(f"{words.title}, {about}: {movement_line(each.table)}")
+        pictures.append(
+            Picture(
+                words.title,
+                file,
+                f"Shops by segment, {about}; the largest moves are in the table below.",
+                words.caption,
+            )
+        )
+        rows = largest_moves(each.table, names)
+        caption = f"{words.title}, {about}: the largest moves."
+        tables.append(Table(caption, rows, frozenset({"from", "to"})))
+    sentences.append(
+        "These are the models' own words for the months compared. A shop counts as "
+        "moved only once it has been in its new segment for some months running, so "
+        "the number at the top of this page differs."
+    )
+    return Part("Who moved where", sentences, pictures, tables)
 
 
 def matrix_of(transitions: pl.DataFrame) -> Matrix:

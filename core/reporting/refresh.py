@@ -9,30 +9,26 @@ from typing import Any
 
 import polars as pl
 
-from core.reporting.decision import RefreshFacts
+from core.reporting.decision import (
+    RefreshFacts,
+    announcement,
+    event_lines,
+    failed_checks,
+    figure,
+    refresh_lines,
+    titled,
+)
+from core.reporting.drift import drift_part
+from core.reporting.movement import Moves, movement_part
+from core.reporting.parts import NextStep, Part, Table
+from core.reporting.sizes import sizes_part
+from core.reporting.templating import rendered
+from core.reporting.wording import MISSING, count, decimal, listed, percent, plural
+from core.segments.words import spoken_month
 
+__all__ = ["Moves", "RefreshContent", "refresh_lines", "write_refresh_page"]
 
-@dataclass(frozen=True)
-class Moves:
-    """Who went where between two labellings.
-
-    Attributes
-    ----------
-    kind : {'real', 'model', 'span'}
-        ``real``: from the month before to this one, both by the old model. ``model``:
-        the same month by the old and by the new model. ``span``: from an earlier month
-        to this one, whatever models served.
-    before, after : str
-        What is compared, such as ``"April 2024"`` or ``"version 3"``.
-    table : polars.DataFrame
-        `core.segments.movement.transitions`: ``from``, ``to`` (segment, -1 unassigned,
-        null not there), ``n`` and ``n_settled``.
-    """
-
-    kind: str
-    before: str
-    after: str
-    table: pl.DataFrame
+STATES = ("steady", "watching", "recalibrate")
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,8 @@ class RefreshContent:
     created : str
         When, as text; given from outside so that equal refreshes give equal files.
     moves : sequence of Moves
-        In the order in which they are shown; may be empty in a first month.
+        One of a kind, in the order in which they are shown; may be empty in a first
+        month.
     flow : polars.DataFrame
         `core.segments.movement.stock_and_flow` of the last months, this one included.
     drift : polars.DataFrame
@@ -92,8 +89,165 @@ def write_refresh_page(content: RefreshContent, path: Path) -> list[Path]:
     Returns
     -------
     list of Path
-        All files written: `path`, ``refresh-sizes.png`` and, where there is something
-        to draw, ``refresh-movement.png`` and ``refresh-drift.png``. The page holds its
-        own copies of the pictures and needs none of them.
+        All files written: `path` and, where there is something to draw,
+        ``refresh-movement.png``, ``refresh-model-change.png``, ``refresh-span.png``,
+        ``refresh-sizes.png`` and ``refresh-drift.png``. The page holds its own copies
+        of the pictures and needs none of them.
     """
-    raise NotImplementedError
+    facts = content.facts
+    parts = [
+        part
+        for part in (
+            _events_part(facts),
+            _gate_part(facts),
+            movement_part(content.moves, facts["names"], path.parent),
+            sizes_part(content.flow, facts["names"], path.parent),
+            drift_part(content.drift, facts, path.parent),
+        )
+        if part is not None
+    ]
+    page = rendered(
+        "refresh.html.j2",
+        content=content,
+        month=spoken_month(facts["month"]),
+        told=announcement(facts),
+        tiles=_tiles(facts),
+        parts=parts,
+        states=STATES,
+        trigger=trigger_lines(content),
+        next_steps=_next_steps(content),
+    )
+    path.write_text(page, encoding="utf-8", newline="\n")
+    return [path, *(shown.path for part in parts for shown in part.pictures)]
+
+
+def trigger_lines(content: RefreshContent) -> list[str]:
+    """Say in which state the trigger is, since when, and what runs towards it."""
+    facts, needed = content.facts, content.months_needed
+    since = content.state_since
+    is_new = since is None or since == facts["month"]
+    lines = [
+        f"The trigger is in the state {facts['state']}"
+        + ("." if is_new or since is None else f" since {spoken_month(since)}.")
+    ]
+    running = {kind: n for kind, n in content.months_running.items() if n}
+    said = [f"{kind} for {plural(n, 'month')}" for kind, n in running.items()]
+    if said:
+        lines.append(f"Alerts are running: {listed(said)}.")
+    lines.append(
+        f"Retraining is recommended when the same kind of alert has run for "
+        f"{plural(needed, 'month')}."
+    )
+    return lines
+
+
+def _tiles(facts: RefreshFacts) -> list[tuple[str, str]]:
+    """Return the figures beside the decision."""
+    n_known = max(facts["n_assigned"] + facts["n_unassigned"], 1)
+    version = facts["version"] if facts["published"] is None else facts["published"]
+    return [
+        ("assigned", count(facts["n_assigned"])),
+        ("unassigned", percent(facts["n_unassigned"] / n_known)),
+        ("not eligible", count(facts["n_not_eligible"])),
+        ("moved", count(facts["n_moved"])),
+        ("new this month", count(facts["n_entered"])),
+        ("not there any more", count(facts["n_left"])),
+        ("model version", str(version)),
+    ]
+
+
+def _events_part(facts: RefreshFacts) -> Part | None:
+    """Return what became of the segments, if a model was published."""
+    if facts["published"] is None:
+        return None
+    return Part(
+        f"What version {facts['published']} changed",
+        event_lines(facts["events"], facts["names"]),
+        tables=[
+            Table(
+                "The old and the new model label the same shops of this month. Jaccard "
+                "index: members that both have, over those that either has.",
+                [_event_row(event, facts["names"]) for event in facts["events"]],
+                frozenset({"before", "after"}),
+            )
+        ],
+    )
+
+
+def _event_row(event: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str]:
+    return {
+        "event": event["kind"],
+        "before": listed([titled(i, names) for i in event["old"]]) or MISSING,
+        "after": listed([titled(i, names) for i in event["new"]]) or MISSING,
+        "shops before": count(event["n_old"]),
+        "shops after": count(event["n_new"]),
+        "in both": count(event["n_shared"]),
+        "Jaccard": decimal(event["jaccard"]),
+    }
+
+
+def _gate_part(facts: RefreshFacts) -> Part | None:
+    """Return the comparison of champion and challenger, if there was a challenger."""
+    if not facts["gate"]:
+        return None
+    is_passed = facts["decision"] != "refused"
+    verdict = "It has passed." if is_passed else "It has not passed."
+    return Part(
+        "The new model against the one that serves",
+        [
+            "A new model is published only if it holds its own against the one that "
+            f"serves, on the rows of this month. {verdict}",
+            *failed_checks(facts["gate"]),
+        ],
+        tables=[
+            Table(
+                "Every check has to be passed.",
+                [_gate_row(row) for row in facts["gate"]],
+                frozenset({"passed"}),
+            )
+        ],
+    )
+
+
+def _gate_row(row: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "check": row["check"],
+        "serving": figure(row["champion"]),
+        "new": figure(row["challenger"]),
+        "needed": figure(row["needed"]),
+        "passed": figure(bool(row["is_passed"])),
+    }
+
+
+def _next_steps(content: RefreshContent) -> list[NextStep]:
+    """Return the commands that make sense after this refresh."""
+    facts = content.facts
+    told = announcement(facts)
+    steps = [
+        ("refresh --input FILE", "takes in the next month"),
+    ]
+    if facts["decision"] == "published":
+        steps += [
+            ('rename ID "NAME"', "gives a segment a name that stays"),
+            ("rollback", f"brings version {facts['version']} back"),
+        ]
+    elif told.tone == "care":
+        steps.append(
+            (
+                "refresh --input FILE --set refresh.retrain=always",
+                "takes in the next month and retrains on it, whatever the policy says",
+            )
+        )
+    if facts["breaches"]:
+        steps.append(
+            ("contract check", "holds the published segments against the contract")
+        )
+    return [NextStep(_command(verb, content.artifacts), adds) for verb, adds in steps]
+
+
+def _command(verb: str, folder: str) -> str:
+    """Return the command that runs a verb on a folder of artifacts."""
+    if folder == "artifacts":
+        return f"python -m core {verb}"
+    shown = f'"{folder}"' if " " in folder else folder
+    return f"python -m core {verb} --artifacts {shown}"

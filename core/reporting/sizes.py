@@ -18,6 +18,7 @@ from core.reporting.canvas import (
     wrapped,
 )
 from core.reporting.decision import titled
+from core.reporting.parts import Part, Picture, Table
 from core.reporting.wording import MISSING, count, percent
 from core.segments.published import UNASSIGNED
 
@@ -28,6 +29,38 @@ _MOST_SEGMENTS = 14
 _COLUMNS = 3
 _MONTHS_NAMED = 4
 _FLOWS = ("entered", "left", "moved_in", "moved_out", "model_in", "model_out")
+
+
+def sizes_part(
+    flow: pl.DataFrame, names: Mapping[str, str], folder: Path
+) -> Part | None:
+    """Return the segments' sizes over time, and how this month's came about.
+
+    Parameters
+    ----------
+    flow : DataFrame
+        `core.segments.movement.stock_and_flow` of the last months.
+    names : mapping of str to str
+        Id, as text, to name.
+    folder : Path
+        Gets ``refresh-sizes.png``.
+    """
+    if not len(flow):
+        return None
+    file = folder / "refresh-sizes.png"
+    plot_sizes_over_time(flow, names, file)
+    title = "Segment sizes over time"
+    return Part(
+        title,
+        [],
+        [Picture(title, file, "Shops of every segment by month; see the table below.")],
+        [
+            Table(
+                "How this month's sizes came about: every line adds up.",
+                size_table(flow, names),
+            )
+        ],
+    )
 
 
 def plot_sizes_over_time(
