@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,8 @@ from polars.testing import assert_frame_equal
 
 from core.errors import ModelError, SchemaError
 from core.segments.blocks import LEDGER_SCHEMA
-from core.segments.ledger import published_block, serving_block
+from core.segments.identity import match_segments
+from core.segments.ledger import ended_ids, published_block, serving_block
 from core.segments.movement import (
     FLOW_SCHEMA,
     TRANSITIONS_SCHEMA,
@@ -177,6 +179,27 @@ def test_who_was_in_a_segment_that_died_is_settled_where_the_new_model_has_it():
     assert published["settled_since"].to_list() == ["2024-01", None]
 
 
+def test_what_ended_is_read_off_the_events_of_a_change():
+    # Segment 0 survives, 1 swallows 2, 3 is split, 4 dissolves among all and none.
+    old = np.repeat([0, 1, 2, 3, 4], [40, 40, 20, 40, 9])
+    new = np.repeat([0, 1, 2, 3, 0, 1, -1], [40, 60, 21, 19, 2, 2, 5])
+    identity = match_segments(old, new, next_id=5)
+    assert sorted(event.kind for event in identity.events) == [
+        "died",
+        "merged",
+        "split",
+        "survived",
+    ]
+    assert ended_ids(identity.events) == {2: 1, 4: -1}
+
+
+def test_where_nothing_ended_nobody_has_to_move():
+    labels_of_rows = np.repeat([0, 1, 4], 10)
+    unchanged = match_segments(labels_of_rows, np.repeat([2, 0, 1], 10), next_id=5)
+    assert ended_ids(unchanged.events) == {}
+    assert ended_ids([]) == {}
+
+
 def test_a_candidate_is_counted_once_in_a_month_with_two_models():
     january, february = months_of([0, 1])
     published = published_block(labels({"bakery": 1}), february, 2, {}, 2)
@@ -310,7 +333,7 @@ def ledgers(draw: st.DrawFn) -> list[pl.DataFrame]:
     return blocks
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(ledgers())
 def test_stocks_and_flows_always_add_up(blocks):
     table = stock_and_flow(blocks)
@@ -336,7 +359,7 @@ def test_stocks_and_flows_always_add_up(blocks):
         assert {segment: n for segment, n in stocks.items() if n} == held
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(ledgers())
 def test_who_moves_out_moves_in_elsewhere(blocks):
     sums = stock_and_flow(blocks).group_by("month").agg(pl.col(FLOWS).sum())
@@ -344,7 +367,7 @@ def test_who_moves_out_moves_in_elsewhere(blocks):
     assert (sums["model_in"] == sums["model_out"]).all()
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(ledgers())
 def test_transitions_hold_every_entity_once_by_either_count(blocks):
     for before, after in itertools.pairwise(blocks):
@@ -354,7 +377,7 @@ def test_transitions_hold_every_entity_once_by_either_count(blocks):
         assert counted.select("from", "to").is_unique().all()
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(ledgers())
 def test_only_what_a_model_said_of_an_entity_is_ever_settled(blocks):
     # With no segment ended, a settled segment was once the label of the entity.

@@ -23,7 +23,7 @@ entity that is missing from a month starts anew when it comes back.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import polars as pl
@@ -37,6 +37,7 @@ from core.segments.blocks import (
     require_block,
     require_same_entities,
 )
+from core.segments.identity import IdentityEvent
 from core.segments.published import UNASSIGNED
 
 _STATE: Final = ("settled", "settled_since", "candidate", "candidate_months")
@@ -147,6 +148,31 @@ def published_block(
     )
     settled = _settle(states, month, confirm_months, counted=0)
     return _finished(settled, month, version, "published")
+
+
+def ended_ids(events: Iterable[IdentityEvent]) -> dict[int, int]:
+    """Return the segments that ended with a change of the model, and who took over.
+
+    Parameters
+    ----------
+    events : iterable of IdentityEvent
+        Of one change of the model, as `core.segments.identity.match_segments` tells it:
+        every segment of the new model is in one of them.
+
+    Returns
+    -------
+    dict of int to int
+        By ended id, ascending: the segment it was merged into (or the largest part of
+        what it was split into, where that has another id), and -1 where it died.
+    """
+    told = [event for event in events if event.kind != "born"]
+    heirs: dict[int, int] = {}
+    for event in told:
+        heir = UNASSIGNED if event.kind == "died" else event.new[0]
+        for old in event.old:
+            heirs.setdefault(old, heir)
+    alive = {new for event in told if event.kind != "died" for new in event.new}
+    return {old: heirs[old] for old in sorted(heirs) if old not in alive}
 
 
 def _require_options(month: str, version: int, confirm_months: int) -> None:
