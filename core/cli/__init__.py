@@ -13,6 +13,7 @@ from core.cli import compare  # isort: skip
 from core.cli import profile  # isort: skip
 from core.cli import explain  # isort: skip
 from core.cli import scorecard  # isort: skip
+from core.cli import contract  # isort: skip
 from core.cli import inspect  # isort: skip
 from core.cli.app import app, guarded
 from core.cli.stages import run_script
@@ -21,6 +22,7 @@ __all__ = [
     "app",
     "assess",
     "compare",
+    "contract",
     "explain",
     "inspect",
     "main",

@@ -34,6 +34,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from core.errors import ModelError
@@ -71,16 +72,15 @@ class Judged:
         Of its published segments.
     verdict : {'natural', 'reproducible', 'constructive'}
         Under which they were published.
-    n_shops, n_segments : int
-        Rows, and segments that hold any of them.
+    n_shops : int
+        Rows.
     structure_score : float
         Coverage x ln(effective clusters) of its labels, in nats.
-    ari : ndarray of float64, shape (n_refits,)
-        Agreement with each refit.
-    jaccard : dict of int to float
-        Clusterwise Jaccard of each segment that holds any row, by its id.
-    mean_jaccard : float
-        The same, averaged over the shops in segments; 0 if there are none.
+    agreement : DataFrame
+        `core.evaluation.stability.agreement` with each refit.
+    stability : DataFrame
+        What ``stability.csv`` holds: ``kind, segment, size, jaccard, lowest_jaccard,
+        verdict``, a row per segment that holds any of the rows.
     explained : OutOfTime or None
         What it explains of later months beyond size; None where the history is too
         short to tell.
@@ -89,12 +89,28 @@ class Judged:
     kind: Kind
     verdict: VerdictKind
     n_shops: int
-    n_segments: int
     structure_score: float
-    ari: FloatArray = field(repr=False)
-    jaccard: dict[int, float]
-    mean_jaccard: float
+    agreement: pl.DataFrame = field(repr=False)
+    stability: pl.DataFrame = field(repr=False)
     explained: OutOfTime | None = field(repr=False)
+
+    @property
+    def ari(self) -> FloatArray:
+        """Adjusted Rand index with each refit, shape (n_refits,)."""
+        return self.agreement["ari"].to_numpy()
+
+    @property
+    def jaccard(self) -> dict[int, float]:
+        """Clusterwise Jaccard by segment id."""
+        return dict(self.stability.select("segment", "jaccard").iter_rows())
+
+    @property
+    def mean_jaccard(self) -> float:
+        """The same, averaged over the shops in segments; 0 if there are none."""
+        table = self.stability
+        if table.is_empty():
+            return 0.0
+        return float(np.average(table["jaccard"], weights=table["size"]))
 
     @property
     def mean_ari(self) -> float:
@@ -114,6 +130,13 @@ class Judged:
         found: FloatArray = np.clip(self.ari, 0.0, None) * self.structure_score
         return found
 
+    @property
+    def stability_facts(self) -> dict[str, Any]:
+        """What `segments stability` notes in the manifest, of these refits."""
+        means = self.agreement.mean().row(0, named=True)
+        n_refits = self.agreement.height
+        return {"kind": self.kind, "how": "subsample", "n_refits": n_refits, **means}
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
         explained = self.explained
@@ -123,7 +146,7 @@ class Judged:
             "verdict": self.verdict,
             "stands": self.stands,
             "n_shops": self.n_shops,
-            "n_segments": self.n_segments,
+            "n_segments": self.stability.height,
             "structure_score": self.structure_score,
             "ari": self.mean_ari,
             "n_refits": len(self.ari),
@@ -212,21 +235,21 @@ def judge(
             f"there are {len(refits)} refits for {len(labels):,} labels; expected at "
             "least 2, with one label per shop each."
         )
-    summary = label_summary(labels)
     ids, numbers = np.unique(labels[labels >= 0], return_inverse=True)
     dense = np.full(len(labels), -1, dtype=np.int64)
     dense[labels >= 0] = numbers
-    found = cluster_stability(dense, refits)
-    jaccard, sizes = found["jaccard"].to_numpy(), found["size"].to_numpy()
+    stability = cluster_stability(dense, refits).select(
+        pl.lit(kind).alias("kind"),
+        pl.Series("segment", ids, dtype=pl.Int64),
+        pl.exclude("cluster"),
+    )
     return Judged(
         kind=kind,
         verdict=verdict,
         n_shops=len(labels),
-        n_segments=len(ids),
-        structure_score=summary.structure_score,
-        ari=agreement(dense, refits)["ari"].to_numpy(),
-        jaccard=dict(zip(ids.tolist(), jaccard.tolist(), strict=True)),
-        mean_jaccard=float(np.average(jaccard, weights=sizes)) if len(ids) else 0.0,
+        structure_score=label_summary(labels).structure_score,
+        agreement=agreement(dense, refits),
+        stability=stability,
         explained=out_of_time(cuts, cut_labels, seed) if cuts else None,
     )
 
