@@ -30,6 +30,7 @@ from core.segments.published import (
     restored_table,
     segment_table,
 )
+from core.segments.succession import begun
 
 SHOPS = 500
 COLUMNS = [
@@ -122,7 +123,9 @@ def test_the_closing_says_what_is_published_and_how_far_to_trust_it(trained):
 def test_a_natural_verdict_publishes_the_latent_clusters(artifacts):
     publish(artifacts, NATURAL)
     table = predictions(artifacts).filter(pl.col("reason").is_null())
-    assert (table["segment"] == table["latent_cluster"]).all()
+    published = PublishedSegments.read(artifacts / "segments.json")
+    expected = published.ids_of(table["latent_cluster"].to_numpy())
+    assert table["segment"].to_list() == expected.tolist()
     assert set(table["segment_kind"]) == {"density"}
     unassigned = table.filter(pl.col("segment") == -1)
     assert unassigned.height
@@ -138,8 +141,14 @@ def test_a_partition_leaves_no_shop_out(artifacts):
     table = predictions(artifacts).filter(pl.col("reason").is_null())
     assert set(table["segment_kind"]) == {"partition"}
     assert (table["segment"] >= 0).all()
-    sizes = table["segment"].value_counts().sort("segment")["count"].to_list()
+    by_cluster = sorted(
+        PublishedSegments.read(artifacts / "segments.json").segments,
+        key=lambda segment: segment.cluster,
+    )
+    sizes = [segment.size for segment in by_cluster]
     assert sizes == sorted(sizes, reverse=True)
+    counts = dict(table["segment"].value_counts().iter_rows())
+    assert counts == {segment.id: segment.size for segment in by_cluster}
 
 
 @pytest.mark.parametrize("verdict", [NATURAL, REPRODUCIBLE])
@@ -289,8 +298,8 @@ def test_natural_is_refused_for_a_model_without_clusters():
     }
     with pytest.raises(ModelError, match="has 0 cluster"):
         publishable(tables, NATURAL.as_dict())
-    published = publishable(tables, REPRODUCIBLE.as_dict())
-    assert published.names == {0: "Average"}
+    table = publishable(tables, REPRODUCIBLE.as_dict())
+    assert table.names == {0: "Average"}
 
 
 def test_publishing_needs_a_complete_run(tmp_path):
@@ -326,7 +335,7 @@ def table_of(*segments):
     [
         (None, "does not hold published segments"),
         (table_of((0, "A", "density", 3, 1.0)), "the ids must ascend"),
-        (table_of((1, "A", "partition", 3, 1.0)), "the ids must ascend"),
+        (table_of((1, "A", "partition", 3, 1.0)), "the clusters must be numbered"),
         (
             table_of((0, "A", "partition", 3, 0.5), (1, "A", "partition", 3, 0.5)),
             "two segments share a name",
@@ -349,7 +358,7 @@ def test_segments_are_written_and_read_as_plain_json(tmp_path):
     table = segment_table("density", labels, {0: "Café", 1: "Growing sales"})
     assert isinstance(table, SegmentTable)
     assert table.unassigned_share == 0.25
-    published = publishable({"density": table}, NATURAL.as_dict())
+    published = begun(table, NATURAL.as_dict(), "0123456789ab")
     published.write(tmp_path / "segments.json")
     assert PublishedSegments.read(tmp_path / "segments.json") == published
     value = json.loads((tmp_path / "segments.json").read_text(encoding="utf-8"))

@@ -33,7 +33,8 @@ from core.reporting.parts import (
 from core.reporting.plots import plot_sizes
 from core.reporting.report import ReportContent, Spaces, Step, write_report
 from core.segments.profiles import cluster_contrasts, cluster_insights
-from core.segments.published import publishable, segment_table
+from core.segments.published import segment_table
+from core.segments.succession import begun
 
 SCRIPT = "<script>alert('shop')</script>"
 FEATURES = ["trend", "gaps", SCRIPT]
@@ -513,7 +514,7 @@ def evidence_of(folder, is_certified=False, **facts):
     )
     clustering = stage.model_copy(update={"facts": {"partition": partition}})
     manifest = Manifest(config=Config(), stages={"clustering": clustering})
-    published = publishable({"partition": table}, verdict.as_dict())
+    published = begun(table, verdict.as_dict(), "0123456789ab")
     return Evidence(manifest, facts, published, folder, folder, folder)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -19,7 +19,6 @@ from core.segments.published import (
     PublishedSegments,
     SegmentKind,
     SegmentTable,
-    publishable,
     restored_table,
 )
 
@@ -38,9 +37,9 @@ class SegmentAssigner:
     exemplars : Exemplars
         What stands for the density segments in the latent space.
     tables : mapping of kind to SegmentTable
-        Names and sizes of both kinds.
+        Names and sizes of both kinds by the model alone: ids are clusters.
     published : PublishedSegments
-        One of the two, under its verdict.
+        One of the two, under its verdict, with permanent ids.
     """
 
     partition: Partition
@@ -69,11 +68,15 @@ class SegmentAssigner:
         point_arrays, _ = state_part(arrays, meta, "exemplars")
         _, tables = state_part(arrays, meta, "tables")
         kinds: tuple[SegmentKind, ...] = ("density", "partition")
+        published = PublishedSegments.read(artifact_set.path(SEGMENTS))
+        if not published.lineage:
+            lineage = artifact_set.manifest.lineage
+            published = published.model_copy(update={"lineage": lineage})
         return cls(
             partition=Partition.from_state(*state_part(arrays, meta, "partition")),
             exemplars=Exemplars.from_state(point_arrays),
             tables={kind: restored_table(tables.get(kind)) for kind in kinds},
-            published=PublishedSegments.read(artifact_set.path(SEGMENTS)),
+            published=published,
         )
 
     def get_state(self) -> State:
@@ -87,14 +90,12 @@ class SegmentAssigner:
             tables=({}, tables),
         )
 
-    def under(self, verdict: Mapping[str, Any]) -> Self:
-        """Return the same segments with another verdict, which publishes its kind."""
-        return replace(self, published=publishable(self.tables, verdict))
-
     def place(
         self, scaled: np.ndarray, latent: np.ndarray, clusters: np.ndarray
     ) -> pl.DataFrame:
         """Return the published segment of rows, and the nearest other one.
+
+        Here clusters become ids, for every output.
 
         Parameters
         ----------
@@ -117,8 +118,8 @@ class SegmentAssigner:
         else:
             labels = clusters
             nearest, distance = self.exemplars.nearest(latent, labels)
-        segment = pl.Series(labels, dtype=pl.Int32)
-        names = self.published.names
+        names, ids_of = self.published.names, self.published.ids_of
+        segment = pl.Series(ids_of(labels), dtype=pl.Int32)
         return pl.DataFrame(
             {
                 "segment": segment,
@@ -126,7 +127,7 @@ class SegmentAssigner:
                 "segment_kind": pl.repeat(
                     self.published.kind, len(labels), dtype=pl.String, eager=True
                 ),
-                "nearest_segment": pl.Series(nearest, dtype=pl.Int32),
+                "nearest_segment": pl.Series(ids_of(nearest), dtype=pl.Int32),
                 "distance": pl.Series(distance).fill_nan(None),
             }
         ).with_columns(

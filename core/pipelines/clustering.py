@@ -20,6 +20,7 @@ from core.pipelines.common import (
     training_table,
     write_pickle,
 )
+from core.pipelines.lineage import found_predecessor
 from core.pipelines.publishing import published_opening
 from core.pipelines.segments import TrainingShops, learn_segments
 from core.reporting.summary import space_lines
@@ -41,7 +42,9 @@ def train_clustering(config: Config, predecessor: Model | None = None) -> StageR
     predecessor : Model, optional
         The model that this one is to follow, with the same features: of equally good
         clusters of the latent space, those nearest to its labels of the same shops are
-        taken. None: the best ones.
+        taken, and its segments keep their ids and names. None: the best clusters; what
+        is then followed is the model of a complete run in the folder, if it has the
+        same features and is of the same shops.
     """
     from core.reporting.drawing import draw_spaces
 
@@ -58,9 +61,8 @@ def train_clustering(config: Config, predecessor: Model | None = None) -> StageR
         comparison = compare_spaces(labels, scaled, strengths)
         comparison.write_csv(out.path("comparison.csv"))
         check = check_structure(scaled, config)
-        projections = {name: project_2d(Z) for name, Z in spaces.items()}
+        draw_spaces(out.folder, {"raw": project_2d(scaled)}, labels)
         features = out.base.manifest.facts("prepare")["features"]
-        draw_spaces(out.folder, projections, labels, table, features)
         out.facts |= {
             "spaces": {
                 name: asdict(label_summary(values)) for name, values in labels.items()
@@ -68,7 +70,10 @@ def train_clustering(config: Config, predecessor: Model | None = None) -> StageR
             "structure_check": check.as_dict(),
         }
         shops = TrainingShops(table, features, X, scaled, spaces["latent"])
-        published = learn_segments(out, shops, fitted["latent"], check)
+        before = predecessor or found_predecessor(
+            Artifacts(config.artifacts), table, features
+        )
+        published = learn_segments(out, shops, fitted["latent"], check, before)
     lines = [
         *space_lines(out.facts["spaces"]),
         f"Structure check: {check.verdict}.",

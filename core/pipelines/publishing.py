@@ -22,15 +22,18 @@ from core.evaluation.verdict import Verdict
 from core.inference import (
     SEGMENTS,
     Model,
+    feature_matrix,
     insights_of,
     score_training,
     segment_insights,
     write_predictions,
 )
 from core.pipelines.common import SPACES
+from core.pipelines.lineage import clusters_of, turn
+from core.pipelines.pictures import draw_segments
 from core.reporting.opening import Opening, opening
 from core.reporting.summary import closing_table
-from core.segments.published import PublishedSegments
+from core.segments.published import PublishedSegments, SegmentKind, publishable
 
 Scored = Iterator[tuple[pl.DataFrame, pl.DataFrame]]
 
@@ -128,7 +131,9 @@ def publish_segments(out: StageWriter, verdict: Verdict) -> dict[str, Any]:
     """Publish a complete model's segments under another verdict.
 
     Predictions, insights, ``segments.json`` and the report are written anew, of the
-    training data; the model itself stays as it is. Whatever else the stage writes takes
+    training data, and the pictures if another kind is published; the model itself stays
+    as it is. Segments of another kind are matched with those that were published, so
+    that ids and names live on where the groups do. Whatever else the stage writes takes
     effect in the same moment: ::
 
         with Artifacts(folder).stage("inference", config, is_serving=True) as out:
@@ -160,9 +165,33 @@ def publish_segments(out: StageWriter, verdict: Verdict) -> dict[str, Any]:
         )
     out.facts |= out.base.manifest.facts("inference") | out.facts
     model = Model.from_set(out.base)
-    model = replace(model, segments=model.segments.under(verdict.as_dict()))
+    published = _under(out, model, verdict.as_dict())
+    model = replace(model, segments=replace(model.segments, published=published))
     publish_training(out, model)
     return out.facts
+
+
+def _under(
+    out: StageWriter, model: Model, verdict: dict[str, Any]
+) -> PublishedSegments:
+    """Return what a verdict publishes; draw it anew if it is of another kind."""
+    assert out.base is not None  # `model` was read from it
+    table, before = (
+        publishable(model.segments.tables, verdict),
+        model.segments.published,
+    )
+    if table.kind == before.kind:
+        return before.model_copy(update={"verdict": verdict})
+    shops = pl.read_parquet(out.base.path("features.parquet"), memory_map=False)
+    published = turn(model, shops, table, verdict, out.config.refresh)
+    scaled = model.scaler.transform(feature_matrix(shops, model.features))
+    spaces: dict[SegmentKind, np.ndarray] = {
+        "density": model.encoder.transform(scaled),
+        "partition": scaled,
+    }
+    labels = {kind: clusters_of(model, kind, shops) for kind in model.segments.tables}
+    draw_segments(out.folder, published, labels, spaces, shops, model.features)
+    return published
 
 
 def published_summary(published: PublishedSegments) -> LabelSummary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,29 +11,28 @@ import polars as pl
 
 from core.artifacts import ArtifactSet, StageWriter, save_arrays
 from core.clustering.density import DensityClusterer
-from core.config import Config
+from core.config import Config, RefreshConfig
 from core.evaluation.null import StructureCheck
 from core.evaluation.partition_choice import (
     PartitionChoice,
     choose_partition,
     partition_stability,
 )
-from core.evaluation.quality import project_2d
 from core.evaluation.verdict import Verdict, derive_verdict
 from core.features.history import HISTORY, MONTHLY
-from core.inference import SEGMENT_STATE, SEGMENTS, SegmentAssigner
+from core.inference import SEGMENT_STATE, SEGMENTS, Model, SegmentAssigner
 from core.logging import progress
+from core.pipelines.lineage import follow, lineage_of, named_table
+from core.pipelines.pictures import draw_segments
 from core.segments.exemplars import choose_exemplars
-from core.segments.naming import name_segments
 from core.segments.partition import Partition
-from core.segments.profiles import cluster_contrasts
 from core.segments.published import (
     PublishedSegments,
     SegmentKind,
     SegmentTable,
     publishable,
-    segment_table,
 )
+from core.segments.succession import begun
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,13 @@ def learn_segments(
     shops: TrainingShops,
     clusterer: DensityClusterer,
     check: StructureCheck,
+    predecessor: Model | None = None,
 ) -> PublishedSegments:
     """Learn the partition, derive the provisional verdict, and write both.
 
     Writes ``segment-state.safetensors``, ``segments.json`` and the pictures of the
-    partition; the facts get ``partition`` (`PartitionChoice`, and its stability) and
-    ``verdict``.
+    segments; the facts get ``partition`` (`PartitionChoice`, and its stability),
+    ``verdict``, ``lineage``, ``version`` and ``events``.
 
     Parameters
     ----------
@@ -79,37 +80,61 @@ def learn_segments(
         Fitted on the latent space.
     check : StructureCheck
         Of the run's shops.
+    predecessor : Model, optional
+        The model whose ids and names live on in this one. None: a new lineage begins.
     """
-    from core.reporting.drawing import draw_partition
-
     assert out.base is not None  # `shops` were read from it
     config = out.config
     choice = _choose(out.base, shops, config)
     partition = Partition(choice.method, choice.n_segments, config.seed)
     partition.fit(shops.scaled)
-    draw_partition(
-        out.folder,
-        project_2d(shops.scaled),
-        partition.labels_,
-        shops.table,
-        shops.features,
-    )
     stability = partition_stability(shops.X, partition.labels_, choice, config)
     verdict = provisional_verdict(check, clusterer.n_clusters_, choice, stability)
-    tables: dict[SegmentKind, SegmentTable] = {
-        "density": _named(shops, "density", clusterer.labels_),
-        "partition": _named(shops, "partition", partition.labels_),
+    labels: dict[SegmentKind, np.ndarray] = {
+        "density": clusterer.labels_,
+        "partition": partition.labels_,
+    }
+    tables = {
+        kind: named_table(shops.table, kind, own, shops.features)
+        for kind, own in labels.items()
     }
     exemplars = choose_exemplars(shops.latent, clusterer.labels_, clusterer.strengths_)
-    published = publishable(tables, verdict.as_dict())
+    published = _published(
+        shops, labels, tables, verdict.as_dict(), predecessor, config.refresh
+    )
     assigner = SegmentAssigner(partition, exemplars, tables, published)
     save_arrays(out.path(SEGMENT_STATE), *assigner.get_state())
     published.write(out.path(SEGMENTS))
+    spaces: dict[SegmentKind, np.ndarray] = {
+        "density": shops.latent,
+        "partition": shops.scaled,
+    }
+    draw_segments(out.folder, published, labels, spaces, shops.table, shops.features)
     out.facts |= {
         "partition": choice.as_dict() | {"stability": stability},
         "verdict": verdict.as_dict(),
+        "lineage": published.lineage,
+        "version": published.version,
+        "events": [event.model_dump(mode="json") for event in published.events],
     }
     return published
+
+
+def _published(
+    shops: TrainingShops,
+    labels: Mapping[SegmentKind, np.ndarray],
+    tables: Mapping[SegmentKind, SegmentTable],
+    verdict: Mapping[str, Any],
+    predecessor: Model | None,
+    options: RefreshConfig,
+) -> PublishedSegments:
+    """Return what the verdict publishes, of a lineage that begins or goes on."""
+    table = publishable(tables, verdict)
+    own = labels[table.kind]
+    if predecessor is None:
+        return begun(table, verdict, lineage_of(shops.table, own))
+    given = (predecessor, shops.table, shops.features, own)
+    return follow(*given, table, verdict, options)
 
 
 def provisional_verdict(
@@ -145,10 +170,3 @@ def _choose(base: ArtifactSet, shops: TrainingShops, config: Config) -> Partitio
         return choose_partition(
             shops.X, shops.features, history, monthly, config, report
         )
-
-
-def _named(shops: TrainingShops, kind: SegmentKind, labels: np.ndarray) -> SegmentTable:
-    """Name and count the segments of one kind."""
-    labelled = shops.table.with_columns(pl.Series("segment", labels))
-    contrasts = cluster_contrasts(labelled, "segment", shops.features)
-    return segment_table(kind, labels, name_segments(contrasts))

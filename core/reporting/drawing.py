@@ -24,24 +24,17 @@ def draw_spaces(
     folder: Path,
     projections: Mapping[str, Projection],
     labels: Mapping[str, np.ndarray],
-    table: pl.DataFrame,
-    features: Sequence[str],
 ) -> None:
-    """Draw every space, the sizes of its clusters, and what the clusters are like.
+    """Draw the clusters of spaces that are not published, and how large all are.
 
     Parameters
     ----------
     folder : Path
-        Gets ``latent-space.png``, ``raw-space.png``, ``cluster-sizes.png`` and
-        ``cluster-heatmap.png``.
+        Gets ``raw-space.png`` and ``cluster-sizes.png``.
     projections : mapping of space to (coordinates, shares)
         Coordinates of shape (n_shops, 2) and the share of variance of each.
     labels : mapping of space to ndarray of int, shape (n_shops,)
         Cluster per shop; -1 is noise.
-    table : DataFrame
-        The shops' features, in the same order.
-    features : sequence of str
-        Those that were clustered.
     """
     for space, projection in projections.items():
         path = folder / f"{space}-space.png"
@@ -50,7 +43,32 @@ def draw_spaces(
         {TITLES[name]: values for name, values in labels.items()},
         folder / "cluster-sizes.png",
     )
-    _draw_heatmap(labels[LATENT], table, features, folder / "cluster-heatmap.png")
+
+
+def draw_density(
+    folder: Path,
+    projection: Projection,
+    labels: np.ndarray,
+    table: pl.DataFrame,
+    features: Sequence[str],
+) -> None:
+    """Draw the latent space's clusters, and what they are like.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``latent-space.png`` and ``cluster-heatmap.png``.
+    projection : (coordinates, shares)
+        As for `draw_spaces`.
+    labels : ndarray of int, shape (n_shops,)
+        Per shop its segment's id, if they are published, else its cluster; -1 is none.
+    table : DataFrame
+        The shops' features, in the same order.
+    features : sequence of str
+        Those that were clustered.
+    """
+    _draw_space(projection, labels, TITLES[LATENT], folder / "latent-space.png")
+    _draw_heatmap(labels, table, features, folder / "cluster-heatmap.png")
 
 
 def draw_partition(
@@ -67,7 +85,7 @@ def draw_partition(
     folder : Path
         Gets ``partition-space.png`` and ``partition-heatmap.png``.
     projection, labels, table, features
-        As for `draw_spaces`.
+        As for `draw_density`.
     """
     path = folder / "partition-space.png"
     title = "The partition, among the scaled features"

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import polars as pl
 
@@ -138,7 +139,9 @@ class _Theme:
     strength: float
 
 
-def name_segments(contrasts: pl.DataFrame) -> dict[int, str]:
+def name_segments(
+    contrasts: pl.DataFrame, kept: Mapping[int, str] = MappingProxyType({})
+) -> dict[int, str]:
     """Name every segment by what sets it apart.
 
     The theme with the clearest effect gives the name, capitalised; without a clear one
@@ -151,6 +154,8 @@ def name_segments(contrasts: pl.DataFrame) -> dict[int, str]:
     contrasts : DataFrame
         As `core.segments.profiles.cluster_contrasts` returns it: ``cluster, feature,
         median, effect``; a null effect says nothing.
+    kept : mapping of int to str
+        Names that segments have already, and which the others are told apart from.
 
     Returns
     -------
@@ -163,9 +168,11 @@ def name_segments(contrasts: pl.DataFrame) -> dict[int, str]:
         for (cluster,), table in sorted(contrasts.group_by(["cluster"]))
     }
     names = {cluster: _first_name(found) for cluster, found in themes.items()}
+    names |= kept
     for cluster in _repeated(names):
-        names[cluster] = _longer_name(themes[cluster], names[cluster])
-    return _numbered(names)
+        if cluster not in kept:
+            names[cluster] = _longer_name(themes[cluster], names[cluster])
+    return _numbered(names, kept)
 
 
 def naming_rules() -> list[dict[str, str]]:
@@ -292,11 +299,14 @@ def _repeated(names: dict[int, str]) -> list[int]:
     return [cluster for cluster, name in names.items() if counts[name] > 1]
 
 
-def _numbered(names: dict[int, str]) -> dict[int, str]:
+def _numbered(names: dict[int, str], kept: Mapping[int, str]) -> dict[int, str]:
     """Put numbers to what is still equal: the first keeps its name, then comes 2."""
-    taken: set[str] = set()
+    taken = set(kept.values())
     result = {}
-    for cluster, name in names.items():
+    for cluster, name in sorted(names.items()):
+        if cluster in kept:
+            result[cluster] = name
+            continue
         candidate, number = name, 2
         while candidate in taken:
             candidate, number = f"{name} {number}", number + 1

@@ -3,6 +3,9 @@
 Two kinds of segments are learnt in every run: the clusters of the latent space
 (*density*; -1 are the shops in none of them) and a *partition*, which has a segment for
 everyone. The verdict decides which of them is published.
+
+A segment that is published has a permanent *id*. Inside one model its *cluster* counts,
+a number by size that is dealt out anew with every model. This is where the two meet.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from core.errors import ArtifactError, ModelError
+from core.segments.identity import IdentityEvent
 
 SegmentKind = Literal["density", "partition"]
 UNASSIGNED = -1
@@ -23,12 +27,13 @@ UNASSIGNED_NAME = "unassigned"
 
 
 class Segment(BaseModel):
-    """One segment: its number and name, and how many shops it was learnt with.
+    """One segment: its id and name, and how many shops it was learnt with.
 
     Attributes
     ----------
     id : int
-        From 0; -1 are the shops that no density segment holds.
+        Permanent, from 0, never given out twice in a lineage of models; -1 are the
+        shops that no density segment holds.
     name : str
         In words; no two segments share one.
     kind : {'density', 'partition'}
@@ -36,6 +41,11 @@ class Segment(BaseModel):
         Shops of the training data.
     share : float
         `size` over all shops of the training data, 0 to 1.
+    cluster : int
+        Its number within the model, from 0 by size; -1 for id -1. Where it is not
+        given it is the id, as in a first model.
+    is_edited : bool
+        Whether a user gave the name, which then stays as long as the segment.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,6 +54,15 @@ class Segment(BaseModel):
     kind: SegmentKind
     size: int = Field(ge=0)
     share: float = Field(ge=0.0, le=1.0)
+    cluster: int = Field(ge=UNASSIGNED)
+    is_edited: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_in_a_first_model(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and "cluster" not in value and "id" in value:
+            return {**value, "cluster": value["id"]}
+        return value
 
 
 class SegmentTable(BaseModel):
@@ -53,7 +72,8 @@ class SegmentTable(BaseModel):
     ----------
     kind : {'density', 'partition'}
     segments : tuple of Segment
-        By id, ascending from 0; -1, which only density segments have, comes last.
+        By id, ascending; ids may be missing, but no cluster is. -1, which only density
+        segments have, comes last.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -62,11 +82,12 @@ class SegmentTable(BaseModel):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        expected = list(range(self.n_segments))
-        if self.kind == "density":
-            expected.append(UNASSIGNED)
-        if [segment.id for segment in self.segments] != expected:
-            raise ValueError("the ids must ascend from 0, with -1 last for density")
+        last = [UNASSIGNED] if self.kind == "density" else []
+        ids = sorted({segment.id for segment in self.segments} - {UNASSIGNED})
+        if [segment.id for segment in self.segments] != ids + last:
+            raise ValueError("the ids must ascend, with -1 last for density")
+        if sorted(self.ids) != last + list(range(self.n_segments)):
+            raise ValueError("the clusters must be numbered from 0, -1 for id -1")
         if len(set(self.names.values())) < len(self.segments):
             raise ValueError("two segments share a name")
         if any(segment.kind != self.kind for segment in self.segments):
@@ -84,6 +105,17 @@ class SegmentTable(BaseModel):
         return {segment.id: segment.name for segment in self.segments}
 
     @property
+    def ids(self) -> dict[int, int]:
+        """Ids by cluster; -1 is -1."""
+        return {segment.cluster: segment.id for segment in self.segments}
+
+    def ids_of(self, clusters: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+        """Return the ids of clusters, shape (n_rows,); -1 stays -1."""
+        ids = [self.ids[cluster] for cluster in range(self.n_segments)]
+        # The last one is what -1 reaches.
+        return np.asarray(np.array([*ids, UNASSIGNED], dtype=np.int64)[clusters])
+
+    @property
     def unassigned_share(self) -> float:
         """Share of the training shops that no segment holds."""
         return sum(s.share for s in self.segments if s.id == UNASSIGNED)
@@ -95,13 +127,54 @@ class PublishedSegments(SegmentTable):
     Attributes
     ----------
     format : int
+        1 are files from before ids were permanent: their ids are clusters.
     verdict : dict
         ``kind`` (natural, reproducible, constructive), ``is_certified`` and ``basis``,
         the figures it rests on.
+    lineage : str
+        Twelve hexadecimal digits that all models share whose segments keep their ids;
+        empty in files of format 1 (`core.inference.SegmentAssigner` then takes the
+        model's own).
+    version : int
+        Number of the model in its lineage, from 1.
+    latest : int
+        The highest version that the lineage had when this was published.
+    next_id : int
+        The first id that was never given out in the lineage.
+    events : tuple of IdentityEvent
+        What the last change of the model, or of the kind that is published, did to the
+        segments.
+    withdrawn : SegmentTable or None
+        The same model's segments of the other kind, if they were published before: they
+        come back with these ids.
     """
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2
     verdict: dict[str, Any]
+    lineage: str = Field(pattern=r"^([0-9a-f]{12})?$")
+    version: int = Field(ge=1)
+    latest: int = Field(ge=1)
+    next_id: int = Field(ge=0)
+    events: tuple[IdentityEvent, ...] = ()
+    withdrawn: SegmentTable | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_format_2(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping) or value.get("format") != 1:
+            return value
+        ids = [segment.get("id", 0) for segment in value.get("segments", [])]
+        added = {"format": 2, "lineage": "", "version": 1, "latest": 1}
+        return {**value, **added, "next_id": max(ids, default=UNASSIGNED) + 1}
+
+    @model_validator(mode="after")
+    def _is_numbered(self) -> Self:
+        withdrawn = () if self.withdrawn is None else self.withdrawn.segments
+        if any(s.id >= self.next_id for s in (*self.segments, *withdrawn)):
+            raise ValueError("the next id must be above all others")
+        if self.latest < self.version:
+            raise ValueError("the latest version is before this one")
+        return self
 
     def write(self, path: Path) -> None:
         """Write ``segments.json``."""
@@ -125,15 +198,15 @@ class PublishedSegments(SegmentTable):
 def segment_table(
     kind: SegmentKind, labels: npt.NDArray[np.int64], names: Mapping[int, str]
 ) -> SegmentTable:
-    """Count and name the segments of one kind.
+    """Count and name the segments of one kind by a model alone: ids are clusters.
 
     Parameters
     ----------
     kind : {'density', 'partition'}
     labels : ndarray of int, shape (n_shops,)
-        Segment of every shop of the training data; -1 for none.
+        Cluster of every shop of the training data; -1 for none.
     names : mapping of int to str
-        By segment, as `core.segments.naming.name_segments` gives them.
+        By cluster, as `core.segments.naming.name_segments` gives them.
     """
     n = int(labels.max(initial=UNASSIGNED)) + 1
     counts = np.bincount(labels[labels >= 0], minlength=n)
@@ -143,7 +216,14 @@ def segment_table(
         sizes[UNASSIGNED] = int((labels == UNASSIGNED).sum())
         named[UNASSIGNED] = UNASSIGNED_NAME
     segments = tuple(
-        Segment(id=i, name=named[i], kind=kind, size=size, share=size / len(labels))
+        Segment(
+            id=i,
+            name=named[i],
+            kind=kind,
+            size=size,
+            share=size / len(labels),
+            cluster=i,
+        )
         for i, size in sizes.items()
     )
     return SegmentTable(kind=kind, segments=segments)
@@ -151,7 +231,7 @@ def segment_table(
 
 def publishable(
     tables: Mapping[SegmentKind, SegmentTable], verdict: Mapping[str, Any]
-) -> PublishedSegments:
+) -> SegmentTable:
     """Return the segments that a verdict publishes.
 
     Raises
@@ -166,7 +246,7 @@ def publishable(
             f"the verdict is `natural`, but the latent space has {table.n_segments} "
             "cluster(s); expected at least 2. Publish another verdict."
         )
-    return PublishedSegments(kind=kind, segments=table.segments, verdict=dict(verdict))
+    return table
 
 
 def restored_table(value: Any) -> SegmentTable:
