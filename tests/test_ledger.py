@@ -21,6 +21,7 @@ from core.segments.ledger import ended_ids, published_block, serving_block
 from core.segments.movement import (
     FLOW_SCHEMA,
     TRANSITIONS_SCHEMA,
+    comparable_block,
     kept_share,
     stock_and_flow,
     transitions,
@@ -279,6 +280,7 @@ def test_after_a_rollback_going_back_is_model_change_and_going_on_is_movement():
         labels({"a": 0, "b": 1}), "2024-02", 1, pl.concat([january, published]), 2
     )
     table = stock_and_flow([january, published, february])
+    assert comparable_block([january, published], february) is january
     assert table.filter(pl.col("month") == "2024-02").rows() == [
         ("2024-02", 1, 0, 1, 0, 0, 0, 1, 2, 0),
         ("2024-02", 1, 1, 1, 0, 0, 1, 0, 0, 0),
@@ -290,6 +292,7 @@ def test_what_cannot_be_told_apart_counts_as_model_change():
     january = serving_block(labels({"a": 0}), "2024-01", 1, None, 2)
     february = serving_block(labels({"a": 2}), "2024-02", 2, january, 2)
     table = stock_and_flow([january, february]).filter(pl.col("month") == "2024-02")
+    assert comparable_block([january], february) is None
     assert table.select("segment", "moved_in", "model_in", "model_out").rows() == [
         (0, 0, 0, 1),
         (2, 0, 1, 0),

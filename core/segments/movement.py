@@ -186,6 +186,27 @@ def kept_share(
     return int(is_kept.sum()) / len(is_kept) if len(is_kept) else float("nan")
 
 
+def comparable_block(
+    earlier: Sequence[pl.DataFrame], block: pl.DataFrame
+) -> pl.DataFrame | None:
+    """Return the block from which a new month's first one shows real movement only.
+
+    Parameters
+    ----------
+    earlier : sequence of DataFrame
+        All blocks of the month before, in the order in which they were added.
+    block : DataFrame
+        The serving model's block of the new month.
+
+    Returns
+    -------
+    DataFrame or None
+        The block of `earlier` that is of the same version; None if there is none.
+    """
+    own = [known for known in earlier if _is_one_model(known, block)]
+    return own[-1] if own else None
+
+
 def _by_month(blocks: Sequence[pl.DataFrame]) -> list[list[pl.DataFrame]]:
     """Return checked blocks, those of one month together."""
     months: list[list[pl.DataFrame]] = []
@@ -230,10 +251,10 @@ def _steps(
     earlier: Sequence[pl.DataFrame] = ()
     for blocks in months:
         month = str(blocks[0]["month"][0])
-        own = [block for block in earlier if _is_one_model(block, blocks[0])]
-        if own and last is not own[-1]:
-            yield last, own[-1], month
-            last = own[-1]
+        own = comparable_block(earlier, blocks[0])
+        if own is not None and own is not last:
+            yield last, own, month
+            last = own
         for block in blocks:
             yield last, block, month
             last = block
