@@ -60,7 +60,7 @@ def drift_part(rows: pl.DataFrame, facts: RefreshFacts, folder: Path) -> Part | 
         ],
         [
             Picture(
-                "Drift by month",
+                "How near to its threshold everything measured was",
                 file,
                 "Value over threshold of everything measured; see the table below.",
             )
@@ -69,7 +69,7 @@ def drift_part(rows: pl.DataFrame, facts: RefreshFacts, folder: Path) -> Part | 
             Table(
                 "Nearest to their thresholds this month.",
                 drift_table(rows, facts["month"], facts["names"]),
-                frozenset({"by", "is it an alert"}),
+                frozenset({"measured", "by", "alert"}),
             )
         ],
     )
@@ -171,7 +171,7 @@ def _drift_row(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, st
         "by": _STATISTICS.get(row["statistic"], row["statistic"]),
         "value": form(row["value"]),
         "threshold": form(row["threshold"]),
-        "is it an alert": "yes" if row["is_alert"] else "no",
+        "alert": "yes" if row["is_alert"] else "no",
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,6 @@ from core.reporting.canvas import (
     footnote,
     picture,
     shortened,
-    wrapped,
 )
 from core.reporting.decision import titled
 from core.reporting.parts import Part, Picture, Table
@@ -35,27 +35,34 @@ _DEEPEST = 0.25
 Ids = tuple[int | None, ...]
 
 
-class _MovesWords(NamedTuple):
+_RAW = (
+    "These are the model's words for the two months. A shop counts as moved, at the "
+    "top of this page, only when it has been in the same other segment for some months "
+    "running: who lives near a border crosses it now and then."
+)
+
+
+class _Words(NamedTuple):
     title: str
     file: str
-    caption: str
+    meaning: str
 
 
 _MOVES = {
-    "real": _MovesWords(
+    "real": _Words(
         "Real movement",
         "refresh-movement.png",
-        "Another month, the same model: the shops have changed.",
+        "Another month, the same model: what moved is the shops.",
     ),
-    "model": _MovesWords(
+    "model": _Words(
         "Change of the model",
         "refresh-model-change.png",
-        "The same month, another model: the segments have changed.",
+        "The same month, another model: the shops did not move, the segments did.",
     ),
-    "span": _MovesWords(
+    "span": _Words(
         "Over a longer time",
         "refresh-span.png",
-        "Both together, with all models that served in between.",
+        "Real movement and changes of the model together.",
     ),
 }
 
@@ -102,47 +109,33 @@ class Matrix:
     n_hidden: int = 0
 
 
-def movement_part(
-    moves: Sequence[Moves], names: Mapping[str, str], folder: Path
-) -> Part | None:
-    """Return who went where, real movement and change of the model apart.
+def movement_part(moves: Moves, names: Mapping[str, str], folder: Path) -> Part | None:
+    """Return who went where; None where there is nobody in the table.
 
     Parameters
     ----------
-    moves : sequence of Moves
-        One of a kind.
+    moves : Moves
     names : mapping of str to str
         Id, as text, to name.
     folder : Path
-        Gets the pictures.
+        Gets the picture: ``refresh-movement.png``, ``refresh-model-change.png`` or
+        ``refresh-span.png``.
     """
-    known = [each for each in moves if len(each.table)]
-    if not known:
+    if not len(moves.table):
         return None
-    sentences, pictures, tables = [], [], []
-    for each in known:
-        words = _MOVES[each.kind]
-        file = folder / words.file
-        plot_movement(each.table, names, words.title, (each.before, each.after), file)
-        about = f"{each.before} to {each.after}"
-        sentences.append(f"{words.title}, {about}: {movement_line(each.table)}")
-        pictures.append(
-            Picture(
-                words.title,
-                file,
-                f"Shops by segment, {about}; the largest moves are in the table below.",
-                words.caption,
-            )
-        )
-        rows = largest_moves(each.table, names)
-        caption = f"{words.title}, {about}: the largest moves."
-        tables.append(Table(caption, rows, frozenset({"from", "to"})))
-    sentences.append(
-        "These are the models' own words for the months compared. A shop counts as "
-        "moved only once it has been in its new segment for some months running, so "
-        "the number at the top of this page differs."
+    words = _MOVES[moves.kind]
+    file, title = folder / words.file, f"From {moves.before} to {moves.after}"
+    plot_movement(moves.table, names, words.title, (moves.before, moves.after), file)
+    sentences = [words.meaning, movement_line(moves.table)]
+    if moves.kind == "real":
+        sentences.append(_RAW)
+    rows = largest_moves(moves.table, names)
+    return Part(
+        words.title,
+        sentences,
+        [Picture(title, file, f"{title}: shops by segment; see the table below.")],
+        [Table(f"{title}: the largest moves.", rows, frozenset({"from", "to"}))],
     )
-    return Part("Who moved where", sentences, pictures, tables)
 
 
 def matrix_of(transitions: pl.DataFrame) -> Matrix:
@@ -199,7 +192,7 @@ def plot_movement(
     """
     matrix = matrix_of(transitions)
     n_rows, n_columns = matrix.counts.shape
-    size = (max(3.4 + 0.72 * n_columns, 6.0), max(2.2 + 0.36 * n_rows, 3.2))
+    size = (max(3.4 + 0.8 * n_columns, 6.0), max(2.2 + 0.36 * n_rows, 3.2))
     with picture(path, size) as figure:
         axes = figure.add_subplot()
         if not n_rows:
@@ -209,13 +202,13 @@ def plot_movement(
         _draw_cells(axes, matrix)
         columns = [_name(segment, names, _LEFT) for segment in matrix.after]
         rows = [_name(segment, names, _NEW) for segment in matrix.before]
-        axes.set_xticks(range(n_columns), [wrapped(c, 11) for c in columns])
-        axes.set_yticks(range(n_rows), rows)
+        axes.set_xticks(range(n_columns), [_headed(name) for name in columns])
+        axes.set_yticks(range(n_rows), [shortened(name, 34) for name in rows])
         axes.xaxis.tick_top()
         axes.xaxis.set_label_position("top")
         axes.tick_params(length=0, labelcolor=INK, labelsize=8.5)
         axes.tick_params(axis="x", labelsize=7.5)
-        axes.set_xlabel(sides[1], color=FAINT_INK)
+        axes.set_xlabel(sides[1], color=FAINT_INK, labelpad=8)
         axes.set_ylabel(sides[0], color=FAINT_INK)
         axes.spines[:].set_visible(False)
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
@@ -274,7 +267,12 @@ def _side(rows: Sequence[Ids], place: int, segments: Sequence[int]) -> Ids:
 
 
 def _name(segment: int | None, names: Mapping[str, str], absent: str) -> str:
-    return absent if segment is None else shortened(titled(segment, names), 30)
+    return absent if segment is None else titled(segment, names)
+
+
+def _headed(name: str) -> str:
+    """Break a column's name into three short lines, and cut what is longer."""
+    return "\n".join(textwrap.wrap(name, 12, max_lines=3, placeholder="…"))
 
 
 def _draw_cells(axes: Axes, matrix: Matrix) -> None:
@@ -286,6 +284,8 @@ def _draw_cells(axes: Axes, matrix: Matrix) -> None:
     stays = np.array(
         [[a == b and a is not None for b in matrix.after] for a in matrix.before]
     )
+    # Shops that were not there come from no segment that could empty.
+    shares[[segment is None for segment in matrix.before]] = 0.0
     colours = LinearSegmentedColormap.from_list(
         "moves", ["#FFFFFF", "#F9CF9C", "#C25E00"]
     )

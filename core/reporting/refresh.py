@@ -100,7 +100,7 @@ def write_refresh_page(content: RefreshContent, path: Path) -> list[Path]:
         for part in (
             _events_part(facts),
             _gate_part(facts),
-            movement_part(content.moves, facts["names"], path.parent),
+            *(movement_part(m, facts["names"], path.parent) for m in content.moves),
             sizes_part(content.flow, facts["names"], path.parent),
             drift_part(content.drift, facts, path.parent),
         )
@@ -110,6 +110,7 @@ def write_refresh_page(content: RefreshContent, path: Path) -> list[Path]:
         "refresh.html.j2",
         content=content,
         month=spoken_month(facts["month"]),
+        model=_model(facts),
         told=announcement(facts),
         tiles=_tiles(facts),
         parts=parts,
@@ -141,10 +142,16 @@ def trigger_lines(content: RefreshContent) -> list[str]:
     return lines
 
 
+def _model(facts: RefreshFacts) -> str:
+    """Say which version serves, and after which."""
+    if facts["published"] is None:
+        return f"model version {facts['version']}"
+    return f"model version {facts['published']}, after {facts['version']}"
+
+
 def _tiles(facts: RefreshFacts) -> list[tuple[str, str]]:
     """Return the figures beside the decision."""
     n_known = max(facts["n_assigned"] + facts["n_unassigned"], 1)
-    version = facts["version"] if facts["published"] is None else facts["published"]
     return [
         ("assigned", count(facts["n_assigned"])),
         ("unassigned", percent(facts["n_unassigned"] / n_known)),
@@ -152,7 +159,6 @@ def _tiles(facts: RefreshFacts) -> list[tuple[str, str]]:
         ("moved", count(facts["n_moved"])),
         ("new this month", count(facts["n_entered"])),
         ("not there any more", count(facts["n_left"])),
-        ("model version", str(version)),
     ]
 
 
@@ -160,6 +166,7 @@ def _events_part(facts: RefreshFacts) -> Part | None:
     """Return what became of the segments, if a model was published."""
     if facts["published"] is None:
         return None
+    changes = sorted(facts["events"], key=lambda event: event["kind"] == "survived")
     return Part(
         f"What version {facts['published']} changed",
         event_lines(facts["events"], facts["names"]),
@@ -167,8 +174,8 @@ def _events_part(facts: RefreshFacts) -> Part | None:
             Table(
                 "The old and the new model label the same shops of this month. Jaccard "
                 "index: members that both have, over those that either has.",
-                [_event_row(event, facts["names"]) for event in facts["events"]],
-                frozenset({"before", "after"}),
+                [_event_row(event, facts["names"]) for event in changes],
+                frozenset({"event", "before", "after"}),
             )
         ],
     )
@@ -203,7 +210,7 @@ def _gate_part(facts: RefreshFacts) -> Part | None:
             Table(
                 "Every check has to be passed.",
                 [_gate_row(row) for row in facts["gate"]],
-                frozenset({"passed"}),
+                frozenset({"check", "passed"}),
             )
         ],
     )

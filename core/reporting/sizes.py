@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
@@ -49,15 +49,16 @@ def sizes_part(
         return None
     file = folder / "refresh-sizes.png"
     plot_sizes_over_time(flow, names, file)
-    title = "Segment sizes over time"
+    alt = "Shops of every segment by month; this month's are in the table below."
     return Part(
-        title,
+        "Segment sizes over time",
         [],
-        [Picture(title, file, "Shops of every segment by month; see the table below.")],
+        [Picture("Shops by month", file, alt)],
         [
             Table(
                 "How this month's sizes came about: every line adds up.",
                 size_table(flow, names),
+                frozenset({"segment"}),
             )
         ],
     )
@@ -163,24 +164,39 @@ def _draw_sizes(
     axes.plot(x, y, color=colour, lw=1.8, marker="o", ms=3)
     for change in changes:
         axes.axvline(place[change], color=FAINT_INK, lw=0.8, ls=":")
-    for i in sorted({0, len(x) - 1}):
-        axes.annotate(
-            f"{y[i]:,}",
-            (x[i], y[i]),
-            xytext=(0, 5),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-            color=INK,
-        )
+    _write(axes, x[-1], y[-1], (7, 0), "left")
+    if len(x) > 1:
+        _write(axes, x[0], y[0], (0, 6), "center")
     axes.set_ylim(0, 1.25 * max(y))
     step = -(-len(months) // _MONTHS_NAMED)
     ticks = list(range(len(months) - 1, -1, -step))[::-1]
     axes.set_xticks(ticks, [months[i] for i in ticks])
-    axes.set_xlim(-0.6, len(months) - 0.4)
+    # Room for the last number, right of its point.
+    axes.set_xlim(-0.6, 1.16 * len(months) - 0.4)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.tick_params(labelsize=8)
+
+
+def _write(
+    axes: Axes,
+    x: int,
+    y: int,
+    offset: tuple[int, int],
+    align: Literal["left", "center"],
+) -> None:
+    """Write a number beside its point."""
+    axes.annotate(
+        f"{y:,}",
+        (x, y),
+        xytext=offset,
+        textcoords="offset points",
+        ha=align,
+        va="center" if align == "left" else "bottom",
+        fontsize=8,
+        color=INK,
+        annotation_clip=False,
+    )
 
 
 def _model_months(flow: pl.DataFrame) -> list[str]:
