@@ -103,6 +103,8 @@ class StageWriter:
     adopted : ArtifactSet or None
         A complete set, made aside, that takes the place of `base`'s model; set by a
         ``refresh``.
+    is_void : bool
+        Whether there is nothing to publish after all; set by the stage.
     """
 
     folder: Path
@@ -112,6 +114,7 @@ class StageWriter:
     facts: dict[str, Any] = field(default_factory=dict)
     aside: Path = field(default_factory=Path)
     adopted: ArtifactSet | None = None
+    is_void: bool = False
 
     def path(self, name: str) -> Path:
         """Return where a new artifact is to be written."""
@@ -190,6 +193,8 @@ class Artifacts:
                 writer.folder.mkdir()
                 writer.aside.mkdir()
                 yield writer
+                if writer.is_void:
+                    return
                 manifest = self._inherit(writer, stage, is_serving)
                 seconds = time.perf_counter() - started
                 _complete(writer, manifest, stage, seconds)

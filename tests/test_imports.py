@@ -28,6 +28,7 @@ LAYERS = (
     ("core.inference", "core.evaluation", "core.reporting", "core.serving.store"),
     ("core.pipelines", "core.reference"),
     ("core.assess",),
+    ("core.refresh",),
     # What users import: the package itself, the commands and the API.
     ("core", "core.cli", "core.serving.app"),
     ("core.__main__", "scripts"),
