@@ -8,9 +8,10 @@ with the shares p of the reference and q of the other rows: the symmetric diverg
 Kullback and Leibler between two histograms, 0 or more. *Kolmogorov-Smirnov* is the
 largest difference between the two distribution functions, 0 to 1.
 
-- Bins are cut at the deciles of the known reference values. A value that holds two or
-  more deciles (zeros, mostly) is a bin of its own, and so is "unknown" (NaN), and what
-  lies below or above all that was seen falls into the outer bins.
+- Bins are cut at the deciles of the known reference values, half-way to the next value
+  that was seen. A value that holds two or more deciles (zeros, mostly) is cut off
+  on its other side, too; half-way, so that 1/24 may become 1/25. "Unknown" (NaN) is a bin of
+  its own. What lies beyond all that was seen falls into the outer bins.
 - Half a row of the smaller side is added, as a share, to every bin of both sides, so
   that an empty bin is rare, not impossible; a bin that is empty on both sides adds 0.
 - For Kolmogorov-Smirnov "unknown" counts as the smallest value: a change of its share
@@ -58,6 +59,11 @@ class ReferenceColumn:
     values: FloatArray
     edges: FloatArray
 
+    @property
+    def n_bins(self) -> int:
+        """Bins that hold any row of the reference."""
+        return int((_bin_counts(self.values, self.edges) > 0).sum())
+
     @classmethod
     def of(cls, column: FloatArray) -> ReferenceColumn:
         """Sort a column and cut it into bins.
@@ -94,6 +100,8 @@ class ReferenceColumn:
 
         The distribution functions are compared at every edge and at up to 500 places
         between, not at every row: with 10,000 rows that is 1% of the distance less.
+        Half a step is added to it: copies of one row climb it at once, where the rows
+        of two real months would take turns, and climb higher in between.
 
         Parameters
         ----------
@@ -120,7 +128,8 @@ class ReferenceColumn:
             _counts_between(below_before, cells, is_empty),
             _counts_between(below_now, cells, is_empty),
         )
-        return psi, np.abs(gaps).max(axis=0)
+        half_a_step = (1 / below_before[-1] + 1 / below_now[-1]) / 2
+        return psi, np.abs(gaps).max(axis=0) + half_a_step
 
     def _cell_ends(self) -> IntArray:
         """Return where groups of sorted rows end; no value and no bin is cut in two."""
@@ -183,14 +192,19 @@ def _rounded(column: FloatArray, unit: float) -> FloatArray:
 
 def _edges(known: FloatArray) -> FloatArray:
     """Return the edges of the bins of sorted known values."""
-    if not len(known):
+    distinct = np.unique(known)
+    if not len(distinct):
         return np.array([-np.inf])
     places = np.arange(1, N_BINS) / N_BINS
     deciles = np.quantile(known, places, method="inverted_cdf")
-    edges, counts = np.unique(deciles, return_counts=True)
-    # Whoever is above the number just below a point mass has at least its value.
-    below_masses = np.nextafter(edges[counts > 1], -np.inf)
-    return np.unique(np.concatenate([[-np.inf], edges, below_masses]))
+    at_deciles, counts = np.unique(deciles, return_counts=True)
+    at = np.searchsorted(distinct, at_deciles)
+    # Beyond the outermost values there is no neighbour to be half-way to.
+    middles = (distinct[1:] + distinct[:-1]) / 2
+    lowest = np.nextafter(distinct[0], -np.inf)
+    above = np.append(middles, distinct[-1])[at]
+    below = np.append(lowest, middles)[at[counts > 1]]
+    return np.unique(np.concatenate([[-np.inf], above, below]))
 
 
 def _bin_counts(values: FloatArray, edges: FloatArray) -> FloatArray:

@@ -12,13 +12,14 @@
             +-------------------------------------------------------------------------+
                      a month without any, or a new model has been published
 
-Kinds of alerts are *drift* (features, reconstruction error, share of the unassigned: the
-model knows this data less well) and *share* (the size of a segment). A run is counted
-per kind. With `months_running` = 1 a single month leads from steady to recalibrate.
+Kinds of alerts are *drift* (features, reconstruction error, share of the unassigned:
+the model knows this data less well) and *share* (the size of a segment). A run is
+counted per kind. With `months_running` = 1 a single month leads from steady to
+recalibrate.
 
-Lift is read out in cycles of its own (experiments), so a month without a readout neither
-adds to the run of a segment nor ends it; `LIFT_SEGMENTS` segments that each lost theirs
-in `LIFT_CYCLES` readouts running lead to recalibrate, too.
+Lift is read out in cycles of its own (experiments), so a month without a readout
+neither adds to the run of a segment nor ends it; `LIFT_SEGMENTS` segments that each
+lost theirs in `LIFT_CYCLES` readouts running lead to recalibrate, too.
 
 ``recalibrate`` is a recommendation: it stands as long as its reason does. A month seen
 before changes nothing, so that a refresh can be repeated, and a gap between months ends
@@ -197,8 +198,8 @@ def _months_since(last: str | None, month: str) -> int:
     gap = month_index(month) - month_index(last)
     if gap < 0:
         raise ModelError(
-            f"the month {month} comes after {last}, which was looked at already; months "
-            "must ascend. Refresh with a later month."
+            f"the month {month} comes after {last}, which was looked at already; "
+            "months must ascend. Refresh with a later month."
         )
     return gap
 
