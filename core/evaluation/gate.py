@@ -53,6 +53,7 @@ from core.evaluation.verdict import (
     REPRODUCIBLE_ARI,
     VerdictKind,
 )
+from core.segments.contract import Breach
 
 Kind = Literal["density", "partition"]
 STRENGTH: tuple[VerdictKind, ...] = ("constructive", "reproducible", "natural")
@@ -255,7 +256,7 @@ def judge(
 
 
 def judge_challenger(
-    champion: Judged, challenger: Judged, breaches: Sequence[str] = ()
+    champion: Judged, challenger: Judged, breaches: Sequence[Breach] = ()
 ) -> GateDecision:
     """Decide whether a challenger may take the champion's place.
 
@@ -263,8 +264,8 @@ def judge_challenger(
     ----------
     champion, challenger : Judged
         On the same rows, and where both are of one kind, against the same refits.
-    breaches : sequence of str
-        Broken terms of the contract, in words; see `core.segments.contract.Breach`.
+    breaches : sequence of Breach
+        Terms of the contract that the challenger breaks.
 
     Raises
     ------
@@ -353,21 +354,25 @@ def _structure_row(champion: Judged, challenger: Judged) -> GateRow:
 
 
 def _explained_row(champion: Judged, challenger: Judged) -> GateRow:
-    """Compare what is explained of later months, with one standard error's leeway."""
+    """Compare what is explained of later months: within one standard error.
+
+    That of the champion's share (Breiman et al., 1984), as wherever candidates are
+    compared here, not the smaller one of the difference: this would be over shops
+    alone, while models differ by how they were learnt as well.
+    """
     check = "explained of later months beyond size"
     old, new = champion.explained, challenger.explained
     if old is None or new is None or not np.isfinite(old.standard_error):
         return GateRow(
             check=check, champion="-", challenger="-", needed="-", is_passed=True
         )
-    difference = new.influence - old.influence
-    error = float(np.sqrt(difference @ difference))
-    return _row(check, old.mean, new.mean, old.mean - error, "{:.2%}".format)
+    needed = old.mean - old.standard_error
+    return _row(check, old.mean, new.mean, needed, "{:.2%}".format)
 
 
-def _contract_row(breaches: Sequence[str]) -> GateRow:
-    n = len(breaches)
-    found = f"{n} {'breach' if n == 1 else 'breaches'}: {' '.join(breaches)}"
+def _contract_row(breaches: Sequence[Breach]) -> GateRow:
+    n, said = len(breaches), " ".join(breach.message for breach in breaches)
+    found = f"{n} {'breach' if n == 1 else 'breaches'}: {said}"
     return GateRow(
         check="contract",
         champion="-",

@@ -7,7 +7,7 @@ as they were known there, and the months that followed say what its labels were 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -69,16 +69,11 @@ class OutOfTime:
         if nothing can be judged.
     by_cut : dict of str to Explained
         The same for each cut, oldest first.
-    influence : ndarray of float64, shape (n_shops,)
-        What each shop contributes to the error of the mean, in the order of
-        `shop_codes`: the standard error is its length, and that of a difference
-        between two labelings, judged with one seed, the length of theirs.
     """
 
     mean: float
     standard_error: float
     by_cut: dict[str, Explained]
-    influence: FloatArray = field(repr=False, compare=False)
 
 
 def looking_back(
@@ -157,10 +152,9 @@ def out_of_time(
             shares.append(part.beyond)
             influence[code[part.rows]] += part.influence()
     if not shares:
-        return OutOfTime(0.0, float("inf"), by_cut, influence)
-    influence /= len(shares)
-    error = float(np.sqrt(influence @ influence))
-    return OutOfTime(float(np.mean(shares)), error, by_cut, influence)
+        return OutOfTime(0.0, float("inf"), by_cut)
+    error = float(np.sqrt(influence @ influence)) / len(shares)
+    return OutOfTime(float(np.mean(shares)), error, by_cut)
 
 
 def shop_codes(cuts: Sequence[Cut]) -> tuple[list[IntArray], int]:

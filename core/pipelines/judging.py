@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import asdict, dataclass
+from datetime import date
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -13,7 +14,7 @@ import polars as pl
 from core.artifacts import ArtifactSet
 from core.errors import FeatureMismatchError, listed
 from core.evaluation.fits import OnStep
-from core.evaluation.gate import Judged, judge
+from core.evaluation.gate import GateDecision, Judged, judge, judge_challenger
 from core.evaluation.lookback import MIN_SHOPS_AT_CUT, Cut, looking_back
 from core.evaluation.partition_choice import partition_recipe
 from core.evaluation.stability import Recipe, Refit, refit, whole_pipeline
@@ -21,6 +22,7 @@ from core.evaluation.verdict import Verdict
 from core.evaluation.workers import Workers
 from core.features.history import HISTORY, MONTHLY
 from core.inference import Model, feature_matrix
+from core.segments.contract import Breach, Contract, check_contract, facts_of
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,73 @@ class Ground:
                 for name in ("features.parquet", HISTORY, MONTHLY)
             )
         )
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What the gate has found.
+
+    Attributes
+    ----------
+    decision : GateDecision
+    champion, challenger : Judged
+        What it rests on.
+    breaches : tuple of Breach
+        Terms of the contract that the challenger breaks.
+    """
+
+    decision: GateDecision
+    champion: Judged
+    challenger: Judged
+    breaches: tuple[Breach, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        return {
+            **self.decision.model_dump(mode="json"),
+            "champion": self.champion.as_dict(),
+            "challenger": self.challenger.as_dict(),
+            "breaches": [asdict(breach) for breach in self.breaches],
+        }
+
+
+def hold_gate(
+    champion: Model,
+    challenger: Model,
+    ground: Ground,
+    n_refits: int,
+    contract: Contract | None,
+    today: date,
+    *,
+    workers: Workers | None = None,
+    on_step: OnStep | None = None,
+) -> GateResult:
+    """Judge both models, hold the contract against the challenger, and decide.
+
+    Parameters
+    ----------
+    champion, challenger, ground, n_refits, workers, on_step
+        See `judge_models`.
+    contract : Contract or None
+        None: nothing is agreed on. The stability it asks for is that of these refits.
+    today : date
+        What the contract's days are compared with.
+
+    Raises
+    ------
+    FeatureMismatchError, ModelError
+        As `judge_models`.
+    """
+    old, new = judge_models(
+        champion, challenger, ground, n_refits, workers=workers, on_step=on_step
+    )
+    breaches: list[Breach] = []
+    if contract is not None:
+        table = challenger.segments.published
+        facts = facts_of(table, new.jaccard)
+        breaches = check_contract(contract, facts, table.unassigned_share, today)
+    decision = judge_challenger(old, new, breaches)
+    return GateResult(decision, old, new, tuple(breaches))
 
 
 def judge_models(
