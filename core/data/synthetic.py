@@ -105,7 +105,7 @@ def generate_sales(sample: SampleConfig, seed: int) -> SyntheticSales:
         If `sample.family` is unknown, or the months leave the years 1900 to 2199.
     """
     family = _family(sample.family)
-    months = _month_starts(sample.first_month, sample.n_months)
+    months = month_starts(sample.first_month, sample.n_months)
     difficulty = DIFFICULTIES[sample.difficulty]
     # A stream per stage: a change in one leaves the draws of the others alone.
     people, demands, baskets = np.random.default_rng(seed).spawn(3)
@@ -121,10 +121,10 @@ def generate_sales(sample: SampleConfig, seed: int) -> SyntheticSales:
     )
     catalogue_size = catalogue_size_for(sample.products_per_month)
     sales = list(draw_baskets(demand, catalogue_size, baskets))
-    shop_id = _identifiers("S", sample.n_shops, width=6)
-    product_id = _identifiers("P", catalogue_size, width=4)
+    shop_id = identifiers("S", sample.n_shops, width=6)
+    product_id = identifiers("P", catalogue_size, width=4)
     return SyntheticSales(
-        rows=_rows_table(sales, shop_id, product_id, months),
+        rows=rows_table(sales, shop_id, product_id, months),
         truth=_truth_table(population, family, demand, shop_id, months),
     )
 
@@ -139,7 +139,7 @@ def _family(name: str) -> ArchetypeFamily:
     return FAMILIES[name]
 
 
-def _month_starts(first_month: str, n_months: int) -> pl.Series:
+def month_starts(first_month: str, n_months: int) -> pl.Series:
     """Return the first day of every month of the window."""
     year, month = (int(part) for part in first_month.split("-"))
     final_year, final_month = divmod(year * 12 + month - 1 + n_months - 1, 12)
@@ -158,13 +158,13 @@ def _month_starts(first_month: str, n_months: int) -> pl.Series:
     )
 
 
-def _identifiers(prefix: str, count: int, width: int) -> pl.Series:
+def identifiers(prefix: str, count: int, width: int) -> pl.Series:
     """Return `count` names such as ``S000007``, longer where the number needs it."""
     number = pl.int_range(count, eager=True).cast(pl.String).str.zfill(width)
     return prefix + number
 
 
-def _rows_table(
+def rows_table(
     sales: list[Sales], shop_id: pl.Series, product_id: pl.Series, months: pl.Series
 ) -> pl.DataFrame:
     """Put the chunks into one table with names instead of positions."""
