@@ -54,9 +54,9 @@ def drift_part(rows: pl.DataFrame, facts: RefreshFacts, folder: Path) -> Part | 
     return Part(
         "Drift",
         [
-            "The month is compared with the month that the model was trained on: the "
-            "distribution of every feature, the share of unassigned shops and of every "
-            f"segment. This month: {says}."
+            "Every month is compared with the one that the model of the time was "
+            "trained on: the distribution of every feature, the share of unassigned "
+            f"shops and of every segment. This month: {says}."
         ],
         [
             Picture(

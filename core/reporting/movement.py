@@ -286,12 +286,15 @@ def _draw_cells(axes: Axes, matrix: Matrix) -> None:
     )
     # Shops that were not there come from no segment that could empty.
     shares[[segment is None for segment in matrix.before]] = 0.0
-    colours = LinearSegmentedColormap.from_list(
-        "moves", ["#FFFFFF", "#F9CF9C", "#C25E00"]
+    stops = ["#FFFFFF", "#F9CF9C", "#C25E00"]
+    colours = LinearSegmentedColormap.from_list("moves", stops)
+    axes.imshow(
+        np.ma.masked_where(stays, shares),
+        aspect="auto",
+        cmap=colours.with_extremes(bad="#E9EDF1"),
+        vmin=0,
+        vmax=_DEEPEST,
     )
-    colours.set_bad("#E9EDF1")
-    shown = np.ma.masked_where(stays, shares)
-    axes.imshow(shown, aspect="auto", cmap=colours, vmin=0, vmax=_DEEPEST)
     axes.set_xticks(np.arange(shares.shape[1] + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(shares.shape[0] + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="#EEF1F4", lw=1.0)

@@ -28,6 +28,7 @@ from core.segments.words import spoken_month
 
 __all__ = ["Moves", "RefreshContent", "refresh_lines", "write_refresh_page"]
 
+_KINDS = {"drift": "Alerts of drift", "share": "Alerts of segment shares"}
 STATES = ("steady", "watching", "recalibrate")
 
 
@@ -124,20 +125,17 @@ def write_refresh_page(content: RefreshContent, path: Path) -> list[Path]:
 
 def trigger_lines(content: RefreshContent) -> list[str]:
     """Say in which state the trigger is, since when, and what runs towards it."""
-    facts, needed = content.facts, content.months_needed
-    since = content.state_since
-    is_new = since is None or since == facts["month"]
-    lines = [
-        f"The trigger is in the state {facts['state']}"
-        + ("." if is_new or since is None else f" since {spoken_month(since)}.")
+    since = "" if content.state_since is None else spoken_month(content.state_since)
+    state = f"The trigger is in the state {content.facts['state']}"
+    lines = [f"{state} since {since}." if since else f"{state}."]
+    lines += [
+        f"{_KINDS.get(kind, kind)} for {plural(n, 'month')} running."
+        for kind, n in content.months_running.items()
+        if n
     ]
-    running = {kind: n for kind, n in content.months_running.items() if n}
-    said = [f"{kind} for {plural(n, 'month')}" for kind, n in running.items()]
-    if said:
-        lines.append(f"Alerts are running: {listed(said)}.")
     lines.append(
         f"Retraining is recommended when the same kind of alert has run for "
-        f"{plural(needed, 'month')}."
+        f"{plural(content.months_needed, 'month')}."
     )
     return lines
 
