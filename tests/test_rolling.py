@@ -113,20 +113,25 @@ def test_shops_enter_and_leave_during_the_refreshes(calm):
     assert 0.01 < 1 - both / last.height < 0.08
 
 
-def test_only_shops_of_the_split_and_the_merge_are_ever_changed(made, calm):
+def test_only_shops_of_events_are_ever_changed(made, calm):
     assert not calm.truth["is_changed"].any()
     changed = made.truth.filter("is_changed")
-    new = {"full_range_with_march", "festive_any_august"}
+    new = {"full_range_with_march", "festive_any_august", "kiosk"}
     assert set(changed["archetype"]) == new
-    assert made.truth.filter(pl.col("archetype").is_in(new))["is_changed"].all()
+    later = pl.col("month") >= event(made, "birth").month
+    concerned = made.truth.filter(pl.col("archetype").is_in(new), later)
+    assert concerned["is_changed"].all()
     firsts = changed.group_by("archetype").agg(pl.col("month").min())
     assert dict(firsts.iter_rows()) == {
         "full_range_with_march": event(made, "split").month,
         "festive_any_august": event(made, "merge").month,
+        "kiosk": event(made, "birth").month,
     }
 
 
-def test_half_of_an_archetype_splits_off_in_the_month_of_its_new_season(made, tmp_path):
+def test_nearly_half_of_an_archetype_splits_off_in_the_month_of_its_new_season(
+    made, tmp_path
+):
     month = event(made, "split").month
     shops = features_at(made, month, tmp_path / "after")
     season = shops.group_by("archetype").agg(
@@ -134,7 +139,7 @@ def test_half_of_an_archetype_splits_off_in_the_month_of_its_new_season(made, tm
     )
     found = {row["archetype"]: row for row in season.to_dicts()}
     old, new = found["full_range"], found["full_range_with_march"]
-    assert old["len"] == pytest.approx(new["len"], rel=0.35)
+    assert old["len"] == pytest.approx(new["len"], rel=0.5)
     assert new["high"] > old["high"] + 1.0
     later = features_at(made, before(month), tmp_path / "before")
     split_off = shops.filter(archetype="full_range_with_march")["shop_id"].implode()

@@ -9,7 +9,7 @@ shops that count as gone after 6 months without a sale
 (``eligibility.max_inactive_months``):
 
 ``split``, third refresh (March)
-    Half of the `full_range` shops have, from now on, a March of nine times their base.
+    Of the `full_range` shops, 45% have, from now on, a March of nine times their base.
     A window of twelve months holds one March, and the first that is high is this one.
 ``birth``, fifth refresh (May)
     A cohort with a behaviour that nobody had opened eleven months ago and paused in
@@ -32,7 +32,7 @@ among the events: where the old and the new model label the same new rows, nothi
 left of it to see but movement and a death.
 
 With 2,500 shops of difficulty ``easy``, the default pipelines find the archetypes of
-every month (adjusted Rand index of 0.96 and more over archetype shops, seed 1), and
+every month (adjusted Rand index of 0.95 and more over archetype shops, seed 1), and
 density structure beyond that of data without any. With ``medium`` the indices are 0.75
 to 0.87, and the verdict is not natural in every month.
 """
@@ -188,8 +188,9 @@ class RollingSales:
         For evaluation only. One row per month, from the last one of the warm-up on, and
         shop that is open, which is from its first sale to its last: `month` (YYYY-MM),
         `shop_id`, `archetype` (that of the month; both as ``a + b`` for a shop in
-        between), `is_changed` (whether an event has changed its behaviour, now or
-        before; drifting within an archetype is no change). Sorted by the first two.
+        between), `is_changed` (whether an event has changed its behaviour or brought
+        it in, now or before; drifting within an archetype is no change). Sorted by the
+        first two.
     events : list of PlantedEvent
         In the order of their months.
     """

@@ -76,6 +76,8 @@ KIOSK = _archetype(
 )
 # Cohorts come on top of the starting shops, by this part of their number.
 COHORTS = {"birth": (KIOSK, 0.06), "mix": (FAMILY.archetypes[0], 0.15)}
+# Under one half, so that it is the stayers who are still the old archetype.
+SPLIT_SHARE = 0.45
 # Shops that drift, and by how much a year: standard deviation of the logarithm.
 DRIFTING_SHARE = 0.10
 DRIFT_STD = 0.25
@@ -113,7 +115,7 @@ class Course:
     cohort : ndarray of str, shape (n_shops,)
         A key of `COHORTS`; empty for the starting shops.
     change : ndarray of int64, shape (n_shops,)
-        Month from which an event has changed the shop; `n_months` if none does.
+        Month of the event that concerns the shop; `n_months` if none does.
     log_units, log_breadth : ndarray of float64, shape (n_shops, n_months)
         Added to the logarithm of units, and of expected products.
     is_active : ndarray of bool, shape (n_shops, n_months)
@@ -207,9 +209,9 @@ def drift(course: Course, n_warm_months: int, rng: Generator) -> None:
 
 
 def split(course: Course, at: int, rng: Generator) -> None:
-    """Let half of the shops of an archetype have a season from now on."""
+    """Let nearly half of an archetype's shops have a season from now on."""
     (old,), (_, new) = EVENTS["split"].old, EVENTS["split"].new
-    leaves = (course.name == old) & (rng.random(len(course.name)) < 0.5)
+    leaves = (course.name == old) & (rng.random(len(course.name)) < SPLIT_SHARE)
     leaves &= course.cohort == ""
     height = HIGH * np.exp(JITTER.log_peak_height * rng.standard_normal(len(leaves)))
     course.log_units[leaves, at::N_CALENDAR_MONTHS] += height[leaves, None]
@@ -230,6 +232,7 @@ def merge(course: Course, at: int, rng: Generator) -> None:
 def birth(course: Course, at: int, rng: Generator) -> None:
     """Open a cohort so that all of it becomes eligible now."""
     _open(course, "birth", at, rng)
+    course.change[course.cohort == "birth"] = at
 
 
 def death(course: Course, at: int, rng: Generator) -> None:
