@@ -51,7 +51,7 @@ def report_content(
     check = evidence.check
     return ReportContent(
         title="Retailer segments",
-        source=_source_name(manifest),
+        source=source_name(manifest),
         created=f"{now()[:16].replace('T', ' ')} UTC",
         as_of=facts["as_of"],
         opening=opening(
@@ -72,14 +72,14 @@ def report_content(
         research=research_parts(evidence),
         next_steps=next_steps(evidence),
         spaces=_spaces(evidence, table, label_columns, insights),
-        steps=_steps(facts),
+        steps=data_steps(facts),
         limits=_limits(evidence),
         made=_made(manifest),
         config=manifest.config.to_yaml(),
     )
 
 
-def _source_name(manifest: Manifest) -> str:
+def source_name(manifest: Manifest) -> str:
     """Name the source as the user would."""
     data = manifest.config.data
     if manifest.facts("prepare")["from_frame"]:
@@ -274,7 +274,7 @@ def _limits(evidence: Evidence) -> list[str]:
     ]
 
 
-def _steps(facts: Mapping[str, Any]) -> list[Step]:
+def data_steps(facts: Mapping[str, Any]) -> list[Step]:
     """Return the data's way with its counts."""
     intake = facts["intake"]
     steps = [Step("rows read", intake["rows_read"], "rows")]
