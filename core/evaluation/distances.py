@@ -10,8 +10,8 @@ largest difference between the two distribution functions, 0 to 1.
 
 - Bins are cut at the deciles of the known reference values, half-way to the next value
   that was seen. A value that holds two or more deciles (zeros, mostly) is cut off
-  on its other side, too; half-way, so that 1/24 may become 1/25. "Unknown" (NaN) is a bin of
-  its own. What lies beyond all that was seen falls into the outer bins.
+  on its other side, too; half-way, so that 1/24 may become 1/25. "Unknown" (NaN) is a
+  bin of its own. What lies beyond all that was seen falls into the outer bins.
 - Half a row of the smaller side is added, as a share, to every bin of both sides, so
   that an empty bin is rare, not impossible; a bin that is empty on both sides adds 0.
 - For Kolmogorov-Smirnov "unknown" counts as the smallest value: a change of its share

@@ -42,6 +42,7 @@ from core.evaluation.drift_reference import (
     measure_columns,
     segment_shares,
     share_changes,
+    usual_months,
 )
 from core.evaluation.quality import NOISE, FloatArray, IntArray
 
@@ -53,6 +54,7 @@ __all__ = [
     "MonthRows",
     "measure_drift",
     "segment_shares",
+    "usual_months",
 ]
 
 DRIFT_ROWS: dict[str, Any] = {

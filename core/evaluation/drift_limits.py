@@ -106,12 +106,16 @@ def null_samples(
     """Return every statistic of pairs of samples that differ by chance only.
 
     The month before is taken to have had as many rows as the month. Samples of more
-    than 10,000 rows are not needed: even those stay below all floors.
+    than 10,000 rows are not needed: even those stay below all floors. Of n rows,
+    n - sqrt(n) are drawn: the reference is a sample, too, and knows its own spread the
+    worse the smaller it is. With 100 rows, 8% instead of 5% of simulated months alerted
+    without.
     """
     rng = np.random.default_rng(seed)
     n_kept = len(reference.X)
     sizes = n_kept, min(n_rows, MAX_ROWS), min(n_rows, MAX_ROWS)
-    before, now, previous = (_draws(n_kept, size, rng) for size in sizes)
+    drawn = [max(size - round(size**0.5), 1) for size in sizes]
+    before, now, previous = (_draws(n_kept, size, rng) for size in drawn)
     samples: dict[Key, FloatArray] = {}
     for place, (column, _) in pairs.items():
         psi, samples[*place, "ks"] = column.compare_samples(before, now)

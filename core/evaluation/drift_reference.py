@@ -3,9 +3,17 @@
 Some change is usual. Features over a window of one year cannot tell a season from a
 trend and move as the window does; shops get older. Where earlier months of the same
 model are given (`past`), the reference remembers by how much they differ from the
-training month beyond chance, and later months may differ by as much, too. Expected by
-chance are (bins - 1) * (1/n + 1/m) of PSI, sqrt(pi / 2) * ln 2 * sqrt(1/n + 1/m) of
-Kolmogorov-Smirnov, and sqrt(2 / pi * s * (1 - s) * (1/n + 1/m)) of a share s.
+training month beyond chance, and later months may differ by as much, too. The largest of
+k differences understates what more months would show; as for evenly spread values, it
+is multiplied by (k + 1) / k.
+
+Expected by chance are (bins - 1) * (1/n + 1/m) of PSI, sqrt(pi / 2) * ln 2 *
+sqrt(1/n + 1/m) of Kolmogorov-Smirnov, and sqrt(2 / pi * s * (1 - s) * (1/n + 1/m)) of a
+share s.
+
+What is usual has a price: a change as large as one before training is not seen. Months
+before the window of the features was full (`usual_months`) are therefore left out where
+it is full by now: what they lack will not come again.
 """
 
 from __future__ import annotations
@@ -20,6 +28,7 @@ import numpy.typing as npt
 from core.errors import ArtifactError, ModelError, listed
 from core.evaluation.distances import ReferenceColumn
 from core.evaluation.quality import NOISE, FloatArray, IntArray
+from core.features.monthly import month_index
 
 MAX_ROWS = 10_000
 RECONSTRUCTION = "reconstruction error"
@@ -106,7 +115,7 @@ class DriftReference:
         errors : ndarray of float64, shape (n_rows,), optional
             Mean squared reconstruction error per row.
         past : sequence of MonthRows, optional
-            Earlier months, such as those that a run keeps for looking back.
+            Earlier months: those of `usual_months`, of the same model.
         seed : int
             Draws the rows that are kept; the order of the rows plays no part.
         max_rows : int, default 10,000
@@ -195,6 +204,40 @@ def segment_shares(segments: IntArray) -> dict[int, float]:
     }
 
 
+def usual_months(
+    months: Sequence[str], first_month: str, as_of: str, history_months: int
+) -> list[str]:
+    """Return the earlier months that tell what change is usual, oldest first.
+
+    Parameters
+    ----------
+    months : sequence of str
+        Months before `as_of` whose features are known, ``YYYY-MM``.
+    first_month, as_of : str
+        First month of the data, and the training month.
+    history_months : int
+        Months that the features look back over.
+
+    Returns
+    -------
+    list of str
+        Those with a full window; all of them where even `as_of` has none.
+
+    Examples
+    --------
+    >>> usual_months(["2023-03", "2023-09"], "2022-06", "2023-12", 12)
+    ['2023-09']
+    >>> usual_months(["2023-03", "2023-09"], "2022-06", "2023-12", 36)
+    ['2023-03', '2023-09']
+    """
+    first = month_index(first_month)
+
+    def is_full(month: str) -> bool:
+        return month_index(month) - first + 1 >= history_months
+
+    return sorted(m for m in months if is_full(m) or not is_full(as_of))
+
+
 def checked_rows(month: MonthRows, n_features: int) -> MonthRows:
     """Return the rows of a month, or raise a ModelError if they cannot be compared."""
     X, segments = np.asarray(month.X, dtype=np.float64), np.asarray(month.segments)
@@ -268,7 +311,8 @@ def _usual(reference: DriftReference, past: Sequence[MonthRows]) -> dict[Key, fl
             excess = value - _by_chance(key, pairs, before, scale)
             if excess > found.get(key, 0.0):
                 found[key] = excess
-    return found
+    spread = (len(past) + 1) / len(past)
+    return {key: excess * spread for key, excess in found.items()}
 
 
 def _by_chance(
