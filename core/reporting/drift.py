@@ -214,7 +214,7 @@ def _draw_cells(axes: Axes, values: np.ndarray) -> AxesImage:
     """Colour every cell; what reaches its threshold is clearly warmer."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    stops = [(0.0, "#F7F8F9"), (0.45, "#DCE6EE"), (0.5, "#F9CF9C"), (1.0, "#B35400")]
+    stops = [(0.0, "#F7F8F9"), (0.5, "#D3E0EA"), (0.5, "#F9CF9C"), (1.0, "#B35400")]
     colours = LinearSegmentedColormap.from_list("drift", stops)
     image = axes.imshow(
         np.ma.masked_invalid(values),
@@ -252,7 +252,7 @@ def _write_alerts(axes: Axes, values: np.ndarray, alerts: np.ndarray) -> None:
 
 def _note(n_measured: int, n_drawn: int) -> str:
     """Say how to read the picture, and what was left out of it."""
-    text = "1 is the threshold; a number in a cell is an alert. Dark grey: not known."
+    text = "1 is the threshold; written cells are alerts. Dark grey: not known."
     if n_drawn < n_measured:
         text += f" The {n_drawn} of {n_measured} rows that came nearest to it."
     return text

@@ -99,6 +99,8 @@ class Matrix:
     before, after : tuple of (int or None)
         Segments of the rows and of the columns; -1 unassigned, None not there.
     counts : ndarray of int64, shape (len(before), len(after))
+    totals : ndarray of int64, shape (len(before),)
+        Shops of each row, those in columns that were left out too.
     n_hidden : int
         Shops of segments that were left out because there are too many.
     """
@@ -106,6 +108,7 @@ class Matrix:
     before: Ids
     after: Ids
     counts: NDArray[np.int64]
+    totals: NDArray[np.int64]
     n_hidden: int = 0
 
 
@@ -158,12 +161,13 @@ def matrix_of(transitions: pl.DataFrame) -> Matrix:
     )
     kept = {*segments[:_MOST_SEGMENTS], UNASSIGNED, None}
     shown = [row for row in rows if row[0] in kept and row[1] in kept]
-    sides = tuple(_side(shown, place, segments) for place in (0, 1))
-    counts = np.zeros((len(sides[0]), len(sides[1])), dtype=np.int64)
+    befores, afters = (_side(shown, place, segments) for place in (0, 1))
+    counts = np.zeros((len(befores), len(afters)), dtype=np.int64)
     for before, after, n in shown:
-        counts[sides[0].index(before), sides[1].index(after)] += n
+        counts[befores.index(before), afters.index(after)] += n
+    totals = [sum(n for source, _, n in rows if source == row) for row in befores]
     hidden = sum(n for *_, n in rows) - int(counts.sum())
-    return Matrix(sides[0], sides[1], counts, hidden)
+    return Matrix(befores, afters, counts, np.array(totals, np.int64), hidden)
 
 
 def plot_movement(
@@ -279,8 +283,7 @@ def _draw_cells(axes: Axes, matrix: Matrix) -> None:
     """Colour moves by their share of the row; write all counts."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    totals = matrix.counts.sum(axis=1, keepdims=True).clip(min=1)
-    shares = matrix.counts / totals
+    shares = matrix.counts / matrix.totals[:, None].clip(min=1)
     stays = np.array(
         [[a == b and a is not None for b in matrix.after] for a in matrix.before]
     )
