@@ -92,7 +92,11 @@ def test_every_segment_of_both_kinds_has_its_stability(certified):
     standing = standing_model(folder)
     for kind, labels in standing.labels.items():
         own = table.filter(pl.col("kind") == kind)
-        assert own["segment"].to_list() == list(range(int(labels.max()) + 1))
+        clusters = list(range(int(labels.max()) + 1))
+        assert own["cluster"].to_list() == clusters
+        is_published = kind == standing.kind
+        ids = clusters if is_published else [None] * len(clusters)
+        assert own["segment"].to_list() == ids
         sizes = np.bincount(labels[labels >= 0]).tolist()
         assert own["size"].to_list() == sizes
     assert table["jaccard"].is_between(0, 1).all()

@@ -21,7 +21,13 @@ import polars as pl
 from filelock import FileLock, Timeout
 
 from core.artifacts import Artifacts, StageWriter
-from core.assess.standing import Kind, Standing, refuse_another, standing_model
+from core.assess.standing import (
+    Kind,
+    Standing,
+    refuse_another,
+    standing_model,
+    under_ids,
+)
 from core.errors import ArtifactError, ModelError
 from core.evaluation.certificate import FEWEST_NULLS, Certificate, certify_table
 from core.evaluation.fits import FitStore
@@ -34,11 +40,14 @@ from core.evaluation.stability import (
 )
 from core.evaluation.verdict import Verdict, derive_verdict
 from core.evaluation.workers import Workers
-from core.inference import SEGMENTS
 from core.logging import get_logger, progress
 from core.manifest import library_versions, now
 from core.pipelines import StageResult
-from core.pipelines.publishing import publish_segments, published_opening
+from core.pipelines.publishing import (
+    model_under,
+    publish_training,
+    published_opening,
+)
 from core.reporting.certificate import certificate_lines, plot_nulls
 from core.reporting.summary import stability_table
 from core.segments.published import PublishedSegments
@@ -116,13 +125,12 @@ def certify(artifacts: str | Path, effort: Effort | None = None) -> StageResult:
         ) as out:
             refuse_another(out, standing)
             plot_nulls(certificate.as_dict(), out.path(PICTURE))
-            _write(out, found)
-            published = PublishedSegments.read(out.path(SEGMENTS))
+            published = _write(out, found)
         store.discard()
     folder = Path(artifacts)
     lines = certificate_lines(found.as_dict()) + published_opening(published).lines
     lines.append(f"Certificate: {folder / CERTIFICATE}")
-    rows = stability_table(found.stability[found.kind])
+    rows = stability_table(found.table(published).filter(kind=published.kind))
     return StageResult("inference", folder, out.facts, lines, rows)
 
 
@@ -281,11 +289,6 @@ class _Findings:
             n_nulls=certificate.n_null,
         )
 
-    @property
-    def kind(self) -> Kind:
-        """The kind of segments that the verdict publishes."""
-        return "density" if self.verdict.kind == "natural" else "partition"
-
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
         return {
@@ -298,8 +301,8 @@ class _Findings:
             "agreement": self.agreement,
         }
 
-    def table(self) -> pl.DataFrame:
-        """Return the rows of ``stability.csv``: every segment of both kinds."""
+    def table(self, published: PublishedSegments) -> pl.DataFrame:
+        """Return the rows of ``stability.csv``: every cluster of both kinds."""
         checks = pl.DataFrame(
             [
                 (check.cluster, check.purity, check.statistic, check.p_value)
@@ -314,25 +317,34 @@ class _Findings:
             orient="row",
         )
         density = self.stability["density"].join(checks, on="cluster", how="left")
-        parts = {"density": density, "partition": self.stability["partition"]}
+        parts = {**self.stability, "density": density}
         return pl.concat(
             [
-                table.select(pl.lit(kind).alias("kind"), pl.all())
+                under_ids(table, published.ids_by_kind(kind)).select(
+                    pl.lit(kind).alias("kind"), pl.all()
+                )
                 for kind, table in parts.items()
             ],
             how="diagonal",
-        ).rename({"cluster": "segment"})
+        )
 
 
-def _write(out: StageWriter, found: _Findings) -> None:
+def _write(out: StageWriter, found: _Findings) -> PublishedSegments:
     """Write the certificate and publish the segments under its verdict."""
-    text = json.dumps(found.as_dict(), indent=2)
+    model = model_under(out, found.verdict)
+    published = model.segments.published
+    content = found.as_dict()
+    ids = published.ids_by_kind("density")
+    for row in content["structure"]["segments"]:
+        row["segment"] = ids.get(row["cluster"])
+    text = json.dumps(content, indent=2)
     out.path(CERTIFICATE).write_text(text, encoding="utf-8")
-    found.table().write_csv(out.path(STABILITY))
-    out.facts["certificate"] = found.as_dict()
+    found.table(published).write_csv(out.path(STABILITY))
+    out.facts["certificate"] = content
     out.facts["stability"] = {
         "kind": "density",
         "how": "subsample",
         **found.agreement["subsample"],
     }
-    publish_segments(out, found.verdict)
+    publish_training(out, model)
+    return published

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from core.artifacts import Artifacts
-from core.assess.standing import refuse_another, standing_model
+from core.assess.standing import refuse_another, standing_model, under_ids
 from core.evaluation.stability import How, agreement, cluster_stability, refit
 from core.evaluation.workers import Workers
 from core.logging import progress
@@ -63,15 +63,15 @@ def measure_stability(
             report,
             workers=workers,
         )
-    segments = cluster_stability(standing.labels[kind], refits)
+    segments = under_ids(
+        cluster_stability(standing.labels[kind], refits), standing.published.ids
+    )
     same = agreement(standing.labels[kind], refits).mean().row(0, named=True)
     facts: dict[str, Any] = {"kind": kind, "how": how, "n_refits": n_refits, **same}
     with Artifacts(artifacts).stage("inference", config, is_serving=True) as out:
         refuse_another(out, standing)
         assert out.base is not None  # as `refuse_another` has found
-        segments.select(
-            pl.lit(kind).alias("kind"), pl.col("cluster").alias("segment"), pl.all()
-        ).drop("cluster").write_csv(out.path(TABLE))
+        segments.select(pl.lit(kind).alias("kind"), pl.all()).write_csv(out.path(TABLE))
         out.facts |= out.base.manifest.facts("inference") | {"stability": facts}
         refresh_report(out)
     folder = Path(artifacts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,8 @@ from core.evaluation.partition_choice import partition_recipe
 from core.evaluation.stability import Recipe, whole_pipeline
 from core.inference import Model, feature_matrix
 from core.manifest import Manifest
+from core.pipelines.lineage import clusters_of
+from core.segments.published import PublishedSegments
 
 Kind = Literal["density", "partition"]
 
@@ -32,14 +35,19 @@ class Standing:
         The features it was trained on, unscaled; NaN where unknown.
     labels : dict of kind to ndarray of int64, shape (n_shops,)
         Its latent clusters (-1 is noise) and its partition.
-    kind : {'density', 'partition'}
-        Which of them is published.
+    published : PublishedSegments
+        One of them, with the ids of its clusters.
     """
 
     manifest: Manifest
     X: np.ndarray
     labels: dict[Kind, np.ndarray]
-    kind: Kind
+    published: PublishedSegments
+
+    @property
+    def kind(self) -> Kind:
+        """Which of the labels are published."""
+        return self.published.kind
 
     @property
     def config(self) -> Config:
@@ -76,11 +84,30 @@ def standing_model(artifacts: str | Path) -> Standing:
     model = Model.from_set(published)
     table = pl.read_parquet(published.path("features.parquet"), memory_map=False)
     X = feature_matrix(table, model.features)
-    clusters = model.assign(table)["latent_cluster"].cast(pl.Int64).to_numpy()
-    partition = model.segments.partition.assign(model.scaler.transform(X)).labels
-    labels: dict[Kind, np.ndarray] = {"density": clusters, "partition": partition}
-    kind: Kind = model.segments.published.kind
-    return Standing(published.manifest, X, labels, kind)
+    kinds: tuple[Kind, ...] = ("density", "partition")
+    labels = {kind: clusters_of(model, kind, table) for kind in kinds}
+    return Standing(published.manifest, X, labels, model.segments.published)
+
+
+def under_ids(table: pl.DataFrame, ids: Mapping[int, int]) -> pl.DataFrame:
+    """Return a table of clusters with ``segment``, their ids, before ``cluster``.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With ``cluster``.
+    ids : mapping of int to int
+        By cluster. One without an id was never published and has null.
+
+    Returns
+    -------
+    DataFrame
+        By ``segment``, then by ``cluster``.
+    """
+    segment = pl.col("cluster").replace_strict(
+        dict(ids), default=None, return_dtype=pl.Int64
+    )
+    return table.select(segment.alias("segment"), pl.all()).sort("segment", "cluster")
 
 
 def refuse_another(out: StageWriter, standing: Standing) -> None:

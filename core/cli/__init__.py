@@ -13,6 +13,8 @@ from core.cli import compare  # isort: skip
 from core.cli import profile  # isort: skip
 from core.cli import explain  # isort: skip
 from core.cli import scorecard  # isort: skip
+from core.cli import refresh  # isort: skip
+from core.cli import rename  # isort: skip
 from core.cli import contract  # isort: skip
 from core.cli import inspect  # isort: skip
 from core.cli.app import app, guarded
@@ -27,6 +29,8 @@ __all__ = [
     "inspect",
     "main",
     "profile",
+    "refresh",
+    "rename",
     "run_script",
     "scorecard",
     "select",

@@ -86,7 +86,7 @@ def publish_training(out: StageWriter, model: Model) -> None:
         _write_report(out, model, table, insights)
 
 
-def refresh_report(out: StageWriter) -> None:
+def refresh_report(out: StageWriter, model: Model | None = None) -> None:
     """Write the report anew from whatever the artifacts hold.
 
     To be called last by everything that judges the published model, when its facts and
@@ -96,9 +96,11 @@ def refresh_report(out: StageWriter) -> None:
     ----------
     out : StageWriter
         Of ``inference``, opened with ``is_serving=True`` on a complete run.
+    model : Model, optional
+        The published one, if its segments are about to be written anew.
     """
     assert out.base is not None  # a complete run was published before
-    model = Model.from_set(out.base)
+    model = model or Model.from_set(out.base)
     with tempfile.TemporaryDirectory() as work:
         table = Path(work) / "scored.parquet"
         scored, exclusions = score_training(out.base, model)
@@ -158,6 +160,27 @@ def publish_segments(out: StageWriter, verdict: Verdict) -> dict[str, Any]:
     ModelError
         If the verdict is `natural` for a model of fewer than two latent clusters.
     """
+    publish_training(out, model_under(out, verdict))
+    return out.facts
+
+
+def model_under(out: StageWriter, verdict: Verdict) -> Model:
+    """Return a complete model with the segments that a verdict publishes.
+
+    The first part of `publish_segments`, which `publish_training` completes; between
+    the two there is time to write what else tells of these segments by their ids.
+
+    Parameters
+    ----------
+    out, verdict
+        As for `publish_segments`. The facts get those of before, and if another kind is
+        published, `out` gets its pictures.
+
+    Raises
+    ------
+    ArtifactError, ModelError
+        As `publish_segments`.
+    """
     if out.base is None or not out.base.manifest.is_complete:
         raise ArtifactError(
             f"`{out.config.artifacts}` holds no complete run. Run the four pipelines "
@@ -166,9 +189,7 @@ def publish_segments(out: StageWriter, verdict: Verdict) -> dict[str, Any]:
     out.facts |= out.base.manifest.facts("inference") | out.facts
     model = Model.from_set(out.base)
     published = _under(out, model, verdict.as_dict())
-    model = replace(model, segments=replace(model.segments, published=published))
-    publish_training(out, model)
-    return out.facts
+    return replace(model, segments=replace(model.segments, published=published))
 
 
 def _under(

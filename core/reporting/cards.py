@@ -96,7 +96,7 @@ class Card:
 
 
 def segment_cards(evidence: Evidence, contrasts: pl.DataFrame) -> list[Card]:
-    """Return a card for each of the first 24 published segments.
+    """Return a card for each of the 24 largest published segments, the largest first.
 
     Parameters
     ----------
@@ -108,6 +108,7 @@ def segment_cards(evidence: Evidence, contrasts: pl.DataFrame) -> list[Card]:
     curves, shops, rules = _tables(evidence) if profiles else (None, None, None)
     stable = _stability_words(evidence)
     segments = [s for s in evidence.published.segments if s.id != UNASSIGNED]
+    segments.sort(key=lambda segment: (-segment.size, segment.id))
     return [
         Card(
             title=evidence.titles[segment.id],

@@ -171,9 +171,15 @@ def _headline(
 
 
 def _standing_alone(check: Figures | None) -> dict[int, bool]:
-    """Return which clusters stand out from nulls by themselves, where it was tested."""
+    """Return which segments stand out from nulls by themselves, where it was tested.
+
+    Certificates from before ids were permanent name clusters, which then were the ids.
+    """
     tested = [] if check is None else check.get("segments", [])
-    return {row["cluster"]: row["p_value"] <= _SIGNIFICANCE for row in tested}
+    return {
+        row.get("segment", row["cluster"]): row["p_value"] <= _SIGNIFICANCE
+        for row in tested
+    }
 
 
 def _one_by_one(alone: Mapping[int, bool], titles: Mapping[int, str]) -> list[str]:

@@ -69,17 +69,17 @@ def stability_lines(stability: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def stability_table(clusters: pl.DataFrame) -> list[dict[str, str]]:
-    """Return the table of `core.evaluation.stability.cluster_stability` as text."""
+def stability_table(segments: pl.DataFrame) -> list[dict[str, str]]:
+    """Return the rows of ``stability.csv`` as text."""
     return [
         {
-            "cluster": str(row["cluster"]),
+            "segment": str(row["segment"]),
             "shops": f"{row['size']:,}",
             "Jaccard": f"{row['jaccard']:.2f}",
             "lowest": f"{row['lowest_jaccard']:.2f}",
             "verdict": row["verdict"],
         }
-        for row in clusters.to_dicts()
+        for row in segments.to_dicts()
     ]
 
 

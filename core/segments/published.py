@@ -176,6 +176,11 @@ class PublishedSegments(SegmentTable):
             raise ValueError("the latest version is before this one")
         return self
 
+    def ids_by_kind(self, kind: SegmentKind) -> dict[int, int]:
+        """Return ids by cluster of a kind; none where it was never published."""
+        tables: tuple[SegmentTable | None, ...] = (self, self.withdrawn)
+        return next((t.ids for t in tables if t is not None and t.kind == kind), {})
+
     def write(self, path: Path) -> None:
         """Write ``segments.json``."""
         path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
