@@ -47,6 +47,7 @@ from core.manifest import (
     Stage,
     StageFacts,
     digest,
+    is_record,
     library_versions,
     now,
     read_manifest,
@@ -215,7 +216,8 @@ class Artifacts:
         Parameters
         ----------
         name : str, optional
-            One of `versions`; default: the version before the published one.
+            One of `versions`, or its beginning; default: the version before the
+            published one.
 
         Returns
         -------
@@ -242,8 +244,8 @@ class Artifacts:
                 new = tmp / "new"
                 new.mkdir()
                 manifest = Manifest(config=kept.manifest.config)
-                _take(kept, STAGES, new, manifest)
-                _take(current, ("refresh",), new, manifest)
+                _take_record(current, new, manifest)
+                _take(kept, (*STAGES, "refresh"), new, manifest)
                 text = manifest.model_dump_json(indent=2)
                 (new / MANIFEST).write_text(text, encoding="utf-8")
                 self._commit(new, manifest, is_serving=True)
@@ -253,12 +255,14 @@ class Artifacts:
         """Return the name of the kept set to go back to."""
         kept = self.versions()
         if name is not None:
-            if name not in kept:
+            found = [known for known in kept if known.startswith(name)]
+            if len(found) != 1:
                 raise ArtifactError(
-                    f"`{self.root}` keeps no version `{name}`; it keeps "
-                    f"{listed(list(kept)) or 'none'}.{did_you_mean(name, kept)}"
+                    f"`{self.root}` keeps {'no' if not found else 'more than one'} "
+                    f"version `{name}`; it keeps {listed(list(kept)) or 'none'}."
+                    f"{did_you_mean(name, kept)}"
                 )
-            return name
+            return found[0]
         for candidate, manifest in kept.items():
             is_older = manifest.version < current.version
             if manifest.lineage == current.lineage and is_older:
@@ -329,14 +333,15 @@ class Artifacts:
         source = writer.adopted or writer.base
         if source is None:
             return manifest
-        if stage == "refresh":
-            kept = STAGES
-        else:
-            kept = STAGES[: STAGES.index(stage) + (1 if is_serving else 0)]
+        kept: tuple[Stage, ...] = STAGES
+        if stage != "refresh":
+            kept = STAGES[: STAGES.index(stage)]
+            if is_serving:
+                kept = (*STAGES, "refresh")
         _take(source, kept, writer.folder, manifest)
         record = self._record(manifest, stage)
         if record is not None:
-            _take(record, ("refresh",), writer.folder, manifest)
+            _take_record(record, writer.folder, manifest)
         return manifest
 
     def _record(self, manifest: Manifest, stage: Stage) -> ArtifactSet | None:
@@ -426,10 +431,23 @@ def _take(
 ) -> None:
     """Give a new set the facts and files of some stages that it has not of its own."""
     old = source.manifest
-    manifest.stages |= {name: old.stages[name] for name in stages if name in old.stages}
+    for stage in stages:
+        if stage in old.stages:
+            manifest.stages.setdefault(stage, old.stages[stage])
     for name, entry in old.files.items():
         is_new = (folder / name).exists() or name == "config.yaml"
         if entry.stage in stages and not is_new and (source.folder / name).exists():
+            link(source.folder / name, folder / name)
+            manifest.files[name] = entry
+
+
+def _take_record(source: ArtifactSet, folder: Path, manifest: Manifest) -> None:
+    """Give a new set what the refreshes of its lineage have recorded."""
+    old = source.manifest
+    if "refresh" in old.stages:
+        manifest.stages["refresh"] = old.stages["refresh"]
+    for name, entry in old.files.items():
+        if is_record(name) and not (folder / name).exists():
             link(source.folder / name, folder / name)
             manifest.files[name] = entry
 

@@ -52,12 +52,17 @@ OUTPUT_NAMES = {
     "segment_curves.csv",
     "segment_exemplars.csv",
     "segment_insights.csv",
+    "segment_moves.csv",
     "segment_profiles.csv",
     "segment_rules.csv",
     "segment_rules.txt",
     "selection.csv",
     "stability.csv",
 }
+# Written month after month by refreshes (the first also by a training run); it belongs
+# to all versions of a model, not to one of them.
+RECORD_NAMES = {"drift.parquet", "refresh.json", "sales.parquet"}
+RECORD_PREFIX = "ledger-"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -197,6 +202,11 @@ def refuse_late_changes(manifest: Manifest, config: Config, stage: Stage) -> Non
                     f"`{config.artifacts}` were made with {old[key]!r}. Run `python "
                     f"{SCRIPTS[earlier]}` again with the new value, or leave it out."
                 )
+
+
+def is_record(name: str) -> bool:
+    """Whether a file belongs to a lineage of models, not to one of its versions."""
+    return name in RECORD_NAMES or name.startswith(RECORD_PREFIX)
 
 
 def digest(path: Path) -> str:

@@ -14,7 +14,7 @@ from core.refresh.record import DRIFT, Ledger, Record
 from core.refresh.scoring import ScoredMonth
 from core.reporting.decision import RefreshFacts
 from core.reporting.refresh import Moves, RefreshContent, write_refresh_page
-from core.segments.movement import stock_and_flow, transitions
+from core.segments.movement import comparable_block, stock_and_flow, transitions
 from core.segments.words import spoken_month
 
 MONTHS_SHOWN = 12
@@ -89,9 +89,12 @@ def _moves_shown(blocks: list[pl.DataFrame], facts: RefreshFacts) -> list[Moves]
     earlier = [block for block in blocks if block["month"][0] < facts["month"]]
     moves = []
     if earlier:
-        before = earlier[-1]
-        last, now = (spoken_month(b["month"][0]) for b in (before, this[0]))
-        moves.append(Moves("real", last, now, transitions(before, this[0])))
+        last = earlier[-1]["month"][0]
+        month_before = [block for block in earlier if block["month"][0] == last]
+        before = comparable_block(month_before, this[0])
+        if before is not None:
+            words = spoken_month(last), spoken_month(facts["month"])
+            moves.append(Moves("real", *words, transitions(before, this[0])))
     if facts["published"] is not None:
         versions = f"version {facts['version']}", f"version {facts['published']}"
         moves.append(Moves("model", *versions, transitions(this[0], this[-1])))

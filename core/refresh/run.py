@@ -22,10 +22,10 @@ from core.evaluation.triggers import after_publishing, step
 from core.features.archive import ARCHIVE, archived_sales
 from core.folders import link
 from core.inference import Model
-from core.logging import get_logger
+from core.logging import get_logger, progress
+from core.pipelines.judging import GateResult, Ground, hold_gate
 from core.refresh.challenger import challenger_of
 from core.refresh.delivery import Delivery, receive
-from core.refresh.gate import Judgement, judge_refit
 from core.refresh.output import write_output
 from core.refresh.record import DRIFT, Ledger, MonthRecord, Record, read_drift
 from core.refresh.scoring import (
@@ -36,6 +36,7 @@ from core.refresh.scoring import (
     score_month,
 )
 from core.reporting.decision import Decision, RefreshFacts, refresh_lines
+from core.segments.contract_file import read_contract
 from core.segments.identity import IdentityEvent
 from core.segments.ledger import ended_ids, published_block, serving_block
 from core.segments.movement import transitions
@@ -130,7 +131,7 @@ class _Refit:
 
     decision: Decision
     reason: str
-    judgement: Judgement | None = None
+    gate: GateResult | None = None
     exit_code: int = 0
     version: int | None = None
     events: list[IdentityEvent] = field(default_factory=list)
@@ -287,18 +288,32 @@ class _Refresh:
             if made is None:
                 reason = "No new group stands out among the unassigned."
                 return _Refit("kept", reason)
-            judgement = judge_refit(self.model, made, self.out.config, self.today)
+            gate = self._gate(made)
         except SegmentsError as error:
             reason = f"The refit failed: {type(error).__name__}: {error}"
             return _Refit("refused", reason, exit_code=error.exit_code)
-        decision = judgement.decision
-        if not decision.is_passed:
-            code = ContractError.exit_code if judgement.breaches else 0
-            return _Refit("refused", decision.reason, judgement, code)
-        return self._adopt(made, judgement, scored)
+        if not gate.decision.is_passed:
+            code = ContractError.exit_code if gate.breaches else 0
+            return _Refit("refused", gate.decision.reason, gate, code)
+        return self._adopt(made, gate, scored)
+
+    def _gate(self, made: ArtifactSet) -> GateResult:
+        """Judge the model that serves and its challenger on the challenger's rows."""
+        path, n = self.options.contract, self.options.gate_refits
+        contract = None if path is None else read_contract(path)
+        with progress(f"Learning everything anew for the gate, {n} times") as report:
+            return hold_gate(
+                self.model,
+                Model.from_set(made),
+                Ground.of(made),
+                n,
+                contract,
+                self.today,
+                on_step=report,
+            )
 
     def _adopt(
-        self, made: ArtifactSet, judgement: Judgement, scored: ScoredMonth
+        self, made: ArtifactSet, gate: GateResult, scored: ScoredMonth
     ) -> _Refit:
         """Let a challenger take the model's place when the refresh is published."""
         self.out.adopted = made
@@ -323,8 +338,8 @@ class _Refresh:
         )
         self._add_published(model, version, labels.assigned, events)
         self.record.trigger = after_publishing(self.record.trigger, scored.month)
-        reason = judgement.decision.reason
-        return _Refit("published", reason, judgement, 0, version, events)
+        reason = gate.decision.reason
+        return _Refit("published", reason, gate, 0, version, events)
 
     def _note(self, refit: _Refit | None) -> None:
         """Record what was decided in the last month."""
@@ -340,7 +355,7 @@ class _Refresh:
         segments = scored.labels["segment"]
         n_unassigned = int((segments == UNASSIGNED).sum())
         moved, entered, left = self._moves()
-        judgement = refit.judgement if refit is not None else None
+        gate = refit.gate if refit is not None else None
         decision: Decision = refit.decision if refit is not None else "kept"
         if refit is None and trigger.is_due:
             decision = "recommended"
@@ -361,14 +376,12 @@ class _Refresh:
             alerts=self.reports[-1].alerts if self.reports else [],
             events=[e.model_dump() for e in refit.events] if refit is not None else [],
             gate=(
-                [row.model_dump() for row in judgement.decision.rows]
-                if judgement is not None
+                [row.model_dump() for row in gate.decision.rows]
+                if gate is not None
                 else []
             ),
             breaches=(
-                [breach.message for breach in judgement.breaches]
-                if judgement is not None
-                else []
+                [breach.message for breach in gate.breaches] if gate is not None else []
             ),
             names=self._names(),
         )
