@@ -27,7 +27,7 @@ LAYERS = (
     ("core.segments", "core.clustering", "core.representation"),
     ("core.inference", "core.evaluation", "core.reporting", "core.serving.store"),
     ("core.pipelines", "core.reference"),
-    ("core.assess",),
+    ("core.assess", "core.tracking"),
     ("core.refresh",),
     # What users import: the package itself, the commands and the API.
     ("core", "core.cli", "core.serving.app"),
@@ -45,6 +45,7 @@ HOMES = {
     "kagglehub": ("core.data",),
     "keras": ("core.representation",),
     "matplotlib": ("core.reporting",),
+    "mlflow": ("core.tracking",),
     "s3fs": ("core.data",),
     "tensorflow": ("core.representation",),
     "umap": ("core.representation",),

@@ -8,7 +8,7 @@ verdict
     passes only where the champion's segments do not stand on the new rows either.
 agreement with refits
     Scaler, encoder and clusterer are learnt anew on the new rows; both labelings meet
-    the same refits. Adjusted Rand index, the unassigned as a group.
+    the same refits. Adjusted Rand index over the shops that both assign.
 clusterwise Jaccard
     Hennig's, over the same refits: natural clusters must not dissolve.
 structure found again
@@ -30,24 +30,14 @@ challenger's own verdict demands.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
 
 import numpy as np
-import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from core.errors import ModelError
-from core.evaluation.criterion import MARGIN
-from core.evaluation.explained import FloatArray, IntArray
-from core.evaluation.lookback import Cut, OutOfTime, out_of_time
-from core.evaluation.quality import label_summary
-from core.evaluation.stability import (
-    SUBSAMPLE_SHARE,
-    Refit,
-    agreement,
-    cluster_stability,
-)
+from core.evaluation.explained import FloatArray
+from core.evaluation.judged import Judged
+from core.evaluation.stability import SUBSAMPLE_SHARE
 from core.evaluation.verdict import (
     DISSOLVED_JACCARD,
     REPRODUCIBLE_ARI,
@@ -55,106 +45,18 @@ from core.evaluation.verdict import (
 )
 from core.segments.contract import Breach
 
-Kind = Literal["density", "partition"]
 STRENGTH: tuple[VerdictKind, ...] = ("constructive", "reproducible", "natural")
 """Verdicts, the weakest first."""
-ARI_MARGIN = 0.05
-"""Adjusted Rand index by which a challenger may fall short; more if the refits differ
-by more among themselves."""
+ARI_MARGIN = 0.1
+STRUCTURE_MARGIN = 0.15
+"""Adjusted Rand index, and nats, by which a challenger may fall short, or more if the
+refits differ by more among themselves.
 
-
-@dataclass(frozen=True)
-class Judged:
-    """What one model is worth on rows that another one is judged on as well.
-
-    Attributes
-    ----------
-    kind : {'density', 'partition'}
-        Of its published segments.
-    verdict : {'natural', 'reproducible', 'constructive'}
-        Under which they were published.
-    n_shops : int
-        Rows.
-    structure_score : float
-        Coverage x ln(effective clusters) of its labels, in nats.
-    agreement : DataFrame
-        `core.evaluation.stability.agreement` with each refit.
-    stability : DataFrame
-        What ``stability.csv`` holds: ``kind, segment, size, jaccard, lowest_jaccard,
-        verdict``, a row per segment that holds any of the rows.
-    explained : OutOfTime or None
-        What it explains of later months beyond size; None where the history is too
-        short to tell.
-    """
-
-    kind: Kind
-    verdict: VerdictKind
-    n_shops: int
-    structure_score: float
-    agreement: pl.DataFrame = field(repr=False)
-    stability: pl.DataFrame = field(repr=False)
-    explained: OutOfTime | None = field(repr=False)
-
-    @property
-    def ari(self) -> FloatArray:
-        """Adjusted Rand index with each refit, shape (n_refits,)."""
-        return self.agreement["ari"].to_numpy()
-
-    @property
-    def jaccard(self) -> dict[int, float]:
-        """Clusterwise Jaccard by segment id."""
-        return dict(self.stability.select("segment", "jaccard").iter_rows())
-
-    @property
-    def mean_jaccard(self) -> float:
-        """The same, averaged over the shops in segments; 0 if there are none."""
-        table = self.stability
-        if table.is_empty():
-            return 0.0
-        return float(np.average(table["jaccard"], weights=table["size"]))
-
-    @property
-    def mean_ari(self) -> float:
-        """Agreement with the refits, on average."""
-        return float(self.ari.mean())
-
-    @property
-    def stands(self) -> bool:
-        """Whether the rows bear the verdict: by what it demands of refits itself."""
-        if self.verdict == "natural":
-            return self.mean_jaccard > DISSOLVED_JACCARD
-        return self.verdict != "reproducible" or self.mean_ari >= REPRODUCIBLE_ARI
-
-    @property
-    def values(self) -> FloatArray:
-        """Structure that each refit finds again, in nats, shape (n_refits,)."""
-        found: FloatArray = np.clip(self.ari, 0.0, None) * self.structure_score
-        return found
-
-    @property
-    def stability_facts(self) -> dict[str, Any]:
-        """What `segments stability` notes in the manifest, of these refits."""
-        means = self.agreement.mean().row(0, named=True)
-        n_refits = self.agreement.height
-        return {"kind": self.kind, "how": "subsample", "n_refits": n_refits, **means}
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON."""
-        explained = self.explained
-        is_judged = explained is not None and np.isfinite(explained.standard_error)
-        return {
-            "kind": self.kind,
-            "verdict": self.verdict,
-            "stands": self.stands,
-            "n_shops": self.n_shops,
-            "n_segments": self.stability.height,
-            "structure_score": self.structure_score,
-            "ari": self.mean_ari,
-            "n_refits": len(self.ari),
-            "mean_jaccard": self.mean_jaccard,
-            "jaccard": {str(i): value for i, value in self.jaccard.items()},
-            "explained": explained.mean if explained and is_judged else None,
-        }
+Models that are equally good, learnt with other seeds from 90% of the same 2,000 shops,
+differed by up to 0.08 and 0.11 (12 models of 8 archetypes, of medium and hard
+difficulty, 3 refits). With these margins no pair of them fails the gate by one of the
+two; with halves of them 17% do where the difficulty is medium.
+"""
 
 
 class GateRow(BaseModel):
@@ -195,64 +97,6 @@ class GateDecision(BaseModel):
     is_passed: bool
     rows: tuple[GateRow, ...]
     reason: str
-
-
-def judge(
-    labels: IntArray,
-    refits: Sequence[Refit],
-    *,
-    kind: Kind,
-    verdict: VerdictKind,
-    cuts: Sequence[Cut],
-    cut_labels: Sequence[IntArray],
-    seed: int,
-) -> Judged:
-    """Judge a model's labels of some rows.
-
-    Parameters
-    ----------
-    labels : ndarray of int64, shape (n_shops,)
-        Its segment ids of the rows, gaps allowed; -1 is unassigned.
-    refits : sequence of Refit
-        The way the model is made (`core.evaluation.stability.Recipe`), learnt anew on
-        these rows; at least 2.
-    kind, verdict
-        What is published, and under which verdict.
-    cuts : sequence of Cut
-        Earlier months of the same shops, from `core.evaluation.lookback.looking_back`;
-        empty where the history is too short.
-    cut_labels : sequence of ndarray of int64
-        The model's segment ids of the shops of each cut.
-    seed : int
-        Of the folds; the same for all models that are to be compared.
-
-    Raises
-    ------
-    ModelError
-        For fewer than 2 refits, or refits of other rows.
-    """
-    if len(refits) < 2 or any(len(r.labels) != len(labels) for r in refits):
-        raise ModelError(
-            f"there are {len(refits)} refits for {len(labels):,} labels; expected at "
-            "least 2, with one label per shop each."
-        )
-    ids, numbers = np.unique(labels[labels >= 0], return_inverse=True)
-    dense = np.full(len(labels), -1, dtype=np.int64)
-    dense[labels >= 0] = numbers
-    stability = cluster_stability(dense, refits).select(
-        pl.lit(kind).alias("kind"),
-        pl.Series("segment", ids, dtype=pl.Int64),
-        pl.exclude("cluster"),
-    )
-    return Judged(
-        kind=kind,
-        verdict=verdict,
-        n_shops=len(labels),
-        structure_score=label_summary(labels).structure_score,
-        agreement=agreement(dense, refits),
-        stability=stability,
-        explained=out_of_time(cuts, cut_labels, seed) if cuts else None,
-    )
 
 
 def judge_challenger(
@@ -347,7 +191,7 @@ def _structure_row(champion: Judged, challenger: Judged) -> GateRow:
     check = "structure found again (nats)"
     needed = None
     if champion.kind == challenger.kind == "density":
-        allowed = max(MARGIN, _error(challenger.values - champion.values))
+        allowed = max(STRUCTURE_MARGIN, _error(challenger.values - champion.values))
         needed = float(champion.values.mean()) - allowed
     old, new = (float(one.values.mean()) for one in (champion, challenger))
     return _row(check, old, new, needed)

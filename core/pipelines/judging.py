@@ -14,7 +14,8 @@ import polars as pl
 from core.artifacts import ArtifactSet
 from core.errors import FeatureMismatchError, listed
 from core.evaluation.fits import OnStep
-from core.evaluation.gate import GateDecision, Judged, judge, judge_challenger
+from core.evaluation.gate import GateDecision, judge_challenger
+from core.evaluation.judged import Judged, judge
 from core.evaluation.lookback import MIN_SHOPS_AT_CUT, Cut, looking_back
 from core.evaluation.partition_choice import partition_recipe
 from core.evaluation.stability import Recipe, Refit, refit, whole_pipeline
