@@ -92,8 +92,10 @@ def _beyond(key: Key, limit: float, usual: Mapping[Key, float]) -> float:
     kind, name, statistic = key
     # A month may also be as far from the month before as it is from training.
     known = "difference" if statistic == "step" else statistic
-    power = _power(key)
     excess = usual.get((kind, name, known), 0.0)
+    if not excess:
+        return limit
+    power = _power(key)
     return float((limit**power + excess**power) ** (1 / power))
 
 

@@ -3,9 +3,9 @@
 Some change is usual. Features over a window of one year cannot tell a season from a
 trend and move as the window does; shops get older. Where earlier months of the same
 model are given (`past`), the reference remembers by how much they differ from the
-training month beyond chance, and later months may differ by as much, too. The largest of
-k differences understates what more months would show; as for evenly spread values, it
-is multiplied by (k + 1) / k.
+training month beyond chance, and later months may differ by as much, too. The largest
+of k differences understates what more months would show; as for evenly spread values,
+it is multiplied by (k + 1) / k.
 
 Expected by chance are (bins - 1) * (1/n + 1/m) of PSI, sqrt(pi / 2) * ln 2 *
 sqrt(1/n + 1/m) of Kolmogorov-Smirnov, and sqrt(2 / pi * s * (1 - s) * (1/n + 1/m)) of a
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,7 @@ class MonthRows(NamedTuple):
     errors: FloatArray | None = None
 
 
+Name = TypeVar("Name")
 ColumnPair = tuple[ReferenceColumn, FloatArray]
 STATE_ARRAYS = ("X", "segments", "share_ids", "share_values", "usual")
 STATE_META = ("names", "n_rows", "usual_keys")
@@ -185,14 +186,14 @@ class DriftReference:
         rows = MonthRows(arrays["X"], arrays["segments"], arrays.get("errors"))
         try:
             rows = checked_rows(rows, len(names))
-            ids = [int(i) for i in arrays["share_ids"]]
-            shares = dict(zip(ids, arrays["share_values"].tolist(), strict=True))
-            keys = [(str(k), str(n), str(s)) for k, n, s in meta["usual_keys"]]
-            usual = dict(zip(keys, arrays["usual"].tolist(), strict=True))
         except (ModelError, TypeError, ValueError) as error:
             raise _unusable(str(error)) from None
         if type(n_rows) is not int or n_rows < len(rows.X):
             raise _unusable(f"`n_rows` is {n_rows!r}; expected {len(rows.X)} or more")
+        ids = [int(i) for i in arrays["share_ids"]]
+        shares = _paired(ids, arrays["share_values"], "shares")
+        keys = [tuple(map(str, key)) for key in meta["usual_keys"]]
+        usual: dict[Any, float] = _paired(keys, arrays["usual"], "usual differences")
         return cls(names, *rows, shares, n_rows, usual)
 
 
@@ -270,6 +271,17 @@ def _unusable(finding: str) -> ArtifactError:
         f"the saved reference of the drift is unusable: {finding}. Train the clusters "
         "again."
     )
+
+
+def _paired(
+    keys: Sequence[Name], values: npt.NDArray[Any], what: str
+) -> dict[Name, float]:
+    """Return values by their keys, or refuse a state in which they do not fit."""
+    if values.shape != (len(keys),):
+        raise _unusable(
+            f"its {what} have the shape {values.shape}; expected ({len(keys)},)"
+        )
+    return dict(zip(keys, values.astype(np.float64).tolist(), strict=True))
 
 
 def measure_columns(pairs: Mapping[tuple[str, str], ColumnPair]) -> dict[Key, float]:
