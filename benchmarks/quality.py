@@ -107,7 +107,7 @@ def measure(chosen: argparse.Namespace) -> None:
     wanted = [task for task in tasks if result_id(*task) not in done]
     chosen.cache.parent.mkdir(parents=True, exist_ok=True)
     print(f"{len(wanted)} results to measure, into {chosen.cache}", flush=True)
-    version = _version()
+    version = measured_version()
     started = time.perf_counter()
     with (
         Workers(chosen.workers) as workers,
@@ -124,7 +124,7 @@ def measure(chosen: argparse.Namespace) -> None:
             print(f"{n}/{len(wanted)} {judge} {arguments}; {left:.0f} min", flush=True)
 
 
-def _version() -> str:
+def measured_version() -> str:
     """Return the commit that is measured, marked where files differ from it."""
     found = subprocess.run(
         ["git", "describe", "--always", "--dirty"],

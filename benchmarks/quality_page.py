@@ -115,7 +115,7 @@ def _planted(rows: list[Row], family: str) -> list[str]:
             lines += _against_target(title, difficulty, ours) if ours else []
             tables.append(_methods_table(title, found))
     head = ("", "figure", "target", "found", "")
-    return [*parts, _table(head, lines, "llrrl"), *tables]
+    return [*parts, table(head, lines, "llrrl"), *tables]
 
 
 def _against_target(title: str, difficulty: str, ours: list[Row]) -> list[list[str]]:
@@ -132,7 +132,7 @@ def _against_target(title: str, difficulty: str, ours: list[Row]) -> list[list[s
         ("effective clusters off by", "<= 1", f"{off:.2f}", off <= EFFECTIVE_WITHIN),
     ]
     return [
-        [title if n == 0 else "", *row[:3], _met(row[3])] for n, row in enumerate(rows)
+        [title if n == 0 else "", *row[:3], met(row[3])] for n, row in enumerate(rows)
     ]
 
 
@@ -157,7 +157,7 @@ def _methods_table(title: str, rows: list[Row]) -> str:
         )
     head = ("method", "ARI", "lowest", "noise", "clusters", "effective")
     head += ("of the truth", "in-between as noise", "seconds", "seeds")
-    return f"**{title}**\n\n{_table(head, lines, 'l' + 9 * 'r')}"
+    return f"**{title}**\n\n{table(head, lines, 'l' + 9 * 'r')}"
 
 
 def _stability(rows: list[Row]) -> str:
@@ -178,13 +178,13 @@ def _stability(rows: list[Row]) -> str:
         ):
             mean = statistics.mean(values)
             found = f"{mean:.3f} (lowest {min(values):.3f})"
-            is_met = _met(mean >= STABILITY)
+            is_met = met(mean >= STABILITY)
             lines.append([where, name, f">= {STABILITY:.2f}", found, is_met])
         off = fitted - held
         found = f"{held:.3f} beside {fitted:.3f}"
-        asked, is_met = f"within {HELD_OUT_WITHIN}", _met(off <= HELD_OUT_WITHIN)
+        asked, is_met = f"within {HELD_OUT_WITHIN}", met(off <= HELD_OUT_WITHIN)
         lines.append([where, "ARI with the truth, held out", asked, found, is_met])
-    return _table(("", "figure", "target", "found", ""), lines, "llrrl")
+    return table(("", "figure", "target", "found", ""), lines, "llrrl")
 
 
 def _structureless(by_judge: dict[str, list[Row]]) -> str:
@@ -209,7 +209,7 @@ def _structureless(by_judge: dict[str, list[Row]]) -> str:
         return "Not measured.\n"
     head = ("data", "data sets", "called natural by certificate", "by quick check")
     head += ("nulls made", "target", "")
-    return _table(head, lines, "lrrrrrl")
+    return table(head, lines, "lrrrrrl")
 
 
 def _called(
@@ -227,7 +227,7 @@ def _called(
         str(sum(row["is_quick_natural"] for row in rows)),
         f"{statistics.mean(row['n_nulls'] for row in rows):.1f}",
         target,
-        "" if is_met is None else _met(is_met(n / len(rows))),
+        "" if is_met is None else met(is_met(n / len(rows))),
     ]
 
 
@@ -258,7 +258,7 @@ def _real(rows: list[Row]) -> str:
     head = ("data", "shops", "provisional", "certified", "p", "clusters", "noise")
     head += ("effective", "largest", "refit ARI", "partition", "its ARI")
     head += ("out of time", "AMI")
-    return _table(head, lines, "lrll" + 6 * "r" + "lrrr")
+    return table(head, lines, "lrll" + 6 * "r" + "lrrr")
 
 
 def _versions(results: Sequence[Row]) -> str:
@@ -268,7 +268,7 @@ def _versions(results: Sequence[Row]) -> str:
     return f"Commits measured: {named}.\n"
 
 
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]], sides: str) -> str:
+def table(head: Sequence[str], lines: Sequence[Sequence[str]], sides: str) -> str:
     """Return a Markdown table; `sides` has `l` or `r` for each column."""
     rules = ["---:" if side == "r" else "---" for side in sides]
     rows = [list(head), rules, *(list(line) for line in lines)]
@@ -293,7 +293,8 @@ def _median(rows: list[Row], key: str) -> float:
     return float(statistics.median(row[key] for row in rows))
 
 
-def _met(is_met: bool) -> str:
+def met(is_met: bool) -> str:
+    """Return the word for a target that was reached or not."""
     return "met" if is_met else "**not met**"
 
 

@@ -47,7 +47,7 @@ import polars as pl
 
 from core.data.archetypes import N_CALENDAR_MONTHS
 from core.data.assortment import catalogue_size_for, draw_baskets
-from core.data.demand import draw_demand
+from core.data.demand import Demand, draw_demand
 from core.data.rolling_events import (
     EVENTS,
     HAPPEN,
@@ -232,11 +232,13 @@ def generate_rolling(options: RollingOptions, seed: int) -> RollingSales:
         at = options.n_warm_months + options.shift_refresh - 1
         shift(course, options.shift, at, changes[-1])
     catalogue_size = catalogue_size_for(options.products_per_month)
-    sales = list(draw_baskets(course.applied_to(demand), catalogue_size, baskets))
     shop_id = identifiers("S", len(name), width=6)
+    sells = course.is_active.any(axis=1)
+    wanted = Demand(*(values[sells] for values in course.applied_to(demand)))
+    sales = list(draw_baskets(wanted, catalogue_size, baskets))
     product_id = identifiers("P", catalogue_size, width=4)
     return RollingSales(
-        rows=rows_table(sales, shop_id, product_id, options.starts),
+        rows=rows_table(sales, shop_id.filter(sells), product_id, options.starts),
         truth=_truth_table(course, shop_id, options),
         events=options.events,
     )

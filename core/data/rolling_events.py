@@ -57,7 +57,7 @@ def _high(*calendar_months: float) -> tuple[Peak, ...]:
 FAMILY = ArchetypeFamily(
     archetypes=(
         _archetype("everyday", 0.14),
-        _archetype("full_range", 0.24, breadth=2.8, concentration=0.2),
+        _archetype("full_range", 0.24, breadth=4.0, concentration=0.2, lumpiness=0.6),
         _archetype("specialist", 0.13, breadth=0.35, concentration=1.8),
         _archetype(
             "spring_and_autumn",
