@@ -129,21 +129,21 @@ def announcement(facts: RefreshFacts) -> Announcement:
     >>> announcement(facts).headline
     'May 2024: 4,912 shops assigned; 61 moved; no drift; nothing to do.'
     """
-    standing = _standing(facts)
-    tone, badge = _BADGES[standing]
+    outcome = outcome_of(facts)
+    tone, badge = _BADGES[outcome]
     month = spoken_month(facts["month"])
-    if standing == "unchanged":
+    if outcome == "unchanged":
         headline = f"{month} had been taken in before; nothing was done."
     else:
         said = [
             f"{plural(facts['n_assigned'], 'shop')} assigned",
             _moved(facts["n_moved"]),
             plural(len(facts["alerts"]), "alert") if facts["alerts"] else "no drift",
-            _done(standing, facts),
+            _done(outcome, facts),
         ]
         headline = f"{month}: {'; '.join(filter(None, said))}."
     lines = [facts["reason"]] if facts["reason"] else []
-    return Announcement(tone, badge, headline, tuple(lines), _ADVICE[standing])
+    return Announcement(tone, badge, headline, tuple(lines), _ADVICE[outcome])
 
 
 def refresh_lines(facts: RefreshFacts) -> list[str]:
@@ -214,7 +214,7 @@ def figure(value: object) -> str:
     return MISSING if value is None else str(value)
 
 
-def _standing(facts: RefreshFacts) -> str:
+def outcome_of(facts: RefreshFacts) -> str:
     """Tell apart, among the models that were kept, those under watch."""
     if facts["decision"] != "kept":
         return facts["decision"]
@@ -227,15 +227,15 @@ def _moved(n: int | None) -> str:
     return f"{count(n)} moved" if n else "none moved"
 
 
-def _done(standing: str, facts: RefreshFacts) -> str:
+def _done(outcome: str, facts: RefreshFacts) -> str:
     """Return the last words of the headline."""
-    if standing != "published":
+    if outcome != "published":
         return {
             "steady": "nothing to do",
             "watching": "wait for next month",
             "recommended": "retraining is recommended",
             "refused": f"a new model was refused, version {facts['version']} stays",
-        }[standing]
+        }[outcome]
     kinds = [event["kind"] for event in facts["events"]]
     words = (
         ("split", "split"),

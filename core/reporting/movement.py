@@ -250,7 +250,7 @@ def movement_line(transitions: pl.DataFrame) -> str:
 
     >>> table = pl.DataFrame({"from": [0, 0], "to": [0, 1], "n": [90, 10]})
     >>> movement_line(table)
-    '10 of 100 shops (10.0%) are in another segment, 90 in the same.'
+    '10 of 100 shops (10.0%) changed place, 90 stayed. Unassigned counts as a place.'
     """
     both = transitions.filter(pl.col("from").is_not_null(), pl.col("to").is_not_null())
     total = int(both["n"].sum())
@@ -258,8 +258,8 @@ def movement_line(transitions: pl.DataFrame) -> str:
     moved = total - stayed
     share = percent(moved / total) if total else percent(0.0)
     return (
-        f"{count(moved)} of {plural(total, 'shop')} ({share}) are in another segment, "
-        f"{count(stayed)} in the same."
+        f"{count(moved)} of {plural(total, 'shop')} ({share}) changed place, "
+        f"{count(stayed)} stayed. Unassigned counts as a place."
     )
 
 

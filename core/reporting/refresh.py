@@ -15,6 +15,7 @@ from core.reporting.decision import (
     event_lines,
     failed_checks,
     figure,
+    outcome_of,
     refresh_lines,
     titled,
 )
@@ -227,20 +228,18 @@ def _gate_row(row: Mapping[str, Any]) -> dict[str, str]:
 def _next_steps(content: RefreshContent) -> list[NextStep]:
     """Return the commands that make sense after this refresh."""
     facts = content.facts
-    told = announcement(facts)
-    steps = [
-        ("refresh --input FILE", "takes in the next month"),
-    ]
+    steps = [("refresh --input FILE", "takes in the next month")]
     if facts["decision"] == "published":
         steps += [
             ('rename ID "NAME"', "gives a segment a name that stays"),
             ("rollback", f"brings version {facts['version']} back"),
         ]
-    elif told.tone == "care":
+    elif outcome_of(facts) == "recommended":
         steps.append(
             (
-                "refresh --input FILE --set refresh.retrain=always",
-                "takes in the next month and retrains on it, whatever the policy says",
+                "refresh --retrain always",
+                "learns a new model from the months at hand, whatever the policy says, "
+                "and lets it serve if it passes the gate",
             )
         )
     if facts["breaches"]:
