@@ -172,7 +172,8 @@ def _events_part(facts: RefreshFacts) -> Part | None:
         tables=[
             Table(
                 "The old and the new model label the same shops of this month. Jaccard "
-                "index: members that both have, over those that either has.",
+                "index, over the shops that both assign: members of both, over "
+                "members of either.",
                 [_event_row(event, facts["names"]) for event in changes],
                 frozenset({"event", "before", "after"}),
             )
