@@ -28,6 +28,7 @@ import numpy.typing as npt
 from core.errors import ArtifactError, ModelError, listed
 from core.evaluation.distances import ReferenceColumn
 from core.evaluation.quality import NOISE, FloatArray, IntArray
+from core.features.matrix import LARGEST_VALUE
 from core.features.monthly import month_index
 
 MAX_ROWS = 10_000
@@ -182,17 +183,18 @@ class DriftReference:
         missing += [name for name in STATE_META if name not in meta]
         if missing:
             raise _unusable(f"it lacks {listed(missing)}")
-        names, n_rows = tuple(meta["names"]), meta["n_rows"]
         rows = MonthRows(arrays["X"], arrays["segments"], arrays.get("errors"))
+        n_rows = meta["n_rows"]
         try:
+            names = tuple(map(str, meta["names"]))
             rows = checked_rows(rows, len(names))
+            ids = [int(i) for i in arrays["share_ids"]]
+            keys = [tuple(map(str, key)) for key in meta["usual_keys"]]
         except (ModelError, TypeError, ValueError) as error:
             raise _unusable(str(error)) from None
         if type(n_rows) is not int or n_rows < len(rows.X):
             raise _unusable(f"`n_rows` is {n_rows!r}; expected {len(rows.X)} or more")
-        ids = [int(i) for i in arrays["share_ids"]]
         shares = _paired(ids, arrays["share_values"], "shares")
-        keys = [tuple(map(str, key)) for key in meta["usual_keys"]]
         usual: dict[Any, float] = _paired(keys, arrays["usual"], "usual differences")
         return cls(names, *rows, shares, n_rows, usual)
 
@@ -248,8 +250,10 @@ def checked_rows(month: MonthRows, n_features: int) -> MonthRows:
             f"drift is measured on a table of shape {X.shape}; expected at least one "
             f"row and {n_features} features. Pass the features of the model, in order."
         )
-    if np.isinf(X).any():
-        raise ModelError("a feature is infinite; expected numbers, or NaN if unknown.")
+    if (np.abs(X) > LARGEST_VALUE).any():
+        raise ModelError(
+            "a feature is infinite or beyond 1e30; expected numbers, or NaN if unknown."
+        )
     if segments.shape != (len(X),) or segments.dtype.kind not in "iu":
         raise ModelError(
             f"`segments` has the shape {segments.shape} and the type {segments.dtype}; "
