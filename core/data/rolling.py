@@ -47,7 +47,7 @@ import polars as pl
 
 from core.data.archetypes import N_CALENDAR_MONTHS
 from core.data.assortment import catalogue_size_for, draw_baskets
-from core.data.demand import Demand, draw_demand
+from core.data.demand import Bools, Demand, draw_demand
 from core.data.rolling_events import (
     EVENTS,
     HAPPEN,
@@ -233,14 +233,27 @@ def generate_rolling(options: RollingOptions, seed: int) -> RollingSales:
         shift(course, options.shift, at, changes[-1])
     catalogue_size = catalogue_size_for(options.products_per_month)
     shop_id = identifiers("S", len(name), width=6)
-    sells = course.is_active.any(axis=1)
-    wanted = Demand(*(values[sells] for values in course.applied_to(demand)))
+    sells: Bools = np.asarray(course.is_active.any(axis=1))
+    wanted = _demand_of(course.applied_to(demand), sells)
     sales = list(draw_baskets(wanted, catalogue_size, baskets))
     product_id = identifiers("P", catalogue_size, width=4)
     return RollingSales(
-        rows=rows_table(sales, shop_id.filter(sells), product_id, options.starts),
+        rows=rows_table(
+            sales, shop_id.filter(pl.Series(sells)), product_id, options.starts
+        ),
         truth=_truth_table(course, shop_id, options),
         events=options.events,
+    )
+
+
+def _demand_of(demand: Demand, shops: Bools) -> Demand:
+    """Return what some of the shops want."""
+    return Demand(
+        is_active=demand.is_active[shops],
+        units=demand.units[shops],
+        breadth=demand.breadth[shops],
+        level=demand.level[shops],
+        concentration=demand.concentration[shops],
     )
 
 
