@@ -17,6 +17,8 @@ import polars as pl
 
 from core.artifacts import Artifacts, ArtifactSet, load_arrays
 from core.clustering.density import DensityClusterer
+from core.clustering.extension import Extension, filled
+from core.clustering.prediction import Assignment
 from core.config import Config
 from core.errors import ArtifactError
 from core.features.preparation import Prepared, prepare
@@ -27,6 +29,7 @@ from core.inference.states import (
     CLUSTER_STATE,
     feature_matrix,
     load_encoder,
+    restored_extensions,
     state_part,
 )
 from core.representation.autoencoder import Autoencoder
@@ -64,6 +67,9 @@ class Model:
         The clusters of both spaces.
     segments : SegmentAssigner
         The segments, and which of them are published.
+    extensions : tuple of Extension
+        New groups found later among the shops that the latent clusters leave
+        unassigned, in the order in which they were; their numbers go on after them.
     """
 
     config: Config
@@ -74,6 +80,7 @@ class Model:
     latent: DensityClusterer
     raw: DensityClusterer
     segments: SegmentAssigner
+    extensions: tuple[Extension, ...] = ()
 
     @classmethod
     def load(cls, artifacts: str | Path) -> Model:
@@ -109,6 +116,7 @@ class Model:
             latent=DensityClusterer.from_state(*state_part(arrays, meta, "latent")),
             raw=DensityClusterer.from_state(*state_part(arrays, meta, "raw")),
             segments=SegmentAssigner.from_set(artifact_set),
+            extensions=restored_extensions(arrays, meta),
         )
 
     def assign(self, features: pl.DataFrame) -> pl.DataFrame:
@@ -148,7 +156,7 @@ class Model:
         check_features(found[: len(self.features)], self.features)
         scaled = self.scaler.transform(feature_matrix(features, self.features))
         vectors = self.encoder.transform(scaled)
-        latent, raw = self.latent.assign(vectors), self.raw.assign(scaled)
+        latent, raw = self.cluster(vectors), self.raw.assign(scaled)
         table = pl.DataFrame(
             {
                 "shop_id": features["shop_id"],
@@ -174,8 +182,28 @@ class Model:
         ndarray of shape (n_shops,), int64
             -1 for none.
         """
-        vectors = self.encoder.transform(self.scaler.transform(X))
-        return self.latent.assign(vectors).labels
+        return self.cluster(self.encoder.transform(self.scaler.transform(X))).labels
+
+    def cluster(self, vectors: np.ndarray) -> Assignment:
+        """Return latent cluster and strength of shops, given as their latent vectors.
+
+        The clusters come first; each extension labels shops that were left over, with
+        the next numbers.
+
+        Parameters
+        ----------
+        vectors : ndarray of float64, shape (n_shops, n_dimensions)
+        """
+        found, n_clusters = self.latent.assign(vectors), self.latent.n_clusters_
+        for extension in self.extensions:
+            found = filled(found, extension, vectors, n_clusters)
+            n_clusters += extension.n_groups
+        return found
+
+    @property
+    def n_clusters(self) -> int:
+        """Latent clusters, those of the extensions included."""
+        return self.latent.n_clusters_ + sum(e.n_groups for e in self.extensions)
 
     def assign_sales(self, rows: Any, as_of: str | None = None) -> pl.DataFrame:
         """Return the clusters and segments of the shops in a table of sales rows.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from core.artifacts import ArtifactSet, load_arrays
+from core.clustering.extension import Extension
 from core.errors import ArtifactError
 from core.features.scaling import FeatureScaler
 from core.representation.autoencoder import Autoencoder
@@ -57,3 +59,18 @@ def state_part(arrays: dict[str, np.ndarray], meta: dict[str, Any], part: str) -
         {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)},
         meta[part],
     )
+
+
+def extension_states(extensions: Sequence[Extension]) -> dict[str, State]:
+    """Return the states of a model's extensions, by the names of their parts."""
+    return {f"extension_{i}": e.get_state() for i, e in enumerate(extensions, start=1)}
+
+
+def restored_extensions(
+    arrays: dict[str, np.ndarray], meta: dict[str, Any]
+) -> tuple[Extension, ...]:
+    """Return the extensions in what `join_states` put together; there may be none."""
+    found: list[Extension] = []
+    while (part := f"extension_{len(found) + 1}") in meta:
+        found.append(Extension.from_state(*state_part(arrays, meta, part)))
+    return tuple(found)

@@ -37,7 +37,7 @@ from core.representation.training import OnEpoch, train
 
 MIN_ROWS = 10
 """Fewest rows for a split into fitted and held-out ones to mean anything."""
-WARM_PACE = 0.1
+WARM_PACE = 0.3
 """Step size of a training that goes on from an earlier one, over the usual one."""
 
 
@@ -184,8 +184,8 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
         found = _widths(start.encoder_)
         if found != expected:
             return (
-                f"its features, hidden and latent sizes are {listed(found)}, expected "
-                f"{listed(expected)}"
+                f"its features, hidden and latent sizes are {found}, expected "
+                f"{expected}"
             )
         return None
 
