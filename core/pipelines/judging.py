@@ -246,11 +246,13 @@ def _cuts(ground: Ground, model: Model) -> list[Cut]:
 
 
 def _drawn(table: pl.DataFrame, model: Model) -> pl.DataFrame:
-    """Return the shops that are judged: all, or a random part of too many."""
-    most = model.config.evaluation.certificate_max_shops
-    if table.height <= most:
-        return table
-    return table.sort("shop_id").sample(most, seed=model.config.seed)
+    """Return the shops that are judged: all, or a random part of too many.
+
+    In an order of their own, since refits draw theirs by place.
+    """
+    ordered, config = table.sort("shop_id"), model.config
+    most = config.evaluation.certificate_max_shops
+    return ordered.sample(most, seed=config.seed) if table.height > most else ordered
 
 
 def _differing(champion: Model, challenger: Model) -> str:
