@@ -12,6 +12,7 @@ from core.inference.segments import SEGMENT_STATE, SEGMENTS, SegmentAssigner
 from core.inference.states import (
     CLUSTER_STATE,
     ENCODER_STATE,
+    extension_states,
     feature_matrix,
     join_states,
     load_encoder,
@@ -27,6 +28,7 @@ __all__ = [
     "Model",
     "SegmentAssigner",
     "excluded_rows",
+    "extension_states",
     "feature_matrix",
     "insights_of",
     "join_states",

@@ -93,6 +93,9 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
         The trained model; only after `fit`, not after `from_state`.
     """
 
+    encoder_: Network
+    decoder_: Network
+
     def __init__(
         self,
         architecture: str = "neighbours",

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from core.segments.identity import Identity, with_ids
+import numpy as np
+import numpy.typing as npt
+
+from core.segments.identity import Identity, IdentityEvent, with_ids
 from core.segments.published import (
     UNASSIGNED,
+    UNASSIGNED_NAME,
     PublishedSegments,
     Segment,
     SegmentTable,
@@ -109,6 +113,92 @@ def turned(
         next_id=next_id,
         events=events,
         withdrawn=SegmentTable(kind=before.kind, segments=before.segments),
+    )
+
+
+def extended_table(
+    table: SegmentTable, labels: npt.NDArray[np.int64], names: Mapping[int, str]
+) -> SegmentTable:
+    """Return a model's density segments with those that it gained, by the model alone.
+
+    Parameters
+    ----------
+    table : SegmentTable
+        Of the model before, ids being clusters.
+    labels : ndarray of int, shape (n_shops,)
+        Clusters of the shops now, the new ones numbered after those of the table.
+    names : mapping of int to str
+        By cluster, old and new.
+    """
+    n_clusters = max(table.n_segments, int(labels.max(initial=UNASSIGNED)) + 1)
+    named = {cluster: names[cluster] for cluster in range(n_clusters)}
+    named[UNASSIGNED] = UNASSIGNED_NAME
+    segments = tuple(
+        Segment(
+            id=cluster,
+            name=name,
+            kind="density",
+            size=int((labels == cluster).sum()),
+            share=float((labels == cluster).mean()),
+            cluster=cluster,
+        )
+        for cluster, name in named.items()
+    )
+    return SegmentTable(kind="density", segments=segments)
+
+
+def extended(
+    before: PublishedSegments, table: SegmentTable, names: Mapping[int, str]
+) -> PublishedSegments:
+    """Publish a model that kept all its density segments and gained some.
+
+    Parameters
+    ----------
+    before : PublishedSegments
+        Of kind density.
+    table : SegmentTable
+        `extended_table` of the model.
+    names : mapping of int to str
+        By cluster; those of old clusters are the published ones.
+    """
+    old = {s.cluster: s.id for s in before.segments if s.cluster != UNASSIGNED}
+    sizes = {s.cluster: s.size for s in table.segments}
+    new = [cluster for cluster in sorted(sizes) if cluster >= len(old)]
+    ids = old | {cluster: before.next_id + i for i, cluster in enumerate(new)}
+    stayed = [
+        IdentityEvent(
+            kind="survived",
+            old=(i,),
+            new=(i,),
+            n_old=sizes[cluster],
+            n_new=sizes[cluster],
+            n_shared=sizes[cluster],
+            jaccard=1.0,
+        )
+        for cluster, i in sorted(old.items(), key=lambda pair: pair[1])
+    ]
+    n_left = sizes[UNASSIGNED] + sum(sizes[cluster] for cluster in new)
+    born = [
+        IdentityEvent(
+            kind="born",
+            old=(UNASSIGNED,),
+            new=(ids[cluster],),
+            n_old=n_left,
+            n_new=sizes[cluster],
+            n_shared=sizes[cluster],
+        )
+        for cluster in new
+    ]
+    version = before.latest + 1
+    return PublishedSegments(
+        kind=table.kind,
+        segments=_renumbered(before, table, ids, names),
+        verdict=dict(before.verdict),
+        lineage=before.lineage,
+        version=version,
+        latest=version,
+        next_id=before.next_id + len(new),
+        events=(*stayed, *born),
     )
 
 
