@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from core.errors import ModelError
 from core.segments.identity import match_segments
+from core.segments.published import PublishedSegments, Segment, SegmentTable
+from core.segments.succession import begun, followed, kept_names, returned
 
 SIZES = (120, 90, 60, 40)
 UNASSIGNED = 50
@@ -218,3 +220,86 @@ def test_members_alone_decide(cells, shares, random):
     assert after == set(given_out)
     for event in identity.events:
         assert event.n_shared <= min(event.n_old, event.n_new)
+
+
+def table_of(*names, kind="partition", sizes=None):
+    """Return the table of a model on its own; ids are clusters."""
+    sizes = sizes or [10] * len(names)
+    segments = [
+        Segment(id=i, name=name, kind=kind, size=n, share=n / sum(sizes), cluster=i)
+        for i, (name, n) in enumerate(zip(names, sizes, strict=True))
+    ]
+    return SegmentTable(kind=kind, segments=segments)
+
+
+def edited(published, segment, name):
+    segments = tuple(
+        s.model_copy(update={"name": name, "is_edited": True}) if s.id == segment else s
+        for s in published.segments
+    )
+    return published.model_copy(update={"segments": segments})
+
+
+VERDICT = {"kind": "reproducible", "is_certified": False, "basis": {}}
+FIRST = begun(table_of("Steady", "Growing", "Summer"), VERDICT, "0123456789ab")
+
+
+def after(before, old, new, *names):
+    """Publish a model with such clusters after another one."""
+    known = [s.id for s in before.segments]
+    identity = matched(old, new, next_id=before.next_id, known=known)
+    kept = kept_names(before, identity)
+    given = {cluster: kept.get(cluster, name) for cluster, name in enumerate(names)}
+    return followed(before, table_of(*names), identity, given, VERDICT)
+
+
+def test_names_follow_their_segments_through_model_after_model():
+    old = labels_of((0, 40), (1, 40), (2, 40))
+    before = edited(FIRST, 1, "Ours")
+    split = labels_of((2, 40), (0, 40), (1, 25), (3, 15))
+    second = after(before, old, split, "a", "b", "c", "d")
+    assert second.names == {0: "Steady", 1: "Ours", 2: "Summer", 3: "d"}
+    assert second.ids == {2: 0, 0: 1, 1: 2, 3: 3}
+    assert (second.version, second.latest, second.next_id) == (2, 2, 4)
+    assert [s.id for s in second.segments if s.is_edited] == [1]
+    gone = labels_of((0, 40), (2, 40), (1, 25), (1, 15))
+    third = after(second, second.ids_of(split), gone, "e", "f", "g")
+    assert third.names == {0: "Steady", 1: "Ours", 2: "Summer"}
+    born = labels_of((0, 40), (1, 40), (2, 20), (3, 20))
+    fourth = after(third, third.ids_of(gone), born, "h", "i", "j", "k")
+    assert sorted(fourth.names) == [0, 1, 2, 4]
+    assert fourth.version == 4
+    assert {s.lineage for s in (second, third, fourth)} == {FIRST.lineage}
+
+
+def test_ids_of_clusters_leave_none_none():
+    clusters = np.array([1, -1, 0, 2])
+    moved = [s.model_copy(update={"id": 9 - 2 * s.cluster}) for s in FIRST.segments]
+    table = SegmentTable(kind="partition", segments=moved[::-1])
+    assert table.ids_of(clusters).tolist() == [7, -1, 9, 5]
+
+
+def test_going_back_undoes_neither_ids_nor_names_given_since():
+    later = FIRST.model_copy(update={"version": 3, "latest": 3, "next_id": 8})
+    back = returned(FIRST, edited(later, 0, "Growing"))
+    assert back.names == {0: "Growing", 1: "Growing 2", 2: "Summer"}
+    assert (back.version, back.latest, back.next_id) == (1, 3, 8)
+    assert PublishedSegments.model_validate(back.model_dump()) == back
+    stranger = later.model_copy(update={"lineage": "f" * 12})
+    assert returned(FIRST, stranger) == FIRST
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"next_id": 2}, "the next id must be above all others"),
+        ({"version": 2}, "the latest version is before this one"),
+        ({"lineage": "no digits"}, "lineage"),
+        ({"segments": FIRST.segments[::-1]}, "the ids must ascend"),
+        ({"segments": FIRST.segments[1:]}, "the clusters must be numbered from 0"),
+    ],
+)
+def test_publications_that_no_run_leaves_are_refused(changes, message):
+    content = {**FIRST.model_dump(), **changes}
+    with pytest.raises(ValueError, match=message):
+        PublishedSegments.model_validate(content)

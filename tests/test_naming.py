@@ -136,6 +136,18 @@ def test_equal_names_get_a_second_theme_and_at_last_a_number():
     }
 
 
+def test_a_name_that_is_kept_stays_and_the_others_are_told_apart_from_it():
+    growing = {"sales_trend_per_year": (0.3, 1.0)}
+    broad = {**growing, "assortment_breadth": (2.0, 0.9)}
+    found = name_segments(contrasts(growing, broad, growing), {2: "Growing sales"})
+    assert found == {
+        0: "Growing sales 2",
+        1: "Growing sales, broad assortment",
+        2: "Growing sales",
+    }
+    assert name_segments(contrasts(growing), {0: "Ours"}) == {0: "Ours"}
+
+
 def test_no_effect_at_all_is_average_and_no_segment_gives_no_name():
     assert name_of({"sales_trend_per_year": (None, None)}) == "Average"
     assert name_segments(contrasts()) == {}

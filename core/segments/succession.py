@@ -231,6 +231,36 @@ def raised(
     )
 
 
+def returned(then: PublishedSegments, now: PublishedSegments) -> PublishedSegments:
+    """Publish an earlier version again, without undoing what outlives a model.
+
+    Ids and versions that were used since stay used, and names that users gave since
+    stay. Where such a name is that of another segment of the earlier version, that one
+    gets a number.
+
+    Parameters
+    ----------
+    then, now : PublishedSegments
+        What is published again, and what was published last. Of another lineage, `now`
+        changes nothing.
+    """
+    if now.lineage != then.lineage:
+        return then
+    given = {s.id: s.name for s in now.segments if s.is_edited}
+    taken = {name for i, name in given.items() if i in then.names}
+    segments = []
+    for segment in then.segments:
+        name, number = given.get(segment.id, segment.name), 2
+        while segment.id not in given and name in taken:
+            name, number = f"{segment.name} {number}", number + 1
+        taken.add(name)
+        is_edited = segment.is_edited or segment.id in given
+        changes = {"name": name, "is_edited": is_edited}
+        segments.append(segment.model_copy(update=changes))
+    marked = raised(then, [now])
+    return marked.model_copy(update={"segments": tuple(segments)})
+
+
 def _renumbered(
     before: PublishedSegments,
     table: SegmentTable,
