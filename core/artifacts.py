@@ -25,7 +25,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -210,7 +210,11 @@ class Artifacts:
         order = sorted(found, key=lambda name: _age(found[name]), reverse=True)
         return {name: found[name] for name in order}
 
-    def roll_back(self, name: str | None = None) -> tuple[Manifest, Manifest]:
+    def roll_back(
+        self,
+        name: str | None = None,
+        amend: Callable[[ArtifactSet, ArtifactSet, Path], None] | None = None,
+    ) -> tuple[Manifest, Manifest]:
         """Publish a kept set again; the one that was published is kept instead.
 
         Parameters
@@ -218,6 +222,9 @@ class Artifacts:
         name : str, optional
             One of `versions`, or its beginning; default: the version before the
             published one.
+        amend : callable, optional
+            Called with the published set, the kept one and a folder, to which it may
+            write other versions of the kept one's files.
 
         Returns
         -------
@@ -245,7 +252,11 @@ class Artifacts:
                 new.mkdir()
                 manifest = Manifest(config=kept.manifest.config)
                 _take_record(current, new, manifest)
+                if amend is not None:
+                    amend(current, kept, new)
                 _take(kept, (*STAGES, "refresh"), new, manifest)
+                link(kept.path("config.yaml"), new / "config.yaml")
+                _enter_new_files(new, manifest, kept.manifest)
                 text = manifest.model_dump_json(indent=2)
                 (new / MANIFEST).write_text(text, encoding="utf-8")
                 self._commit(new, manifest, is_serving=True)
@@ -439,6 +450,17 @@ def _take(
         if entry.stage in stages and not is_new and (source.folder / name).exists():
             link(source.folder / name, folder / name)
             manifest.files[name] = entry
+
+
+def _enter_new_files(folder: Path, manifest: Manifest, old: Manifest) -> None:
+    """Enter the files of a folder that a manifest does not list, as `old` had them."""
+    for path in sorted(folder.iterdir()):
+        if path.name not in manifest.files:
+            manifest.files[path.name] = FileEntry(
+                sha256=digest(path),
+                size=path.stat().st_size,
+                stage=old.files[path.name].stage,
+            )
 
 
 def _take_record(source: ArtifactSet, folder: Path, manifest: Manifest) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.artifacts import Artifacts
+from core.artifacts import Artifacts, ArtifactSet
 from core.errors import ArtifactError
+from core.inference import SEGMENTS
 from core.manifest import Manifest
+from core.segments.published import PublishedSegments, Segment
 
 
 def version_rows(folder: Path) -> list[dict[str, str]]:
@@ -51,9 +53,32 @@ def roll_back(folder: Path, name: str | None = None) -> list[str]:
     ArtifactError
         If there is nothing to go back from or to.
     """
-    left, published = Artifacts(folder).roll_back(name)
+    left, published = Artifacts(folder).roll_back(name, _lasting)
     return [
         f"Version {published.version} serves again (data up to "
         f"{published.facts('prepare')['as_of']}); version {left.version} is kept.",
         "What refreshes have recorded stays; the next one goes on from here.",
     ]
+
+
+def _lasting(current: ArtifactSet, kept: ArtifactSet, folder: Path) -> None:
+    """Carry over what going back must not undo: ids given out, names given by users."""
+    now = PublishedSegments.read(current.path(SEGMENTS))
+    then = PublishedSegments.read(kept.path(SEGMENTS))
+    if now.lineage != then.lineage:
+        return
+    edited = {s.id: s.name for s in now.segments if s.is_edited}
+    then.model_copy(
+        update={
+            "latest": max(now.latest, then.latest),
+            "next_id": max(now.next_id, then.next_id),
+            "segments": tuple(_named(segment, edited) for segment in then.segments),
+        }
+    ).write(folder / SEGMENTS)
+
+
+def _named(segment: Segment, edited: dict[int, str]) -> Segment:
+    """Return a segment with the name that a user has given it since, if any."""
+    if segment.id not in edited:
+        return segment
+    return segment.model_copy(update={"name": edited[segment.id], "is_edited": True})
