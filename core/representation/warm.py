@@ -6,6 +6,29 @@ the first layer takes in the old scaling of what it is given, the last one takes
 again. Before its first step the new encoder then places a shop with given features
 where the old one placed it (but for what the old bounds clipped), and what moves
 afterwards is learnt from new data.
+
+Measured on the built-in generator (2,000 shops, look-back of 24 months, refitted a
+month later, three populations each), adjusted Rand index over all rows, the unassigned
+as one more group, with the old model's labels / with the planted archetypes:
+
+=================================  =============  =============
+refit                              easy           medium
+=================================  =============  =============
+anew                               0.939 / 0.933  0.742 / 0.768
+anew, near (`core.clustering`)     0.941 / 0.934  0.754 / 0.765
+warm, full steps                   0.937 / 0.954  0.744 / 0.793
+warm, 0.3 of the steps             0.949 / 0.946  0.781 / 0.777
+warm, 0.3, near: what a refit does 0.956 / 0.939  0.815 / 0.775
+warm, 0.1 of the steps             0.955 / 0.935  0.796 / 0.766
+warm, 0.1, a third of the epochs   0.959 / 0.937  0.829 / 0.762
+=================================  =============  =============
+
+So a warm start costs nothing where shops are the same ones. What it costs shows with
+shops of a kind that the old model has never seen (one archetype of eight left out of
+the first training, eight cases): their own cluster reaches a mean Jaccard of 0.79
+anew and at full steps, 0.72 at 0.3 and 0.67 at 0.1 of them. Hence 0.3. A term that
+holds latent vectors to the old ones (weight 3, at 0.3 of the steps, near, medium) gave
+0.831 / 0.761 at a third more time: agreement bought with quality, so there is none.
 """
 
 from __future__ import annotations
