@@ -67,7 +67,12 @@ def standing_predecessor(artifacts: Artifacts) -> Model | None:
         If its files are unusable.
     """
     published = artifacts.published()
-    if published is None or not published.manifest.is_complete:
+    return None if published is None else _to_follow(artifacts, published)
+
+
+def _to_follow(artifacts: Artifacts, published: ArtifactSet) -> Model | None:
+    """Return the model of a complete run, above all versions that are kept."""
+    if not published.manifest.is_complete:
         return None
     model = Model.from_set(published)
     kept = [
@@ -96,11 +101,10 @@ def found_predecessor(
     features : list of str
     """
     try:
-        model = standing_predecessor(artifacts)
-        if model is None or model.features != features:
-            return None
         published = artifacts.published()
-        assert published is not None  # as the model was read from it
+        model = None if published is None else _to_follow(artifacts, published)
+        if published is None or model is None or model.features != features:
+            return None
         return model if _is_same_population(published, shops) else None
     except ArtifactError as error:
         get_logger().warning("Ids and names start anew: %s", error)

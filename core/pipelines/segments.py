@@ -57,6 +57,11 @@ class TrainingShops:
     scaled: np.ndarray
     latent: np.ndarray
 
+    @property
+    def spaces(self) -> dict[SegmentKind, np.ndarray]:
+        """Where segments of each kind are found."""
+        return {"density": self.latent, "partition": self.scaled}
+
 
 def learn_segments(
     out: StageWriter,
@@ -102,22 +107,29 @@ def learn_segments(
     published = _published(
         shops, labels, tables, verdict.as_dict(), predecessor, config.refresh
     )
-    assigner = SegmentAssigner(partition, exemplars, tables, published)
-    save_arrays(out.path(SEGMENT_STATE), *assigner.get_state())
-    published.write(out.path(SEGMENTS))
-    spaces: dict[SegmentKind, np.ndarray] = {
-        "density": shops.latent,
-        "partition": shops.scaled,
-    }
-    draw_segments(out.folder, published, labels, spaces, shops.table, shops.features)
+    write_segments(out, SegmentAssigner(partition, exemplars, tables, published))
+    drawn = (published, labels, shops.spaces, shops.table, shops.features)
+    draw_segments(out.folder, *drawn)
     out.facts |= {
         "partition": choice.as_dict() | {"stability": stability},
         "verdict": verdict.as_dict(),
+    }
+    return published
+
+
+def write_segments(out: StageWriter, assigner: SegmentAssigner) -> None:
+    """Write ``segment-state.safetensors`` and ``segments.json``, and who is who.
+
+    The facts get ``lineage``, ``version`` and ``events``.
+    """
+    published = assigner.published
+    save_arrays(out.path(SEGMENT_STATE), *assigner.get_state())
+    published.write(out.path(SEGMENTS))
+    out.facts |= {
         "lineage": published.lineage,
         "version": published.version,
         "events": [event.model_dump(mode="json") for event in published.events],
     }
-    return published
 
 
 def _published(

@@ -30,14 +30,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy.optimize import linear_sum_assignment
 
 from core.errors import ModelError
+from core.segments.overlap import NONE, Overlap
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 Kind = Literal["survived", "split", "merged", "born", "died"]
 KINDS: tuple[Kind, ...] = ("survived", "split", "merged", "born", "died")
-NONE = -1
-"""Label of a row that a model puts into no segment."""
 # A share that is a threshold exactly must not fail by the last bit of a division.
 _SLACK = 1e-9
 
@@ -141,7 +140,7 @@ def match_segments(
         For labels of different lengths, or an old id that is not below `next_id`.
     """
     _check(old, new, next_id, known)
-    overlap = _Overlap.of(old, new, known, entities)
+    overlap = Overlap.of(old, new, known, entities)
     is_same, is_part, is_given = _relations(overlap, survived, part)
     heirs = _heirs(overlap, is_same, is_part, is_given)
     ids = []
@@ -166,71 +165,6 @@ def with_ids(
     )
 
 
-@dataclass(frozen=True)
-class _Overlap:
-    """How many rows each old segment shares with each new one, in an order of its own.
-
-    Attributes
-    ----------
-    old : list of int
-        Ids, ascending.
-    clusters : list of int
-        Largest first; equal ones by what they share with the old ones, in the order of
-        those. So neither numbers nor rows decide what follows.
-    counts : ndarray of int, shape (n_old + 1, n_new + 1)
-        Rows; the last row and the last column are those without a segment.
-    """
-
-    old: list[int]
-    clusters: list[int]
-    counts: IntArray
-
-    @classmethod
-    def of(
-        cls,
-        old: npt.NDArray[np.integer],
-        new: npt.NDArray[np.integer],
-        known: Sequence[int],
-        entities: Sequence[str] | None,
-    ) -> _Overlap:
-        """Count two labels of the same rows."""
-        ids = sorted({*(int(i) for i in np.unique(old)), *known} - {NONE})
-        n_new = int(new.max(initial=NONE)) + 1
-        row = np.searchsorted(np.array(ids, dtype=np.int64), old)
-        row = np.where(old == NONE, len(ids), row)
-        column = np.where(new == NONE, n_new, new)
-        shape = (len(ids) + 1, n_new + 1)
-        cells = np.bincount(row * shape[1] + column, minlength=shape[0] * shape[1])
-        counts = cells.reshape(shape)
-        places = np.arange(len(new))
-        if entities is not None:
-            places = np.argsort(np.argsort(np.asarray(entities, dtype=np.str_)))
-        first = np.full(n_new + 1, len(new))
-        np.minimum.at(first, column, places)
-
-        def key(cluster: int) -> tuple[int, ...]:
-            own = counts[:, cluster]
-            return (-int(own.sum()), *(-own).tolist(), int(first[cluster]))
-
-        order = sorted(range(n_new), key=key)
-        return cls(ids, order, counts[:, [*order, n_new]].astype(np.int64))
-
-    @property
-    def shared(self) -> IntArray:
-        """Rows by old and new segment."""
-        return self.counts[:-1, :-1]
-
-    @property
-    def n_old(self) -> IntArray:
-        """Members of each old segment."""
-        return np.asarray(self.counts[:-1].sum(axis=1))
-
-    @property
-    def n_new(self) -> IntArray:
-        """Members of each new segment."""
-        return np.asarray(self.counts[:, :-1].sum(axis=0))
-
-
 def _check(
     old: npt.NDArray[np.integer],
     new: npt.NDArray[np.integer],
@@ -252,7 +186,7 @@ def _check(
 
 
 def _relations(
-    overlap: _Overlap, survived: float, part: float
+    overlap: Overlap, survived: float, part: float
 ) -> tuple[BoolArray, BoolArray, BoolArray]:
     """Say of each pair whether it is the same, part of a split, part of a merger."""
     shared, n_old, n_new = overlap.shared, overlap.n_old, overlap.n_new
@@ -283,7 +217,7 @@ def _over(counts: IntArray, totals: IntArray) -> FloatArray:
     return np.asarray(counts / np.maximum(totals, 1), dtype=np.float64)
 
 
-def _jaccard(overlap: _Overlap) -> FloatArray:
+def _jaccard(overlap: Overlap) -> FloatArray:
     """Return the Jaccard indices over rows that both models assign."""
     shared = overlap.shared
     either = shared.sum(axis=1)[:, None] + shared.sum(axis=0) - shared
@@ -291,7 +225,7 @@ def _jaccard(overlap: _Overlap) -> FloatArray:
 
 
 def _heirs(
-    overlap: _Overlap, is_same: BoolArray, is_part: BoolArray, is_given: BoolArray
+    overlap: Overlap, is_same: BoolArray, is_part: BoolArray, is_given: BoolArray
 ) -> dict[int, int]:
     """Return, by new segment, the old one whose id it has, both as places."""
     if not overlap.shared.size:
@@ -317,7 +251,7 @@ def _heirs(
 
 
 def _events(
-    overlap: _Overlap,
+    overlap: Overlap,
     ids: Sequence[int],
     heirs: Mapping[int, int],
     is_part: BoolArray,
@@ -349,7 +283,7 @@ def _events(
 
 def _event(
     kind: Kind,
-    overlap: _Overlap,
+    overlap: Overlap,
     ids: Sequence[int],
     rows: npt.NDArray[np.intp],
     columns: npt.NDArray[np.intp],
@@ -372,7 +306,7 @@ def _event(
     )
 
 
-def _birth(overlap: _Overlap, ids: Sequence[int], column: int) -> IdentityEvent:
+def _birth(overlap: Overlap, ids: Sequence[int], column: int) -> IdentityEvent:
     """Return the event of a new segment, with where most of its members were."""
     own = overlap.counts[:, column]
     source = int(own.argmax())
@@ -388,7 +322,7 @@ def _birth(overlap: _Overlap, ids: Sequence[int], column: int) -> IdentityEvent:
     )
 
 
-def _death(overlap: _Overlap, ids: Sequence[int], row: int) -> IdentityEvent:
+def _death(overlap: Overlap, ids: Sequence[int], row: int) -> IdentityEvent:
     """Return the event of an old segment's end, with where most of its members are."""
     own = overlap.counts[row]
     target = int(own.argmax())
