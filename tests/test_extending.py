@@ -10,7 +10,12 @@ from core.artifacts import Artifacts
 from core.config import Config, SampleConfig
 from core.data.synthetic import generate_sales
 from core.inference import Model
-from core.pipelines import prepare_features, run_all, run_inference
+from core.pipelines import (
+    prepare_features,
+    run_all,
+    run_inference,
+    train_autoencoder,
+)
 from core.pipelines.extension import extend_model
 
 N_CLONES = 50
@@ -111,3 +116,18 @@ def test_where_nothing_is_new_nothing_is_written(grown, tmp_path):
     before = Artifacts(folder).published()
     assert extend_model(config, before, extended) == []
     assert "clustering" not in Artifacts(tmp_path / "same").published().manifest.stages
+
+
+def test_a_refit_starts_from_the_model_or_says_why_it_cannot(grown, tmp_path):
+    model, _, _, folder = grown
+    rows = pl.read_parquet(folder / "sales.parquet")
+    options = {"epochs": 1}
+    config = Config(artifacts=str(tmp_path), autoencoder=options)
+    prepare_features(config, rows)
+    warm = train_autoencoder(config, model).facts
+    assert warm["is_warm"]
+    assert "cold_reason" not in warm
+    other = Config(artifacts=str(tmp_path), autoencoder=options | {"latent_size": 3})
+    cold = train_autoencoder(other, model).facts
+    assert not cold["is_warm"]
+    assert "(18, 64, 5), expected (18, 64, 3)" in cold["cold_reason"]
