@@ -33,8 +33,9 @@ SEASIDE = "Our seaside shops"
 def config_of(folder, **options):
     base = {
         "artifacts": str(folder),
-        "sample": {"n_shops": 500, "difficulty": "easy"},
-        "clustering": {"min_cluster_size": 15, "min_samples": 5},
+        "sample": {"n_shops": 400, "difficulty": "easy"},
+        "clustering": {"min_cluster_size": 12, "min_samples": 5},
+        "autoencoder": {"epochs": 12},
     }
     return Config.model_validate({**base, **options})
 
