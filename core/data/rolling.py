@@ -34,7 +34,7 @@ left of it to see but movement and a death.
 With 2,500 shops of difficulty ``easy``, the whole pipeline finds the archetypes of
 every month looked at (adjusted Rand index of 0.96 and more over archetype shops, one
 cluster each, seed 3), and density structure beyond that of data without any. With
-``medium`` the indices are 0.81 to 0.87 (seed 2), and not every month has such structure.
+``medium`` the indices are 0.81 to 0.87 (seed 2), and some months have none such.
 """
 
 from __future__ import annotations
