@@ -46,6 +46,7 @@ OUTPUT_NAMES = {
     "cluster_insights.csv",
     "cluster_predictions.csv",
     "comparison-spaces.csv",
+    "model-card.md",
     "sample_truth.csv",
     "scorecard-decay.csv",
     "scorecard.csv",

@@ -31,6 +31,8 @@ from core.inference import (
 from core.pipelines.common import SPACES
 from core.pipelines.lineage import clusters_of, turn
 from core.pipelines.pictures import draw_segments
+from core.reporting.evidence import Evidence
+from core.reporting.model_card import MODEL_CARD, ModelCardContent, model_card
 from core.reporting.opening import Opening, opening
 from core.reporting.summary import closing_table
 from core.segments.published import PublishedSegments, SegmentKind, publishable
@@ -113,13 +115,13 @@ def _write_report(
     out: StageWriter, model: Model, table: Path, insights: pl.DataFrame
 ) -> None:
     """Write the report of the training data: features beside labels in `table`."""
-    from core.reporting.evidence import Evidence
     from core.reporting.report import write_report
     from core.reporting.run import report_content
 
     published = model.segments.published
+    evidence = Evidence.of(out, published)
     content = report_content(
-        Evidence.of(out, published),
+        evidence,
         Verdict.from_dict(published.verdict).meaning,
         asdict(published_summary(published)),
         table,
@@ -127,6 +129,23 @@ def _write_report(
         insights,
     )
     write_report(content, out.path("report.html"))
+    _write_card(evidence, out.path(MODEL_CARD))
+
+
+def _write_card(evidence: Evidence, path: Path) -> None:
+    """Write the model card, with whatever has judged the model so far."""
+    found = evidence.table("stability.csv") if evidence.judged("stability") else None
+    stability = {} if found is None else dict(found["segment", "jaccard"].iter_rows())
+    names = evidence.facts.get("names_before", {})
+    card = ModelCardContent(
+        manifest=evidence.manifest,
+        published=evidence.published,
+        opening=published_opening(evidence.published),
+        stability=stability,
+        names_before={int(segment): name for segment, name in names.items()},
+        gate=evidence.facts.get("gate"),
+    )
+    path.write_text(model_card(card), encoding="utf-8", newline="\n")
 
 
 def publish_segments(out: StageWriter, verdict: Verdict) -> dict[str, Any]:

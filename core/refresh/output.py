@@ -7,12 +7,13 @@ from pathlib import Path
 
 import polars as pl
 
-from core.artifacts import StageWriter
-from core.inference import Model
+from core.artifacts import Artifacts, StageWriter
+from core.inference import SEGMENTS, Model
 from core.pipelines.publishing import publish_scored
 from core.refresh.record import DRIFT, Ledger, Record
 from core.refresh.scoring import ScoredMonth
 from core.reporting.decision import RefreshFacts
+from core.reporting.model_card import MODEL_CARD
 from core.reporting.refresh import Moves, RefreshContent, write_refresh_page
 from core.segments.movement import comparable_block, stock_and_flow, transitions
 from core.segments.words import spoken_month
@@ -29,15 +30,46 @@ def write_output(
     record: Record,
     ledger: Ledger,
     facts: RefreshFacts,
+    source: str,
 ) -> None:
-    """Write the month's tables and its page."""
+    """Write the month's tables and its page; `source` is where its rows are from."""
     if out.adopted is None:
         batch = iter([(scored.features, scored.labels)])
         publish_scored(out, model, batch, scored.exclusions, out.aside)
     blocks = ledger.blocks(last_months=MONTHS_SHOWN)
     _moves_of(blocks).write_csv(out.path(MOVES))
-    _write_page(out, record, blocks, facts)
+    _write_page(out, record, blocks, facts, source)
     out.facts |= {"refresh": dict(facts)}
+
+
+def log_serving_version(artifacts: Artifacts, uri: str) -> str:
+    """Log the version that serves to MLflow, once, and say so.
+
+    Raises
+    ------
+    ConfigError, SegmentsError
+        As `core.tracking.log_version`.
+    """
+    from core.tracking import log_version
+
+    published = artifacts.published()
+    assert published is not None  # a refresh has just gone well
+    manifest = published.manifest
+    clustering = manifest.facts("clustering")
+    facts = {
+        "lineage": manifest.lineage,
+        "version": manifest.version,
+        "model_id": manifest.model_id,
+        "as_of": manifest.facts("prepare")["as_of"],
+        "n_shops": manifest.facts("prepare")["n_eligible"],
+        "verdict": clustering["verdict"],
+        "spaces": clustering["spaces"],
+        "config": manifest.config.model_dump(mode="json"),
+    }
+    names = (SEGMENTS, MODEL_CARD, "report.html", "comparison.csv")
+    files = [published.folder / name for name in names if name in manifest.files]
+    run = log_version(uri, facts, [path for path in files if path.is_file()])
+    return f"Version {manifest.version} is logged at {uri} (run {run})."
 
 
 def _moves_of(blocks: list[pl.DataFrame]) -> pl.DataFrame:
@@ -55,7 +87,11 @@ def _moves_of(blocks: list[pl.DataFrame]) -> pl.DataFrame:
 
 
 def _write_page(
-    out: StageWriter, record: Record, blocks: list[pl.DataFrame], facts: RefreshFacts
+    out: StageWriter,
+    record: Record,
+    blocks: list[pl.DataFrame],
+    facts: RefreshFacts,
+    source: str,
 ) -> None:
     """Write ``refresh.html`` and its pictures."""
     drift = out.path(DRIFT)
@@ -63,7 +99,7 @@ def _write_page(
     months = sorted(shown["month"].unique().to_list())[-MONTHS_SHOWN:]
     content = RefreshContent(
         facts=facts,
-        source=f"the sales kept in {out.root / 'sales.parquet'}",
+        source=source,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         moves=_moves_shown(blocks, facts),
         flow=stock_and_flow(blocks),

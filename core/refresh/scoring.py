@@ -9,26 +9,26 @@ import numpy as np
 import polars as pl
 
 from core.artifacts import ArtifactSet
-from core.config import Config
+from core.config import Config, RefreshConfig
 from core.data.sources import Sales
 from core.evaluation.drift import (
     DriftOptions,
     DriftReference,
     DriftReport,
+    MonthRows,
     measure_drift,
+    usual_months,
 )
+from core.features.history import HISTORY
 from core.features.monthly import month_index
 from core.features.preparation import prepare
-from core.inference import (
-    PREDICTION_SCHEMA,
-    Model,
-    feature_matrix,
-    score_training,
-)
+from core.inference import PREDICTION_SCHEMA, Model, feature_matrix
 
 # A shop that sold nothing for half a year has closed, whatever its last segment was.
 MAX_INACTIVE_MONTHS = 6
 SHORTEST_WINDOW = 12
+# Fewer shops say little of what is usual.
+FEWEST_SHOPS = 50
 
 
 @dataclass(frozen=True)
@@ -114,22 +114,15 @@ def score_month(model: Model, sales: Sales, config: Config, work: Path) -> Score
     return ScoredMonth(config.features.as_of, features, labels, prepared.exclusions)
 
 
-def training_month(base: ArtifactSet, model: Model) -> ScoredMonth:
-    """Return the month that a model learnt from, as the model labels it."""
-    scored, exclusions = score_training(base, model)
-    features, labels = (pl.concat(part) for part in zip(*scored, strict=True))
-    return ScoredMonth(model.as_of, features, labels, exclusions)
-
-
 def drift_of(
     reference: DriftReference,
     model: Model,
     scored: ScoredMonth,
     previous_shares: dict[int, float] | None,
+    options: RefreshConfig,
 ) -> DriftReport:
     """Measure how a month differs from the training month."""
-    X, segments, errors = drift_inputs(model, scored)
-    options = model.config.refresh
+    X, segments, errors = drift_inputs(model, scored.features)
     return measure_drift(
         reference,
         X,
@@ -142,17 +135,41 @@ def drift_of(
 
 
 def drift_inputs(
-    model: Model, scored: ScoredMonth
+    model: Model, features: pl.DataFrame
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return features, segments and reconstruction errors of a month's shops."""
-    X = feature_matrix(scored.features, model.features)
+    X = feature_matrix(features, model.features)
     errors = model.encoder.reconstruction_error(model.scaler.transform(X))
-    return X, scored.labels["segment"].to_numpy().astype(np.int64), errors
+    segments = model.assign(features)["segment"].to_numpy().astype(np.int64)
+    return X, segments, errors
 
 
-def reference_of(model: Model, training: ScoredMonth) -> DriftReference:
-    """Return what later months are compared with."""
-    X, segments, errors = drift_inputs(model, training)
+def reference_of(
+    base: ArtifactSet, model: Model, training: ScoredMonth
+) -> DriftReference:
+    """Return what later months are compared with.
+
+    Features of a short window move as the window does: the earlier months that a
+    training run keeps say how much of that is usual.
+    """
+    X, segments, errors = drift_inputs(model, training.features)
+    history = pl.read_parquet(base.path(HISTORY), memory_map=False)
+    usual = usual_months(
+        history["as_of"].unique().to_list(),
+        base.manifest.facts("prepare")["intake"]["oldest_month"],
+        model.as_of,
+        window_months(base),
+    )
+    past = [history.filter(as_of=month).drop("as_of") for month in usual]
     return DriftReference.of(
-        X, model.features, segments, errors, seed=model.config.seed
+        X,
+        model.features,
+        segments,
+        errors,
+        past=[
+            MonthRows(*drift_inputs(model, month))
+            for month in past
+            if month.height >= FEWEST_SHOPS
+        ],
+        seed=model.config.seed,
     )
