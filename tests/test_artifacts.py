@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -264,3 +265,109 @@ def test_a_file_of_another_kind_is_refused_and_never_unpickled(tmp_path):
     with pytest.raises(ArtifactError, match="does not hold a saved model state"):
         load_arrays(path)
     assert not marker.exists()
+
+
+def run_refresh_stage(root, month, adopted=None):
+    """Run a refresh that adds a block to the ledger, and may adopt another run."""
+    with Artifacts(root).stage("refresh", Config(), is_serving=True) as out:
+        out.path(f"ledger-{month}-v001.parquet").write_text(month, "utf-8")
+        out.path("refresh.json").write_text(f"recorded up to {month}", "utf-8")
+        out.path("refresh.html").write_text(f"page of {month}", "utf-8")
+        if adopted is not None:
+            run_stages(out.aside / "challenger", adopted)
+            out.adopted = Artifacts(out.aside / "challenger").published()
+
+
+def record_of(root):
+    manifest = read_manifest(root)
+    verify(root, manifest)
+    return {name for name in manifest.files if name.startswith("ledger-")}
+
+
+def run_lineage(root, tag, version):
+    """Run the stages as a version of one lineage."""
+    for stage in STAGES:
+        with Artifacts(root).stage(stage, Config(artifacts=str(root))) as out:
+            out.path(f"{stage}.safetensors").write_text(f"{stage} of {tag}", "utf-8")
+            if stage == "clustering":
+                out.facts |= {"lineage": "abc", "version": version}
+
+
+def test_the_monthly_record_outlives_versions_and_pages_do_not(tmp_path):
+    run_lineage(tmp_path, "first", 1)
+    run_refresh_stage(tmp_path, "2024-01")
+    run_refresh_stage(tmp_path, "2024-02")
+    both = {"ledger-2024-01-v001.parquet", "ledger-2024-02-v001.parquet"}
+    assert record_of(tmp_path) == both
+    run_lineage(tmp_path, "second", 2)
+    assert tags(tmp_path) == {"second"}
+    assert record_of(tmp_path) == both
+    assert not (tmp_path / "refresh.html").exists(), "it told of the other version"
+    left, now = Artifacts(tmp_path).roll_back()
+    assert (left.version, now.version) == (2, 1)
+    assert tags(tmp_path) == {"first"}
+    assert record_of(tmp_path) == both
+    assert (tmp_path / "config.yaml").is_file()
+    assert [m.version for m in Artifacts(tmp_path).versions().values()] == [2]
+
+
+def test_a_record_does_not_pass_to_another_lineage(tmp_path):
+    run_lineage(tmp_path, "first", 1)
+    run_refresh_stage(tmp_path, "2024-01")
+    run_stages(tmp_path, "unrelated")
+    assert record_of(tmp_path) == set()
+    kept = tmp_path / "versions" / "v001-abc"
+    assert record_of(kept) == {"ledger-2024-01-v001.parquet"}
+
+
+def test_only_so_many_versions_are_kept(tmp_path):
+    keep = Config().refresh.keep_versions
+    for version in range(1, keep + 4):
+        run_lineage(tmp_path, str(version), version)
+    kept = [manifest.version for manifest in Artifacts(tmp_path).versions().values()]
+    assert kept == list(range(keep + 2, 2, -1))
+    with pytest.raises(ArtifactError, match="keeps no version `v001`"):
+        Artifacts(tmp_path).roll_back("v001")
+
+
+def test_a_stage_that_finds_nothing_to_do_leaves_everything(tmp_path):
+    run_stages(tmp_path, "first")
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    with Artifacts(tmp_path).stage("refresh", Config(), is_serving=True) as out:
+        out.path("refresh.json").write_text("void", "utf-8")
+        out.is_void = True
+    after = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert after == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked process")
+@pytest.mark.parametrize("change", ["adopt", "roll back"])
+def test_a_kill_while_a_version_changes_leaves_one_whole(tmp_path, change):
+    first = tmp_path / "first"
+    run_stages(first, "first")
+    run_stages(first, "second")
+    run_refresh_stage(first, "2024-01")
+    (name,) = Artifacts(first).versions()
+    seen = []
+    for step in range(1, 300, 4):
+        root = shutil.copytree(first, tmp_path / str(step))
+        child = os.fork()
+        if child == 0:
+            _die_at(step)
+            if change == "adopt":
+                run_refresh_stage(root, "2024-02", adopted="third")
+            else:
+                Artifacts(root).roll_back(name)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        published = Artifacts(root).published()
+        assert published.manifest.is_complete
+        found = tags(published.folder)
+        assert len(found) == 1, f"mixed after step {step}"
+        seen.append(found.pop())
+        shutil.rmtree(root)
+        if os.waitstatus_to_exitcode(status) == 0:
+            break
+    assert seen[0] == "second"
+    assert seen[-1] == ("third" if change == "adopt" else "first")
+    assert [a for a, b in pairwise(seen) if a != b] == ["second"]

@@ -135,7 +135,10 @@ def _write_report(
 def _write_card(evidence: Evidence, path: Path) -> None:
     """Write the model card, with whatever has judged the model so far."""
     found = evidence.table("stability.csv") if evidence.judged("stability") else None
-    stability = {} if found is None else dict(found["segment", "jaccard"].iter_rows())
+    stability = {}
+    if found is not None:
+        own = found.filter(kind=evidence.published.kind).drop_nulls("segment")
+        stability = dict(own["segment", "jaccard"].iter_rows())
     names = evidence.facts.get("names_before", {})
     card = ModelCardContent(
         manifest=evidence.manifest,

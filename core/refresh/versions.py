@@ -8,7 +8,8 @@ from core.artifacts import Artifacts, ArtifactSet
 from core.errors import ArtifactError
 from core.inference import SEGMENTS
 from core.manifest import Manifest
-from core.segments.published import PublishedSegments, Segment
+from core.segments.published import PublishedSegments
+from core.segments.succession import returned
 
 
 def version_rows(folder: Path) -> list[dict[str, str]]:
@@ -65,20 +66,4 @@ def _lasting(current: ArtifactSet, kept: ArtifactSet, folder: Path) -> None:
     """Carry over what going back must not undo: ids given out, names given by users."""
     now = PublishedSegments.read(current.path(SEGMENTS))
     then = PublishedSegments.read(kept.path(SEGMENTS))
-    if now.lineage != then.lineage:
-        return
-    edited = {s.id: s.name for s in now.segments if s.is_edited}
-    then.model_copy(
-        update={
-            "latest": max(now.latest, then.latest),
-            "next_id": max(now.next_id, then.next_id),
-            "segments": tuple(_named(segment, edited) for segment in then.segments),
-        }
-    ).write(folder / SEGMENTS)
-
-
-def _named(segment: Segment, edited: dict[int, str]) -> Segment:
-    """Return a segment with the name that a user has given it since, if any."""
-    if segment.id not in edited:
-        return segment
-    return segment.model_copy(update={"name": edited[segment.id], "is_edited": True})
+    returned(then, now).write(folder / SEGMENTS)
