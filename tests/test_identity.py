@@ -97,6 +97,39 @@ def test_a_small_segment_that_is_swallowed_was_merged_too():
     assert kinds(identity) == ["merged"]
 
 
+def test_what_is_left_of_a_segment_that_has_gone_is_not_swallowed():
+    old = labels_of((0, 100), (1, 10))
+    new = labels_of((0, 110))
+    gone = matched(old, new, trained={0: 95, 1: 60, -1: 5})
+    assert gone.ids == {0: 0}
+    assert kinds(gone) == ["survived", "died"]
+    died = gone.events[1]
+    assert (died.old, died.new) == ((1,), (0,))
+    assert (died.n_old, died.n_shared) == (10, 10)
+    small = matched(old, new, trained={0: 95, 1: 15, -1: 0})
+    assert told(small, "merged") == [((0, 1), (0,))]
+
+
+def test_a_smaller_sample_of_everybody_kills_no_segment():
+    old = labels_of((0, 100), (1, 10))
+    sizes = {0: 1000, 1: 100, -1: 0}
+    assert kinds(matched(old, labels_of((0, 110)), trained=sizes)) == ["merged"]
+
+
+def test_one_that_has_shrunk_and_still_stands_survives():
+    old = labels_of((0, 100), (1, 10))
+    identity = matched(old, old, trained={0: 100, 1: 100, -1: 0})
+    assert kinds(identity) == ["survived", "survived"]
+
+
+def test_one_that_has_shrunk_and_makes_up_much_of_a_new_one_was_merged():
+    # As large as what the other gives: without it, nobody would continue either.
+    old = labels_of((0, 40), (1, 40), (2, 900))
+    sizes = {0: 40, 1: 400, 2: 500, -1: 0}
+    identity = matched(old, labels_of((1, 80), (0, 900)), trained=sizes)
+    assert told(identity, "merged") == [((0, 1), (0,))]
+
+
 def test_one_that_gives_many_away_and_lives_on_was_not_merged():
     old = labels_of((0, 60), (1, 400))
     new = labels_of((1, 60), (1, 35), (0, 365))
@@ -186,8 +219,11 @@ cells = st.lists(
 shares = st.tuples(st.floats(0.51, 1.0), st.floats(0.01, 0.49))
 
 
-@given(cells, shares, st.randoms(use_true_random=False))
-def test_members_alone_decide(cells, shares, random):
+sizes = st.dictionaries(st.integers(-1, 4), st.integers(0, 90), max_size=6)
+
+
+@given(cells, shares, sizes, st.randoms(use_true_random=False))
+def test_members_alone_decide(cells, shares, sizes, random):
     old = labels_of(*((old, n) for old, _, n in cells))
     new = labels_of(*((new, n) for _, new, n in cells))
     # A model numbers its clusters without gaps.
@@ -195,7 +231,7 @@ def test_members_alone_decide(cells, shares, random):
     new = np.array([present.index(x) if x >= 0 else -1 for x in new])
     shops = np.array([f"{number:04}" for number in range(len(old))])
     survived, part = shares
-    options = {"next_id": 9, "survived": survived, "part": part}
+    options = {"next_id": 9, "survived": survived, "part": part, "trained": sizes}
     identity = match_segments(old, new, entities=shops, **options)
 
     numbers = list(range(len(present)))

@@ -200,6 +200,7 @@ def _matched(
         part=options.part,
         known=[s.id for s in before.segments if s.id != UNASSIGNED],
         entities=shops["shop_id"].to_list(),
+        trained={s.id: s.size for s in before.segments},
     )
 
 

@@ -16,6 +16,10 @@ The kinds of change are those of MONIC (Spiliopoulou, Ntoutsi, Theodoridis and S
   The index over all rows, a weaker one being asked of it, keeps that within bounds.
 - A merged segment keeps the id of its largest contributor, and the largest part of a
   split one keeps its id; MONIC has no identity beyond survival.
+- Rows that have gone altogether have no label. What they leave of a segment, such as a
+  few shops at its border that go on when all others have closed, falls to a neighbour,
+  and by MONIC's overlap the segment would be absorbed. Its size when it was learnt
+  tells that it ended.
 """
 
 from __future__ import annotations
@@ -30,15 +34,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy.optimize import linear_sum_assignment
 
 from core.errors import ModelError
-from core.segments.overlap import NONE, Overlap
+from core.segments.overlap import NONE, SLACK, BoolArray, IntArray, Overlap, is_left
 
-IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 Kind = Literal["survived", "split", "merged", "born", "died"]
 KINDS: tuple[Kind, ...] = ("survived", "split", "merged", "born", "died")
-# A share that is a threshold exactly must not fail by the last bit of a division.
-_SLACK = 1e-9
 
 
 class IdentityEvent(BaseModel):
@@ -99,6 +99,7 @@ def match_segments(
     part: float = 0.3,
     known: Sequence[int] = (),
     entities: Sequence[str] | None = None,
+    trained: Mapping[int, int] | None = None,
 ) -> Identity:
     """Give a new model's segments the ids of the old ones that they continue.
 
@@ -121,6 +122,10 @@ def match_segments(
         What each row is about. New segments that no count tells apart are then ordered
         by the first of these among their members. None: by their first row, which makes
         the order of rows count in that one case.
+    trained : mapping of int to int, optional
+        Rows that each old segment was learnt with, by id, and those of no segment under
+        -1. Where there are fewer rows now than then, as many fewer are expected of
+        each. None: nobody is known to have gone.
 
     Returns
     -------
@@ -131,8 +136,10 @@ def match_segments(
         one *split* where at least two new ones each hold `part` of its assigned members
         and come mostly (above one half) from it. Old ones *merged* where at least two
         each give `part` of a new one's assigned members and go mostly there, or go
-        there with `survived` of their own. These together must make up `part` of it.
-        Any other new segment was *born*, any other old one *died*.
+        there with `survived` of their own; the latter only of those that still have
+        `part` of the members they were learnt with, the others having ended before.
+        These together must make up `part` of it. Any other new segment was *born*, any
+        other old one *died*.
 
     Raises
     ------
@@ -141,7 +148,8 @@ def match_segments(
     """
     _check(old, new, next_id, known)
     overlap = Overlap.of(old, new, known, entities)
-    is_same, is_part, is_given = _relations(overlap, survived, part)
+    remains = is_left(overlap.old, overlap.n_old, trained or {}, len(new), part)
+    is_same, is_part, is_given = _relations(overlap, remains, survived, part)
     heirs = _heirs(overlap, is_same, is_part, is_given)
     ids = []
     for column in range(len(overlap.clusters)):
@@ -186,28 +194,28 @@ def _check(
 
 
 def _relations(
-    overlap: Overlap, survived: float, part: float
+    overlap: Overlap, may_be_swallowed: BoolArray, survived: float, part: float
 ) -> tuple[BoolArray, BoolArray, BoolArray]:
     """Say of each pair whether it is the same, part of a split, part of a merger."""
     shared, n_old, n_new = overlap.shared, overlap.n_old, overlap.n_new
     assigned_old, assigned_new = shared.sum(axis=1), shared.sum(axis=0)
     of_old, of_new = _over(shared, assigned_old[:, None]), _over(shared, assigned_new)
     everyone = n_old[:, None] + n_new - shared
-    is_same = (_jaccard(overlap) >= survived - _SLACK) & (
-        _over(shared, everyone) >= part - _SLACK
+    is_same = (_jaccard(overlap) >= survived - SLACK) & (
+        _over(shared, everyone) >= part - SLACK
     )
-    is_part = (of_old >= part - _SLACK) & (is_same | (2 * shared > n_new))
-    is_swallowed = (of_old >= survived - _SLACK) & (
-        _over(shared, n_old[:, None]) >= part - _SLACK
+    is_part = (of_old >= part - SLACK) & (is_same | (2 * shared > n_new))
+    is_swallowed = (of_old >= survived - SLACK) & (
+        _over(shared, n_old[:, None]) >= part - SLACK
     )
-    is_given = (of_new >= part - _SLACK) & (2 * shared > n_old[:, None])
-    is_given |= is_same | is_swallowed
+    is_given = (of_new >= part - SLACK) & (2 * shared > n_old[:, None])
+    is_given |= is_same | (is_swallowed & may_be_swallowed[:, None])
     # Several that together are next to nothing of a segment are no part of its story.
     is_split = (is_part.sum(axis=1) >= 2) & (
-        (shared * is_part).sum(axis=1) >= part * n_old - _SLACK
+        (shared * is_part).sum(axis=1) >= part * n_old - SLACK
     )
     is_merged = (is_given.sum(axis=0) >= 2) & (
-        (shared * is_given).sum(axis=0) >= part * n_new - _SLACK
+        (shared * is_given).sum(axis=0) >= part * n_new - SLACK
     )
     return is_same, is_part & is_split[:, None], is_given & is_merged
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -10,8 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 NONE = -1
 """Label of a row that a model puts into no segment."""
+# A share that is a threshold exactly must not fail by the last bit of a division.
+SLACK = 1e-9
 
 
 @dataclass(frozen=True)
@@ -83,3 +86,30 @@ class Overlap:
     def n_new(self) -> IntArray:
         """Members of each new segment."""
         return np.asarray(self.counts[:, :-1].sum(axis=0))
+
+
+def is_left(
+    ids: Sequence[int],
+    counts: IntArray,
+    trained: Mapping[int, int],
+    n_rows: int,
+    part: float,
+) -> BoolArray:
+    """Say of each segment whether `part` of the members it was learnt with are left.
+
+    Parameters
+    ----------
+    ids : sequence of int
+    counts : ndarray of int, shape (n_segments,)
+        Members now.
+    trained : mapping of int to int
+        Members when it was learnt, by id, and the rows of no segment under -1. Of one
+        that is not in it, nobody is missing.
+    n_rows : int
+        Rows now. Where they are fewer than those learnt from, as many fewer are
+        expected of each segment; more rows make no segment larger.
+    part : float, in (0, 1)
+    """
+    then = np.array([trained.get(i, 0) for i in ids], dtype=np.float64)
+    expected = then * min(n_rows / max(sum(trained.values()), 1), 1.0)
+    return np.asarray(counts >= part * expected - SLACK)
