@@ -18,7 +18,10 @@ structure found again
 explained beyond size
     Of what shops did after earlier months, by both models frozen as they are. The
     boundaries of both have seen some of those months, the challenger's all of them, so
-    this can speak against a challenger and never for one.
+    this can speak against a challenger and never for one. The champion's segments may
+    be of the past by now: shops that have left since do not count, nor do those that it
+    puts into a segment that has fallen (`core.evaluation.judged.judge`). That its
+    shops would all leave is the best forecast a segment ever gave, and its last.
 contract
     No term broken (`core.segments.contract`).
 
@@ -198,11 +201,18 @@ def _structure_row(champion: Judged, challenger: Judged) -> GateRow:
 
 
 def _explained_row(champion: Judged, challenger: Judged) -> GateRow:
-    """Compare what is explained of later months: within one standard error.
+    """Compare what is explained of later months: within what chance gives.
 
-    That of the champion's share (Breiman et al., 1984), as wherever candidates are
-    compared here, not the smaller one of the difference: this would be over shops
-    alone, while models differ by how they were learnt as well.
+    That is one standard error of the champion's share (Breiman et al., 1984), or two of
+    the difference where they are more. The latter is over shops, which both share, and
+    leaves out that models differ by how they were learnt; it is the larger one only
+    where the labels have little in common, as those of a partition and of clusters.
+
+    Of models that are equally good (8 learnt with other seeds from 90% of the same
+    1,500 shops, 6 data sets of all difficulties) none of 336 pairs of density models
+    failed: the largest shortfall was 0.97 errors. Over all rows of the gate 2% failed,
+    those with the one model that had missed a cluster. Of challengers with 10% of
+    their labels shuffled 99% of 192 failed; with twice the leeway it would be 72%.
     """
     check = "explained of later months beyond size"
     old, new = champion.explained, challenger.explained
@@ -210,8 +220,13 @@ def _explained_row(champion: Judged, challenger: Judged) -> GateRow:
         return GateRow(
             check=check, champion="-", challenger="-", needed="-", is_passed=True
         )
-    needed = old.mean - old.standard_error
-    return _row(check, old.mean, new.mean, needed, "{:.2%}".format)
+    paired = float(np.linalg.norm(old.influence - new.influence))
+    needed = old.mean - max(old.standard_error, 2 * paired)
+    row = _row(check, old.mean, new.mean, needed, "{:.2%}".format)
+    if not champion.fallen:
+        return row
+    said = f"{row.champion} without {', '.join(map(str, champion.fallen))}, fallen"
+    return row.model_copy(update={"champion": said})
 
 
 def _contract_row(breaches: Sequence[Breach]) -> GateRow:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from core.errors import ModelError
 from core.evaluation.explained import FloatArray, IntArray
-from core.evaluation.lookback import Cut, OutOfTime, out_of_time
+from core.evaluation.lookback import MIN_SHOPS_AT_CUT, Cut, OutOfTime, out_of_time
 from core.evaluation.quality import label_summary
 from core.evaluation.stability import Refit, agreement, cluster_stability
 from core.evaluation.verdict import (
@@ -19,6 +20,7 @@ from core.evaluation.verdict import (
     REPRODUCIBLE_ARI,
     VerdictKind,
 )
+from core.segments.overlap import NONE, is_left
 
 Kind = Literal["density", "partition"]
 
@@ -42,9 +44,11 @@ class Judged:
     stability : DataFrame
         What ``stability.csv`` holds: ``kind, segment, size, jaccard, lowest_jaccard,
         verdict``, a row per segment that holds any of the rows.
+    fallen : tuple of int
+        Segments of which little is left, or which no longer stand: see `judge`.
     explained : OutOfTime or None
-        What it explains of later months beyond size; None where the history is too
-        short to tell.
+        What it explains of later months beyond size, from `with_later_months`; None
+        where that cannot be told.
     """
 
     kind: Kind
@@ -53,7 +57,8 @@ class Judged:
     structure_score: float
     agreement: pl.DataFrame = field(repr=False)
     stability: pl.DataFrame = field(repr=False)
-    explained: OutOfTime | None = field(repr=False)
+    fallen: tuple[int, ...] = ()
+    explained: OutOfTime | None = field(default=None, repr=False)
 
     @property
     def ari(self) -> FloatArray:
@@ -119,6 +124,7 @@ class Judged:
             "n_refits": len(self.ari),
             "mean_jaccard": self.mean_jaccard,
             "jaccard": {str(i): value for i, value in self.jaccard.items()},
+            "fallen": list(self.fallen),
             "explained": explained.mean if explained and is_judged else None,
         }
 
@@ -129,9 +135,8 @@ def judge(
     *,
     kind: Kind,
     verdict: VerdictKind,
-    cuts: Sequence[Cut],
-    cut_labels: Sequence[IntArray],
-    seed: int,
+    trained: Mapping[int, int],
+    part: float,
 ) -> Judged:
     """Judge a model's labels of some rows.
 
@@ -144,13 +149,14 @@ def judge(
         these rows; at least 2.
     kind, verdict
         What is published, and under which verdict.
-    cuts : sequence of Cut
-        Earlier months of the same shops, from `core.evaluation.lookback.looking_back`;
-        empty where the history is too short.
-    cut_labels : sequence of ndarray of int64
-        The model's segment ids of the shops of each cut.
-    seed : int
-        Of the folds; the same for all models that are to be compared.
+    trained : mapping of int to int
+        Shops that each published segment was learnt with, by id, and the unassigned
+        ones under -1.
+    part : float
+        Share of these, ``refresh.part``, below which a segment has *fallen*. So has one
+        that the refits dissolve, by Hennig's measure, where the verdict says that
+        refits find the segments again: of two that have merged, the smaller one at
+        least makes up no more than half of what they find.
 
     Raises
     ------
@@ -170,12 +176,82 @@ def judge(
         pl.Series("segment", ids, dtype=pl.Int64),
         pl.exclude("cluster"),
     )
-    return Judged(
+    found = Judged(
         kind=kind,
         verdict=verdict,
         n_shops=len(labels),
         structure_score=label_summary(labels).structure_score,
         agreement=agreement(dense, refits),
         stability=stability,
-        explained=out_of_time(cuts, cut_labels, seed) if cuts else None,
+    )
+    return replace(found, fallen=_fallen(found, trained, part))
+
+
+def _fallen(judged: Judged, trained: Mapping[int, int], part: float) -> tuple[int, ...]:
+    """Return the segments of which little is left, or which refits dissolve."""
+    sizes = dict(judged.stability.select("segment", "size").iter_rows())
+    ids = sorted({*trained, *sizes} - {NONE})
+    counts = np.array([sizes.get(i, 0) for i in ids], dtype=np.int64)
+    remains = is_left(ids, counts, trained, judged.n_shops, part)
+    dissolved: set[int] = set()
+    if judged.verdict != "constructive":
+        values = judged.jaccard.items()
+        dissolved = {i for i, value in values if value <= DISSOLVED_JACCARD}
+    gone = (i for i, is_there in zip(ids, remains, strict=True) if not is_there)
+    return tuple(sorted(dissolved.union(gone)))
+
+
+def with_later_months(
+    champion: Judged,
+    challenger: Judged,
+    cuts: Sequence[Cut],
+    labels: tuple[Sequence[IntArray], Sequence[IntArray]],
+    seed: int,
+) -> tuple[Judged, Judged]:
+    """Judge two models by what shops did after earlier months as well.
+
+    What a segment explained that has fallen since is of the past: the shops that the
+    champion puts into one are left out of that month, for both.
+
+    Parameters
+    ----------
+    champion, challenger : Judged
+    cuts : sequence of Cut
+        Earlier months, from `core.evaluation.lookback.looking_back`, of shops that are
+        still there; empty where the history is too short.
+    labels : pair of sequences of ndarray of int64
+        The segment ids of the shops of each cut, by the champion and the challenger.
+    seed : int
+        Of the folds.
+
+    Returns
+    -------
+    champion, challenger : Judged
+        With `Judged.explained`, on the same shops and folds; None where no month has
+        enough of them.
+    """
+    places = [np.flatnonzero(~np.isin(own, champion.fallen)) for own in labels[0]]
+    used = [i for i, rows in enumerate(places) if len(rows) >= MIN_SHOPS_AT_CUT]
+    if not used:
+        return replace(champion, explained=None), replace(challenger, explained=None)
+    parts = [_rows(cuts[i], places[i]) for i in used]
+    old, new = (
+        replace(
+            judged,
+            explained=out_of_time(parts, [own[i][places[i]] for i in used], seed),
+        )
+        for judged, own in zip((champion, challenger), labels, strict=True)
+    )
+    return old, new
+
+
+def _rows(cut: Cut, places: npt.NDArray[np.intp]) -> Cut:
+    """Return some shops of a cut."""
+    return replace(
+        cut,
+        shop_id=cut.shop_id.gather(places),
+        X=cut.X[places],
+        size=cut.size[places],
+        outcomes=cut.outcomes[places],
+        by_month=cut.by_month[places],
     )

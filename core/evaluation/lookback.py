@@ -7,7 +7,7 @@ as they were known there, and the months that followed say what its labels were 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -69,11 +69,16 @@ class OutOfTime:
         if nothing can be judged.
     by_cut : dict of str to Explained
         The same for each cut, oldest first.
+    influence : ndarray of float64, shape (n_shops,)
+        What each shop contributes to the error of the mean, by `shop_codes` of the
+        cuts: of two labelings of the same cuts, the difference of these tells the
+        error of theirs. Empty if nothing can be judged.
     """
 
     mean: float
     standard_error: float
     by_cut: dict[str, Explained]
+    influence: FloatArray = field(default_factory=lambda: np.zeros(0), repr=False)
 
 
 def looking_back(
@@ -153,8 +158,9 @@ def out_of_time(
             influence[code[part.rows]] += part.influence()
     if not shares:
         return OutOfTime(0.0, float("inf"), by_cut)
-    error = float(np.sqrt(influence @ influence)) / len(shares)
-    return OutOfTime(float(np.mean(shares)), error, by_cut)
+    influence /= len(shares)
+    error = float(np.sqrt(influence @ influence))
+    return OutOfTime(float(np.mean(shares)), error, by_cut, influence)
 
 
 def shop_codes(cuts: Sequence[Cut]) -> tuple[list[IntArray], int]:

@@ -15,7 +15,7 @@ from core.artifacts import ArtifactSet
 from core.errors import FeatureMismatchError, listed
 from core.evaluation.fits import OnStep
 from core.evaluation.gate import GateDecision, judge_challenger
-from core.evaluation.judged import Judged, judge
+from core.evaluation.judged import Judged, judge, with_later_months
 from core.evaluation.lookback import MIN_SHOPS_AT_CUT, Cut, looking_back
 from core.evaluation.partition_choice import partition_recipe
 from core.evaluation.stability import Recipe, Refit, refit, whole_pipeline
@@ -167,7 +167,6 @@ def judge_models(
         )
     table = _drawn(ground.table, challenger)
     X = feature_matrix(table, challenger.features)
-    cuts = _cuts(ground, challenger)
     refits: dict[str, list[Refit]] = {}
     found = []
     for model in (champion, challenger):
@@ -177,33 +176,36 @@ def judge_models(
             refits[key] = refit(
                 X, _recipe(model), seed, n_refits, on_step=on_step, workers=workers
             )
-        found.append(_judged(model, table, refits[key], cuts, challenger.config.seed))
-    return found[0], found[1]
+        part = challenger.config.refresh.part
+        found.append(_judged(model, table, refits[key], part))
+    cuts = _cuts(ground, challenger)
+    labels = _at_cuts(champion, cuts), _at_cuts(challenger, cuts)
+    return with_later_months(found[0], found[1], cuts, labels, challenger.config.seed)
 
 
 def _judged(
-    model: Model,
-    table: pl.DataFrame,
-    refits: Sequence[Refit],
-    cuts: Sequence[Cut],
-    seed: int,
+    model: Model, table: pl.DataFrame, refits: Sequence[Refit], part: float
 ) -> Judged:
-    """Judge one model."""
+    """Judge one model by the new month alone."""
     published = model.segments.published
     return judge(
         _segments(model, table),
         refits,
         kind=published.kind,
         verdict=Verdict.from_dict(published.verdict).kind,
-        cuts=cuts,
-        cut_labels=[_segments(model, _as_table(cut, model)) for cut in cuts],
-        seed=seed,
+        trained={segment.id: segment.size for segment in published.segments},
+        part=part,
     )
 
 
 def _segments(model: Model, table: pl.DataFrame) -> np.ndarray:
     """Return the published segment of every row, -1 for none."""
     return model.assign(table)["segment"].cast(pl.Int64).to_numpy()
+
+
+def _at_cuts(model: Model, cuts: Sequence[Cut]) -> list[np.ndarray]:
+    """Return the published segments of the shops of earlier months."""
+    return [_segments(model, _as_table(cut, model)) for cut in cuts]
 
 
 def _as_table(cut: Cut, model: Model) -> pl.DataFrame:
@@ -234,10 +236,14 @@ def _made_like(model: Model) -> str:
 
 
 def _cuts(ground: Ground, model: Model) -> list[Cut]:
-    """Return the earlier months, none where the history is too short."""
+    """Return the earlier months of shops that are still there.
+
+    None where the history is too short. That a shop would leave, a model may have told;
+    but it is the shops that stayed which the next one is for.
+    """
     config = model.config
     return looking_back(
-        ground.history,
+        ground.history.join(ground.table, on="shop_id", how="semi"),
         ground.monthly,
         model.features,
         config.evaluation.horizon_months,
