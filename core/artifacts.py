@@ -309,7 +309,10 @@ class Artifacts:
     @contextmanager
     def _staging(self) -> Iterator[Path]:
         """Yield a folder on the same file system, deleted at the end."""
-        with tempfile.TemporaryDirectory(prefix=".staging-", dir=self.root) as tmp:
+        # Windows may still hold a file that was mapped; the next run clears it.
+        with tempfile.TemporaryDirectory(
+            prefix=".staging-", dir=self.root, ignore_cleanup_errors=True
+        ) as tmp:
             yield Path(tmp)
 
     def _published_folder(self) -> Path:

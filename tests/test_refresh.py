@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+import subprocess
+import sys
 from datetime import date
 
 import polars as pl
@@ -244,54 +245,58 @@ def test_rolling_back_serves_the_version_before_and_keeps_the_record(
     assert "2" in roll_back(folder, "v002")[0]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked process")
-def test_a_refresh_killed_anywhere_has_not_happened_or_has(trained, rows, tmp_path):
-    """End the process before its 1st, 2nd, ... change of the artifacts folder.
+DYING = """
+import os, sys
+from datetime import date
+import polars as pl
+from core.refresh import refresh_config, run_refresh
 
-    What is written aside before is as good as no change; `test_artifacts` ends the
-    publication itself at every single step.
+folder, rows, step = sys.argv[1], pl.read_parquet(sys.argv[2]), int(sys.argv[3])
+count = 0
+
+
+def dying(function):
+    def guarded(*args, **kwargs):
+        global count
+        target = os.fspath(args[-1])
+        # What is written aside before is as good as no change.
+        if target.startswith(folder) and ".staging-" not in target:
+            count += 1
+            if count == step:
+                os._exit(9)
+        return function(*args, **kwargs)
+
+    return guarded
+
+
+config = refresh_config(folder)
+for name in ("rename", "replace", "link"):
+    setattr(os, name, dying(getattr(os, name)))
+run_refresh(config, rows, today=date(2024, 6, 1))
+"""
+
+
+def test_a_refresh_killed_anywhere_has_not_happened_or_has(trained, rows, tmp_path):
+    """End the process before its n-th change of the artifacts folder.
+
+    `test_artifacts` ends a publication at every single step; here are the first, one in
+    between, and none.
     """
-    month = months_of(rows, "2024-03", "2024-03")
+    path = tmp_path / "march.parquet"
+    months_of(rows, "2024-03", "2024-03").write_parquet(path)
     outcomes = []
-    for step in (1, 2, 3, 10, 30, 10_000):
+    for step in (1, 12, 10_000):
         folder = copied(trained, tmp_path / str(step))
-        child = os.fork()
-        if child == 0:
-            _die_at(step, folder)
-            try:
-                refresh(folder, month)
-            finally:
-                os._exit(0)
-        os.waitpid(child, 0)
+        command = [sys.executable, "-c", DYING, str(folder), str(path), str(step)]
+        done = subprocess.run(command, capture_output=True, check=False)
+        assert done.returncode == (0 if step == 10_000 else 9), done.stderr
         published = Artifacts(folder).published()
         assert published.manifest.is_complete
         assert Model.from_set(published).segments.published.version == 1
         outcomes.append(len(Record.of(published).months))
-    again = refresh(tmp_path / "10" / "artifacts", month)
-    assert (again.facts["decision"] == "unchanged") == bool(outcomes[3])
-    assert outcomes[0] == 0
-    assert outcomes[-1] == 1
-    assert outcomes == sorted(outcomes)
-
-
-def _die_at(step, folder):
-    """Make the process end at its step-th change of a folder, what lies aside apart."""
-    count = 0
-
-    def wrapped(function):
-        def guarded(*args, **kwargs):
-            nonlocal count
-            target = str(args[-1])
-            if target.startswith(str(folder)) and ".staging-" not in target:
-                count += 1
-                if count == step:
-                    os._exit(9)
-            return function(*args, **kwargs)
-
-        return guarded
-
-    for name in ("rename", "replace", "link", "unlink", "rmdir"):
-        setattr(os, name, wrapped(getattr(os, name)))
+    assert outcomes == [0, 1, 1]
+    again = refresh(tmp_path / "12" / "artifacts", pl.read_parquet(path))
+    assert again.facts["decision"] == "unchanged"
 
 
 def test_the_verb_reads_files_and_says_what_it_did(trained, rows, tmp_path):
