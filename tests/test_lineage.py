@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -19,7 +20,12 @@ from core.errors import ArtifactError, ConfigError
 from core.evaluation.verdict import Verdict
 from core.manifest import digest, read_manifest, verify
 from core.pipelines import stage_config
-from core.pipelines.lineage import found_predecessor, standing_predecessor
+from core.pipelines.lineage import (
+    follow,
+    found_predecessor,
+    named_table,
+    standing_predecessor,
+)
 from core.pipelines.publishing import publish_segments
 from core.pipelines.renaming import rename_segment
 from core.segments.published import PublishedSegments
@@ -128,6 +134,24 @@ def test_after_going_back_neither_versions_nor_ids_are_given_out_twice(
     assert (followed.version, followed.latest) == (1, 2)
     run_all(config_of(folder), rows)
     assert published_in(folder).version == 3
+
+
+def test_a_segment_whose_shops_have_closed_died_whoever_holds_the_rest(trained):
+    model, shops = Model.load(trained), pl.read_parquet(trained / "features.parquet")
+    segment = model.assign(shops)["segment"].to_numpy()
+    closed = np.flatnonzero(segment == 1)[2:]
+    left = np.setdiff1d(np.arange(shops.height), closed)
+    shops, labels = shops[left], segment[left].astype(np.int64)
+    # The two that go on look like shops of another segment, and numbers have no gap.
+    labels[labels == 1] = 0
+    labels[labels > 1] -= 1
+    table = named_table(shops, "density", labels, model.features)
+    verdict, options = NATURAL.as_dict(), model.config.refresh
+    after = follow(model, shops, model.features, labels, table, verdict, options)
+    assert {e.kind for e in after.events} == {"survived", "died"}
+    died = next(e for e in after.events if e.kind == "died")
+    assert (died.old, died.new, died.n_shared) == ((1,), (0,), 2)
+    assert 1 not in after.names
 
 
 def test_half_of_the_smaller_population_has_to_be_the_same(artifacts):
