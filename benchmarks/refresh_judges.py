@@ -204,17 +204,13 @@ def _is_report_of(
 
 
 def _archetypes(blocks: list[pl.DataFrame], truth: pl.DataFrame) -> dict[int, str]:
-    """Return every segment's commonest archetype, by the last block that has it."""
-    known: dict[int, str] = {}
-    for block in blocks:
-        counts = (
-            _with_truth(block, truth)
-            .group_by("segment", "archetype")
-            .len()
-            .sort("len", "archetype")
-        )
-        known |= dict(counts.select("segment", "archetype").iter_rows())
-    return known
+    """Return every segment's commonest archetype over all blocks.
+
+    Not by its last block: of a segment that dies, shops in between are left last.
+    """
+    rows = pl.concat([_with_truth(block, truth) for block in blocks])
+    counts = rows.group_by("segment", "archetype").len().sort("len", "archetype")
+    return dict(counts.select("segment", "archetype").iter_rows())
 
 
 def _with_truth(block: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
