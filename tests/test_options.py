@@ -54,7 +54,8 @@ def test_many_shops_are_all_clustered_with_what_a_sample_settled():
     X = market(12_000)
     fitted = fit_density(X, ClusteringConfig(), seed=1)
     again = DensityClusterer(smallest_size(len(X)), fitted.min_samples).fit(X)
-    assert fitted.min_samples in (5, 10, 30, 100)
+    # In proportion: 1.2 times as many rows as the draw has.
+    assert fitted.min_samples in (6, 12, 36, 120)
     assert fitted.labels_.tolist() == again.labels_.tolist()
 
 

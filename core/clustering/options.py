@@ -32,6 +32,8 @@ SIZE_BOUNDS = (10, 50)
 SMOOTHING = (5, 10, 30, 100)
 # More neighbours than a twentieth of the shops would smooth whole groups away.
 LARGEST_SHARE = 0.05
+# A million shops with 200 neighbours each take 2 GB.
+LARGEST_DEGREE = 200
 # The degree is chosen on so many shops: each degree costs a spanning tree.
 MAX_ROWS = 10_000
 # Share of the highest score within which degrees of smoothing count as equally good:
@@ -98,7 +100,8 @@ def choose_density(
         Without a `min_cluster_size`, it is `smallest_size`. Without `min_samples`, the
         one of `SMOOTHING` (up to 5% of the rows) with the highest coverage x
         ln(effective clusters) of at most 10,000 rows; the smallest where several are
-        as high.
+        as high. With more rows it grows in proportion, up to 200: over denser rows, the
+        same number of neighbours would smooth less.
     seed : int
         Draws the rows to choose on where there are more.
     near : ndarray of int, shape (n_rows,), optional
@@ -133,7 +136,9 @@ def choose_density(
     tried = [DensityClusterer(least, n, method).fit(rows) for n in degrees]
     chosen, kept_score = _best_of(tried, None if near is None else near[places])
     if rows is not X:
-        chosen = DensityClusterer(size, chosen.min_samples, method).fit(X)
+        # As many neighbours per row: over all rows they reach as far as in the draw.
+        degree = min(round(chosen.min_samples / share), LARGEST_DEGREE)
+        chosen = DensityClusterer(size, degree, method).fit(X)
     return DensityFit(chosen, kept_score, _agreement(near, chosen))
 
 
