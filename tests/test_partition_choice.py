@@ -106,6 +106,33 @@ def test_where_no_cut_comes_back_the_best_of_them_is_taken():
     assert "though below 0.9" in choice.reason
 
 
+def test_a_choice_that_is_as_good_is_kept_and_a_worse_one_is_not():
+    X, _, history, monthly = planted()
+    free = choose_partition(X, FEATURES, history, monthly, CONFIG)
+    by_score = {(c.method, c.n_segments): c for c in free.candidates}
+    best = max(free.candidates, key=lambda c: c.score)
+    enough = best.score - best.standard_error
+    good = [key for key, c in by_score.items() if c.score >= enough]
+    bad = [key for key, c in by_score.items() if c.score < enough]
+    given = (X, FEATURES, history, monthly, CONFIG)
+    as_good = choose_partition(*given, before=good[-1])
+    assert (as_good.method, as_good.n_segments) == good[-1]
+    assert "that of the model before" in as_good.reason
+    for before in (bad[0], ("kmeans", 99)):
+        chosen = choose_partition(*given, before=before)
+        assert (chosen.method, chosen.n_segments) == (free.method, free.n_segments)
+
+
+def test_without_a_past_a_number_that_comes_back_is_kept():
+    X, _, history, monthly = planted()
+    given = (X, FEATURES, history.clear(), monthly.clear(), CONFIG)
+    free = choose_partition(*given)
+    fine = [c.n_segments for c in free.candidates if c.score >= 0.9]
+    kept = choose_partition(*given, before=("kmeans", fine[0]))
+    assert kept.n_segments == fine[0]
+    assert kept.n_segments < free.n_segments
+
+
 @pytest.mark.parametrize(("n_shops", "largest"), [(10, 2), (30, 3), (99, 9)])
 def test_few_shops_are_cut_into_few_segments(n_shops, largest):
     X, _, history, monthly = planted(n=n_shops)

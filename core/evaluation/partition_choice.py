@@ -15,6 +15,11 @@ largest number of segments whose refits on 80% of the shops agree with one anoth
 ARI of at least 0.9 (as Tibshirani & Walther, 2005, do with their prediction strength);
 if none does, the number with the highest. That a cut can be repeated does not make it
 useful, so the choice carries its criterion with it.
+
+A refit that goes on from another model keeps that model's method and number where they
+are as good: within one standard error of the best, or, by refits, above what is asked.
+Otherwise two choices that nothing tells apart would take turns, and everybody's segment
+with them.
 """
 
 from __future__ import annotations
@@ -138,6 +143,7 @@ def choose_partition(
     monthly: pl.DataFrame,
     config: Config,
     on_step: OnStep | None = None,
+    before: tuple[str, int] | None = None,
 ) -> PartitionChoice:
     """Choose method and number of segments.
 
@@ -153,20 +159,25 @@ def choose_partition(
         Scaling, horizon and seed.
     on_step : callable, optional
         Called with (candidates judged, candidates in all).
+    before : (method, number of segments), optional
+        Of the model that is gone on from: kept where it is as good.
     """
     cuts = looking_back(history, monthly, features, config.evaluation.horizon_months)
     if not cuts:
         why = "no earlier month has enough shops to judge partitions by what came after"
-        return _by_refits(X, config, why, on_step)
+        return _by_refits(X, config, why, on_step, before)
     candidates = _judged(cuts, config, on_step)
     best = max(candidates, key=lambda candidate: candidate.score)
     months = tuple(cut.as_of for cut in cuts)
     if not best.score > TELLING_ERRORS * best.standard_error:
         why = f"no partition tells what shops did after {', '.join(months)}"
-        return _by_refits(X, config, f"{why}, beyond their size", on_step)
-    chosen = simplest(candidates)
+        return _by_refits(X, config, f"{why}, beyond their size", on_step, before)
+    enough = best.score - best.standard_error
+    kept = _kept(candidates, before, enough)
+    chosen = kept or simplest(candidates)
+    which = "that of the model before, one" if kept is not None else "the simplest"
     reason = (
-        f"the simplest of {len(candidates)} partitions within one standard error of "
+        f"{which} of {len(candidates)} partitions within one standard error of "
         f"the best at explaining what shops did after {', '.join(months)}, beyond "
         f"their size: {chosen.score:.1%} of the variance, the best {best.score:.1%}"
     )
@@ -228,6 +239,17 @@ def simplest(candidates: Sequence[Candidate]) -> Candidate:
     return next(c for c in candidates if c.score >= enough)
 
 
+def _kept(
+    candidates: Sequence[Candidate], before: tuple[str, int] | None, enough: float
+) -> Candidate | None:
+    """Return the candidate that was chosen before, if it scores enough."""
+    for candidate in candidates:
+        is_same = (candidate.method, candidate.n_segments) == before
+        if is_same and candidate.score >= enough:
+            return candidate
+    return None
+
+
 def _fit(
     X: FloatArray, seed: int, scaling: dict[str, Any], method: str, n_segments: int
 ) -> Callable[[FloatArray], Labels]:
@@ -263,7 +285,11 @@ def _judged(
 
 
 def _by_refits(
-    X: FloatArray, config: Config, why: str, on_step: OnStep | None
+    X: FloatArray,
+    config: Config,
+    why: str,
+    on_step: OnStep | None,
+    before: tuple[str, int] | None,
 ) -> PartitionChoice:
     """Choose by how fine a cut comes back, which says nothing of its use."""
     X = X[_sampled(len(X), config.seed)]
@@ -284,12 +310,18 @@ def _by_refits(
         error = float(values.std(ddof=1) / np.sqrt(N_CHOOSING_REFITS))
         candidates.append(Candidate(METHODS[0], n, float(values.mean()), error))
     kept = [c for c in candidates if c.score >= REPRODUCED_ARI]
-    chosen = kept[-1] if kept else max(candidates, key=lambda c: c.score)
-    found = (
-        f"the most segments that still come back (ARI of at least {REPRODUCED_ARI})"
-        if kept
-        else f"the number that comes back best, though below {REPRODUCED_ARI},"
-    )
+    best = max(candidates, key=lambda c: c.score)
+    enough = REPRODUCED_ARI if kept else best.score - best.standard_error
+    same = _kept(candidates, before, enough)
+    chosen = same or (kept[-1] if kept else best)
+    if same is not None:
+        found = "the number of the model before, which comes back about as well as any"
+    elif kept:
+        found = (
+            f"the most segments that still come back (ARI of at least {REPRODUCED_ARI})"
+        )
+    else:
+        found = f"the number that comes back best, though below {REPRODUCED_ARI},"
     reason = (
         f"{why}; {found} when learnt anew on 80% of the shops: ARI "
         f"{chosen.score:.2f}. Whether they are of use is not known"

@@ -90,7 +90,7 @@ def learn_segments(
     """
     assert out.base is not None  # `shops` were read from it
     config = out.config
-    choice = _choose(out.base, shops, config)
+    choice = _choose(out.base, shops, config, predecessor)
     partition = Partition(choice.method, choice.n_segments, config.seed)
     partition.fit(shops.scaled)
     stability = partition_stability(shops.X, partition.labels_, choice, config)
@@ -172,13 +172,22 @@ def provisional_verdict(
     )
 
 
-def _choose(base: ArtifactSet, shops: TrainingShops, config: Config) -> PartitionChoice:
+def _choose(
+    base: ArtifactSet,
+    shops: TrainingShops,
+    config: Config,
+    predecessor: Model | None,
+) -> PartitionChoice:
     """Choose the partition by the past of the shops, if they have one."""
+    before = None
+    if predecessor is not None:
+        partition = predecessor.segments.partition
+        before = partition.method, partition.n_segments_
     history, monthly = (
         pl.read_parquet(base.path(name), memory_map=False)
         for name in (HISTORY, MONTHLY)
     )
     with progress("Choosing a partition by what shops did later") as report:
         return choose_partition(
-            shops.X, shops.features, history, monthly, config, report
+            shops.X, shops.features, history, monthly, config, report, before
         )
