@@ -207,3 +207,27 @@ def test_impossible_options_are_refused(options, message):
 def test_placing_before_fit_is_refused():
     with pytest.raises(ModelError, match="call `fit` first"):
         Partition().assign(PALLETS)
+
+
+@pytest.mark.parametrize("method", ["kmeans", "mixture"])
+def test_a_partition_of_one_population_goes_on_from_the_one_before(method):
+    X = np.random.default_rng(4).normal(size=(600, 6))
+    before = Partition(method, 4, seed=1).fit(X[:500])
+    start = before.assign(X).labels
+    near = Partition(method, 4, seed=2).fit(X, start=start)
+    free = Partition(method, 4, seed=2).fit(X)
+    assert adjusted_rand_score(near.labels_, start) > 0.75
+    assert adjusted_rand_score(near.labels_, start) > adjusted_rand_score(
+        free.labels_, start
+    )
+
+
+def test_a_start_that_is_clearly_worse_is_left():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(3), 60)
+    X = 20 * np.eye(3)[groups] + rng.normal(size=(180, 3))
+    bad = np.where(groups == 2, rng.integers(1, 3, 180), 0)
+    found = Partition("kmeans", 3, seed=0).fit(X, start=bad)
+    assert adjusted_rand_score(found.labels_, groups) == 1.0
+    with pytest.raises(ModelError, match=r"`start` has 5 labels"):
+        Partition("kmeans", 3).fit(X, start=bad[:5])

@@ -17,7 +17,8 @@ if none does, the number with the highest. That a cut can be repeated does not m
 useful, so the choice carries its criterion with it.
 
 A refit that goes on from another model keeps that model's method and number where they
-are as good: within one standard error of the best, or, by refits, above what is asked.
+are as good: within one standard error of the best, or, by refits, above what is asked;
+where nothing comes back as asked, less than two standard errors below the best.
 Otherwise two choices that nothing tells apart would take turns, and everybody's segment
 with them.
 """
@@ -311,8 +312,10 @@ def _by_refits(
         candidates.append(Candidate(METHODS[0], n, float(values.mean()), error))
     kept = [c for c in candidates if c.score >= REPRODUCED_ARI]
     best = max(candidates, key=lambda c: c.score)
-    enough = REPRODUCED_ARI if kept else best.score - best.standard_error
-    same = _kept(candidates, before, enough)
+    same = _kept(candidates, before, REPRODUCED_ARI if kept else -1.0)
+    if same is not None and not kept:
+        error = float(np.hypot(best.standard_error, same.standard_error))
+        same = same if best.score - same.score <= TELLING_ERRORS * error else None
     chosen = same or (kept[-1] if kept else best)
     if same is not None:
         found = "the number of the model before, which comes back about as well as any"

@@ -92,7 +92,7 @@ def learn_segments(
     config = out.config
     choice = _choose(out.base, shops, config, predecessor)
     partition = Partition(choice.method, choice.n_segments, config.seed)
-    partition.fit(shops.scaled)
+    partition.fit(shops.scaled, start=_partition_before(shops, predecessor))
     stability = partition_stability(shops.X, partition.labels_, choice, config)
     verdict = provisional_verdict(check, clusterer.n_clusters_, choice, stability)
     labels: dict[SegmentKind, np.ndarray] = {
@@ -170,6 +170,16 @@ def provisional_verdict(
         partition_criterion=choice.criterion,
         n_partition_refits=stability["n_refits"],
     )
+
+
+def _partition_before(
+    shops: TrainingShops, predecessor: Model | None
+) -> np.ndarray | None:
+    """Return where another model's partition has the shops; None without one."""
+    if predecessor is None or predecessor.features != shops.features:
+        return None
+    scaled = predecessor.scaler.transform(shops.X)
+    return predecessor.segments.partition.assign(scaled).labels
 
 
 def _choose(
