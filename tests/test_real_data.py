@@ -9,7 +9,10 @@ import polars as pl
 import pytest
 
 from core import Config, Model, run_all
+from core.artifacts import Artifacts
 from core.manifest import read_manifest, verify
+from core.refresh import ledger_blocks, refresh_config, run_refresh
+from core.segments.movement import kept_share, stock_and_flow
 
 pytestmark = pytest.mark.shared_data
 RAW_COLUMNS = {
@@ -78,3 +81,32 @@ def test_households_run_to_the_end(shared_data, tmp_path):
     facts, _ = run(shared_data, tmp_path, file)
     assert facts["n_shops"] == 2_404
     assert 590 <= facts["n_eligible"] <= 608
+
+
+def test_iowa_stores_keep_their_ids_from_month_to_month(shared_data, tmp_path):
+    """The last months of the data, one of them with a refit; all in benchmarks/."""
+    rows = pl.read_parquet(shared_data / "iowa_dev" / "monthly.parquet")
+    at = rows["year"] * 12 + rows["month"]
+    first = 2021 * 12 + 10
+    run_all(Config(artifacts=str(tmp_path)), rows.filter(at < first))
+    for number, retrain in enumerate(("never", "always")):
+        month = rows.filter(at == first + number)
+        result = run_refresh(refresh_config(str(tmp_path)), month, retrain=retrain)
+        assert result.facts["decision"] in {
+            "kept",
+            "recommended",
+            "published",
+            "refused",
+        }
+    published = Artifacts(tmp_path).published()
+    blocks = ledger_blocks(published)
+    assert [block["month"][0] for block in blocks][:3] == [
+        "2021-09",
+        "2021-10",
+        "2021-11",
+    ]
+    everyone = set.intersection(*(set(block["entity"]) for block in blocks))
+    assert len(everyone) > 150
+    assert kept_share(blocks, everyone) > 0.8
+    flow = stock_and_flow(blocks).filter(month="2021-11")
+    assert flow["stock"].sum() == blocks[-1].height
