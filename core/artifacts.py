@@ -21,105 +21,31 @@ whether by a refresh, by a training run or by going back.
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from core.config import Config
 from core.errors import ArtifactError, did_you_mean, listed
 from core.folders import discard, link, replace_folder
-from core.manifest import (
-    MANIFEST,
-    STAGES,
-    FileEntry,
-    Manifest,
-    Stage,
-    StageFacts,
-    digest,
-    is_record,
-    library_versions,
-    now,
-    read_manifest,
-    verify,
+from core.manifest import MANIFEST, STAGES, Manifest, Stage, read_manifest, verify
+from core.sets import (
+    ArtifactSet,
+    StageWriter,
+    age,
+    complete,
+    enter_new_files,
+    take,
+    take_record,
+    version_name,
 )
 
-
-@dataclass(frozen=True)
-class ArtifactSet:
-    """One whole set of files and its manifest.
-
-    Attributes
-    ----------
-    folder : Path
-        Where the files lie.
-    manifest : Manifest
-        What they are.
-    """
-
-    folder: Path
-    manifest: Manifest
-
-    def path(self, name: str) -> Path:
-        """Return the path of a file that the manifest lists.
-
-        Raises
-        ------
-        ArtifactError
-            If no stage has written it yet.
-        """
-        if name not in self.manifest.files:
-            raise ArtifactError(f"`{self.folder}` holds no `{name}`.")
-        return self.folder / name
-
-
-@dataclass
-class StageWriter:
-    """What a stage writes to while it runs.
-
-    Attributes
-    ----------
-    folder : Path
-        Its own empty folder; every file left in it becomes an artifact.
-    base : ArtifactSet or None
-        The verified set that the stage builds on; None for a first ``prepare``.
-    config : Config
-        Saved with the set.
-    root : Path
-        The artifacts folder, as it was named.
-    facts : dict
-        JSON-able facts for the manifest, filled by the stage.
-    aside : Path
-        A folder for what shall not become an artifact, deleted at the end.
-    adopted : ArtifactSet or None
-        A complete set, made aside, that takes the place of `base`'s model; set by a
-        ``refresh``.
-    is_void : bool
-        Whether there is nothing to publish after all; set by the stage.
-    """
-
-    folder: Path
-    base: ArtifactSet | None
-    config: Config
-    root: Path
-    facts: dict[str, Any] = field(default_factory=dict)
-    aside: Path = field(default_factory=Path)
-    adopted: ArtifactSet | None = None
-    is_void: bool = False
-
-    def path(self, name: str) -> Path:
-        """Return where a new artifact is to be written."""
-        return self.folder / name
+__all__ = ["ArtifactSet", "Artifacts", "StageWriter"]
 
 
 class Artifacts:
@@ -198,7 +124,7 @@ class Artifacts:
                     return
                 manifest = self._inherit(writer, stage, is_serving)
                 seconds = time.perf_counter() - started
-                _complete(writer, manifest, stage, seconds)
+                complete(writer, manifest, stage, seconds)
                 self._commit(writer.folder, manifest, is_serving)
 
     def versions(self) -> dict[str, Manifest]:
@@ -207,7 +133,7 @@ class Artifacts:
         for folder in self.versions_folder.glob("*/"):
             if (manifest := read_manifest(folder)) is not None:
                 found[folder.name] = manifest
-        order = sorted(found, key=lambda name: _age(found[name]), reverse=True)
+        order = sorted(found, key=lambda name: age(found[name]), reverse=True)
         return {name: found[name] for name in order}
 
     def roll_back(
@@ -251,12 +177,12 @@ class Artifacts:
                 new = tmp / "new"
                 new.mkdir()
                 manifest = Manifest(config=kept.manifest.config)
-                _take_record(current, new, manifest)
+                take_record(current, new, manifest)
                 if amend is not None:
                     amend(current, kept, new)
-                _take(kept, (*STAGES, "refresh"), new, manifest)
+                take(kept, (*STAGES, "refresh"), new, manifest)
                 link(kept.path("config.yaml"), new / "config.yaml")
-                _enter_new_files(new, manifest, kept.manifest)
+                enter_new_files(new, manifest, kept.manifest)
                 text = manifest.model_dump_json(indent=2)
                 (new / MANIFEST).write_text(text, encoding="utf-8")
                 self._commit(new, manifest, is_serving=True)
@@ -352,10 +278,10 @@ class Artifacts:
             kept = STAGES[: STAGES.index(stage)]
             if is_serving:
                 kept = (*STAGES, "refresh")
-        _take(source, kept, writer.folder, manifest)
+        take(source, kept, writer.folder, manifest)
         record = self._record(manifest, stage)
         if record is not None:
-            _take_record(record, writer.folder, manifest)
+            take_record(record, writer.folder, manifest)
         return manifest
 
     def _record(self, manifest: Manifest, stage: Stage) -> ArtifactSet | None:
@@ -379,12 +305,12 @@ class Artifacts:
                     link(self.root / name, keep / name)
             self.versions_folder.mkdir(exist_ok=True)
             replace_folder(
-                keep, self.versions_folder / _version_name(protected), self.root
+                keep, self.versions_folder / version_name(protected), self.root
             )
 
     def _prune(self, published: Manifest) -> None:
         """Delete what is kept beyond ``refresh.keep_versions``, or twice."""
-        discard(self.versions_folder / _version_name(published), self.root)
+        discard(self.versions_folder / version_name(published), self.root)
         for name in list(self.versions())[published.config.refresh.keep_versions :]:
             discard(self.versions_folder / name, self.root)
 
@@ -416,105 +342,3 @@ class Artifacts:
             if name not in new.files:
                 (self.root / name).unlink(missing_ok=True)
         discard(self._publishing, self.root)
-
-
-def _complete(
-    writer: StageWriter, manifest: Manifest, stage: Stage, seconds: float
-) -> None:
-    """Add the configuration, the stage's own files and facts, and the manifest."""
-    config_path = writer.path("config.yaml")
-    config_path.write_text(writer.config.to_yaml(), encoding="utf-8")
-    for path in sorted(writer.folder.iterdir()):
-        if path.name not in manifest.files:
-            manifest.files[path.name] = FileEntry(
-                sha256=digest(path), size=path.stat().st_size, stage=stage
-            )
-    manifest.stages[stage] = StageFacts(
-        finished_at=now(),
-        seconds=round(seconds, 2),
-        seed=writer.config.seed,
-        versions=library_versions(),
-        facts=writer.facts,
-    )
-    text = manifest.model_dump_json(indent=2)
-    writer.path(MANIFEST).write_text(text, encoding="utf-8")
-
-
-def _take(
-    source: ArtifactSet, stages: Sequence[Stage], folder: Path, manifest: Manifest
-) -> None:
-    """Give a new set the facts and files of some stages that it has not of its own."""
-    old = source.manifest
-    for stage in stages:
-        if stage in old.stages:
-            manifest.stages.setdefault(stage, old.stages[stage])
-    for name, entry in old.files.items():
-        is_new = (folder / name).exists() or name == "config.yaml"
-        if entry.stage in stages and not is_new and (source.folder / name).exists():
-            link(source.folder / name, folder / name)
-            manifest.files[name] = entry
-
-
-def _enter_new_files(folder: Path, manifest: Manifest, old: Manifest) -> None:
-    """Enter the files of a folder that a manifest does not list, as `old` had them."""
-    for path in sorted(folder.iterdir()):
-        if path.name not in manifest.files:
-            manifest.files[path.name] = FileEntry(
-                sha256=digest(path),
-                size=path.stat().st_size,
-                stage=old.files[path.name].stage,
-            )
-
-
-def _take_record(source: ArtifactSet, folder: Path, manifest: Manifest) -> None:
-    """Give a new set what the refreshes of its lineage have recorded."""
-    old = source.manifest
-    if "refresh" in old.stages:
-        manifest.stages["refresh"] = old.stages["refresh"]
-    for name, entry in old.files.items():
-        if is_record(name) and not (folder / name).exists():
-            link(source.folder / name, folder / name)
-            manifest.files[name] = entry
-
-
-def _version_name(manifest: Manifest) -> str:
-    """Return the folder name of a kept set.
-
-    The lineage tells versions of unrelated segmentations in one folder apart.
-    """
-    return f"v{manifest.version:03d}-{manifest.lineage}"
-
-
-def _age(manifest: Manifest) -> tuple[str, int]:
-    """Return what sorts kept sets: by the time of their clustering, then version."""
-    return manifest.stages["clustering"].finished_at, manifest.version
-
-
-def save_arrays(
-    path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]
-) -> None:
-    """Write named arrays and JSON-able `meta` as one safetensors file."""
-    plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    metadata = {"meta": json.dumps(meta, sort_keys=True)}
-    # Not `save_file`: it makes the file unreadable for everyone but its owner.
-    path.write_bytes(save(plain, metadata=metadata))
-
-
-def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read what `save_arrays` wrote; nothing in the file can run.
-
-    Raises
-    ------
-    ArtifactError
-        If the file is not such a file.
-    """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            meta = json.loads((file.metadata() or {})["meta"])
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise ArtifactError(
-            f"`{path}` does not hold a saved model state ({error}). Run the training "
-            "pipelines again."
-        ) from None
-    return arrays, meta

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.artifacts import Artifacts, load_arrays, save_arrays
+from core.arrays import load_arrays, save_arrays
+from core.artifacts import Artifacts
 from core.config import Config
 from core.errors import ArtifactError, ConfigError
 from core.manifest import MANIFEST, STAGES, read_manifest, refuse_late_changes, verify

@@ -21,6 +21,7 @@ LAYERS = (
     ("core.checks", "core.logging"),
     ("core.config",),
     ("core.manifest", "core.resolve"),
+    ("core.arrays", "core.sets"),
     ("core.artifacts",),
     ("core.data",),
     ("core.features",),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from core.artifacts import load_arrays, save_arrays
+from core.arrays import load_arrays, save_arrays
 from core.errors import ArtifactError
 from core.evaluation.workers import Workers
 

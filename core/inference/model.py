@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from core.artifacts import Artifacts, ArtifactSet, load_arrays
+from core.arrays import load_arrays
+from core.artifacts import Artifacts, ArtifactSet
 from core.clustering.density import DensityClusterer
 from core.clustering.extension import Extension, filled
 from core.clustering.prediction import Assignment

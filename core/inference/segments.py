@@ -9,7 +9,8 @@ from typing import Any, Self
 import numpy as np
 import polars as pl
 
-from core.artifacts import ArtifactSet, load_arrays
+from core.arrays import load_arrays
+from core.artifacts import ArtifactSet
 from core.errors import ArtifactError
 from core.inference.states import State, join_states, state_part
 from core.manifest import SCRIPTS

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from core.artifacts import ArtifactSet, load_arrays
+from core.arrays import load_arrays
+from core.artifacts import ArtifactSet
 from core.clustering.extension import Extension
 from core.errors import ArtifactError
 from core.features.scaling import FeatureScaler

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from core.artifacts import Artifacts, StageWriter, save_arrays
+from core.arrays import save_arrays
+from core.artifacts import Artifacts, StageWriter
 from core.config import Config
 from core.features.scaling import FeatureScaler
 from core.inference import ENCODER_STATE, Model, join_states

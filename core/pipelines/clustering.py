@@ -6,7 +6,8 @@ from dataclasses import asdict
 
 import numpy as np
 
-from core.artifacts import Artifacts, StageWriter, save_arrays
+from core.arrays import save_arrays
+from core.artifacts import Artifacts, StageWriter
 from core.clustering.density import DensityClusterer
 from core.clustering.options import choose_density, fit_density
 from core.config import Config

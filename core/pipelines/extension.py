@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from core.artifacts import Artifacts, ArtifactSet, StageWriter, save_arrays
+from core.arrays import save_arrays
+from core.artifacts import Artifacts, ArtifactSet, StageWriter
 from core.clustering.extension import NewGroups, find_new_groups
 from core.clustering.prediction import Assignment
 from core.config import Config

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from core.artifacts import ArtifactSet, StageWriter, save_arrays
+from core.arrays import save_arrays
+from core.artifacts import ArtifactSet, StageWriter
 from core.clustering.density import DensityClusterer
 from core.config import Config, RefreshConfig
 from core.evaluation.null import StructureCheck
