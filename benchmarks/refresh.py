@@ -35,7 +35,7 @@ CACHE = REPOSITORY / "build" / "benchmarks" / "refresh.jsonl"
 PAGE = REPOSITORY / "docs" / "refresh.md"
 SEEDS = (701, 702, 703)
 N_REPEATS = 20
-REPEATED = ("rolling", "medium")
+REPEATED = (("rolling", "anew"), ("medium", "anew"), ("medium", "refit"))
 SHIFTS = ("level", "noise", "pauses", "mix")
 Task = tuple[str, dict[str, Any]]
 
@@ -48,9 +48,9 @@ def plan_scenario(chosen: argparse.Namespace) -> Iterator[Task]:
 
 def plan_repeat(chosen: argparse.Namespace) -> Iterator[Task]:
     """Yield runs on the same data with other seeds and in another order."""
-    for data in REPEATED:
+    for data, way in REPEATED:
         for number in range(chosen.repeats):
-            yield "repeat", {"data": data, "number": number}
+            yield "repeat", {"data": data, "way": way, "number": number}
 
 
 def plan_real(chosen: argparse.Namespace) -> Iterator[Task]:

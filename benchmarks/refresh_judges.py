@@ -30,6 +30,10 @@ from core.data.rolling import (
 from core.data.synthetic import generate_sales
 from core.inference import Model
 from core.pipelines import run_all
+from core.pipelines.autoencoder import train_autoencoder
+from core.pipelines.clustering import train_clustering
+from core.pipelines.inference import run_inference
+from core.pipelines.prepare import prepare_features
 from core.refresh import ledger_blocks, run_refresh
 from core.segments.published import UNASSIGNED
 
@@ -262,8 +266,12 @@ def kept_shares(blocks: list[pl.DataFrame], truth: pl.DataFrame) -> dict[str, fl
     }
 
 
-def judge_repeat(data: str, number: int) -> Result:
-    """Train again on the same rows, shuffled, with another seed, in the same folder."""
+def judge_repeat(data: str, way: str, number: int) -> Result:
+    """Train again on the same rows, shuffled, with another seed, in the same folder.
+
+    ``anew``: as a training run does it; ``refit``: from the weights and near the
+    clusters of the model before, as a refresh does it.
+    """
     rows, settings = _repeat_data(data)
     first = WORK / f"repeat-{data}"
     config = _config(settings, first)
@@ -273,7 +281,11 @@ def judge_repeat(data: str, number: int) -> Result:
         shutil.copytree(first, folder, dirs_exist_ok=True)
         old = Model.load(first / "artifacts")
         again = _config(settings | {"seed": 1000 + number}, Path(folder))
-        run_all(again, rows.sample(fraction=1.0, shuffle=True, seed=number))
+        champion = old if way == "refit" else None
+        prepare_features(again, rows.sample(fraction=1.0, shuffle=True, seed=number))
+        train_autoencoder(again, champion)
+        train_clustering(again, champion)
+        run_inference(again)
         new = Model.load(again.artifacts)
         features = pl.read_parquet(
             Path(again.artifacts) / "features.parquet", memory_map=False
@@ -283,6 +295,7 @@ def judge_repeat(data: str, number: int) -> Result:
     is_renamed = [
         after.names[i] != name for i, name in before.names.items() if i in after.names
     ]
+    both = np.logical_and(*(label != UNASSIGNED for label in labels))
     return {
         "verdict": after.verdict["kind"],
         "version": after.version,
@@ -291,6 +304,8 @@ def judge_repeat(data: str, number: int) -> Result:
         "n_renamed": sum(is_renamed),
         "events": [event.kind for event in after.events if event.kind != "survived"],
         "ari": float(adjusted_rand_score(*labels)),
+        "ari_both": float(adjusted_rand_score(*(label[both] for label in labels))),
+        "unassigned": [float((label == UNASSIGNED).mean()) for label in labels],
         "same_id": float((labels[0] == labels[1]).mean()),
     }
 
