@@ -329,6 +329,81 @@ class RefreshConfig(Section):
     )
 
 
+class AxesConfig(Section):
+    """Customers on 13 behavioural axes: `segments axes`."""
+
+    orders: str | None = Field(
+        None,
+        description="order rows: CSV (.gz), Parquet, Excel; file, folder, glob or s3://; "
+        "null: the built-in sample",
+    )
+    items: str | None = Field(
+        None, description="item rows, as `orders`; null: axes of products are skipped"
+    )
+    order_columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="our name: your name, for `customer_id`, `order_id`, `order_date`, "
+        "`total_price`, and optionally `discount_amount` and `source` (the channel)",
+    )
+    item_columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="the same for `order_id`, `customer_id`, `product_id`, `quantity`, "
+        "`price` (of one unit), and optionally `category` and `refund_amount`",
+    )
+    store: str = Field(
+        "default",
+        min_length=1,
+        description="`store_id` that the profiles are kept under",
+    )
+    reference_date: str | None = Field(
+        None,
+        description="the day or moment that stands for now, ISO 8601; null: the newest "
+        "order",
+    )
+    negative_orders: Literal["refund", "drop", "error"] = Field(
+        "refund",
+        description="an order or item line below 0: taken as a refund, set aside, or stop",
+    )
+    sample_customers: int = Field(
+        5000, ge=1, description="customers of the built-in sample"
+    )
+    max_segments: int = Field(6, ge=1, le=20, description="most segments of one axis")
+    min_segments: int = Field(
+        1,
+        ge=1,
+        le=20,
+        description="fewest segments of one axis; 1: an axis may say that it has none",
+    )
+    fit_customers: int | None = Field(
+        None,
+        ge=100,
+        description="customers, drawn by value tier, that the axes are learnt from; null: "
+        "all of them",
+    )
+    names: str | None = Field(
+        None, description="YAML file with naming rules; null: the built-in ones"
+    )
+
+
+class StoreConfig(Section):
+    """Where profiles are kept, and how they are served."""
+
+    url: str | None = Field(
+        None,
+        description="PostgreSQL address; null: `DATABASE_URL`, or without that an embedded "
+        "server in the artifacts folder",
+    )
+    host: str = Field("127.0.0.1", description="address that the API listens on")
+    port: int = Field(
+        8000, ge=0, le=65535, description="port of the API; 0: a free one"
+    )
+    max_body_bytes: int = Field(
+        1_000_000, ge=1, description="largest request body that is read"
+    )
+    max_orders: int = Field(1_000, ge=1, description="most orders in one request")
+    max_items: int = Field(10_000, ge=1, description="most items in one request")
+
+
 class Config(Section):
     """Everything that decides a run; saved as ``config.yaml`` with its artifacts."""
 
@@ -343,6 +418,8 @@ class Config(Section):
     clustering: ClusteringConfig = Field(default_factory=ClusteringConfig)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     refresh: RefreshConfig = Field(default_factory=RefreshConfig)
+    axes: AxesConfig = Field(default_factory=AxesConfig)
+    store: StoreConfig = Field(default_factory=StoreConfig)
 
     def to_yaml(self) -> str:
         """Return the configuration as YAML, ready for ``--config``."""

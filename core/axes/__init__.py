@@ -1,0 +1,1 @@
+"""Customers on behavioural axes: learnt, named, placed, written and kept."""

@@ -1,0 +1,1 @@
+"""The store of customer profiles: a PostgreSQL, embedded or your own."""
