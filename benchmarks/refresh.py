@@ -34,6 +34,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 CACHE = REPOSITORY / "build" / "benchmarks" / "refresh.jsonl"
 PAGE = REPOSITORY / "docs" / "refresh.md"
 SEEDS = (701, 702, 703)
+# 701 and 702 were looked at when `refresh.confirm_strength` was chosen.
+SCENARIO_SEEDS = (711, 712, 713)
 N_REPEATS = 20
 REPEATED = (("rolling", "anew"), ("medium", "anew"), ("medium", "refit"))
 SHIFTS = ("level", "noise", "pauses", "mix")
@@ -42,7 +44,7 @@ Task = tuple[str, dict[str, Any]]
 
 def plan_scenario(chosen: argparse.Namespace) -> Iterator[Task]:
     """Yield years with the four planted events."""
-    for seed in SEEDS[: chosen.seeds]:
+    for seed in SCENARIO_SEEDS[: chosen.seeds]:
         yield "scenario", {"seed": seed, "difficulty": "easy"}
 
 

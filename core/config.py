@@ -296,10 +296,16 @@ class RefreshConfig(Section):
         description="share of members from which a segment is part of a split or merge",
     )
     confirm_months: int = Field(
-        2,
+        3,
         ge=1,
         le=12,
         description="months running in another segment after which a shop has moved",
+    )
+    confirm_strength: float = Field(
+        0.5,
+        ge=0.0,
+        le=1.0,
+        description="strength from which a month in another segment is one of them",
     )
     drift_thresholds: Literal["calibrated", "fixed"] = Field(
         "calibrated",

@@ -115,6 +115,19 @@ def test_with_three_months_of_confirmation_two_are_not_enough():
     assert settled(months_of([0, 1, 1, 1], 3)) == [0, 0, 0, 1]
 
 
+def test_a_month_that_is_weak_in_another_segment_moves_nobody():
+    strengths = [0.9, 0.4, 0.5, 0.5]
+    blocks: list[pl.DataFrame] = []
+    for number, strength in enumerate(strengths):
+        said = labels({"bakery": 0 if number == 0 else 1})
+        said = said.with_columns(strength=pl.lit(strength))
+        previous = blocks[-1] if blocks else None
+        month = f"2024-{number + 1:02}"
+        blocks.append(serving_block(said, month, 1, previous, 2, 0.5))
+    # April is the second strong month running.
+    assert settled(blocks) == [0, 0, 0, 1]
+
+
 def test_settled_since_is_the_month_of_the_confirmation():
     since = [block["settled_since"].item() for block in months_of([-1, 0, 1, 1, 1])]
     assert since == [None, "2024-02", "2024-02", "2024-04", "2024-04"]

@@ -226,13 +226,17 @@ class _Refresh:
         config = monthly_config(self.base, month)
         return score_month(self.model, sales, config, work)
 
+    @property
+    def _confirm(self) -> tuple[int, float]:
+        """What it takes for a shop to have moved: months, and strength in each."""
+        return self.options.confirm_months, self.options.confirm_strength
+
     def _open_ledger(self, sales: Sales, training: ScoredMonth) -> None:
         """See to it that the last month has a block of the model that serves."""
         blocks = self.ledger.blocks(last_months=1)
-        confirm = self.options.confirm_months
         if not blocks:
             labels, month = training.assigned, training.month
-            block = serving_block(labels, month, self.version, None, confirm)
+            block = serving_block(labels, month, self.version, None, *self._confirm)
             self.ledger.add(block)
         elif self.version not in {block["version"][0] for block in blocks}:
             # Trained by the scripts, or gone back to, since the last refresh.
@@ -258,8 +262,7 @@ class _Refresh:
         gone = set(before["settled"].unique()) - known - {UNASSIGNED}
         heirs = ended_ids(events)
         ids = {i: heirs.get(i, UNASSIGNED) for i in sorted(gone)}
-        confirm = self.options.confirm_months
-        self.ledger.add(published_block(complete, before, version, ids, confirm))
+        self.ledger.add(published_block(complete, before, version, ids, *self._confirm))
 
     def _take_in(self, sales: Sales, month: str, training: ScoredMonth) -> ScoredMonth:
         """Assign everyone in one new month, and measure its drift."""
@@ -277,8 +280,8 @@ class _Refresh:
         n = self.options.months_running
         self.record.trigger = step(self.record.trigger, month, report, n)
         before = pl.concat(self.ledger.blocks(last_months=1))
-        confirm, version = self.options.confirm_months, self.version
-        block = serving_block(scored.assigned, month, version, before, confirm)
+        version = self.version
+        block = serving_block(scored.assigned, month, version, before, *self._confirm)
         self.ledger.add(block)
         self.record.months.append(
             MonthRecord(

@@ -9,10 +9,10 @@ Entities near a border change sides from month to month. Beside the raw ``segmen
 block therefore carries a *settled* one, which lags on purpose:
 
 - an entity settles in the first segment that it is assigned to, at once;
-- it moves when the model has it in the same other segment `confirm_months` months
-  running;
-- an unassigned month, a month at home or a month in a third segment breaks the run, and
-  none of them moves it.
+- it moves when the model has it in the same other segment, and not weakly
+  (`confirm_strength`), `confirm_months` months running;
+- an unassigned or weak month, a month at home or a month in a third segment breaks the
+  run, and none of them moves it.
 
 A new model moves nobody by itself, but for entities whose settled segment it does not
 have any more (merged into another, or died): these follow at once.
@@ -49,6 +49,7 @@ def serving_block(
     version: int,
     previous: pl.DataFrame | None,
     confirm_months: int,
+    confirm_strength: float = 0.0,
 ) -> pl.DataFrame:
     """Write down a new month as the serving model labels it.
 
@@ -67,6 +68,8 @@ def serving_block(
     confirm_months : int
         Months running in the same other segment after which an entity has moved; 1
         lets every assigned month decide.
+    confirm_strength : float
+        Strength, 0 to 1, from which a month in another segment is one of them.
 
     Returns
     -------
@@ -88,7 +91,8 @@ def serving_block(
         pl.col("settled", "candidate").fill_null(UNASSIGNED),
         pl.col("candidate_months").fill_null(0),
     )
-    settled = _settle(states, month, confirm_months, counted=1)
+    confirm = confirm_months, confirm_strength
+    settled = _settle(states, month, *confirm, counted=1)
     return _finished(settled, month, version, "serving")
 
 
@@ -98,6 +102,7 @@ def published_block(
     version: int,
     ids: Mapping[int, int],
     confirm_months: int,
+    confirm_strength: float = 0.0,
 ) -> pl.DataFrame:
     """Write down the same rows as a newly published model labels them.
 
@@ -117,6 +122,7 @@ def published_block(
         Segments that have ended, with the one each was merged into, or -1 where it
         died; see `ended_ids`. All others live on.
     confirm_months : int
+    confirm_strength : float
         As for `serving_block`.
 
     Returns
@@ -146,7 +152,8 @@ def published_block(
     states = _follow_identity(
         rows.join(before.select("entity", *_STATE), on="entity"), month, ids
     )
-    settled = _settle(states, month, confirm_months, counted=0)
+    confirm = confirm_months, confirm_strength
+    settled = _settle(states, month, *confirm, counted=0)
     return _finished(settled, month, version, "published")
 
 
@@ -259,7 +266,11 @@ def _follow_identity(
 
 
 def _settle(
-    states: pl.DataFrame, month: str, confirm_months: int, counted: int
+    states: pl.DataFrame,
+    month: str,
+    confirm_months: int,
+    confirm_strength: float,
+    counted: int,
 ) -> pl.DataFrame:
     """Apply one month's label to what was settled before.
 
@@ -268,6 +279,7 @@ def _settle(
     """
     label, settled = pl.col("segment"), pl.col("settled")
     is_away = (label != UNASSIGNED) & (settled != UNASSIGNED) & (label != settled)
+    is_away &= pl.col("strength") >= confirm_strength
     is_same = label == pl.col("candidate")
     running = pl.when(is_same).then(pl.col("candidate_months") + counted).otherwise(1)
     is_first = (settled == UNASSIGNED) & (label != UNASSIGNED)
