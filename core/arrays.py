@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
 from core.errors import ArtifactError
 
@@ -18,10 +18,36 @@ def save_arrays(
     path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]
 ) -> None:
     """Write named arrays and JSON-able `meta` as one safetensors file."""
+    # Not `save_file`: it makes the file unreadable for everyone but its owner.
+    path.write_bytes(pack_arrays(arrays, meta))
+
+
+def pack_arrays(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> bytes:
+    """Return what `save_arrays` writes."""
     plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     metadata = {"meta": json.dumps(meta, sort_keys=True)}
-    # Not `save_file`: it makes the file unreadable for everyone but its owner.
-    path.write_bytes(save(plain, metadata=metadata))
+    packed: bytes = save(plain, metadata=metadata)
+    return packed
+
+
+def unpack_arrays(packed: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what `pack_arrays` returned; nothing in it can run.
+
+    Raises
+    ------
+    ArtifactError
+        If the bytes are something else.
+    """
+    try:
+        arrays = load(packed)
+        end = 8 + int.from_bytes(packed[:8], "little")
+        meta = json.loads(json.loads(packed[8:end])["__metadata__"]["meta"])
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise ArtifactError(
+            f"{len(packed):,} bytes do not hold a saved model state ({error}). Publish "
+            "the model again."
+        ) from None
+    return arrays, meta
 
 
 def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

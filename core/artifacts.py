@@ -14,6 +14,9 @@ be protected (a first run). Publishing commits with one rename to
 finishes the move. So a kill at any moment leaves a whole set: the old one before the
 rename, the new one after it.
 
+Customer axes have a folder of their own, laid out like this one, and are learnt, placed
+and written in one stage, so that every run of theirs is a whole set.
+
 What the monthly refreshes have recorded (the files of the stage ``refresh``) belongs to
 a lineage of models, not to one of them: it stays when another version is published,
 whether by a refresh, by a training run or by going back.
@@ -33,7 +36,15 @@ from filelock import FileLock, Timeout
 from core.config import Config
 from core.errors import ArtifactError, did_you_mean, listed
 from core.folders import discard, link, replace_folder
-from core.manifest import MANIFEST, STAGES, Manifest, Stage, read_manifest, verify
+from core.manifest import (
+    EVERY_STAGE,
+    MANIFEST,
+    STAGES,
+    Manifest,
+    Stage,
+    read_manifest,
+    verify,
+)
 from core.sets import (
     ArtifactSet,
     StageWriter,
@@ -70,10 +81,13 @@ class Artifacts:
     def base(self, stage: Stage) -> ArtifactSet | None:
         """Return the verified set that a stage of a training run builds on.
 
-        The pending set, if it holds what the stage needs; else the published set.
+        The pending set, if it holds what the stage needs; else the published set. Of
+        ``axes``, the whole of a run, the set of the run before.
         """
         if stage == "prepare":
             return None
+        if stage == "axes":
+            return self.published()
         needed = STAGES[STAGES.index(stage) - 1]
         pending = read_manifest(self.pending_folder)
         if pending is not None and needed in pending.stages:
@@ -180,7 +194,7 @@ class Artifacts:
                 take_record(current, new, manifest)
                 if amend is not None:
                     amend(current, kept, new)
-                take(kept, (*STAGES, "refresh"), new, manifest)
+                take(kept, EVERY_STAGE, new, manifest)
                 link(kept.path("config.yaml"), new / "config.yaml")
                 enter_new_files(new, manifest, kept.manifest)
                 text = manifest.model_dump_json(indent=2)
@@ -271,7 +285,8 @@ class Artifacts:
         """Carry over the files that earlier stages wrote and this one has not."""
         manifest = Manifest(config=writer.config)
         source = writer.adopted or writer.base
-        if source is None:
+        # A run of customer axes hands on by itself what stays.
+        if source is None or stage == "axes":
             return manifest
         kept: tuple[Stage, ...] = STAGES
         if stage != "refresh":

@@ -22,15 +22,18 @@ from core.config import Config
 from core.errors import ArtifactError, ConfigError
 
 MANIFEST = "manifest.json"
-Stage = Literal["prepare", "autoencoder", "clustering", "inference", "refresh"]
+Stage = Literal["prepare", "autoencoder", "clustering", "inference", "refresh", "axes"]
 STAGES: tuple[Stage, ...] = ("prepare", "autoencoder", "clustering", "inference")
 """The stages of a training run, in their order; `refresh` comes after, every month."""
+EVERY_STAGE: tuple[Stage, ...] = (*STAGES, "refresh", "axes")
+"""A set of customer axes has a folder of its own, and `axes` as its one stage."""
 SCRIPTS: dict[Stage, str] = {
     "prepare": "feature-preparation-pipeline.py",
     "autoencoder": "autoencoder-training-pipeline.py",
     "clustering": "clustering-training-pipeline.py",
     "inference": "clustering-inference-pipeline.py",
     "refresh": "-m core refresh",
+    "axes": "-m core axes",
 }
 # Sections of the configuration that a finished stage has used up.
 _SETTLED: dict[Stage, tuple[str, ...]] = {
@@ -42,6 +45,10 @@ _SETTLED: dict[Stage, tuple[str, ...]] = {
 # deleted; changed ones are refused.
 OUTPUT_SUFFIXES = {".png", ".html", ".pkl"}
 OUTPUT_NAMES = {
+    "axes_report.csv",
+    "axis_overlap.csv",
+    "axis_segments.csv",
+    "axis_sizes.csv",
     "certificate.json",
     "cluster_insights.csv",
     "cluster_predictions.csv",
@@ -106,8 +113,13 @@ class Manifest(BaseModel):
 
     @property
     def is_complete(self) -> bool:
-        """Whether all four stages have run."""
-        return all(stage in self.stages for stage in STAGES)
+        """Whether all four stages have run, or the one of customer axes."""
+        return "axes" in self.stages or all(stage in self.stages for stage in STAGES)
+
+    @property
+    def model_stage(self) -> Stage:
+        """The stage whose facts say which model this is."""
+        return "axes" if "axes" in self.stages else "clustering"
 
     @property
     def model_id(self) -> str:
@@ -122,15 +134,16 @@ class Manifest(BaseModel):
     @property
     def lineage(self) -> str:
         """What the versions of one segmentation share; the model's id by default."""
-        clustering = self.stages.get("clustering")
-        facts = clustering.facts if clustering is not None else {}
-        return str(facts.get("lineage", self.model_id))
+        return str(self._model_facts().get("lineage", self.model_id))
 
     @property
     def version(self) -> int:
         """Number of the model in its lineage, from 1."""
-        clustering = self.stages.get("clustering")
-        return int(clustering.facts.get("version", 1)) if clustering is not None else 1
+        return int(self._model_facts().get("version", 1))
+
+    def _model_facts(self) -> dict[str, Any]:
+        stage = self.stages.get(self.model_stage)
+        return stage.facts if stage is not None else {}
 
     def facts(self, stage: Stage) -> dict[str, Any]:
         """Return the facts of a stage that has run.

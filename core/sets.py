@@ -158,5 +158,5 @@ def version_name(manifest: Manifest) -> str:
 
 
 def age(manifest: Manifest) -> tuple[str, int]:
-    """Return what sorts kept sets: by the time of their clustering, then version."""
-    return manifest.stages["clustering"].finished_at, manifest.version
+    """Return what sorts kept sets: by the time of their model, then version."""
+    return manifest.stages[manifest.model_stage].finished_at, manifest.version
