@@ -206,6 +206,15 @@ def test_a_jump_since_the_month_before_alerts_by_itself(reference, month):
     assert "the month before (20.0 points" in report.alerts[0]
 
 
+def test_an_alert_names_the_segment_where_its_name_is_known(reference, month):
+    shares = segment_shares(month.segments)
+    before = {**shares, 0: shares[0] - 0.2, 2: shares[2] + 0.2}
+    names = {0: "Winter peak"}
+    report = measure_drift(reference, *month, previous_shares=before, names=names)
+    assert report.alerts[0].startswith('segment 0 "Winter peak" holds ')
+    assert report.alerts[1].startswith("segment 2 holds ")
+
+
 def test_every_statistic_has_one_row_and_a_limit(reference, month):
     report = measure_drift(reference, *month, previous_shares={7: 0.01})
     assert dict(report.rows.schema) == DRIFT_ROWS

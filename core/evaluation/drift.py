@@ -117,6 +117,7 @@ def measure_drift(
     errors: FloatArray | None = None,
     *,
     previous_shares: Mapping[int, float] | None = None,
+    names: Mapping[int, str] | None = None,
     options: DriftOptions = CALIBRATED,
     seed: int = 0,
 ) -> DriftReport:
@@ -133,6 +134,8 @@ def measure_drift(
         Reconstruction errors; not compared where either side has none.
     previous_shares : mapping of int to float, optional
         Shares of the month before, by the same model; None: not compared with.
+    names : mapping of int to str, optional
+        Names of segments by id, for the sentences; where there is none, the id.
     options : DriftOptions
     seed : int
         Of the calibration.
@@ -152,7 +155,7 @@ def measure_drift(
     rows = [(*k, value, limits[k], value > limits[k]) for k, value in measured.items()]
     table = pl.DataFrame(rows, schema=DRIFT_ROWS, orient="row")
     before = {"difference": reference.shares, "step": previous_shares or {}}
-    alerts = _in_words(table, shares, before)
+    alerts = _in_words(table, shares, before, names or {})
     return DriftReport(table, alerts, shares, len(month.X))
 
 
@@ -160,6 +163,7 @@ def _in_words(
     table: pl.DataFrame,
     now: Mapping[int, float],
     before: Mapping[str, Mapping[int, float]],
+    names: Mapping[int, str],
 ) -> list[str]:
     """Return a sentence per kind and name with an alert, the clearest first of a kind.
 
@@ -177,7 +181,7 @@ def _in_words(
     return [
         _of_column(*place, found[place])
         if place[0] in {"feature", "reconstruction"}
-        else _of_share(*place, found[place], now, before)
+        else _of_share(*place, found[place], now, before, names)
         for place in sorted(found, key=rank)
     ]
 
@@ -201,10 +205,12 @@ def _of_share(
     rows: list[dict[str, Any]],
     now: Mapping[int, float],
     before: Mapping[str, Mapping[int, float]],
+    names: Mapping[int, str],
 ) -> str:
     """Say how a share changed, and since when."""
     segment = NOISE if kind == "unassigned" else int(name)
-    what = "the unassigned hold" if segment == NOISE else f"segment {segment} holds"
+    named = f"segment {segment}" + (f' "{names[segment]}"' if segment in names else "")
+    what = "the unassigned hold" if segment == NOISE else f"{named} holds"
     changes = []
     for row in rows:
         statistic, points, limit = row["statistic"], row["value"], row["threshold"]

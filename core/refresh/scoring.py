@@ -129,6 +129,7 @@ def drift_of(
         segments,
         errors,
         previous_shares=previous_shares,
+        names=model.segments.published.names,
         options=DriftOptions(options.drift_thresholds, options.share_shift),
         seed=model.config.seed,
     )

@@ -15,6 +15,7 @@ import polars as pl
 
 from core.artifacts import StageWriter
 from core.manifest import Manifest
+from core.reporting.wording import command
 from core.segments.published import UNASSIGNED, PublishedSegments
 
 
@@ -99,11 +100,7 @@ class Evidence:
 
     def command(self, verb: str) -> str:
         """Return the command that runs a verb on these artifacts."""
-        folder = str(self.folder)
-        if folder == "artifacts":
-            return f"python -m core {verb}"
-        shown = f'"{folder}"' if " " in folder else folder
-        return f"python -m core {verb} --artifacts {shown}"
+        return command(verb, str(self.folder))
 
 
 _LABELS = {"density": "latent", "partition": "partition"}

@@ -24,7 +24,15 @@ from core.reporting.movement import Moves, movement_part
 from core.reporting.parts import NextStep, Part, Table
 from core.reporting.sizes import sizes_part
 from core.reporting.templating import rendered
-from core.reporting.wording import MISSING, count, decimal, listed, percent, plural
+from core.reporting.wording import (
+    MISSING,
+    command,
+    count,
+    decimal,
+    listed,
+    percent,
+    plural,
+)
 from core.segments.words import spoken_month
 
 __all__ = ["Moves", "RefreshContent", "refresh_lines", "write_refresh_page"]
@@ -247,12 +255,4 @@ def _next_steps(content: RefreshContent) -> list[NextStep]:
         steps.append(
             ("contract check", "holds the published segments against the contract")
         )
-    return [NextStep(_command(verb, content.artifacts), adds) for verb, adds in steps]
-
-
-def _command(verb: str, folder: str) -> str:
-    """Return the command that runs a verb on a folder of artifacts."""
-    if folder == "artifacts":
-        return f"python -m core {verb}"
-    shown = f'"{folder}"' if " " in folder else folder
-    return f"python -m core {verb} --artifacts {shown}"
+    return [NextStep(command(verb, content.artifacts), adds) for verb, adds in steps]

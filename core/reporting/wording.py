@@ -203,3 +203,11 @@ def difference(row: Figures) -> str:
         side = "higher" if row["effect"] > 0 else "lower"
         return f"{words.name} {side} in the ranks"
     return f"{words.name} {own}{words.suffix} (others {rest})"
+
+
+def command(verb: str, folder: str) -> str:
+    """Return the command that runs a verb on a folder of artifacts."""
+    if folder == "artifacts":
+        return f"python -m core {verb}"
+    shown = f'"{folder}"' if " " in folder else folder
+    return f"python -m core {verb} --artifacts {shown}"
