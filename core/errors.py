@@ -10,7 +10,8 @@
     |-- ArtifactError        6  saved artifacts are missing, changed or do not fit
     |   `-- FeatureMismatchError   the features differ from the model's own
     |-- ModelError           7  a model cannot be fitted on, or asked about, its input
-    `-- ContractError        8  the segments break their contract
+    |-- ContractError        8  the segments break their contract
+    `-- StoreError           9  the database of profiles cannot be reached or used
 
 A message says what was received, what was expected and how to mend it, with names in
 backticks as the user typed them.
@@ -81,6 +82,12 @@ class ContractError(SegmentsError):
     """The segments break the contract that was made for them."""
 
     exit_code = 8
+
+
+class StoreError(SegmentsError):
+    """The database of profiles cannot be reached, started or used as it is."""
+
+    exit_code = 9
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -1,1 +1,24 @@
-"""The store of customer profiles: a PostgreSQL, embedded or your own."""
+"""The store of customer profiles: a PostgreSQL, embedded or your own.
+
+`Store.open` gives the store itself, `AsyncReader` reads it for the API, and
+`core.store.keys` makes the API's keys.
+"""
+
+from __future__ import annotations
+
+from core.store.keys import Key, create_key, list_keys, revoke_key
+from core.store.reading import AsyncReader, StoredProfile
+from core.store.store import LoadFacts, Store, StoredModel, publish_profiles
+
+__all__ = [
+    "AsyncReader",
+    "Key",
+    "LoadFacts",
+    "Store",
+    "StoredModel",
+    "StoredProfile",
+    "create_key",
+    "list_keys",
+    "publish_profiles",
+    "revoke_key",
+]

@@ -1,0 +1,215 @@
+"""Reading for the API: asynchronous, pooled, and back by itself after an outage.
+
+On Windows psycopg needs a `SelectorEventLoop`; the default loop there is refused with a
+`StoreError` that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple, Self
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+
+from core.errors import StoreError
+from core.store.failures import store_error
+from core.store.keys import is_secret, split_key
+from core.store.store import StoredModel
+
+_PROFILE = """
+    p.customer_id, p.segment_memberships::text, p.dominant_segments::text,
+    p.membership_strengths::text, p.runner_up_segments::text, p.confidence,
+    p.lifetime_value, p.total_orders, p.avg_order_value, p.days_since_last_purchase,
+    p.customer_tenure_days, p.churn_risk_score, p.model_version, p.last_updated
+"""
+_KEY = """
+    SELECT store_id, secret_hash FROM api_keys
+    WHERE prefix = %s AND revoked_at IS NULL
+"""
+_READ = f"""
+    SELECT {_PROFILE} FROM customer_profiles AS p
+    WHERE p.store_id = %s AND p.customer_id = %s
+"""
+_READ_WITH_KEY = f"""
+    SELECT k.store_id, k.secret_hash, {_PROFILE}
+    FROM api_keys AS k
+    LEFT JOIN customer_profiles AS p
+    ON p.store_id = k.store_id AND p.customer_id = %s
+    WHERE k.prefix = %s AND k.revoked_at IS NULL
+"""
+_STATS = "SELECT stats FROM axis_models WHERE store_id = %s AND is_current"
+_MODEL = """
+    SELECT version, state, meta, lineage, digest FROM axis_models
+    WHERE store_id = %s AND is_current AND digest IS DISTINCT FROM %s
+"""
+_NOTHING_STORED: dict[str, Any] = {
+    "total_customers": 0,
+    "customers_with_segments": 0,
+    "axes_count": 0,
+    "segments_per_axis": {},
+    "segment_distribution": {},
+}
+
+
+class StoredProfile(NamedTuple):
+    """One customer's row; the four JSON objects are text, ready to be sent on."""
+
+    customer_id: str
+    segment_memberships: str
+    dominant_segments: str
+    membership_strengths: str
+    runner_up_segments: str
+    confidence: float | None
+    lifetime_value: float | None
+    total_orders: int | None
+    avg_order_value: float | None
+    days_since_last_purchase: float | None
+    customer_tenure_days: float | None
+    churn_risk_score: float | None
+    model_version: int
+    last_updated: Any
+
+
+class AsyncReader:
+    """Reads a store from within an event loop; use it as ``async with``.
+
+    Parameters
+    ----------
+    address : str
+        Of the database, such as `Store.address`.
+    pool_size : int
+        Connections.
+    timeout : float
+        Seconds that a request waits for a connection, and for an answer, before it
+        fails with a `StoreError`.
+
+    Raises
+    ------
+    StoreError
+        From every method, as long as the database is away. Each call tries again, so
+        the first one after it came back succeeds.
+    """
+
+    def __init__(self, address: str, pool_size: int = 4, timeout: float = 5.0) -> None:
+        self.address = address
+        self.timeout = timeout
+        self._pool = AsyncConnectionPool(
+            address,
+            min_size=pool_size,
+            max_size=pool_size,
+            open=False,
+            timeout=timeout,
+            # A pool backs off between attempts, up to minutes; after this many seconds
+            # it gives up, and the next request makes it try again at once.
+            reconnect_timeout=2.0,
+            kwargs={
+                "autocommit": True,
+                "connect_timeout": 5,
+                "application_name": "stable-segments-api",
+            },
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._pool.open(wait=False)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._pool.close()
+
+    async def authenticate(self, key: str) -> str | None:
+        """Return the store that a key opens, or None if it is wrong or revoked."""
+        parts = split_key(key)
+        if parts is None:
+            return None
+        row = await self._one("check a key", _KEY, (parts[0],))
+        return row[0] if row is not None and is_secret(parts[1], row[1]) else None
+
+    async def profile(self, store_id: str, customer_id: str) -> StoredProfile | None:
+        """Return a customer's profile, or None if the store has no such customer."""
+        row = await self._one("read a profile", _READ, (store_id, _text(customer_id)))
+        return None if row is None else StoredProfile(*row)
+
+    async def profile_with_key(
+        self, key: str, customer_id: str
+    ) -> tuple[str | None, StoredProfile | None]:
+        """Check a key and read a customer of its store in one round trip.
+
+        Returns
+        -------
+        store_id : str or None
+            None if the key is wrong or revoked.
+        profile : StoredProfile or None
+            None if that store has no such customer.
+        """
+        parts = split_key(key)
+        if parts is None:
+            return None, None
+        row = await self._one(
+            "read a profile", _READ_WITH_KEY, (_text(customer_id), parts[0])
+        )
+        if row is None or not is_secret(parts[1], row[1]):
+            return None, None
+        return row[0], None if row[2] is None else StoredProfile(*row[2:])
+
+    async def stats(self, store_id: str) -> dict[str, Any]:
+        """Return what `core.store.statistics` counted when the profiles were loaded.
+
+        All counts are 0 where nothing was.
+        """
+        row = await self._one("read the statistics", _STATS, (store_id,))
+        return _NOTHING_STORED if row is None else row[0]
+
+    async def model(
+        self, store_id: str, known: str | None = None
+    ) -> StoredModel | None:
+        """Return the model that serves a store.
+
+        Parameters
+        ----------
+        store_id : str
+            Whose model.
+        known : str, optional
+            The `digest` of the one that the caller has.
+
+        Returns
+        -------
+        StoredModel or None
+            None if it is the one that is known, or there is none.
+        """
+        row = await self._one("read the model", _MODEL, (store_id, known))
+        return None if row is None else StoredModel(*row)
+
+    async def ready(self) -> bool:
+        """Return whether the database answers."""
+        try:
+            return await self._one("answer", "SELECT 1", ()) is not None
+        except StoreError:
+            return False
+
+    async def _one(
+        self, doing: str, statement: str, values: tuple[Any, ...]
+    ) -> tuple[Any, ...] | None:
+        """Return the first row; a connection found dead is tried again once."""
+        for attempt in (1, 2):
+            try:
+                async with self._connection() as connection:
+                    cursor = await connection.execute(statement, values, prepare=True)
+                    return await cursor.fetchone()
+            except psycopg.Error as error:
+                is_lost = isinstance(error, psycopg.OperationalError)
+                if attempt == 1 and is_lost and error.sqlstate is None:
+                    continue
+                raise store_error(doing, self.address, error) from error
+        return None
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        async with self._pool.connection() as connection:
+            yield connection
+
+
+def _text(customer_id: str) -> str:
+    """Return an id that no customer has for one that PostgreSQL cannot store."""
+    return "" if "\0" in customer_id else customer_id
