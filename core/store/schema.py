@@ -139,6 +139,6 @@ axis_moves = Table(
     Column("new", Text),
     Column("cause", Text, nullable=False),
     PrimaryKeyConstraint(
-        "store_id", "customer_id", "run", "axis", name="axis_moves_pkey"
+        "store_id", "customer_id", "run", "axis", "cause", name="axis_moves_pkey"
     ),
 )

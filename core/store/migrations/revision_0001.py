@@ -80,7 +80,7 @@ _STATEMENTS = (
         old text,
         new text,
         cause text NOT NULL,
-        CONSTRAINT axis_moves_pkey PRIMARY KEY (store_id, customer_id, run, axis)
+        CONSTRAINT axis_moves_pkey PRIMARY KEY (store_id, customer_id, run, axis, cause)
     )
     """,
 )
