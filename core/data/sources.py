@@ -86,7 +86,7 @@ def read_sales(config: Config, work: Path) -> Sales:
     ConfigError
         If an option about the data cannot be meant.
     """
-    with _scratch(work) as scratch:
+    with scratch_folder(work) as scratch:
         if is_sample(config.data):
             return _read_sample(config, work, scratch)
         files, name = _source_files(config.data, scratch)
@@ -133,8 +133,8 @@ def sales_from_frame(native: Any, config: Config, work: Path) -> Sales:
     SchemaError, ConfigError
         As for `read_sales`.
     """
-    with _scratch(work) as scratch:
-        with _readable("the frame"):
+    with scratch_folder(work) as scratch:
+        with readable("the frame"):
             has_comma = config.data.decimal == ","
             table = table_from_frame(native, scratch, decimal_comma=has_comma)
         return _finish(table, config.data, work, scratch)
@@ -178,7 +178,7 @@ def _finish(
 ) -> Sales:
     """Judge the rows of a table and put the result together."""
     path = work / "sales.parquet"
-    with _readable(table.name):
+    with readable(table.name):
         rejected, intake = judge(table, data, path, scratch)
     fingerprint = _fingerprint(table.digest, data)
     frame = pl.scan_parquet(path, glob=False)
@@ -197,7 +197,7 @@ def _digest(content: dict[str, Any]) -> str:
 
 
 @contextmanager
-def _scratch(work: Path) -> Iterator[Path]:
+def scratch_folder(work: Path) -> Iterator[Path]:
     """Give a fresh folder inside `work`, and remove it afterwards."""
     work.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="reading-", dir=work))
@@ -209,7 +209,7 @@ def _scratch(work: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _readable(name: str) -> Iterator[None]:
+def readable(name: str) -> Iterator[None]:
     """Turn what a library raises over damaged content into an error of ours."""
     try:
         yield

@@ -1,0 +1,244 @@
+"""What rows of orders and items say of each other: repeats, strangers, refunds.
+
+Works on the rows that `core.data.purchases_cells` has read, of a whole file or of one
+request, and adds to their marks.
+
+Refunds
+-------
+An order with a negative total is no order, and an item line whose quantity or price is
+negative is no purchase: with the policy ``refund`` both give money back. The lines of
+one customer and product are summed, and the sum becomes the `refund_amount` of what the
+customer bought of that product, newest purchase first, each line up to its own value
+(price x quantity, less what it already has as a refund). What is left over, because the
+purchase lies before the data or is not in it, is counted and stays out of every
+feature. A negative total without lines names no product: it is counted only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import polars as pl
+
+from core.data.purchases_cells import BITS, LATER_FAULTS, MARKS, OWN_BITS, ROW
+
+Negative = Literal["refund", "drop", "error"]
+PAIR = ["customer_id", "order_id"]
+BOUGHT = ["customer_id", "product_id"]
+KEPT, REFUND, ASIDE = 0, 1, 2
+SET_ASIDE = {
+    table: OWN_BITS[table] | sum(BITS[table][name] for name in names)
+    for table, names in LATER_FAULTS.items()
+}
+
+
+@dataclass(frozen=True)
+class Refunds:
+    """What negative rows came to.
+
+    Attributes
+    ----------
+    n_orders, n_lines : int
+        Orders and item lines taken as refunds.
+    amount : float
+        Sum of these lines, above 0.
+    attributed : float
+        The part of it that purchases in the data could take.
+    n_orders_without_lines : int
+        Refund orders of which no line was found.
+    """
+
+    n_orders: int = 0
+    n_lines: int = 0
+    amount: float = 0.0
+    attributed: float = 0.0
+    n_orders_without_lines: int = 0
+
+
+def settle_orders(
+    rows: pl.DataFrame,
+    negative: Negative,
+    reference: datetime | None,
+    latest: datetime | None = None,
+) -> tuple[pl.DataFrame, datetime | None]:
+    """Mark refunds, repeats, and orders after the reference date.
+
+    Parameters
+    ----------
+    rows : polars.DataFrame
+        `ROW`, our columns and `MARKS`.
+    negative : str
+        What a negative total is: ``refund``, or set aside with another mark.
+    reference : datetime or None
+        The moment that stands for now; None: the newest order.
+    latest : datetime or None
+        Where `reference` is None, orders after this moment cannot have been placed.
+
+    Returns
+    -------
+    polars.DataFrame, datetime or None
+        The rows with their marks; and the reference date, None without any order.
+    """
+    bits = BITS["orders"]
+    is_sound = pl.col(MARKS) & OWN_BITS["orders"] == 0
+    is_negative = is_sound & (pl.col("total_price") < 0)
+    # A refund may carry the id of the order that it takes back.
+    key = pl.struct(pl.when(is_sound).then(pl.col(c)) for c in PAIR)
+    parts = [is_negative, is_sound & ~is_negative]
+    firsts = [pl.when(part).then(key).is_first_distinct() for part in parts]
+    is_first = pl.when(is_negative).then(firsts[0]).otherwise(firsts[1])
+    limit = reference or latest
+    is_late = pl.lit(value=False) if limit is None else pl.col("order_date") > limit
+    found = {
+        "refund" if negative == "refund" else "negative": is_negative,
+        "repeated_order": is_sound & ~is_first,
+        "after_reference": is_sound & is_late,
+    }
+    marked = rows.with_columns(_with_marks(found, bits))
+    if reference is None:
+        newest = marked.filter(is_kept("orders"))["order_date"].max()
+        reference = newest if isinstance(newest, datetime) else None
+    return marked, reference
+
+
+def settle_items(
+    rows: pl.DataFrame, orders: pl.DataFrame, negative: Negative
+) -> pl.DataFrame:
+    """Find each item's order and customer, and mark refunds and strangers.
+
+    Parameters
+    ----------
+    rows : polars.DataFrame
+        `ROW`, our columns (`customer_id` may be absent) and `MARKS`.
+    orders : polars.DataFrame
+        All order rows, settled.
+    negative : str
+        As for `settle_orders`.
+    """
+    is_kept_order = is_kept("orders")
+    is_refund = pl.col(MARKS) & SET_ASIDE["orders"] == BITS["orders"]["refund"]
+    status = pl.when(is_kept_order).then(KEPT).when(is_refund).then(REFUND)
+    known = (
+        orders.filter(pl.col("order_id").is_not_null())
+        .select(*PAIR, status=status.otherwise(ASIDE).cast(pl.Int8))
+        .group_by(PAIR)
+        .agg(pl.col("status").min())
+    )
+    if "customer_id" not in rows.columns:
+        rows = rows.with_columns(customer_id=pl.lit(None, pl.String))
+    rows = rows.with_columns(n_owners=pl.lit(1, pl.UInt32))
+    if rows["customer_id"].null_count():
+        rows = _with_owner(rows, known)
+    joined = rows.join(
+        known, on=PAIR, how="left", nulls_equal=True, maintain_order="left"
+    )
+    is_sound = pl.col(MARKS) & OWN_BITS["items"] == 0
+    is_negative = is_sound & ((pl.col("quantity") < 0) | (pl.col("price") < 0))
+    is_ambiguous = pl.col("n_owners") > 1
+    is_unknown = pl.col("status").is_null() & ~is_ambiguous
+    is_aside = (pl.col("status") == ASIDE) | (
+        (pl.col("status") == REFUND) & ~is_negative
+    )
+    found = {
+        "refund" if negative == "refund" else "negative": is_negative,
+        "ambiguous_order": is_sound & is_ambiguous,
+        "unknown_order": is_sound & is_unknown,
+        "order_set_aside": is_sound & is_aside & ~is_ambiguous,
+    }
+    return joined.with_columns(_with_marks(found, BITS["items"])).drop(
+        "n_owners", "status"
+    )
+
+
+def _with_owner(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """Take the customer of items without one from their order, if only one has it."""
+    owners = known.group_by("order_id").agg(
+        owner=pl.col("customer_id").drop_nulls().first(),
+        owners=pl.col("customer_id").drop_nulls().n_unique(),
+    )
+    found = rows.join(owners, on="order_id", how="left", maintain_order="left")
+    is_open = pl.col("customer_id").is_null()
+    is_sure = is_open & (pl.col("owners") == 1)
+    return found.with_columns(
+        customer_id=pl.when(is_sure).then("owner").otherwise("customer_id"),
+        n_owners=pl.when(is_open).then(pl.col("owners").fill_null(1)).otherwise(1),
+    ).drop("owner", "owners")
+
+
+def attribute_refunds(
+    items: pl.DataFrame, orders: pl.DataFrame
+) -> tuple[pl.DataFrame, Refunds]:
+    """Turn refund lines into `refund_amount` of what was bought.
+
+    Parameters
+    ----------
+    items, orders : polars.DataFrame
+        All rows, settled.
+
+    Returns
+    -------
+    polars.DataFrame, Refunds
+        The items kept, with `refund_amount` if the data has it or any refund line; and
+        the account.
+    """
+    kept = items.filter(is_kept("items"))
+    is_refund = pl.col(MARKS) & SET_ASIDE["items"] == BITS["items"]["refund"]
+    lines = items.filter(is_refund)
+    is_refund_order = pl.col(MARKS) & SET_ASIDE["orders"] == BITS["orders"]["refund"]
+    refund_orders = orders.filter(is_refund_order)
+    if lines.is_empty():
+        n = refund_orders.height
+        return kept, Refunds(n_orders=n, n_orders_without_lines=n)
+    given_back = lines.group_by(BOUGHT).agg(
+        given_back=(pl.col("quantity") * pl.col("price")).abs().sum()
+    )
+    if "refund_amount" not in kept.columns:
+        kept = kept.with_columns(refund_amount=pl.lit(0.0))
+    shares = _spread(kept, orders, given_back)
+    kept = kept.join(shares, on=ROW, how="left", maintain_order="left")
+    extra = pl.col("extra").fill_null(0.0)
+    kept = kept.with_columns(refund_amount=pl.col("refund_amount") + extra)
+    lineless = refund_orders.join(lines, on=PAIR, how="anti")
+    return kept.drop("extra"), Refunds(
+        n_orders=refund_orders.height,
+        n_lines=lines.height,
+        amount=float(given_back["given_back"].sum()),
+        attributed=float(shares["extra"].sum()),
+        n_orders_without_lines=lineless.height,
+    )
+
+
+def _spread(
+    kept: pl.DataFrame, orders: pl.DataFrame, given_back: pl.DataFrame
+) -> pl.DataFrame:
+    """Return `ROW` and `extra`: what each bought line takes of its product's refund."""
+    dates = orders.filter(is_kept("orders")).select(*PAIR, "order_date")
+    room = pl.col("price") * pl.col("quantity") - pl.col("refund_amount")
+    bought = (
+        kept.join(given_back, on=BOUGHT, how="inner")
+        .join(dates, on=PAIR, how="inner")
+        .with_columns(room=pl.max_horizontal(room, 0.0))
+        # Beyond the date only to be the same whatever the order of the rows.
+        .sort(
+            "order_date", "order_id", "room", ROW, descending=[True, False, True, False]
+        )
+    )
+    taken_before = pl.col("room").cum_sum().over(BOUGHT) - pl.col("room")
+    left = pl.max_horizontal(pl.col("given_back") - taken_before, 0.0)
+    return bought.select(ROW, extra=pl.min_horizontal(left, "room"))
+
+
+def is_kept(table: str) -> pl.Expr:
+    """Return whether a settled row has no mark but repairs."""
+    return pl.col(MARKS) & SET_ASIDE[table] == 0
+
+
+def _with_marks(found: dict[str, pl.Expr], bits: dict[str, int]) -> pl.Expr:
+    """Return `MARKS` with the bits of what was found."""
+    added = [
+        is_found.fill_null(value=False).cast(pl.UInt32) * bits[name]
+        for name, is_found in found.items()
+    ]
+    return (pl.col(MARKS) | pl.sum_horizontal(added).cast(pl.UInt32)).alias(MARKS)
