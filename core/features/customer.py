@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 
 import narwhals as nw
@@ -25,22 +24,15 @@ from core.features.customer_axes import (
     channel_share,
     check_absent,
     features_available,
-    why_skipped,
 )
-from core.features.customer_definitions import (
-    CHANNEL_SHARE,
-    LIFECYCLE_MONTHS,
-    LIFECYCLE_STAGES,
-    OTHER_CHANNEL,
-    CustomerFeature,
+from core.features.customer_definitions import CustomerFeature
+from core.features.customer_order_facts import Rows
+from core.features.customer_query import (
+    ITEMS,
+    ORDERS,
+    evaluate_in_memory,
+    evaluate_lazily,
 )
-from core.features.customer_item_facts import (
-    category_facts,
-    line_facts,
-    product_facts,
-)
-from core.features.customer_order_facts import Rows, channel_count, order_facts
-from core.features.customer_order_features import has_tenure, tenure_days
 
 __all__ = [
     "AXES",
@@ -58,13 +50,6 @@ __all__ = [
 
 MIN_CHANNEL_SHARE = 0.01
 MAX_CHANNELS = 8
-ORDER_COLUMNS = ("customer_id", "order_id", "order_date", "total_price")
-ITEM_COLUMNS = ("customer_id", "order_id", "product_id", "quantity", "price")
-TIMES = ("morning", "afternoon", "evening")
-NO_ITEMS = {
-    **dict.fromkeys(("customer_id", "order_id", "product_id", "category"), pl.String),
-    **dict.fromkeys(("quantity", "price", "refund_amount"), pl.Float64),
-}
 
 
 def known_channels(orders: Any) -> tuple[str, ...]:
@@ -81,7 +66,7 @@ def known_channels(orders: Any) -> tuple[str, ...]:
         At most `MAX_CHANNELS`, each of at least 1% of the orders with a channel; equal
         ones by name. A model keeps them: new orders are told by the same.
     """
-    rows = _rows(orders)
+    rows = _lazy(_rows(orders))
     if "source" not in rows.collect_schema().names():
         return ()
     counts = (
@@ -101,7 +86,7 @@ def has_times(orders: Any) -> bool:
     """
     date = nw.col("order_date")
     seconds = date.dt.hour() * 3600 + date.dt.minute() * 60 + date.dt.second()
-    table = _collect(_rows(orders).select(latest=seconds.max()))
+    table = _collect(_lazy(_rows(orders)).select(latest=seconds.max()))
     return bool(table["latest"][0])
 
 
@@ -146,45 +131,46 @@ def customer_features(
         For an unknown name in `absent`.
     """
     check_absent(absent)
-    channels = tuple(channels)
     rows = _rows(orders)
-    _check_columns(rows, "orders", ORDER_COLUMNS, ("discount_amount", "source"), absent)
-    facts = _collect(
-        order_facts(
-            rows, reference_date=reference_date, absent=absent, channels=channels
-        )
-    )
+    _check(rows, "orders", list(ORDERS)[:4], list(ORDERS)[4:], absent)
+    has_items = items is not None and "items" not in absent
+    lines = _rows(items if has_items else pl.DataFrame(schema=ITEMS))
     if "items" not in absent:
-        facts = _with_items(facts, items, absent)
-    computed = nw.from_native(facts.sort("customer_id")).select(
-        "customer_id", *_expressions(tuple(absent), channels)
-    )
-    return computed.to_native()
+        _check(lines, "items", list(ITEMS)[:5], list(ITEMS)[5:], absent)
+    terms: Any = {
+        "reference_date": reference_date,
+        "absent": tuple(absent),
+        "channels": tuple(channels),
+    }
+    if isinstance(rows, pl.DataFrame) and isinstance(lines, pl.DataFrame):
+        return evaluate_in_memory(rows, lines, **terms)
+    return evaluate_lazily(_lazy(rows), _lazy(lines), **terms)
 
 
-def _rows(frame: Any) -> Rows:
-    """Return a frame as lazy rows, where its own library can evaluate the formulas."""
+def _rows(frame: Any) -> pl.DataFrame | Rows:
+    """Return rows in memory as a Polars frame, and others as they are."""
+    if isinstance(frame, pl.DataFrame):
+        return frame
     found = nw.from_native(frame)
-    if isinstance(found, nw.LazyFrame):
-        return found
-    # In memory: Polars reads pandas and Arrow, and knows more than either.
-    rows: Rows = nw.from_native(found.to_polars().lazy())
+    return found if isinstance(found, nw.LazyFrame) else found.to_polars()
+
+
+def _lazy(rows: pl.DataFrame | Rows) -> Rows:
+    """Return rows as a lazy frame."""
+    if isinstance(rows, pl.DataFrame):
+        lazy: Rows = nw.from_native(rows.lazy())
+        return lazy
     return rows
 
 
 def _collect(rows: Rows) -> pl.DataFrame:
-    """Evaluate rows into Polars; sums of whole numbers are Int64 in every engine."""
+    """Evaluate rows into Polars."""
     table: pl.DataFrame = rows.collect("polars").to_native()
-    whole = [
-        name
-        for name, dtype in table.schema.items()
-        if dtype.is_integer() or dtype.is_decimal()
-    ]
-    return table.with_columns(pl.col(whole).cast(pl.Int64))
+    return table
 
 
-def _check_columns(
-    rows: Rows,
+def _check(
+    rows: pl.DataFrame | Rows,
     kind: str,
     required: Sequence[str],
     optional: Sequence[str],
@@ -199,94 +185,3 @@ def _check_columns(
             f"the {kind} have no {listed(missing)}, but {listed(found)}. Read them "
             "with `core.data.purchases`, or name optional columns as absent."
         )
-
-
-def _with_items(
-    facts: pl.DataFrame, items: Any | None, absent: Sequence[str]
-) -> pl.DataFrame:
-    """Add the facts of a customer's item lines; null for one without any."""
-    rows = _rows(pl.DataFrame(schema=NO_ITEMS) if items is None else items)
-    _check_columns(rows, "items", ITEM_COLUMNS, ("category", "refund_amount"), absent)
-    parts = [line_facts(rows, absent=absent), product_facts(rows)]
-    if "category" not in absent:
-        parts.append(category_facts(rows))
-    for part in parts:
-        facts = facts.join(_collect(part), on="customer_id", how="left")
-    return facts
-
-
-@lru_cache(maxsize=16)
-def _expressions(
-    absent: tuple[str, ...], channels: tuple[str, ...]
-) -> tuple[nw.Expr, ...]:
-    """Return every feature that the data allow, then the columns for profiles."""
-    columns: list[nw.Expr] = []
-    for name, feature in FEATURES.items():
-        if why_skipped(name, absent, channels) is not None:
-            continue
-        if name == CHANNEL_SHARE:
-            columns += _channel_shares(channels)
-        elif name == "channel_diversity":
-            columns.append(_channel_diversity(channels))
-        elif feature.of_facts is not None:
-            dtype = nw.Int64 if name == "total_orders" else nw.Float64
-            columns.append(feature.of_facts.cast(dtype).alias(name))
-    columns.append(tenure_days.alias("customer_tenure_days"))
-    return (*columns, *_texts(absent, channels))
-
-
-def _channel_shares(channels: Sequence[str]) -> list[nw.Expr]:
-    """Return the share of each known channel in the orders with a channel."""
-    n = nw.col("n_with_channel")
-    n = nw.when(n > 0).then(n)
-    return [
-        (nw.col(channel_count(place)) / n).alias(channel_share(channel))
-        for place, channel in enumerate(channels)
-    ]
-
-
-def _channel_diversity(channels: Sequence[str]) -> nw.Expr:
-    """Return 1 - the sum of squared shares, channels not known being one."""
-    known = [nw.col(channel_count(place)) for place in range(len(channels))]
-    n = nw.col("n_with_channel")
-    squares = (count * count for count in (*known, _n_other(channels)))
-    diversity = 1 - nw.sum_horizontal(*squares) / nw.when(n > 0).then(n * n)
-    return diversity.alias("channel_diversity")
-
-
-def _n_other(channels: Sequence[str]) -> nw.Expr:
-    """Return the number of orders through a channel that is not known."""
-    known = (nw.col(channel_count(place)) for place in range(len(channels)))
-    return nw.col("n_with_channel") - nw.sum_horizontal(nw.lit(0), *known)
-
-
-def _texts(absent: Sequence[str], channels: Sequence[str]) -> list[nw.Expr]:
-    """Return the columns that say in words when, through what and how long."""
-    nothing = nw.lit(None, dtype=nw.String)
-    time, channel = nothing, nothing
-    if "order_time" not in absent:
-        time = _largest([(name, nw.col(f"n_{name}")) for name in TIMES])
-    if "source" not in absent:
-        known = [
-            (name, nw.col(channel_count(place))) for place, name in enumerate(channels)
-        ]
-        largest = _largest([*known, (OTHER_CHANNEL, _n_other(channels))])
-        channel = nw.when(nw.col("n_with_channel") > 0).then(largest)
-    stage = nw.lit(LIFECYCLE_STAGES[0])
-    for bound, name in zip(LIFECYCLE_MONTHS, LIFECYCLE_STAGES[1:], strict=True):
-        is_reached = has_tenure(bound)
-        stage = nw.when(is_reached).then(nw.lit(name)).otherwise(stage)
-    return [
-        time.alias("preferred_time"),
-        channel.alias("primary_channel"),
-        stage.alias("lifecycle_stage"),
-    ]
-
-
-def _largest(counts: Sequence[tuple[str, nw.Expr]]) -> nw.Expr:
-    """Return the name of the largest count; of equal ones, the first."""
-    most = nw.max_horizontal(*(count for _, count in counts))
-    chosen = nw.lit(counts[-1][0])
-    for name, count in reversed(counts[:-1]):
-        chosen = nw.when(count == most).then(nw.lit(name)).otherwise(chosen)
-    return chosen

@@ -9,7 +9,6 @@ are the engine's own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 import narwhals as nw
@@ -48,7 +47,7 @@ def count_of(condition: nw.Expr) -> nw.Expr:
 def order_facts(
     orders: Rows,
     *,
-    reference_date: datetime,
+    now: nw.Expr,
     absent: Sequence[str],
     channels: Sequence[str],
 ) -> Rows:
@@ -59,8 +58,8 @@ def order_facts(
     orders : LazyFrame
         ``customer_id, order_id, order_date, total_price`` and, unless absent,
         ``discount_amount`` (null: none) and ``source`` (null: not known).
-    reference_date : datetime
-        Now; no order is later.
+    now : Expr
+        The reference date, a value or a column; no order is later.
     absent : sequence of str
         Optional columns that are left alone.
     channels : sequence of str
@@ -69,7 +68,7 @@ def order_facts(
     Returns
     -------
     LazyFrame
-        One row per customer. ``*_age`` are whole seconds before `reference_date`, gaps
+        One row per customer. ``*_age`` are whole seconds before `now`, gaps
         days, ``*_micro`` whole millionths of an amount, ``n_*`` orders.
     """
     columns = _time_columns() | _value_columns()
@@ -77,7 +76,7 @@ def order_facts(
         columns |= _discount_columns()
     if "source" not in absent:
         columns |= _channel_columns(channels)
-    lines = _with_neighbours(_lines(orders, reference_date, absent), absent)
+    lines = _with_neighbours(_lines(orders, now, absent), absent)
     return (
         lines.with_columns(**columns)
         .group_by("customer_id")
@@ -96,10 +95,10 @@ def order_facts(
     )
 
 
-def _lines(orders: Rows, reference_date: datetime, absent: Sequence[str]) -> Rows:
+def _lines(orders: Rows, now: nw.Expr, absent: Sequence[str]) -> Rows:
     """Select what is used, with the age in seconds and the value in millionths."""
     optional = [c for c in ("discount_amount", "source") if c not in absent]
-    age = (nw.lit(reference_date) - nw.col("order_date")).dt.total_seconds()
+    age = (now - nw.col("order_date")).dt.total_seconds()
     return orders.select(
         "customer_id",
         "order_id",
