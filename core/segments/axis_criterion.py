@@ -1,0 +1,260 @@
+"""Into how many segments an axis falls, which may be one: no segments here.
+
+KMeans answers for any number, so something else has to say which answers stand for
+something. For each number from 2 up, on a draw of customers:
+
+separation
+    The density falls between every two segments (`axis_valley.valley_depth`): in the
+    emptiest place near the border there are at most `1 - VALLEY` times as many as in
+    the middle halves of the segments beside it. A cloud that was merely cut has no such
+    valley, whatever its shape, its tails and its silhouette.
+shares
+    The smallest segment holds `SMALLEST_SHARE`, the largest at most `LARGEST_SHARE`: a
+    few outliers beside everyone are no segments, and reach silhouettes near 1.
+stability
+    Clusters of two halves of the customers agree (ARI) by `STABILITY`.
+
+**The largest number that meets all of these is taken; if none does, there is one
+segment.** All three are needed: a cut through a cloud along its length comes back
+(stability 0.9 and more on correlated normal features), outliers are separate, and a
+valley between two of six segments says nothing of the other four.
+
+A refit keeps the number it had where that still nearly meets them (`KEPT_VALLEY`,
+`KEPT_STABILITY`, half of `SMALLEST_SHARE`) and no larger one meets them in full, since
+otherwise two answers that nothing tells apart would take turns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from core.segments.axis_kmeans import (
+    Clusters,
+    going_on,
+    kmeans,
+    mean_silhouette,
+    pairwise_distances,
+    split_half_ari,
+)
+from core.segments.axis_model import FloatArray, IntArray
+from core.segments.axis_valley import valley_depth
+
+Kind = Literal["natural", "cut", "single"]
+
+CHOOSING_CUSTOMERS: Final = 6000
+"""Customers that the number is chosen on."""
+SILHOUETTE_CUSTOMERS: Final = 1500
+N_SPLITS: Final = 2
+VALLEY: Final = 0.3
+SMALLEST_SHARE: Final = 0.02
+LARGEST_SHARE: Final = 0.97
+STABILITY: Final = 0.8
+KEPT_VALLEY: Final = 0.15
+KEPT_STABILITY: Final = 0.7
+FEWEST_CUSTOMERS: Final = 50
+"""Customers below whom nothing is looked for."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A number of segments that was considered.
+
+    Attributes
+    ----------
+    n_segments : int
+    silhouette : float
+        Mean silhouette on the scaled features.
+    valley : float
+        Depth of the flattest valley between two segments, at most 1; 0 or below: none.
+    smallest_share, largest_share : float
+        Of the customers drawn.
+    stability : float or None
+        Mean ARI between clusters of two halves; None where separation or shares ruled
+        the number out before.
+    fault : str
+        Why it is not taken, in words; empty where it meets everything.
+    """
+
+    n_segments: int
+    silhouette: float
+    valley: float
+    smallest_share: float
+    largest_share: float
+    stability: float | None = None
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class AxisChoice:
+    """The number of segments that was chosen, and why.
+
+    Attributes
+    ----------
+    kind : {'natural', 'cut', 'single'}
+        Met the criterion; was asked for by `min_segments`; neither.
+    n_segments : int
+    verdict : str
+        In words.
+    candidates : tuple of Candidate
+        All that were considered, the fewest segments first.
+    null_silhouette : float or None
+        What the same number of segments reaches on a single normal population with the
+        same covariance; None with one segment.
+    """
+
+    kind: Kind
+    n_segments: int
+    verdict: str
+    candidates: tuple[Candidate, ...]
+    null_silhouette: float | None = None
+
+    @property
+    def shown(self) -> Candidate | None:
+        """The candidate taken; with one segment, the one with the deepest valley."""
+        by_number = {c.n_segments: c for c in self.candidates}
+        deepest = max(self.candidates, key=lambda c: c.valley, default=None)
+        return by_number.get(self.n_segments, deepest)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The customers that the number is chosen on.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n_rows, n_features)
+        Scaled features.
+    opened : ndarray of shape (n_features, n_rows)
+        The same, not clipped, ties spread: see `core.segments.axis_valley`.
+    before : ndarray of int, shape (n_rows,), or None
+        Segments of an earlier model, from 0; -1 is none.
+    n_before : int
+        How many it had; 0 where there was none.
+    """
+
+    rows: FloatArray
+    opened: FloatArray
+    before: IntArray | None = None
+    n_before: int = 0
+
+
+def choose_segments(
+    drawn: Drawn, *, fewest: int, most: int, seed: int
+) -> tuple[AxisChoice, Clusters]:
+    """Choose the number of segments of an axis, and cluster.
+
+    Parameters
+    ----------
+    drawn : Drawn
+    fewest, most : int
+        Bounds of the number; more than 1 segment where the criterion finds none makes
+        it a cut.
+    seed : int
+
+    Returns
+    -------
+    (AxisChoice, Clusters)
+        The clusters are those of the rows drawn.
+    """
+    n_rows = len(drawn.rows)
+    n_places = len(np.unique(drawn.rows, axis=0))
+    numbers = range(2, min(max(fewest, most), n_places) + 1)
+    if n_rows < FEWEST_CUSTOMERS and fewest < 2:
+        numbers = range(0)
+    found: dict[int, Clusters] = {}
+    candidates: dict[int, Candidate] = {}
+    picked = np.arange(0, n_rows, max(1, n_rows // SILHOUETTE_CUSTOMERS))
+    distances = pairwise_distances(drawn.rows[picked])
+    for n in numbers:
+        found[n] = going_on(drawn.rows, n, seed, drawn.before)
+        score = mean_silhouette(distances, found[n].labels[picked])
+        candidates[n] = _candidate(drawn, found[n], score, seed)
+    kind, n, verdict = _taken(candidates, fewest, drawn.n_before)
+    if n == 1:
+        found[1] = Clusters(
+            drawn.rows.mean(axis=0, keepdims=True), np.zeros(n_rows, np.int64), 0.0
+        )
+    null = _null_silhouette(drawn.rows, n, seed) if n > 1 else None
+    choice = AxisChoice(kind, n, verdict, tuple(candidates.values()), null)
+    return choice, found[n]
+
+
+def _candidate(drawn: Drawn, found: Clusters, score: float, seed: int) -> Candidate:
+    """Measure a number of segments; its stability only if the rest allows it."""
+    n = len(found.centres)
+    shares = np.bincount(found.labels, minlength=n) / len(found.labels)
+    depth = valley_depth(drawn.opened, found.labels, found.centres)
+    candidate = Candidate(n, score, depth, float(shares.min()), float(shares.max()))
+    fault = _fault(candidate, is_kept=n == drawn.n_before)
+    if not fault:
+        ari = split_half_ari(drawn.rows, n, seed, N_SPLITS)
+        candidate = replace(candidate, stability=ari)
+    return replace(candidate, fault=_fault(candidate, is_kept=False))
+
+
+def _fault(candidate: Candidate, *, is_kept: bool) -> str:
+    """Return what a candidate does not meet, in words; empty if it meets all."""
+    valley = KEPT_VALLEY if is_kept else VALLEY
+    smallest = SMALLEST_SHARE / 2 if is_kept else SMALLEST_SHARE
+    largest = 1 - (1 - LARGEST_SHARE) / 2 if is_kept else LARGEST_SHARE
+    stable = KEPT_STABILITY if is_kept else STABILITY
+    if candidate.smallest_share < smallest:
+        return (
+            f"its smallest segment has {candidate.smallest_share:.1%} of the customers"
+        )
+    if candidate.largest_share > largest:
+        return f"one segment has {candidate.largest_share:.1%} of the customers"
+    if not candidate.valley >= valley:
+        return "two of its segments are one heap: the density hardly falls between them"
+    if candidate.stability is not None and candidate.stability < stable:
+        return (
+            f"two halves of the customers agree by an ARI of {candidate.stability:.2f}"
+        )
+    return ""
+
+
+def _taken(
+    candidates: dict[int, Candidate], fewest: int, n_before: int
+) -> tuple[Kind, int, str]:
+    """Return kind, number and verdict."""
+    admissible = [n for n, c in candidates.items() if not c.fault]
+    n = max(admissible, default=1)
+    kept = candidates.get(n_before)
+    if kept is not None and n < n_before and not _fault(kept, is_kept=True):
+        n = n_before
+    if n >= fewest and n > 1:
+        found = candidates[n]
+        return (
+            "natural",
+            n,
+            (f"{n} segments, parted by valleys (depth {found.valley:.2f} at least)"),
+        )
+    if fewest > 1 and candidates:
+        n = min(fewest, max(candidates))
+        return (
+            "cut",
+            n,
+            (f"no {fewest} segments are parted; cut into {n}, as `min_segments` asks"),
+        )
+    if not candidates:
+        return "single", 1, "too few customers, or all alike: nothing to look for"
+    shown = max(candidates.values(), key=lambda c: c.valley)
+    return "single", 1, f"no segments here; with {shown.n_segments}, {shown.fault}"
+
+
+def _null_silhouette(rows: FloatArray, n: int, seed: int) -> float:
+    """Return the silhouette of `n` segments on one normal population."""
+    rng = np.random.default_rng(seed)
+    n_rows = min(SILHOUETTE_CUSTOMERS, len(rows))
+    deviations = rows - rows.mean(axis=0)
+    # Weighted sums of real deviations have their covariance, whatever its rank.
+    mixing = rng.normal(size=(n_rows, len(rows))) / np.sqrt(len(rows))
+    single = mixing @ deviations
+    return mean_silhouette(pairwise_distances(single), kmeans(single, n, seed).labels)

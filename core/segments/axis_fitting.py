@@ -1,0 +1,250 @@
+"""Learn the segments of all axes from the features of customers.
+
+Per axis: amounts and counts are taken as logarithms; features are winsorised and scaled
+(`core.features.scaling`); the number of segments is chosen on a draw of customers
+(`core.segments.axis_criterion`); KMeans goes on from there on everybody. Segments keep
+the ids and names of the model before (`core.segments.identity`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import polars as pl
+
+from core.features.customer_axes import FEATURES, AxisFeatures
+from core.features.customer_definitions import CHANNEL_SHARE
+from core.segments.axis_criterion import (
+    CHOOSING_CUSTOMERS,
+    AxisChoice,
+    Drawn,
+    choose_segments,
+)
+from core.segments.axis_identity import AxisFit, with_identity
+from core.segments.axis_kmeans import kmeans, one_thread
+from core.segments.axis_model import (
+    AxisModel,
+    AxisScaling,
+    BoolArray,
+    FloatArray,
+    IntArray,
+)
+from core.segments.axis_rules import naming_rules
+from core.segments.axis_sample import tier_sample
+from core.segments.axis_set import AxesModel
+from core.segments.axis_valley import spread_ties
+
+if TYPE_CHECKING:
+    from core.config import Config
+
+TAIL_SHARE: Final = 0.01
+NOBODY: Final = "no customer has all features of the axis"
+
+
+@dataclass(frozen=True)
+class AxesOptions:
+    """How the axes are learnt.
+
+    Attributes
+    ----------
+    max_segments, min_segments : int
+        Bounds of the number of segments of an axis; `min_segments` above 1 cuts an axis
+        that has none.
+    fit_customers : int or None
+        Customers, drawn by value tier, that centres are learnt from; None: all.
+    names : str or None
+        YAML with naming rules, see `core.segments.axis_rules`.
+    seed : int
+    """
+
+    max_segments: int = 6
+    min_segments: int = 1
+    fit_customers: int | None = None
+    names: str | None = None
+    seed: int = 42
+
+    @classmethod
+    def of(cls, config: Config) -> AxesOptions:
+        """Return the options of a configuration."""
+        axes = config.axes
+        return cls(
+            axes.max_segments,
+            axes.min_segments,
+            axes.fit_customers,
+            axes.names,
+            config.seed,
+        )
+
+
+def fit_axes(
+    features: pl.DataFrame,
+    available: Mapping[str, AxisFeatures],
+    options: AxesOptions = AxesOptions(),
+    *,
+    previous: AxesModel | None = None,
+    values: FloatArray | None = None,
+    context: Mapping[str, Any] | None = None,
+) -> AxesModel:
+    """Learn the segments of all axes.
+
+    Parameters
+    ----------
+    features : DataFrame
+        As `core.features.customer.customer_features` returns it, one row per customer.
+    available : mapping of str to AxisFeatures
+        As `core.features.customer_axes.features_available` returns it.
+    options : AxesOptions
+    previous : AxesModel, optional
+        The model before, whose ids and names are kept.
+    values : ndarray of shape (n_customers,), optional
+        What the value tiers of `fit_customers` are cut from; None: ``lifetime_value``
+        of the features.
+    context : mapping, optional
+        See `AxesModel`.
+
+    Returns
+    -------
+    AxesModel
+        With an entry for every axis of `available`, skipped ones too.
+
+    Raises
+    ------
+    ConfigError
+        For naming rules that cannot be read.
+    """
+    names = naming_rules(options.names)
+    drawn = _drawn_customers(features, options, values)
+    axes = []
+    with one_thread():
+        for axis, its in available.items():
+            fit = _fit_axis(features, its, drawn, options, previous)
+            before = None if previous is None else previous.axes.get(axis)
+            axes.append(with_identity(fit, before, names[axis]))
+    return AxesModel(tuple(axes), context)
+
+
+def _drawn_customers(
+    features: pl.DataFrame, options: AxesOptions, values: FloatArray | None
+) -> tuple[IntArray, FloatArray] | None:
+    """Return customers to learn from with their weights; None: everybody."""
+    n = options.fit_customers
+    if n is None or n >= features.height:
+        return None
+    if values is None:
+        values = features["lifetime_value"].cast(pl.Float64).to_numpy()
+    return tier_sample(values, n, options.seed)
+
+
+def _fit_axis(
+    features: pl.DataFrame,
+    its: AxisFeatures,
+    drawn: tuple[IntArray, FloatArray] | None,
+    options: AxesOptions,
+    previous: AxesModel | None,
+) -> AxisFit:
+    """Learn the segments of one axis, without ids and names."""
+    if not its.used:
+        return AxisFit(its, None, None, None, None)
+    floats = features.select(pl.col(its.used).cast(pl.Float64).fill_null(np.nan))
+    table = floats.to_numpy()
+    is_known = np.isfinite(table).all(axis=1)
+    before = _labels_before(features, its.axis, previous)
+    if not is_known.any():
+        skipped = {**its.skipped, **dict.fromkeys(its.used, NOBODY)}
+        return AxisFit(AxisFeatures(its.axis, (), skipped), None, None, before, None)
+    scaling = learn_scaling(table[is_known], [_is_log(name) for name in its.used])
+    n_before = 0
+    if before is not None and previous is not None:
+        model = previous.axes[its.axis].model
+        n_before = 0 if model is None else model.n_segments
+    choice, centres = _segments(
+        table, is_known, scaling, drawn, options, before, n_before
+    )
+    model = _by_size(AxisModel(scaling, centres), table)
+    return AxisFit(its, model, model.place(table), before, choice)
+
+
+def _labels_before(
+    features: pl.DataFrame, axis: str, previous: AxesModel | None
+) -> IntArray | None:
+    """Return where the model before places the customers; None where it cannot."""
+    found = None if previous is None else previous.fitted.get(axis)
+    if found is None or not set(found.features) <= set(features.columns):
+        return None
+    return AxesModel((found,)).place(features)[axis].labels
+
+
+def _segments(
+    table: FloatArray,
+    is_known: BoolArray,
+    scaling: AxisScaling,
+    drawn: tuple[IntArray, FloatArray] | None,
+    options: AxesOptions,
+    before: IntArray | None,
+    n_before: int,
+) -> tuple[AxisChoice, FloatArray]:
+    """Choose the number of segments on a draw, and learn their centres on all."""
+    picked, weights = np.flatnonzero(is_known), None
+    if drawn is not None and is_known[drawn[0]].any():
+        of_known = is_known[drawn[0]]
+        picked, weights = drawn[0][of_known], drawn[1][of_known]
+    rng = np.random.default_rng(options.seed)
+    few = picked
+    if len(picked) > CHOOSING_CUSTOMERS or weights is not None:
+        odds = None if weights is None else weights / weights.sum()
+        size = min(CHOOSING_CUSTOMERS, len(picked))
+        few = np.sort(rng.choice(picked, size, replace=weights is not None, p=odds))
+    rows = table[few]
+    sample = Drawn(
+        np.ascontiguousarray(scaling.columns(rows).T),
+        spread_ties(scaling.columns(rows, is_clipped=False), rng),
+        None if before is None else before[few],
+        n_before,
+    )
+    bounds = {"fewest": options.min_segments, "most": options.max_segments}
+    choice, found = choose_segments(sample, **bounds, seed=options.seed)
+    everyone = np.ascontiguousarray(scaling.columns(table[picked]).T)
+    final = kmeans(
+        everyone, len(found.centres), options.seed, start=found.centres, weights=weights
+    )
+    return choice, final.centres
+
+
+def _by_size(model: AxisModel, table: FloatArray) -> AxisModel:
+    """Return a model with segments by descending size, empty ones left out."""
+    labels = model.place(table).labels
+    sizes = np.bincount(labels[labels >= 0], minlength=model.n_segments)
+    order = np.lexsort([*model.centres.T[::-1], -sizes])
+    kept = order[: int((sizes > 0).sum())]
+    return AxisModel(model.scaling, np.ascontiguousarray(model.centres[kept]))
+
+
+def _is_log(name: str) -> bool:
+    """Return whether a feature enters distances as its logarithm."""
+    known = FEATURES.get(name)
+    if known is None and name.startswith(f"{CHANNEL_SHARE}_"):
+        known = FEATURES[CHANNEL_SHARE]
+    return known is not None and known.scale == "log"
+
+
+def learn_scaling(table: FloatArray, is_log: list[bool]) -> AxisScaling:
+    """Learn how the features of an axis are put on one scale.
+
+    Parameters
+    ----------
+    table : ndarray of shape (n_rows, n_features)
+        In the features' own units, all known.
+    is_log : list of bool
+    """
+    from core.features.scaling import FeatureScaler
+
+    p = table.shape[1]
+    same = np.zeros(p), np.ones(p)
+    plain = AxisScaling(np.array(is_log), same[0] - np.inf, same[1] * np.inf, *same)
+    scaler = FeatureScaler("winsorised", TAIL_SHARE).fit(plain.columns(table).T)
+    return AxisScaling(
+        np.array(is_log), scaler.lower_, scaler.upper_, scaler.centre_, scaler.scale_
+    )
