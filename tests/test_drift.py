@@ -211,8 +211,8 @@ def test_an_alert_names_the_segment_where_its_name_is_known(reference, month):
     before = {**shares, 0: shares[0] - 0.2, 2: shares[2] + 0.2}
     names = {0: "Winter peak"}
     report = measure_drift(reference, *month, previous_shares=before, names=names)
-    assert report.alerts[0].startswith('segment 0 "Winter peak" holds ')
-    assert report.alerts[1].startswith("segment 2 holds ")
+    beginnings = {alert.partition(" holds ")[0] for alert in report.alerts}
+    assert beginnings == {'segment 0 "Winter peak"', "segment 2"}
 
 
 def test_every_statistic_has_one_row_and_a_limit(reference, month):
