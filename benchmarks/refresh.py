@@ -34,8 +34,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 CACHE = REPOSITORY / "build" / "benchmarks" / "refresh.jsonl"
 PAGE = REPOSITORY / "docs" / "refresh.md"
 SEEDS = (701, 702, 703)
-# 701 and 702 were looked at when `refresh.confirm_strength` was chosen.
-SCENARIO_SEEDS = (711, 712, 713)
+# 701, 702, 711 and 712 were looked at when `refresh.confirm_strength` was chosen.
+SCENARIO_SEEDS = (721, 722, 723)
 N_REPEATS = 20
 REPEATED = (("rolling", "anew"), ("medium", "anew"), ("medium", "refit"))
 SHIFTS = ("level", "noise", "pauses", "mix")

@@ -302,10 +302,11 @@ class RefreshConfig(Section):
         description="months running in another segment after which a shop has moved",
     )
     confirm_strength: float = Field(
-        0.5,
+        0.6,
         ge=0.0,
         le=1.0,
-        description="strength from which a month in another segment is one of them",
+        description="strength from which a month in a segment counts; weaker ones are "
+        "as good as unassigned when movement is told",
     )
     drift_thresholds: Literal["calibrated", "fixed"] = Field(
         "calibrated",

@@ -128,6 +128,22 @@ def test_a_month_that_is_weak_in_another_segment_moves_nobody():
     assert settled(blocks) == [0, 0, 0, 1]
 
 
+def test_a_shop_settles_only_where_a_segment_holds_it():
+    weak = labels({"bakery": 4}).with_columns(strength=pl.lit(0.4))
+    january = serving_block(weak, "2024-01", 1, None, 2, 0.5)
+    assert january["settled"].to_list() == [-1]
+    assert january["segment"].to_list() == [4]
+    february = serving_block(labels({"bakery": 4}), "2024-02", 1, january, 2, 0.5)
+    assert february["settled"].to_list() == [4]
+
+
+def test_a_weak_shop_of_an_ended_segment_follows_the_one_that_took_over():
+    january = serving_block(labels({"bakery": 4}), "2024-01", 1, None, 2, 0.5)
+    weak = labels({"bakery": 2}).with_columns(strength=pl.lit(0.4))
+    published = published_block(weak, january, 2, {4: 1}, 2, 0.5)
+    assert published["settled"].to_list() == [1]
+
+
 def test_settled_since_is_the_month_of_the_confirmation():
     since = [block["settled_since"].item() for block in months_of([-1, 0, 1, 1, 1])]
     assert since == [None, "2024-02", "2024-02", "2024-04", "2024-04"]

@@ -8,14 +8,17 @@ added, and movement is read off them (`core.segments.movement`).
 Entities near a border change sides from month to month. Beside the raw ``segment`` a
 block therefore carries a *settled* one, which lags on purpose:
 
-- an entity settles in the first segment that it is assigned to, at once;
-- it moves when the model has it in the same other segment, and not weakly
-  (`confirm_strength`), `confirm_months` months running;
-- an unassigned or weak month, a month at home or a month in a third segment breaks the
-  run, and none of them moves it.
+- an entity settles in the first segment that holds it, at once;
+- it moves when the same other segment holds it `confirm_months` months running;
+- a month in which no segment holds it, a month at home or a month in a third segment
+  breaks the run, and none of them moves it.
+
+A segment *holds* those whom the model assigns to it with `confirm_strength` at least:
+the others are as good as unassigned here.
 
 A new model moves nobody by itself, but for entities whose settled segment it does not
-have any more (merged into another, or died): these follow at once.
+have any more (merged into another, or died): these follow at once, to the segment that
+holds them, else to the one that took over.
 
 Months are those of the ledger: one that was never refreshed does not break a run. An
 entity that is missing from a month starts anew when it comes back.
@@ -69,7 +72,7 @@ def serving_block(
         Months running in the same other segment after which an entity has moved; 1
         lets every assigned month decide.
     confirm_strength : float
-        Strength, 0 to 1, from which a month in another segment is one of them.
+        Strength, 0 to 1, from which a segment holds an entity.
 
     Returns
     -------
@@ -107,8 +110,8 @@ def published_block(
     """Write down the same rows as a newly published model labels them.
 
     The month counts once: a candidate of the serving model that the new one has too
-    keeps its months. An entity whose settled segment has ended goes to the segment that
-    the new model has it in, or, unassigned there, to the one that took its own over.
+    keeps its months. An entity whose settled segment has ended goes to the segment
+    of the new model that holds it, else to the one that took its own over.
 
     Parameters
     ----------
@@ -149,9 +152,8 @@ def published_block(
             f"`ids` says that segment(s) {listed(revived)} ended, but version "
             f"{version} has them. Leave out of `ids` what lives on."
         )
-    states = _follow_identity(
-        rows.join(before.select("entity", *_STATE), on="entity"), month, ids
-    )
+    known = rows.join(before.select("entity", *_STATE), on="entity")
+    states = _follow_identity(known, month, ids, confirm_strength)
     confirm = confirm_months, confirm_strength
     settled = _settle(states, month, *confirm, counted=0)
     return _finished(settled, month, version, "published")
@@ -244,12 +246,18 @@ def _require_other_model(
     require_same_entities(before, rows, month)
 
 
+def _holding(confirm_strength: float) -> pl.Expr:
+    """Return the segment that holds an entity, -1 for none."""
+    is_held = pl.col("strength") >= confirm_strength
+    return pl.when(is_held).then(pl.col("segment")).otherwise(UNASSIGNED)
+
+
 def _follow_identity(
-    states: pl.DataFrame, month: str, ids: Mapping[int, int]
+    states: pl.DataFrame, month: str, ids: Mapping[int, int], confirm_strength: float
 ) -> pl.DataFrame:
     """Take entities out of segments that have ended, and rename their candidates."""
     ended, heirs = list(ids), [ids[old] for old in ids]
-    label, settled = pl.col("segment"), pl.col("settled")
+    label, settled = _holding(confirm_strength), pl.col("settled")
     heir = settled.replace(ended, heirs)
     home = (
         pl.when(~settled.is_in(ended))
@@ -277,9 +285,8 @@ def _settle(
     `counted` is what a label adds to the run of a candidate that is the same: 1 month,
     or 0 where the month has been counted.
     """
-    label, settled = pl.col("segment"), pl.col("settled")
+    label, settled = _holding(confirm_strength), pl.col("settled")
     is_away = (label != UNASSIGNED) & (settled != UNASSIGNED) & (label != settled)
-    is_away &= pl.col("strength") >= confirm_strength
     is_same = label == pl.col("candidate")
     running = pl.when(is_same).then(pl.col("candidate_months") + counted).otherwise(1)
     is_first = (settled == UNASSIGNED) & (label != UNASSIGNED)
