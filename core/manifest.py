@@ -45,6 +45,7 @@ _SETTLED: dict[Stage, tuple[str, ...]] = {
 # deleted; changed ones are refused.
 OUTPUT_SUFFIXES = {".png", ".html", ".pkl"}
 OUTPUT_NAMES = {
+    "axes_drift.csv",
     "axes_report.csv",
     "axis_overlap.csv",
     "axis_segments.csv",

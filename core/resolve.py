@@ -20,6 +20,8 @@ from core.config import Config
 from core.errors import ConfigError, did_you_mean
 
 ENV_PREFIX = "SEGMENTS_"
+# Options whose keys are names of columns.
+COLUMN_MAPS = ("data.columns.", "axes.order_columns.", "axes.item_columns.")
 
 
 def resolve_config(
@@ -113,7 +115,7 @@ def _merge(tree: dict[str, Any], update: Mapping[str, Any], where: str) -> None:
 def _assign(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
     """Put one value at a dotted key, which must be known."""
     known = option_keys()
-    is_mapped_column = key.startswith("data.columns.")
+    is_mapped_column = key.startswith(COLUMN_MAPS)
     if key not in known and not is_mapped_column:
         raise ConfigError(f"{where}: unknown key `{key}`.{_nearest(key, known)}")
     *parents, last = key.split(".")

@@ -15,6 +15,7 @@ from core.cli import explain  # isort: skip
 from core.cli import scorecard  # isort: skip
 from core.cli import refresh  # isort: skip
 from core.cli import rename  # isort: skip
+from core.cli import axes  # isort: skip
 from core.cli import contract  # isort: skip
 from core.cli import inspect  # isort: skip
 from core.cli.app import app, guarded
@@ -23,6 +24,7 @@ from core.cli.stages import run_script
 __all__ = [
     "app",
     "assess",
+    "axes",
     "compare",
     "contract",
     "explain",

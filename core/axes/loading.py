@@ -1,0 +1,137 @@
+"""Load a published set into the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from core.artifacts import ArtifactSet
+from core.axes.assigner import AxesAssigner
+from core.axes.files import META, PROFILES
+from core.axes.moves import blocks_of
+from core.config import Config
+from core.errors import StoreError
+from core.logging import get_logger
+
+if TYPE_CHECKING:
+    from core.store import Store
+
+# In what the store keeps beside a model: which published files its rows were made from.
+LOADED = "loaded"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What became of the loading.
+
+    Attributes
+    ----------
+    line : str
+        In words.
+    facts : dict
+        JSON-able; counts of rows, or the error.
+    exit_code : int
+        0, or that of the error.
+    """
+
+    line: str
+    facts: dict[str, Any] = field(default_factory=dict)
+    exit_code: int = 0
+
+
+def load_into_store(config: Config, published: ArtifactSet) -> Stored:
+    """Make a store hold exactly the profiles of a published set.
+
+    Safe to repeat: a store that holds them is left alone. A failure is told, not
+    raised, for the files are published whatever the database does; the profiles before
+    stay complete.
+
+    Parameters
+    ----------
+    config : Config
+        ``store.url`` and ``axes.store``.
+    published : ArtifactSet
+        Of `core.axes.run_axes`.
+    """
+    from core.store import Store
+
+    get_logger().info("Loading the profiles into the store")
+    try:
+        folder = Path(config.artifacts) / "postgres"
+        with Store.open(config.store.url, folder) as store:
+            return _load(store, config.axes.store, published)
+    except StoreError as error:
+        line = (
+            f"The files are published, but the store does not have them: {error} Run "
+            "the same command again when that is mended; until then the store serves "
+            "what it did."
+        )
+        return Stored(line, {"error": str(error)}, error.exit_code)
+
+
+def _load(store: Store, store_id: str, published: ArtifactSet) -> Stored:
+    """Load, unless that has been done."""
+    loaded = _loaded(published)
+    stored = store.model(store_id)
+    known = {} if stored is None else stored.meta.get(LOADED, {})
+    if known == loaded:
+        return Stored(
+            f"{store.name} holds these profiles already.", {"is_loaded": False}
+        )
+    assigner = AxesAssigner.of_set(published)
+    profiles = pl.read_parquet(published.path(PROFILES), memory_map=False)
+    facts = store.publish(
+        store_id,
+        assigner.version,
+        assigner.lineage,
+        assigner.to_bytes(),
+        {**assigner.get_state()[1], LOADED: loaded},
+        profiles,
+        _moves_after(published, known),
+    )
+    counts = {
+        "new": facts.n_inserted,
+        "changed": facts.n_updated,
+        "unchanged": facts.n_unchanged,
+        "gone": facts.n_deleted,
+    }
+    said = ", ".join(f"{n:,} {word}" for word, n in counts.items() if n)
+    line = (
+        f"{store.name}: {profiles.height:,} profiles of the store `{store_id}` "
+        f"({said}) in {facts.seconds:.1f} s."
+    )
+    return Stored(line, {"is_loaded": True, **counts, "seconds": facts.seconds})
+
+
+def _loaded(published: ArtifactSet) -> dict[str, Any]:
+    """Return what tells these rows from others."""
+    files = published.manifest.files
+    facts = published.manifest.facts("axes")
+    digests = {name: files[name].sha256 for name in (PROFILES, META)}
+    return {"run": facts["run"], "lineage": facts["lineage"], **digests}
+
+
+def _moves_after(
+    published: ArtifactSet, known: Mapping[str, Any]
+) -> pl.DataFrame | None:
+    """Return the moves of the runs that the store has not heard of, as text."""
+    is_same = known.get("lineage") == published.manifest.lineage
+    last = int(known.get("run", 0)) if is_same else 0
+    names = [name for run, name in blocks_of(published).items() if run > last]
+    if not names:
+        return None
+    blocks = [pl.read_parquet(published.path(name), memory_map=False) for name in names]
+    return pl.concat(blocks).select(
+        "customer_id",
+        pl.format("{} (run {})", pl.col("reference_date").str.head(10), "run").alias(
+            "run"
+        ),
+        "axis",
+        pl.col("old_name").alias("old"),
+        pl.col("new_name").alias("new"),
+        "cause",
+    )

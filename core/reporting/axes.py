@@ -1,0 +1,271 @@
+"""The page of the customer axes: one self-contained HTML file, pictures first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from core.reporting.axes_pictures import plot_axis_sizes, plot_overlap
+from core.reporting.parts import NextStep, Part, Picture, Table
+from core.reporting.templating import rendered
+from core.reporting.wording import MISSING, count, decimal, listed, percent
+
+# From here on the second of two axes tells little that is new.
+REDUNDANT = 0.5
+_KINDS = {
+    "natural": "groups",
+    "cut": "tiers as asked for",
+    "single": "no segments here",
+    "skipped": "skipped",
+}
+
+
+@dataclass(frozen=True)
+class AxesContent:
+    """All that the page tells, as plain data.
+
+    Attributes
+    ----------
+    source : str
+        Where the orders came from, as the user would name it.
+    created : str
+        When, as text; given from outside so that equal runs give equal pages.
+    headline : str
+        Who was segmented, by what.
+    notes : sequence of str
+        What the reader should know of the rows.
+    tiles : mapping of str to int or None
+        Figures of the customers, such as ``{"customers": 5000}``.
+    axes : DataFrame
+        A row per axis: ``axis``, ``group``, ``description``, ``kind`` (``natural``,
+        ``cut``, ``single`` or ``skipped``), ``n_segments``, ``silhouette``,
+        ``smallest_share``, ``largest_share``, ``stability``, ``n_not_placed``,
+        ``verdict``, ``skipped``.
+    segments : DataFrame
+        A row per segment: ``axis``, ``segment_id`` (-1: not placed), ``segment``,
+        ``n_customers``, ``share``, ``is_edited``, ``rule_name``, ``why``.
+    overlap : DataFrame
+        ``axis``, ``other``, ``ami``.
+    changes : sequence of str
+        What is other than in the run before; empty in a first run.
+    drift : DataFrame
+        ``axis``, ``name``, ``statistic``, ``value``, ``threshold``, ``is_alert``;
+        empty in a first run.
+    next_steps : sequence of NextStep
+    made : mapping of str to mapping
+        How it was made, by group.
+    """
+
+    source: str
+    created: str
+    headline: str
+    notes: Sequence[str]
+    tiles: Mapping[str, int | None]
+    axes: pl.DataFrame
+    segments: pl.DataFrame
+    overlap: pl.DataFrame
+    changes: Sequence[str]
+    drift: pl.DataFrame
+    next_steps: Sequence[NextStep]
+    made: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def write_axes_page(content: AxesContent, path: Path) -> list[Path]:
+    """Write the page (UTF-8) and, beside it, its pictures.
+
+    Parameters
+    ----------
+    content : AxesContent
+    path : Path
+        HTML file to write.
+
+    Returns
+    -------
+    list of Path
+        All files written: `path`, and where there is something to draw
+        ``axes-sizes.png`` and ``axes-overlap.png``. The page holds its own copies.
+    """
+    pictures = _pictures(content, path.parent)
+    page = rendered(
+        "axes.html.j2",
+        content=content,
+        told=_found(content.axes),
+        tiles=[(name, count(n)) for name, n in content.tiles.items()],
+        pictures=pictures,
+        parts=[part for part in _parts(content) if part is not None],
+        axes=[
+            (axis, _segment_table(axis, content))
+            for axis in content.axes.filter(pl.col("n_segments") > 1).to_dicts()
+        ],
+    )
+    path.write_text(page, encoding="utf-8", newline="\n")
+    return [path, *(shown.path for shown in pictures)]
+
+
+def redundant_lines(overlap: pl.DataFrame) -> list[str]:
+    """Return the pairs of axes of which one tells most of the other."""
+    pairs = overlap.filter(pl.col("ami") >= REDUNDANT).sort("ami", descending=True)
+    return [
+        f"`{axis}` and `{other}` divide the customers much alike (AMI "
+        f"{decimal(ami)}): one of the two may do."
+        for axis, other, ami in pairs.select("axis", "other", "ami").iter_rows()
+    ]
+
+
+def _found(axes: pl.DataFrame) -> tuple[str, str]:
+    """Return the tone of the page, and how many axes have segments."""
+    kinds = axes["kind"].to_list()
+    n_divided = sum(kind in {"natural", "cut"} for kind in kinds)
+    n_looked_at = sum(kind != "skipped" for kind in kinds)
+    tone = "good" if n_divided else "calm"
+    noun = "axis" if n_looked_at == 1 else "axes"
+    verb = "has" if n_divided == 1 else "have"
+    return tone, f"{n_divided} of {n_looked_at} {noun} {verb} segments"
+
+
+def _pictures(content: AxesContent, folder: Path) -> list[Picture]:
+    """Draw what there is to draw."""
+    drawn = content.axes.filter(pl.col("n_segments") > 0)["axis"].to_list()
+    if not drawn:
+        return []
+    plot_axis_sizes(content.segments, drawn, folder / "axes-sizes.png")
+    shown = [
+        Picture(
+            "Segments of every axis",
+            folder / "axes-sizes.png",
+            "A bar per axis, divided by the shares of its segments.",
+        )
+    ]
+    divided = content.axes.filter(pl.col("n_segments") > 1)["axis"].to_list()
+    if len(divided) > 1:
+        own = content.overlap.filter(
+            pl.col("axis").is_in(divided) & pl.col("other").is_in(divided)
+        )
+        plot_overlap(own, divided, folder / "axes-overlap.png")
+        alt = "Adjusted mutual information of every pair of axes."
+        picture = Picture("Overlap of the axes", folder / "axes-overlap.png", alt)
+        shown.append(picture)
+    return shown
+
+
+def _parts(content: AxesContent) -> list[Part | None]:
+    """Return what stands below the pictures, before the segments one by one."""
+    return [
+        _changes_part(content),
+        Part(
+            "Axis by axis",
+            [
+                "A silhouette never stands alone: a handful of outliers against all "
+                "others gives a high one, which the smallest and the largest share "
+                "show. Stability is the agreement (adjusted Rand index) of the same "
+                "segments learnt from two halves of the customers.",
+                *redundant_lines(content.overlap),
+            ],
+            tables=[
+                Table(
+                    "Silhouette and stability on scaled features, when the axis was "
+                    "learnt; shares of the customers placed now.",
+                    [_axis_row(axis) for axis in content.axes.to_dicts()],
+                    frozenset({"axis", "found", "why"}),
+                )
+            ],
+        ),
+        _skipped_part(content.axes),
+    ]
+
+
+def _axis_row(axis: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "axis": axis["axis"],
+        "found": _KINDS[axis["kind"]],
+        "segments": count(axis["n_segments"]) if axis["n_segments"] else MISSING,
+        "silhouette": decimal(axis["silhouette"]),
+        "smallest": percent(axis["smallest_share"]),
+        "largest": percent(axis["largest_share"]),
+        "stability": decimal(axis["stability"]),
+        "not placed": count(axis["n_not_placed"]),
+        "why": axis["verdict"],
+    }
+
+
+def _segment_table(axis: Mapping[str, Any], content: AxesContent) -> Table:
+    """Return the segments of one axis, and why they are called so."""
+    own = content.segments.filter(axis=axis["axis"]).to_dicts()
+    rows = [
+        {
+            "segment": segment["segment"],
+            "id": str(segment["segment_id"]) if segment["segment_id"] >= 0 else MISSING,
+            "customers": count(segment["n_customers"]),
+            "share": percent(segment["share"]),
+            "what it is like": _why(segment),
+        }
+        for segment in own
+    ]
+    return Table(axis["description"], rows, frozenset({"segment", "what it is like"}))
+
+
+def _why(segment: Mapping[str, Any]) -> str:
+    """Say what a name rests on, and whose it is."""
+    if segment["is_edited"]:
+        return f"{segment['why']} (named by a user)"
+    if segment["rule_name"] != segment["segment"]:
+        return (
+            f"{segment['why']} (keeps its name; by the rules `{segment['rule_name']}`)"
+        )
+    return str(segment["why"])
+
+
+def _changes_part(content: AxesContent) -> Part | None:
+    """Return what is other than before, and the drift that alerts."""
+    if not content.changes:
+        return None
+    alerts = content.drift.filter("is_alert").to_dicts()
+    tables = []
+    if alerts:
+        tables.append(
+            Table(
+                "What is further from the customers the axes were learnt on than "
+                "chance explains.",
+                [_drift_row(row) for row in alerts],
+                frozenset({"of", "what", "statistic"}),
+            )
+        )
+    return Part("Since the run before", content.changes, tables=tables)
+
+
+def _drift_row(row: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "of": row["axis"],
+        "what": row["name"],
+        "statistic": row["statistic"],
+        "value": decimal(row["value"]),
+        "limit": decimal(row["threshold"]),
+    }
+
+
+def _skipped_part(axes: pl.DataFrame) -> Part | None:
+    """Return what could not be computed of these data."""
+    rows = [
+        {"axis": axis["axis"], "left out": axis["skipped"]}
+        for axis in axes.to_dicts()
+        if axis["skipped"]
+    ]
+    if not rows:
+        return None
+    whole = axes.filter(kind="skipped")["axis"].to_list()
+    names = listed([f"`{name}`" for name in whole])
+    said = (
+        f"Skipped as a whole: {names}." if whole else "No axis is skipped as a whole."
+    )
+    return Part(
+        "What the data did not allow",
+        [
+            "A column that is not there leaves out what needs it, and nothing else.",
+            said,
+        ],
+        tables=[Table("By axis.", rows, frozenset({"axis", "left out"}))],
+    )
