@@ -354,6 +354,8 @@ def test_a_refund_line_without_quantity_counts_as_returned_only():
     assert only_returned["has_returns"] == 1
     assert only_returned["unique_products"] is None
     assert only_returned["unique_categories"] is None
+    empty = of_items(("1", "bread", 0, 1, "food", 0))
+    assert (empty["items_returned_pct"], empty["total_refunds"]) == (0, 0)
 
 
 def test_lines_without_a_category_are_left_out_of_the_categories():

@@ -45,7 +45,7 @@ def _refund_rate() -> nw.Expr:
 def _returned_share() -> nw.Expr:
     """Return lines with a refund over lines bought, or over themselves if more."""
     n = nw.max_horizontal("n_lines", "n_refunded")
-    return nw.col("n_refunded") / nw.when(n > 0).then(n)
+    return nw.col("n_refunded") / at_least(n, 1)
 
 
 def _price_variance() -> nw.Expr:
