@@ -19,9 +19,12 @@ INTRODUCTION = f"""\
 
 Printed from the code by `core.features.customer_page`. *Now* is the reference date: the
 newest order unless it is configured. A month is {DAYS_PER_MONTH} days; days and months
-have fractions. Orders of one moment are put in order by `order_id`. Amounts are in the currency of the data; `total_price` is what was paid, after the
+have fractions. Orders of one moment are put in order by `order_id`.
+
+Amounts are in the currency of the data; `total_price` is what was paid, after the
 discount. Sums of amounts are exact to a millionth, so the order of the rows and the
-number of threads decide nothing, and one customer alone has the features it has among all.
+number of threads decide nothing, and one customer alone has the features that it has
+among all.
 
 An item line is a line with a quantity above 0, unless a refund is what is counted. A
 customer with a null in any feature of an axis is not placed on it.
