@@ -30,8 +30,9 @@ LAYERS = (
     ("core.pipelines", "core.reference"),
     ("core.assess", "core.tracking"),
     ("core.refresh", "core.axes"),
-    # What users import: the package itself, the commands and the API.
-    ("core", "core.cli", "core.api"),
+    ("core.api",),
+    # What users import: the package itself and the commands.
+    ("core", "core.cli"),
     ("core.__main__", "scripts"),
 )
 

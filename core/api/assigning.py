@@ -1,0 +1,193 @@
+"""Segments of one customer from a request's own rows, the way a batch is placed.
+
+What a request cannot know is not guessed: where no order has a `discount_amount`, say,
+the axes that rest on it do not place the customer, and the answer says why. A field
+that is there and null means what an empty cell of a file means.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import polars as pl
+from pydantic import ValidationError
+
+from core.api.problems import FieldError, field_error, from_validation
+from core.api.schemas import AssignRequest, Day
+from core.axes.assigner import AxesAssigner
+from core.data.purchases import Purchases, purchases_of_customer
+from core.data.purchases_account import MEANINGS
+from core.features.customer import PROFILE, features_available
+from core.features.customer_definitions import LACKING
+
+# Clocks differ a little, and so do time zones; files are read with the same slack.
+CLOCK_SLACK = timedelta(days=1)
+ORDER_FIELDS = ("discount_amount", "source")
+ITEM_FIELDS = ("category", "refund_amount")
+REASONS = {
+    "items": "`items` is left out; send `[]` if there were none",
+    "discount_amount": "no order has `discount_amount`; send 0 where there was none",
+    "source": "no order has `source` (the channel)",
+    "category": "no item has `category`",
+    "refund_amount": "no item has `refund_amount`; send 0 where there was none",
+    "order_time": "every `order_date` is a date without a time of day",
+}
+
+
+class Limits(NamedTuple):
+    """The most rows that one request may have."""
+
+    max_orders: int
+    max_items: int
+
+
+def read_request(
+    body: bytes, limits: Limits, now: datetime | None = None
+) -> AssignRequest:
+    """Return the request in a body of JSON.
+
+    Parameters
+    ----------
+    body : bytes
+    limits : Limits
+    now : datetime, optional
+        Naive UTC; default: the clock.
+
+    Raises
+    ------
+    FieldError
+        Naming each field that is not as it should be: malformed, too many rows, or an
+        order more than a day ahead of the clock.
+    """
+    try:
+        request = AssignRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise from_validation(error) from None
+    sizes = {"orders": len(request.orders), "items": len(request.items or ())}
+    for (name, size), most in zip(sizes.items(), limits, strict=True):
+        if size > most:
+            text = f"{size:,} rows; expected at most {most:,} in one request"
+            raise field_error(("body", name), text, "too_long")
+    latest = (now or datetime.now(UTC).replace(tzinfo=None)) + CLOCK_SLACK
+    for place, order in enumerate(request.orders):
+        if order.order_date > latest:
+            text = (
+                f"{order.order_date.isoformat()} lies in the future; expected at most "
+                "a day after now (UTC)"
+            )
+            raise field_error(("body", "orders", place, "order_date"), text)
+    return request
+
+
+def assign(assigner: AxesAssigner, request: AssignRequest) -> dict[str, Any]:
+    """Return the answer to a request: `core.api.schemas.AssignedSegments`, JSON-able.
+
+    Raises
+    ------
+    FieldError
+        If no order can be used.
+    """
+    purchases = _purchases(assigner, request)
+    if purchases.orders.is_empty():
+        raise _unusable(purchases)
+    lacking = [name for name in lacks(request) if name not in assigner.absent]
+    features, not_placed = _without(assigner, assigner.features(purchases), lacking)
+    row = assigner.profiles(features).row(0, named=True)
+    runner_up = row["runner_up_segments"]
+    return {
+        "customer_id": row["customer_id"],
+        "segment_memberships": row["segment_memberships"],
+        "dominant_segments": row["segment_memberships"],
+        "membership_strengths": row["membership_strengths"],
+        "confidence": row["confidence"],
+        "runner_up_segments": {a: name for a, name in runner_up.items() if name},
+        "model_version": assigner.version,
+        **{name: row[name] for name in PROFILE},
+        "last_updated": None,
+        "reference_date": purchases.reference_date.isoformat(),
+        "set_aside": set_aside(purchases),
+        "not_placed": not_placed,
+    }
+
+
+def lacks(request: AssignRequest) -> list[str]:
+    """Return which of `core.data.purchases.OPTIONAL` a request says nothing of."""
+    lacking = [
+        name
+        for name in ORDER_FIELDS
+        if not any(name in order.model_fields_set for order in request.orders)
+    ]
+    if request.items is None:
+        lacking.append("items")
+    elif request.items:
+        lacking += [
+            name
+            for name in ITEM_FIELDS
+            if not any(name in item.model_fields_set for item in request.items)
+        ]
+    if all(isinstance(order.order_date, Day) for order in request.orders):
+        lacking.append("order_time")
+    return lacking
+
+
+def set_aside(purchases: Purchases) -> dict[str, dict[str, int]]:
+    """Return how many rows of each table have which fault, without those of none."""
+    return {
+        table: {
+            fault: count
+            for fault, count in (
+                (purchases.intake[table] or {}).get("faults", {})
+            ).items()
+            if count
+        }
+        for table in ("orders", "items")
+    }
+
+
+def _purchases(assigner: AxesAssigner, request: AssignRequest) -> Purchases:
+    """Return a request's rows, held against each other as those of a file are."""
+    orders = [order.model_dump() for order in request.orders]
+    newest = max(order.order_date for order in request.orders)
+    return purchases_of_customer(
+        request.customer_id,
+        orders,
+        [item.model_dump() for item in request.items or ()],
+        absent=assigner.absent,
+        reference_date=request.reference_date or max(assigner.reference_date, newest),
+    )
+
+
+def _without(
+    assigner: AxesAssigner, features: pl.DataFrame, lacking: list[str]
+) -> tuple[pl.DataFrame, dict[str, str]]:
+    """Empty the features that a request lacks the rows' fields for.
+
+    Returns
+    -------
+    features : DataFrame
+        With null where it is not known; an axis with a null places nobody.
+    not_placed : dict of str to str
+        Those axes, and why.
+    """
+    if not lacking:
+        return features, {}
+    left = features_available((*assigner.absent, *lacking), assigner.channels)
+    unknown: set[str] = set()
+    not_placed: dict[str, str] = {}
+    for axis, fitted in assigner.model.fitted.items():
+        gone = [name for name in fitted.features if name not in left[axis].used]
+        if gone:
+            unknown.update(gone)
+            said = left[axis].skipped.values()
+            causes = [REASONS[name] for name in lacking if LACKING[name] in said]
+            not_placed[axis] = "; ".join(causes)
+    nulls = [pl.lit(None, pl.Float64).alias(name) for name in sorted(unknown)]
+    return features.with_columns(nulls), not_placed
+
+
+def _unusable(purchases: Purchases) -> FieldError:
+    """Return the error of a request in which no order is left."""
+    faults = set_aside(purchases)["orders"]
+    found = ", ".join(f"{count:,} {MEANINGS[fault]}" for fault, count in faults.items())
+    return field_error(("body", "orders"), f"none can be used: {found}")

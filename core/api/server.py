@@ -1,0 +1,234 @@
+"""A server process, or several, around the application."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from core.api.app import ApiSettings, create_app
+from core.api.logs import configure_json, log
+from core.api.metrics import MULTIPROCESS
+from core.config import Config
+from core.errors import ConfigError, StoreError
+from core.store import Store
+
+# Seconds between two looks at the embedded database, and for requests to end in.
+LOOK_SECONDS = 3.0
+GRACE_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class AppFactory:
+    """Makes the application in whichever process it is called in."""
+
+    settings: ApiSettings
+
+    def __call__(self) -> Any:
+        """Return the ASGI application."""
+        configure_json()
+        return create_app(self.settings)
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """Return uvloop's event loop, or one that psycopg can work with on Windows."""
+    if sys.platform == "win32":
+        return asyncio.SelectorEventLoop()
+    import uvloop
+
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+def serve(
+    config: Config,
+    n_workers: int = 1,
+    on_ready: Callable[[str, Store], None] | None = None,
+) -> None:
+    """Serve the API until the process is told to stop.
+
+    Parameters
+    ----------
+    config : Config
+        Options of ``store``; the embedded database lies in the artifacts folder.
+    n_workers : int
+        Processes that answer requests.
+    on_ready : callable, optional
+        Called with the address of the API and the store before the first request.
+
+    Raises
+    ------
+    StoreError
+        If the database cannot be started, reached or used.
+    ConfigError
+        If the address cannot be listened on.
+    """
+    options = config.store
+    folder = Path(config.artifacts) / "postgres"
+    listener = listen(options.host, options.port)
+    with listener, _ended_by_signals(), Store.open(options.url, folder) as store:
+        settings = ApiSettings(
+            store.address,
+            options.max_body_bytes,
+            options.max_orders,
+            options.max_items,
+        )
+        if on_ready is not None:
+            on_ready(address_of(listener), store)
+        with _kept_running(store):
+            run(settings, listener, n_workers)
+
+
+def run(settings: ApiSettings, listener: socket.socket, n_workers: int = 1) -> None:
+    """Answer requests on a socket until the process is told to stop."""
+    if n_workers == 1:
+        _server(settings).run(sockets=[listener])
+        return
+    context = multiprocessing.get_context("spawn")
+    is_over = context.Event()
+    with tempfile.TemporaryDirectory(prefix="segments-metrics-") as metrics:
+        os.environ[MULTIPROCESS] = metrics
+
+        def begin() -> BaseProcess:
+            work = context.Process(target=_work, args=(settings, listener, is_over))
+            work.start()
+            return work
+
+        workers = [begin() for _ in range(n_workers)]
+        try:
+            while not is_over.wait(1.0):
+                for place, worker in enumerate(workers):
+                    if not worker.is_alive():
+                        code = worker.exitcode
+                        log(logging.ERROR, "worker ended, another begins", code=code)
+                        workers[place] = begin()
+        finally:
+            is_over.set()
+            for worker in workers:
+                worker.join(GRACE_SECONDS + 5)
+                if worker.is_alive():
+                    worker.kill()
+                    worker.join()
+
+
+def _server(settings: ApiSettings) -> uvicorn.Server:
+    return uvicorn.Server(
+        uvicorn.Config(
+            AppFactory(settings),
+            factory=True,
+            loop="core.api.server:new_event_loop",
+            lifespan="on",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+    )
+
+
+def _work(settings: ApiSettings, listener: socket.socket, is_over: Event) -> None:
+    """Be one of several processes; end with the first one, however that ends."""
+    server = _server(settings)
+    first = multiprocessing.parent_process()
+
+    def watch() -> None:
+        while not is_over.wait(1.0) and first is not None and first.is_alive():
+            pass
+        server.should_exit = True
+
+    threading.Thread(target=watch, name="first process", daemon=True).start()
+    with suppress(KeyboardInterrupt):
+        server.run(sockets=[listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; port 0 takes a free one.
+
+    Raises
+    ------
+    ConfigError
+        If the port is taken, or the address is not one of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    if os.name == "posix":
+        # Elsewhere it would let two servers share a port.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"cannot listen on `{host}` port {port} ({error.strerror or error}). "
+            "Choose another with `--port` (0: a free one) or `--host`."
+        ) from None
+    listener.set_inheritable(True)
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """Return the address that clients on this machine reach a socket at."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Turn a request to end into an exception, so that everything is closed.
+
+    uvicorn ends gracefully first, then raises the signal again, which by default would
+    end the process on the spot and leave the embedded database running.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    names = ("SIGTERM", "SIGINT", "SIGBREAK")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _kept_running(store: Store) -> Iterator[None]:
+    """Start the embedded database again, should it be killed."""
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(LOOK_SECONDS):
+            try:
+                store.ensure_running()
+            except StoreError as error:
+                log(logging.ERROR, "database", error=str(error))
+
+    watcher = threading.Thread(target=watch, name="database", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        watcher.join()
