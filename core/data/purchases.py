@@ -2,7 +2,7 @@
 
 Every source takes one way: columns matched (`purchases_schema`), cells read and marked
 (`purchases_cells`), rows held against each other (`purchases_settle`), and what was set
-aside accounted for (`purchases_account`).
+aside accounted for (`purchases_account`) and explained (`purchases_check`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 from core.config import Config, DataConfig
 from core.data.files import locate
 from core.data.frames import table_from_frame
+from core.data.purchases_columns import ITEMS, ORDERS
 from core.data.purchases_rows import naive, read_rows, rows_from_records
-from core.data.purchases_schema import ITEMS, ORDERS
 from core.data.purchases_settle import Negative
 from core.data.purchases_whole import OPTIONAL, Purchases, Terms, put_together
 from core.data.readers import Table, read_files

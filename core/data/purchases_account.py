@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from core.data.intake import MOST, counted, share
-from core.data.purchases_cells import (
+from core.data.purchases_marks import (
     BITS,
     LATER_FAULTS,
     MARKS,
@@ -30,9 +31,9 @@ MEANINGS = {
     "invalid_quantity": "no usable quantity (a number within +-1e9)",
     "invalid_price": "no usable price (a number within +-1e9)",
     "refund": "below 0, taken as a refund",
-    "negative": "below 0 (`axes.negative_orders` is not `refund`)",
+    "negative": "below 0, which `axes.negative_orders` sets aside",
     "repeated_order": "same customer and order id as an earlier row",
-    "after_reference": "after the reference date",
+    "after_reference": "after the reference date, or in the future",
     "ambiguous_order": "an order id of several customers, and no customer of its own",
     "unknown_order": "an order that is not among the orders",
     "order_set_aside": "an order that was itself set aside",
@@ -75,14 +76,14 @@ def table_account(rows: pl.DataFrame, table: str, name: str) -> dict[str, Any]:
     -------
     dict
         `source`, `rows_read`, `rows_kept`, `rows_set_aside`; `faults` (rows with each
-        fault, whatever else they have) and `repairs`, both by name.
+        fault, whatever else they have) and `repairs`, both by name; `hints` (sentences
+        on what faulty cells have in common; none yet).
     """
-    groups = rows.group_by(MARKS).len().rows()
+    marks = rows[MARKS].to_numpy()
     found = {
-        fault: sum(n for marks, n in groups if marks & bit)
-        for fault, bit in BITS[table].items()
+        fault: int(np.count_nonzero(marks & bit)) for fault, bit in BITS[table].items()
     }
-    n_aside = sum(n for marks, n in groups if marks & SET_ASIDE[table])
+    n_aside = int(np.count_nonzero(marks & SET_ASIDE[table]))
     return {
         "source": name,
         "rows_read": rows.height,
@@ -90,6 +91,7 @@ def table_account(rows: pl.DataFrame, table: str, name: str) -> dict[str, Any]:
         "rows_set_aside": n_aside,
         "faults": {fault: found[fault] for fault in FAULTS[table]},
         "repairs": {repair: found[repair] for repair in REPAIRS[table]},
+        "hints": [],
     }
 
 
@@ -129,12 +131,7 @@ def rejected_rows(
     polars.DataFrame
         `table`, `source_row` (from 1), `reason`, and the cells as text.
     """
-    taken = {"table", "source_row", "reason"}
-    shown = {name: f"{name}_received" if name in taken else name for name in names}
-    if reasons_of.is_empty():
-        # Without another pass over the source.
-        texts_only = dict.fromkeys(shown.values(), pl.String)
-        return pl.DataFrame(schema={**NO_REASONS, **texts_only})
+    shown = _shown_names(names)
     texts = [
         pl.col(name).cast(pl.String, strict=False).alias(alias)
         for name, alias in shown.items()
@@ -148,6 +145,17 @@ def rejected_rows(
         reasons_of.lazy(), on=ROW, how="inner", maintain_order="left"
     )
     return joined.select(*head, *texts).collect(engine="streaming")
+
+
+def no_rejected(names: Sequence[str]) -> pl.DataFrame:
+    """Return `rejected_rows` of a table of which none was set aside."""
+    texts = dict.fromkeys(_shown_names(names).values(), pl.String)
+    return pl.DataFrame(schema={**NO_REASONS, **texts})
+
+
+def _shown_names(names: Sequence[str]) -> dict[str, str]:
+    """Return what received columns are called beside ours."""
+    return {name: f"{name}_received" if name in NO_REASONS else name for name in names}
 
 
 def refund_account(refunds: Refunds) -> dict[str, Any]:
@@ -188,20 +196,30 @@ def _table_lines(table: str, account: Mapping[str, Any]) -> list[str]:
             "aside; make sure that the right file and columns were read."
         )
     for fault, n in account["faults"].items():
-        if n:
+        # Refunds are told of together.
+        if n and fault != "refund":
             what = f"{counted(n, table[:-1])} ({share(n, n_read)}): {MEANINGS[fault]}"
             lines.append(f"{what}; set aside (`{fault}`).")
     for repair, n in account["repairs"].items():
-        if n and (table, repair) in REPAIR_NOTES:
+        # A column that is empty throughout has a note of its own.
+        is_empty = repair.startswith("unknown_") and n == n_read
+        if n and not is_empty and (table, repair) in REPAIR_NOTES:
             found = counted(n, table[:-1])
             lines.append(REPAIR_NOTES[table, repair].format(found))
+    lines += account["hints"]
     return lines
 
 
 def _refund_lines(intake: Mapping[str, Any]) -> list[str]:
     """Return what became of the refunds."""
     refunds = intake["refunds"]
+    n_orders, n_lines = refunds["n_orders"], refunds["n_lines"]
     lines = []
+    if n_orders or n_lines:
+        lines.append(
+            f"{counted(n_orders, 'order')} and {counted(n_lines, 'item line')} below 0 "
+            "were taken as refunds (`refund`): they are no orders and no purchases."
+        )
     if refunds["amount"] > 0:
         attributed, amount = refunds["attributed"], refunds["amount"]
         lines.append(
@@ -211,7 +229,7 @@ def _refund_lines(intake: Mapping[str, Any]) -> list[str]:
         )
     if n := refunds["n_orders_without_lines"]:
         lines.append(
-            f"{counted(n, 'refund order')} without item lines: it is not known what "
-            "was given back, so no feature counts them."
+            f"{counted(n, 'refund order')} without item lines: what was given back is "
+            "not known, so no feature counts it."
         )
     return lines

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import polars as pl
 
 from core.data.intake import counted, share
 from core.data.purchases_account import MEANINGS
-from core.data.purchases_cells import BITS, MARKS, ROW
+from core.data.purchases_marks import BITS, MARKS, ROW
 from core.data.purchases_settle import PAIR, Negative
 from core.errors import SchemaError
 
@@ -18,6 +19,27 @@ EXAMPLES = 3
 # the newest is worth a look, since every recency counts from it.
 GAP_DAYS = 30
 MANY = 0.2
+LOOKED_AT = 1000
+
+# The column of ours that shows why a row has a fault, and how to mend it.
+ABOUT = {
+    "impossible_date": "order_date",
+    "invalid_total": "total_price",
+    "after_reference": "order_date",
+    "invalid_quantity": "quantity",
+    "invalid_price": "price",
+    "unknown_order": "order_id",
+}
+CURES = {
+    "impossible_date": "Expected ISO dates such as `2024-01-31 14:05`, or seconds "
+    "since 1970; for another format set `data.date_format`, such as `%d.%m.%Y %H:%M`.",
+    "after_reference": "Expected none after{until}; set `axes.reference_date` if that "
+    "is not now.",
+    "unknown_order": "Expected order ids of the orders, and their customers: are both "
+    "tables of one period and one system?",
+    "number": "Expected a number within +-1e9, without thousands separators; if the "
+    "comma is the decimal mark: `--set data.decimal=,`.",
+}
 
 
 def check_policy(rows: pl.DataFrame, table: str, name: str, negative: Negative) -> None:
@@ -40,59 +62,59 @@ def check_policy(rows: pl.DataFrame, table: str, name: str, negative: Negative) 
     )
 
 
-def check_kept(
-    account: Mapping[str, Any],
-    table: str,
-    rejected: pl.DataFrame,
-    received: Mapping[str, str],
-    advice: str = "",
-) -> None:
+def check_kept(account: Mapping[str, Any], table: str, hints: list[str]) -> None:
     """Stop where no row of a table can be used.
 
     Raises
     ------
     SchemaError
-        With the reasons, and examples of the cells that the most frequent one is about.
+        With the reasons, and the hints on the cells behind them.
     """
     if account["rows_kept"]:
         return
-    n_read = account["rows_read"]
-    faults = {name: n for name, n in account["faults"].items() if n}
-    if not faults:
+    if not account["rows_read"]:
         raise SchemaError(
-            f"{account['source']} has no rows of {table}. Expected at least one."
+            f"{account['source']} has no rows. Expected at least one of {table}."
         )
+    faults = {name: n for name, n in account["faults"].items() if n}
     found = ", ".join(f"{n:,} with `{f}` ({MEANINGS[f]})" for f, n in faults.items())
-    commonest = max(faults, key=lambda name: faults[name])
-    lines = [f"{account['source']}: none of {counted(n_read, table[:-1])} can be used:"]
-    lines.append(f"  {found}.")
-    abouts = {
-        "impossible_date": "order_date",
-        "invalid_total": "total_price",
-        "invalid_quantity": "quantity",
-        "invalid_price": "price",
-        "unknown_order": "order_id",
-    }
-    about = abouts.get(commonest, "")
-    if about in received:
-        cells = rejected.head(1000)[received[about]].unique(maintain_order=True)
-        shown = ", ".join(f"`{str(c)[:40]}`" for c in cells.drop_nulls()[:EXAMPLES])
-        lines.append(f"  `{about}` is {shown or 'empty'}.{_cure(commonest)}")
-    raise SchemaError("\n".join([*lines, *([f"  {advice}"] if advice else [])]))
+    n_read = counted(account["rows_read"], table[:-1])
+    first = f"{account['source']}: none of {n_read} can be used: {found}."
+    raise SchemaError("\n".join([first, *hints]))
 
 
-def _cure(fault: str) -> str:
-    """Return how to mend the most frequent fault."""
-    return {
-        "impossible_date": " Expected ISO dates such as 2024-01-31 14:05, or seconds "
-        "since 1970; for another format set `data.date_format`, such as "
-        "`%d.%m.%Y %H:%M`.",
-        "unknown_order": " Expected ids of the orders: are both tables of one period "
-        "and one system?",
-    }.get(
-        fault,
-        " Expected a number; if the comma is the decimal mark: `--set data.decimal=,`.",
-    )
+def hints_on(
+    rejected: pl.DataFrame, received: Mapping[str, str], limit: datetime | None
+) -> list[str]:
+    """Return a sentence for each fault that examples of cells can explain.
+
+    Parameters
+    ----------
+    rejected : polars.DataFrame
+        Rows set aside of one table: `source_row`, `reason`, and cells as text.
+    received : mapping of str to str
+        Our name: the name as received.
+    limit : datetime or None
+        The moment after which orders are set aside.
+    """
+    hints = []
+    for fault, ours in ABOUT.items():
+        if ours not in received or received[ours] not in rejected.columns:
+            continue
+        has_fault = rejected["reason"].str.split(", ").list.contains(fault)
+        rows = rejected.filter(has_fault).head(LOOKED_AT)
+        # Of empty cells there is nothing to show.
+        if rows[received[ours]].null_count() == rows.height:
+            continue
+        cells = rows.unique(received[ours], keep="first", maintain_order=True)
+        shown = [
+            f"empty (row {row:,})" if cell is None else f"`{cell[:40]}` (row {row:,})"
+            for row, cell in cells["source_row", received[ours]].head(EXAMPLES).rows()
+        ]
+        until = "" if limit is None else f" {limit.isoformat(' ', 'minutes')}"
+        cure = CURES.get(fault, CURES["number"]).format(until=until)
+        hints.append(f"`{ours}` with `{fault}` is {', '.join(shown)}. {cure}")
+    return hints
 
 
 def usage_notes(
@@ -140,7 +162,8 @@ def _item_notes(orders: pl.DataFrame, items: pl.DataFrame) -> list[str]:
             f"{counted(n_without, 'order')} ({share(n_without, orders.height)}) "
             "without items: features of products see the others only."
         )
-    repeated = items.height - items.drop(ROW, MARKS).hash_rows().n_unique()
+    compared = items.drop(ROW, MARKS, "refund_amount", strict=False)
+    repeated = items.height - compared.hash_rows().n_unique()
     if repeated:
         notes.append(
             f"{counted(repeated, 'item row')} equal to another one of the same order, "

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import polars as pl
 
 from core.config import DataConfig
-from core.data.purchases_cells import ROW, read_cells
-from core.data.purchases_schema import TableSpec, match_table
+from core.data.csvfile import BEYOND
+from core.data.purchases_cells import read_cells
+from core.data.purchases_columns import TableSpec
+from core.data.purchases_marks import ROW
+from core.data.purchases_schema import match_table
 from core.data.readers import Table
+from core.errors import SchemaError, listed
 
-DTYPES: dict[str, pl.DataType | type[pl.DataType]] = {
-    "id": pl.String,
-    "moment": pl.Datetime("us"),
-    "number": pl.Float64,
-}
+DTYPES: dict[str, pl.DataType] = {"moment": pl.Datetime("us"), "number": pl.Float64()}
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def read_rows(
     """Match the columns of a table, and read and mark its rows."""
     schema = table.scan.collect_schema()
     columns, notes = match_table(schema, wanted, spec, table.name)
+    _check_parts(table, columns, spec)
     received = table.scan.with_row_index(ROW, offset=1)
     if table.has_empty_rows:
         received = received.filter(~pl.all_horizontal(pl.all().exclude(ROW).is_null()))
@@ -66,6 +68,18 @@ def read_rows(
     return MarkedRows(rows, received, columns, table.name, [*table.notes, *notes])
 
 
+def _check_parts(table: Table, columns: Mapping[str, str], spec: TableSpec) -> None:
+    """Refuse a table with a file that lacks a column that the others have."""
+    needed = [name for ours, name in columns.items() if spec[ours].is_required]
+    for name, found in table.parts:
+        if lacking := [column for column in needed if column not in found]:
+            raise SchemaError(
+                f"{table.name}: {name} has no column {listed(lacking)}, which other "
+                f"files have; it has {listed([c for c in found if c != BEYOND], 30)}. "
+                "Name files of one make only, or rename its columns."
+            )
+
+
 def rows_from_records(
     records: Sequence[Mapping[str, Any]], spec: TableSpec, customer_id: str
 ) -> MarkedRows:
@@ -78,14 +92,22 @@ def rows_from_records(
         else:
             values = [record.get(column.name) for record in records]
         if column.kind == "moment":
-            values = [value and naive(value) for value in values]
+            values = [naive(v) if isinstance(v, datetime) else v for v in values]
         dtype = DTYPES.get(column.kind, pl.String())
         series.append(pl.Series(column.name, values, dtype=dtype, strict=False))
     frame = pl.DataFrame(series)
     columns = {column.name: column.name for column in spec.columns}
-    first, second = read_cells(frame.schema, columns, spec)
+    first, second = _record_steps(spec)
     rows = frame.select(first).select(second)
     return MarkedRows(rows, frame.lazy(), columns, f"the {spec.name}", [])
+
+
+@cache
+def _record_steps(spec: TableSpec) -> tuple[list[pl.Expr], list[pl.Expr]]:
+    """Return the expressions that read records, which are always of one make."""
+    columns = {column.name: column.name for column in spec.columns}
+    types = {c.name: DTYPES.get(c.kind, pl.String()) for c in spec.columns}
+    return read_cells(pl.Schema(types), columns, spec)
 
 
 def naive(moment: datetime) -> datetime:

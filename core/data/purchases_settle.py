@@ -22,7 +22,7 @@ from typing import Literal
 
 import polars as pl
 
-from core.data.purchases_cells import BITS, LATER_FAULTS, MARKS, OWN_BITS, ROW
+from core.data.purchases_marks import BITS, LATER_FAULTS, MARKS, OWN_BITS, ROW
 
 Negative = Literal["refund", "drop", "error"]
 PAIR = ["customer_id", "order_id"]
@@ -98,7 +98,7 @@ def settle_orders(
     }
     marked = rows.with_columns(_with_marks(found, bits))
     if reference is None:
-        newest = marked.filter(is_kept("orders"))["order_date"].max()
+        newest = kept_rows(marked, "orders")["order_date"].max()
         reference = newest if isinstance(newest, datetime) else None
     return marked, reference
 
@@ -117,26 +117,19 @@ def settle_items(
     negative : str
         As for `settle_orders`.
     """
-    is_kept_order = is_kept("orders")
-    is_refund = pl.col(MARKS) & SET_ASIDE["orders"] == BITS["orders"]["refund"]
-    status = pl.when(is_kept_order).then(KEPT).when(is_refund).then(REFUND)
-    known = (
-        orders.filter(pl.col("order_id").is_not_null())
-        .select(*PAIR, status=status.otherwise(ASIDE).cast(pl.Int8))
-        .group_by(PAIR)
-        .agg(pl.col("status").min())
-    )
+    known = _known_orders(orders)
     if "customer_id" not in rows.columns:
         rows = rows.with_columns(customer_id=pl.lit(None, pl.String))
-    rows = rows.with_columns(n_owners=pl.lit(1, pl.UInt32))
+    n_owners = None
     if rows["customer_id"].null_count():
-        rows = _with_owner(rows, known)
-    joined = rows.join(
+        rows, n_owners = _with_owner(rows, known)
+    # Of the keys alone: joining whole rows would copy every column.
+    status = rows[PAIR].join(
         known, on=PAIR, how="left", nulls_equal=True, maintain_order="left"
-    )
+    )["status"]
     is_sound = pl.col(MARKS) & OWN_BITS["items"] == 0
     is_negative = is_sound & ((pl.col("quantity") < 0) | (pl.col("price") < 0))
-    is_ambiguous = pl.col("n_owners") > 1
+    is_ambiguous = pl.lit(value=False) if n_owners is None else pl.lit(n_owners) > 1
     is_unknown = pl.col("status").is_null() & ~is_ambiguous
     is_aside = (pl.col("status") == ASIDE) | (
         (pl.col("status") == REFUND) & ~is_negative
@@ -147,24 +140,43 @@ def settle_items(
         "unknown_order": is_sound & is_unknown,
         "order_set_aside": is_sound & is_aside & ~is_ambiguous,
     }
-    return joined.with_columns(_with_marks(found, BITS["items"])).drop(
-        "n_owners", "status"
-    )
+    marked = rows.hstack([status]).with_columns(_with_marks(found, BITS["items"]))
+    return marked[rows.columns]
 
 
-def _with_owner(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
-    """Take the customer of items without one from their order, if only one has it."""
+def _known_orders(orders: pl.DataFrame) -> pl.DataFrame:
+    """Return `PAIR` and `status`, once each, of all orders that have an id."""
+    is_kept = pl.col(MARKS) & SET_ASIDE["orders"] == 0
+    is_refund = pl.col(MARKS) & SET_ASIDE["orders"] == BITS["orders"]["refund"]
+    status = pl.when(is_kept).then(KEPT).when(is_refund).then(REFUND).otherwise(ASIDE)
+    known = orders.select(*PAIR, status=status.cast(pl.Int8))
+    if known["order_id"].null_count():
+        known = known.filter(pl.col("order_id").is_not_null())
+    if known["status"].max() == KEPT:
+        return known
+    # A refund may share its id with the order, and so may a row set aside.
+    return known.group_by(PAIR).agg(pl.col("status").min())
+
+
+def _with_owner(
+    rows: pl.DataFrame, known: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.Series]:
+    """Take the customer of items without one from their order, if only one has it.
+
+    Returns the rows, and of how many customers the order may be (1 if that is given).
+    """
     owners = known.group_by("order_id").agg(
         owner=pl.col("customer_id").drop_nulls().first(),
         owners=pl.col("customer_id").drop_nulls().n_unique(),
     )
-    found = rows.join(owners, on="order_id", how="left", maintain_order="left")
+    found = rows[PAIR].join(owners, on="order_id", how="left", maintain_order="left")
     is_open = pl.col("customer_id").is_null()
     is_sure = is_open & (pl.col("owners") == 1)
-    return found.with_columns(
+    taken = found.select(
         customer_id=pl.when(is_sure).then("owner").otherwise("customer_id"),
         n_owners=pl.when(is_open).then(pl.col("owners").fill_null(1)).otherwise(1),
-    ).drop("owner", "owners")
+    )
+    return rows.with_columns(taken["customer_id"]), taken["n_owners"]
 
 
 def attribute_refunds(
@@ -183,11 +195,8 @@ def attribute_refunds(
         The items kept, with `refund_amount` if the data has it or any refund line; and
         the account.
     """
-    kept = items.filter(is_kept("items"))
-    is_refund = pl.col(MARKS) & SET_ASIDE["items"] == BITS["items"]["refund"]
-    lines = items.filter(is_refund)
-    is_refund_order = pl.col(MARKS) & SET_ASIDE["orders"] == BITS["orders"]["refund"]
-    refund_orders = orders.filter(is_refund_order)
+    kept, lines = kept_rows(items, "items"), refund_rows(items, "items")
+    refund_orders = refund_rows(orders, "orders")
     if lines.is_empty():
         n = refund_orders.height
         return kept, Refunds(n_orders=n, n_orders_without_lines=n)
@@ -214,7 +223,7 @@ def _spread(
     kept: pl.DataFrame, orders: pl.DataFrame, given_back: pl.DataFrame
 ) -> pl.DataFrame:
     """Return `ROW` and `extra`: what each bought line takes of its product's refund."""
-    dates = orders.filter(is_kept("orders")).select(*PAIR, "order_date")
+    dates = kept_rows(orders, "orders")[[*PAIR, "order_date"]]
     room = pl.col("price") * pl.col("quantity") - pl.col("refund_amount")
     bought = (
         kept.join(given_back, on=BOUGHT, how="inner")
@@ -230,9 +239,20 @@ def _spread(
     return bought.select(ROW, extra=pl.min_horizontal(left, "room"))
 
 
-def is_kept(table: str) -> pl.Expr:
-    """Return whether a settled row has no mark but repairs."""
-    return pl.col(MARKS) & SET_ASIDE[table] == 0
+def kept_rows(rows: pl.DataFrame, table: str) -> pl.DataFrame:
+    """Return the settled rows that have no mark but repairs."""
+    return _rows_marked(rows, table, 0)
+
+
+def refund_rows(rows: pl.DataFrame, table: str) -> pl.DataFrame:
+    """Return the settled rows that are refunds, and nothing worse."""
+    return _rows_marked(rows, table, BITS[table]["refund"])
+
+
+def _rows_marked(rows: pl.DataFrame, table: str, mark: int) -> pl.DataFrame:
+    """Return the rows whose faults are these; without a copy, if all are."""
+    is_marked = (rows[MARKS].to_numpy() & SET_ASIDE[table]) == mark
+    return rows if is_marked.all() else rows.filter(pl.Series(is_marked))
 
 
 def _with_marks(found: dict[str, pl.Expr], bits: dict[str, int]) -> pl.Expr:

@@ -10,19 +10,20 @@ from typing import Any
 import polars as pl
 
 from core.data.purchases_account import (
+    no_rejected,
     reasons,
     refund_account,
     rejected_rows,
     table_account,
 )
 from core.data.purchases_cells import UNKNOWN
-from core.data.purchases_check import check_kept, check_policy, usage_notes
+from core.data.purchases_check import check_kept, check_policy, hints_on, usage_notes
 from core.data.purchases_rows import MarkedRows
 from core.data.purchases_settle import (
     Negative,
     Refunds,
     attribute_refunds,
-    is_kept,
+    kept_rows,
     settle_items,
     settle_orders,
 )
@@ -127,7 +128,7 @@ def put_together(
         orders.rows, terms.negative, terms.reference, terms.latest
     )
     order_account, refused = _judged(orders, settled, "orders", terms)
-    kept = settled.filter(is_kept("orders"))
+    kept = kept_rows(settled, "orders")
     item_account, kept_items, refunds, rejected = None, None, Refunds(), [refused]
     if items is not None:
         item_rows = settle_items(items.rows, settled, terms.negative)
@@ -165,10 +166,14 @@ def _judged(
     """Return the account of a table and its rows set aside; stop where need be."""
     account = table_account(rows, name, table.name)
     names = list(table.columns.values())
-    refused = rejected_rows(reasons(rows, name), table.received, names, name)
+    refused = no_rejected(names)
+    if account["rows_set_aside"]:
+        refused = rejected_rows(reasons(rows, name), table.received, names, name)
     if terms.absent is None:
         check_policy(rows, name, table.name, terms.negative)
-        check_kept(account, name, refused, table.columns)
+        limit = terms.reference or terms.latest
+        account["hints"] = hints_on(refused, table.columns, limit)
+        check_kept(account, name, account["hints"])
     return account, refused
 
 
@@ -205,23 +210,20 @@ def _in_order(frame: pl.DataFrame, table: str, absent: Sequence[str]) -> pl.Data
     optional = [name for name in OPTIONAL_COLUMNS[table] if name not in absent]
     none = {"source": pl.lit(UNKNOWN), "category": pl.lit(UNKNOWN)}
     lacking = [name for name in optional if name not in frame.columns]
-    filled = frame.with_columns(
-        none.get(name, pl.lit(0.0)).alias(name) for name in lacking
-    )
-    return filled.select(*REQUIRED_COLUMNS[table], *optional)
+    if lacking:
+        frame = frame.with_columns(
+            none.get(name, pl.lit(0.0)).alias(name) for name in lacking
+        )
+    return frame[[*REQUIRED_COLUMNS[table], *optional]]
 
 
 def _extent(orders: pl.DataFrame, items: pl.DataFrame | None) -> dict[str, Any]:
     """Return how many customers and products, and from when to when."""
-    dates = orders.select(
-        pl.col("order_date").min().alias("oldest"),
-        pl.col("order_date").max().alias("newest"),
-        pl.col("customer_id").n_unique().alias("n_customers"),
-    ).row(0, named=True)
-    oldest, newest = dates["oldest"], dates["newest"]
+    dates = orders["order_date"]
+    oldest, newest = dates.min(), dates.max()
     return {
-        "n_customers": dates["n_customers"],
+        "n_customers": orders["customer_id"].n_unique(),
         "n_products": None if items is None else items["product_id"].n_unique(),
-        "oldest_order": oldest and oldest.isoformat(),
-        "newest_order": newest and newest.isoformat(),
+        "oldest_order": oldest.isoformat() if isinstance(oldest, datetime) else None,
+        "newest_order": newest.isoformat() if isinstance(newest, datetime) else None,
     }
