@@ -1,17 +1,21 @@
-"""Whether new orders have moved away from what the axes were learnt on.
+"""Whether customers have moved away from those that the axes were learnt on.
 
-`core.evaluation.drift` compares one segmentation at a time, and there are up to 13. The
-features are one comparison, the segment shares of each axis are another. A stationary
-run shall alert in at most 5% of all cases, *over everything together*: half of that is
-the features', and the axes share the other half evenly (Bonferroni; customers are the
-same on all axes, so the rate is an upper bound).
+A stationary run shall alert in at most 5% of all cases, *over everything together*.
+Half of that is the features': `core.evaluation.drift` draws its limits for them by lot.
+The other half is the shares of the segments of all axes. A share s differs between n
+and m customers by chance with the standard deviation sqrt(s (1 - s) (1/n + 1/m)); the
+limit is the normal quantile of the level divided by the number of shares (Bonferroni),
+and never below `SHARE_SHIFT`, since with many customers a change that does not matter
+would alert.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, Final, Self
 
 import numpy as np
@@ -20,14 +24,21 @@ import polars as pl
 
 from core.arrays import load_arrays, save_arrays
 from core.axes.moves import Labels
+from core.errors import ArtifactError
 from core.evaluation.drift import (
     DRIFT_ROWS,
     DriftOptions,
     DriftReference,
     measure_drift,
+    segment_shares,
 )
 
 LEVEL = 0.05
+SHARE_SHIFT = 0.05
+# Customers whose features are kept. Between two samples of as many, chance moves PSI by
+# some 0.005 and Kolmogorov-Smirnov by some 0.03, well below the floors of 0.04 and 0.08
+# of `core.evaluation.drift`; 10,000 take more than twice the time.
+MAX_ROWS = 4_000
 FEATURES = "features"
 AXES_DRIFT_ROWS: Final[dict[str, Any]] = {
     "axis": pl.String,
@@ -35,7 +46,20 @@ AXES_DRIFT_ROWS: Final[dict[str, Any]] = {
     "before": pl.Float64,
     "now": pl.Float64,
 }
+"""Columns of the drift of a run.
+
+``axis``
+    ``features`` for a feature.
+``kind``, ``name``, ``statistic``
+    ``feature``, its name, and ``psi`` or ``ks``; or ``share``, a segment by its name,
+    and ``difference``.
+``value``, ``threshold``, ``is_alert``
+    The size, the largest that is no alert, and whether it is above.
+``before``, ``now``
+    The shares themselves, of all customers; null for features.
+"""
 Names = Mapping[str, Mapping[int, str]]
+Shares = dict[str, dict[int, float]]
 
 
 @dataclass(frozen=True)
@@ -45,13 +69,16 @@ class AxesDrift:
     Attributes
     ----------
     features : DriftReference
-        Features of at most 10,000 customers that the axes were learnt on.
-    shares : dict of axis to DriftReference
-        The segments of theirs.
+        Features of at most `MAX_ROWS` customers that the axes were learnt on.
+    shares : dict of axis to dict of int to float
+        Share of each segment among all of them; -1 is not placed.
+    n_customers : int
+        All of them.
     """
 
     features: DriftReference
-    shares: dict[str, DriftReference]
+    shares: Shares
+    n_customers: int
 
     @classmethod
     def of(
@@ -70,17 +97,12 @@ class AxesDrift:
         seed : int
             Draws the customers that are kept.
         """
-        n = table.height
         rng = np.random.default_rng(seed)
-        # Before `DriftReference` sorts all rows by all columns; shares are exact.
-        kept = np.sort(rng.permutation(n)[:MAX_ROWS])
+        kept = np.sort(rng.permutation(table.height)[:MAX_ROWS])
         X = _matrix(table[kept], names)
-        none = np.zeros(len(X), dtype=np.int64)
-        shares = {
-            axis: DriftReference.of(np.empty((n, 0)), (), ids, seed=seed)
-            for axis, ids in labels.items()
-        }
-        return cls(DriftReference.of(X, names, none, seed=seed), shares)
+        reference = DriftReference.of(X, names, _no_segment(X), seed=seed)
+        shares = {axis: segment_shares(ids) for axis, ids in labels.items()}
+        return cls(reference, shares, table.height)
 
     def measure(
         self, table: pl.DataFrame, labels: Labels, names: Names, seed: int
@@ -101,41 +123,52 @@ class AxesDrift:
         Returns
         -------
         rows : DataFrame
-            Columns `AXES_DRIFT_ROWS`: those of `core.evaluation.drift.DriftReport`,
-            with ``axis`` (``features`` for these), segments by name, and the shares
-            ``before`` and ``now`` (null for features).
+            Columns `AXES_DRIFT_ROWS`.
         alerts : list of str
             In words, the features' first.
         """
         X = _matrix(table, self.features.names)
-        none = np.zeros(len(X), dtype=np.int64)
-        level = LEVEL / 2
+        options = DriftOptions(level=LEVEL / 2)
         report = measure_drift(
-            self.features, X, none, options=DriftOptions(level=level), seed=seed
+            self.features, X, _no_segment(X), options=options, seed=seed
         )
-        own = report.rows.filter(pl.col("kind") == "feature").with_columns(
-            pl.lit(FEATURES).alias("axis"),
-            pl.lit(None, dtype=pl.Float64).alias("before"),
-            pl.lit(None, dtype=pl.Float64).alias("now"),
+        own = report.rows.filter(kind="feature").select(
+            pl.lit(FEATURES).alias("axis"), *DRIFT_ROWS
         )
-        parts, alerts = [own.select(list(AXES_DRIFT_ROWS))], list(report.alerts)
-        for axis, reference in self.shares.items():
-            rows = _share_rows(
-                axis, reference, labels[axis], level / len(self.shares), seed
-            )
-            said = rows.with_columns(_said(rows["name"], names.get(axis, {})))
-            parts.append(said)
-            alerts += [_in_words(row) for row in said.to_dicts() if row["is_alert"]]
-        return pl.concat(parts), alerts
+        shares = self._share_rows(labels, names)
+        alerts = [_in_words(row) for row in shares.filter("is_alert").to_dicts()]
+        rows = pl.concat([own, shares], how="diagonal").select(list(AXES_DRIFT_ROWS))
+        return rows, [*report.alerts, *alerts]
+
+    def _share_rows(self, labels: Labels, names: Names) -> pl.DataFrame:
+        """Return how the share of every segment changed."""
+        rows = []
+        for axis, before in self.shares.items():
+            now = segment_shares(labels[axis])
+            for i in sorted({*before, *now}):
+                pair = before.get(i, 0.0), now.get(i, 0.0)
+                said = names.get(axis, {}).get(i, str(i))
+                rows.append((axis, said, *pair, len(labels[axis])))
+        z = NormalDist().inv_cdf(1 - LEVEL / 4 / max(len(rows), 1))
+        told = []
+        for axis, name, before_share, share, n in rows:
+            # Of a segment that nobody was in, one customer is the least known of it.
+            s = min(max(before_share, 1 / self.n_customers), 1.0)
+            chance = z * math.sqrt(s * (1 - s) * (1 / self.n_customers + 1 / n))
+            limit, value = max(SHARE_SHIFT, chance), abs(share - before_share)
+            fixed = (axis, "share", name, "difference", value, limit, value > limit)
+            told.append((*fixed, before_share, share))
+        return pl.DataFrame(told, schema=AXES_DRIFT_ROWS, orient="row")
 
     def save(self, path: Path) -> None:
         """Write everything as one safetensors file."""
-        arrays: dict[str, npt.NDArray[Any]] = {}
-        metas = {}
-        for key, reference in {FEATURES: self.features, **self.shares}.items():
-            own, metas[key] = reference.get_state()
-            arrays |= {f"{key}/{name}": array for name, array in own.items()}
-        save_arrays(path, arrays, {"references": metas})
+        arrays, meta = self.features.get_state()
+        shares = {
+            axis: {str(i): share for i, share in own.items()}
+            for axis, own in self.shares.items()
+        }
+        known = {"features": meta, "shares": shares, "n_customers": self.n_customers}
+        save_arrays(path, arrays, known)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -147,56 +180,31 @@ class AxesDrift:
             If the file is not such a file.
         """
         arrays, meta = load_arrays(path)
-        found = {}
-        for key, own in meta["references"].items():
-            prefix = f"{key}/"
-            mine = {
-                name.removeprefix(prefix): array
-                for name, array in arrays.items()
-                if name.startswith(prefix)
+        try:
+            shares = {
+                axis: {int(i): float(share) for i, share in own.items()}
+                for axis, own in meta["shares"].items()
             }
-            found[key] = DriftReference.from_state(mine, own)
-        features = found.pop(FEATURES)
-        return cls(features, found)
-
-
-MAX_ROWS = 10_000
+            n_customers = int(meta["n_customers"])
+            return cls(
+                DriftReference.from_state(arrays, meta["features"]), shares, n_customers
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ArtifactError(
+                f"`{path}` does not hold what the drift is measured from ({error}). "
+                "Learn the axes again with `segments axes --retrain always`."
+            ) from None
 
 
 def _matrix(table: pl.DataFrame, names: Sequence[str]) -> npt.NDArray[np.float64]:
     """Return features as numbers, NaN where unknown."""
-    columns = table.select(
-        pl.col(name).cast(pl.Float64).fill_null(np.nan) for name in names
-    )
-    return columns.to_numpy()
+    columns = [pl.col(name).cast(pl.Float64).fill_null(np.nan) for name in names]
+    return table.select(columns).to_numpy()
 
 
-def _share_rows(
-    axis: str,
-    reference: DriftReference,
-    ids: npt.NDArray[np.int64],
-    level: float,
-    seed: int,
-) -> pl.DataFrame:
-    """Return how the shares of one axis changed, with both of them."""
-    options = DriftOptions(level=level)
-    report = measure_drift(
-        reference, np.empty((len(ids), 0)), ids, options=options, seed=seed
-    )
-    keys = [-1 if name == "unassigned" else int(name) for name in report.rows["name"]]
-    before = [reference.shares.get(key, 0.0) for key in keys]
-    now = [report.shares.get(key, 0.0) for key in keys]
-    return report.rows.with_columns(
-        pl.lit(axis).alias("axis"),
-        pl.Series("before", before, dtype=pl.Float64),
-        pl.Series("now", now, dtype=pl.Float64),
-    ).select(list(AXES_DRIFT_ROWS))
-
-
-def _said(ids: pl.Series, names: Mapping[int, str]) -> pl.Series:
-    """Return segments by their names."""
-    known = {str(i): name for i, name in names.items()}
-    return ids.replace({**known, "unassigned": names.get(-1, "unassigned")})
+def _no_segment(X: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Return labels for a comparison of features alone."""
+    return np.zeros(len(X), dtype=np.int64)
 
 
 def _in_words(row: Mapping[str, Any]) -> str:

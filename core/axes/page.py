@@ -41,7 +41,7 @@ def write_page(
     """
     kinds = report["kind"]
     content = AxesContent(
-        source=out.config.axes.orders or _unnamed(facts),
+        source=facts["intake"]["orders"]["source"],
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         headline=headline(facts),
         notes=[*facts["notes"], *intake_notes(facts)],
@@ -52,12 +52,12 @@ def write_page(
             "axes with segments": int(kinds.is_in(["natural", "cut"]).sum()),
             "axes without": int((kinds == "single").sum()),
             "axes skipped": int((kinds == "skipped").sum()),
-            "rows set aside": facts["n_rejected"],
         },
         axes=report,
         segments=sizes,
         overlap=overlap,
-        changes=change_lines(facts),
+        changes=change_lines(facts, is_short=False),
+        moved=facts["n_moved"],
         drift=drift,
         next_steps=_next_steps(out),
         made={
@@ -72,12 +72,6 @@ def write_page(
         },
     )
     write_axes_page(content, out.path(PAGE))
-
-
-def _unnamed(facts: Mapping[str, Any]) -> str:
-    """Name what has no path."""
-    is_sample = facts["intake"].get("source") == "sample"
-    return "built-in sample" if is_sample else "tables handed in"
 
 
 def _next_steps(out: StageWriter) -> list[NextStep]:

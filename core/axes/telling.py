@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from core.axes.files import PAGE
+from core.axes.files import PAGE, REJECTED
+from core.data.purchases_account import intake_lines
+from core.reporting.wording import listed
 
 # Sentences of one kind that the terminal shows; the page has all.
 SAID = 5
@@ -72,26 +74,32 @@ def axis_line(axis: Mapping[str, Any], segments: Sequence[Mapping[str, Any]]) ->
     return f"{name}: {shares}{cut}{rest}."
 
 
-def change_lines(facts: Facts) -> list[str]:
-    """Return what is other than in the run before; nothing in a first run."""
+def change_lines(facts: Facts, *, is_short: bool = True) -> list[str]:
+    """Return what is other than in the run before; nothing in a first run.
+
+    With `is_short` everything is in sentences, of drift the first few; without it moves
+    and drift are left to tables.
+    """
     if facts["version_before"] is None:
         return []
     lines = [
         f"{facts['n_entered']:,} customers are new, {facts['n_left']:,} have gone."
     ]
-    lines += _moved(facts["n_moved"])
-    lines += _first([f"Drift: {alert}." for alert in facts["drift"]], "drift alert")
-    names = names_of(facts)
-    told = [
-        line
-        for axis, events in facts["events"].items()
-        for line in event_lines(axis, events, names.get(axis, {}))
-    ]
-    return lines + told
+    if is_short:
+        lines += _moved(facts["n_moved"])
+        lines += _first([f"Drift: {alert}." for alert in facts["drift"]], "drift alert")
+    now = names_of(facts["segments"])
+    for axis, events in facts["events"].items():
+        before = {int(i): name for i, name in facts["names_before"][axis].items()}
+        lines += event_lines(axis, events, before, now.get(axis, {}))
+    return lines
 
 
 def event_lines(
-    axis: str, events: Sequence[Mapping[str, Any]], names: Mapping[int, str]
+    axis: str,
+    events: Sequence[Mapping[str, Any]],
+    before: Mapping[int, str],
+    now: Mapping[int, str],
 ) -> list[str]:
     """Say what became of the segments of one axis; survivors are not worth a word.
 
@@ -100,29 +108,27 @@ def event_lines(
     axis : str
     events : sequence of mapping
         `core.segments.identity.IdentityEvent` as dicts.
-    names : mapping of int to str
-        Of the segments before and after.
+    before, now : mapping of int to str
+        Names of the segments by id, before and after.
     """
     return [
-        f"{axis}: {_event(event, names)}"
+        f"{axis}: {_event(event, before, now)}"
         for event in events
         if event["kind"] != "survived"
     ]
 
 
 def intake_notes(facts: Facts) -> list[str]:
-    """Return what became of rows that could not be used as they came."""
+    """Return what became of the rows, and what should be known of them."""
     n = facts["n_rejected"]
-    told = [f"{n:,} rows were set aside, see rejected_rows.parquet."] if n else []
-    return [*facts["intake"].get("notes", []), *told]
+    told = [f"{n:,} rows were set aside, see {REJECTED}."] if n else []
+    return [*intake_lines(facts["intake"]), *told]
 
 
-def names_of(facts: Facts) -> dict[str, dict[int, str]]:
-    """Return names by axis and id, of segments before as well."""
+def names_of(segments: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, str]]:
+    """Return the names in a list of segments by axis and id."""
     found: dict[str, dict[int, str]] = {}
-    for axis, known in facts["names_before"].items():
-        found[axis] = {int(i): name for i, name in known.items()}
-    for segment in facts["segments"]:
+    for segment in segments:
         found.setdefault(segment["axis"], {})[segment["segment_id"]] = segment[
             "segment"
         ]
@@ -146,10 +152,12 @@ def _moved(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
     return lines or ["Nobody moved."]
 
 
-def _event(event: Mapping[str, Any], names: Mapping[int, str]) -> str:
+def _event(
+    event: Mapping[str, Any], before: Mapping[int, str], now: Mapping[int, str]
+) -> str:
     """Say one event with its counts."""
-    old = " and ".join(f"`{names.get(i, i)}`" for i in event["old"])
-    new = " and ".join(f"`{names.get(i, i)}`" for i in event["new"])
+    old = listed([f"`{before.get(i, i)}`" for i in event["old"]])
+    new = listed([f"`{now.get(i, i)}`" for i in event["new"]])
     if event["kind"] == "born":
         origin = f", {event['n_shared']:,} of them from {old}" if old else ""
         return f"new is {new} ({event['n_new']:,} customers{origin})."

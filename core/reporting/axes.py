@@ -18,8 +18,8 @@ from core.reporting.wording import MISSING, count, decimal, listed, percent
 REDUNDANT = 0.5
 _KINDS = {
     "natural": "groups",
-    "cut": "tiers as asked for",
-    "single": "no segments here",
+    "cut": "tiers",
+    "single": "none",
     "skipped": "skipped",
 }
 
@@ -52,6 +52,9 @@ class AxesContent:
         ``axis``, ``other``, ``ami``.
     changes : sequence of str
         What is other than in the run before; empty in a first run.
+    moved : mapping of axis to mapping of str to int
+        Customers who moved, by ``behaviour`` or by ``model``; axes without any left
+        out.
     drift : DataFrame
         ``axis``, ``name``, ``statistic``, ``value``, ``threshold``, ``is_alert``;
         empty in a first run.
@@ -69,6 +72,7 @@ class AxesContent:
     segments: pl.DataFrame
     overlap: pl.DataFrame
     changes: Sequence[str]
+    moved: Mapping[str, Mapping[str, int]]
     drift: pl.DataFrame
     next_steps: Sequence[NextStep]
     made: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -162,7 +166,8 @@ def _parts(content: AxesContent) -> list[Part | None]:
                 "A silhouette never stands alone: a handful of outliers against all "
                 "others gives a high one, which the smallest and the largest share "
                 "show. Stability is the agreement (adjusted Rand index) of the same "
-                "segments learnt from two halves of the customers.",
+                "segments learnt from two halves of the customers. Groups are parted "
+                "by valleys in the density; tiers are cuts that were asked for.",
                 *redundant_lines(content.overlap),
             ],
             tables=[
@@ -170,10 +175,11 @@ def _parts(content: AxesContent) -> list[Part | None]:
                     "Silhouette and stability on scaled features, when the axis was "
                     "learnt; shares of the customers placed now.",
                     [_axis_row(axis) for axis in content.axes.to_dicts()],
-                    frozenset({"axis", "found", "why"}),
+                    frozenset({"axis", "found"}),
                 )
             ],
         ),
+        _single_part(content.axes),
         _skipped_part(content.axes),
     ]
 
@@ -188,7 +194,6 @@ def _axis_row(axis: Mapping[str, Any]) -> dict[str, str]:
         "largest": percent(axis["largest_share"]),
         "stability": decimal(axis["stability"]),
         "not placed": count(axis["n_not_placed"]),
-        "why": axis["verdict"],
     }
 
 
@@ -210,13 +215,12 @@ def _segment_table(axis: Mapping[str, Any], content: AxesContent) -> Table:
 
 def _why(segment: Mapping[str, Any]) -> str:
     """Say what a name rests on, and whose it is."""
+    why = str(segment["why"]).replace("`", "")
     if segment["is_edited"]:
-        return f"{segment['why']} (named by a user)"
+        return f"{why} (named by a user)"
     if segment["rule_name"] != segment["segment"]:
-        return (
-            f"{segment['why']} (keeps its name; by the rules `{segment['rule_name']}`)"
-        )
-    return str(segment["why"])
+        return f"{why} (keeps its name; by the rules {segment['rule_name']})"
+    return why
 
 
 def _changes_part(content: AxesContent) -> Part | None:
@@ -224,7 +228,21 @@ def _changes_part(content: AxesContent) -> Part | None:
     if not content.changes:
         return None
     alerts = content.drift.filter("is_alert").to_dicts()
-    tables = []
+    tables = [
+        Table(
+            "Customers in another segment than before. By behaviour: the model before "
+            "has them elsewhere now. By the model: the new one has them elsewhere.",
+            [
+                {
+                    "axis": axis,
+                    "by behaviour": count(by.get("behaviour", 0)),
+                    "by the model": count(by.get("model", 0)),
+                }
+                for axis, by in content.moved.items()
+            ],
+            frozenset({"axis"}),
+        )
+    ]
     if alerts:
         tables.append(
             Table(
@@ -245,6 +263,26 @@ def _drift_row(row: Mapping[str, Any]) -> dict[str, str]:
         "value": decimal(row["value"]),
         "limit": decimal(row["threshold"]),
     }
+
+
+def _single_part(axes: pl.DataFrame) -> Part | None:
+    """Return why axes have no segments."""
+    rows = [
+        {"axis": axis["axis"], "finding": axis["verdict"]}
+        for axis in axes.filter(kind="single").to_dicts()
+    ]
+    if not rows:
+        return None
+    return Part(
+        "Axes without segments",
+        [
+            "On these axes the customers are one population: a cut would part those "
+            "who are alike. `axes.min_segments` cuts tiers all the same."
+        ],
+        tables=[
+            Table("The best that was tried.", rows, frozenset({"axis", "finding"}))
+        ],
+    )
 
 
 def _skipped_part(axes: pl.DataFrame) -> Part | None:

@@ -21,10 +21,12 @@ from core.reporting.canvas import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_WIDTH, _ROW = 10.4, 0.52
+_WIDTH, _ROW = 9.2, 0.5
 # Inches that a character of the labels takes, and the share of a bar it may fill.
 _CHARACTER = 0.068
-_BAR_WIDTH = 7.4
+_BAR_WIDTH = 6.7
+# Fewer letters of a name say nothing.
+_LEAST_LETTERS = 7
 # Faint colours take dark letters.
 _DARK_ON = {"#E69F00", "#56B4E9", "#B8A800", NOISE_COLOUR}
 
@@ -42,13 +44,13 @@ def plot_axis_sizes(sizes: pl.DataFrame, axes: list[str], path: Path) -> None:
     path : Path
         PNG to write.
     """
-    with picture(path, (_WIDTH, 1.1 + _ROW * len(axes))) as figure:
+    with picture(path, (_WIDTH, 1.0 + _ROW * len(axes))) as figure:
         panel = figure.add_subplot()
         for place, axis in enumerate(axes):
             own = sizes.filter(axis=axis)
             _draw_bar(panel, place, own.to_dicts())
         panel.set_yticks(range(len(axes)), axes)
-        panel.invert_yaxis()
+        panel.set_ylim(len(axes) - 0.5, -0.5)
         panel.set_xlim(0, 1)
         panel.set_xticks(
             np.arange(0, 1.01, 0.25), [f"{x:.0%}" for x in np.arange(0, 1.01, 0.25)]
@@ -140,14 +142,37 @@ def _write(
 ) -> None:
     """Write name and share into a part of a bar, as far as there is room."""
     fits = int(share * _BAR_WIDTH / _CHARACTER)
-    percent = f"{share:.0%}"
-    if len(percent) > fits:
-        return
-    one_line = f"{name} {percent}"
-    # Five letters of a name are the least that says anything.
-    said = shortened(name, fits) if fits >= min(len(name), 5) else ""
-    text = one_line if len(one_line) <= fits else f"{said}\n{percent}".strip()
-    panel.text(x, y, text, ha="center", va="center", fontsize=8.2, color=colour)
+    text = _fitted(name, f"{share:.0%}", fits)
+    panel.text(
+        x,
+        y,
+        text,
+        ha="center",
+        va="center",
+        fontsize=8.2 if text.count("\n") < 2 else 7.0,
+        linespacing=1.1,
+        color=colour,
+    )
+
+
+def _fitted(name: str, percent: str, fits: int) -> str:
+    """Return name and share in lines of at most `fits` letters, three at most.
+
+    >>> _fitted("email_preferred", "9%", 12).splitlines()
+    ['email_', 'preferred', '9%']
+    >>> _fitted("email_preferred", "2%", 3)
+    '2%'
+    """
+    if len(name) + len(percent) < fits:
+        return f"{name} {percent}"
+    if len(name) <= fits:
+        return f"{name}\n{percent}"
+    head, _, tail = name.partition("_")
+    if tail and max(len(head) + 1, len(tail)) <= fits:
+        return f"{head}_\n{tail}\n{percent}"
+    if fits >= _LEAST_LETTERS:
+        return f"{shortened(name, fits)}\n{percent}"
+    return percent if len(percent) <= fits else ""
 
 
 def _colours() -> Any:
