@@ -26,8 +26,8 @@ otherwise two answers that nothing tells apart would take turns.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, Literal
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 import numpy as np
 
@@ -117,10 +117,6 @@ class AxisChoice:
         by_number = {c.n_segments: c for c in self.candidates}
         deepest = max(self.candidates, key=lambda c: c.valley, default=None)
         return by_number.get(self.n_segments, deepest)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

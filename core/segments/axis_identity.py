@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -167,5 +168,5 @@ def _report(choice: AxisChoice, sizes: IntArray) -> dict[str, Any]:
         "valley": None if shown is None else shown.valley,
         "stability": None if shown is None else shown.stability,
         "verdict": choice.verdict,
-        "candidates": choice.as_dict()["candidates"],
+        "candidates": [asdict(candidate) for candidate in choice.candidates],
     }

@@ -14,7 +14,7 @@ from core.segments.axis_model import FloatArray, IntArray, squared_distances
 
 Distances = npt.NDArray[np.float32]
 
-N_INIT = 5
+N_INIT = 8
 """Starts of KMeans, of which the best counts."""
 NEAR_TOLERANCE = 0.02
 """Share by which the sum of squares within segments may be larger where KMeans goes on

@@ -74,7 +74,11 @@ class FittedAxis:
     events : tuple of IdentityEvent
         What this fit did to the segments of the one before; empty in a first one.
     report : dict
-        Figures of the choice: see `core.segments.axis_criterion.AxisChoice.as_dict`.
+        Figures of the choice, JSON-able: `kind`, `n_segments`, `n_customers`,
+        `n_unplaced`, `smallest_share` and `largest_share` of those placed, `verdict`,
+        and of the candidate `n_considered` (the one taken, else the one with the
+        deepest valley) `silhouette`, `valley`, `stability`; `null_silhouette`; all
+        `candidates`. See `core.segments.axis_criterion`.
     """
 
     axis: str
