@@ -122,6 +122,16 @@ def test_the_model_published_last_serves(store):
         (profiles(FOUR).drop("segment_memberships"), "no `segment_memberships`"),
         (pl.concat([profiles(FOUR)] * 2), "8 of 8 profiles have a `customer_id` that"),
         (profiles({"a\0b": FOUR["ann"]}), "NUL character"),
+        (profiles({"é" * 501: FOUR["ann"]}), "more than 1,000 bytes"),
+        (
+            profiles(FOUR).with_columns(customer_id=pl.lit(None, pl.String)),
+            "4 of 4 profiles have no `customer_id`",
+        ),
+        (profiles(FOUR).with_columns(customer_id=pl.lit(1)), "is Int32, expected text"),
+        (
+            profiles(FOUR).with_columns(membership_strengths=pl.lit(0.5)),
+            "Expected a struct with a field per axis",
+        ),
     ],
 )
 def test_profiles_that_cannot_be_stored_are_refused(store, table, message):

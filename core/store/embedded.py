@@ -45,6 +45,8 @@ _SETTINGS = "segments.conf"
 # A socket's path has at most 103 bytes on macOS, 107 on Linux.
 _LONGEST_SOCKET = 103
 _WAIT_SECONDS = 120
+# A killed server's own processes notice within moments, and go.
+_LEFTOVERS_SECONDS = 10
 
 
 class EmbeddedServer:
@@ -191,18 +193,41 @@ class EmbeddedServer:
         with suppress(OSError):
             if log.stat().st_size > 10_000_000:
                 log.unlink()
-        wait = ["-w", "-t", str(_WAIT_SECONDS)]
-        try:
-            postgres.run(
-                "pg_ctl",
-                ["start", "-D", str(self.data), "-l", str(log), *wait],
-                self.folder,
-            )
-        except StoreError as error:
-            raise StoreError(f"{error} {self._log_tail()} {INSTEAD}") from None
+        self._run_server(postgres, log)
         address = self._address()
         assert address is not None  # `pg_ctl` has waited for the record
         return address
+
+    def _run_server(self, postgres: Postgres, log: Path) -> None:
+        """Start the server, waiting for what a killed one has left behind to go."""
+        start = ["start", "-D", str(self.data), "-l", str(log)]
+        wait = ["-w", "-t", str(_WAIT_SECONDS)]
+        deadline = time.monotonic() + _LEFTOVERS_SECONDS
+        while True:
+            try:
+                postgres.run("pg_ctl", [*start, *wait], self.folder)
+            except StoreError as error:
+                said = self._log_tail()
+                is_left = "already exists" in said or "shared memory block" in said
+                if is_left and time.monotonic() < deadline:
+                    self._forget_zombie()
+                    time.sleep(0.2)
+                    continue
+                raise StoreError(f"{error} {said} {INSTEAD}") from None
+            return
+
+    def _forget_zombie(self) -> None:
+        """Remove the record of a dead server that nobody has buried.
+
+        In a container without an init process its number stays taken for ever, and a
+        new server takes it for running.
+        """
+        record = self.data / "postmaster.pid"
+        with suppress(OSError, IndexError):
+            number = record.read_text("utf-8").splitlines()[0]
+            status = Path("/proc", number, "stat").read_text("utf-8")
+            if status.rpartition(")")[2].split()[0] == "Z":
+                record.unlink()
 
     def _initialise(self, postgres: Postgres) -> None:
         """Make the cluster aside; a killed start leaves nothing half made."""

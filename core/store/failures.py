@@ -9,7 +9,6 @@ import psycopg
 import sqlalchemy.exc
 
 from core.errors import StoreError
-from core.store.address import redacted
 
 # Of SQLSTATE, its first characters: what a user can do about it.
 _CURES = {
@@ -24,34 +23,34 @@ _CURES = {
 
 
 @contextmanager
-def as_store_errors(doing: str, address: str) -> Iterator[None]:
+def as_store_errors(doing: str, place: str) -> Iterator[None]:
     """Raise what psycopg and SQLAlchemy raise as `StoreError`.
 
     Parameters
     ----------
     doing : str
         What was being done, for the message: "load the profiles".
-    address : str
-        Of the database; its password is not shown.
+    place : str
+        Of the database, without any password.
     """
     try:
         yield
     except psycopg.Error as error:
-        raise store_error(doing, address, error) from error
+        raise store_error(doing, place, error) from error
     except sqlalchemy.exc.DBAPIError as error:
-        raise store_error(doing, address, error.orig or error) from error
+        raise store_error(doing, place, error.orig or error) from error
     except sqlalchemy.exc.SQLAlchemyError as error:
-        raise store_error(doing, address, error) from error
+        raise store_error(doing, place, error) from error
 
 
-def store_error(doing: str, address: str, error: BaseException) -> StoreError:
+def store_error(doing: str, place: str, error: BaseException) -> StoreError:
     """Return the error to raise for what the database has reported."""
     state = getattr(error, "sqlstate", None) or ""
-    cure = next(
-        (text for start, text in _CURES.items() if state.startswith(start)),
-        "Check that the server runs and can be reached.",
-    )
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return StoreError(
-        f"the database at `{redacted(address)}` could not {doing}: {reason}. {cure}"
-    )
+    reason = (" ".join(str(error).split()) or type(error).__name__).rstrip(".?")
+    if not state and isinstance(error, psycopg.OperationalError):
+        return StoreError(
+            f"{place} cannot be reached to {doing}: {reason}. Check that the server "
+            "runs, and that its address is right."
+        )
+    cure = next((text for start, text in _CURES.items() if state.startswith(start)), "")
+    return StoreError(f"{place} could not {doing}: {reason}. {cure}".strip())

@@ -13,8 +13,8 @@ import hmac
 import re
 import secrets
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, insert, select, update
 
@@ -111,7 +111,16 @@ def list_keys(store: Store, store_id: str | None = None) -> list[Key]:
     if store_id is not None:
         statement = statement.where(api_keys.c.store_id == store_id)
     with store.begin("list the keys") as connection:
-        return [Key(**row) for row in connection.execute(statement).mappings()]
+        rows = connection.execute(statement).all()
+    return [
+        Key(prefix, owner, name, _in_utc(created), _in_utc(revoked))
+        for prefix, owner, name, created, revoked in rows
+    ]
+
+
+def _in_utc(moment: Any) -> Any:
+    """Return a moment, told in the server's time zone, in UTC."""
+    return moment if moment is None else moment.astimezone(UTC)
 
 
 def split_key(key: str) -> tuple[str, str] | None:

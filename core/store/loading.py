@@ -23,6 +23,8 @@ from core.store.schema import SEGMENTS, VALUES
 _CHUNK = 10_000
 # Numbers first: rows are compared from the left, and a number is the faster to differ.
 _COLUMNS = ("model_version", "confidence", *VALUES, *SEGMENTS)
+# An index entry of PostgreSQL has at most 2,704 bytes, with the name of the store.
+_LONGEST_ID = 1_000
 # Enough to join 100,000 staged rows of 1.6 kB in memory (it may take twice that).
 _WORK_MEMORY = "96MB"
 
@@ -185,6 +187,9 @@ def _check(profiles: pl.DataFrame) -> None:
     faults = {
         "no `customer_id`": ids.is_null(),
         "a `customer_id` that another has, too": ids.is_duplicated(),
+        f"a `customer_id` of more than {_LONGEST_ID:,} bytes": (
+            ids.str.len_bytes() > _LONGEST_ID
+        ),
         "a `customer_id` with a NUL character": ids.str.contains("\0", literal=True),
     }
     for fault, is_faulty in faults.items():
@@ -192,5 +197,5 @@ def _check(profiles: pl.DataFrame) -> None:
             first = ids.filter(is_faulty.fill_null(value=False))[0]
             raise StoreError(
                 f"{n:,} of {profiles.height:,} profiles have {fault} (first: "
-                f"{first!r}). Expected one profile per customer."
+                f"{str(first)[:60]!r}). Expected one profile per customer."
             )

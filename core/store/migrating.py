@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, inspect, text
 
 from core.errors import StoreError, listed
+from core.logging import get_logger
 
 REVISIONS = ("0001",)
 """Every layout that this version knows, the oldest first."""
@@ -17,7 +17,7 @@ VERSION_TABLE = "segments_schema_version"
 # Any number will do, as long as nothing else takes the same one.
 _LOCK = 7_364_201
 
-_logger = logging.getLogger(__name__)
+_logger = get_logger()
 
 
 def migrate(connection: Connection, target: str = "head") -> None:

@@ -8,7 +8,6 @@ as a user for ever, and as root opens the temporary folder to everyone.
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import stat
@@ -21,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import StoreError, listed
+from core.logging import get_logger
 
 ACCOUNT = "pgserver"
 """System account that the server runs under where we are root, which it refuses."""
 INSTEAD = "Or point `DATABASE_URL` (or `store.url`) to a PostgreSQL of your own."
 
-_logger = logging.getLogger(__name__)
+_logger = get_logger()
 
 
 @dataclass(frozen=True)

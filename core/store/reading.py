@@ -1,4 +1,4 @@
-"""Reading for the API: asynchronous, pooled, and back by itself after an outage.
+"""Reading for the API: asynchronous, and back by itself after an outage.
 
 On Windows psycopg needs a `SelectorEventLoop`; the default loop there is refused with a
 `StoreError` that says so.
@@ -6,16 +6,12 @@ On Windows psycopg needs a `SelectorEventLoop`; the default loop there is refuse
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, Self
 
-import psycopg
-from psycopg_pool import AsyncConnectionPool
-
 from core.errors import StoreError
-from core.store.failures import store_error
+from core.store.connections import Connections
 from core.store.keys import is_secret, split_key
+from core.store.statistics import no_statistics
 from core.store.store import StoredModel
 
 _PROFILE = """
@@ -44,13 +40,6 @@ _MODEL = """
     SELECT version, state, meta, lineage, digest FROM axis_models
     WHERE store_id = %s AND is_current AND digest IS DISTINCT FROM %s
 """
-_NOTHING_STORED: dict[str, Any] = {
-    "total_customers": 0,
-    "customers_with_segments": 0,
-    "axes_count": 0,
-    "segments_per_axis": {},
-    "segment_distribution": {},
-}
 
 
 class StoredProfile(NamedTuple):
@@ -82,53 +71,39 @@ class AsyncReader:
     pool_size : int
         Connections.
     timeout : float
-        Seconds that a request waits for a connection, and for an answer, before it
-        fails with a `StoreError`.
+        Seconds that a request waits for its turn and its answer before it fails with a
+        `StoreError`.
 
     Raises
     ------
     StoreError
-        From every method, as long as the database is away. Each call tries again, so
-        the first one after it came back succeeds.
+        From every method but `ready`, as long as the database is away: at once where
+        it refuses connections. The first call after it came back succeeds.
     """
 
     def __init__(self, address: str, pool_size: int = 4, timeout: float = 5.0) -> None:
         self.address = address
-        self.timeout = timeout
-        self._pool = AsyncConnectionPool(
-            address,
-            min_size=pool_size,
-            max_size=pool_size,
-            open=False,
-            timeout=timeout,
-            # A pool backs off between attempts, up to minutes; after this many seconds
-            # it gives up, and the next request makes it try again at once.
-            reconnect_timeout=2.0,
-            kwargs={
-                "autocommit": True,
-                "connect_timeout": 5,
-                "application_name": "stable-segments-api",
-            },
-        )
+        self._connections = Connections(address, pool_size, timeout)
 
     async def __aenter__(self) -> Self:
-        await self._pool.open(wait=False)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._pool.close()
+        await self._connections.close()
 
     async def authenticate(self, key: str) -> str | None:
         """Return the store that a key opens, or None if it is wrong or revoked."""
         parts = split_key(key)
         if parts is None:
             return None
-        row = await self._one("check a key", _KEY, (parts[0],))
+        row = await self._connections.first_row("check a key", _KEY, (parts[0],))
         return row[0] if row is not None and is_secret(parts[1], row[1]) else None
 
     async def profile(self, store_id: str, customer_id: str) -> StoredProfile | None:
         """Return a customer's profile, or None if the store has no such customer."""
-        row = await self._one("read a profile", _READ, (store_id, _text(customer_id)))
+        row = await self._connections.first_row(
+            "read a profile", _READ, (store_id, _text(customer_id))
+        )
         return None if row is None else StoredProfile(*row)
 
     async def profile_with_key(
@@ -146,7 +121,7 @@ class AsyncReader:
         parts = split_key(key)
         if parts is None:
             return None, None
-        row = await self._one(
+        row = await self._connections.first_row(
             "read a profile", _READ_WITH_KEY, (_text(customer_id), parts[0])
         )
         if row is None or not is_secret(parts[1], row[1]):
@@ -158,8 +133,10 @@ class AsyncReader:
 
         All counts are 0 where nothing was.
         """
-        row = await self._one("read the statistics", _STATS, (store_id,))
-        return _NOTHING_STORED if row is None else row[0]
+        row = await self._connections.first_row(
+            "read the statistics", _STATS, (store_id,)
+        )
+        return no_statistics() if row is None else row[0]
 
     async def model(
         self, store_id: str, known: str | None = None
@@ -178,38 +155,24 @@ class AsyncReader:
         StoredModel or None
             None if it is the one that is known, or there is none.
         """
-        row = await self._one("read the model", _MODEL, (store_id, known))
+        row = await self._connections.first_row(
+            "read the model", _MODEL, (store_id, known)
+        )
         return None if row is None else StoredModel(*row)
 
     async def ready(self) -> bool:
         """Return whether the database answers."""
         try:
-            return await self._one("answer", "SELECT 1", ()) is not None
+            await self._connections.first_row("answer", "SELECT 1", ())
         except StoreError:
             return False
+        return True
 
-    async def _one(
-        self, doing: str, statement: str, values: tuple[Any, ...]
-    ) -> tuple[Any, ...] | None:
-        """Return the first row; a connection found dead is tried again once."""
-        for attempt in (1, 2):
-            try:
-                async with self._connection() as connection:
-                    cursor = await connection.execute(statement, values, prepare=True)
-                    return await cursor.fetchone()
-            except psycopg.Error as error:
-                is_lost = isinstance(error, psycopg.OperationalError)
-                if attempt == 1 and is_lost and error.sqlstate is None:
-                    continue
-                raise store_error(doing, self.address, error) from error
+
+def _text(customer_id: str) -> str | None:
+    """Return None, which no customer has, for an id that PostgreSQL cannot store."""
+    try:
+        customer_id.encode()
+    except UnicodeEncodeError:
         return None
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        async with self._pool.connection() as connection:
-            yield connection
-
-
-def _text(customer_id: str) -> str:
-    """Return an id that no customer has for one that PostgreSQL cannot store."""
-    return "" if "\0" in customer_id else customer_id
+    return None if "\0" in customer_id else customer_id

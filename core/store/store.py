@@ -14,7 +14,9 @@ import polars as pl
 import psycopg
 from sqlalchemy import Connection, create_engine, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.exc import SQLAlchemyError
 
+from core.logging import get_logger
 from core.store.address import chosen_address, redacted
 from core.store.embedded import EmbeddedServer
 from core.store.failures import as_store_errors
@@ -106,10 +108,10 @@ class Store:
 
     @property
     def name(self) -> str:
-        """Where the store is, without any password."""
+        """Where the store is, in words and without any password."""
         if self._server is not None:
-            return f"embedded PostgreSQL in {self._server.folder}"
-        return redacted(self.address)
+            return f"embedded PostgreSQL in `{self._server.folder}`"
+        return f"PostgreSQL at `{redacted(self.address)}`"
 
     def ensure_running(self) -> None:
         """Start the embedded server again if it was killed; the address stays.
@@ -127,7 +129,10 @@ class Store:
     @contextmanager
     def begin(self, doing: str) -> Iterator[Connection]:
         """Yield a connection in a transaction; failures are a `StoreError`."""
-        with as_store_errors(doing, self.address), self._engine.begin() as connection:
+        with (
+            as_store_errors(doing, f"the {self.name}"),
+            self._engine.begin() as connection,
+        ):
             yield connection
 
     def migrate(self) -> None:
@@ -189,7 +194,23 @@ class Store:
                     load_moves(cursor, store_id, moves)
             stats = store_statistics(connection, store_id)
             _switch_model(connection, store_id, version, lineage, state, meta, stats)
+        if facts.n_inserted or facts.n_updated or facts.n_deleted:
+            self._tidy()
         return facts._replace(seconds=time.perf_counter() - started)
+
+    def _tidy(self) -> None:
+        """Free the space of replaced rows, and let the planner see the new ones.
+
+        PostgreSQL does so by itself, but only in a server that runs for a minute: an
+        embedded one that only ever loads would grow by a table's size every time.
+        """
+        try:
+            with self._engine.connect() as connection:
+                outside = connection.execution_options(isolation_level="AUTOCOMMIT")
+                outside.execute(text("VACUUM (ANALYZE) customer_profiles"))
+        except SQLAlchemyError as error:
+            # What was loaded is there all the same.
+            get_logger().warning("The %s was not tidied up: %s", self.name, error)
 
     def model(self, store_id: str) -> StoredModel | None:
         """Return the model that serves a store, or None if nothing was published."""
