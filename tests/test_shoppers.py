@@ -108,7 +108,7 @@ def test_planted_types_show_in_the_rows(made):
     assert totals["large_basket"] > 3 * totals["middle_basket"]
     n_orders = orders.group_by("customer_id").len().join(made.truth, on="customer_id")
     rate = dict(n_orders.group_by("frequency").agg(pl.col("len").mean()).rows())
-    assert rate["weekly"] > 3 * rate["monthly"] > 6 * rate["rare"]
+    assert rate["frequent"] > 5 * rate["occasional"]
 
 
 def test_favourites_and_categories_follow_the_types(made):

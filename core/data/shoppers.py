@@ -4,14 +4,15 @@ The model, for shopper c with the values of its types (`core.data.shoppers_types
 
     n_orders[c]   = 1 + Poisson(rate[c] * tenure_months[c])
     gaps[c]       ~ Gamma(regularity[c]), scaled to fill the tenure
-    products[o]   = 1 + Poisson(2.1), those drawn twice once
-    quantity[i]   = 1 + Poisson(more_units[c])
+    draws[o]      = 1 + Poisson(2.6), an item row per product drawn
+    quantity[i]   = draws[i] + Poisson(draws[i] * more_units[c])
     total[o]      = sum(price * quantity) * (1 - discount share[o])
 
-First orders are spread evenly over three years. Time runs faster before Christmas, for
-everyone alike. An item is one of the shopper's own favourites or any product of the
-shopper's categories, on the shelf (plain, standard, fine) that the shopper buys from.
-Rates are scaled so that the mean number of orders is as asked.
+First orders are spread evenly over two and a half years up to half a year before the
+end. Shops are busier before Christmas, for everyone alike. What is drawn is the
+shopper's own favourite of a category, or any of its products on the shelf (plain,
+standard, fine) that the shopper buys from. Rates are scaled so that the mean number of
+orders is as asked.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def generate_shoppers(
         Expected orders per customer, above 1.
     structure : str
         ``archetypes`` (planted types), or ``none``: one population in which every
-        value has one hump.
+        value has one hump. What is a yes or a no stays one: of shoppers who seldom
+        return anything, some never do.
 
     Raises
     ------

@@ -23,7 +23,7 @@ Flags = NDArray[np.bool_]
 # Days since 1970-01-01, a Thursday. Fixed, so that the sample is the same on every day.
 LAST_DAY = int(np.datetime64("2025-12-31", "D").astype(np.int64))
 N_DAYS = 3 * 365
-FEWEST_DAYS = 30
+FEWEST_DAYS = 180
 DAYS_PER_MONTH = 30.44
 MICROS_PER_SECOND = 1_000_000
 # Orders per day against the year's mean, from January on.
@@ -35,9 +35,8 @@ SPREAD = (0.25, 0.6)
 CERTAINTY = (40.0, 8.0)
 HOUR_SPREAD = (0.7, 1.5)
 HOUR_NOISE, FIRST_HOUR, LAST_HOUR = 1.8, 7.0, 22.99
-ITEMS_BEYOND_ONE = 2.1
-N_FAVOURITES = 2
-SHELF_PRICES = (3.0, 9.0, 30.0)
+ITEMS_BEYOND_ONE = 2.6
+SHELF_PRICES = (2.0, 12.0, 80.0)
 SHELF_SHARES = (0.5, 0.35, 0.15)
 CHANNEL_SHARES = (0.45, 0.30, 0.15, 0.10)
 OWN_SHELF = 0.92
@@ -214,18 +213,22 @@ def draw_items(people: People, customer: Ints, rng: np.random.Generator) -> Good
     own_shelf = values["shelf"][who].astype(np.int64)
     is_own = (own_shelf >= 0) & (rng.random(n) < OWN_SHELF)
     shelf = np.where(is_own, own_shelf, rng.choice(N_SHELVES, n, p=SHELF_SHARES))
-    taste = rng.integers(0, N_SLOTS, n_people)
-    favourite = (taste[who] + 7 * place + rng.integers(0, N_FAVOURITES, n)) % N_SLOTS
+    taste = rng.integers(0, N_SHELVES * N_SLOTS, n_people)
+    favourite = (taste[who] + 7 * place) % N_SLOTS
     is_favourite = rng.random(n) < values["favourite"][who]
     slot = np.where(is_favourite, favourite, rng.integers(0, N_SLOTS, n))
+    # A favourite is one product, so it has one shelf.
+    kept_shelf = np.where(own_shelf >= 0, own_shelf, taste[who] // N_SLOTS)
+    shelf = np.where(is_favourite, kept_shelf, shelf)
     product = (category * N_SHELVES + shelf) * N_SLOTS + slot
-    # One row per product of an order, as a till writes it.
-    order, product = np.divmod(np.unique(order * N_PRODUCTS + product), N_PRODUCTS)
+    # One row per product of an order, as a till writes it; drawn twice is two units.
+    key, n_drawn = np.unique(order * N_PRODUCTS + product, return_counts=True)
+    order, product = np.divmod(key, N_PRODUCTS)
     who = customer[order]
     return Goods(
         order=order,
         product=product,
-        quantity=1 + rng.poisson(values["more_units"][who]),
+        quantity=n_drawn + rng.poisson(n_drawn * values["more_units"][who]),
         price=price[product],
         is_refunded=rng.random(len(order)) < values["refund"][who],
     )

@@ -47,9 +47,8 @@ def _type(name: str, share: float, **values: float) -> ShopperType:
 TRAITS: dict[str, tuple[ShopperType, ...]] = {
     "frequency": (
         # Orders per month, and the shape of the gamma-distributed gaps between them.
-        _type("weekly", 0.15, rate=2.6, regularity=6.0),
-        _type("monthly", 0.45, rate=0.65, regularity=3.0),
-        _type("rare", 0.40, rate=0.14, regularity=2.0),
+        _type("frequent", 0.30, rate=1.9, regularity=6.0),
+        _type("occasional", 0.70, rate=0.22, regularity=2.0),
     ),
     "value": (
         # The shelf (0 plain, 1 standard, 2 fine) and the units per item beyond one.
@@ -75,14 +74,14 @@ TRAITS: dict[str, tuple[ShopperType, ...]] = {
         _type("many_categories", 0.55, breadth=8.0),
     ),
     "repurchase": (
-        # Probability that an item is one of the shopper's few favourites.
-        _type("loyal", 0.45, favourite=0.90),
-        _type("variety_seeker", 0.55, favourite=0.10),
+        # Probability that an item is the shopper's favourite of its category.
+        _type("loyal", 0.45, favourite=0.94),
+        _type("variety_seeker", 0.55, favourite=0.06),
     ),
     "returns": (
         # Probability that an item comes back.
-        _type("keeper", 0.85, refund=0.004),
-        _type("returner", 0.15, refund=0.28),
+        _type("keeper", 0.80, refund=0.002),
+        _type("returner", 0.20, refund=0.35),
     ),
     "channel": (
         # The main channel, as its place in `CHANNELS`, and how often it is used.
@@ -103,7 +102,7 @@ ONE_KIND: dict[str, float] = {
     "discount_depth": 0.15,
     "weekend": 0.30,
     "hour": 14.0,
-    "breadth": 4.0,
+    "breadth": 6.0,
     "favourite": 0.40,
     "refund": 0.03,
     "faithful": 0.45,
