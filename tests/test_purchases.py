@@ -439,6 +439,29 @@ def test_item_rows_given_as_orders_are_pointed_out(tmp_path):
     assert any("are these item rows" in note for note in purchases.intake["notes"])
 
 
+def test_numbers_of_a_csv_may_have_a_decimal_comma(tmp_path):
+    lines = [
+        "customer_id;order_id;order_date;total_price",
+        "ann;1;2024-03-01 10:15;30,5",
+        "bob;2;2024-03-02 10:15;1.234,50",
+    ]
+    (tmp_path / "orders.csv").write_text("\n".join(lines), encoding="utf-8")
+    axes = {"orders": str(tmp_path / "orders.csv")}
+    purchases = read_purchases(Config.model_validate({"axes": axes}), tmp_path / "w")
+    assert purchases.orders["total_price"].to_list() == [30.5]
+    assert purchases.rejected["reason"].to_list() == ["invalid_total"]
+    hints = purchases.intake["orders"]["hints"]
+    assert "`1.234,50` (row 2)" in hints[0]
+    assert "without thousands separators" in hints[0]
+
+
+def test_a_csv_without_our_columns_shows_what_it_has(tmp_path):
+    (tmp_path / "orders.csv").write_text("a;b\n1;2\n", encoding="utf-8")
+    axes = {"orders": str(tmp_path / "orders.csv")}
+    with pytest.raises(SchemaError, match=r"found:    `a`, `b`\n"):
+        read_purchases(Config.model_validate({"axes": axes}), tmp_path / "w")
+
+
 def test_several_files_are_one_table_if_they_are_of_one_make(tmp_path):
     ORDERS.head(2).write_parquet(tmp_path / "orders-1.parquet")
     ORDERS.tail(1).write_parquet(tmp_path / "orders-2.parquet")

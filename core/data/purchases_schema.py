@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
+from core.data.csvfile import BEYOND
 from core.data.purchases_columns import Column, TableSpec
 from core.errors import ConfigError, SchemaError, did_you_mean, listed
 
@@ -54,7 +55,7 @@ def match_table(
         what was expected and found, and the option that maps it.
     """
     _check_wanted(wanted, spec)
-    found = schema.names()
+    found = [name for name in schema.names() if name != BEYOND]
     received: dict[str, str] = {}
     missing: list[str] = []
     for column in spec.columns:
