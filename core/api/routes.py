@@ -191,23 +191,27 @@ async def get_axes(request: Request, key: ApiKey) -> Response:
     )
 
 
-@operations.get("/health", summary="Whether the process answers")
-async def get_health() -> dict[str, str]:
+@operations.get(
+    "/health", response_model=schemas.Health, summary="Whether the process answers"
+)
+async def get_health() -> Response:
     """Return at once, whatever the database does."""
-    return {"status": "ok"}
+    return JSONResponse({"status": "ok"})
 
 
 @operations.get(
     "/ready",
-    responses={503: _said(schemas.Problem, "The database is away")},
+    response_model=schemas.Ready,
+    responses={503: _said(schemas.Problem, "The database is away, or holds no model")},
     summary="Whether requests can be served",
 )
-async def get_ready(request: Request) -> dict[str, str]:
-    """Return whether the database answers; for load balancers."""
+async def get_ready(request: Request) -> Response:
+    """Return whether the database answers and holds a model; for load balancers."""
     services: Services = request.app.state.services
-    if not await services.reader.ready():
-        raise unavailable("the database is away.")
-    return {"status": "ready", "database": "ok"}
+    n_models = await services.reader.n_models()
+    if not n_models:
+        raise unavailable("no model is published yet. Learn one with `segments axes`.")
+    return JSONResponse({"status": "ready", "models": n_models})
 
 
 @operations.get(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -358,6 +358,19 @@ class AxesOut(BaseModel):
 
     axes: list[AxisOut]
     model_version: int | None = Field(description="null: nothing is stored yet")
+
+
+class Health(BaseModel):
+    """That the process answers."""
+
+    status: Literal["ok"]
+
+
+class Ready(BaseModel):
+    """That requests can be served."""
+
+    status: Literal["ready"]
+    models: int = Field(description="stores with a model")
 
 
 class Problem(BaseModel):
