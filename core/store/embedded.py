@@ -311,15 +311,23 @@ def _socket_folder(folder: Path, postgres: Postgres) -> Path:
             f"{length} bytes long; {_LONGEST_SOCKET} are possible. Set `TMPDIR` to a "
             f"shorter path. {INSTEAD}"
         )
-    path.mkdir(mode=0o700, exist_ok=True)
-    status = path.lstat()
     owners = {os.geteuid()}
     if postgres.account is not None:
         owners.add(postgres.account.uid)
+    try:
+        with suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+        status = path.lstat()
+    except OSError as error:
+        raise StoreError(
+            f"`{path}`, for the socket of the embedded PostgreSQL, cannot be made "
+            f"({error.strerror or error}). Set `TMPDIR` to a folder that can be "
+            f"written to. {INSTEAD}"
+        ) from None
     if not stat.S_ISDIR(status.st_mode) or status.st_uid not in owners:
         raise StoreError(
-            f"`{path}`, meant for the socket of the embedded PostgreSQL, belongs to "
-            f"somebody else. Remove it, or set `TMPDIR` to a folder of your own. "
+            f"`{path}`, for the socket of the embedded PostgreSQL, was made by "
+            "somebody else. Remove it, or set `TMPDIR` to a folder of your own. "
             f"{INSTEAD}"
         )
     postgres.give(path)

@@ -36,6 +36,7 @@ _READ_WITH_KEY = f"""
     WHERE k.prefix = %s AND k.revoked_at IS NULL
 """
 _STATS = "SELECT stats FROM axis_models WHERE store_id = %s AND is_current"
+_N_MODELS = "SELECT count(*) FROM axis_models WHERE is_current"
 _MODEL = """
     SELECT version, state, meta, lineage, digest FROM axis_models
     WHERE store_id = %s AND is_current AND digest IS DISTINCT FROM %s
@@ -159,6 +160,11 @@ class AsyncReader:
             "read the model", _MODEL, (store_id, known)
         )
         return None if row is None else StoredModel(*row)
+
+    async def n_models(self) -> int:
+        """Return how many stores have a model that serves."""
+        row = await self._connections.first_row("count the models", _N_MODELS, ())
+        return 0 if row is None else int(row[0])
 
     async def ready(self) -> bool:
         """Return whether the database answers."""
