@@ -145,7 +145,7 @@ def test_a_users_file_replaces_the_keys_it_has(tmp_path):
             r"rules\[0\].when.total_orders` is `hih`.*Did you mean `high`",
         ),
         (
-            'axes: {purchase_value: {rules: [{name: "{}", when: {total_orders: low}}]}}',
+            'axes: {purchase_value: {rules: [{name: "{}", when: {value_trend: low}}]}}',
             "needs exactly one feature with `\\*`",
         ),
         ("- 1", "expected keys and values"),
@@ -161,7 +161,7 @@ def test_a_faulty_file_is_refused_with_the_place(tmp_path, text, message):
 
 def test_a_file_that_is_not_there_is_named():
     with pytest.raises(
-        ConfigError, match="`axes.names`: `nowhere.yaml` cannot be read"
+        ConfigError, match=r"`axes\.names`: `nowhere\.yaml` cannot be read"
     ):
         naming_rules("nowhere.yaml")
 

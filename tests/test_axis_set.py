@@ -167,8 +167,8 @@ def test_a_damaged_state_is_refused(model):
         AxesModel.from_state(
             {k: v for k, v in arrays.items() if k != "purchase_value/centres"}, meta
         )
+    fewer = arrays["purchase_value/centres"][:2]
     with pytest.raises(ArtifactError, match="do not fit its centres"):
-        fewer = arrays["purchase_value/centres"][:2]
         AxesModel.from_state({**arrays, "purchase_value/centres": fewer}, meta)
     with pytest.raises(ArtifactError, match="KeyError"):
         AxesModel.from_state(arrays, {"format": 1})

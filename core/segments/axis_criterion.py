@@ -248,9 +248,9 @@ def _taken(
 def _null_silhouette(rows: FloatArray, n: int, seed: int) -> float:
     """Return the silhouette of `n` segments on one normal population."""
     rng = np.random.default_rng(seed)
+    covariance = np.atleast_2d(np.cov(rows, rowvar=False))
+    middle = np.zeros(len(covariance))
     n_rows = min(SILHOUETTE_CUSTOMERS, len(rows))
-    deviations = rows - rows.mean(axis=0)
-    # Weighted sums of real deviations have their covariance, whatever its rank.
-    mixing = rng.normal(size=(n_rows, len(rows))) / np.sqrt(len(rows))
-    single = mixing @ deviations
+    # By eigenvectors: features that follow from others leave it without full rank.
+    single = rng.multivariate_normal(middle, covariance, n_rows, method="eigh")
     return mean_silhouette(pairwise_distances(single), kmeans(single, n, seed).labels)
