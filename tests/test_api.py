@@ -188,7 +188,7 @@ def test_a_reference_date_in_the_request_stands_for_now(world, client):
     answer = client.post(
         "/segments/assign", json={**body, "reference_date": "2027-01-01T00:00:00Z"}
     ).json()
-    assert answer["reference_date"] == "2027-01-01T00:00:00"
+    assert answer["reference_date"] == "2027-01-01T00:00:00Z"
     row = stored(world, body["customer_id"])
     assert answer["days_since_last_purchase"] > row["days_since_last_purchase"] + 300
 

@@ -105,7 +105,7 @@ def assign(assigner: AxesAssigner, request: AssignRequest) -> dict[str, Any]:
         "model_version": assigner.version,
         **{name: row[name] for name in PROFILE},
         "last_updated": None,
-        "reference_date": purchases.reference_date.isoformat(),
+        "reference_date": f"{purchases.reference_date.isoformat()}Z",
         "set_aside": set_aside(purchases),
         "not_placed": not_placed,
     }

@@ -248,7 +248,7 @@ class CustomerSegments(BaseModel):
 ASSIGNED_EXAMPLE: dict[str, Any] = {
     **PROFILE_EXAMPLE,
     "last_updated": None,
-    "reference_date": "2026-03-01T00:00:00",
+    "reference_date": "2026-03-01T00:00:00Z",
     "set_aside": {"orders": {}, "items": {"unknown_order": 1}},
     "not_placed": {},
 }
