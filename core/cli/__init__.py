@@ -16,6 +16,9 @@ from core.cli import scorecard  # isort: skip
 from core.cli import refresh  # isort: skip
 from core.cli import rename  # isort: skip
 from core.cli import axes  # isort: skip
+from core.cli import serve  # isort: skip
+from core.cli import store  # isort: skip
+from core.cli import keys  # isort: skip
 from core.cli import contract  # isort: skip
 from core.cli import inspect  # isort: skip
 from core.cli.app import app, guarded
@@ -29,6 +32,7 @@ __all__ = [
     "contract",
     "explain",
     "inspect",
+    "keys",
     "main",
     "profile",
     "refresh",
@@ -36,7 +40,9 @@ __all__ = [
     "run_script",
     "scorecard",
     "select",
+    "serve",
     "stages",
+    "store",
 ]
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -13,11 +10,8 @@ from rich.table import Table
 
 from core.cli.app import app
 from core.cli.options import ArtifactsFolder, ConfigFile
-from core.config import Config
+from core.cli.store import Database, opened_store
 from core.resolve import resolve_config
-
-if TYPE_CHECKING:
-    from core.store import Store
 
 keys = typer.Typer(
     name="keys",
@@ -26,14 +20,6 @@ keys = typer.Typer(
 )
 app.add_typer(keys)
 
-Database = Annotated[
-    str | None,
-    typer.Option(
-        "--database",
-        help="Address of a PostgreSQL.",
-        show_default="DATABASE_URL, else the embedded one in the artifacts folder",
-    ),
-]
 StoreName = Annotated[
     str | None,
     typer.Option("--store", help="Name of the store, as in `segments axes --store`."),
@@ -55,9 +41,9 @@ def create(
     """
     from core.store import create_key
 
-    options = _options(artifacts, database, config)
-    store_id = options.axes.store if store is None else store
-    with _opened(options) as opened:
+    default = resolve_config(config).axes.store
+    store_id = default if store is None else store
+    with opened_store(artifacts, database, config) as opened:
         key = create_key(opened, store_id, name)
         is_empty = opened.model(store_id) is None
     typer.echo(f"Key of the store `{store_id}`; it cannot be shown again:", err=True)
@@ -81,7 +67,7 @@ def revoke(
     """Let a key be refused from now on, with the very next request."""
     from core.store import revoke_key
 
-    with _opened(_options(artifacts, database, config)) as opened:
+    with opened_store(artifacts, database, config) as opened:
         key = revoke_key(opened, prefix)
     named = f" ({key.name})" if key.name else ""
     typer.echo(f"Key {key.prefix}{named} of the store `{key.store_id}` is revoked.")
@@ -100,7 +86,7 @@ def list_(
     """List the keys by their prefixes; revoked ones stay in the list."""
     from core.store import list_keys
 
-    with _opened(_options(artifacts, database, config)) as opened:
+    with opened_store(artifacts, database, config) as opened:
         found = list_keys(opened, store)
     if not found:
         typer.echo("There are no keys yet: `segments keys create` makes one.")
@@ -113,17 +99,3 @@ def list_(
         created = f"{key.created_at:%Y-%m-%d %H:%M}"
         table.add_row(key.prefix, key.store_id, key.name, created, revoked)
     Console().print(table)
-
-
-def _options(artifacts: str | None, database: str | None, file: Path | None) -> Config:
-    flags = {"artifacts": artifacts, "store.url": database}
-    return resolve_config(file, flags)
-
-
-@contextmanager
-def _opened(options: Config) -> Iterator[Store]:
-    from core.store import Store
-
-    folder = Path(options.artifacts) / "postgres"
-    with Store.open(options.store.url, folder) as opened:
-        yield opened

@@ -198,6 +198,26 @@ class Store:
             self._tidy()
         return facts._replace(seconds=time.perf_counter() - started)
 
+    def query(self, statement: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Run one statement that only reads, and return the names of its columns and its rows.
+
+        Raises
+        ------
+        StoreError
+            If it would change anything, or PostgreSQL does not understand it.
+        """
+        with self.begin("run the query") as connection:
+            connection.execute(text("SET TRANSACTION READ ONLY"))
+            # Not SQLAlchemy's, to which a percent sign means a parameter.
+            driver: Any = connection.connection.driver_connection
+            with driver.cursor() as cursor:
+                # Prepared, it is one statement: none can end the transaction before it.
+                cursor.execute(statement, prepare=True)
+                if cursor.description is None:
+                    return [], []
+                names = [column.name for column in cursor.description]
+                return names, cursor.fetchall()
+
     def _tidy(self) -> None:
         """Free the space of replaced rows, and let the planner see the new ones.
 
