@@ -57,7 +57,7 @@ REPORT_SCHEMA: Final = pl.Schema(
 ``smallest_share``, ``largest_share``
     Of the customers that the axis places, in this run.
 ``features``, ``skipped``
-    Joined by commas; skipped ones with the reason.
+    Joined by commas; skipped ones with the reason, several reasons by semicolons.
 """
 
 
@@ -117,12 +117,22 @@ def report_table(model: AxesModel, sizes: pl.DataFrame) -> pl.DataFrame:
                 **_figures(report),
                 **_shares(own),
                 "features": ", ".join(report["features"]),
-                "skipped": ", ".join(
-                    f"{name} ({reason})" for name, reason in report["skipped"].items()
-                ),
+                "skipped": _by_reason(report["skipped"]),
             }
         )
     return pl.DataFrame(rows, schema=REPORT_SCHEMA)
+
+
+def _by_reason(skipped: Mapping[str, str]) -> str:
+    """Return skipped features with what they have in common.
+
+    >>> _by_reason({"refund_rate": "no refunds", "has_returns": "no refunds"})
+    'refund_rate, has_returns (no refunds)'
+    """
+    names: dict[str, list[str]] = {}
+    for name, reason in skipped.items():
+        names.setdefault(reason, []).append(name)
+    return "; ".join(f"{', '.join(own)} ({reason})" for reason, own in names.items())
 
 
 def _figures(report: Mapping[str, Any]) -> dict[str, Any]:
