@@ -16,7 +16,8 @@ import pytest
 from core.errors import StoreError
 from core.store import Store
 from core.store.address import address_of, chosen_address, redacted
-from core.store.embedded import EmbeddedServer, _socket_path
+from core.store.cluster import socket_path
+from core.store.embedded import EmbeddedServer
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="Windows has no such sockets")
 
@@ -180,7 +181,7 @@ def test_over_tcp_the_server_asks_for_its_password(folder):
 @posix_only
 def test_nobody_else_can_reach_socket_or_data(folder):
     with Store.open(None, folder):
-        socket = _socket_path(folder)
+        socket = socket_path(folder)
         assert socket.stat().st_mode & 0o077 == 0
         assert (folder / "data").stat().st_mode & 0o077 == 0
         assert (folder / "password").stat().st_mode & 0o077 == 0
@@ -189,7 +190,7 @@ def test_nobody_else_can_reach_socket_or_data(folder):
 
 @posix_only
 def test_a_socket_folder_that_somebody_else_made_is_refused(folder, tmp_path):
-    path = _socket_path(folder)
+    path = socket_path(folder)
     path.symlink_to(tmp_path, target_is_directory=True)
     try:
         with (

@@ -151,7 +151,7 @@ def test_an_outage_is_told_at_once_and_ends_by_itself(store, folder, key):
 
     async def ask(reader):
         assert await reader.ready()
-        server._stop()
+        server.cluster.stop()
         started = time.monotonic()
         for _ in range(5):
             with pytest.raises(StoreError, match=r"cannot be reached|shutting down"):
@@ -174,7 +174,7 @@ def test_a_restart_between_two_requests_goes_unnoticed(store, folder, key):
 
     async def ask(reader):
         await reader.profile_with_key(key, "ann")
-        server._stop()
+        server.cluster.stop()
         store.ensure_running()
         return await reader.profile_with_key(key, "ann")
 

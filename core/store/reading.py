@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, Self
 from core.errors import StoreError
 from core.store.connections import Connections
 from core.store.keys import is_secret, split_key
+from core.store.models import StoredModel
 from core.store.statistics import no_statistics
-from core.store.store import StoredModel
 
 _PROFILE = """
     p.customer_id, p.segment_memberships::text, p.dominant_segments::text,

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import polars as pl
 import psycopg
-from sqlalchemy import Connection, create_engine, select, text, update
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.logging import get_logger
@@ -22,35 +19,16 @@ from core.store.embedded import EmbeddedServer
 from core.store.failures import as_store_errors
 from core.store.loading import LoadFacts, load_profiles, prepare_profiles
 from core.store.migrating import migrate
+from core.store.models import (
+    StoredModel,
+    current_model,
+    model_history,
+    switch_model,
+)
 from core.store.moves import load_moves
-from core.store.schema import axis_models
 from core.store.statistics import store_statistics
 
 __all__ = ["LoadFacts", "Store", "StoredModel", "publish_profiles"]
-
-
-class StoredModel(NamedTuple):
-    """The model that serves a store.
-
-    Attributes
-    ----------
-    version : int
-        Its number in its lineage.
-    state : bytes
-        What `core.arrays` wrote.
-    meta : dict
-        What `core.axes` keeps beside it.
-    lineage : str
-        What the versions of one segmentation share.
-    digest : str
-        Tells it from any other one; changes with a name, which leaves the version.
-    """
-
-    version: int
-    state: bytes
-    meta: dict[str, Any]
-    lineage: str
-    digest: str
 
 
 class Store:
@@ -193,13 +171,13 @@ class Store:
                 if moves is not None:
                     load_moves(cursor, store_id, moves)
             stats = store_statistics(connection, store_id)
-            _switch_model(connection, store_id, version, lineage, state, meta, stats)
+            switch_model(connection, store_id, version, lineage, state, meta, stats)
         if facts.n_inserted or facts.n_updated or facts.n_deleted:
             self._tidy()
         return facts._replace(seconds=time.perf_counter() - started)
 
     def query(self, statement: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-        """Run one statement that only reads, and return the names of its columns and its rows.
+        """Run one statement that only reads; return names of columns, and rows.
 
         Raises
         ------
@@ -234,27 +212,16 @@ class Store:
 
     def model(self, store_id: str) -> StoredModel | None:
         """Return the model that serves a store, or None if nothing was published."""
-        columns = [axis_models.c[name] for name in StoredModel._fields]
-        statement = select(*columns).where(
-            axis_models.c.store_id == store_id, axis_models.c.is_current
-        )
         with self.begin("read the model") as connection:
-            row = connection.execute(statement).first()
-        return None if row is None else StoredModel(*row)
+            return current_model(connection, store_id)
 
     def history(self, store_id: str) -> list[dict[str, Any]]:
         """Return every model published for a store, the newest first.
 
         Each with `version`, `lineage`, `digest`, `is_current`, `published_at`.
         """
-        names = ("version", "lineage", "digest", "is_current", "published_at")
-        statement = (
-            select(*[axis_models.c[name] for name in names])
-            .where(axis_models.c.store_id == store_id)
-            .order_by(axis_models.c.published_at.desc(), axis_models.c.version.desc())
-        )
         with self.begin("read the history") as connection:
-            return [dict(row) for row in connection.execute(statement).mappings()]
+            return model_history(connection, store_id)
 
 
 def publish_profiles(
@@ -278,32 +245,3 @@ def publish_profiles(
     """
     with Store.open(url, folder) as store:
         return store.publish(store_id, version, lineage, state, meta, profiles, moves)
-
-
-def _switch_model(
-    connection: Connection,
-    store_id: str,
-    version: int,
-    lineage: str,
-    state: bytes,
-    meta: Mapping[str, Any],
-    stats: Mapping[str, Any],
-) -> None:
-    """Let a model serve instead of the one before."""
-    content = json.dumps(meta, sort_keys=True).encode()
-    digest = hashlib.sha256(b"%d/" % len(state) + state + content).hexdigest()
-    key = {"store_id": store_id, "lineage": lineage, "version": version}
-    values = {"digest": digest, "state": state, "meta": dict(meta)}
-    connection.execute(
-        update(axis_models)
-        .where(axis_models.c.store_id == store_id, axis_models.c.is_current)
-        .values(is_current=False)
-    )
-    row = {**key, **values, "stats": dict(stats), "is_current": True}
-    statement = upsert(axis_models).values(row)
-    connection.execute(
-        statement.on_conflict_do_update(
-            constraint=axis_models.primary_key,
-            set_={**values, "stats": dict(stats), "is_current": True},
-        )
-    )
