@@ -36,11 +36,12 @@ from core.segments.axis_kmeans import (
     going_on,
     kmeans,
     mean_silhouette,
+    means_of,
     pairwise_distances,
     split_half_ari,
 )
 from core.segments.axis_model import FloatArray, IntArray
-from core.segments.axis_valley import valley_depth
+from core.segments.axis_valley import heaps, valley_depth
 
 Kind = Literal["natural", "cut", "single"]
 
@@ -48,12 +49,16 @@ CHOOSING_CUSTOMERS: Final = 6000
 """Customers that the number is chosen on."""
 SILHOUETTE_CUSTOMERS: Final = 1500
 N_SPLITS: Final = 2
+N_PARTS: Final = 8
+"""Clusters that heaps are put together from."""
 VALLEY: Final = 0.3
 SMALLEST_SHARE: Final = 0.02
 LARGEST_SHARE: Final = 0.97
 STABILITY: Final = 0.8
 KEPT_VALLEY: Final = 0.15
 KEPT_STABILITY: Final = 0.7
+SAME: Final = 0.02
+"""Difference in depth that is none."""
 FEWEST_CUSTOMERS: Final = 50
 """Customers below whom nothing is looked for."""
 
@@ -166,12 +171,13 @@ def choose_segments(
         numbers = range(0)
     found: dict[int, Clusters] = {}
     candidates: dict[int, Candidate] = {}
+    parted = _parted(drawn, most, seed) if numbers else None
     picked = np.arange(0, n_rows, max(1, n_rows // SILHOUETTE_CUSTOMERS))
     distances = pairwise_distances(drawn.rows[picked])
     for n in numbers:
-        found[n] = going_on(drawn.rows, n, seed, drawn.before)
+        found[n], start = _best(drawn, parted, n, seed)
         score = mean_silhouette(distances, found[n].labels[picked])
-        candidates[n] = _candidate(drawn, found[n], score, seed)
+        candidates[n] = _candidate(drawn, found[n], score, seed, start)
     kind, n, verdict = _taken(candidates, fewest, drawn.n_before)
     if n == 1:
         found[1] = Clusters(
@@ -182,15 +188,43 @@ def choose_segments(
     return choice, found[n]
 
 
-def _candidate(drawn: Drawn, found: Clusters, score: float, seed: int) -> Candidate:
+def _parted(drawn: Drawn, most: int, seed: int) -> Clusters | None:
+    """Return clusters that KMeans reaches from the heaps; None for one, or too many."""
+    n_parts = min(N_PARTS, len(np.unique(drawn.rows, axis=0)))
+    parts = kmeans(drawn.rows, n_parts, seed)
+    labels = heaps(drawn.opened, parts.labels, parts.centres, VALLEY)
+    start = means_of(drawn.rows, labels)
+    if not 2 <= len(start) <= most:
+        return None
+    return kmeans(drawn.rows, len(start), seed, start=start)
+
+
+def _best(
+    drawn: Drawn, parted: Clusters | None, n: int, seed: int
+) -> tuple[Clusters, FloatArray | None]:
+    """Return `n` clusters, and the centres they came from if not from starts by lot."""
+    found = going_on(drawn.rows, n, seed, drawn.before)
+    if parted is None or len(parted.centres) != n:
+        return found, None
+    is_as_deep = _valley(drawn, parted) >= _valley(drawn, found) - SAME
+    return (parted, parted.centres) if is_as_deep else (found, None)
+
+
+def _valley(drawn: Drawn, found: Clusters) -> float:
+    return valley_depth(drawn.opened, found.labels, found.centres)
+
+
+def _candidate(
+    drawn: Drawn, found: Clusters, score: float, seed: int, start: FloatArray | None
+) -> Candidate:
     """Measure a number of segments; its stability only if the rest allows it."""
     n = len(found.centres)
     shares = np.bincount(found.labels, minlength=n) / len(found.labels)
-    depth = valley_depth(drawn.opened, found.labels, found.centres)
+    depth = _valley(drawn, found)
     candidate = Candidate(n, score, depth, float(shares.min()), float(shares.max()))
     fault = _fault(candidate, is_kept=n == drawn.n_before)
     if not fault:
-        ari = split_half_ari(drawn.rows, n, seed, N_SPLITS)
+        ari = split_half_ari(drawn.rows, n, seed, N_SPLITS, start)
         candidate = replace(candidate, stability=ari)
     return replace(candidate, fault=_fault(candidate, is_kept=False))
 

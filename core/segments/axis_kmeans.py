@@ -76,6 +76,12 @@ def kmeans(
     return Clusters(centres, found.labels_.astype(np.int64), float(found.inertia_))
 
 
+def means_of(rows: FloatArray, labels: IntArray) -> FloatArray:
+    """Return the mean row of every label, ascending, those below 0 left out."""
+    known = np.unique(labels[labels >= 0])
+    return np.array([rows[labels == label].mean(axis=0) for label in known])
+
+
 def going_on(rows: FloatArray, n: int, seed: int, before: IntArray | None) -> Clusters:
     """Return `n` clusters, near the segments of before where that is as good.
 
@@ -87,16 +93,26 @@ def going_on(rows: FloatArray, n: int, seed: int, before: IntArray | None) -> Cl
         Segments of an earlier model; -1 is none. Used if they are `n`.
     """
     found = kmeans(rows, n, seed)
-    known = np.array([]) if before is None else np.unique(before[before >= 0])
-    if before is None or len(known) != n:
+    means = None if before is None else means_of(rows, before)
+    if means is None or len(means) != n:
         return found
-    means = np.array([rows[before == label].mean(axis=0) for label in known])
     near = kmeans(rows, n, seed, start=means)
     return near if near.squares <= (1.0 + NEAR_TOLERANCE) * found.squares else found
 
 
-def split_half_ari(rows: FloatArray, n: int, seed: int, n_splits: int) -> float:
-    """Return the mean ARI between clusters of two halves, both placing every row."""
+def split_half_ari(
+    rows: FloatArray, n: int, seed: int, n_splits: int, start: FloatArray | None = None
+) -> float:
+    """Return the mean ARI between clusters of two halves, both placing every row.
+
+    Parameters
+    ----------
+    rows, n, seed
+        As in `kmeans`.
+    n_splits : int
+    start : ndarray of shape (n, n_features), optional
+        Centres that both halves go on from; None: each has starts by lot of its own.
+    """
     from sklearn.metrics import adjusted_rand_score
 
     rng = np.random.default_rng(seed)
@@ -105,8 +121,7 @@ def split_half_ari(rows: FloatArray, n: int, seed: int, n_splits: int) -> float:
     for split in range(n_splits):
         halves = np.array_split(rng.permutation(len(rows)), 2)
         centres = (
-            kmeans(rows[half], n, seed + split, n_init=2 * N_INIT).centres
-            for half in halves
+            kmeans(rows[half], n, seed + split, start=start).centres for half in halves
         )
         labels = [squared_distances(columns, c).argmin(axis=0) for c in centres]
         scores.append(adjusted_rand_score(*labels))

@@ -110,9 +110,53 @@ def valley_depth(columns: FloatArray, labels: IntArray, centres: FloatArray) -> 
         At most 1: nobody between any two; 0 or below: some two are one heap that was
         cut. NaN for one segment.
     """
-    pairs = itertools.combinations(range(len(centres)), 2)
-    depths = [_depth(columns, labels, centres, *pair) for pair in pairs]
-    return min(depths, default=np.nan)
+    depths = valley_depths(columns, labels, centres)
+    pairs = np.triu_indices(len(centres), 1)
+    return float(depths[pairs].min()) if len(centres) > 1 else float("nan")
+
+
+def valley_depths(
+    columns: FloatArray, labels: IntArray, centres: FloatArray
+) -> FloatArray:
+    """Return the depth of the valley between every two segments, see `valley_depth`.
+
+    Returns
+    -------
+    ndarray of shape (n_segments, n_segments)
+        Symmetric, 0 on the diagonal.
+    """
+    depths = np.zeros((len(centres), len(centres)))
+    for one, other in itertools.combinations(range(len(centres)), 2):
+        depth = _depth(columns, labels, centres, one, other)
+        depths[one, other] = depths[other, one] = depth
+    return depths
+
+
+def heaps(
+    columns: FloatArray, labels: IntArray, centres: FloatArray, least: float
+) -> IntArray:
+    """Return the heaps that many small clusters are parts of.
+
+    Clusters without a valley between them are one heap, and so are those that hang
+    together through others (as in UniForCE, Vardakas, Kalogeratos and Likas, 2023).
+
+    Parameters
+    ----------
+    columns, labels, centres
+        As in `valley_depth`.
+    least : float
+        Depth from which two clusters are parted.
+
+    Returns
+    -------
+    ndarray of int, shape (n_rows,)
+        Heap of each row, from 0.
+    """
+    from scipy.sparse.csgraph import connected_components
+
+    is_one = valley_depths(columns, labels, centres) < least
+    found = connected_components(is_one, directed=False)[1]
+    return np.asarray(found[labels], dtype=np.int64)
 
 
 def _depth(
