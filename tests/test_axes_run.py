@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -248,6 +250,30 @@ def test_a_second_run_at_the_same_time_is_refused(folder):
     with one_at_a_time(axes_folder(folder)), refused:
         run(folder, until(JUNE))
     assert not run(folder, until(MAY)).facts["is_changed"]
+
+
+def test_two_customers_are_no_reason_to_fail(tmp_path):
+    orders = pl.DataFrame(
+        {
+            "customer_id": ["anna", "bert"],
+            "order_id": ["1", "2"],
+            "order_date": [MAY, JUNE],
+            "total_price": [10.0, 20.0],
+        }
+    )
+    first = run(tmp_path, (orders, None))
+    assert {row["kind"] for row in first.facts["axes"]} == {"single", "skipped"}
+    assert profiles(tmp_path)["confidence"].to_list() == [0.0, 0.0]
+    dearer = orders.with_columns(pl.col("total_price") * 2)
+    assert run(tmp_path, (dearer, None)).facts["n_moved"] == {}
+
+
+def test_placing_customers_waits_for_no_learning():
+    code = "import sys, core.axes; print('sklearn' in sys.modules)"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "False"
 
 
 def test_items_alone_are_refused(tmp_path):

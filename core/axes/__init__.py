@@ -1,13 +1,27 @@
 """Customers on behavioural axes: learnt, named, placed, written and kept.
 
 `run_axes` is what ``segments axes`` runs. `AxesAssigner` places customers by a model
-that was learnt, a batch, one person or a request alike.
+that was learnt, a batch, one person or a request alike; who only places does not wait
+for what only learning needs.
 """
 
 from __future__ import annotations
 
-from core.axes.assigner import AxesAssigner, CustomerProfile
+from typing import TYPE_CHECKING, Any
+
+from core.axes.assigner import AxesAssigner
 from core.axes.files import axes_folder
-from core.axes.run import AxesRun, run_axes
+from core.axes.profile import CustomerProfile
+
+if TYPE_CHECKING:
+    from core.axes.run import AxesRun, run_axes
 
 __all__ = ["AxesAssigner", "AxesRun", "CustomerProfile", "axes_folder", "run_axes"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in {"AxesRun", "run_axes"}:
+        from core.axes import run
+
+        return getattr(run, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
