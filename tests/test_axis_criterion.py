@@ -163,6 +163,21 @@ def test_the_number_before_stays_while_it_nearly_meets_the_criterion():
     assert adjusted_rand_score(group, found.labels) > 0.7
 
 
+def test_another_number_than_before_has_to_be_clear():
+    # 3.4 standard deviations apart: enough for a first model, not for a change.
+    rng = np.random.default_rng(0)
+    rows, _ = groups(rng, [[0, 0], [3.4, 0]], [0.5, 0.5], lambda s: rng.normal(size=s))
+    first, _ = chosen(rows)
+    assert first.n_segments == 2
+    assert 0.3 <= first.shown.valley < 0.4
+    nobody = np.zeros(N, dtype=np.int64)
+    still, _ = chosen(rows, before=nobody, n_before=1)
+    assert still.n_segments == 1
+    assert "too flat to part what was one before" in still.verdict
+    clear, _ = PLANTED["normal"](rng)
+    assert chosen(clear, before=nobody, n_before=1)[0].n_segments == 3
+
+
 def test_the_number_before_is_given_up_where_nothing_is_left_of_it():
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(N, 2))

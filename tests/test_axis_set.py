@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import polars as pl
@@ -55,6 +57,7 @@ def shoppers(n=2000, seed=0, shares=(0.6, 0.3, 0.1)):
 
 
 CUSTOMERS = shoppers()
+VALUE = {"purchase_value": AVAILABLE["purchase_value"]}
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +215,7 @@ def test_two_fits_are_equal_to_the_last_bit(model):
 def test_a_name_a_user_gave_stays_over_a_refit(model):
     named = model.renamed("purchase_value", 2, "Großkunden")
     assert model.names["purchase_value"][2] == "whale"
-    refitted = fit_axes(shoppers(seed=5), AVAILABLE, previous=named)
+    refitted = fit_axes(shoppers(seed=5), VALUE, previous=named)
     assert refitted.names["purchase_value"][2] == "Großkunden"
     row = refitted.segments.filter(axis="purchase_value", id=2).row(0, named=True)
     assert (row["is_edited"], row["rule_name"]) == (True, "whale")
@@ -234,25 +237,25 @@ def test_an_impossible_name_is_refused(model, axis, segment, name, message):
 
 def test_a_segment_that_appears_has_a_new_id_and_the_name_of_all_is_given_up():
     small = shoppers(shares=(1.0,))
-    before = fit_axes(small, AVAILABLE)
+    before = fit_axes(small, VALUE)
     assert before.names["purchase_value"][0] == "everyone"
-    later = fit_axes(CUSTOMERS, AVAILABLE, previous=before)
+    later = fit_axes(CUSTOMERS, VALUE, previous=before)
     names = later.names["purchase_value"]
     assert "everyone" not in names.values()
     assert len(names) == 4
-    back = fit_axes(small, AVAILABLE, previous=later)
+    back = fit_axes(small, VALUE, previous=later)
     gone = [e for e in back.events["purchase_value"] if e.kind == "died"]
     assert gone
     assert max(back.names["purchase_value"]) < 3
-    again = fit_axes(CUSTOMERS, AVAILABLE, previous=back)
+    again = fit_axes(CUSTOMERS, VALUE, previous=back)
     assert max(again.names["purchase_value"]) >= 3
 
 
 def test_an_axis_skipped_for_once_gives_no_id_out_twice(model):
-    less = {**AVAILABLE, "purchase_value": AxisFeatures("purchase_value", (), {})}
+    less = {"purchase_value": AxisFeatures("purchase_value", (), {})}
     skipped = fit_axes(CUSTOMERS, less, previous=model)
     assert "purchase_value" not in skipped.place(CUSTOMERS)
-    back = fit_axes(CUSTOMERS, AVAILABLE, previous=skipped)
+    back = fit_axes(CUSTOMERS, VALUE, previous=skipped)
     assert sorted(back.names["purchase_value"]) == [-1, 3, 4, 5]
 
 
@@ -326,6 +329,17 @@ def test_axes_that_say_the_same_overlap_by_1_and_unrelated_ones_by_0():
     assert found["a", "c"] == (pytest.approx(0.0, abs=0.01), 2900)
     assert found["a", "d"] == (None, 3000)
     assert len(found) == 6
+
+
+def test_placing_waits_for_neither_scikit_learn_nor_tensorflow():
+    code = (
+        "import sys, core.segments.axis_set\n"
+        "print({'sklearn', 'tensorflow'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "set()"), done.stderr
 
 
 def test_options_come_from_the_configuration():

@@ -20,8 +20,46 @@ segment.** All three are needed: a cut through a cloud along its length comes ba
 valley between two of six segments says nothing of the other four.
 
 A refit keeps the number it had where that still nearly meets them (`KEPT_VALLEY`,
-`KEPT_STABILITY`, half of `SMALLEST_SHARE`) and no larger one meets them in full, since
-otherwise two answers that nothing tells apart would take turns.
+`KEPT_STABILITY`, half of `SMALLEST_SHARE`; one segment always does) and no larger one
+is clearly parted (`CHANGED_VALLEY`), since otherwise two answers that nothing tells
+apart would take turns with the customers drawn.
+
+KMeans has starts by lot, and one more: from eight clusters, those without a valley
+between them taken together. Without it a group of 5% beside one of 95% was missed in a
+quarter of the draws, and in a twentieth with it.
+
+**How often it is right.** 3,000 customers, 20 draws each, at most 6 segments
+(``python benchmarks/axes_criterion.py``); beside it the number with the largest
+silhouette, by which the reference chooses:
+
+============================  ======  =====  ==========
+population                    groups  right  silhouette
+============================  ======  =====  ==========
+2 normal, 4 sd, 50:50              2    90%        100%
+2 normal, 4 sd, 85:15              2     5%        100%
+2 normal, 6 sd, 95:5               2    95%        100%
+3 normal, 5 sd                     3    90%         65%
+5 normal, 5 sd                     5    95%         45%
+6 normal, 6 sd                     6    95%         55%
+3 long-tailed, 7 sd                3   100%         70%
+3 skewed, 6 sd                     3   100%         80%
+3 boxes, 5 sd                      3    75%         45%
+4 flags that go together           2   100%        100%
+nothing or a sum                   2   100%        100%
+rates of a few orders              2    90%        100%
+one order or more                  2   100%         95%
+14 kinds of one population         1   100%          0%
+============================  ======  =====  ==========
+
+The kinds of one population: normal (1 feature, 6, 6 correlated), even (1, 2, 4),
+lognormal, exponential, Student's t, shares of one, counts, a flag beside normal
+features, zeros that fade into the rest, scores that step at one tenure: no false alarm
+in 280 draws. What it misses are groups that run into one another (15% beside 85% at 4
+standard deviations: the density between them hardly falls below that of the smaller).
+It then answers fewer, not more.
+
+A gap that counting makes is a gap: of a few orders nobody returns a tenth, so those who
+never returned anything stand apart from the others, in a single population too.
 """
 
 from __future__ import annotations
@@ -57,6 +95,7 @@ LARGEST_SHARE: Final = 0.97
 STABILITY: Final = 0.8
 KEPT_VALLEY: Final = 0.15
 KEPT_STABILITY: Final = 0.7
+CHANGED_VALLEY: Final = 0.4
 SAME: Final = 0.02
 """Difference in depth that is none."""
 FEWEST_CUSTOMERS: Final = 50
@@ -254,11 +293,13 @@ def _taken(
     candidates: dict[int, Candidate], fewest: int, n_before: int
 ) -> tuple[Kind, int, str]:
     """Return kind, number and verdict."""
-    admissible = [n for n, c in candidates.items() if not c.fault]
-    n = max(admissible, default=1)
+    admissible = {n: c for n, c in candidates.items() if not c.fault}
     kept = candidates.get(n_before)
-    if kept is not None and n < n_before and not _fault(kept, is_kept=True):
-        n = n_before
+    if n_before == 1 or (kept is not None and not _fault(kept, is_kept=True)):
+        clear = [n for n, c in admissible.items() if c.valley >= CHANGED_VALLEY]
+        n = max([n_before, *clear])
+    else:
+        n = max(admissible, default=1)
     if n >= fewest and n > 1:
         found = candidates[n]
         return (
@@ -276,7 +317,10 @@ def _taken(
     if not candidates:
         return "single", 1, "too few customers, or all alike: nothing to look for"
     shown = max(candidates.values(), key=lambda c: c.valley)
-    return "single", 1, f"no segments here; with {shown.n_segments}, {shown.fault}"
+    fault = shown.fault or (
+        f"a valley of {shown.valley:.2f} is too flat to part what was one before"
+    )
+    return "single", 1, f"no segments here; with {shown.n_segments}, {fault}"
 
 
 def _null_silhouette(rows: FloatArray, n: int, seed: int) -> float:

@@ -4,6 +4,21 @@ Per axis: amounts and counts are taken as logarithms; features are winsorised an
 (`core.features.scaling`); the number of segments is chosen on a draw of customers
 (`core.segments.axis_criterion`); KMeans goes on from there on everybody. Segments keep
 the ids and names of the model before (`core.segments.identity`).
+
+**Why winsorised.** Eighteen kinds of planted groups (2 to 6, of 5% to 65% of 2,000
+customers: normal, long-tailed, skewed, even, flags, shares, zeros), one feature in a
+unit 50 times smaller, 4 customers with an absurd value; KMeans with the true number,
+mean and worst adjusted Rand index against the truth:
+
+=======================================  ====  =====
+scaling                                  mean  worst
+=======================================  ====  =====
+winsorised at 1% (taken)                 0.96   0.83
+winsorised at 5%                         0.92   0.34
+standard deviation, nothing clipped      0.70   0.22
+none, as in the reference                0.49   0.00
+median and interquartile range           0.31   0.00
+=======================================  ====  =====
 """
 
 from __future__ import annotations
