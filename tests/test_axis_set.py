@@ -299,7 +299,7 @@ def test_equal_customers_are_one_segment():
 
 
 def test_a_draw_by_value_tier_finds_the_segments_of_everybody(model):
-    drawn = fit_axes(CUSTOMERS, AVAILABLE, AxesOptions(fit_customers=500))
+    drawn = fit_axes(CUSTOMERS, AVAILABLE, AxesOptions(fit_customers=1000))
     for axis, placed in drawn.place(CUSTOMERS).items():
         whole = model.place(CUSTOMERS)[axis].labels
         assert (placed.labels == whole).mean() > 0.97

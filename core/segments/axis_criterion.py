@@ -242,6 +242,12 @@ def _best(
     drawn: Drawn, parted: Clusters | None, n: int, seed: int
 ) -> tuple[Clusters, FloatArray | None]:
     """Return `n` clusters, and the centres they came from if not from starts by lot."""
+    if drawn.before is not None and n == drawn.n_before:
+        start = means_of(drawn.rows, drawn.before)
+        if len(start) == n:
+            near = kmeans(drawn.rows, n, seed, start=start)
+            if _valley(drawn, near) >= KEPT_VALLEY:
+                return near, start
     found = going_on(drawn.rows, n, seed, drawn.before)
     if parted is None or len(parted.centres) != n:
         return found, None

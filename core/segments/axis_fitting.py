@@ -208,10 +208,11 @@ def _segments(
         picked, weights = drawn[0][of_known], drawn[1][of_known]
     rng = np.random.default_rng(options.seed)
     few = picked
-    if len(picked) > CHOOSING_CUSTOMERS or weights is not None:
-        odds = None if weights is None else weights / weights.sum()
-        size = min(CHOOSING_CUSTOMERS, len(picked))
-        few = np.sort(rng.choice(picked, size, replace=weights is not None, p=odds))
+    if weights is not None:
+        # As many of each tier as there are among everybody, and nobody twice.
+        few = picked[rng.random(len(picked)) < weights / weights.max()]
+    if len(few) > CHOOSING_CUSTOMERS:
+        few = np.sort(rng.choice(few, CHOOSING_CUSTOMERS, replace=False))
     rows = table[few]
     sample = Drawn(
         np.ascontiguousarray(scaling.columns(rows).T),

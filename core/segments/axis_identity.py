@@ -57,9 +57,7 @@ def with_identity(
     """
     next_id = 0 if before is None else before.next_id
     if fit.model is None or fit.placed is None or fit.choice is None:
-        skipped = dict(fit.features.skipped)
-        report = {"kind": "skipped", "n_segments": 0, "verdict": "skipped"}
-        return FittedAxis(fit.features.axis, (), skipped, None, (), next_id, (), report)
+        return _skipped(fit.features, next_id)
     identity = _identity(fit, before, next_id)
     sizes = np.bincount(fit.placed.labels + 1, minlength=fit.model.n_segments + 1)
     centres = fit.model.centres
@@ -74,16 +72,7 @@ def with_identity(
         _segment(fit.choice, identity, cluster, sizes, kept, by_rules, named)
         for cluster in range(fit.model.n_segments)
     ]
-    lost = AxisSegment(
-        id=NOWHERE,
-        name=names.unplaced,
-        cluster=NOWHERE,
-        size=int(sizes[0]),
-        share=float(sizes[0] / sizes.sum()),
-        kind=fit.choice.kind,
-        rule_name=names.unplaced,
-        why="a feature of the axis is unknown",
-    )
+    lost = _unplaced(fit.choice, names, sizes)
     return FittedAxis(
         fit.features.axis,
         used,
@@ -93,6 +82,27 @@ def with_identity(
         identity.next_id,
         identity.events,
         _report(fit.choice, sizes),
+    )
+
+
+def _skipped(features: AxisFeatures, next_id: int) -> FittedAxis:
+    """Return the record of an axis without a model."""
+    report = {"kind": "skipped", "n_segments": 0, "verdict": "skipped"}
+    skipped = dict(features.skipped)
+    return FittedAxis(features.axis, (), skipped, None, (), next_id, (), report)
+
+
+def _unplaced(choice: AxisChoice, names: AxisNames, sizes: IntArray) -> AxisSegment:
+    """Return the record of the customers who lack a feature."""
+    return AxisSegment(
+        id=NOWHERE,
+        name=names.unplaced,
+        cluster=NOWHERE,
+        size=int(sizes[0]),
+        share=float(sizes[0] / sizes.sum()),
+        kind=choice.kind,
+        rule_name=names.unplaced,
+        why="a feature of the axis is unknown",
     )
 
 

@@ -60,24 +60,10 @@ def name_clusters(
         return {0: SegmentName(names.single, "the only segment of the axis")}
     rules = [r for rule in names.rules for r in rule.for_features(features)]
     columns = {feature: place for place, feature in enumerate(features)}
-    found: dict[int, SegmentName] = {}
     taken = {*kept.values(), names.unplaced}
-    open_clusters = [c for c in range(len(centres)) if c not in kept]
-    for rule in rules:
-        fitting = [
-            c
-            for c in open_clusters
-            if c not in found and _fits(rule, centres[c], values[c], columns)
-        ]
-        if fitting and rule.name not in taken:
-            best = max(
-                fitting, key=lambda c: (_strength(rule, centres[c], columns), -c)
-            )
-            found[best] = SegmentName(
-                rule.name, _why(rule, centres[best], values[best], columns)
-            )
-            taken.add(rule.name)
-    for c in open_clusters:
+    unnamed = [c for c in range(len(centres)) if c not in kept]
+    found = _by_rules(rules, centres, values, columns, unnamed, taken)
+    for c in unnamed:
         if c not in found:
             first = _first_fitting(rules, centres[c], values[c], columns)
             found[c] = _told_apart(
@@ -87,18 +73,30 @@ def name_clusters(
     return dict(sorted(found.items()))
 
 
-def still_true(
-    name: str,
-    centre: FloatArray,
-    value: FloatArray,
-    features: Sequence[str],
-    names: AxisNames,
-) -> bool:
-    """Whether a rule of this name holds of a centre, or it is the others' name."""
-    columns = {feature: place for place, feature in enumerate(features)}
-    rules = [r for rule in names.rules for r in rule.for_features(features)]
-    fitting = [r.name for r in rules if _fits(r, centre, value, columns)]
-    return name in (fitting or [names.otherwise])
+def _by_rules(
+    rules: Sequence[NameRule],
+    centres: FloatArray,
+    values: FloatArray,
+    columns: Mapping[str, int],
+    unnamed: Sequence[int],
+    taken: set[str],
+) -> dict[int, SegmentName]:
+    """Return the names of clusters that meet a rule none other has; adds to `taken`."""
+    found: dict[int, SegmentName] = {}
+    for rule in rules:
+        fitting = [
+            c
+            for c in unnamed
+            if c not in found and _fits(rule, centres[c], values[c], columns)
+        ]
+        if fitting and rule.name not in taken:
+            best = max(
+                fitting, key=lambda c: (_strength(rule, centres[c], columns), -c)
+            )
+            why = _why(rule, centres[best], values[best], columns)
+            found[best] = SegmentName(rule.name, why)
+            taken.add(rule.name)
+    return found
 
 
 def _fits(
