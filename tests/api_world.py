@@ -21,6 +21,7 @@ from core.data.shoppers import generate_shoppers
 from core.resolve import resolve_config
 from core.store import Store, create_key
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 N_CUSTOMERS = 400
 
 

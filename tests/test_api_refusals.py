@@ -4,18 +4,49 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import socket
+import subprocess
+import sys
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import polars as pl
 import psutil
 import pytest
 from api_world import serving, small_world
 
 from core.api.app import ApiSettings
+from core.store import create_key
 
 ORDER = {"order_id": "O1", "order_date": "2025-06-01T10:30:00Z", "total_price": 20.0}
 ITEM = {"order_id": "O1", "product_id": "P1", "quantity": 2, "price": 10.0}
 BODY = {"customer_id": "C1", "orders": [ORDER], "items": [ITEM]}
+# What the document does not say of an order: of which years it is, and that it is no
+# refund. Such a request is valid by the document and refused all the same; that it is
+# refused for these reasons only is the second check.
+CONFIG = """
+hooks = "document_hooks.py"
+
+[[operations]]
+include-name = "POST /segments/assign"
+checks.positive_data_acceptance.expected-statuses = ["200", "422"]
+"""
+HOOKS = """
+import schemathesis
+
+BEYOND_A_DOCUMENT = (
+    "expected a year from 1900", "lies in the future", "none can be used"
+)
+
+
+@schemathesis.check
+def valid_requests_are_refused_for_their_dates_and_refunds_only(ctx, response, case):
+    is_valid = case.meta is not None and case.meta.generation.mode.is_positive
+    if is_valid and response.status_code == 422:
+        for problem in response.json()["detail"]:
+            assert any(said in problem["msg"] for said in BEYOND_A_DOCUMENT), problem
+"""
 LIMITS = {"max_body_bytes": 50_000, "max_orders": 20, "max_items": 30}
 
 
@@ -213,3 +244,33 @@ def test_the_database_may_go_away_and_come_back(world, client):
     world.store.ensure_running()
     assert [client.request(*way).status_code for way in ways] == [200] * 3
     assert client.post("/segments/assign", json=BODY).status_code == 200
+
+
+def test_schemathesis_finds_nothing(world, tmp_path):
+    # The document's example of a customer, so that some requests find one.
+    model = world.store.model("default")
+    example = world.profiles.head(1).with_columns(customer_id=pl.lit("C-1048"))
+    world.store.publish("example", 1, "e", model.state, model.meta, example)
+    key = create_key(world.store, "example")
+    (tmp_path / "schemathesis.toml").write_text(CONFIG, encoding="utf-8")
+    (tmp_path / "document_hooks.py").write_text(HOOKS, encoding="utf-8")
+    # Few rows, so that one more than allowed is not too large a body first.
+    settings = ApiSettings(world.store.address, max_orders=20, max_items=30)
+    with serving(settings, key) as client:
+        command = [
+            str(Path(sys.executable).with_name("schemathesis")), "run",
+            f"{client.base_url}/openapi.json", "--header", f"X-API-Key: {key}",
+            "--max-examples", "60", "--seed", "1", "--no-color",
+        ]  # fmt: skip
+        result = subprocess.run(
+            command,
+            cwd=tmp_path,
+            check=False,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "7 selected / 7 total" in result.stdout
+    assert "POST /segments/assign" not in result.stdout

@@ -11,11 +11,12 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -29,7 +30,7 @@ from core.config import Config
 from core.errors import ConfigError, StoreError
 from core.store import Store
 
-# Seconds between two looks at the embedded database, and for requests to end in.
+# Seconds between two looks at database and workers, and for requests to end in.
 LOOK_SECONDS = 3.0
 GRACE_SECONDS = 10
 
@@ -101,25 +102,29 @@ def run(settings: ApiSettings, listener: socket.socket, n_workers: int = 1) -> N
         _server(settings).run(sockets=[listener])
         return
     context = multiprocessing.get_context("spawn")
-    is_over = context.Event()
+    # Closed at the end, or by the system when this process dies, which the others see;
+    # an event would hang once one of them was killed while it waited for it.
+    ours, theirs = context.Pipe()
+
+    def begin() -> BaseProcess:
+        worker = context.Process(target=_work, args=(settings, listener, theirs))
+        worker.start()
+        return worker
+
     with tempfile.TemporaryDirectory(prefix="segments-metrics-") as metrics:
         os.environ[MULTIPROCESS] = metrics
-
-        def begin() -> BaseProcess:
-            work = context.Process(target=_work, args=(settings, listener, is_over))
-            work.start()
-            return work
-
         workers = [begin() for _ in range(n_workers)]
         try:
-            while not is_over.wait(1.0):
+            while True:
+                time.sleep(LOOK_SECONDS)
                 for place, worker in enumerate(workers):
                     if not worker.is_alive():
                         code = worker.exitcode
                         log(logging.ERROR, "worker ended, another begins", code=code)
                         workers[place] = begin()
         finally:
-            is_over.set()
+            ours.close()
+            theirs.close()
             for worker in workers:
                 worker.join(GRACE_SECONDS + 5)
                 if worker.is_alive():
@@ -142,14 +147,13 @@ def _server(settings: ApiSettings) -> uvicorn.Server:
     )
 
 
-def _work(settings: ApiSettings, listener: socket.socket, is_over: Event) -> None:
+def _work(settings: ApiSettings, listener: socket.socket, first: Connection) -> None:
     """Be one of several processes; end with the first one, however that ends."""
     server = _server(settings)
-    first = multiprocessing.parent_process()
 
     def watch() -> None:
-        while not is_over.wait(1.0) and first is not None and first.is_alive():
-            pass
+        with suppress(OSError):
+            first.poll(None)
         server.should_exit = True
 
     threading.Thread(target=watch, name="first process", daemon=True).start()
