@@ -61,7 +61,6 @@ EAGER_HOMES = {
     "fastapi": ("core.api",),
     "prometheus_client": ("core.api",),
     "psycopg": ("core.store",),
-    "psycopg_pool": ("core.store",),
     "sqlalchemy": ("core.store",),
     "starlette": ("core.api",),
     "typer": ("core.cli",),

@@ -16,12 +16,19 @@ from core.artifacts import Artifacts
 from core.cli import app
 from core.config import Config, SampleConfig
 from core.data.synthetic import generate_sales
-from core.errors import ArtifactError, ConfigError, ContractError, SourceError
+from core.errors import (
+    ArtifactError,
+    ConfigError,
+    ContractError,
+    SourceError,
+    StoreError,
+)
 from core.inference import Model
 from core.pipelines import run_all
 from core.refresh import Record, ledger_blocks, refresh_config, run_refresh
 from core.refresh.versions import roll_back, version_rows
 from core.segments.movement import stock_and_flow
+from core.store import Store
 
 SAMPLE = SampleConfig(n_shops=320, n_months=30, difficulty="easy")
 LAST = "2024-02"  # what the model is trained on: 26 of the 30 months
@@ -140,6 +147,31 @@ def test_the_same_month_again_changes_nothing(refreshed, rows):
     assert again.facts["decision"] == "unchanged"
     assert again.exit_code == 0
     assert state_of(folder) == before
+
+
+def test_the_ledger_is_copied_into_the_store_where_there_is_one(refreshed, tmp_path):
+    folder = copied(refreshed[0], tmp_path)
+    assert not any("Ledger" in line for line in refresh(folder).lines)
+    with Store.open(None, folder / "postgres") as store:
+        told = refresh(folder).lines[-1]
+        assert told == "Ledger: 4 blocks added to `segment_ledger` in the store."
+        assert refresh(folder).lines[-1].startswith("Ledger: 0 blocks added")
+        _, rows = store.query("SELECT DISTINCT month, version FROM segment_ledger")
+    assert sorted(rows) == [
+        ("2024-02", 1),
+        ("2024-03", 1),
+        ("2024-04", 1),
+        ("2024-04", 2),
+    ]
+
+
+def test_a_store_that_cannot_be_reached_is_told_after_the_refresh(refreshed, tmp_path):
+    folder = copied(refreshed[0], tmp_path)
+    nowhere = "store.url=postgresql://ann:secret@127.0.0.1:1/shop"
+    result = refresh(folder, set_=(nowhere,))
+    assert result.exit_code == StoreError.exit_code
+    assert result.lines[-1].startswith("Not stored: StoreError: ")
+    assert "secret" not in result.lines[-1]
 
 
 def test_earlier_months_with_other_rows_are_told_and_replaced_only_if_asked(

@@ -39,7 +39,9 @@ def test_fail_on_skip_turns_a_skip_into_a_failure(tmp_path, strict, expected):
     (folder / "test_it.py").write_text(TESTS, encoding="utf-8")
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = shared_data\n", "utf-8")
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-ra", folder],
+        # A temporary folder of its own: pytest closes the shared one to other users,
+        # such as the embedded PostgreSQL of tests that run at the same time.
+        [sys.executable, "-m", "pytest", "-ra", "--basetemp", tmp_path / "own", folder],
         cwd=tmp_path,
         env=os.environ | {"FAIL_ON_SKIP": strict},
         capture_output=True,

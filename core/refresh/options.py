@@ -11,7 +11,7 @@ from core.errors import ArtifactError, ConfigError
 from core.resolve import resolve_config
 
 # What a refresh may be told; everything else is the model's.
-FREE_SECTIONS = ("artifacts", "data", "refresh")
+FREE_SECTIONS = ("artifacts", "data", "refresh", "axes", "store")
 
 
 def refresh_config(

@@ -8,13 +8,15 @@ from pathlib import Path
 import polars as pl
 
 from core.artifacts import Artifacts, StageWriter
+from core.config import Config
 from core.inference import SEGMENTS, Model
 from core.pipelines.publishing import publish_scored
-from core.refresh.record import DRIFT, Ledger, Record
+from core.refresh.record import DRIFT, Ledger, Record, ledger_blocks
 from core.refresh.scoring import ScoredMonth
 from core.reporting.decision import RefreshFacts
 from core.reporting.model_card import MODEL_CARD
 from core.reporting.refresh import Moves, RefreshContent, write_refresh_page
+from core.reporting.wording import plural
 from core.segments.movement import comparable_block, stock_and_flow, transitions
 from core.segments.words import spoken_month
 
@@ -42,8 +44,28 @@ def write_output(
     out.facts |= {"refresh": dict(facts)}
 
 
-def log_serving_version(artifacts: Artifacts, uri: str) -> str:
-    """Log the version that serves to MLflow, once, and say so.
+def store_ledger(artifacts: Artifacts, config: Config) -> str | None:
+    """Copy the ledger into the store, if there is one, and say what was new.
+
+    Raises
+    ------
+    StoreError
+        As `core.store.publish_ledger`.
+    """
+    from core.store import has_store, publish_ledger
+
+    folder = artifacts.root / "postgres"
+    if not has_store(config.store.url, folder):
+        return None
+    published = artifacts.published()
+    assert published is not None  # a refresh has just gone well
+    lineage, blocks = published.manifest.lineage, ledger_blocks(published)
+    n_new = publish_ledger(config.store.url, folder, lineage, blocks)
+    return f"Ledger: {plural(n_new, 'block')} added to `segment_ledger` in the store."
+
+
+def log_serving_version(artifacts: Artifacts, config: Config) -> str | None:
+    """Log the version that serves to MLflow, once, if that is wanted, and say so.
 
     Raises
     ------
@@ -52,6 +74,9 @@ def log_serving_version(artifacts: Artifacts, uri: str) -> str:
     """
     from core.tracking import log_version
 
+    uri = config.refresh.mlflow_uri
+    if uri is None:
+        return None
     published = artifacts.published()
     assert published is not None  # a refresh has just gone well
     manifest = published.manifest

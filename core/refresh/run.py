@@ -6,8 +6,10 @@ not happened, and a month that is delivered again changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from core.inference import Model
 from core.logging import get_logger
 from core.refresh.challenger import Search
 from core.refresh.delivery import Delivery, receive
-from core.refresh.output import log_serving_version, write_output
+from core.refresh.output import log_serving_version, store_ledger, write_output
 from core.refresh.record import DRIFT, Ledger, MonthRecord, Record, read_drift
 from core.refresh.retraining import Refit, Terms, adopt, try_challenger, why_retrain
 from core.refresh.scoring import (
@@ -138,27 +140,25 @@ def run_refresh(
             result = refresh.carry_out(delivery, retrain, terms, source)
         else:
             result = refresh.change_nothing(delivery)
-    return _logged(artifacts, config, result)
+    result = _followed(result, "stored", partial(store_ledger, artifacts, config))
+    return _followed(result, "logged", partial(log_serving_version, artifacts, config))
 
 
-def _logged(
-    artifacts: Artifacts, config: Config, result: RefreshResult
+def _followed(
+    result: RefreshResult, done: str, step: Callable[[], str | None]
 ) -> RefreshResult:
-    """Log the version that serves now, if that is wanted.
+    """Carry out a step that comes after the publication, and tell what it says.
 
-    It serves whatever the log says, so an error there is told and no more.
+    The refresh has happened whatever becomes of the step, so an error there is told and
+    no more.
     """
-    if config.refresh.mlflow_uri is None:
-        return result
     try:
-        told = log_serving_version(artifacts, config.refresh.mlflow_uri)
+        told, code = step(), result.exit_code
     except SegmentsError as error:
-        line = f"Not logged: {type(error).__name__}: {error}"
+        told = f"Not {done}: {type(error).__name__}: {error}"
         code = result.exit_code or error.exit_code
-        return RefreshResult(result.folder, result.facts, [*result.lines, line], code)
-    return RefreshResult(
-        result.folder, result.facts, [*result.lines, told], result.exit_code
-    )
+    lines = result.lines if told is None else [*result.lines, told]
+    return RefreshResult(result.folder, result.facts, lines, code)
 
 
 class _Refresh:

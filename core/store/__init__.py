@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from core.store.keys import Key, create_key, list_keys, revoke_key
+from core.store.ledger import has_store, publish_ledger
 from core.store.reading import AsyncReader, StoredProfile
 from core.store.store import LoadFacts, Store, StoredModel, publish_profiles
 
@@ -18,7 +19,9 @@ __all__ = [
     "StoredModel",
     "StoredProfile",
     "create_key",
+    "has_store",
     "list_keys",
+    "publish_ledger",
     "publish_profiles",
     "revoke_key",
 ]

@@ -2,7 +2,7 @@
 
 What users query is ``customer_profiles``, one row per store and customer. The other
 tables hold the models that placed them, the keys of the API and the moves between
-segments.
+segments; ``segment_ledger`` is the movement ledger of retailers (`core.segments`).
 """
 
 from __future__ import annotations
@@ -140,5 +140,21 @@ axis_moves = Table(
     Column("cause", Text, nullable=False),
     PrimaryKeyConstraint(
         "store_id", "customer_id", "run", "axis", "cause", name="axis_moves_pkey"
+    ),
+)
+
+segment_ledger = Table(
+    "segment_ledger",
+    metadata,
+    Column("lineage", Text, nullable=False),
+    Column("month", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("entity", Text, nullable=False),
+    Column("segment", Integer, nullable=False),
+    Column("strength", Double, nullable=False),
+    Column("settled", Integer, nullable=False),
+    PrimaryKeyConstraint(
+        "lineage", "month", "version", "role", "entity", name="segment_ledger_pkey"
     ),
 )

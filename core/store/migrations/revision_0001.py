@@ -1,4 +1,4 @@
-"""Make the tables of profiles, models, keys and moves."""
+"""Make the tables of profiles, models, keys, moves and the ledger."""
 
 from __future__ import annotations
 
@@ -83,6 +83,20 @@ _STATEMENTS = (
         CONSTRAINT axis_moves_pkey PRIMARY KEY (store_id, customer_id, run, axis, cause)
     )
     """,
+    """
+    CREATE TABLE segment_ledger (
+        lineage text NOT NULL,
+        month text NOT NULL,
+        version integer NOT NULL,
+        role text NOT NULL,
+        entity text NOT NULL,
+        segment integer NOT NULL,
+        strength double precision NOT NULL,
+        settled integer NOT NULL,
+        CONSTRAINT segment_ledger_pkey
+            PRIMARY KEY (lineage, month, version, role, entity)
+    )
+    """,
 )
 
 
@@ -94,5 +108,6 @@ def upgrade(op: Operations) -> None:
 
 def downgrade(op: Operations) -> None:
     """Drop the tables, and with them all that they hold."""
-    for table in ("axis_moves", "api_keys", "axis_models", "customer_profiles"):
+    tables = ("segment_ledger", "axis_moves", "api_keys", "axis_models")
+    for table in (*tables, "customer_profiles"):
         op.drop_table(table)
