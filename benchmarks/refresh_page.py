@@ -27,7 +27,8 @@ The rolling generator (`core.data.rolling`): 2,500 shops, 24 months to learn fro
 12 refreshes, each with a refit that has to pass the gate. One archetype splits, one is
 born, two merge, one dies; the month of each follows from how the rows are made. *Kept*:
 shops that no event concerns, with one confirmed segment in all months in which they are
-open; *raw*: the same by what the models said each month.
+open; *raw*: the same by what the models said each month. What it takes to confirm a
+segment (`refresh.confirm_strength`, `confirm_months`) was chosen on other seeds.
 """
 REPEAT = """## The same data again
 
