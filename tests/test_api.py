@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from urllib.parse import quote
 
 import polars as pl
@@ -322,8 +323,26 @@ def test_a_new_model_serves_from_the_next_request_on(world, client):
     ids = assigner.model.names["purchase_cadence"]
     changed = next(number for number, name in ids.items() if name == before)
     renamed = assigner.model.renamed("purchase_cadence", changed, "early_bird")
-    fields = {name: getattr(assigner, name) for name in assigner.__dataclass_fields__}
-    assert publish(AxesAssigner(**{**fields, "model": renamed})) == "early_bird"
+    assert publish(replace(assigner, model=renamed)) == "early_bird"
+
+
+def test_amounts_below_0_are_taken_as_the_run_of_the_model_took_them(world, client):
+    model = world.store.model("default")
+    assigner = AxesAssigner.from_bytes(model.state)
+    body = world.body(world.profiles["customer_id"][0])
+    returned = {**body["orders"][0], "order_id": "credit", "total_price": -5.0}
+    body = {**body, "orders": [*body["orders"], returned]}
+    answers = {}
+    for choice in ("refund", "drop"):
+        state = replace(assigner, negative_orders=choice).to_bytes()
+        meta = {"choice": choice}
+        world.store.publish(choice, 1, "r", state, meta, world.profiles)
+        key = {"X-API-Key": create_key(world.store, choice)}
+        answers[choice] = client.post("/segments/assign", json=body, headers=key).json()
+    told = {choice: answer["set_aside"] for choice, answer in answers.items()}
+    assert told["refund"]["orders"] == {"refund": 1}
+    assert sum(told["drop"]["orders"].values()) == 1
+    assert "refund" not in told["drop"]["orders"]
 
 
 def test_operators_can_look_without_a_key(world):

@@ -155,6 +155,7 @@ def _purchases(assigner: AxesAssigner, request: AssignRequest) -> Purchases:
         [item.model_dump() for item in request.items or ()],
         absent=assigner.absent,
         reference_date=request.reference_date or max(assigner.reference_date, newest),
+        negative_orders=assigner.negative_orders,
     )
 
 

@@ -28,6 +28,7 @@ from core.segments.axis_set import AxesModel
 
 if TYPE_CHECKING:
     from core.data.purchases import Purchases
+    from core.data.purchases_settle import Negative
 
 FORMAT = 1
 
@@ -46,6 +47,8 @@ class AxesAssigner:
         The channels that it tells apart.
     reference_date : datetime
         "Now" of the orders that it was last given in a run, naive UTC.
+    negative_orders : str
+        What that run made of orders and lines below 0; see ``axes.negative_orders``.
     version : int
         Number of the model in its lineage, from 1.
     lineage : str
@@ -56,6 +59,7 @@ class AxesAssigner:
     absent: tuple[str, ...]
     channels: tuple[str, ...]
     reference_date: datetime
+    negative_orders: Negative = "refund"
     version: int = 1
     lineage: str = ""
 
@@ -125,6 +129,7 @@ class AxesAssigner:
             "absent": list(self.absent),
             "channels": list(self.channels),
             "reference_date": self.reference_date.isoformat(),
+            "negative_orders": self.negative_orders,
             "version": self.version,
             "lineage": self.lineage,
         }
@@ -148,6 +153,7 @@ class AxesAssigner:
                 absent=tuple(map(str, meta["absent"])),
                 channels=tuple(map(str, meta["channels"])),
                 reference_date=datetime.fromisoformat(meta["reference_date"]),
+                negative_orders=meta["negative_orders"],
                 version=int(meta["version"]),
                 lineage=str(meta["lineage"]),
             )

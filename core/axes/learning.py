@@ -84,7 +84,11 @@ class Run:
             assert before is not None  # else it would be learnt
             assert view is not None  # else it would have ended in an error
             assigner, features = before.assigner, view
-        assigner = replace(assigner, reference_date=purchases.reference_date)
+        assigner = replace(
+            assigner,
+            reference_date=purchases.reference_date,
+            negative_orders=self.config.axes.negative_orders,
+        )
         with self._timed("placing"):
             placed = assigner.model.place(features)
         drift, alerts, moves = self._compare(before, view, assigner, features, placed)
