@@ -30,7 +30,7 @@ import polars as pl
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from load import Timings, as_fast_as_possible, at_a_pace, request_bytes
+from load import Timings, as_fast_as_possible, at_a_pace, request_bytes, run_load
 
 SEGMENTS = [sys.executable, "-m", "core"]
 ROOT = Path(__file__).resolve().parents[1]
@@ -136,21 +136,21 @@ def measure(address: str, key: str, ids: list[str], seconds: float) -> None:
     bodies = [customer_body(rng) for _ in range(200)]
     posts = [request_bytes("POST", "/segments/assign", key, body) for body in bodies]
     # The first answers wait for the model and for plans.
-    asyncio.run(as_fast_as_possible(address, gets, 8, 2.0))
-    asyncio.run(as_fast_as_possible(address, posts, 2, 2.0))
+    run_load(as_fast_as_possible(address, gets, 8, 2.0))
+    run_load(as_fast_as_possible(address, posts, 2, 2.0))
 
     for n in (1, 8, 16, 32):
-        timings = asyncio.run(as_fast_as_possible(address, gets, n, seconds))
+        timings = run_load(as_fast_as_possible(address, gets, n, seconds))
         print(f"GET, {n:2d} connections       {timings}", flush=True)
     for pace in (1000, 1200):
-        timings = asyncio.run(at_a_pace(address, gets, pace, seconds))
+        timings = run_load(at_a_pace(address, gets, pace, seconds))
         print(f"GET at {pace:,}/s           {timings}", flush=True)
     for n in (1, 2, 4):
-        timings = asyncio.run(as_fast_as_possible(address, posts, n, seconds))
+        timings = run_load(as_fast_as_possible(address, posts, n, seconds))
         print(f"POST, {n:2d} connections      {timings}", flush=True)
-    timings = asyncio.run(at_a_pace(address, posts, 20, seconds))
+    timings = run_load(at_a_pace(address, posts, 20, seconds))
     print(f"POST at 20/s             {timings}", flush=True)
-    reads, writes = asyncio.run(
+    reads, writes = run_load(
         both(
             at_a_pace(address, gets, 500, seconds),
             at_a_pace(address, posts, 10, seconds),

@@ -12,12 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
+
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -64,11 +68,10 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._buffer = b""
         self._answer: asyncio.Future[int] | None = None
-        self._transport: asyncio.Transport | None = None
+        self._transport: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
@@ -90,7 +93,6 @@ class Connection(asyncio.Protocol):
 
     async def ask(self, request: bytes) -> int:
         """Send a request and return the status of its answer."""
-        assert self._transport is not None
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         return await self._answer
@@ -99,6 +101,15 @@ class Connection(asyncio.Protocol):
         """End the connection."""
         if self._transport is not None:
             self._transport.close()
+
+
+def run_load(load: Coroutine[None, None, Result]) -> Result:
+    """Run a load on the fastest event loop there is."""
+    if sys.platform == "win32":
+        return asyncio.run(load)
+    import uvloop
+
+    return uvloop.run(load)
 
 
 def request_bytes(method: str, path: str, key: str, body: bytes = b"") -> bytes:

@@ -345,6 +345,17 @@ def test_amounts_below_0_are_taken_as_the_run_of_the_model_took_them(world, clie
     assert "refund" not in told["drop"]["orders"]
 
 
+def test_a_model_of_another_version_is_said_and_its_profiles_are_served(world, client):
+    world.store.publish("foreign", 1, "f", b"from afar", {}, world.profiles)
+    key = {"X-API-Key": create_key(world.store, "foreign")}
+    customer_id = world.profiles["customer_id"][0]
+    refused = client.post("/segments/assign", json=world.body(customer_id), headers=key)
+    assert refused.status_code == 503
+    assert "segments axes --retrain always" in refused.json()["detail"]
+    read = client.get(f"/segments/customer/{customer_id}", headers=key)
+    assert read.status_code == 200
+
+
 def test_operators_can_look_without_a_key(world):
     with serving(ApiSettings(world.store.address)) as anonymous:
         assert anonymous.get("/health").json() == {"status": "ok"}

@@ -17,15 +17,17 @@ from core.api.gate import Gate
 from core.api.logs import log
 from core.api.metrics import Metrics
 from core.api.models import ModelCache
+from core.api.operations import operations
 from core.api.problems import (
     RETRY_SECONDS,
     FieldError,
     answer_field_error,
     field_error,
 )
-from core.api.routes import Services, operations, segments
-from core.api.schemas import AssignRequest
-from core.errors import StoreError
+from core.api.received import AssignRequest
+from core.api.routes import segments
+from core.api.services import Services
+from core.errors import ArtifactError, StoreError
 from core.store import AsyncReader
 
 DESCRIPTION = """
@@ -88,6 +90,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.add_exception_handler(FieldError, answer_field_error)
     app.add_exception_handler(RequestValidationError, _answer_validation)
     app.add_exception_handler(StoreError, _answer_outage)
+    app.add_exception_handler(ArtifactError, _answer_unusable)
     app.openapi_schema = openapi(app, limits)
     app.state.metrics = metrics
     return app
@@ -123,4 +126,14 @@ async def _answer_outage(request: Request, error: Exception) -> Response:
     request.app.state.metrics.database_errors.inc()
     log(logging.ERROR, "database", error=str(error))
     detail = "the database is away; try again shortly."
+    return JSONResponse({"detail": detail}, 503, {"Retry-After": RETRY_SECONDS})
+
+
+async def _answer_unusable(request: Request, error: Exception) -> Response:
+    """Answer where the stored model is one of another version of this package."""
+    log(logging.ERROR, "model", error=str(error))
+    detail = (
+        "the store's model cannot be read by this version of the service. Learn it "
+        "anew with `segments axes --retrain always`."
+    )
     return JSONResponse({"detail": detail}, 503, {"Retry-After": RETRY_SECONDS})

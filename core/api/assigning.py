@@ -14,7 +14,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from core.api.problems import FieldError, field_error, from_validation
-from core.api.schemas import AssignRequest, Day
+from core.api.received import AssignRequest, Day
 from core.axes.assigner import AxesAssigner
 from core.data.purchases import Purchases, purchases_of_customer
 from core.data.purchases_account import MEANINGS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -82,6 +82,11 @@ def unauthorised() -> HTTPException:
 def unavailable(detail: str) -> HTTPException:
     """Return the answer while something is away that will come back."""
     return HTTPException(503, detail, headers={"Retry-After": RETRY_SECONDS})
+
+
+def said(model: type[BaseModel], what: str) -> dict[str, Any]:
+    """Return how the document describes an answer that is not the usual one."""
+    return {"model": model, "description": what}
 
 
 async def answer_field_error(request: Request, error: Exception) -> Response:

@@ -35,7 +35,10 @@ _READ_WITH_KEY = f"""
     ON p.store_id = k.store_id AND p.customer_id = %s
     WHERE k.prefix = %s AND k.revoked_at IS NULL
 """
-_STATS = "SELECT stats FROM axis_models WHERE store_id = %s AND is_current"
+_STATS = """
+    SELECT stats || jsonb_build_object('model_version', version) FROM axis_models
+    WHERE store_id = %s AND is_current
+"""
 _N_MODELS = "SELECT count(*) FROM axis_models WHERE is_current"
 _MODEL = """
     SELECT version, state, meta, lineage, digest FROM axis_models
@@ -132,12 +135,15 @@ class AsyncReader:
     async def stats(self, store_id: str) -> dict[str, Any]:
         """Return what `core.store.statistics` counted when the profiles were loaded.
 
-        All counts are 0 where nothing was.
+        And `model_version`, of the model that placed them. Where nothing was loaded,
+        all counts are 0 and the version is None.
         """
         row = await self._connections.first_row(
             "read the statistics", _STATS, (store_id,)
         )
-        return no_statistics() if row is None else row[0]
+        if row is None:
+            return {**no_statistics(), "model_version": None}
+        return dict(row[0])
 
     async def model(
         self, store_id: str, known: str | None = None
