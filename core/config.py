@@ -341,8 +341,8 @@ class AxesConfig(Section):
 
     orders: str | None = Field(
         None,
-        description="order rows: CSV (.gz), Parquet, Excel; file, folder, glob or s3://; "
-        "null: the built-in sample",
+        description="order rows: CSV (.gz), Parquet, Excel; file, folder, glob or "
+        "s3://; null: the built-in sample",
     )
     items: str | None = Field(
         None, description="item rows, as `orders`; null: axes of products are skipped"
@@ -369,7 +369,8 @@ class AxesConfig(Section):
     )
     negative_orders: Literal["refund", "drop", "error"] = Field(
         "refund",
-        description="an order or item line below 0: taken as a refund, set aside, or stop",
+        description="an order or item line below 0: taken as a refund, set aside, or "
+        "stop",
     )
     sample_customers: int = Field(
         5000, ge=1, description="customers of the built-in sample"
@@ -384,8 +385,8 @@ class AxesConfig(Section):
     fit_customers: int | None = Field(
         None,
         ge=100,
-        description="customers, drawn by value tier, that the axes are learnt from; null: "
-        "all of them",
+        description="customers, drawn by value tier, that the axes are learnt from; "
+        "null: all of them",
     )
     names: str | None = Field(
         None, description="YAML file with naming rules; null: the built-in ones"
@@ -397,8 +398,8 @@ class StoreConfig(Section):
 
     url: str | None = Field(
         None,
-        description="PostgreSQL address; null: `DATABASE_URL`, or without that an embedded "
-        "server in the artifacts folder",
+        description="PostgreSQL address; null: `DATABASE_URL`, or without that an "
+        "embedded server in the artifacts folder",
     )
     host: str = Field("127.0.0.1", description="address that the API listens on")
     port: int = Field(
