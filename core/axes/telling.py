@@ -12,6 +12,10 @@ from core.reporting.wording import listed
 
 # Sentences of one kind that the terminal shows; the page has all.
 SAID = 5
+TIERS = (
+    "Where an axis has no segments, tiers can be cut all the same, and are called a cut: "
+    "--set axes.min_segments=3."
+)
 Facts = Mapping[str, Any]
 
 
@@ -27,6 +31,8 @@ def run_lines(facts: Facts, folder: Path) -> list[str]:
     """
     lines = [headline(facts), *facts["notes"], *intake_notes(facts)]
     lines += [axis_line(axis, facts["segments"]) for axis in facts["axes"]]
+    if any(axis["kind"] == "single" for axis in facts["axes"]):
+        lines.append(TIERS)
     lines += change_lines(facts)
     return [*lines, f"Page: {folder / PAGE}"]
 
