@@ -13,8 +13,8 @@ from core.reporting.wording import listed
 # Sentences of one kind that the terminal shows; the page has all.
 SAID = 5
 TIERS = (
-    "Where an axis has no segments, tiers can be cut all the same, and are called a cut: "
-    "--set axes.min_segments=3."
+    "Where an axis has no segments, tiers can be cut all the same, and are called a "
+    "cut: --set axes.min_segments=3."
 )
 Facts = Mapping[str, Any]
 
