@@ -160,7 +160,7 @@ async def at_a_pace(
     n_connections: int = 64,
 ) -> Timings:
     """Ask at even intervals, whether or not the answers before are there."""
-    free: asyncio.Queue[Connection] = asyncio.Queue()
+    free: asyncio.LifoQueue[Connection] = asyncio.LifoQueue()
     connections = await connect(address, n_connections)
     for connection in connections:
         free.put_nowait(connection)

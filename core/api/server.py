@@ -34,6 +34,9 @@ from core.store import Store
 # Seconds between two looks at database and workers, and for requests to end in.
 LOOK_SECONDS = 3.0
 GRACE_SECONDS = 10
+# Longer than clients and proxies keep an idle connection (nginx: 60 s), so that it is
+# not closed under a request on its way.
+IDLE_SECONDS = 75
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,7 @@ def _server(settings: ApiSettings) -> uvicorn.Server:
             log_config=None,
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
+            timeout_keep_alive=IDLE_SECONDS,
         )
     )
 
