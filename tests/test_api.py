@@ -86,8 +86,9 @@ def test_assigning_a_stored_customers_own_rows_returns_the_stored_segments(
         assert body["segment_memberships"] == row["segment_memberships"]
         strengths = row["membership_strengths"]
         assert body["membership_strengths"] == pytest.approx(strengths, abs=1e-6)
-        assert body["total_orders"] == row["total_orders"]
-        assert body["lifetime_value"] == pytest.approx(row["lifetime_value"])
+        assert body["confidence"] == pytest.approx(row["confidence"], abs=1e-6)
+        for name in PROFILE:
+            assert body[name] == pytest.approx(row[name]), name
         assert body["not_placed"] == {}
         read = client.get(f"/segments/customer/{customer_id}").json()
         assert body["runner_up_segments"] == read["runner_up_segments"]

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from core.api.problems import FieldError, field_error, from_validation
 from core.api.received import AssignRequest, Day
 from core.axes.assigner import AxesAssigner
+from core.axes.profile import confidence
 from core.data.purchases import Purchases, purchases_of_customer
 from core.data.purchases_account import MEANINGS
 from core.features.customer import PROFILE, features_available
@@ -93,17 +94,24 @@ def assign(assigner: AxesAssigner, request: AssignRequest) -> dict[str, Any]:
         raise _unusable(purchases)
     lacking = [name for name in lacks(request) if name not in assigner.absent]
     features, not_placed = _without(assigner, assigner.features(purchases), lacking)
-    row = assigner.profiles(features).row(0, named=True)
-    runner_up = row["runner_up_segments"]
+    # By the same placing as a batch; a table of one row would cost 2 ms more.
+    placed, names = assigner.model.place(features), assigner.model.names
+    segments = {axis: names[axis][int(own.labels[0])] for axis, own in placed.items()}
     return {
-        "customer_id": row["customer_id"],
-        "segment_memberships": row["segment_memberships"],
-        "dominant_segments": row["segment_memberships"],
-        "membership_strengths": row["membership_strengths"],
-        "confidence": row["confidence"],
-        "runner_up_segments": {a: name for a, name in runner_up.items() if name},
+        "customer_id": features["customer_id"][0],
+        "segment_memberships": segments,
+        "dominant_segments": segments,
+        "membership_strengths": {
+            axis: float(own.strength[0]) for axis, own in placed.items()
+        },
+        "confidence": float(confidence(placed, 1)[0]),
+        "runner_up_segments": {
+            axis: names[axis][int(own.runner_up[0])]
+            for axis, own in placed.items()
+            if own.runner_up[0] >= 0
+        },
         "model_version": assigner.version,
-        **{name: row[name] for name in PROFILE},
+        **{name: features[name][0] for name in PROFILE},
         "last_updated": None,
         "reference_date": f"{purchases.reference_date.isoformat()}Z",
         "set_aside": set_aside(purchases),
