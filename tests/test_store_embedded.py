@@ -18,6 +18,7 @@ from core.store import Store
 from core.store.address import address_of, chosen_address, redacted
 from core.store.cluster import socket_path
 from core.store.embedded import EmbeddedServer
+from core.store.postgres import Postgres
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="Windows has no such sockets")
 
@@ -272,3 +273,18 @@ def test_an_address_may_hold_any_password():
     parts = psycopg.conninfo.conninfo_to_dict(address)
     assert parts["password"] == "p@/:?#%é"
     assert (parts["host"], int(parts["port"]), parts["user"]) == ("h", 5, "a")
+
+
+def test_data_that_could_not_be_made_are_made_in_a_second_try(tmp_path, monkeypatch):
+    real, tries = Postgres.run, []
+
+    def aborting_once(self, program, *arguments, **options):
+        tries.append(program)
+        if tries == ["initdb"]:
+            raise StoreError("`initdb` ended with exit code 134.")
+        return real(self, program, *arguments, **options)
+
+    monkeypatch.setattr(Postgres, "run", aborting_once)
+    with Store.open(None, tmp_path / "postgres") as store:
+        assert store.query("SELECT 1")[1] == [(1,)]
+    assert tries[:3] == ["initdb", "initdb", "pg_ctl"]

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from core.errors import StoreError
+from core.logging import get_logger
 from core.store.address import address_of
 from core.store.postgres import INSTEAD, Postgres, find_postgres
 
@@ -31,6 +32,8 @@ _SETTINGS = "segments.conf"
 _LONGEST_SOCKET = 103
 # A killed server's own processes notice within moments, and go.
 _LEFTOVERS_SECONDS = 10
+
+_logger = get_logger()
 
 
 class Cluster:
@@ -132,6 +135,19 @@ class Cluster:
                 record.unlink()
 
     def _initialise(self, postgres: Postgres) -> None:
+        """Make the cluster, in a second try if need be.
+
+        On a machine at ten times its load `initdb` has been seen to abort, once, and
+        to succeed whenever it was called again.
+        """
+        try:
+            self._make_data(postgres)
+        except StoreError as error:
+            _logger.warning("%s Trying once more.", error)
+            time.sleep(1.0)
+            self._make_data(postgres)
+
+    def _make_data(self, postgres: Postgres) -> None:
         """Make the cluster aside; a killed start leaves nothing half made."""
         new, password = self.folder / "data.new", self.folder / "password"
         shutil.rmtree(new, ignore_errors=True)
