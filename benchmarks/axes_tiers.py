@@ -25,6 +25,11 @@ from core.features.customer import (
 from core.segments.axis_fitting import AxesOptions, fit_axes
 
 
+def n_segments(names: dict[int, str]) -> str:
+    """Return how many segments an axis has, without those who are not placed."""
+    return str(sum(number >= 0 for number in names))
+
+
 def main() -> None:
     """Print a row per axis."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -52,11 +57,11 @@ def main() -> None:
     print(f"|---|---:|{'---:|' * 2 * len(head)}")
     for axis in AXES:
         full = placed[None][axis.name].labels
-        cells = [axis.name, str(len(models[None].names[axis.name]))]
+        cells = [axis.name, n_segments(models[None].names[axis.name])]
         for size in chosen.draws:
             labels = placed[size][axis.name].labels
             cells.append(f"{adjusted_rand_score(full, labels):.2f}")
-            cells.append(str(len(models[size].names[axis.name])))
+            cells.append(n_segments(models[size].names[axis.name]))
         print(f"| {' | '.join(cells)} |")
 
 
