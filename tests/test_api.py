@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from dataclasses import replace
 from urllib.parse import quote
@@ -356,6 +357,15 @@ def test_a_model_of_another_version_is_said_and_its_profiles_are_served(world, c
     assert "segments axes --retrain always" in refused.json()["detail"]
     read = client.get(f"/segments/customer/{customer_id}", headers=key)
     assert read.status_code == 200
+
+
+def test_the_page_of_documentation_needs_no_other_server(client):
+    page = client.get("/docs").text
+    assert "//" not in page.replace("<!-- ", "").partition("<body>")[0]
+    sources = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(sources) == 3
+    for source in sources:
+        assert client.get(source).status_code == 200, source
 
 
 def test_operators_can_look_without_a_key(world):

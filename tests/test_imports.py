@@ -59,6 +59,7 @@ IN_SEVERAL_MODULES = {"matplotlib"}
 # modules does so inside functions.
 EAGER_HOMES = {
     "fastapi": ("core.api",),
+    "fastapi_offline": ("core.api",),
     "prometheus_client": ("core.api",),
     "psycopg": ("core.store",),
     "sqlalchemy": ("core.store",),

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from fastapi_offline import FastAPIOffline
 
 from core.api.assigning import Limits
 from core.api.gate import Gate
@@ -77,7 +78,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    app = FastAPI(
+    # FastAPI's own page of documentation loads its script from the internet.
+    app = FastAPIOffline(
         title="Stable Segments",
         version="1",
         description=DESCRIPTION,
