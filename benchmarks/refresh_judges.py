@@ -17,16 +17,16 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from sklearn.metrics import adjusted_rand_score
-
-from core.artifacts import Artifacts
-from core.config import Config, SampleConfig
-from core.data.rolling import (
+from rolling import (
     PlantedEvent,
     RollingOptions,
     RollingSales,
     generate_rolling,
 )
+from sklearn.metrics import adjusted_rand_score
+
+from core.artifacts import Artifacts
+from core.config import Config, SampleConfig
 from core.data.synthetic import generate_sales
 from core.inference import Model
 from core.pipelines import run_all

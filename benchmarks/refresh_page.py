@@ -23,14 +23,13 @@ fixed before. A target is *met* or *not met*, and what was not measured says so.
 """
 SCENARIO = """## A year with four events
 
-The rolling generator (`core.data.rolling`): 2,500 shops, 24 months to learn from, then
-12 refreshes, each with a refit that has to pass the gate. One archetype splits, one is
-born, two merge, one dies; the month of each follows from how the rows are made. *Kept*:
-shops that no event concerns, with one confirmed segment in all months in which they are
-open; *raw*: the same by what the models said each month. What it takes to confirm a
-segment (`refresh.confirm_strength`, `confirm_months`) was chosen on other seeds.
-"""
-REPEAT = """## The same data again
+The rolling generator (`benchmarks/rolling.py`): 2,500 shops, 24 months to learn from,
+then 12 refreshes, each with a refit that has to pass the gate. One archetype splits,
+one is born, two merge, one dies; the month of each follows from how the rows are made.
+*Kept*: shops that no event concerns, with one confirmed segment in all months in which
+they are open; *raw*: the same by what the models said each month. What it takes to
+confirm a segment (`refresh.confirm_strength`, `confirm_months`) was chosen on other
+seeds. """ REPEAT = """## The same data again
 
 The whole pipeline on the same rows, shuffled, with another seed, in the folder of the
 first run: *anew*, as a training run does it, or as a *refit*, from the weights and near

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-
-from core.data.rolling import PlantedEvent, RollingSales
+from rolling import PlantedEvent, RollingSales
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 

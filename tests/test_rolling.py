@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from rolling import RollingOptions, RollingSales, generate_rolling
 
 from core.config import Config
-from core.data.rolling import RollingOptions, RollingSales, generate_rolling
 from core.errors import ConfigError
 from core.features.preparation import prepare
 

@@ -44,11 +44,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
-
-from core.data.archetypes import N_CALENDAR_MONTHS
-from core.data.assortment import catalogue_size_for, draw_baskets
-from core.data.demand import Bools, Demand, draw_demand
-from core.data.rolling_events import (
+from rolling_events import (
     EVENTS,
     HAPPEN,
     TENURE_MONTHS,
@@ -60,6 +56,10 @@ from core.data.rolling_events import (
     drift,
     shift,
 )
+
+from core.data.archetypes import N_CALENDAR_MONTHS
+from core.data.assortment import catalogue_size_for, draw_baskets
+from core.data.demand import Bools, Demand, draw_demand
 from core.data.synthetic import DIFFICULTIES, identifiers, month_starts, rows_table
 from core.errors import ConfigError, listed
 

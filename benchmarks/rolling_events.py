@@ -1,4 +1,4 @@
-"""What happens to the shops of `core.data.rolling`: events, drift and shifts.
+"""What happens to the shops of `rolling`: events, drift and shifts.
 
 Every step writes into a `Course`; the rows follow from it afterwards. Months are
 positions that count from the first of the warm-up. The first refresh is a January, so
