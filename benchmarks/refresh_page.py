@@ -29,7 +29,9 @@ one is born, two merge, one dies; the month of each follows from how the rows ar
 *Kept*: shops that no event concerns, with one confirmed segment in all months in which
 they are open; *raw*: the same by what the models said each month. What it takes to
 confirm a segment (`refresh.confirm_strength`, `confirm_months`) was chosen on other
-seeds. """ REPEAT = """## The same data again
+seeds.
+"""
+REPEAT = """## The same data again
 
 The whole pipeline on the same rows, shuffled, with another seed, in the folder of the
 first run: *anew*, as a training run does it, or as a *refit*, from the weights and near
