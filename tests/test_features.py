@@ -12,7 +12,7 @@ from core.config import FeaturesConfig
 from core.errors import ConfigError, FeatureMismatchError
 from core.features.baseline import baseline_features
 from core.features.behaviour import behaviour_features
-from core.features.monthly import ShopSeries, month_index, month_label
+from core.features.monthly import ShopSeries
 from core.features.retailer import (
     EVERY_SHOP,
     FEATURE_SETS,
@@ -23,6 +23,7 @@ from core.features.retailer import (
     write_concentration,
     write_monthly,
 )
+from core.months import month_index, month_label
 
 
 def rows(*lines):

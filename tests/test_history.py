@@ -9,9 +9,9 @@ import pytest
 
 from core import Config
 from core.features.history import HISTORY, LATER, MONTHLY, write_history
-from core.features.monthly import month_index
 from core.features.preparation import prepare
 from core.features.retailer import feature_set
+from core.months import month_index
 
 OPTIONS = {"sample": {"n_shops": 300}, "seed": 3}
 

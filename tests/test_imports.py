@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # From the bottom up: a unit may import from the layers below its own and from itself.
 # Units of one layer do not know each other.
 LAYERS = (
-    ("core.errors", "core.folders", "core.stamp"),
+    ("core.errors", "core.folders", "core.months", "core.stamp"),
     ("core.checks", "core.logging"),
     ("core.config",),
     ("core.manifest", "core.resolve"),

@@ -9,7 +9,7 @@ import pytest
 
 from core.errors import ModelError
 from core.evaluation.outcomes import outcomes_after, outcomes_by_month
-from core.features.monthly import month_index
+from core.months import month_index
 
 CUT = "2023-12"
 OPEN = {"2023-12": 1.0}

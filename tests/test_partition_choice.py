@@ -14,7 +14,7 @@ from core.evaluation.partition_choice import (
     partition_stability,
     simplest,
 )
-from core.features.monthly import month_index
+from core.months import month_index
 from core.segments.partition import Partition
 
 FEATURES = ["a", "b", "c", "d"]

@@ -18,10 +18,10 @@ from core.evaluation.profile import later_facts, profile_table, strongest
 from core.evaluation.quality import IntArray
 from core.evaluation.stability import Recipe, whole_pipeline
 from core.features.history import HISTORY, LATER, MONTHLY
-from core.features.monthly import month_index
 from core.features.retailer import VOLUME
 from core.inference import Model, feature_matrix
 from core.logging import progress
+from core.months import month_index
 from core.pipelines import StageResult
 from core.pipelines.publishing import refresh_report
 from core.reporting.curves import plot_curves

@@ -21,9 +21,9 @@ from core.evaluation.scorecard import N_PERMUTATIONS, Scorecard, Scorer
 from core.evaluation.spaces import recipe_of
 from core.evaluation.stability import Recipe, whole_pipeline
 from core.features.history import HISTORY, MONTHLY
-from core.features.monthly import month_index
 from core.inference.segments import SEGMENTS
 from core.logging import get_logger, progress
+from core.months import month_index
 from core.pipelines import StageResult
 from core.pipelines.publishing import refresh_report
 from core.segments.published import PublishedSegments

@@ -29,7 +29,7 @@ from core.errors import ArtifactError, ModelError, listed
 from core.evaluation.distances import ReferenceColumn
 from core.evaluation.quality import NOISE, FloatArray, IntArray
 from core.features.matrix import LARGEST_VALUE
-from core.features.monthly import month_index
+from core.months import month_index
 
 MAX_ROWS = 10_000
 RECONSTRUCTION = "reconstruction error"

@@ -32,7 +32,7 @@ from core.evaluation.effects import BoolArray, effects_against_rest
 from core.evaluation.outcomes import OUTCOMES, outcomes_after
 from core.evaluation.quality import NOISE, FloatArray, IntArray
 from core.evaluation.stability import Recipe
-from core.features.monthly import month_index
+from core.months import month_index
 
 # Two sets that share more than half of what either holds have no better partner.
 MIN_JACCARD = 0.5

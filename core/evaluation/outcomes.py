@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from core.errors import ModelError
-from core.features.monthly import month_index
+from core.months import month_index
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]

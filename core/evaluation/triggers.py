@@ -36,7 +36,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from core.errors import ModelError
 from core.evaluation.drift import DriftReport
-from core.features.monthly import month_index
+from core.months import month_index
 
 AlertKind = Literal["drift", "share"]
 StateName = Literal["steady", "watching", "recalibrate"]

@@ -17,7 +17,8 @@ import polars as pl
 from core.config import Config
 from core.data.intake import FaultCount, Intake, policies_in_order
 from core.data.sources import Sales
-from core.features.monthly import MILLIONTHS, month_index, month_label
+from core.features.monthly import MILLIONTHS
+from core.months import month_index, month_label
 
 ARCHIVE = "sales.parquet"
 KEY = ("year", "month", "shop_id", "product_id")

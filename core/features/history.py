@@ -17,12 +17,7 @@ from typing import Any
 import narwhals as nw
 import polars as pl
 
-from core.features.monthly import (
-    MILLIONTHS,
-    month_index,
-    month_label,
-    shop_activity,
-)
+from core.features.monthly import MILLIONTHS, shop_activity
 from core.features.preparation import Prepared, judge_at
 from core.features.retailer import (
     VOLUME,
@@ -30,6 +25,7 @@ from core.features.retailer import (
     feature_set,
     write_concentration,
 )
+from core.months import month_index, month_label
 
 HISTORY = "history.parquet"
 LATER = "later.parquet"
@@ -62,7 +58,7 @@ def write_history(prepared: Prepared, paths: Mapping[str, Path]) -> list[str]:
         `LATER`: ``shop_id``, features and volume of the months after the oldest cut
         alone, of the sampled shops with a sale in them.
         `MONTHLY`: ``shop_id, t, quantity`` (units), ``n_products`` of the sampled
-        shops' active months; ``t`` is `core.features.monthly.month_index`.
+        shops' active months; ``t`` is `core.months.month_index`.
 
     Returns
     -------

@@ -18,13 +18,7 @@ from core.config import Config
 from core.data.eligibility import judge
 from core.data.sources import Sales, read_sales, sales_from_frame
 from core.errors import ConfigError
-from core.features.monthly import (
-    MAX_MONTHS,
-    month_index,
-    month_label,
-    month_label_column,
-    shop_activity,
-)
+from core.features.monthly import MAX_MONTHS, shop_activity
 from core.features.retailer import (
     EVERY_SHOP,
     ShopRange,
@@ -32,6 +26,7 @@ from core.features.retailer import (
     write_concentration,
     write_monthly,
 )
+from core.months import month_index, month_label, month_label_column
 
 # A newest month with less than this share of the median month's shops is taken for
 # stray rows (a mistyped year, the first days of a month), unless `as_of` is given.

@@ -14,8 +14,8 @@ from core.data.intake import counted
 from core.data.sources import Sales, read_sales, sales_from_frame
 from core.errors import ArtifactError, SourceError, listed
 from core.features.archive import ARCHIVE, T, add_months, archived_months, write_archive
-from core.features.monthly import month_index, month_label
 from core.features.preparation import THIN_MONTH_SHARE
+from core.months import month_index, month_label
 
 
 @dataclass(frozen=True)

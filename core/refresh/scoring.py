@@ -20,9 +20,9 @@ from core.evaluation.drift import (
     usual_months,
 )
 from core.features.history import HISTORY
-from core.features.monthly import month_index
 from core.features.preparation import prepare
 from core.inference import PREDICTION_SCHEMA, Model, feature_matrix
+from core.months import month_index
 
 # A shop that sold nothing for half a year has closed, whatever its last segment was.
 MAX_INACTIVE_MONTHS = 6

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from core.features.monthly import month_label
+from core.months import month_label
 
 UNASSIGNED = -1
 N_TYPICAL = 5
@@ -97,7 +97,7 @@ def monthly_curves(
     segments : DataFrame
         ``shop_id, segment``; -1 (none) is left out.
     as_of_t : int
-        Last month looked at, as `core.features.monthly.month_index` counts.
+        Last month looked at, as `core.months.month_index` counts.
     n_months : int
         Months up to it, or as many as there are.
 
