@@ -19,7 +19,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from core.clustering.density import DensityClusterer
+from core.models.density import DensityClusterer
 
 BLOCK = 100_000
 

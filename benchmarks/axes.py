@@ -22,7 +22,7 @@ MEAN_ORDERS = 10.7
 LIMIT_S, LIMIT_MB = 60, 2000
 MAKE_ORDERS = """
 import sys
-from core.data.shoppers import generate_shoppers
+from core.axes.sample import generate_shoppers
 customers, mean, seed, folder = sys.argv[1:]
 made = generate_shoppers(int(customers), int(seed), mean_orders=float(mean))
 made.orders.write_parquet(folder + "/orders.parquet")

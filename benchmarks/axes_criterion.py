@@ -18,10 +18,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from core.segments.axis_criterion import AxisChoice, Drawn, choose_segments
-from core.segments.axis_fitting import learn_scaling
-from core.segments.axis_kmeans import one_thread
-from core.segments.axis_valley import spread_ties
+from core.axes.criterion import AxisChoice, Drawn, choose_segments, spread_ties
+from core.axes.fit import learn_scaling
+from core.models.centroids import one_thread
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 

@@ -15,14 +15,10 @@ from sklearn.metrics import adjusted_rand_score
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from core.data.shoppers import generate_shoppers
-from core.features.customer import (
-    AXES,
-    customer_features,
-    features_available,
-    known_channels,
-)
-from core.segments.axis_fitting import AxesOptions, fit_axes
+from core.axes.features.catalog import AXES, features_available
+from core.axes.features.compute import customer_features, known_channels
+from core.axes.fit import AxesOptions, fit_axes
+from core.axes.sample import generate_shoppers
 
 
 def n_segments(names: dict[int, str]) -> str:

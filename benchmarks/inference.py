@@ -20,7 +20,7 @@ MAKE_PART = """
 import sys
 import polars as pl
 from core.config import SampleConfig
-from core.data.synthetic import generate_sales
+from core.retailers.sample import generate_sales
 shops, months, part, path = sys.argv[1:]
 sample = SampleConfig(n_shops=int(shops), n_months=int(months), products_per_month=2)
 rows = generate_sales(sample, seed=int(part)).rows

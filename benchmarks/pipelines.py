@@ -36,7 +36,7 @@ PRODUCTS_PER_MONTH = 4.2
 MAKE_SALES = """
 import sys
 from core.config import SampleConfig
-from core.data.synthetic import generate_sales
+from core.retailers.sample import generate_sales
 shops, products, seed, path = sys.argv[1:]
 sample = SampleConfig(n_shops=int(shops), products_per_month=float(products))
 generate_sales(sample, seed=int(seed)).rows.write_parquet(path)

@@ -17,11 +17,11 @@ import numpy as np
 import polars as pl
 
 from core.config import Config
-from core.data.synthetic import generate_sales
-from core.evaluation.copula import fit_gaussian_copula
-from core.features.preparation import prepare
-from core.features.retailer import FEATURE_SETS, feature_set
-from core.inference import feature_matrix
+from core.evaluation.null import fit_gaussian_copula
+from core.retailers.features import FEATURE_SETS, feature_set
+from core.retailers.model import feature_matrix
+from core.retailers.prepare import prepare
+from core.retailers.sample import generate_sales
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 SEEDS = (501, 502, 503, 504, 505)

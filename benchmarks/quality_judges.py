@@ -18,12 +18,13 @@ import polars as pl
 import quality_data as data
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
+from core.artifacts.manifest import read_manifest
 from core.config import Config
-from core.evaluation.certificate import Certificate, certify_table
-from core.evaluation.lookback import labels_over_time, looking_back, out_of_time
-from core.evaluation.partition_choice import partition_recipe
+from core.evaluation.certificate import Certificate, certify_table, derive_verdict
+from core.evaluation.comparison import recipe_of
+from core.evaluation.n_segments import partition_recipe
+from core.evaluation.out_of_time import labels_over_time, looking_back, out_of_time
 from core.evaluation.quality import label_summary
-from core.evaluation.spaces import recipe_of
 from core.evaluation.stability import (
     Recipe,
     Refit,
@@ -32,13 +33,10 @@ from core.evaluation.stability import (
     refit,
     whole_pipeline,
 )
-from core.evaluation.verdict import derive_verdict
-from core.features.history import HISTORY, MONTHLY
-from core.features.scaling import FeatureScaler
-from core.inference import feature_matrix
-from core.manifest import read_manifest
-from core.pipelines import run_all
-from core.pipelines.clustering import check_structure
+from core.models.scaling import FeatureScaler
+from core.retailers.model import feature_matrix
+from core.retailers.pipelines import check_structure, run_all
+from core.retailers.prepare import HISTORY, MONTHLY
 
 N_NULLS = 19
 N_SUBSAMPLES = 3

@@ -25,16 +25,19 @@ from rolling import (
 )
 from sklearn.metrics import adjusted_rand_score
 
-from core.artifacts import Artifacts
+from core.artifacts.folder import Artifacts
 from core.config import Config, SampleConfig
-from core.data.synthetic import generate_sales
-from core.inference import Model
-from core.pipelines import run_all
-from core.pipelines.autoencoder import train_autoencoder
-from core.pipelines.clustering import train_clustering
-from core.pipelines.inference import run_inference
-from core.pipelines.prepare import prepare_features
-from core.refresh import ledger_blocks, run_refresh
+from core.retailers.model import Model
+from core.retailers.pipelines import (
+    prepare_features,
+    run_all,
+    run_inference,
+    train_autoencoder,
+    train_clustering,
+)
+from core.retailers.refresh.month import ledger_blocks
+from core.retailers.refresh.run import run_refresh
+from core.retailers.sample import generate_sales
 from core.segments.published import UNASSIGNED
 
 Result = dict[str, Any]

@@ -57,11 +57,19 @@ from rolling_events import (
     shift,
 )
 
-from core.data.archetypes import N_CALENDAR_MONTHS
-from core.data.assortment import catalogue_size_for, draw_baskets
-from core.data.demand import Bools, Demand, draw_demand
-from core.data.synthetic import DIFFICULTIES, identifiers, month_starts, rows_table
 from core.errors import ConfigError, listed
+from core.retailers.archetypes import N_CALENDAR_MONTHS
+from core.retailers.sample import (
+    DIFFICULTIES,
+    Bools,
+    Demand,
+    catalogue_size_for,
+    draw_baskets,
+    draw_demand,
+    identifiers,
+    month_starts,
+    rows_table,
+)
 
 FIRST_REFRESH_YEAR = 2024
 
@@ -183,7 +191,7 @@ class RollingSales:
     Attributes
     ----------
     rows : polars.DataFrame
-        As `core.data.synthetic.SyntheticSales.rows`, of all months.
+        As `core.retailers.sample.SyntheticSales.rows`, of all months.
     truth : polars.DataFrame
         For evaluation only. One row per month, from the last one of the warm-up on, and
         shop that is open, which is from its first sale to its last: `month` (YYYY-MM),

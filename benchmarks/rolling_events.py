@@ -15,7 +15,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from core.data.archetypes import (
+from core.retailers.archetypes import (
     N_CALENDAR_MONTHS,
     Archetype,
     ArchetypeFamily,
@@ -26,7 +26,7 @@ from core.data.archetypes import (
     Population,
     draw_population,
 )
-from core.data.demand import Bools, Demand
+from core.retailers.sample import Bools, Demand
 
 Shift = Literal["level", "noise", "pauses", "mix"]
 EventKind = Literal["split", "merge", "birth", "death"]

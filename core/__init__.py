@@ -9,32 +9,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from core.assess import measure_stability
-    from core.config import Config
+    from core.config import Config, resolve_config
     from core.errors import SegmentsError
-    from core.inference import Model
-    from core.pipelines import (
-        StageResult,
+    from core.retailers.judge import measure_stability
+    from core.retailers.model import Model
+    from core.retailers.pipelines import (
         prepare_features,
         run_all,
         run_inference,
         train_autoencoder,
         train_clustering,
     )
-    from core.resolve import resolve_config
+    from core.retailers.training import StageResult
 
 _HOMES = {
     "Config": "core.config",
-    "resolve_config": "core.resolve",
+    "resolve_config": "core.config",
     "SegmentsError": "core.errors",
-    "Model": "core.inference",
-    "StageResult": "core.pipelines",
-    "measure_stability": "core.assess",
-    "prepare_features": "core.pipelines",
-    "run_all": "core.pipelines",
-    "run_inference": "core.pipelines",
-    "train_autoencoder": "core.pipelines",
-    "train_clustering": "core.pipelines",
+    "Model": "core.retailers.model",
+    "StageResult": "core.retailers.training",
+    "measure_stability": "core.retailers.judge",
+    "prepare_features": "core.retailers.pipelines",
+    "run_all": "core.retailers.pipelines",
+    "run_inference": "core.retailers.pipelines",
+    "train_autoencoder": "core.retailers.pipelines",
+    "train_clustering": "core.retailers.pipelines",
 }
 
 __all__ = [

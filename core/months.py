@@ -1,4 +1,4 @@
-"""Months as numbers and as ``YYYY-MM`` labels."""
+"""Months as ``YYYY-MM`` labels and as indices since year 0."""
 
 from __future__ import annotations
 

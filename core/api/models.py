@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from core.api.logs import log
 from core.api.metrics import Metrics
-from core.axes.assigner import AxesAssigner
+from core.axes.assign import AxesAssigner
 from core.store import AsyncReader
 
 MAX_MODELS = 32

@@ -14,7 +14,7 @@ from core.api.gate import facts_of
 from core.api.metrics import Metrics
 from core.api.models import ModelCache
 from core.api.problems import unauthorised, unavailable
-from core.axes.assigner import AxesAssigner
+from core.axes.assign import AxesAssigner
 from core.store import AsyncReader
 
 # Beyond this an answer would come too late to be of use.

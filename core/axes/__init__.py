@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from core.axes.assigner import AxesAssigner
+from core.axes.assign import AxesAssigner, CustomerProfile
 from core.axes.files import axes_folder
-from core.axes.profile import CustomerProfile
 
 if TYPE_CHECKING:
     from core.axes.run import AxesRun, run_axes

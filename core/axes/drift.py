@@ -22,16 +22,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from core.arrays import load_arrays, save_arrays
+from core.artifacts.arrays import load_arrays, save_arrays
 from core.axes.moves import Labels
 from core.errors import ArtifactError
-from core.evaluation.drift import (
-    DRIFT_ROWS,
-    DriftOptions,
-    DriftReference,
-    measure_drift,
-    segment_shares,
-)
+from core.evaluation.drift import DRIFT_ROWS, DriftOptions, measure_drift
+from core.evaluation.drift_reference import DriftReference, segment_shares
 
 LEVEL = 0.05
 SHARE_SHIFT = 0.05

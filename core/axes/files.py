@@ -1,17 +1,26 @@
-"""Where a run of the customer axes lies, and what its files are called."""
+"""Where a run of the axes lies, its files, and its fingerprint."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from core.artifacts.folder import ArtifactSet
+from core.artifacts.manifest import library_versions
 from core.config import Config
-from core.errors import ArtifactError
+from core.errors import ArtifactError, ConfigError
+
+if TYPE_CHECKING:
+    from core.data.purchases_whole import Purchases
+
 
 STATE = "axes.safetensors"
 META = "axes.json"
@@ -80,3 +89,70 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+_DECIDING = ("max_segments", "min_segments", "fit_customers")
+
+
+@dataclass(frozen=True)
+class Marks:
+    """SHA-256 of what a run is made from.
+
+    Attributes
+    ----------
+    rows : str
+        Orders and items, and how they were read.
+    options : str
+        Options that decide what is learnt from them, the file of names and the version
+        of this package among them.
+    """
+
+    rows: str
+    options: str
+
+    @classmethod
+    def of(cls, config: Config, purchases: Purchases) -> Marks:
+        """Return the marks of a run that is about to start.
+
+        Raises
+        ------
+        ConfigError
+            If the file of names cannot be read.
+        """
+        options: dict[str, Any] = {
+            name: getattr(config.axes, name) for name in _DECIDING
+        }
+        options["seed"] = config.seed
+        options["names"] = _content(config.axes.names)
+        options["package"] = library_versions()["stable-segments"]
+        return cls(purchases.fingerprint, _digest(options))
+
+    def are_known(self, base: ArtifactSet, *, refit: bool) -> bool:
+        """Whether the run of a published set was made from the same.
+
+        With `refit`, its model must have been learnt from these rows, too.
+        """
+        facts = base.manifest.facts("axes")
+        is_same = bool(facts["rows"] == self.rows)
+        return is_same and (not refit or facts["learnt_from"] == self.as_dict())
+
+    def as_dict(self) -> dict[str, str]:
+        """Return plain values, ready for JSON."""
+        return {"rows": self.rows, "options": self.options}
+
+
+def _content(path: str | None) -> str | None:
+    """Return the SHA-256 of a file's content; None for no file."""
+    if path is None:
+        return None
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigError(
+            f"`axes.names` is `{path}`, which cannot be read "
+            f"({error.strerror or error}). Expected a YAML file of naming rules."
+        ) from None
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

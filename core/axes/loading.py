@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from core.artifacts import ArtifactSet
-from core.axes.assigner import AxesAssigner
+from core.artifacts.folder import ArtifactSet
+from core.axes.assign import AxesAssigner
 from core.axes.files import META, PROFILES
 from core.axes.moves import blocks_of
 from core.config import Config
@@ -19,6 +19,7 @@ from core.logging import get_logger
 
 if TYPE_CHECKING:
     from core.store import Store
+
 
 # In what the store keeps beside a model: which published files its rows were made from.
 LOADED = "loaded"

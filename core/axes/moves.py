@@ -22,9 +22,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from core.artifacts import ArtifactSet
-from core.folders import link
-from core.manifest import RECORD_PREFIX
+from core.artifacts.folder import ArtifactSet, link
+from core.artifacts.manifest import RECORD_PREFIX
 
 Cause = Literal["behaviour", "model"]
 MOVES_SCHEMA: Final = pl.Schema(

@@ -1,35 +1,481 @@
-"""The files of a run: the model, the profiles, and tables to read."""
+"""The files of a run: model, profiles, tables, page, messages."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from core.artifacts import StageWriter
-from core.axes.assigner import AxesAssigner, write_meta
+from core.artifacts.folder import StageWriter, link
+from core.artifacts.manifest import library_versions
+from core.axes.assign import AxesAssigner, write_meta
+from core.axes.features.catalog import AXES
 from core.axes.files import (
     DRIFT,
     DRIFT_REFERENCE,
     LONG_TABLE,
     META,
     OVERLAP,
+    PAGE,
     PROFILES,
     REJECTED,
     REPORT,
     SIZES,
     STATE,
 )
-from core.axes.moves import block_name, carry_ledger
-from core.axes.page import write_page
-from core.axes.report import report_table, sizes_table
-from core.folders import link
-from core.segments.axis_model import AxisPlacement
-from core.segments.axis_overlap import axis_overlap
-from core.segments.axis_set import AxesModel
+from core.axes.model import AxesModel
+from core.axes.moves import Labels, block_name, carry_ledger
+from core.axes.report import AxesContent, write_axes_page
+from core.data.purchases_account import intake_lines
+from core.models.centroids import NOWHERE, AxisPlacement, IntArray
+from core.reporting.page import NextStep
+from core.reporting.text import command, listed
+
+SIZES_SCHEMA: Final = pl.Schema(
+    {
+        "axis": pl.String,
+        "segment_id": pl.Int64,
+        "segment": pl.String,
+        "n_customers": pl.Int64,
+        "share": pl.Float64,
+        "share_when_learnt": pl.Float64,
+        "kind": pl.String,
+        "is_edited": pl.Boolean,
+        "rule_name": pl.String,
+        "why": pl.String,
+    }
+)
+"""Columns of `sizes_table`; id -1 are the customers whom the axis does not place."""
+
+REPORT_SCHEMA: Final = pl.Schema(
+    {
+        "axis": pl.String,
+        "group": pl.String,
+        "description": pl.String,
+        "kind": pl.String,
+        "n_segments": pl.Int64,
+        "silhouette": pl.Float64,
+        "smallest_share": pl.Float64,
+        "largest_share": pl.Float64,
+        "stability": pl.Float64,
+        "n_placed": pl.Int64,
+        "n_not_placed": pl.Int64,
+        "verdict": pl.String,
+        "features": pl.String,
+        "skipped": pl.String,
+    }
+)
+"""Columns of `report_table`.
+
+``kind``
+    ``natural`` (parted by valleys), ``cut`` (tiers that were asked for), ``single`` (no
+    segments here), ``skipped``.
+``silhouette``, ``stability``
+    On scaled features, when the axis was learnt; null with fewer than two segments.
+``smallest_share``, ``largest_share``
+    Of the customers that the axis places, in this run.
+``features``, ``skipped``
+    Joined by commas; skipped ones with the reason, several reasons by semicolons.
+"""
+
+
+def sizes_table(model: AxesModel, found: Labels) -> pl.DataFrame:
+    """Return a row per segment with its customers in this run, `SIZES_SCHEMA`.
+
+    By axis, then by size, the customers not placed last; none of these, no row.
+    """
+    rows = []
+    for axis, fitted in model.fitted.items():
+        labels = found[axis]
+        n_all = max(len(labels), 1)
+        for segment in fitted.segments:
+            n = int(np.count_nonzero(labels == segment.id))
+            if n or segment.id != NOWHERE:
+                row = {
+                    "axis": axis,
+                    "segment_id": segment.id,
+                    "segment": segment.name,
+                    "n_customers": n,
+                    "share": n / n_all,
+                    "share_when_learnt": segment.share,
+                }
+                rows.append({**segment.model_dump(), **row})
+    table = pl.DataFrame(
+        [{name: row[name] for name in SIZES_SCHEMA} for row in rows],
+        schema=SIZES_SCHEMA,
+    )
+    order = {axis: place for place, axis in enumerate(model.fitted)}
+    return table.sort(
+        pl.col("axis").replace_strict(order, return_dtype=pl.Int64),
+        pl.col("segment_id") == NOWHERE,
+        -pl.col("n_customers"),
+        "segment_id",
+    )
+
+
+def report_table(model: AxesModel, sizes: pl.DataFrame) -> pl.DataFrame:
+    """Return a row per axis, skipped ones too, `REPORT_SCHEMA`.
+
+    Parameters
+    ----------
+    model : AxesModel
+    sizes : DataFrame
+        Of `sizes_table`.
+    """
+    known = {axis.name: axis for axis in AXES}
+    rows = []
+    for report in model.report:
+        axis = known[report["axis"]]
+        own = sizes.filter(axis=axis.name)
+        rows.append(
+            {
+                "axis": axis.name,
+                "group": axis.group,
+                "description": axis.description,
+                **_figures(report),
+                **_shares(own),
+                "features": ", ".join(report["features"]),
+                "skipped": _by_reason(report["skipped"]),
+            }
+        )
+    return pl.DataFrame(rows, schema=REPORT_SCHEMA)
+
+
+def _by_reason(skipped: Mapping[str, str]) -> str:
+    """Return skipped features with what they have in common.
+
+    >>> _by_reason({"refund_rate": "no refunds", "has_returns": "no refunds"})
+    'refund_rate, has_returns (no refunds)'
+    """
+    names: dict[str, list[str]] = {}
+    for name, reason in skipped.items():
+        names.setdefault(reason, []).append(name)
+    return "; ".join(f"{', '.join(own)} ({reason})" for reason, own in names.items())
+
+
+def _figures(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures of the number of segments that was chosen."""
+    if not report["features"]:
+        reasons = "; ".join(dict.fromkeys(report["skipped"].values()))
+        return {"kind": "skipped", "n_segments": 0, "verdict": f"skipped: {reasons}"}
+    n_segments = report["n_segments"]
+    tried = {found["n_segments"]: found for found in report["candidates"]}
+    chosen = tried.get(n_segments, {}) if n_segments > 1 else {}
+    return {
+        "kind": report["kind"],
+        "n_segments": n_segments,
+        "silhouette": chosen.get("silhouette"),
+        "stability": chosen.get("stability"),
+        "verdict": report["verdict"],
+    }
+
+
+def _shares(own: pl.DataFrame) -> dict[str, Any]:
+    """Return how an axis divides its customers in this run."""
+    is_placed = own["segment_id"] != NOWHERE
+    sizes = own.filter(is_placed)["n_customers"]
+    n_placed = int(sizes.sum())
+    shares = (sizes / max(n_placed, 1)).to_list()
+    return {
+        "smallest_share": min(shares, default=None),
+        "largest_share": max(shares, default=None),
+        "n_placed": n_placed,
+        "n_not_placed": int(own.filter(~is_placed)["n_customers"].sum()),
+    }
+
+
+OVERLAP_CUSTOMERS = 20_000
+
+
+def axis_overlap(labels: Mapping[str, IntArray], seed: int = 0) -> pl.DataFrame:
+    """Return the overlap of every two axes.
+
+    Parameters
+    ----------
+    labels : mapping of str to ndarray of int, shape (n_customers,)
+        Segments by axis, the same customers in the same order; -1 is not placed.
+    seed : int
+        Of the draw, where there are more than 20,000 customers.
+
+    Returns
+    -------
+    DataFrame
+        ``axis, other, ami, n_customers``, one row per pair in the axes' order. `ami` is
+        1 where the segments of one axis follow from those of the other, 0 where they
+        agree as much as by chance; null where one of them has a single segment. Counted
+        on the customers placed on both, `n_customers`.
+    """
+    from sklearn.metrics import adjusted_mutual_info_score
+
+    n = max((len(column) for column in labels.values()), default=0)
+    picked = np.arange(n)
+    if n > OVERLAP_CUSTOMERS:
+        rng = np.random.default_rng(seed)
+        picked = np.sort(rng.choice(n, OVERLAP_CUSTOMERS, replace=False))
+    drawn = {axis: column[picked] for axis, column in labels.items()}
+    rows = []
+    for axis, other in itertools.combinations(drawn, 2):
+        is_placed = (drawn[axis] != NOWHERE) & (drawn[other] != NOWHERE)
+        pair = drawn[axis][is_placed], drawn[other][is_placed]
+        has_several = all(len(np.unique(one)) > 1 for one in pair)
+        ami = float(adjusted_mutual_info_score(*pair)) if has_several else None
+        rows.append((axis, other, ami, int(is_placed.sum())))
+    schema = {
+        "axis": pl.String,
+        "other": pl.String,
+        "ami": pl.Float64,
+        "n_customers": pl.Int64,
+    }
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+# Sentences of one kind that the terminal shows; the page has all.
+SAID = 5
+TIERS = (
+    "Where an axis has no segments, tiers can be cut all the same, and are called a "
+    "cut: --set axes.min_segments=3."
+)
+Facts = Mapping[str, Any]
+
+
+def run_lines(facts: Facts, folder: Path) -> list[str]:
+    """Return what a run did: the customers, every axis, changes, and where it all is.
+
+    Parameters
+    ----------
+    facts : mapping
+        Of `core.axes.run.Run.carry_out`.
+    folder : path
+        Of the published set.
+    """
+    lines = [headline(facts), *facts["notes"], *intake_notes(facts)]
+    lines += [axis_line(axis, facts["segments"]) for axis in facts["axes"]]
+    if any(axis["kind"] == "single" for axis in facts["axes"]):
+        lines.append(TIERS)
+    lines += change_lines(facts)
+    return [*lines, f"Page: {folder / PAGE}"]
+
+
+def unchanged_lines(facts: Facts) -> list[str]:
+    """Return what is said where rows and options are those of the run before."""
+    return [
+        f"Nothing changed: these orders were segmented before (run {facts['run']}, "
+        f"version {facts['version']}, {facts['n_customers']:,} customers)."
+    ]
+
+
+def headline(facts: Facts) -> str:
+    """Return who was segmented, by what."""
+    items = "" if facts["n_items"] is None else f" and {facts['n_items']:,} items"
+    said = (
+        f"{facts['n_customers']:,} customers, {facts['n_orders']:,} orders{items} up "
+        f"to {facts['reference_date'][:10]}: "
+    )
+    if not facts["is_learnt"]:
+        return f"{said}placed by version {facts['version']} of the axes."
+    if facts["version_before"] is None:
+        return f"{said}the axes were learnt (version {facts['version']})."
+    return (
+        f"{said}the axes were learnt again (version {facts['version']}, after "
+        f"{facts['version_before']})."
+    )
+
+
+def axis_line(axis: Mapping[str, Any], segments: Sequence[Mapping[str, Any]]) -> str:
+    """Return one axis: its segments with their shares, or why it has none."""
+    name = axis["axis"]
+    if axis["kind"] == "skipped":
+        return f"{name}: {axis['verdict']}."
+    rest = ""
+    if axis["skipped"]:
+        rest = f"; without {axis['skipped']}"
+    if axis["n_not_placed"]:
+        rest += f"; {axis['n_not_placed']:,} not placed"
+    if axis["kind"] == "single":
+        return f"{name}: no segments here{rest}."
+    own = [s for s in segments if s["axis"] == name and s["segment_id"] >= 0]
+    shares = ", ".join(f"{s['segment']} {s['share']:.0%}" for s in own)
+    cut = " (tiers as asked for, not groups)" if axis["kind"] == "cut" else ""
+    return f"{name}: {shares}{cut}{rest}."
+
+
+def change_lines(facts: Facts, *, is_short: bool = True) -> list[str]:
+    """Return what is other than in the run before; nothing in a first run.
+
+    With `is_short` everything is in sentences, of drift the first few; without it moves
+    and drift are left to tables.
+    """
+    if facts["version_before"] is None:
+        return []
+    lines = [
+        f"{facts['n_entered']:,} customers are new, {facts['n_left']:,} have gone."
+    ]
+    if is_short:
+        lines += _moved(facts["n_moved"])
+        lines += _first([f"Drift: {alert}." for alert in facts["drift"]], "drift alert")
+    now = names_of(facts["segments"])
+    for axis, events in facts["events"].items():
+        before = {int(i): name for i, name in facts["names_before"][axis].items()}
+        lines += event_lines(axis, events, before, now.get(axis, {}))
+    return lines
+
+
+def event_lines(
+    axis: str,
+    events: Sequence[Mapping[str, Any]],
+    before: Mapping[int, str],
+    now: Mapping[int, str],
+) -> list[str]:
+    """Say what became of the segments of one axis; survivors are not worth a word.
+
+    Parameters
+    ----------
+    axis : str
+    events : sequence of mapping
+        `core.segments.identity.IdentityEvent` as dicts.
+    before, now : mapping of int to str
+        Names of the segments by id, before and after.
+    """
+    return [
+        f"{axis}: {_event(event, before, now)}"
+        for event in events
+        if event["kind"] != "survived"
+    ]
+
+
+def intake_notes(facts: Facts) -> list[str]:
+    """Return what became of the rows, and what should be known of them."""
+    n = facts["n_rejected"]
+    told = [f"{n:,} rows were set aside, see {REJECTED}."] if n else []
+    return [*intake_lines(facts["intake"]), *told]
+
+
+def names_of(segments: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, str]]:
+    """Return the names in a list of segments by axis and id."""
+    found: dict[str, dict[int, str]] = {}
+    for segment in segments:
+        found.setdefault(segment["axis"], {})[segment["segment_id"]] = segment[
+            "segment"
+        ]
+    return found
+
+
+def _moved(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Say how many customers moved on which axes, by cause."""
+    words = {
+        "behaviour": "Moved by their own doing",
+        "model": "Moved by the new model",
+    }
+    lines = []
+    for cause, word in words.items():
+        own = {axis: n[cause] for axis, n in counts.items() if n.get(cause)}
+        if own:
+            most = sorted(own.items(), key=lambda pair: -pair[1])
+            lines.append(
+                f"{word}: " + ", ".join(f"{n:,} on {a}" for a, n in most) + "."
+            )
+    return lines or ["Nobody moved."]
+
+
+def _event(
+    event: Mapping[str, Any], before: Mapping[int, str], now: Mapping[int, str]
+) -> str:
+    """Say one event with its counts."""
+    old = listed([f"`{before.get(i, i)}`" for i in event["old"]])
+    new = listed([f"`{now.get(i, i)}`" for i in event["new"]])
+    if event["kind"] == "born":
+        origin = f", {event['n_shared']:,} of them from {old}" if old else ""
+        return f"new is {new} ({event['n_new']:,} customers{origin})."
+    if event["kind"] == "died":
+        goal = f", {event['n_shared']:,} of them now in {new}" if new else ""
+        return f"gone is {old} ({event['n_old']:,} customers{goal})."
+    became = {"split": "split into", "merged": "merged into"}[event["kind"]]
+    return f"{old} {became} {new} ({event['n_new']:,} customers)."
+
+
+def _first(lines: Sequence[str], noun: str) -> list[str]:
+    """Return the first few lines, and how many there are besides."""
+    rest = len(lines) - SAID
+    more = [f"And {rest:,} more {noun}{'s' if rest > 1 else ''}."] if rest > 0 else []
+    return [*lines[:SAID], *more]
+
+
+def write_page(
+    out: StageWriter,
+    facts: Mapping[str, Any],
+    report: pl.DataFrame,
+    sizes: pl.DataFrame,
+    overlap: pl.DataFrame,
+    drift: pl.DataFrame,
+) -> None:
+    """Write ``axes.html`` and its pictures.
+
+    Parameters
+    ----------
+    out : StageWriter
+    facts : mapping
+        Of the run.
+    report, sizes : DataFrame
+        Of `core.axes.output`.
+    overlap : DataFrame
+        Of `core.axes.output.axis_overlap`.
+    drift : DataFrame
+        Columns `core.axes.drift.AXES_DRIFT_ROWS`.
+    """
+    kinds = report["kind"]
+    content = AxesContent(
+        source=facts["intake"]["orders"]["source"],
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        headline=headline(facts),
+        notes=[*facts["notes"], *intake_notes(facts)],
+        tiles={
+            "customers": facts["n_customers"],
+            "orders": facts["n_orders"],
+            "item lines": facts["n_items"],
+            "axes with segments": int(kinds.is_in(["natural", "cut"]).sum()),
+            "axes without": int((kinds == "single").sum()),
+            "axes skipped": int((kinds == "skipped").sum()),
+        },
+        axes=report,
+        segments=sizes,
+        overlap=overlap,
+        changes=change_lines(facts, is_short=False),
+        moved=facts["n_moved"],
+        drift=drift,
+        next_steps=_next_steps(out),
+        made={
+            "Run": {
+                "run": facts["run"],
+                "version": facts["version"],
+                "store": facts["store"],
+                "now": facts["reference_date"],
+                "seed": out.config.seed,
+            },
+            "Versions": library_versions(),
+        },
+    )
+    write_axes_page(content, out.path(PAGE))
+
+
+def _next_steps(out: StageWriter) -> list[NextStep]:
+    """Return the commands that make sense after a run."""
+    folder = out.config.artifacts
+    return [
+        NextStep(command(verb, folder), adds)
+        for verb, adds in (
+            ("serve", "starts the HTTP API over the profiles"),
+            ("axes --orders FILE --items FILE", "takes in next month's orders"),
+            ('axes rename AXIS ID "NAME"', "gives a segment a name that stays"),
+            ("axes rollback", "brings the version before back"),
+        )
+    ]
 
 
 @dataclass(frozen=True)
@@ -115,7 +561,7 @@ def long_table(profiles: pl.DataFrame) -> pl.DataFrame:
     Parameters
     ----------
     profiles : DataFrame
-        Of `core.axes.assigner.AxesAssigner.profiles`.
+        Of `core.axes.assign.AxesAssigner.profiles`.
 
     Returns
     -------

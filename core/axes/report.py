@@ -1,166 +1,484 @@
-"""What a run found, axis by axis and segment by segment, as tables."""
+"""The page of the axes: one self-contained HTML file, pictures first."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from core.axes.moves import Labels
-from core.features.customer import AXES
-from core.segments.axis_model import NOWHERE
-from core.segments.axis_set import AxesModel
-
-SIZES_SCHEMA: Final = pl.Schema(
-    {
-        "axis": pl.String,
-        "segment_id": pl.Int64,
-        "segment": pl.String,
-        "n_customers": pl.Int64,
-        "share": pl.Float64,
-        "share_when_learnt": pl.Float64,
-        "kind": pl.String,
-        "is_edited": pl.Boolean,
-        "rule_name": pl.String,
-        "why": pl.String,
-    }
+from core.reporting.page import NextStep, Part, Picture, Table, rendered
+from core.reporting.style import (
+    COLOURS,
+    FAINT_INK,
+    INK,
+    NOISE_COLOUR,
+    footnote,
+    picture,
+    shortened,
 )
-"""Columns of `sizes_table`; id -1 are the customers whom the axis does not place."""
+from core.reporting.text import MISSING, count, decimal, listed, percent
 
-REPORT_SCHEMA: Final = pl.Schema(
-    {
-        "axis": pl.String,
-        "group": pl.String,
-        "description": pl.String,
-        "kind": pl.String,
-        "n_segments": pl.Int64,
-        "silhouette": pl.Float64,
-        "smallest_share": pl.Float64,
-        "largest_share": pl.Float64,
-        "stability": pl.Float64,
-        "n_placed": pl.Int64,
-        "n_not_placed": pl.Int64,
-        "verdict": pl.String,
-        "features": pl.String,
-        "skipped": pl.String,
-    }
-)
-"""Columns of `report_table`.
-
-``kind``
-    ``natural`` (parted by valleys), ``cut`` (tiers that were asked for), ``single`` (no
-    segments here), ``skipped``.
-``silhouette``, ``stability``
-    On scaled features, when the axis was learnt; null with fewer than two segments.
-``smallest_share``, ``largest_share``
-    Of the customers that the axis places, in this run.
-``features``, ``skipped``
-    Joined by commas; skipped ones with the reason, several reasons by semicolons.
-"""
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
-def sizes_table(model: AxesModel, found: Labels) -> pl.DataFrame:
-    """Return a row per segment with its customers in this run, `SIZES_SCHEMA`.
-
-    By axis, then by size, the customers not placed last; none of these, no row.
-    """
-    rows = []
-    for axis, fitted in model.fitted.items():
-        labels = found[axis]
-        n_all = max(len(labels), 1)
-        for segment in fitted.segments:
-            n = int(np.count_nonzero(labels == segment.id))
-            if n or segment.id != NOWHERE:
-                row = {
-                    "axis": axis,
-                    "segment_id": segment.id,
-                    "segment": segment.name,
-                    "n_customers": n,
-                    "share": n / n_all,
-                    "share_when_learnt": segment.share,
-                }
-                rows.append({**segment.model_dump(), **row})
-    table = pl.DataFrame(
-        [{name: row[name] for name in SIZES_SCHEMA} for row in rows],
-        schema=SIZES_SCHEMA,
-    )
-    order = {axis: place for place, axis in enumerate(model.fitted)}
-    return table.sort(
-        pl.col("axis").replace_strict(order, return_dtype=pl.Int64),
-        pl.col("segment_id") == NOWHERE,
-        -pl.col("n_customers"),
-        "segment_id",
-    )
+_WIDTH, _ROW = 9.2, 0.5
+# Inches that a character of the labels takes, and the share of a bar it may fill.
+_CHARACTER = 0.068
+_BAR_WIDTH = 6.7
+# Fewer letters of a name say nothing.
+_LEAST_LETTERS = 7
+# Faint colours take dark letters.
+_DARK_ON = {"#E69F00", "#56B4E9", "#B8A800", NOISE_COLOUR}
 
 
-def report_table(model: AxesModel, sizes: pl.DataFrame) -> pl.DataFrame:
-    """Return a row per axis, skipped ones too, `REPORT_SCHEMA`.
+def plot_axis_sizes(sizes: pl.DataFrame, axes: list[str], path: Path) -> None:
+    """Draw a bar for each axis, divided by its segments with their names.
 
     Parameters
     ----------
-    model : AxesModel
     sizes : DataFrame
-        Of `sizes_table`.
+        ``axis``, ``segment_id`` (-1: not placed), ``segment``, ``share`` (of all
+        customers), in the order in which they are drawn.
+    axes : list of str
+        In the order in which they are drawn, downwards.
+    path : Path
+        PNG to write.
     """
-    known = {axis.name: axis for axis in AXES}
-    rows = []
-    for report in model.report:
-        axis = known[report["axis"]]
-        own = sizes.filter(axis=axis.name)
-        rows.append(
-            {
-                "axis": axis.name,
-                "group": axis.group,
-                "description": axis.description,
-                **_figures(report),
-                **_shares(own),
-                "features": ", ".join(report["features"]),
-                "skipped": _by_reason(report["skipped"]),
-            }
+    with picture(path, (_WIDTH, 1.0 + _ROW * len(axes))) as figure:
+        panel = figure.add_subplot()
+        for place, axis in enumerate(axes):
+            own = sizes.filter(axis=axis)
+            _draw_bar(panel, place, own.to_dicts())
+        panel.set_yticks(range(len(axes)), axes)
+        panel.set_ylim(len(axes) - 0.5, -0.5)
+        panel.set_xlim(0, 1)
+        panel.set_xticks(
+            np.arange(0, 1.01, 0.25), [f"{x:.0%}" for x in np.arange(0, 1.01, 0.25)]
         )
-    return pl.DataFrame(rows, schema=REPORT_SCHEMA)
+        panel.set_xlabel("share of the customers")
+        panel.tick_params(length=0, labelsize=9)
+        panel.tick_params(axis="y", labelcolor=INK)
+        panel.spines[:].set_visible(False)
+        panel.set_title("How each axis divides the customers")
+        footnote(
+            figure,
+            "Largest segment first. Grey: one population without segments, or "
+            "customers that the axis does not place. Small segments: see the tables.",
+        )
 
 
-def _by_reason(skipped: Mapping[str, str]) -> str:
-    """Return skipped features with what they have in common.
+def plot_overlap(overlap: pl.DataFrame, axes: list[str], path: Path) -> None:
+    """Draw how much two axes tell of each other.
 
-    >>> _by_reason({"refund_rate": "no refunds", "has_returns": "no refunds"})
-    'refund_rate, has_returns (no refunds)'
+    Parameters
+    ----------
+    overlap : DataFrame
+        ``axis``, ``other``, ``ami``: adjusted mutual information, 0 (no more than
+        chance) to 1 (the same division); each pair once, in either order.
+    axes : list of str
+        In the order in which they are drawn.
+    path : Path
+        PNG to write.
     """
-    names: dict[str, list[str]] = {}
-    for name, reason in skipped.items():
-        names.setdefault(reason, []).append(name)
-    return "; ".join(f"{', '.join(own)} ({reason})" for reason, own in names.items())
+    n = len(axes)
+    place = {axis: i for i, axis in enumerate(axes)}
+    values = np.full((n, n), np.nan)
+    for axis, other, ami in overlap.select("axis", "other", "ami").iter_rows():
+        row, column = sorted((place[axis], place[other]), reverse=True)
+        values[row, column] = ami
+    side = max(3.6, 1.9 + 0.52 * n)
+    with picture(path, (side + 1.6, side)) as figure:
+        panel = figure.add_subplot()
+        # The lower triangle: the last row and the first column have all pairs.
+        shown = values[1:, : n - 1]
+        image = panel.imshow(
+            np.ma.masked_invalid(shown), cmap=_colours(), vmin=0, vmax=1, aspect="auto"
+        )
+        panel.set_yticks(range(n - 1), axes[1:])
+        panel.set_xticks(
+            range(n - 1), axes[:-1], rotation=40, ha="right", rotation_mode="anchor"
+        )
+        panel.tick_params(length=0, labelsize=9, labelcolor=INK)
+        panel.spines[:].set_visible(False)
+        for row, column in np.argwhere(np.isfinite(shown)):
+            value = shown[row, column]
+            panel.text(
+                column,
+                row,
+                f"{max(value, 0):.2f}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if value > 0.55 else INK,
+            )
+        panel.set_title("How much two axes tell of each other")
+        bar = figure.colorbar(image, ax=panel, shrink=0.8, pad=0.02, aspect=30)
+        bar.set_label("adjusted mutual information")
+        bar.outline.set_visible(False)
+        footnote(figure, "0: no more than chance; 1: the same division twice.")
 
 
-def _figures(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures of the number of segments that was chosen."""
-    if not report["features"]:
-        reasons = "; ".join(dict.fromkeys(report["skipped"].values()))
-        return {"kind": "skipped", "n_segments": 0, "verdict": f"skipped: {reasons}"}
-    n_segments = report["n_segments"]
-    tried = {found["n_segments"]: found for found in report["candidates"]}
-    chosen = tried.get(n_segments, {}) if n_segments > 1 else {}
+def _draw_bar(panel: Axes, place: int, segments: list[dict[str, object]]) -> None:
+    """Draw one axis."""
+    left = 0.0
+    placed = [segment for segment in segments if segment["segment_id"] != -1]
+    is_single = len(placed) == 1
+    for rank, segment in enumerate(segments):
+        share = float(str(segment["share"]))
+        is_grey = segment["segment_id"] == -1 or is_single
+        colour = NOISE_COLOUR if is_grey else COLOURS[rank % len(COLOURS)]
+        panel.barh(
+            place, share, left=left, height=0.74, color=colour, ec="white", lw=1.2
+        )
+        ink = INK if colour in _DARK_ON else "white"
+        if segment["segment_id"] == -1 and not is_single:
+            ink = FAINT_INK
+        _write(panel, left + share / 2, place, str(segment["segment"]), share, ink)
+        left += share
+
+
+def _write(
+    panel: Axes, x: float, y: float, name: str, share: float, colour: str
+) -> None:
+    """Write name and share into a part of a bar, as far as there is room."""
+    fits = int(share * _BAR_WIDTH / _CHARACTER)
+    text = _fitted(name, f"{share:.0%}", fits)
+    panel.text(
+        x,
+        y,
+        text,
+        ha="center",
+        va="center",
+        fontsize=8.2 if text.count("\n") < 2 else 7.0,
+        linespacing=1.1,
+        color=colour,
+    )
+
+
+def _fitted(name: str, percent: str, fits: int) -> str:
+    """Return name and share in lines of at most `fits` letters, three at most.
+
+    >>> _fitted("email_preferred", "9%", 12).splitlines()
+    ['email_', 'preferred', '9%']
+    >>> _fitted("email_preferred", "2%", 3)
+    '2%'
+    """
+    if len(name) + len(percent) < fits:
+        return f"{name} {percent}"
+    if len(name) <= fits:
+        return f"{name}\n{percent}"
+    head, _, tail = name.partition("_")
+    if tail and max(len(head) + 1, len(tail)) <= fits:
+        return f"{head}_\n{tail}\n{percent}"
+    if fits >= _LEAST_LETTERS:
+        return f"{shortened(name, fits)}\n{percent}"
+    return percent if len(percent) <= fits else ""
+
+
+def _colours() -> Any:
+    """Return a map from paper to deep blue."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    stops = ["#F7F7F5", "#B9D8EC", "#4D94C9", "#08457E"]
+    colours = LinearSegmentedColormap.from_list("agreement", stops)
+    return colours.with_extremes(bad="white")
+
+
+# From here on the second of two axes tells little that is new.
+REDUNDANT = 0.5
+_KINDS = {
+    "natural": "groups",
+    "cut": "tiers",
+    "single": "none",
+    "skipped": "skipped",
+}
+
+
+@dataclass(frozen=True)
+class AxesContent:
+    """All that the page tells, as plain data.
+
+    Attributes
+    ----------
+    source : str
+        Where the orders came from, as the user would name it.
+    created : str
+        When, as text; given from outside so that equal runs give equal pages.
+    headline : str
+        Who was segmented, by what.
+    notes : sequence of str
+        What the reader should know of the rows.
+    tiles : mapping of str to int or None
+        Figures of the customers, such as ``{"customers": 5000}``.
+    axes : DataFrame
+        A row per axis: ``axis``, ``group``, ``description``, ``kind`` (``natural``,
+        ``cut``, ``single`` or ``skipped``), ``n_segments``, ``silhouette``,
+        ``smallest_share``, ``largest_share``, ``stability``, ``n_not_placed``,
+        ``verdict``, ``skipped``.
+    segments : DataFrame
+        A row per segment: ``axis``, ``segment_id`` (-1: not placed), ``segment``,
+        ``n_customers``, ``share``, ``is_edited``, ``rule_name``, ``why``.
+    overlap : DataFrame
+        ``axis``, ``other``, ``ami``.
+    changes : sequence of str
+        What is other than in the run before; empty in a first run.
+    moved : mapping of axis to mapping of str to int
+        Customers who moved, by ``behaviour`` or by ``model``; axes without any left
+        out.
+    drift : DataFrame
+        ``axis``, ``name``, ``statistic``, ``value``, ``threshold``, ``is_alert``;
+        empty in a first run.
+    next_steps : sequence of NextStep
+    made : mapping of str to mapping
+        How it was made, by group.
+    """
+
+    source: str
+    created: str
+    headline: str
+    notes: Sequence[str]
+    tiles: Mapping[str, int | None]
+    axes: pl.DataFrame
+    segments: pl.DataFrame
+    overlap: pl.DataFrame
+    changes: Sequence[str]
+    moved: Mapping[str, Mapping[str, int]]
+    drift: pl.DataFrame
+    next_steps: Sequence[NextStep]
+    made: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def write_axes_page(content: AxesContent, path: Path) -> list[Path]:
+    """Write the page (UTF-8) and, beside it, its pictures.
+
+    Parameters
+    ----------
+    content : AxesContent
+    path : Path
+        HTML file to write.
+
+    Returns
+    -------
+    list of Path
+        All files written: `path`, and where there is something to draw
+        ``axes-sizes.png`` and ``axes-overlap.png``. The page holds its own copies.
+    """
+    pictures = _pictures(content, path.parent)
+    page = rendered(
+        "axes.html.j2",
+        content=content,
+        told=_found(content.axes),
+        tiles=[(name, count(n)) for name, n in content.tiles.items()],
+        pictures=pictures,
+        parts=[part for part in _parts(content) if part is not None],
+        axes=[
+            (axis, _segment_table(axis, content))
+            for axis in content.axes.filter(pl.col("n_segments") > 1).to_dicts()
+        ],
+    )
+    path.write_text(page, encoding="utf-8", newline="\n")
+    return [path, *(shown.path for shown in pictures)]
+
+
+def redundant_lines(overlap: pl.DataFrame) -> list[str]:
+    """Return the pairs of axes of which one tells most of the other."""
+    pairs = overlap.filter(pl.col("ami") >= REDUNDANT).sort("ami", descending=True)
+    return [
+        f"`{axis}` and `{other}` divide the customers much alike (AMI "
+        f"{decimal(ami)}): one of the two may do."
+        for axis, other, ami in pairs.select("axis", "other", "ami").iter_rows()
+    ]
+
+
+def _found(axes: pl.DataFrame) -> tuple[str, str]:
+    """Return the tone of the page, and how many axes have segments."""
+    kinds = axes["kind"].to_list()
+    n_divided = sum(kind in {"natural", "cut"} for kind in kinds)
+    n_looked_at = sum(kind != "skipped" for kind in kinds)
+    tone = "good" if n_divided else "calm"
+    noun = "axis" if n_looked_at == 1 else "axes"
+    verb = "has" if n_divided == 1 else "have"
+    return tone, f"{n_divided} of {n_looked_at} {noun} {verb} segments"
+
+
+def _pictures(content: AxesContent, folder: Path) -> list[Picture]:
+    """Draw what there is to draw."""
+    drawn = content.axes.filter(pl.col("n_segments") > 0)["axis"].to_list()
+    if not drawn:
+        return []
+    plot_axis_sizes(content.segments, drawn, folder / "axes-sizes.png")
+    shown = [
+        Picture(
+            "Segments of every axis",
+            folder / "axes-sizes.png",
+            "A bar per axis, divided by the shares of its segments.",
+        )
+    ]
+    divided = content.axes.filter(pl.col("n_segments") > 1)["axis"].to_list()
+    if len(divided) > 1:
+        own = content.overlap.filter(
+            pl.col("axis").is_in(divided) & pl.col("other").is_in(divided)
+        )
+        plot_overlap(own, divided, folder / "axes-overlap.png")
+        alt = "Adjusted mutual information of every pair of axes."
+        picture = Picture("Overlap of the axes", folder / "axes-overlap.png", alt)
+        shown.append(picture)
+    return shown
+
+
+def _parts(content: AxesContent) -> list[Part | None]:
+    """Return what stands below the pictures, before the segments one by one."""
+    return [
+        _changes_part(content),
+        Part(
+            "Axis by axis",
+            [
+                "A silhouette never stands alone: a handful of outliers against all "
+                "others gives a high one, which the smallest and the largest share "
+                "show. Stability is the agreement (adjusted Rand index) of the same "
+                "segments learnt from two halves of the customers. Groups are parted "
+                "by valleys in the density; tiers are cuts that were asked for.",
+                *redundant_lines(content.overlap),
+            ],
+            tables=[
+                Table(
+                    "Silhouette and stability on scaled features, when the axis was "
+                    "learnt; shares of the customers placed now.",
+                    [_axis_row(axis) for axis in content.axes.to_dicts()],
+                    frozenset({"axis", "found"}),
+                )
+            ],
+        ),
+        _single_part(content.axes),
+        _skipped_part(content.axes),
+    ]
+
+
+def _axis_row(axis: Mapping[str, Any]) -> dict[str, str]:
     return {
-        "kind": report["kind"],
-        "n_segments": n_segments,
-        "silhouette": chosen.get("silhouette"),
-        "stability": chosen.get("stability"),
-        "verdict": report["verdict"],
+        "axis": axis["axis"],
+        "found": _KINDS[axis["kind"]],
+        "segments": count(axis["n_segments"]) if axis["n_segments"] else MISSING,
+        "silhouette": decimal(axis["silhouette"]),
+        "smallest": percent(axis["smallest_share"]),
+        "largest": percent(axis["largest_share"]),
+        "stability": decimal(axis["stability"]),
+        "not placed": count(axis["n_not_placed"]),
     }
 
 
-def _shares(own: pl.DataFrame) -> dict[str, Any]:
-    """Return how an axis divides its customers in this run."""
-    is_placed = own["segment_id"] != NOWHERE
-    sizes = own.filter(is_placed)["n_customers"]
-    n_placed = int(sizes.sum())
-    shares = (sizes / max(n_placed, 1)).to_list()
+def _segment_table(axis: Mapping[str, Any], content: AxesContent) -> Table:
+    """Return the segments of one axis, and why they are called so."""
+    own = content.segments.filter(axis=axis["axis"]).to_dicts()
+    rows = [
+        {
+            "segment": segment["segment"],
+            "id": str(segment["segment_id"]) if segment["segment_id"] >= 0 else MISSING,
+            "customers": count(segment["n_customers"]),
+            "share": percent(segment["share"]),
+            "what it is like": _why(segment),
+        }
+        for segment in own
+    ]
+    return Table(axis["description"], rows, frozenset({"segment", "what it is like"}))
+
+
+def _why(segment: Mapping[str, Any]) -> str:
+    """Say what a name rests on, and whose it is."""
+    why = str(segment["why"]).replace("`", "")
+    if segment["is_edited"]:
+        return f"{why} (named by a user)"
+    if segment["rule_name"] != segment["segment"]:
+        return f"{why} (keeps its name; by the rules {segment['rule_name']})"
+    return why
+
+
+def _changes_part(content: AxesContent) -> Part | None:
+    """Return what is other than before, and the drift that alerts."""
+    if not content.changes:
+        return None
+    alerts = content.drift.filter("is_alert").to_dicts()
+    tables = [
+        Table(
+            "Customers in another segment than before. By behaviour: the model before "
+            "has them elsewhere now. By the model: the new one has them elsewhere.",
+            [
+                {
+                    "axis": axis,
+                    "by behaviour": count(by.get("behaviour", 0)),
+                    "by the model": count(by.get("model", 0)),
+                }
+                for axis, by in content.moved.items()
+            ],
+            frozenset({"axis"}),
+        )
+    ]
+    if alerts:
+        tables.append(
+            Table(
+                "What is further from the customers the axes were learnt on than "
+                "chance explains.",
+                [_drift_row(row) for row in alerts],
+                frozenset({"of", "what", "statistic"}),
+            )
+        )
+    return Part("Since the run before", content.changes, tables=tables)
+
+
+def _drift_row(row: Mapping[str, Any]) -> dict[str, str]:
     return {
-        "smallest_share": min(shares, default=None),
-        "largest_share": max(shares, default=None),
-        "n_placed": n_placed,
-        "n_not_placed": int(own.filter(~is_placed)["n_customers"].sum()),
+        "of": row["axis"],
+        "what": row["name"],
+        "statistic": row["statistic"],
+        "value": decimal(row["value"]),
+        "limit": decimal(row["threshold"]),
     }
+
+
+def _single_part(axes: pl.DataFrame) -> Part | None:
+    """Return why axes have no segments."""
+    rows = [
+        {"axis": axis["axis"], "finding": axis["verdict"]}
+        for axis in axes.filter(kind="single").to_dicts()
+    ]
+    if not rows:
+        return None
+    return Part(
+        "Axes without segments",
+        [
+            "On these axes the customers are one population: a cut would part those "
+            "who are alike. `axes.min_segments` cuts tiers all the same."
+        ],
+        tables=[
+            Table("The best that was tried.", rows, frozenset({"axis", "finding"}))
+        ],
+    )
+
+
+def _skipped_part(axes: pl.DataFrame) -> Part | None:
+    """Return what could not be computed of these data."""
+    rows = [
+        {"axis": axis["axis"], "left out": axis["skipped"]}
+        for axis in axes.to_dicts()
+        if axis["skipped"]
+    ]
+    if not rows:
+        return None
+    whole = axes.filter(kind="skipped")["axis"].to_list()
+    names = listed([f"`{name}`" for name in whole])
+    said = (
+        f"Skipped as a whole: {names}." if whole else "No axis is skipped as a whole."
+    )
+    return Part(
+        "What the data did not allow",
+        [
+            "A column that is not there leaves out what needs it, and nothing else.",
+            said,
+        ],
+        tables=[Table("By axis.", rows, frozenset({"axis", "left out"}))],
+    )

@@ -1,4 +1,4 @@
-"""One run of the customer axes: read, learn or place, publish, load into the store.
+"""One run of the axes: read, learn or assign, publish.
 
 Everything is written aside and published in one step, so a run that is killed has not
 happened. What was published before is gone on from: ids and names of segments live on,
@@ -8,21 +8,291 @@ one transaction of its own; where that fails, the next run tries again.
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from core.artifacts import Artifacts
-from core.axes.files import folder_of, one_at_a_time
-from core.axes.learning import Run
+import polars as pl
+
+from core.artifacts.folder import Artifacts, StageWriter
+from core.axes.assign import AxesAssigner, Before
+from core.axes.drift import AXES_DRIFT_ROWS, AxesDrift
+from core.axes.features.catalog import features_available
+from core.axes.features.compute import known_channels
+from core.axes.files import DRIFT_REFERENCE, Marks, folder_of, one_at_a_time
+from core.axes.fit import AxesOptions, fit_axes
 from core.axes.loading import load_into_store
-from core.axes.marks import Marks
-from core.axes.telling import run_lines, unchanged_lines
+from core.axes.moves import (
+    MOVES_SCHEMA,
+    label_table,
+    ledger_block,
+    move_counts,
+    moves_between,
+    next_run,
+)
+from core.axes.output import Result, run_lines, unchanged_lines, write_output
 from core.config import Config
-from core.data.purchases import Purchases, purchases_from_frames, read_purchases
-from core.errors import ConfigError
+from core.data.purchases import purchases_from_frames, read_purchases
+from core.data.purchases_whole import Purchases
+from core.errors import ConfigError, FeatureMismatchError
 from core.logging import get_logger
+from core.models.centroids import AxisPlacement
+
+Placed = dict[str, AxisPlacement]
+
+
+class Run:
+    """One run on its way.
+
+    Parameters
+    ----------
+    out : StageWriter
+        Takes the files.
+    artifacts : Artifacts
+        Of the folder, for the versions that it keeps.
+    config : Config
+    marks : Marks
+        What the run is made from.
+    refit : bool
+        Whether the axes are learnt although there is a model.
+    """
+
+    def __init__(
+        self,
+        out: StageWriter,
+        artifacts: Artifacts,
+        config: Config,
+        marks: Marks,
+        *,
+        refit: bool,
+    ) -> None:
+        self.out, self.artifacts, self.config = out, artifacts, config
+        self.marks, self.refit = marks, refit
+        self.seconds: dict[str, float] = {}
+        self.notes: list[str] = []
+
+    def carry_out(self, purchases: Purchases) -> dict[str, Any]:
+        """Do everything, write everything, and return the facts of it."""
+        before = (
+            None if self.out.base is None else Before.of(self.out.base, self.artifacts)
+        )
+        if before is not None and not before.is_followed_by(purchases.orders):
+            before = self._part_from(before)
+        is_learnt = self.refit or before is None
+        view = None if before is None else self._as_before(before, purchases)
+        if is_learnt:
+            assigner, features = self._learn(purchases, before, view)
+        else:
+            assert before is not None  # else it would be learnt
+            assert view is not None  # else it would have ended in an error
+            assigner, features = before.assigner, view
+        assigner = replace(
+            assigner,
+            reference_date=purchases.reference_date,
+            negative_orders=self.config.axes.negative_orders,
+        )
+        with self._timed("placing"):
+            placed = assigner.model.place(features)
+        drift, alerts, moves = self._compare(before, view, assigner, features, placed)
+        facts = self._facts(purchases, assigner, before, is_learnt=is_learnt)
+        facts |= {"drift": alerts, "n_moved": move_counts(moves), "notes": self.notes}
+        self._count_customers(facts, before, features)
+        result = Result(assigner, features, placed, purchases.rejected, drift, moves)
+        with self._timed("writing"):
+            if is_learnt:
+                self._keep_reference(assigner, features, placed)
+            write_output(self.out, result, facts, is_learnt=is_learnt)
+        self.out.facts |= facts
+        return facts
+
+    def _part_from(self, before: Before) -> Before | None:
+        """Begin anew with other customers, if there is to be learning."""
+        if not self.refit:
+            self.notes.append(
+                "These are other customers than those of the run before: the model "
+                "was learnt from others. `--retrain always` learns one from these."
+            )
+            return before
+        self.notes.append(
+            "These are other customers than those of the run before: ids and names of "
+            "segments start anew. The version before is kept."
+        )
+        return None
+
+    def _as_before(self, before: Before, purchases: Purchases) -> pl.DataFrame | None:
+        """Return the features as the model before knows them.
+
+        Where they cannot be had, a new model can be learnt all the same, but nobody can
+        tell who moved.
+        """
+        try:
+            with self._timed("features"):
+                return before.assigner.features(purchases)
+        except FeatureMismatchError:
+            if not self.refit:
+                raise
+            self.notes.append(
+                "The orders lack columns that the model before needs, so it cannot be "
+                "told who moved, nor whether the customers have changed."
+            )
+            return None
+
+    def _learn(
+        self, purchases: Purchases, before: Before | None, view: pl.DataFrame | None
+    ) -> tuple[AxesAssigner, pl.DataFrame]:
+        """Return a new model, and the features that it was learnt from."""
+        channels = known_channels(purchases.orders)
+        absent = purchases.absent
+        earlier = None if before is None else before.assigner
+        is_same_view = (
+            view is not None
+            and earlier is not None
+            and (earlier.absent, earlier.channels) == (absent, channels)
+        )
+        if is_same_view:
+            assert view is not None  # what makes it the same
+            features = view
+        else:
+            get_logger().info("Computing features")
+            with self._timed("features"):
+                features = self._features(purchases, absent, channels)
+        get_logger().info("Learning the axes of %s customers", f"{features.height:,}")
+        with self._timed("learning"):
+            model = fit_axes(
+                features,
+                features_available(absent, channels),
+                AxesOptions.of(self.config),
+                previous=None if earlier is None else earlier.model,
+            )
+        made = AxesAssigner(model, absent, channels, purchases.reference_date)
+        if before is None:
+            digest = hashlib.sha256(made.to_bytes()).hexdigest()
+            return replace(made, lineage=digest[:12]), features
+        version = before.assigner.version + 1
+        lineage = before.assigner.lineage
+        return replace(made, lineage=lineage, version=version), features
+
+    def _features(
+        self, purchases: Purchases, absent: tuple[str, ...], channels: tuple[str, ...]
+    ) -> pl.DataFrame:
+        from core.axes.features.compute import customer_features
+
+        return customer_features(
+            purchases.orders,
+            purchases.items,
+            reference_date=purchases.reference_date,
+            absent=absent,
+            channels=channels,
+        )
+
+    def _compare(
+        self,
+        before: Before | None,
+        view: pl.DataFrame | None,
+        assigner: AxesAssigner,
+        features: pl.DataFrame,
+        placed: Placed,
+    ) -> tuple[pl.DataFrame, list[str], pl.DataFrame]:
+        """Return drift, its alerts, and who moved since the run before."""
+        if before is None or view is None:
+            return pl.DataFrame(schema=AXES_DRIFT_ROWS), [], MOVES_SCHEMA.to_frame()
+        with self._timed("comparing"):
+            model, seed = before.assigner.model, self.config.seed
+            is_same = assigner.model is model
+            own = placed if is_same else model.place(view)
+            labels = {axis: found.labels for axis, found in own.items()}
+            reference = AxesDrift.load(before.base.path(DRIFT_REFERENCE))
+            drift, alerts = reference.measure(view, labels, model.names, seed)
+            then, now = before.labels, label_table(view["customer_id"], labels)
+            moves = moves_between(then, now, "behaviour")
+            names = {axis: dict(known) for axis, known in model.names.items()}
+            if not is_same:
+                after = label_table(
+                    features["customer_id"],
+                    {axis: found.labels for axis, found in placed.items()},
+                )
+                moves = pl.concat([moves, moves_between(now, after, "model")])
+                for axis, known in assigner.model.names.items():
+                    names[axis] = names.get(axis, {}) | known
+            block = ledger_block(
+                moves,
+                names,
+                run=next_run(before.base),
+                reference_date=assigner.reference_date.isoformat(),
+                version=assigner.version,
+            )
+        return drift, alerts, block
+
+    def _keep_reference(
+        self, assigner: AxesAssigner, features: pl.DataFrame, placed: Placed
+    ) -> None:
+        """Keep what later runs are compared with."""
+        labels = {axis: found.labels for axis, found in placed.items()}
+        names = assigner.model.features
+        reference = AxesDrift.of(features, names, labels, self.config.seed)
+        reference.save(self.out.path(DRIFT_REFERENCE))
+
+    def _facts(
+        self,
+        purchases: Purchases,
+        assigner: AxesAssigner,
+        before: Before | None,
+        *,
+        is_learnt: bool,
+    ) -> dict[str, Any]:
+        """Return what the manifest and the page tell of the run."""
+        learnt_from = self.marks.as_dict()
+        if not is_learnt:
+            assert before is not None  # whose model it is
+            learnt_from = before.base.manifest.facts("axes")["learnt_from"]
+        items = purchases.items
+        names: dict[str, dict[str, str]] = {}
+        if before is not None:
+            for axis, known in before.assigner.model.names.items():
+                names[axis] = {str(i): name for i, name in known.items()}
+        return {
+            "run": next_run(self.out.base),
+            "lineage": assigner.lineage,
+            "version": assigner.version,
+            "version_before": None if before is None else before.version,
+            "names_before": names,
+            "is_learnt": is_learnt,
+            "rows": self.marks.rows,
+            "learnt_from": learnt_from,
+            "store": self.config.axes.store,
+            "reference_date": purchases.reference_date.isoformat(),
+            "n_orders": purchases.orders.height,
+            "n_items": None if items is None else items.height,
+            "n_rejected": purchases.rejected.height,
+            "absent": list(purchases.absent),
+            "channels": list(assigner.channels),
+            "intake": purchases.intake,
+            "seconds": self.seconds,
+        }
+
+    def _count_customers(
+        self, facts: dict[str, Any], before: Before | None, features: pl.DataFrame
+    ) -> None:
+        """Add how many customers there are, and how many came and went."""
+        facts["n_customers"] = features.height
+        facts["n_entered"] = facts["n_left"] = None
+        if before is not None:
+            known, now = before.labels, features.select("customer_id")
+            n_both = now.join(known, on="customer_id", how="semi").height
+            facts["n_entered"] = now.height - n_both
+            facts["n_left"] = known.height - n_both
+
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        seconds = self.seconds.get(step, 0.0) + time.perf_counter() - started
+        self.seconds[step] = round(seconds, 2)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from core.artifacts import Artifacts, ArtifactSet, StageWriter
-from core.axes.assigner import AxesAssigner, write_meta
+from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter, link
+from core.axes.assign import AxesAssigner, write_meta
 from core.axes.drift import AXES_DRIFT_ROWS
 from core.axes.files import (
     DRIFT,
@@ -21,13 +21,12 @@ from core.axes.files import (
     one_at_a_time,
 )
 from core.axes.loading import load_into_store
+from core.axes.model import AxesModel
 from core.axes.moves import carry_ledger
 from core.axes.output import write_tables
 from core.config import Config
 from core.errors import ArtifactError
-from core.folders import link
-from core.segments.axis_model import NOWHERE
-from core.segments.axis_set import AxesModel
+from core.models.centroids import NOWHERE
 
 Told = tuple[list[str], int]
 
@@ -42,7 +41,7 @@ def rename_segment(
     config : Config
         Names the folder, and the store.
     axis, segment_id, name
-        See `core.segments.axis_set.AxesModel.renamed`.
+        See `core.axes.model.AxesModel.renamed`.
     into_store : bool
         Whether the profiles in the store get the name as well.
 

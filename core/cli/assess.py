@@ -10,8 +10,8 @@ import typer
 from core.cli.app import app
 from core.cli.closing import print_closing
 from core.cli.options import ArtifactsFolder
+from core.config import resolve_config
 from core.logging import configure
-from core.resolve import resolve_config
 
 Resampling = Literal["subsample", "bootstrap", "seed"]
 Workers = Annotated[
@@ -37,7 +37,7 @@ def stability(
     workers: Workers = None,
 ) -> None:
     """Learn the segments anew, scaler and encoder included, and see which come back."""
-    from core.assess import measure_stability
+    from core.retailers.judge import measure_stability
 
     configure(logging.INFO)
     folder = resolve_config(flags={"artifacts": artifacts}).artifacts
@@ -73,8 +73,8 @@ def certify(
     verdict (natural, reproducible, constructive), and publishes the segments under it.
     Writes certificate.json, stability.csv and null-distribution.png.
     """
-    from core.assess import Effort
-    from core.assess import certify as certify_model
+    from core.retailers.judge import Effort
+    from core.retailers.judge import certify as certify_model
 
     configure(logging.INFO)
     folder = resolve_config(flags={"artifacts": artifacts}).artifacts

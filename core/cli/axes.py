@@ -11,9 +11,8 @@ from rich.console import Console
 
 from core.cli.app import app
 from core.cli.options import ArtifactsFolder, Assignment, ConfigFile, Quiet, Seed
-from core.config import Config
+from core.config import Config, resolve_config
 from core.logging import configure
-from core.resolve import resolve_config
 
 axes_app = typer.Typer(
     invoke_without_command=True,
@@ -109,7 +108,7 @@ def axes(
     """
     if context.invoked_subcommand is not None:
         return
-    from core.axes import run_axes
+    from core.axes.run import run_axes
 
     configure(logging.ERROR if quiet else logging.INFO)
     chosen = resolve_config(

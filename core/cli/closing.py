@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from core.pipelines import StageResult
+    from core.retailers.training import StageResult
 
 
 def print_closing(result: StageResult) -> None:

@@ -10,8 +10,8 @@ import typer
 from core.cli.app import app
 from core.cli.closing import print_closing
 from core.cli.options import ArtifactsFolder
+from core.config import resolve_config
 from core.logging import configure
-from core.resolve import resolve_config
 
 
 @app.command("compare")
@@ -60,8 +60,8 @@ def compare(
     On both feature sets, by what holds across spaces: counts, stability, p against data
     without structure, out-of-time score. Writes comparison-spaces.csv and .png.
     """
-    from core.assess.comparison import compare as compare_spaces
     from core.evaluation.comparison import Effort
+    from core.retailers.research import compare as compare_spaces
 
     configure(logging.INFO)
     folder = resolve_config(flags={"artifacts": artifacts}).artifacts

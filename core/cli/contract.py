@@ -10,8 +10,8 @@ import typer
 
 from core.cli.app import app
 from core.cli.options import ArtifactsFolder
+from core.config import resolve_config
 from core.errors import ConfigError, ContractError
-from core.resolve import resolve_config
 
 contract = typer.Typer(
     name="contract",
@@ -43,7 +43,7 @@ def draft(
 
     Stability floors are drafted where `segments stability` has been run before.
     """
-    from core.assess.contract import draft_for
+    from core.retailers.profile import draft_for
 
     folder = resolve_config(flags={"artifacts": artifacts}).artifacts
     text = draft_for(folder, owner, expires.date())
@@ -82,7 +82,7 @@ def check(
     ] = None,
 ) -> None:
     """Hold a contract against the published segments; exit code 8 if it is broken."""
-    from core.assess.contract import breaches_of
+    from core.retailers.profile import breaches_of
 
     folder = resolve_config(flags={"artifacts": artifacts}).artifacts
     day = date.today() if today is None else today.date()

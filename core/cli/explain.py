@@ -9,7 +9,7 @@ import typer
 
 from core.cli.app import app
 from core.cli.options import ArtifactsFolder
-from core.resolve import resolve_config
+from core.config import resolve_config
 
 
 @app.command("explain")
@@ -21,7 +21,7 @@ def explain(
     ] = False,
 ) -> None:
     """Say why a shop is in its segment, and what would move it out of there."""
-    from core.assess.explanation import explain_shop
+    from core.retailers.profile import explain_shop
 
     folder = resolve_config(flags={"artifacts": artifacts}).artifacts
     found = explain_shop(folder, shop)

@@ -8,7 +8,7 @@ import typer
 
 from core.cli.app import app
 from core.cli.options import ArtifactsFolder, Assignment, ConfigFile
-from core.resolve import resolve_config
+from core.config import resolve_config
 
 
 @app.command("config")
@@ -21,7 +21,7 @@ def print_config(
 ) -> None:
     """Print the resolved configuration as YAML: a start for a file of your own."""
     if markdown:
-        from core.reference import configuration_page
+        from core.docs import configuration_page
 
         typer.echo(configuration_page(), nl=False)
     else:
@@ -31,7 +31,7 @@ def print_config(
 @app.command("features")
 def print_features() -> None:
     """Print every feature with its formula, unit and what null means."""
-    from core.reference import features_page
+    from core.docs import features_page
 
     typer.echo(features_page(), nl=False)
 
@@ -39,7 +39,7 @@ def print_features() -> None:
 @app.command("verify")
 def verify_artifacts(artifacts: ArtifactsFolder = None) -> None:
     """Check every file of the published artifacts against its digest."""
-    from core.artifacts import Artifacts
+    from core.artifacts.folder import Artifacts
 
     folder = resolve_config(flags={"artifacts": artifacts}).artifacts
     published = Artifacts(folder).published()

@@ -11,7 +11,7 @@ from rich.table import Table
 from core.cli.app import app
 from core.cli.options import ArtifactsFolder, ConfigFile
 from core.cli.store import Database, opened_store
-from core.resolve import resolve_config
+from core.config import resolve_config
 
 keys = typer.Typer(
     name="keys",

@@ -19,8 +19,8 @@ from core.cli.options import (
     ConfigFile,
     Quiet,
 )
+from core.config import resolve_config
 from core.logging import configure
-from core.resolve import resolve_config
 
 
 class Retrain(StrEnum):
@@ -70,7 +70,8 @@ def refresh(
     the code of what went wrong; 8 if a refit breaks the segment contract. Writes
     refresh.html, cluster_predictions.csv and segment_moves.csv.
     """
-    from core.refresh import refresh_config, run_refresh
+    from core.retailers.refresh.month import refresh_config
+    from core.retailers.refresh.run import run_refresh
 
     configure(logging.ERROR if quiet else logging.INFO)
     columns = [f"data.columns.{text}" for text in column or []]
@@ -88,7 +89,7 @@ def refresh(
 @app.command("versions")
 def versions(artifacts: ArtifactsFolder = None) -> None:
     """List the versions of the model: the one that serves, and those kept."""
-    from core.refresh.versions import version_rows
+    from core.retailers.refresh.output import version_rows
 
     folder = resolve_config(flags={"artifacts": artifacts}).artifacts
     rows = version_rows(Path(folder))
@@ -113,7 +114,7 @@ def rollback(
     artifacts: ArtifactsFolder = None,
 ) -> None:
     """Let the version before serve again; the ledger stays as it is."""
-    from core.refresh.versions import roll_back
+    from core.retailers.refresh.output import roll_back
 
     folder = resolve_config(flags={"artifacts": artifacts}).artifacts
     for line in roll_back(Path(folder), to):

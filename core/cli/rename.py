@@ -9,7 +9,7 @@ import typer
 from core.cli.app import app
 from core.cli.closing import print_closing
 from core.cli.options import ArtifactsFolder
-from core.resolve import resolve_config
+from core.config import resolve_config
 
 
 @app.command("rename")
@@ -19,7 +19,7 @@ def rename(
     artifacts: ArtifactsFolder = None,
 ) -> None:
     """Give a segment a name of your own, which it keeps in all later models."""
-    from core.pipelines.renaming import rename_segment
+    from core.retailers.publish import rename_segment
 
     folder = resolve_config(flags={"artifacts": artifacts}).artifacts
     print_closing(rename_segment(folder, segment, name))

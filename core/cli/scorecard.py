@@ -10,8 +10,8 @@ import typer
 from core.cli.app import app
 from core.cli.closing import print_closing
 from core.cli.options import ArtifactsFolder
+from core.config import resolve_config
 from core.logging import configure
-from core.resolve import resolve_config
 
 
 @app.command("scorecard")
@@ -30,7 +30,7 @@ def scorecard(
     Learns the model on an earlier month, freezes it, and compares its labels with what
     shops did later. Writes scorecard.csv, scorecard-decay.csv and scorecard.png.
     """
-    from core.assess.scorecard import measure_scorecard
+    from core.retailers.research import measure_scorecard
 
     configure(logging.INFO)
     folder = resolve_config(flags={"artifacts": artifacts}).artifacts

@@ -11,8 +11,8 @@ import typer
 from core.cli.app import app
 from core.cli.closing import print_closing
 from core.cli.options import ArtifactsFolder
+from core.config import resolve_config
 from core.logging import configure
-from core.resolve import resolve_config
 
 
 @app.command("select")
@@ -53,7 +53,7 @@ def select(
     structure reaches. With `--refits`, `--nulls` or `--latent-size` the search does
     not depend on the machine's speed.
     """
-    from core.assess.selection import select_options
+    from core.retailers.search import select_options
 
     configure(logging.INFO)
     folder = resolve_config(flags={"artifacts": artifacts}).artifacts

@@ -9,7 +9,7 @@ import typer
 
 from core.cli.app import app
 from core.cli.options import ArtifactsFolder, Assignment, ConfigFile
-from core.resolve import resolve_config
+from core.config import resolve_config
 
 if TYPE_CHECKING:
     from core.store import Store

@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 
+from core.artifacts.manifest import Stage
 from core.cli.app import app, guarded
 from core.cli.closing import print_closing
 from core.cli.options import (
@@ -29,7 +30,6 @@ from core.cli.options import (
 )
 from core.config import Config
 from core.logging import configure, get_logger
-from core.manifest import Stage
 
 PREPARE = """Read and check sales rows, keep the eligible shops, compute their features.
 
@@ -90,16 +90,17 @@ def _run(
     quiet: bool,
 ) -> None:
     """Run one stage and print what it did."""
-    from core import pipelines
+    from core.retailers import pipelines
+    from core.retailers.training import StageResult, stage_config
 
-    functions: dict[Stage, Callable[[Config], pipelines.StageResult]] = {
+    functions: dict[Stage, Callable[[Config], StageResult]] = {
         "prepare": pipelines.prepare_features,
         "autoencoder": pipelines.train_autoencoder,
         "clustering": pipelines.train_clustering,
         "inference": pipelines.run_inference,
     }
     started = time.perf_counter()
-    config = pipelines.stage_config(stage, file, flags, assignments)
+    config = stage_config(stage, file, flags, assignments)
     result = functions[stage](config)
     if stage != "inference":
         for line in result.lines:

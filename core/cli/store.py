@@ -16,7 +16,7 @@ from rich.table import Table
 
 from core.cli.app import app
 from core.cli.options import ArtifactsFolder, ConfigFile
-from core.resolve import resolve_config
+from core.config import resolve_config
 
 if TYPE_CHECKING:
     from core.store import Store

@@ -170,7 +170,7 @@ def _table_in_memory(native: Any, name: str, data: DataConfig, scratch: Path) ->
 
 def _read_sample(config: Config) -> Purchases:
     """Generate the sample and take it like any other source."""
-    from core.data.shoppers import generate_shoppers
+    from core.axes.sample import generate_shoppers
 
     n_customers = config.axes.sample_customers
     made = generate_shoppers(n_customers, config.seed)

@@ -152,7 +152,7 @@ def _source_files(data: DataConfig, scratch: Path) -> tuple[list[SourceFile], st
 
 def _read_sample(config: Config, work: Path, scratch: Path) -> Sales:
     """Generate the sample and judge it like any other source."""
-    from core.data.synthetic import generate_sales
+    from core.retailers.sample import generate_sales
 
     made = generate_sales(config.sample, seed=config.seed)
     table = Table("sample", made.rows.lazy(), _sample_digest(config))

@@ -1,4 +1,4 @@
-"""Pictures of a run: PNG files that read well in a report and in colour blindness.
+"""Plots of segments: spaces, sizes, features, months; readable in colour blindness.
 
 Clusters are told apart by colour (Okabe and Ito, 2008), by the shape of their markers
 and by a number written on them; noise is pale grey and lies behind.
@@ -8,30 +8,330 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from core.errors import ModelError
-from core.reporting.canvas import (
+from core.reporting.style import (
     COLOURS,
     FAINT_INK,
     INK,
     NOISE_COLOUR,
     cluster_look,
+    footnote,
     picture,
+    shortened,
     wrapped,
 )
-from core.reporting.heatmap import plot_heatmap
-from core.reporting.scatter import plot_space
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_heatmap", "plot_loss", "plot_sizes", "plot_space"]
 
 NOISE = -1
+_POINTS_DRAWN = 30_000
+_POINTS_PER_CLUSTER = 150  # a small cluster keeps at least these, if it has them
+_LEGEND_LINES = 15
+
+
+def plot_space(
+    coordinates: NDArray[np.float64],
+    labels: ArrayLike,
+    title: str,
+    axis_labels: tuple[str, str],
+    path: Path,
+    noun: str = "cluster",
+) -> None:
+    """Draw shops in two dimensions, by cluster.
+
+    Parameters
+    ----------
+    coordinates : ndarray of float64, shape (n_shops, 2)
+        Such as the two leading principal components of the space.
+    labels : array-like of int, shape (n_shops,)
+        Cluster per shop; -1 is noise.
+    title : str
+    axis_labels : tuple of str
+        Of the horizontal and the vertical axis.
+    path : Path
+        PNG to write.
+    noun : str
+        What the groups are called.
+
+    Notes
+    -----
+    At most 30,000 shops are drawn (small clusters keep 150 of theirs), and the view
+    ends where the outermost 0.2% on each side would squeeze the rest; the picture says
+    how many shops it leaves out.
+    """
+    marks = np.asarray(labels)
+    drawn = _subsample(marks)
+    window = _window(coordinates)
+    is_within = (coordinates >= window[0]) & (coordinates <= window[1])
+    inside: NDArray[np.bool_] = np.logical_and.reduce(is_within, axis=1)
+    clusters, sizes = np.unique(marks[marks != NOISE], return_counts=True)
+    with picture(path, (6.6, 4.6)) as figure:
+        axes = figure.add_subplot()
+        seen = drawn[inside[drawn]]
+        point = float(np.clip(7000 / max(len(seen), 1), 3, 22))
+        noise = coordinates[seen[marks[seen] == NOISE]]
+        axes.scatter(noise[:, 0], noise[:, 1], s=point * 0.6, c=NOISE_COLOUR, lw=0)
+        for place, cluster in enumerate(clusters):
+            own = coordinates[seen[marks[seen] == cluster]]
+            axes.scatter(
+                own[:, 0], own[:, 1], s=point, lw=0, alpha=0.75, **cluster_look(place)
+            )
+        axes.set_xlim(window[0][0], window[1][0])
+        axes.set_ylim(window[0][1], window[1][1])
+        _write_on_clusters(axes, coordinates[inside], marks[inside], clusters)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_title(wrapped(title, 80))
+        axes.set_xlabel(axis_labels[0])
+        axes.set_ylabel(axis_labels[1])
+        _space_legend(axes, clusters, sizes, int((marks == NOISE).sum()), noun)
+        footnote(figure, _left_out(len(marks), len(seen), int((~inside).sum())))
+
+
+def _subsample(labels: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Return the shops to draw: a fixed draw, small clusters not thinned away."""
+    if len(labels) <= _POINTS_DRAWN:
+        return np.arange(len(labels))
+    rng = np.random.default_rng(0)
+    share = _POINTS_DRAWN / len(labels)
+    parts = []
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        n_kept = max(int(len(own) * share), _POINTS_PER_CLUSTER)
+        parts.append(rng.permutation(own)[:n_kept])
+    return np.sort(np.concatenate(parts))
+
+
+def _window(
+    coordinates: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the corners of a view that a few far outliers cannot squeeze."""
+    low, high = coordinates.min(axis=0), coordinates.max(axis=0)
+    inner = np.quantile(coordinates, [0.002, 0.998], axis=0)
+    reach = inner[1] - inner[0]
+    low = np.maximum(low, inner[0] - 0.25 * reach)
+    high = np.minimum(high, inner[1] + 0.25 * reach)
+    margin = np.where(high > low, 0.04 * (high - low), 1.0)
+    return low - margin, high + margin
+
+
+def _write_on_clusters(
+    axes: Axes,
+    coordinates: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    clusters: NDArray[np.int64],
+) -> None:
+    """Write each cluster's number where it is densest, unless one stands there already.
+
+    Numbers are canonical, the largest cluster first, so it is the smaller that waives.
+    """
+    from matplotlib.patheffects import withStroke
+
+    room = np.array(axes.get_xlim() + axes.get_ylim()).reshape(2, 2)
+    reach = (room[:, 1] - room[:, 0]) * [0.045, 0.045]
+    written: list[NDArray[np.float64]] = []
+    for cluster in clusters:
+        own = coordinates[labels == cluster]
+        if not len(own):
+            continue
+        middle = _crowded_place(own)
+        if any((np.abs(middle - other) < reach).all() for other in written):
+            continue
+        written.append(middle)
+        axes.annotate(
+            str(cluster),
+            (float(middle[0]), float(middle[1])),
+            ha="center",
+            va="center",
+            fontweight="bold",
+            path_effects=[withStroke(linewidth=3, foreground="white")],
+            zorder=5,
+        )
+
+
+def _crowded_place(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the middle of the fullest cell of a 12 x 12 grid over the points.
+
+    A cluster that falls into two islands has its median between them, on other shops.
+    """
+    counts, x_edges, y_edges = np.histogram2d(points[:, 0], points[:, 1], bins=12)
+    column, row = np.unravel_index(int(counts.argmax()), counts.shape)
+    low = np.array([x_edges[column], y_edges[row]])
+    high = np.array([x_edges[column + 1], y_edges[row + 1]])
+    is_inside = ((points >= low) & (points <= high)).all(axis=1)
+    place: NDArray[np.float64] = np.median(points[is_inside], axis=0)
+    return place
+
+
+def _space_legend(
+    axes: Axes,
+    clusters: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    n_noise: int,
+    noun: str,
+) -> None:
+    """Name clusters and noise, if there is any, with their sizes."""
+    from matplotlib.lines import Line2D
+
+    look: dict[str, Any] = {"ls": "", "ms": 6, "mew": 0}
+    shown = _LEGEND_LINES
+    handles = [
+        Line2D([], [], label=f"{cluster}  ({size:,})", **cluster_look(place), **look)
+        for place, (cluster, size) in enumerate(zip(clusters, sizes, strict=True))
+    ][:shown]
+    if len(clusters) > shown:
+        rest = f"{len(clusters) - shown} more  ({sizes[shown:].sum():,})"
+        handles.append(Line2D([], [], label=rest, ls=""))
+    noise = Line2D(
+        [], [], label=f"noise  ({n_noise:,})", marker="o", color=NOISE_COLOUR, **look
+    )
+    heading = f"{noun} (shops)" if len(clusters) else f"no {noun}"
+    axes.legend(
+        handles=[*handles, noise] if n_noise else handles,
+        title=heading,
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1.0),
+        alignment="left",
+        borderaxespad=0,
+    )
+
+
+def _left_out(n_shops: int, n_seen: int, n_outside: int) -> str:
+    """Say what was left out of a picture of a space; nothing if all is there."""
+    if n_seen == n_shops:
+        return ""
+    outside = f"; {n_outside:,} lie outside the view" if n_outside else ""
+    return f"{n_seen:,} of {n_shops:,} shops drawn{outside}."
+
+
+_CELLS_WRITTEN = 12  # clusters up to which a heat map shows its numbers
+_HEAT_LIMIT = 3.0
+_HEAT_ROWS = 40
+_HEAT_COLUMNS = 30
+
+
+def plot_heatmap(
+    cluster_medians: NDArray[np.float64],
+    cluster_names: Sequence[str],
+    feature_names: Sequence[str],
+    path: Path,
+    noun: str = "cluster",
+) -> None:
+    """Draw how each cluster differs from the other shops, feature by feature.
+
+    Parameters
+    ----------
+    cluster_medians : ndarray of float64, shape (n_clusters, n_features)
+        In robust standard deviations from the other shops (see
+        `core.segments.profiles.cluster_contrasts`); NaN is drawn as a grey cell.
+        The colours end at -3 and 3; the numbers do not.
+    cluster_names, feature_names : sequence of str
+    path : Path
+        PNG to write. Features run downwards, since their names are long; the first 30
+        clusters and the 40 features that differ most are drawn.
+    noun : str
+        What the clusters are called.
+    """
+    if not len(cluster_medians):
+        with picture(path, (6.2, 1.4)) as figure:
+            axes = figure.add_subplot(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+            axes.text(0.5, 0.5, "No cluster: every shop is noise.", ha="center")
+        return
+    values, kept = _strongest(np.asarray(cluster_medians, dtype=np.float64))
+    columns = list(cluster_names[: len(values)])
+    rows = [shortened(feature_names[index]) for index in kept]
+    size = (max(3.7 + 0.5 * len(columns), 6.0), max(1.7 + 0.25 * len(rows), 3.4))
+    with picture(path, size) as figure:
+        axes = figure.add_subplot()
+        image = axes.imshow(
+            np.ma.masked_invalid(values.T),
+            aspect="auto",
+            cmap=_heat_colours(),
+            vmin=-_HEAT_LIMIT,
+            vmax=_HEAT_LIMIT,
+            interpolation="nearest",
+        )
+        axes.set_yticks(range(len(rows)), rows)
+        axes.set_xticks(range(len(columns)), columns)
+        axes.tick_params(length=0, labelcolor=INK, labelsize=9)
+        axes.set_xlabel(noun)
+        axes.set_title(f"What sets each {noun} apart from the other shops")
+        axes.spines[:].set_visible(False)
+        axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color="white", lw=1.2)
+        axes.tick_params(which="minor", length=0)
+        if len(columns) <= _CELLS_WRITTEN:
+            _write_cells(axes, values)
+        bar = figure.colorbar(
+            image, ax=axes, extend="both", shrink=0.8, pad=0.02, aspect=30
+        )
+        bar.set_label("difference of medians\n(robust standard deviations)")
+        bar.outline.set_visible(False)
+        footnote(figure, _heat_note(cluster_medians.shape, values.shape, noun))
+
+
+def _strongest(
+    values: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Keep what fits on a page: the first clusters, the features that differ most."""
+    shown = values[:_HEAT_COLUMNS]
+    strength = np.nan_to_num(np.abs(shown)).max(axis=0)
+    kept = np.sort(np.argsort(-strength, kind="stable")[:_HEAT_ROWS])
+    return shown[:, kept], kept
+
+
+def _heat_colours() -> Any:
+    """Return a blue-to-orange map with a grey for missing values."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    stops = [
+        "#08457E",
+        "#4D94C9",
+        "#B9D8EC",
+        "#F7F7F5",
+        "#F9CF9C",
+        "#E08214",
+        "#8A4200",
+    ]
+    colours = LinearSegmentedColormap.from_list("difference", stops)
+    return colours.with_extremes(bad="#C9CDD2", under=stops[0], over=stops[-1])
+
+
+def _write_cells(axes: Axes, values: NDArray[np.float64]) -> None:
+    """Write the differences that are worth reading (0.5 or more) into their cells."""
+    for column, row in np.argwhere(np.abs(np.nan_to_num(values)) >= 0.5):
+        value = values[column, row]
+        axes.text(
+            column,
+            row,
+            f"{value:+.1f}".replace("-", "\N{MINUS SIGN}"),
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if abs(value) > 1.9 else INK,
+        )
+
+
+def _heat_note(given: tuple[int, ...], drawn: tuple[int, ...], noun: str) -> str:
+    """Say what was left out of a heat map; nothing if all is there."""
+    if tuple(given) == tuple(drawn):
+        return ""
+    return (
+        f"{drawn[0]:,} of {given[0]:,} {noun}s, and the {drawn[1]:,} of {given[1]:,} "
+        "features that differ most."
+    )
+
+
 _BARS_DRAWN = 15
 
 
@@ -190,3 +490,82 @@ def _draw_bars(axes: Axes, bars: Sequence[tuple[str, int, str]]) -> None:
     axes.set_yticks(places, [bar[0] for bar in bars])
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.set_ylim(len(bars) - 0.4, -0.6)
+
+
+_COLUMNS = 3
+_MOST_PANELS = 15
+_MOST_YEARS_NAMED = 4
+
+
+def plot_curves(curves: pl.DataFrame, names: Mapping[int, str], path: Path) -> None:
+    """Draw the monthly sales of every segment, relative to its shops' own means.
+
+    Parameters
+    ----------
+    curves : DataFrame
+        As `core.segments.profiles.monthly_curves` returns it. The first 15 segments
+        are drawn.
+    names : mapping of segment to name
+    path : Path
+        PNG to write. All panels share both scales, so that a flat year looks flat.
+    """
+    segments = curves["segment"].unique().sort().to_list()
+    if not segments:
+        with picture(path, (6.2, 1.4)) as figure:
+            axes = figure.add_subplot(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+            axes.text(0.5, 0.5, "No segment with known months.", ha="center")
+        return
+    drawn = segments[:_MOST_PANELS]
+    months = curves["month"].unique().sort().to_list()
+    n_columns = min(_COLUMNS, len(drawn))
+    n_rows = -(-len(drawn) // n_columns)
+    with picture(path, (max(3.1 * n_columns, 4.6), 2.3 * n_rows + 0.5)) as figure:
+        grid = figure.subplots(
+            n_rows, n_columns, squeeze=False, sharex=True, sharey=True
+        )
+        for place, axes in enumerate(grid.ravel()):
+            if place >= len(drawn):
+                axes.set_visible(False)
+                continue
+            own = curves.filter(pl.col("segment") == drawn[place])
+            _draw(axes, own, months, str(cluster_look(place)["color"]))
+            n_shops = max(own["n_shops"].to_list())
+            title = f"{wrapped(names[drawn[place]], 32)}\n{n_shops:,} shops"
+            axes.set_title(title, fontsize=9.5, pad=5)
+            # The last row may be shorter: its upper neighbours name the years, too.
+            axes.tick_params(labelbottom=place + n_columns >= len(drawn))
+        top = float(np.nanmax(curves["high"].to_numpy()))
+        top = max(top, float(np.nanmax(curves["mean"].to_numpy())))
+        grid[0, 0].set_ylim(0, top * 1.05 or 1)
+        figure.supylabel("sales over the shop's mean", fontsize=9.5)
+        footnote(figure, _note(len(segments), len(drawn)))
+
+
+def _draw(axes: Axes, own: pl.DataFrame, months: list[str], colour: str) -> None:
+    """Draw one segment's mean line and its quartile band."""
+    place = {month: i for i, month in enumerate(months)}
+    x = [place[month] for month in own["month"]]
+    axes.fill_between(x, own["low"], own["high"], color=colour, alpha=0.2, lw=0)
+    marker = "o" if len(x) == 1 else ""
+    axes.plot(x, own["mean"], color=colour, lw=1.8, marker=marker, ms=4)
+    axes.axhline(1, color=FAINT_INK, lw=0.8, ls=":")
+    starts = [i for i, month in enumerate(months) if month.endswith("-01")]
+    step = -(-len(starts) // _MOST_YEARS_NAMED) or 1
+    ticks = starts[::step] or [0]
+    axes.set_xticks(ticks, [_tick(months[i]) for i in ticks])
+    axes.tick_params(labelsize=8)
+    axes.set_xlim(-0.5, len(months) - 0.5)
+
+
+def _tick(month: str) -> str:
+    """Return the year of a January, else the whole month."""
+    return month[:4] if month.endswith("-01") else month
+
+
+def _note(n_segments: int, n_drawn: int) -> str:
+    """Say how to read the picture, and what was left out of it."""
+    text = "Line: mean of the segment's shops; band: the middle half of them."
+    if n_drawn < n_segments:
+        text += f" {n_drawn} of {n_segments} segments."
+    return text

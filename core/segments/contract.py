@@ -1,5 +1,8 @@
 """The contract: what segments must keep, for those who build on them.
 
+Nothing but plain values is read: a tag that would make an object is refused by YAML's
+safe loader.
+
 A YAML file that is kept under version control beside whatever uses the segments::
 
     owner: Ana Lima
@@ -12,28 +15,282 @@ A YAML file that is kept under version control beside whatever uses the segments
       - {id: 3, owner: Raj Patel, expires: 2026-06-30}
 
 The defaults hold for every segment, listed or not; what a listed one says of itself
-goes before. `core.segments.contract_terms` lists the keys.
+goes before. `core.segments.contract` lists the keys.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from core.segments.contract_file import read_contract
-from core.segments.contract_terms import Contract, SegmentTerms, Terms
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from core.errors import ConfigError, did_you_mean, listed
 from core.segments.published import UNASSIGNED, SegmentTable
 
-__all__ = [
-    "Breach",
-    "Contract",
-    "SegmentFacts",
-    "check_contract",
-    "facts_of",
-    "read_contract",
-]
+
+def _ascending(band: tuple[float, float]) -> tuple[float, float]:
+    if band[0] > band[1]:
+        raise ValueError("the lower end comes first, as in `[0.1, 0.3]`")
+    return band
+
+
+_Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Band = Annotated[tuple[_Fraction, _Fraction], AfterValidator(_ascending)]
+"""Smallest and largest share allowed, both included."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Terms(_Part):
+    """What a segment must keep; None demands nothing.
+
+    Attributes
+    ----------
+    min_size : int or None
+        Fewest members.
+    min_stability : float or None
+        Smallest Jaccard index with its best match when everything is learnt anew
+        (`core.evaluation.stability.cluster_stability`), 0 to 1.
+    share : (float, float) or None
+        Smallest and largest share of all members, both included.
+    """
+
+    min_size: int | None = Field(None, ge=0)
+    min_stability: float | None = Field(None, ge=0.0, le=1.0)
+    share: Band | None = None
+
+
+class SegmentTerms(Terms):
+    """What one segment must keep.
+
+    Attributes
+    ----------
+    id : int
+        Its permanent id.
+    name : str or None
+        The name it must have; None: any.
+    owner : str or None
+        Who is asked when it breaks; None: the contract's owner.
+    expires : date or None
+        Last day on which its terms hold; None: the contract's.
+    """
+
+    id: int = Field(ge=0)
+    name: str | None = Field(None, min_length=1)
+    owner: str | None = Field(None, min_length=1)
+    expires: date | None = None
+
+
+class UnassignedTerms(_Part):
+    """What must hold of those that no segment holds.
+
+    Attributes
+    ----------
+    share : (float, float) or None
+        Smallest and largest share of all, both included.
+    """
+
+    share: Band | None = None
+
+
+class Contract(_Part):
+    """What all segments must keep, who answers for it, and until when.
+
+    Attributes
+    ----------
+    owner : str
+        Who is asked when it breaks.
+    expires : date
+        Last day on which the contract holds; from the next day on it is a breach that
+        nobody has renewed it.
+    must_survive : bool
+        Whether a listed segment that is gone is a breach.
+    defaults : Terms
+        For every segment, as far as it has no terms of its own.
+    unassigned : UnassignedTerms
+    segments : tuple of SegmentTerms
+        Each id at most once.
+    """
+
+    owner: str = Field(min_length=1)
+    expires: date
+    must_survive: bool = True
+    defaults: Terms = Terms()
+    unassigned: UnassignedTerms = UnassignedTerms()
+    segments: tuple[SegmentTerms, ...] = ()
+
+    @model_validator(mode="after")
+    def _lists_each_once(self) -> Self:
+        ids = [terms.id for terms in self.segments]
+        twice = sorted({str(i) for i in ids if ids.count(i) > 1})
+        if twice:
+            raise ValueError(f"segment {listed(twice)} is listed more than once")
+        return self
+
+
+_HEADER = """\
+# What these segments must keep. Checked by `segments contract check`, and by
+# `segments refresh` before a new model is published (`refresh.contract`).
+# Every number is yours to change; leave a key out to demand nothing.
+"""
+
+
+def read_contract(path: str | Path) -> Contract:
+    """Read a contract.
+
+    Parameters
+    ----------
+    path : path
+        A YAML file, UTF-8.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing, not YAML, or holds an unknown, repeated, missing or
+        impossible key; the message names file, line and key.
+    """
+    file = Path(path)
+    try:
+        root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"contract file `{file}` does not exist. Write one with `segments contract "
+            "draft`."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"contract file `{file}`: {error}.") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"contract file `{file}` is not YAML: {error}") from None
+    if not isinstance(root, yaml.MappingNode):
+        raise ConfigError(
+            f"contract file `{file}` holds no keys; expected `owner`, `expires` and "
+            "what segments must keep. `segments contract draft` writes one."
+        )
+    faults = [f"{file}, line {line}: {said}" for line, said in _repeated(root)]
+    if faults:
+        raise ConfigError("\n".join(faults))
+    try:
+        values = yaml.SafeLoader("").construct_document(root)
+        return Contract.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explained(error, file, root)) from None
+    except (yaml.YAMLError, ValueError) as error:  # a day such as 2026-02-30
+        raise ConfigError(f"contract file `{file}` is not YAML: {error}") from None
+
+
+def contract_text(contract: Contract) -> str:
+    """Return a contract as YAML; `read_contract` reads the same one from it."""
+    values = _plain(contract.model_dump(exclude_none=True))
+    return _HEADER + yaml.dump(
+        values, Dumper=_Dumper, sort_keys=False, allow_unicode=True
+    )
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes bands and other short lists on one line."""
+
+
+def _represent_list(dumper: yaml.SafeDumper, value: list[Any]) -> yaml.Node:
+    is_flat = all(not isinstance(item, dict) for item in value)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=is_flat)
+
+
+_Dumper.add_representer(list, _represent_list)
+
+
+def _plain(value: Any) -> Any:
+    """Leave out what is empty, name what is told of first, make tuples lists."""
+    if isinstance(value, dict):
+        first = {key: value[key] for key in ("id", "name") if key in value}
+        inner = {key: _plain(item) for key, item in (first | value).items()}
+        return {key: item for key, item in inner.items() if item not in ({}, [])}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _repeated(root: yaml.Node) -> Iterator[tuple[int, str]]:
+    """Yield line and finding of every key that one mapping has twice.
+
+    YAML takes the last one without a word.
+    """
+    waiting, seen = [root], set()
+    while waiting:
+        node = waiting.pop(0)
+        if id(node) in seen:  # an alias of what was looked at, perhaps of its parent
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        elif isinstance(node, yaml.MappingNode):
+            first: dict[str, int] = {}
+            for key, value in node.value:
+                line = key.start_mark.line + 1
+                if str(key.value) in first:
+                    other = first[str(key.value)]
+                    yield line, f"key `{key.value}` is also on line {other}."
+                first.setdefault(str(key.value), line)
+                waiting.append(value)
+
+
+def _explained(error: ValidationError, file: Path, root: yaml.Node) -> str:
+    """Turn pydantic's findings into one line each, with file, line and key."""
+    lines = []
+    for item in error.errors():
+        loc = item["loc"]
+        key = ".".join(str(part) for part in loc)
+        where = f"{file}, line {_line(root, loc)}"
+        if item["type"] == "extra_forbidden":
+            hint = did_you_mean(str(loc[-1]), _model_at(loc).model_fields)
+            lines.append(f"{where}: unknown key `{key}`.{hint}")
+        elif item["type"] == "missing":
+            lines.append(f"{where}: `{key}` is missing. Add it.")
+        else:
+            said = item["msg"].removeprefix("Value error, ")
+            named = f"`{key}` is {item['input']!r}: " if loc else ""
+            lines.append(f"{where}: {named}{said[0].lower()}{said[1:]}.")
+    return "\n".join(lines)
+
+
+def _line(node: yaml.Node, loc: Sequence[int | str]) -> int:
+    """Return the line, from 1, of what lies deepest on a path of keys and places."""
+    for part in loc:
+        if isinstance(node, yaml.MappingNode):
+            inner = next((v for k, v in node.value if k.value == str(part)), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            inner = node.value[part] if part < len(node.value) else None
+        else:
+            inner = None
+        if inner is None:
+            break
+        node = inner
+    return int(node.start_mark.line) + 1
+
+
+def _model_at(loc: Sequence[int | str]) -> type[BaseModel]:
+    """Return the model that a faulty key belongs to."""
+    models: dict[str, type[BaseModel]] = {
+        "segments": SegmentTerms,
+        "defaults": Terms,
+        "unassigned": UnassignedTerms,
+    }
+    return models.get(str(loc[0]), Contract) if len(loc) > 1 else Contract
+
 
 Rule = Literal["expiry", "survival", "name", "size", "stability", "share", "unassigned"]
 
@@ -233,3 +490,63 @@ def _is_within(share: float, band: tuple[float, float]) -> bool:
 
 def _said(band: tuple[float, float]) -> str:
     return f"{band[0]:.2%} to {band[1]:.2%}"
+
+
+_POINTS = 0.05
+_LEAST_STABLE = 0.6
+
+
+def draft_contract(
+    facts: Sequence[SegmentFacts], unassigned_share: float, owner: str, expires: date
+) -> Contract:
+    """Return a contract with bands around what is, to be edited by those who sign it.
+
+    Of each segment: at least half its members; a share between half and one and a half
+    times its own, but at least 5 points to either side; where stability was measured,
+    at least 0.6 (Hennig, 2007: below it a segment dissolves), or 0.1 less than what was
+    measured where that is not reached now. The unassigned: up to twice their share,
+    at least 5 points more. `check_contract` finds nothing on the same facts up to
+    `expires`.
+
+    Parameters
+    ----------
+    facts, unassigned_share
+        As for `check_contract`.
+    owner : str
+        Who answers for it.
+    expires : date
+        Its last day.
+    """
+    return Contract(
+        owner=owner,
+        expires=expires,
+        unassigned=UnassignedTerms(
+            share=(0.0, _up(max(2 * unassigned_share, unassigned_share + _POINTS)))
+        ),
+        segments=tuple(
+            SegmentTerms(
+                id=segment.id,
+                name=segment.name,
+                min_size=segment.size // 2,
+                min_stability=_drafted_floor(segment.stability),
+                share=_around(segment.share),
+            )
+            for segment in sorted(facts, key=lambda segment: segment.id)
+        ),
+    )
+
+
+def _around(share: float) -> tuple[float, float]:
+    half = max(share / 2, _POINTS)
+    return max(0.0, math.floor(100 * (share - half)) / 100), _up(share + half)
+
+
+def _up(share: float) -> float:
+    # 0.61 is 61 points, though 100 * (0.4 + 0.2 + 0.01) is a little more.
+    return min(1.0, math.ceil(round(100 * share, 6)) / 100)
+
+
+def _drafted_floor(stability: float | None) -> float | None:
+    if stability is None or stability >= _LEAST_STABLE:
+        return None if stability is None else _LEAST_STABLE
+    return max(0.0, math.floor(100 * (stability - 0.1)) / 100)

@@ -1,25 +1,303 @@
-"""Why a shop is in its segment, what the runner-up is, and what would move it."""
+"""Why an entity is in its segment, and the smallest change that would move it.
+
+From where the shop stands, straight lines lead along one feature, or two, to the ends
+of what has been observed. Every line is walked in steps; where the answer changes, the
+place is narrowed down by halving. A change is a possible one as far as this can be
+seen: each value has been seen among the shops, and the months of a year still average
+to what they did. The links between other features are not kept.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from core.errors import ModelError
-from core.segments.changes import (
-    UNASSIGNED,
-    Assign,
-    Change,
-    FloatArray,
-    IntArray,
-    Surroundings,
-    smallest_change,
-    surroundings,
-)
-from core.segments.words import spoken
+from core.segments.names import spoken
+from core.segments.profiles import robust_spread
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+# From features, shape (n_rows, n_features), to segments, -1 for none.
+Assign = Callable[[FloatArray], IntArray]
+
+STEPS = 32
+STEPS_OF_PAIRS = 12
+HALVINGS = 24
+_RATIOS = ((1.0, 1.0), (2.0, 1.0), (1.0, 2.0))
+_YEAR = "log_season_month_"
+UNASSIGNED = -1
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a change may do.
+
+    Attributes
+    ----------
+    features : sequence of str
+    low, high : ndarray of shape (n_features,)
+        Smallest and largest value among the shops; NaN where never known.
+    spread : ndarray of shape (n_features,)
+        What counts as a step of 1 (a robust standard deviation); 0 where a feature
+        does not vary, which is then left alone.
+    is_whole : ndarray of bool, shape (n_features,)
+        Features of which only whole numbers were seen.
+    """
+
+    features: Sequence[str]
+    low: FloatArray
+    high: FloatArray
+    spread: FloatArray
+    is_whole: NDArray[np.bool_]
+
+    @property
+    def year(self) -> IntArray:
+        """Columns that are the months of one year."""
+        found = [i for i, f in enumerate(self.features) if f.startswith(_YEAR)]
+        return np.array(found if len(found) > 1 else [], dtype=np.int64)
+
+    def size(self, start: FloatArray, ends: FloatArray) -> FloatArray:
+        """Return how far rows lie from a start, in spreads (Euclidean)."""
+        scale = np.where(self.spread > 0, self.spread, 1.0)
+        steps = np.nan_to_num((ends - start) / scale)
+        return np.asarray(np.sqrt((steps**2).sum(axis=-1)))
+
+
+def surroundings(table: FloatArray, features: Sequence[str]) -> Surroundings:
+    """Learn from all shops what a change may do.
+
+    Parameters
+    ----------
+    table : ndarray of float64, shape (n_shops, n_features)
+        NaN is unknown.
+    features : sequence of str
+    """
+    columns = [column[~np.isnan(column)] for column in table.T]
+    low = np.array([c.min() if len(c) else np.nan for c in columns])
+    high = np.array([c.max() if len(c) else np.nan for c in columns])
+    is_whole = np.array([bool(len(c)) and not (c % 1).any() for c in columns])
+    spread = np.array([robust_spread(np.sort(c)) for c in columns])
+    return Surroundings(list(features), low, high, spread, is_whole)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change that moves a shop, checked by the assigner.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_features,)
+        All features after it.
+    columns : tuple of int
+        The features that were changed on purpose, one or two; months of a year that
+        gave way are not among them.
+    segment : int
+        Where the shop would be; -1: in none.
+    size : float
+        In robust standard deviations of the shops.
+    """
+
+    values: FloatArray
+    columns: tuple[int, ...]
+    segment: int
+    size: float
+
+
+@dataclass(frozen=True)
+class _Ray:
+    """A line: `columns` move by `steps` (in spreads) times t, for t from 0 to `end`."""
+
+    columns: tuple[int, ...]
+    steps: tuple[float, ...]
+    end: float
+
+
+def smallest_change(
+    start: FloatArray,
+    own: int,
+    assign: Assign,
+    around: Surroundings,
+    is_to_segment: bool,
+) -> Change | None:
+    """Search the smallest change that moves a shop: of one feature, else of two.
+
+    Parameters
+    ----------
+    start : ndarray of shape (n_features,)
+        The shop; what is unknown (NaN) stays unknown.
+    own : int
+        Its segment now.
+    assign : callable
+        The real assigner.
+    around : Surroundings
+    is_to_segment : bool
+        True: into another segment. False: out of its own, wherever to.
+
+    Returns
+    -------
+    Change or None
+        None where no line within the observed range leads out. Equally small changes
+        go by the order of the features.
+    """
+
+    def is_moved(labels: IntArray) -> NDArray[np.bool_]:
+        moved = np.asarray(labels != own)
+        return moved & (labels != UNASSIGNED) if is_to_segment else moved
+
+    for rays, n_steps in (
+        (list(_single_rays(start, around)), STEPS),
+        (list(_pair_rays(start, around)), STEPS_OF_PAIRS),
+    ):
+        found = _walk(start, rays, n_steps, assign, is_moved, around)
+        if found is not None:
+            return found
+    return None
+
+
+def _walk(
+    start: FloatArray,
+    rays: list[_Ray],
+    n_steps: int,
+    assign: Assign,
+    is_moved: Callable[[IntArray], NDArray[np.bool_]],
+    around: Surroundings,
+) -> Change | None:
+    """Walk all lines at once, narrow the first hits down, and take the nearest."""
+    if not rays:
+        return None
+    times = np.array([[ray.end] for ray in rays]) * np.arange(1, n_steps + 1) / n_steps
+    rows, is_possible = _points(start, rays, times, around)
+    hits = (is_moved(assign(rows)) & is_possible).reshape(times.shape)
+    hit = np.flatnonzero(hits.any(axis=1))
+    if not len(hit):
+        return None
+    first = hits[hit].argmax(axis=1)
+    kept = [rays[i] for i in hit]
+    far = times[hit, first]
+    near = np.where(first > 0, times[hit, np.maximum(first - 1, 0)], 0.0)
+    for _ in range(HALVINGS):
+        middle = (near + far) / 2
+        rows, is_possible = _points(start, kept, middle[:, None], around)
+        moved = is_moved(assign(rows)) & is_possible
+        far, near = np.where(moved, middle, far), np.where(moved, near, middle)
+    rows, _ = _points(start, kept, far[:, None], around)
+    best = int(np.round(around.size(start, rows), 9).argmin())
+    return _rounded(start, kept[best], rows[best], assign, is_moved, around)
+
+
+def _rounded(
+    start: FloatArray,
+    ray: _Ray,
+    end: FloatArray,
+    assign: Assign,
+    is_moved: Callable[[IntArray], NDArray[np.bool_]],
+    around: Surroundings,
+) -> Change:
+    """Round a change up to the fewest digits, from 3 on, that the assigner confirms."""
+    columns = list(ray.columns)
+    candidates = [
+        [_outward(start[c], end[c], digits) for c in columns] for digits in range(3, 9)
+    ]
+    candidates.append([float(end[c]) for c in columns])
+    rows = _changed(start, columns, np.array(candidates), around)
+    rows[-1] = end
+    labels = assign(rows)
+    is_fine = is_moved(labels) & _is_within(rows, start, around)
+    place = int(is_fine.argmax()) if is_fine.any() else len(rows) - 1
+    size = float(around.size(start, rows[place]))
+    return Change(rows[place], ray.columns, int(labels[place]), size)
+
+
+def _outward(start: float, end: float, digits: int) -> float:
+    """Round `end` to significant digits, away from `start`."""
+    if end in {start, 0.0}:
+        return end
+    unit = 10.0 ** (int(np.floor(np.log10(abs(end)))) - digits + 1)
+    steps = end / unit
+    whole = np.ceil(steps - 1e-9) if end > start else np.floor(steps + 1e-9)
+    return float(f"{whole * unit:.12g}")
+
+
+def _single_rays(start: FloatArray, around: Surroundings) -> Iterator[_Ray]:
+    """Yield the lines along one feature, up and down."""
+    for column in _movable(start, around):
+        for sign in (1.0, -1.0):
+            end = _reach(start, column, sign, around)
+            if end > 0:
+                yield _Ray((column,), (sign,), end)
+
+
+def _pair_rays(start: FloatArray, around: Surroundings) -> Iterator[_Ray]:
+    """Yield the lines along two features, in three proportions and all directions."""
+    for pair in itertools.combinations(_movable(start, around), 2):
+        for signs in itertools.product((1.0, -1.0), repeat=2):
+            for ratio in _RATIOS:
+                steps = tuple(s * r for s, r in zip(signs, ratio, strict=True))
+                end = min(
+                    _reach(start, column, step, around)
+                    for column, step in zip(pair, steps, strict=True)
+                )
+                if end > 0:
+                    yield _Ray(pair, steps, end)
+
+
+def _movable(start: FloatArray, around: Surroundings) -> list[int]:
+    """Return the features that are known of this shop and vary among the shops."""
+    known = ~np.isnan(start) & (around.spread > 0)
+    return [int(column) for column in np.flatnonzero(known)]
+
+
+def _reach(start: FloatArray, column: int, step: float, around: Surroundings) -> float:
+    """Return how far a line goes until it leaves what has been observed."""
+    bound = around.high[column] if step > 0 else around.low[column]
+    return float((bound - start[column]) / (step * around.spread[column]))
+
+
+def _points(
+    start: FloatArray, rays: Sequence[_Ray], times: FloatArray, around: Surroundings
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Return lines' rows at times (n_rays, n), and which of them are possible."""
+    blocks = []
+    for ray, own_times in zip(rays, times, strict=True):
+        columns = list(ray.columns)
+        steps = np.array(ray.steps) * around.spread[columns]
+        to = start[columns] + own_times[:, None] * steps
+        blocks.append(_changed(start, columns, to, around))
+    rows = np.concatenate(blocks)
+    return rows, _is_within(rows, start, around)
+
+
+def _changed(
+    start: FloatArray, columns: list[int], to: FloatArray, around: Surroundings
+) -> FloatArray:
+    """Set features to new values (n, n_columns); other months of a year give way."""
+    rows = np.tile(start, (len(to), 1))
+    rows[:, columns] = np.where(around.is_whole[columns], np.round(to), to)
+    year = around.year
+    moved = [c for c in columns if c in year]
+    others = np.array([c for c in year if c not in columns], dtype=np.int64)
+    if moved and len(others):
+        gained = (rows[:, moved] - start[moved]).sum(axis=1)
+        rows[:, others] = start[others] - (gained / len(others))[:, None]
+    return rows
+
+
+def _is_within(
+    rows: FloatArray, start: FloatArray, around: Surroundings
+) -> NDArray[np.bool_]:
+    """Whether rows stay in what has been observed, as far as they were moved."""
+    slack = 1e-9 * np.where(around.spread > 0, around.spread, 1.0)
+    with np.errstate(invalid="ignore"):
+        is_in = (rows >= around.low - slack) & (rows <= around.high + slack)
+    is_unmoved = (rows == start) | np.isnan(rows)
+    return np.asarray((is_in | is_unmoved).all(axis=1))
+
 
 N_REASONS = 5
 # The typical range of a segment holds the middle 80% of its shops.

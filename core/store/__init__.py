@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from core.store.keys import Key, create_key, list_keys, revoke_key
 from core.store.ledger import has_store, publish_ledger
+from core.store.loading import LoadFacts
+from core.store.models import StoredModel
 from core.store.reading import AsyncReader, StoredProfile
-from core.store.store import LoadFacts, Store, StoredModel, publish_profiles
+from core.store.store import Store, publish_profiles
 
 __all__ = [
     "AsyncReader",

@@ -46,7 +46,7 @@ def publish_ledger(
     lineage : str
         Of the models that the ledger belongs to.
     blocks : sequence of DataFrame
-        With the columns of `core.segments.blocks.LEDGER_SCHEMA`, a month, version and
+        With the columns of `core.segments.ledger.LEDGER_SCHEMA`, a month, version and
         role each.
 
     Raises

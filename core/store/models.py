@@ -21,7 +21,7 @@ class StoredModel(NamedTuple):
     version : int
         Its number in its lineage.
     state : bytes
-        What `core.arrays` wrote.
+        What `core.artifacts.arrays` wrote.
     meta : dict
         What `core.axes` keeps beside it.
     lineage : str

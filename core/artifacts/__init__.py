@@ -1,0 +1,1 @@
+"""Sets of artifacts: files, manifest, arrays, tracking."""

@@ -1,0 +1,68 @@
+"""Named arrays and JSON-able values in one file that cannot run anything."""
+
+from __future__ import annotations
+
+import json
+import numpy as np
+from collections.abc import Mapping
+from core.errors import ArtifactError
+from pathlib import Path
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load, save
+from typing import Any
+
+
+def save_arrays(
+    path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]
+) -> None:
+    """Write named arrays and JSON-able `meta` as one safetensors file."""
+    # Not `save_file`: it makes the file unreadable for everyone but its owner.
+    path.write_bytes(pack_arrays(arrays, meta))
+
+
+def pack_arrays(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> bytes:
+    """Return what `save_arrays` writes."""
+    plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    metadata = {"meta": json.dumps(meta, sort_keys=True)}
+    packed: bytes = save(plain, metadata=metadata)
+    return packed
+
+
+def unpack_arrays(packed: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what `pack_arrays` returned; nothing in it can run.
+
+    Raises
+    ------
+    ArtifactError
+        If the bytes are something else.
+    """
+    try:
+        arrays = load(packed)
+        end = 8 + int.from_bytes(packed[:8], "little")
+        meta = json.loads(json.loads(packed[8:end])["__metadata__"]["meta"])
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise ArtifactError(
+            f"{len(packed):,} bytes do not hold a saved model state ({error}). Publish "
+            "the model again."
+        ) from None
+    return arrays, meta
+
+
+def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what `save_arrays` wrote; nothing in the file can run.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is not such a file.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            meta = json.loads((file.metadata() or {})["meta"])
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise ArtifactError(
+            f"`{path}` does not hold a saved model state ({error}). Run the training "
+            "pipelines again."
+        ) from None
+    return arrays, meta

@@ -1,0 +1,520 @@
+"""A folder of artifacts: whole sets of files, published in one step.
+
+::
+
+    artifacts/            the published set, with manifest.json
+    |-- pending/          a run on its way: a whole set is never replaced by half a run
+    |-- versions/         complete sets with other models, to go back to
+    `-- .publishing/      for a moment, while a set is moved into place
+
+Every stage writes into a folder of its own, which becomes ``pending/`` in one rename. A
+set is published when all four stages have run, or at once where no complete set has to
+be protected (a first run). Publishing commits with one rename to
+``.publishing/``; from then on that folder *is* the published set, and the next run
+finishes the move. So a kill at any moment leaves a whole set: the old one before the
+rename, the new one after it.
+
+Customer axes have a folder of their own, laid out like this one, and are learnt, placed
+and written in one stage, so that every run of theirs is a whole set.
+
+What the monthly refreshes have recorded (the files of the stage ``refresh``) belongs to
+a lineage of models, not to one of them: it stays when another version is published,
+whether by a refresh, by a training run or by going back.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from core.artifacts.manifest import (
+    EVERY_STAGE,
+    FileEntry,
+    MANIFEST,
+    Manifest,
+    STAGES,
+    Stage,
+    StageFacts,
+    digest,
+    is_record,
+    library_versions,
+    now,
+    read_manifest,
+    verify,
+)
+from core.config import Config
+from core.errors import ArtifactError, did_you_mean, listed
+from dataclasses import dataclass, field
+from filelock import FileLock, Timeout
+from pathlib import Path
+from typing import Any
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name, or a copy where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def replace_folder(new: Path, target: Path, root: Path) -> None:
+    """Put a folder in the place of another one; `root` as for `discard`."""
+    discard(target, root)
+    new.rename(target)
+
+
+def discard(folder: Path, root: Path) -> None:
+    """Take a folder away in one step, then delete it.
+
+    Until it is deleted it lies as ``.trash-*`` in `root`, where a later run clears it
+    if this one is killed.
+    """
+    if folder.exists():
+        trash = root / f".trash-{os.getpid()}-{time.monotonic_ns()}"
+        folder.rename(trash)
+        shutil.rmtree(trash, ignore_errors=True)
+
+
+
+@dataclass(frozen=True)
+class ArtifactSet:
+    """One whole set of files and its manifest.
+
+    Attributes
+    ----------
+    folder : Path
+        Where the files lie.
+    manifest : Manifest
+        What they are.
+    """
+
+    folder: Path
+    manifest: Manifest
+
+    def path(self, name: str) -> Path:
+        """Return the path of a file that the manifest lists.
+
+        Raises
+        ------
+        ArtifactError
+            If no stage has written it yet.
+        """
+        if name not in self.manifest.files:
+            raise ArtifactError(f"`{self.folder}` holds no `{name}`.")
+        return self.folder / name
+
+
+@dataclass
+class StageWriter:
+    """What a stage writes to while it runs.
+
+    Attributes
+    ----------
+    folder : Path
+        Its own empty folder; every file left in it becomes an artifact.
+    base : ArtifactSet or None
+        The verified set that the stage builds on; None for a first ``prepare``.
+    config : Config
+        Saved with the set.
+    root : Path
+        The artifacts folder, as it was named.
+    facts : dict
+        JSON-able facts for the manifest, filled by the stage.
+    aside : Path
+        A folder for what shall not become an artifact, deleted at the end.
+    adopted : ArtifactSet or None
+        A complete set, made aside, that takes the place of `base`'s model; set by a
+        ``refresh``.
+    is_void : bool
+        Whether there is nothing to publish after all; set by the stage.
+    """
+
+    folder: Path
+    base: ArtifactSet | None
+    config: Config
+    root: Path
+    facts: dict[str, Any] = field(default_factory=dict)
+    aside: Path = field(default_factory=Path)
+    adopted: ArtifactSet | None = None
+    is_void: bool = False
+
+    def path(self, name: str) -> Path:
+        """Return where a new artifact is to be written."""
+        return self.folder / name
+
+
+def complete(
+    writer: StageWriter, manifest: Manifest, stage: Stage, seconds: float
+) -> None:
+    """Add the configuration, the stage's own files and facts, and the manifest."""
+    config_path = writer.path("config.yaml")
+    config_path.write_text(writer.config.to_yaml(), encoding="utf-8")
+    for path in sorted(writer.folder.iterdir()):
+        if path.name not in manifest.files:
+            manifest.files[path.name] = FileEntry(
+                sha256=digest(path), size=path.stat().st_size, stage=stage
+            )
+    manifest.stages[stage] = StageFacts(
+        finished_at=now(),
+        seconds=round(seconds, 2),
+        seed=writer.config.seed,
+        versions=library_versions(),
+        facts=writer.facts,
+    )
+    text = manifest.model_dump_json(indent=2)
+    writer.path(MANIFEST).write_text(text, encoding="utf-8")
+
+
+def take(
+    source: ArtifactSet, stages: Sequence[Stage], folder: Path, manifest: Manifest
+) -> None:
+    """Give a new set the facts and files of some stages that it has not of its own."""
+    old = source.manifest
+    for stage in stages:
+        if stage in old.stages:
+            manifest.stages.setdefault(stage, old.stages[stage])
+    for name, entry in old.files.items():
+        is_new = (folder / name).exists() or name == "config.yaml"
+        if entry.stage in stages and not is_new and (source.folder / name).exists():
+            link(source.folder / name, folder / name)
+            manifest.files[name] = entry
+
+
+def enter_new_files(folder: Path, manifest: Manifest, old: Manifest) -> None:
+    """Enter the files of a folder that a manifest does not list, as `old` had them."""
+    for path in sorted(folder.iterdir()):
+        if path.name not in manifest.files:
+            manifest.files[path.name] = FileEntry(
+                sha256=digest(path),
+                size=path.stat().st_size,
+                stage=old.files[path.name].stage,
+            )
+
+
+def take_record(source: ArtifactSet, folder: Path, manifest: Manifest) -> None:
+    """Give a new set what the refreshes of its lineage have recorded."""
+    old = source.manifest
+    if "refresh" in old.stages:
+        manifest.stages["refresh"] = old.stages["refresh"]
+    for name, entry in old.files.items():
+        if is_record(name) and not (folder / name).exists():
+            link(source.folder / name, folder / name)
+            manifest.files[name] = entry
+
+
+def version_name(manifest: Manifest) -> str:
+    """Return the folder name of a kept set.
+
+    The lineage tells versions of unrelated segmentations in one folder apart.
+    """
+    return f"v{manifest.version:03d}-{manifest.lineage}"
+
+
+def age(manifest: Manifest) -> tuple[str, int]:
+    """Return what sorts kept sets: by the time of their model, then version."""
+    return manifest.stages[manifest.model_stage].finished_at, manifest.version
+
+
+
+class Artifacts:
+    """The artifacts folder of one project.
+
+    Parameters
+    ----------
+    root : path
+        The folder; made when a stage first writes.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self.pending_folder = self.root / "pending"
+        self.versions_folder = self.root / "versions"
+        self._publishing = self.root / ".publishing"
+
+    def published(self) -> ArtifactSet | None:
+        """Return the verified published set, or None if nothing was ever published."""
+        return self._open(self._published_folder())
+
+    def base(self, stage: Stage) -> ArtifactSet | None:
+        """Return the verified set that a stage of a training run builds on.
+
+        The pending set, if it holds what the stage needs; else the published set. Of
+        ``axes``, the whole of a run, the set of the run before.
+        """
+        if stage == "prepare":
+            return None
+        if stage == "axes":
+            return self.published()
+        needed = STAGES[STAGES.index(stage) - 1]
+        pending = read_manifest(self.pending_folder)
+        if pending is not None and needed in pending.stages:
+            return self._open(self.pending_folder)
+        return self.published()
+
+    def serving(self) -> ArtifactSet | None:
+        """Return the verified set that scores new data.
+
+        The published model; a pending one only as long as none is published.
+        """
+        published = self.published()
+        if published is not None and "clustering" in published.manifest.stages:
+            return published
+        return self.base("inference")
+
+    @contextmanager
+    def stage(
+        self, stage: Stage, config: Config, is_serving: bool = False
+    ) -> Iterator[StageWriter]:
+        """Run a stage: yield its writer, and on a clean exit make its files a set.
+
+        Parameters
+        ----------
+        stage : str
+            Its name. Files of this stage and of later ones are superseded.
+        config : Config
+            Saved with the set as ``config.yaml``.
+        is_serving : bool
+            New data is scored: build on `serving`, keep what is not written anew, and
+            leave a pending training run alone.
+
+        Raises
+        ------
+        ArtifactError
+            If another process is writing here, or the set to build on is not sound.
+        """
+        with self._locked():
+            started = time.perf_counter()
+            base = self.serving() if is_serving else self.base(stage)
+            with self._staging() as tmp:
+                writer = StageWriter(tmp / "new", base, config, self.root)
+                writer.aside = tmp / "aside"
+                writer.folder.mkdir()
+                writer.aside.mkdir()
+                yield writer
+                if writer.is_void:
+                    return
+                manifest = self._inherit(writer, stage, is_serving)
+                seconds = time.perf_counter() - started
+                complete(writer, manifest, stage, seconds)
+                self._commit(writer.folder, manifest, is_serving)
+
+    def versions(self) -> dict[str, Manifest]:
+        """Return the manifests of the kept sets by name, the newest version first."""
+        found = {}
+        for folder in self.versions_folder.glob("*/"):
+            if (manifest := read_manifest(folder)) is not None:
+                found[folder.name] = manifest
+        order = sorted(found, key=lambda name: age(found[name]), reverse=True)
+        return {name: found[name] for name in order}
+
+    def roll_back(
+        self,
+        name: str | None = None,
+        amend: Callable[[ArtifactSet, ArtifactSet, Path], None] | None = None,
+    ) -> tuple[Manifest, Manifest]:
+        """Publish a kept set again; the one that was published is kept instead.
+
+        Parameters
+        ----------
+        name : str, optional
+            One of `versions`, or its beginning; default: the version before the
+            published one.
+        amend : callable, optional
+            Called with the published set, the kept one and a folder, to which it may
+            write other versions of the kept one's files.
+
+        Returns
+        -------
+        left, published : Manifest
+            Of the set that was published before, and of the one that now is.
+
+        Raises
+        ------
+        ArtifactError
+            If there is nothing to go back from or to, the kept set is not whole, or
+            another process is writing here.
+        """
+        with self._locked():
+            current = self.published()
+            if current is None or not current.manifest.is_complete:
+                raise ArtifactError(
+                    f"`{self.root}` holds no complete run to go back from."
+                )
+            kept = self._open(
+                self.versions_folder / self._chosen(name, current.manifest)
+            )
+            assert kept is not None  # its manifest was read
+            with self._staging() as tmp:
+                new = tmp / "new"
+                new.mkdir()
+                manifest = Manifest(config=kept.manifest.config)
+                take_record(current, new, manifest)
+                if amend is not None:
+                    amend(current, kept, new)
+                take(kept, EVERY_STAGE, new, manifest)
+                link(kept.path("config.yaml"), new / "config.yaml")
+                enter_new_files(new, manifest, kept.manifest)
+                text = manifest.model_dump_json(indent=2)
+                (new / MANIFEST).write_text(text, encoding="utf-8")
+                self._commit(new, manifest, is_serving=True)
+        return current.manifest, manifest
+
+    def _chosen(self, name: str | None, current: Manifest) -> str:
+        """Return the name of the kept set to go back to."""
+        kept = self.versions()
+        if name is not None:
+            found = [known for known in kept if known.startswith(name)]
+            if len(found) != 1:
+                raise ArtifactError(
+                    f"`{self.root}` keeps {'no' if not found else 'more than one'} "
+                    f"version `{name}`; it keeps {listed(list(kept)) or 'none'}."
+                    f"{did_you_mean(name, kept)}"
+                )
+            return found[0]
+        for candidate, manifest in kept.items():
+            is_older = manifest.version < current.version
+            if manifest.lineage == current.lineage and is_older:
+                return candidate
+        others = f" Others are kept: {listed(list(kept))}." if kept else ""
+        raise ArtifactError(
+            f"`{self.root}` keeps no version before {current.version}.{others}"
+        )
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the folder for one writer, and finish what a killed one has left."""
+        lock = FileLock(self.root / ".lock", timeout=0)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            raise ArtifactError(
+                f"another run is writing to `{self.root}`. Wait for it, or pass "
+                "`--artifacts` another folder."
+            ) from None
+        except OSError as error:
+            raise ArtifactError(
+                f"`{self.root}` cannot be written to ({error.strerror or error}). Pass "
+                "`--artifacts` a folder that can."
+            ) from None
+        try:
+            self._recover()
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _staging(self) -> Iterator[Path]:
+        """Yield a folder on the same file system, deleted at the end."""
+        # Windows may still hold a file that was mapped; the next run clears it.
+        with tempfile.TemporaryDirectory(
+            prefix=".staging-", dir=self.root, ignore_cleanup_errors=True
+        ) as tmp:
+            yield Path(tmp)
+
+    def _published_folder(self) -> Path:
+        is_moving = (self._publishing / MANIFEST).is_file()
+        return self._publishing if is_moving else self.root
+
+    def _open(self, folder: Path) -> ArtifactSet | None:
+        manifest = read_manifest(folder)
+        if manifest is None:
+            return None
+        verify(folder, manifest)
+        return ArtifactSet(folder, manifest)
+
+    def _commit(self, folder: Path, manifest: Manifest, is_serving: bool) -> None:
+        """Publish a whole set if it may be; else let it wait as the pending one."""
+        protected = read_manifest(self.root)
+        must_wait = protected is not None and protected.is_complete
+        if must_wait and not manifest.is_complete:
+            replace_folder(folder, self.pending_folder, self.root)
+            return
+        if protected is not None and must_wait:
+            self._keep_version(protected, manifest)
+        folder.rename(self._publishing)
+        if not is_serving:
+            discard(self.pending_folder, self.root)
+        self._finish_publishing()
+        self._prune(manifest)
+
+    def _inherit(self, writer: StageWriter, stage: Stage, is_serving: bool) -> Manifest:
+        """Carry over the files that earlier stages wrote and this one has not."""
+        manifest = Manifest(config=writer.config)
+        source = writer.adopted or writer.base
+        # A run of customer axes hands on by itself what stays.
+        if source is None or stage == "axes":
+            return manifest
+        kept: tuple[Stage, ...] = STAGES
+        if stage != "refresh":
+            kept = STAGES[: STAGES.index(stage)]
+            if is_serving:
+                kept = (*STAGES, "refresh")
+        take(source, kept, writer.folder, manifest)
+        record = self._record(manifest, stage)
+        if record is not None:
+            take_record(record, writer.folder, manifest)
+        return manifest
+
+    def _record(self, manifest: Manifest, stage: Stage) -> ArtifactSet | None:
+        """Return the published set if its monthly record is the new set's as well."""
+        folder = self._published_folder()
+        published = read_manifest(folder)
+        if published is None or not {*STAGES} <= {*manifest.stages, stage}:
+            return None
+        is_same = published.lineage == manifest.lineage
+        return ArtifactSet(folder, published) if is_same else None
+
+    def _keep_version(self, protected: Manifest, manifest: Manifest) -> None:
+        """Keep a complete set before another model replaces it."""
+        if protected.model_id == manifest.model_id:
+            return
+        with self._staging() as tmp:
+            keep = tmp / "keep"
+            keep.mkdir()
+            for name in (*protected.files, MANIFEST):
+                if (self.root / name).exists():
+                    link(self.root / name, keep / name)
+            self.versions_folder.mkdir(exist_ok=True)
+            replace_folder(
+                keep, self.versions_folder / version_name(protected), self.root
+            )
+
+    def _prune(self, published: Manifest) -> None:
+        """Delete what is kept beyond ``refresh.keep_versions``, or twice."""
+        discard(self.versions_folder / version_name(published), self.root)
+        for name in list(self.versions())[published.config.refresh.keep_versions :]:
+            discard(self.versions_folder / name, self.root)
+
+    def _recover(self) -> None:
+        """Finish an interrupted publication and clear what killed runs have left."""
+        if (self._publishing / MANIFEST).is_file():
+            self._finish_publishing()
+        for path in self.root.glob(".staging-*"):
+            shutil.rmtree(path, ignore_errors=True)
+        for path in self.root.glob(".trash-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _finish_publishing(self) -> None:
+        """Move every file of ``.publishing/`` into place; safe to repeat."""
+        new = read_manifest(self._publishing)
+        assert new is not None  # the caller has seen the file
+        old = read_manifest(self.root)
+        for name in (*new.files, MANIFEST):
+            source, target = self._publishing / name, self.root / name
+            # Renaming one name of a file to another of its names does nothing.
+            is_missing = not source.exists()  # an output that the user has deleted
+            if is_missing or (target.exists() and target.samefile(source)):
+                continue
+            interim = self.root / f".new-{name}"
+            interim.unlink(missing_ok=True)
+            link(source, interim)
+            interim.replace(target)
+        for name in old.files if old is not None else ():
+            if name not in new.files:
+                (self.root / name).unlink(missing_ok=True)
+        discard(self._publishing, self.root)

@@ -1,0 +1,1 @@
+"""Features of customers, from orders and items."""

@@ -1,0 +1,435 @@
+"""Learning the segments of all axes from features, with ids of the model before.
+
+Per axis: amounts and counts are taken as logarithms; features are winsorised and scaled
+(`core.models.scaling`); the number of segments is chosen on a draw of customers
+(`core.axes.criterion`); KMeans goes on from there on everybody. Segments keep
+the ids and names of the model before (`core.segments.identity`).
+
+**Why winsorised.** Eighteen kinds of planted groups (2 to 6, of 5% to 65% of 2,000
+customers: normal, long-tailed, skewed, even, flags, shares, zeros), one feature in a
+unit 50 times smaller, 4 customers with an absurd value; KMeans with the true number,
+mean and worst adjusted Rand index against the truth:
+
+=======================================  ====  =====
+scaling                                  mean  worst
+=======================================  ====  =====
+winsorised at 1% (taken)                 0.96   0.83
+winsorised at 5%                         0.92   0.34
+standard deviation, nothing clipped      0.70   0.22
+none, as in the reference                0.49   0.00
+median and interquartile range           0.31   0.00
+=======================================  ====  =====
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from core.axes.criterion import (
+    CHOOSING_CUSTOMERS,
+    AxisChoice,
+    Drawn,
+    choose_segments,
+    spread_ties,
+    tier_sample,
+)
+from core.axes.features.catalog import FEATURES, AxisFeatures
+from core.axes.features.definitions import CHANNEL_SHARE
+from core.axes.model import AxesModel, AxisSegment, FittedAxis
+from core.axes.names import AxisNames, SegmentName, name_clusters, naming_rules
+from core.models.centroids import (
+    NOWHERE,
+    AxisModel,
+    AxisPlacement,
+    AxisScaling,
+    BoolArray,
+    IntArray,
+    kmeans,
+    one_thread,
+)
+from core.models.matrix import FloatArray
+from core.segments.identity import Identity, match_segments
+
+if TYPE_CHECKING:
+    from core.config import Config
+
+
+class AxisFit(NamedTuple):
+    """What was learnt of an axis, before its segments have ids and names.
+
+    Attributes
+    ----------
+    features : AxisFeatures
+    model : AxisModel or None
+        None where the axis is skipped, as `placed` and `choice` are then.
+    placed : AxisPlacement or None
+        Of all customers, by cluster.
+    before : ndarray of int, shape (n_customers,), or None
+        Ids that the model before gives the same customers.
+    choice : AxisChoice or None
+    """
+
+    features: AxisFeatures
+    model: AxisModel | None
+    placed: AxisPlacement | None
+    before: IntArray | None
+    choice: AxisChoice | None
+
+
+def with_identity(
+    fit: AxisFit, before: FittedAxis | None, names: AxisNames
+) -> FittedAxis:
+    """Return an axis whose segments have ids and names.
+
+    A segment that lives on keeps its id. It keeps its name, too, if a user gave it, or
+    if the axis had several segments before and has several now: `everyone` cannot be
+    the name of a part. What the rules would call it now stands in `rule_name`.
+
+    Parameters
+    ----------
+    fit : AxisFit
+    before : FittedAxis, optional
+        The same axis of the model before.
+    names : AxisNames
+    """
+    next_id = 0 if before is None else before.next_id
+    if fit.model is None or fit.placed is None or fit.choice is None:
+        return _skipped(fit.features, next_id)
+    identity = _identity(fit, before, next_id)
+    sizes = np.bincount(fit.placed.labels + 1, minlength=fit.model.n_segments + 1)
+    centres = fit.model.centres
+    values = fit.model.scaling.in_units(centres)
+    used = fit.features.used
+    kept = _kept_names(identity, before, fit.model.n_segments)
+    by_rules = name_clusters(centres, values, used, names)
+    named = name_clusters(
+        centres, values, used, names, {c: s.name for c, s in kept.items()}
+    )
+    segments = [
+        _segment(fit.choice, identity, cluster, sizes, kept, by_rules, named)
+        for cluster in range(fit.model.n_segments)
+    ]
+    lost = _unplaced(fit.choice, names, sizes)
+    return FittedAxis(
+        fit.features.axis,
+        used,
+        dict(fit.features.skipped),
+        fit.model,
+        (*sorted(segments, key=lambda s: s.id), lost),
+        identity.next_id,
+        identity.events,
+        _report(fit.choice, sizes),
+    )
+
+
+def _skipped(features: AxisFeatures, next_id: int) -> FittedAxis:
+    """Return the record of an axis without a model."""
+    report = {"kind": "skipped", "n_segments": 0, "verdict": "skipped"}
+    skipped = dict(features.skipped)
+    return FittedAxis(features.axis, (), skipped, None, (), next_id, (), report)
+
+
+def _unplaced(choice: AxisChoice, names: AxisNames, sizes: IntArray) -> AxisSegment:
+    """Return the record of the customers who lack a feature."""
+    return AxisSegment(
+        id=NOWHERE,
+        name=names.unplaced,
+        cluster=NOWHERE,
+        size=int(sizes[0]),
+        share=float(sizes[0] / sizes.sum()),
+        kind=choice.kind,
+        rule_name=names.unplaced,
+        why="a feature of the axis is unknown",
+    )
+
+
+def _identity(fit: AxisFit, before: FittedAxis | None, next_id: int) -> Identity:
+    """Return the ids of the clusters, and what became of the segments before."""
+    assert fit.model is not None
+    assert fit.placed is not None
+    clusters = range(fit.model.n_segments)
+    if before is None or fit.before is None:
+        ids = {cluster: next_id + cluster for cluster in clusters}
+        return Identity(ids, (), next_id + len(ids))
+    trained = {segment.id: segment.size for segment in before.segments}
+    known = [segment.id for segment in before.segments if segment.id != NOWHERE]
+    return match_segments(
+        fit.before, fit.placed.labels, next_id=next_id, known=known, trained=trained
+    )
+
+
+def _kept_names(
+    identity: Identity, before: FittedAxis | None, n_segments: int
+) -> dict[int, AxisSegment]:
+    """Return, by cluster, the segments before whose name lives on."""
+    if before is None:
+        return {}
+    old = {segment.id: segment for segment in before.segments}
+    n_old = len(old) - 1
+    is_like_before = (n_old > 1) == (n_segments > 1)
+    return {
+        cluster: old[id_]
+        for cluster, id_ in identity.ids.items()
+        if id_ in old and (old[id_].is_edited or is_like_before)
+    }
+
+
+def _segment(
+    choice: AxisChoice,
+    identity: Identity,
+    cluster: int,
+    sizes: IntArray,
+    kept: Mapping[int, AxisSegment],
+    by_rules: Mapping[int, SegmentName],
+    named: Mapping[int, SegmentName],
+) -> AxisSegment:
+    """Return the record of one segment."""
+    old = kept.get(cluster)
+    return AxisSegment(
+        id=identity.ids[cluster],
+        name=named[cluster].name if old is None else old.name,
+        cluster=cluster,
+        size=int(sizes[cluster + 1]),
+        share=float(sizes[cluster + 1] / sizes.sum()),
+        kind=choice.kind,
+        is_edited=old is not None and old.is_edited,
+        rule_name=by_rules[cluster].name,
+        why=by_rules[cluster].why,
+    )
+
+
+def _report(choice: AxisChoice, sizes: IntArray) -> dict[str, Any]:
+    """Return the figures of an axis."""
+    placed = sizes[1:].sum()
+    shown = choice.shown
+    return {
+        "kind": choice.kind,
+        "n_segments": choice.n_segments,
+        "n_customers": int(sizes.sum()),
+        "n_unplaced": int(sizes[0]),
+        "smallest_share": float(sizes[1:].min() / placed),
+        "largest_share": float(sizes[1:].max() / placed),
+        "n_considered": None if shown is None else shown.n_segments,
+        "silhouette": None if shown is None else shown.silhouette,
+        "null_silhouette": choice.null_silhouette,
+        "valley": None if shown is None else shown.valley,
+        "stability": None if shown is None else shown.stability,
+        "verdict": choice.verdict,
+        "candidates": [asdict(candidate) for candidate in choice.candidates],
+    }
+
+
+TAIL_SHARE: Final = 0.01
+NOBODY: Final = "no customer has all features of the axis"
+
+
+@dataclass(frozen=True)
+class AxesOptions:
+    """How the axes are learnt.
+
+    Attributes
+    ----------
+    max_segments, min_segments : int
+        Bounds of the number of segments of an axis; `min_segments` above 1 cuts an axis
+        that has none.
+    fit_customers : int or None
+        Customers, drawn by value tier, that centres are learnt from; None: all.
+    names : str or None
+        YAML with naming rules, see `core.axes.names`.
+    seed : int
+    """
+
+    max_segments: int = 6
+    min_segments: int = 1
+    fit_customers: int | None = None
+    names: str | None = None
+    seed: int = 42
+
+    @classmethod
+    def of(cls, config: Config) -> AxesOptions:
+        """Return the options of a configuration."""
+        axes = config.axes
+        return cls(
+            axes.max_segments,
+            axes.min_segments,
+            axes.fit_customers,
+            axes.names,
+            config.seed,
+        )
+
+
+def fit_axes(
+    features: pl.DataFrame,
+    available: Mapping[str, AxisFeatures],
+    options: AxesOptions = AxesOptions(),
+    *,
+    previous: AxesModel | None = None,
+    values: FloatArray | None = None,
+    context: Mapping[str, Any] | None = None,
+) -> AxesModel:
+    """Learn the segments of all axes.
+
+    Parameters
+    ----------
+    features : DataFrame
+        As `customer_features` returns it, one row per customer.
+    available : mapping of str to AxisFeatures
+        As `core.axes.features.catalog.features_available` returns it.
+    options : AxesOptions
+    previous : AxesModel, optional
+        The model before, whose ids and names are kept.
+    values : ndarray of shape (n_customers,), optional
+        What the value tiers of `fit_customers` are cut from; None: ``lifetime_value``
+        of the features.
+    context : mapping, optional
+        See `AxesModel`.
+
+    Returns
+    -------
+    AxesModel
+        With an entry for every axis of `available`, skipped ones too.
+
+    Raises
+    ------
+    ConfigError
+        For naming rules that cannot be read.
+    """
+    names = naming_rules(options.names)
+    drawn = _drawn_customers(features, options, values)
+    axes = []
+    with one_thread():
+        for axis, its in available.items():
+            fit = _fit_axis(features, its, drawn, options, previous)
+            before = None if previous is None else previous.axes.get(axis)
+            axes.append(with_identity(fit, before, names[axis]))
+    return AxesModel(tuple(axes), context)
+
+
+def _drawn_customers(
+    features: pl.DataFrame, options: AxesOptions, values: FloatArray | None
+) -> tuple[IntArray, FloatArray] | None:
+    """Return customers to learn from with their weights; None: everybody."""
+    n = options.fit_customers
+    if n is None or n >= features.height:
+        return None
+    if values is None:
+        values = features["lifetime_value"].cast(pl.Float64).to_numpy()
+    return tier_sample(values, n, options.seed)
+
+
+def _fit_axis(
+    features: pl.DataFrame,
+    its: AxisFeatures,
+    drawn: tuple[IntArray, FloatArray] | None,
+    options: AxesOptions,
+    previous: AxesModel | None,
+) -> AxisFit:
+    """Learn the segments of one axis, without ids and names."""
+    if not its.used:
+        return AxisFit(its, None, None, None, None)
+    floats = features.select(pl.col(its.used).cast(pl.Float64).fill_null(np.nan))
+    table = floats.to_numpy()
+    is_known = np.isfinite(table).all(axis=1)
+    before = _labels_before(features, its.axis, previous)
+    if not is_known.any():
+        skipped = {**its.skipped, **dict.fromkeys(its.used, NOBODY)}
+        return AxisFit(AxisFeatures(its.axis, (), skipped), None, None, before, None)
+    scaling = learn_scaling(table[is_known], [_is_log(name) for name in its.used])
+    n_before = 0
+    if before is not None and previous is not None:
+        model = previous.axes[its.axis].model
+        n_before = 0 if model is None else model.n_segments
+    choice, centres = _segments(
+        table, is_known, scaling, drawn, options, before, n_before
+    )
+    model = _by_size(AxisModel(scaling, centres), table)
+    return AxisFit(its, model, model.place(table), before, choice)
+
+
+def _labels_before(
+    features: pl.DataFrame, axis: str, previous: AxesModel | None
+) -> IntArray | None:
+    """Return where the model before places the customers; None where it cannot."""
+    found = None if previous is None else previous.fitted.get(axis)
+    if found is None or not set(found.features) <= set(features.columns):
+        return None
+    return AxesModel((found,)).place(features)[axis].labels
+
+
+def _segments(
+    table: FloatArray,
+    is_known: BoolArray,
+    scaling: AxisScaling,
+    drawn: tuple[IntArray, FloatArray] | None,
+    options: AxesOptions,
+    before: IntArray | None,
+    n_before: int,
+) -> tuple[AxisChoice, FloatArray]:
+    """Choose the number of segments on a draw, and learn their centres on all."""
+    picked, weights = np.flatnonzero(is_known), None
+    if drawn is not None and is_known[drawn[0]].any():
+        of_known = is_known[drawn[0]]
+        picked, weights = drawn[0][of_known], drawn[1][of_known]
+    rng = np.random.default_rng(options.seed)
+    few = picked
+    if weights is not None:
+        # As many of each tier as there are among everybody, and nobody twice.
+        few = picked[rng.random(len(picked)) < weights / weights.max()]
+    if len(few) > CHOOSING_CUSTOMERS:
+        few = np.sort(rng.choice(few, CHOOSING_CUSTOMERS, replace=False))
+    rows = table[few]
+    sample = Drawn(
+        np.ascontiguousarray(scaling.columns(rows).T),
+        spread_ties(scaling.columns(rows, is_clipped=False), rng),
+        None if before is None else before[few],
+        n_before,
+    )
+    bounds = {"fewest": options.min_segments, "most": options.max_segments}
+    choice, found = choose_segments(sample, **bounds, seed=options.seed)
+    everyone = np.ascontiguousarray(scaling.columns(table[picked]).T)
+    final = kmeans(
+        everyone, len(found.centres), options.seed, start=found.centres, weights=weights
+    )
+    return choice, final.centres
+
+
+def _by_size(model: AxisModel, table: FloatArray) -> AxisModel:
+    """Return a model with segments by descending size, empty ones left out."""
+    labels = model.place(table).labels
+    sizes = np.bincount(labels[labels >= 0], minlength=model.n_segments)
+    order = np.lexsort([*model.centres.T[::-1], -sizes])
+    kept = order[: int((sizes > 0).sum())]
+    return AxisModel(model.scaling, np.ascontiguousarray(model.centres[kept]))
+
+
+def _is_log(name: str) -> bool:
+    """Return whether a feature enters distances as its logarithm."""
+    known = FEATURES.get(name)
+    if known is None and name.startswith(f"{CHANNEL_SHARE}_"):
+        known = FEATURES[CHANNEL_SHARE]
+    return known is not None and known.scale == "log"
+
+
+def learn_scaling(table: FloatArray, is_log: list[bool]) -> AxisScaling:
+    """Learn how the features of an axis are put on one scale.
+
+    Parameters
+    ----------
+    table : ndarray of shape (n_rows, n_features)
+        In the features' own units, all known.
+    is_log : list of bool
+    """
+    from core.models.scaling import FeatureScaler
+
+    p = table.shape[1]
+    same = np.zeros(p), np.ones(p)
+    plain = AxisScaling(np.array(is_log), same[0] - np.inf, same[1] * np.inf, *same)
+    scaler = FeatureScaler("winsorised", TAIL_SHARE).fit(plain.columns(table).T)
+    return AxisScaling(
+        np.array(is_log), scaler.lower_, scaler.upper_, scaler.centre_, scaler.scale_
+    )

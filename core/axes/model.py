@@ -1,0 +1,393 @@
+"""The model of all axes: who is in which segment on each, under permanent ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from core.axes.criterion import Kind
+from core.errors import ConfigError, FeatureMismatchError, did_you_mean, listed
+from core.models.centroids import (
+    NOWHERE,
+    AxisModel,
+    AxisPlacement,
+    IntArray,
+    refused,
+)
+from core.models.matrix import FloatArray
+from core.segments.identity import IdentityEvent
+
+
+class AxisSegment(BaseModel):
+    """One segment of an axis.
+
+    Attributes
+    ----------
+    id : int
+        Permanent, from 0, never given out twice on its axis; -1 are the customers who
+        lack a feature of the axis.
+    name : str
+        In words; no two segments of an axis share one.
+    cluster : int
+        Its number within the model, from 0 by size; -1 for id -1.
+    size : int
+        Customers at fit.
+    share : float
+        `size` over all customers at fit, 0 to 1.
+    kind : {'natural', 'cut', 'single'}
+        Parted from the others by a valley; a tier the user asked for; the only one.
+    is_edited : bool
+        Whether a user gave the name, which then stays as long as the segment.
+    rule_name : str
+        What the naming rules call it now; another than `name` where the name was given
+        by a user or comes from an earlier model.
+    why : str
+        The findings that the rule's name rests on, in words.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    id: int = Field(ge=NOWHERE)
+    name: str = Field(min_length=1)
+    cluster: int = Field(ge=NOWHERE)
+    size: int = Field(ge=0)
+    share: float = Field(ge=0.0, le=1.0)
+    kind: Kind
+    is_edited: bool = False
+    rule_name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class FittedAxis:
+    """One axis of a run.
+
+    Attributes
+    ----------
+    axis : str
+    features : tuple of str
+        Columns that it was learnt from; empty if the axis was skipped.
+    skipped : dict of str to str
+        Features left out, and why.
+    model : AxisModel or None
+        None if the axis was skipped.
+    segments : tuple of AxisSegment
+        By id, ascending, -1 last (there always, with its size, unless skipped).
+    next_id : int
+        The first id that was never given out on this axis.
+    events : tuple of IdentityEvent
+        What this fit did to the segments of the one before; empty in a first one.
+    report : dict
+        Figures of the choice, JSON-able: `kind`, `n_segments`, `n_customers`,
+        `n_unplaced`, `smallest_share` and `largest_share` of those placed, `verdict`,
+        and of the candidate `n_considered` (the one taken, else the one with the
+        deepest valley) `silhouette`, `valley`, `stability`; `null_silhouette`; all
+        `candidates`. See `core.axes.criterion`.
+    """
+
+    axis: str
+    features: tuple[str, ...]
+    skipped: dict[str, str]
+    model: AxisModel | None
+    segments: tuple[AxisSegment, ...]
+    next_id: int
+    events: tuple[IdentityEvent, ...] = ()
+    report: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Names by id, -1 included."""
+        return {segment.id: segment.name for segment in self.segments}
+
+    def ids_of(self, clusters: IntArray) -> IntArray:
+        """Return the permanent ids of clusters; -1 stays -1."""
+        ids = {segment.cluster: segment.id for segment in self.segments}
+        # The last one is what -1 reaches.
+        table = [ids[cluster] for cluster in range(len(ids) - 1)]
+        return np.asarray(np.array([*table, NOWHERE], dtype=np.int64)[clusters])
+
+
+_SEGMENTS = TypeAdapter(tuple[AxisSegment, ...])
+_EVENTS = TypeAdapter(tuple[IdentityEvent, ...])
+
+
+def restored_axis(
+    arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]
+) -> FittedAxis:
+    """Return an axis that `AxesModel.get_state` took apart, checked."""
+    name = meta["axis"]
+    own = {
+        key.removeprefix(f"{name}/"): array
+        for key, array in arrays.items()
+        if key.startswith(f"{name}/")
+    }
+    model = None if meta["model"] is None else AxisModel.from_state(own, meta["model"])
+    try:
+        segments = _SEGMENTS.validate_python(meta["segments"])
+        events = _EVENTS.validate_python(meta["events"])
+    except ValidationError as error:
+        raise refused(f"axis `{name}`: {error.errors()[0]['msg']}") from None
+    clusters = sorted(segment.cluster for segment in segments)
+    n_segments = 0 if model is None else model.n_segments
+    if model is not None and (
+        clusters != list(range(NOWHERE, n_segments))
+        or model.n_features != len(meta["features"])
+    ):
+        raise refused(f"axis `{name}`: its segments or features do not fit its centres")
+    return FittedAxis(
+        name,
+        tuple(meta["features"]),
+        dict(meta["skipped"]),
+        model,
+        segments,
+        int(meta["next_id"]),
+        events,
+        dict(meta["report"]),
+    )
+
+
+FORMAT = 1
+CUSTOMER = "customer_id"
+
+PLACEMENT_SCHEMA = pl.Schema(
+    {
+        CUSTOMER: pl.String,
+        "axis": pl.String,
+        "segment_id": pl.Int64,
+        "segment": pl.String,
+        "strength": pl.Float64,
+        "runner_up": pl.String,
+        "runner_up_id": pl.Int64,
+    }
+)
+"""Columns of `AxesModel.placements_table`; `runner_up` is null where there is none."""
+
+
+class AxesModel:
+    """The segments of all axes.
+
+    Parameters
+    ----------
+    axes : sequence of FittedAxis
+        In the order they are reported in.
+    context : mapping
+        What the user of this model has to know of its data, JSON-able, kept as it is:
+        `channels`, `absent`, `reference_date`.
+    """
+
+    def __init__(
+        self, axes: tuple[FittedAxis, ...], context: Mapping[str, Any] | None = None
+    ) -> None:
+        self.axes = {axis.axis: axis for axis in axes}
+        self.context = dict(context or {})
+        fitted = [axis for axis in axes if axis.model is not None]
+        self.features = tuple(
+            dict.fromkeys(f for axis in fitted for f in axis.features)
+        )
+        self._places = {
+            axis.axis: [self.features.index(name) for name in axis.features]
+            for axis in fitted
+        }
+
+    @property
+    def fitted(self) -> dict[str, FittedAxis]:
+        """The axes that were not skipped, by name."""
+        return {name: axis for name, axis in self.axes.items() if axis.model}
+
+    @property
+    def names(self) -> dict[str, dict[int, str]]:
+        """Segment names by axis and id, those of -1 included."""
+        return {name: axis.names for name, axis in self.fitted.items()}
+
+    @property
+    def events(self) -> dict[str, tuple[IdentityEvent, ...]]:
+        """What the last fit did to the segments before it, by axis."""
+        return {name: axis.events for name, axis in self.axes.items()}
+
+    @property
+    def segments(self) -> pl.DataFrame:
+        """All segments: ``axis`` and the fields of `AxisSegment`."""
+        rows = [
+            {"axis": name, **segment.model_dump()}
+            for name, axis in self.fitted.items()
+            for segment in axis.segments
+        ]
+        return pl.DataFrame(rows, infer_schema_length=None)
+
+    @property
+    def report(self) -> list[dict[str, Any]]:
+        """One row per axis: figures of the choice, features used and skipped."""
+        return [
+            {
+                "axis": name,
+                **axis.report,
+                "features": list(axis.features),
+                "skipped": dict(axis.skipped),
+            }
+            for name, axis in self.axes.items()
+        ]
+
+    def place(self, features: pl.DataFrame) -> dict[str, AxisPlacement]:
+        """Place customers on every axis.
+
+        Parameters
+        ----------
+        features : DataFrame
+            As `customer_features` returns it; other columns than
+            `self.features` are not looked at.
+
+        Returns
+        -------
+        dict of str to AxisPlacement
+            By axis, without skipped ones; segments are permanent ids.
+
+        Raises
+        ------
+        FeatureMismatchError
+            If a feature is missing.
+        """
+        table = self._table(features)
+        return {name: self._place(axis, table) for name, axis in self.fitted.items()}
+
+    def placements_table(self, features: pl.DataFrame) -> pl.DataFrame:
+        """Return everybody's place as a long table, `PLACEMENT_SCHEMA`.
+
+        Parameters
+        ----------
+        features : DataFrame
+            As for `place`, with ``customer_id``.
+        """
+        parts = [pl.DataFrame(schema=PLACEMENT_SCHEMA)]
+        for name, placed in self.place(features).items():
+            names = self.axes[name].names
+            ids = pl.DataFrame(
+                {
+                    CUSTOMER: features[CUSTOMER],
+                    "segment_id": placed.labels,
+                    "strength": placed.strength,
+                    "runner_up_id": placed.runner_up,
+                }
+            )
+            said = {i: said for i, said in names.items() if i != NOWHERE}
+            part = ids.with_columns(
+                pl.lit(name).alias("axis"),
+                _named("segment_id", names).alias("segment"),
+                _named("runner_up_id", said).alias("runner_up"),
+            )
+            parts.append(part.select(list(PLACEMENT_SCHEMA)))
+        return pl.concat(parts)
+
+    def renamed(self, axis: str, segment_id: int, name: str) -> AxesModel:
+        """Return the same model with a segment called otherwise.
+
+        Raises
+        ------
+        ConfigError
+            For an unknown axis or segment, an empty name, or one that another segment
+            of the axis has.
+        """
+        found = self.fitted.get(axis)
+        if found is None:
+            hint = did_you_mean(axis, self.fitted)
+            raise ConfigError(
+                f"unknown axis `{axis}`; expected one of "
+                f"{listed(list(self.fitted), 13)}.{hint}"
+            )
+        _require_name(found, segment_id, name)
+        segments = tuple(
+            s.model_copy(update={"name": name.strip(), "is_edited": True})
+            if s.id == segment_id
+            else s
+            for s in found.segments
+        )
+        axes = {**self.axes, axis: replace(found, segments=segments)}
+        return AxesModel(tuple(axes.values()), self.context)
+
+    def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        """Return named arrays and JSON-able values, all that `from_state` needs."""
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        axes = []
+        for name, axis in self.axes.items():
+            meta: dict[str, Any] | None = None
+            if axis.model is not None:
+                own, meta = axis.model.get_state()
+                arrays |= {f"{name}/{key}": array for key, array in own.items()}
+            axes.append(
+                {
+                    "axis": name,
+                    "model": meta,
+                    "features": list(axis.features),
+                    "skipped": dict(axis.skipped),
+                    "segments": [segment.model_dump() for segment in axis.segments],
+                    "next_id": axis.next_id,
+                    "events": [e.model_dump(mode="json") for e in axis.events],
+                    "report": axis.report,
+                }
+            )
+        return arrays, {"format": FORMAT, "context": self.context, "axes": axes}
+
+    @classmethod
+    def from_state(
+        cls, arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]
+    ) -> Self:
+        """Return a model that places exactly as the one `get_state` was asked of.
+
+        Raises
+        ------
+        ArtifactError
+            For a state that is not whole, or not one that fitting leaves.
+        """
+        if meta.get("format") != FORMAT:
+            raise refused(f"the format is {meta.get('format')!r}, expected {FORMAT}")
+        try:
+            axes = tuple(restored_axis(arrays, axis) for axis in meta["axes"])
+            return cls(axes, meta["context"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise refused(f"{type(error).__name__}: {error}") from None
+
+    def _table(self, features: pl.DataFrame) -> FloatArray:
+        """Return the features as a matrix, unknown ones as NaN."""
+        missing = [name for name in self.features if name not in features.columns]
+        if missing:
+            raise FeatureMismatchError(
+                f"the axes were learnt from {len(self.features)} features; the table "
+                f"lacks {listed(missing)}. Compute the features with the model's own "
+                "`absent` and `channels`."
+            )
+        if not self.features:
+            return np.empty((features.height, 0))
+        floats = features.select(pl.col(self.features).cast(pl.Float64))
+        return np.asarray(floats.fill_null(np.nan).to_numpy())
+
+    def _place(self, axis: FittedAxis, table: FloatArray) -> AxisPlacement:
+        """Place customers on one axis, under permanent ids."""
+        assert axis.model is not None
+        placed = axis.model.place(table[:, self._places[axis.axis]])
+        return AxisPlacement(
+            axis.ids_of(placed.labels), placed.strength, axis.ids_of(placed.runner_up)
+        )
+
+
+def _named(column: str, names: Mapping[int, str]) -> pl.Expr:
+    """Return names instead of ids, null where there is none."""
+    return pl.col(column).replace_strict(names, default=None, return_dtype=pl.String)
+
+
+def _require_name(axis: FittedAxis, segment_id: int, name: str) -> None:
+    """Refuse a name that a segment cannot have."""
+    if segment_id not in axis.names:
+        raise ConfigError(
+            f"axis `{axis.axis}` has no segment {segment_id}; expected one of "
+            f"{listed([str(i) for i in axis.names])}."
+        )
+    others = {said for i, said in axis.names.items() if i != segment_id}
+    if not name.strip() or name.strip() in others:
+        raise ConfigError(
+            f"`{name}` cannot be the name of segment {segment_id} of `{axis.axis}`: "
+            f"expected a text that no other has ({listed(sorted(others))})."
+        )

@@ -1,0 +1,406 @@
+"""Names of axis segments from rules in YAML.
+
+One entry per axis::
+
+    purchase_value:
+      otherwise: mid_tier
+      single: everyone
+      unplaced: not_enough_orders
+      rules:
+        - {name: whale, when: {lifetime_value: very high}}
+        - {name: big_basket, when: {avg_order_value: ">= 150", total_orders: "z < 0"}}
+
+A condition is a word (`very high`, `high`, `low`, `very low`), a bound in standard
+deviations from the mean customer (``z >= 1.5``), or a bound in the feature's own unit
+(``>= 150``). A feature with ``*`` stands for every feature of the axis that fits, and
+``{}`` in the name for what stood in its place: ``{name: "{}_preferred", when:
+{"channel_share_*": ">= 0.5"}}`` makes `web_preferred`.
+
+Rules are tried in their order (`core.axes.names`). Of the segments that meet a
+rule and have no name yet, the one furthest out in the rule's features gets it (of equal
+ones the larger), and the others go on to the rules after it. What is left over is
+called what the axis calls the others; where that, or the one rule a segment meets, is
+taken, the feature in which it stands out most is added (``mid_tier_high_value_trend``),
+then the next, and at last a number.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import yaml
+
+from core.axes.features.catalog import AXES, FEATURES
+from core.errors import ConfigError, did_you_mean, listed
+from core.models.matrix import FloatArray
+
+SINGLE: Final = "everyone"
+UNPLACED: Final = "not_enough_orders"
+BUILT_IN: Final = "axis_names.yaml"
+WORDS: Final = {
+    "very high": ("z", ">=", 1.25),
+    "high": ("z", ">=", 0.5),
+    "low": ("z", "<=", -0.5),
+    "very low": ("z", "<=", -1.25),
+}
+_COMPARE: Final[dict[str, Callable[[float, float], bool]]] = {
+    ">=": operator.ge,
+    ">": operator.gt,
+    "<=": operator.le,
+    "<": operator.lt,
+}
+_BOUND = re.compile(r"(z\s*)?(>=|<=|>|<)\s*(-?[0-9]+(?:\.[0-9]+)?)")
+_KEYS: Final = ("otherwise", "single", "unplaced", "rules")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a rule asks of one feature of a segment's centre.
+
+    Attributes
+    ----------
+    feature : str
+        May hold ``*`` until `NameRule.for_features`.
+    is_standard : bool
+        Whether the bound is in standard deviations from the mean customer, or in the
+        feature's own unit.
+    sign : {'>=', '>', '<=', '<'}
+    bound : float
+    text : str
+        As it was written.
+    """
+
+    feature: str
+    is_standard: bool
+    sign: str
+    bound: float
+    text: str
+
+    def holds(self, z: float, value: float) -> bool:
+        """Whether a centre, in standard deviations and in units, meets it."""
+        return _COMPARE[self.sign](z if self.is_standard else value, self.bound)
+
+    def strength(self, z: float) -> float:
+        """Return how far out a centre lies in the direction asked for."""
+        return z if self.sign in {">=", ">"} else -z
+
+
+@dataclass(frozen=True)
+class NameRule:
+    """A name, and what has to hold for it."""
+
+    name: str
+    when: tuple[Condition, ...]
+
+    def for_features(self, features: Sequence[str]) -> list[NameRule]:
+        """Return the rule for these features: one per fit of ``*``, if none lacks."""
+        starred = next((c for c in self.when if "*" in c.feature), None)
+        if starred is None:
+            is_known = all(c.feature in features for c in self.when)
+            return [self] if is_known else []
+        rest = tuple(c for c in self.when if c is not starred)
+        prefix, _, suffix = starred.feature.partition("*")
+        return [
+            rule
+            for feature in features
+            if fnmatch.fnmatchcase(feature, starred.feature)
+            for rule in NameRule(
+                self.name.replace(
+                    "{}", feature.removeprefix(prefix).removesuffix(suffix)
+                ),
+                (replace(starred, feature=feature), *rest),
+            ).for_features(features)
+        ]
+
+
+@dataclass(frozen=True)
+class AxisNames:
+    """How the segments of one axis are named."""
+
+    rules: tuple[NameRule, ...] = ()
+    otherwise: str = "others"
+    single: str = SINGLE
+    unplaced: str = UNPLACED
+
+
+def naming_rules(path: Path | str | None = None) -> dict[str, AxisNames]:
+    """Return the names of every axis: the built-in ones, and a user's over them.
+
+    Parameters
+    ----------
+    path : path, optional
+        YAML of the user; what it has of an axis replaces what is built in.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, or a key, an axis, a feature or a condition in it is
+        unknown; the message names the place.
+    """
+    text = resources.files("core.axes").joinpath(BUILT_IN).read_text("utf-8")
+    names = _parsed(text, f"the built-in {BUILT_IN}", {})
+    if path is None:
+        return names
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"`axes.names`: `{path}` cannot be read ({error}). Give a YAML file, or "
+            "null for the built-in names."
+        ) from None
+    return names | _parsed(text, str(path), names)
+
+
+def _parsed(
+    text: str, where: str, base: Mapping[str, AxisNames]
+) -> dict[str, AxisNames]:
+    """Return the names in a YAML text, on top of others."""
+    try:
+        content = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: no YAML: {error}") from None
+    content = _mapping(content, where)
+    _require_known(content, ("axes",), where)
+    axes = _mapping(content.get("axes") or {}, f"{where}: `axes`")
+    _require_known(axes, [axis.name for axis in AXES], f"{where}: `axes`")
+    return {
+        axis: _axis_names(entry, f"{where}: `axes.{axis}", base.get(axis, AxisNames()))
+        for axis, entry in axes.items()
+    }
+
+
+def _axis_names(entry: Any, where: str, base: AxisNames) -> AxisNames:
+    """Return the names of one axis; `where` lacks its closing backtick."""
+    entry = _mapping(entry, f"{where}`")
+    _require_known(entry, _KEYS, f"{where}`")
+    changes: dict[str, Any] = {
+        key: _name(entry[key], f"{where}.{key}`") for key in _KEYS[:-1] if key in entry
+    }
+    if "rules" in entry:
+        rules = entry["rules"]
+        if not isinstance(rules, list):
+            raise ConfigError(f"{where}.rules` is {rules!r}; expected a list of rules.")
+        changes["rules"] = tuple(
+            _rule(rule, f"{where}.rules[{i}]") for i, rule in enumerate(rules)
+        )
+    return replace(base, **changes)
+
+
+def _rule(entry: Any, where: str) -> NameRule:
+    entry = _mapping(entry, f"{where}`")
+    _require_known(entry, ("name", "when"), f"{where}`")
+    when = _mapping(entry.get("when"), f"{where}.when`")
+    if not when:
+        raise ConfigError(
+            f"{where}.when` is empty; expected a feature and a condition."
+        )
+    name = _name(entry.get("name"), f"{where}.name`")
+    n_stars = sum("*" in str(feature) for feature in when)
+    if n_stars > 1 or ("{}" in name) != (n_stars == 1):
+        raise ConfigError(
+            f"{where}`: `{{}}` in the name needs exactly one feature with `*`, and the "
+            f"other way round; received the name `{name}` and {listed(list(when))}."
+        )
+    conditions = (_condition(f, said, f"{where}.when") for f, said in when.items())
+    return NameRule(name, tuple(conditions))
+
+
+def _condition(feature: Any, said: Any, where: str) -> Condition:
+    known = [*FEATURES, *(f"{name}_*" for name in FEATURES if name == "channel_share")]
+    is_channel = str(feature).startswith("channel_share_")
+    if feature not in known and not is_channel:
+        raise ConfigError(
+            f"{where}`: unknown feature `{feature}`."
+            f"{did_you_mean(str(feature), known)} The features of each axis are listed "
+            "in docs/axes-features.md."
+        )
+    text = str(said).strip().lower()
+    if text in WORDS:
+        _, sign, bound = WORDS[text]
+        return Condition(feature, True, sign, bound, text)
+    found = _BOUND.fullmatch(text)
+    if found is None or not math.isfinite(float(found[3])):
+        raise ConfigError(
+            f"{where}.{feature}` is `{said}`; expected {listed(list(WORDS))}, a bound "
+            "in standard deviations such as `z >= 1.5`, or one in the feature's unit "
+            f"such as `>= 0.5`.{did_you_mean(text, WORDS)}"
+        )
+    return Condition(feature, found[1] is not None, found[2], float(found[3]), text)
+
+
+def _name(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigError(f"{where} is {value!r}; expected a name.")
+    return value.strip()
+
+
+def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where} is {value!r}; expected keys and values.")
+    return value
+
+
+def _require_known(entry: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+    names = list(known)
+    for key in entry:
+        if key not in names:
+            raise ConfigError(
+                f"{where}: unknown key `{key}`; expected {listed(names, 13)}."
+                f"{did_you_mean(str(key), names)}"
+            )
+
+
+SLIGHT_Z = 0.2
+"""Standard deviations from the mean customer from which a feature can tell two segments
+with the same name apart."""
+
+
+class SegmentName(NamedTuple):
+    """A name, and the findings it rests on, in words."""
+
+    name: str
+    why: str
+
+
+def name_clusters(
+    centres: FloatArray,
+    values: FloatArray,
+    features: Sequence[str],
+    names: AxisNames,
+    kept: Mapping[int, str] = MappingProxyType({}),
+) -> dict[int, SegmentName]:
+    """Name every cluster of an axis.
+
+    Parameters
+    ----------
+    centres : ndarray of shape (n_clusters, n_features)
+        In standard deviations from the mean customer, by descending size of cluster.
+    values : ndarray of shape (n_clusters, n_features)
+        The same in the features' own units.
+    features : sequence of str
+    names : AxisNames
+    kept : mapping of int to str
+        Clusters that have a name already; no other gets it.
+
+    Returns
+    -------
+    dict of int to SegmentName
+        By cluster, those of `kept` left out. No two names are equal.
+    """
+    if len(centres) == 1 and 0 not in kept:
+        return {0: SegmentName(names.single, "the only segment of the axis")}
+    rules = [r for rule in names.rules for r in rule.for_features(features)]
+    columns = {feature: place for place, feature in enumerate(features)}
+    taken = {*kept.values(), names.unplaced}
+    unnamed = [c for c in range(len(centres)) if c not in kept]
+    found = _by_rules(rules, centres, values, columns, unnamed, taken)
+    for c in unnamed:
+        if c not in found:
+            first = _first_fitting(rules, centres[c], values[c], columns)
+            found[c] = _told_apart(
+                first, names.otherwise, centres[c], values[c], columns, taken
+            )
+            taken.add(found[c].name)
+    return dict(sorted(found.items()))
+
+
+def _by_rules(
+    rules: Sequence[NameRule],
+    centres: FloatArray,
+    values: FloatArray,
+    columns: Mapping[str, int],
+    unnamed: Sequence[int],
+    taken: set[str],
+) -> dict[int, SegmentName]:
+    """Return the names of clusters that meet a rule none other has; adds to `taken`."""
+    found: dict[int, SegmentName] = {}
+    for rule in rules:
+        fitting = [
+            c
+            for c in unnamed
+            if c not in found and _fits(rule, centres[c], values[c], columns)
+        ]
+        if fitting and rule.name not in taken:
+            best = max(
+                fitting, key=lambda c: (_strength(rule, centres[c], columns), -c)
+            )
+            why = _why(rule, centres[best], values[best], columns)
+            found[best] = SegmentName(rule.name, why)
+            taken.add(rule.name)
+    return found
+
+
+def _fits(
+    rule: NameRule, centre: FloatArray, value: FloatArray, columns: Mapping[str, int]
+) -> bool:
+    return all(
+        c.holds(centre[columns[c.feature]], value[columns[c.feature]])
+        for c in rule.when
+    )
+
+
+def _first_fitting(
+    rules: Sequence[NameRule],
+    centre: FloatArray,
+    value: FloatArray,
+    columns: Mapping[str, int],
+) -> NameRule | None:
+    return next((r for r in rules if _fits(r, centre, value, columns)), None)
+
+
+def _strength(rule: NameRule, centre: FloatArray, columns: Mapping[str, int]) -> float:
+    """Return how far out a centre lies, rounded so that engines agree."""
+    total = sum(c.strength(float(centre[columns[c.feature]])) for c in rule.when)
+    return round(total / len(rule.when), 6)
+
+
+def _why(
+    rule: NameRule, centre: FloatArray, value: FloatArray, columns: Mapping[str, int]
+) -> str:
+    """Return the findings that a rule rests on."""
+    said = (
+        f"{_finding(c.feature, centre, value, columns)} ({c.text})" for c in rule.when
+    )
+    return "; ".join(said)
+
+
+def _finding(
+    feature: str, centre: FloatArray, value: FloatArray, columns: Mapping[str, int]
+) -> str:
+    place = columns[feature]
+    return f"`{feature}` {value[place]:.3g}, {centre[place]:+.2f} sd from the mean"
+
+
+def _told_apart(
+    rule: NameRule | None,
+    otherwise: str,
+    centre: FloatArray,
+    value: FloatArray,
+    columns: Mapping[str, int],
+    taken: set[str],
+) -> SegmentName:
+    """Return a name that is not taken: with a second feature, or with a number."""
+    name = otherwise if rule is None else rule.name
+    why = "meets no rule" if rule is None else _why(rule, centre, value, columns)
+    if name not in taken:
+        return SegmentName(name, why)
+    told = set() if rule is None else {c.feature for c in rule.when}
+    order = sorted(columns, key=lambda f: (-round(abs(centre[columns[f]]), 6), f))
+    for feature in order:
+        z = float(centre[columns[feature]])
+        longer = f"{name}_{'high' if z > 0 else 'low'}_{feature}"
+        if feature not in told and abs(z) >= SLIGHT_Z and longer not in taken:
+            finding = _finding(feature, centre, value, columns)
+            return SegmentName(longer, f"{why}; told apart by {finding}")
+    number = int(np.flatnonzero([f"{name}_{i}" not in taken for i in range(2, 99)])[0])
+    return SegmentName(f"{name}_{number + 2}", f"{why}; told apart by a number")

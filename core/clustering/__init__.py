@@ -1,1 +1,0 @@
-"""Density clustering, and assignment from arrays."""

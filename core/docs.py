@@ -1,0 +1,218 @@
+"""The reference pages in ``docs/``, printed from the code that they describe."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable
+from typing import Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from core.axes.features.catalog import AXES, FEATURES, Axis
+from core.axes.features.compute import MAX_CHANNELS, MIN_CHANNEL_SHARE
+from core.axes.features.definitions import (
+    DAYS_PER_MONTH,
+    FEW_CHANNELS,
+    LACKING,
+    LIFECYCLE_STAGES,
+    OTHER_CHANNEL,
+)
+from core.config import Config
+from core.retailers.features import FEATURE_SETS, VOLUME, Feature
+
+
+def configuration_page() -> str:
+    """Return ``docs/configuration.md``: every option, its values and its default."""
+    lines = [
+        "# Configuration",
+        "",
+        "Printed by `segments config --markdown`. Each option can stand in a YAML file",
+        "(`--config`), in the environment (`SEGMENTS_CLUSTERING__MIN_SAMPLES=5`) or on",
+        "the command line (`--set clustering.min_samples=5`); the later wins. An",
+        "unknown key is refused with the nearest known one. The resolved configuration",
+        "is saved as `config.yaml` with the artifacts.",
+        "",
+        "| option | values | default | meaning |",
+        "|---|---|---|---|",
+        *_option_rows(Config, ""),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def features_page() -> str:
+    """Return ``docs/features.md``: every feature with formula, unit and null."""
+    lines = [
+        "# Features",
+        "",
+        "Printed by `segments features`. A month is *active* when the shop's net",
+        "quantity in it is above 0. Null is replaced by the median of the training",
+        "shops before clustering.",
+    ]
+    titles = {
+        "behaviour": "how a shop sells, not how much (the default)",
+        "baseline": "the reference's 29, for comparison",
+    }
+    for chosen in FEATURE_SETS.values():
+        heading = f"`{chosen.name}`: {titles[chosen.name]}"
+        lines += _feature_table(heading, chosen.features)
+    lines += _feature_table("Sales volume: for profiles only, never clustered", VOLUME)
+    return "\n".join(lines) + "\n"
+
+
+def _feature_table(heading: str, features: tuple[Feature, ...]) -> list[str]:
+    """Return a section with one row per feature."""
+    lines = ["", f"## {heading}", "", "| feature | formula | unit | null |"]
+    lines.append("|---|---|---|---|")
+    return lines + [
+        f"| `{f.name}` | {f.formula} | {f.unit} | {f.null} |" for f in features
+    ]
+
+
+def _option_rows(section: type[BaseModel], prefix: str) -> list[str]:
+    """Return one table row per option of a section."""
+    rows = []
+    for name, info in section.model_fields.items():
+        inner = info.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            rows += _option_rows(inner, f"{prefix}{name}.")
+            continue
+        default = _as_yaml(_default(info))
+        cells = (f"`{prefix}{name}`", _values(info), f"`{default}`", info.description)
+        rows.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+    return rows
+
+
+def _default(info: FieldInfo) -> Any:
+    """Return the default of an option."""
+    value = info.get_default(call_default_factory=True)
+    return None if value is PydanticUndefined else value
+
+
+def _as_yaml(value: Any) -> str:
+    """Return a value as it would stand in the file."""
+    return yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()
+
+
+def _values(info: FieldInfo) -> str:
+    """Return the type of an option and its bounds in words."""
+    bounds = []
+    for rule in info.metadata:
+        for attribute, sign in (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<")):
+            if (bound := getattr(rule, attribute, None)) is not None:
+                bounds.append(f"{sign} {bound}")
+    return ", ".join([_type_name(info.annotation), *bounds])
+
+
+def _type_name(annotation: Any) -> str:
+    """Return a type in words."""
+    if get_origin(annotation) is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(annotation))
+    if get_origin(annotation) in {Union, types.UnionType}:
+        return " or ".join(_type_name(part) for part in get_args(annotation))
+    if get_origin(annotation) is dict:
+        return "mapping"
+    names = {str: "text", int: "integer", float: "number", bool: "true or false"}
+    return names.get(annotation, "null")
+
+
+INTRODUCTION = f"""\
+# Axes and features of customers
+
+Printed from the code by `core.docs`. *Now* is the reference date: the
+newest order unless it is configured. A month is {DAYS_PER_MONTH} days; days and months
+have fractions. Orders of one moment are put in order by `order_id`.
+
+Amounts are in the currency of the data; `total_price` is what was paid, after the
+discount. Sums of amounts are exact to a millionth, so the order of the rows and the
+number of threads decide nothing, and one customer alone has the features that it has
+among all.
+
+An item line is a line with a quantity above 0, unless a refund is what is counted. A
+customer with a null in any feature of an axis is not placed on it.
+
+The scale says how a feature enters a distance: as it is (linear), or as ln(1 + x)
+(log), for amounts, counts and waiting times.\
+"""
+
+ITEMS_IN_WORDS = "all of products, categories and refunds"
+
+CHOICES = f"""\
+
+## What was chosen where the reference leaves it open
+
+- Rates per month count a tenure below one month as one month: an order an hour ago is
+  not 700 orders a month. `tenure_months` itself is not raised.
+- Standard deviations are those of a population (over n): two orders have one gap, which
+  does not vary.
+- One order has no gaps, so `purchase_consistency` is 0; it stands for "no rhythm seen".
+- A product counts as bought again if it is in another order; two lines of one order
+  are one purchase of it.
+- `weekend_vs_weekday_ratio` divides by at least one order of other days.
+- Hours are counted whole: 17:59 is still of business hours and already of the evening.
+- `order_frequency_trend` looks at whole months since the first order, those without an
+  order included; the month that has only begun would pass for a decline.
+- The stages of life are {", ".join(f"`{stage}`" for stage in LIFECYCLE_STAGES)}.
+- A channel is known from {MIN_CHANNEL_SHARE:.0%} of the orders with a channel on, at
+  most {MAX_CHANNELS} of them; a model keeps those that it was fitted with. The rest are
+  one, `{OTHER_CHANNEL}`.
+- An axis is skipped where the data lack what it is about, even if one of its features
+  could be computed: the weekend says nothing of channels.\
+"""
+
+
+def axes_page() -> str:
+    """Return ``docs/axes-features.md``: the axes, the features, and what was chosen."""
+    lines = [INTRODUCTION, ""]
+    for axis in AXES:
+        lines += _axis_section(axis)
+    lines += ["## The features", ""]
+    lines += _table(
+        ("feature", "formula", "unit", "null", "scale"),
+        (
+            (f"`{f.name}`", f.formula, f.unit, f.null, f.scale)
+            for f in FEATURES.values()
+        ),
+    )
+    lines += ["", *_lacking_section(), CHOICES]
+    return "\n".join(lines) + "\n"
+
+
+def _axis_section(axis: Axis) -> list[str]:
+    """Return heading, description and features of one axis."""
+    names = ", ".join(f"`{name}`" for name in axis.features)
+    return [
+        f"## `{axis.name}` ({axis.group})",
+        "",
+        f"{axis.description}: {names}.",
+        "",
+    ]
+
+
+def _lacking_section() -> list[str]:
+    """Return what is skipped where data lack something."""
+    rows = []
+    for name, words in LACKING.items():
+        axes = [f"`{axis.name}`" for axis in AXES if name in axis.needs]
+        features = [f"`{f.name}`" for f in FEATURES.values() if name in f.needs]
+        # Of items are so many that a list of them would hide the rest.
+        shown = ITEMS_IN_WORDS if name == "items" else ", ".join(features)
+        rows.append((f"`{name}`", words, ", ".join(axes) or "none", shown))
+    few = [f"`{axis.name}`" for axis in AXES if "source" in axis.needs]
+    rows.append(("channels", FEW_CHANNELS, ", ".join(few), "as without `source`"))
+    return [
+        "## What data may lack",
+        "",
+        *_table(("absent", "which means", "axes skipped", "features skipped"), rows),
+    ]
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
+    """Return a Markdown table."""
+    return [
+        "| " + " | ".join(head) + " |",
+        "|" + "---|" * len(head),
+        *("| " + " | ".join(row) + " |" for row in rows),
+    ]

@@ -1,0 +1,331 @@
+"""The number of segments of a partition: by stability and out-of-time value.
+
+A partition exists for any number of segments, so something outside of it has to choose.
+That is what shops did later: every candidate is learnt on the features of the oldest
+cut, frozen, and judged at every cut by how much of the outcomes after it the segments
+explain beyond size (`core.evaluation.outcomes`). Of those within one standard error of
+the best, the simplest is taken: the fewest segments, KMeans before a mixture (the rule
+of Breiman et al., 1984).
+
+Data without a usable past cannot say what is of use, nor can a past of which no
+candidate tells anything: leaving the shops undivided explains 0, and where the best
+candidate is not two standard errors above that, taking one by its score is to follow
+noise. What the data can say then is how fine a cut still comes back: KMeans takes the
+largest number of segments whose refits on 80% of the shops agree with one another by an
+ARI of at least 0.9 (as Tibshirani & Walther, 2005, do with their prediction strength);
+if none does, the number with the highest. That a cut can be repeated does not make it
+useful, so the choice carries its criterion with it.
+
+A refit that goes on from another model keeps that model's method and number where they
+are as good: within one standard error of the best, or, by refits, above what is asked;
+where nothing comes back as asked, less than two standard errors below the best.
+Otherwise two choices that nothing tells apart would take turns, and everybody's segment
+with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from core.config import Config
+from core.evaluation.out_of_time import Cut, labels_over_time, looking_back, out_of_time
+from core.evaluation.stability import FloatArray, Labels, Recipe, agreement, refit
+from core.models.centroids import METHODS, Partition
+from core.models.scaling import FeatureScaler
+from core.models.seeding import derived_seed
+
+Criterion = Literal["out_of_time", "refits"]
+OnStep = Callable[[int, int], None]
+
+MAX_SEGMENTS = 10
+"""More than ten groups of customers are not told apart by those who act on them."""
+SHOPS_PER_SEGMENT = 10
+"""Fewest shops per segment, on average: 30 shops are cut into 3 segments at most."""
+REPRODUCED_ARI = 0.9
+"""Asked of refits where they choose. Above the 0.8 of the verdict, so that the verdict,
+which refits anew, does not hang on the luck of the choice."""
+TELLING_ERRORS = 2.0
+"""Standard errors above 0 from which a candidate is taken to explain anything; more
+than the one that compares them, since the best of 18 is looked at."""
+N_CHOOSING_REFITS = 5
+N_REFITS = 10
+REFITTED_SHOPS = 10_000
+"""Shops that refits see: as many as a partition learns from."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A partition that was considered.
+
+    Attributes
+    ----------
+    method : str
+        See `core.models.centroids`.
+    n_segments : int
+        Segments asked for.
+    score : float
+        By the choice's criterion: share of variance explained beyond size, averaged
+        over outcomes and cuts; or mean ARI between refits.
+    standard_error : float
+        Of the score; over shops, or over pairs of refits.
+    """
+
+    method: str
+    n_segments: int
+    score: float
+    standard_error: float
+
+
+@dataclass(frozen=True)
+class PartitionChoice:
+    """The partition that was chosen, and why.
+
+    Attributes
+    ----------
+    method : str
+    n_segments : int
+    criterion : {'out_of_time', 'refits'}
+        Whether later behaviour chose, or only how well the cut comes back.
+    reason : str
+        In words.
+    cuts : tuple of str
+        The months at which candidates were judged, oldest first; empty for 'refits'.
+    candidates : tuple of Candidate
+        All that were considered, the simplest first.
+    """
+
+    method: str
+    n_segments: int
+    criterion: Criterion
+    reason: str
+    cuts: tuple[str, ...]
+    candidates: tuple[Candidate, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        return asdict(self)
+
+
+def partition_recipe(config: Config, method: str, n_segments: int) -> Recipe:
+    """Return the recipe of a partition: scaler and partition, nothing else.
+
+    Parameters
+    ----------
+    config : Config
+        Its scaling.
+    method, n_segments
+        See `core.models.centroids.Partition`.
+    """
+    scaling = config.scaling.model_dump()
+    return partial(_fit, scaling=scaling, method=method, n_segments=n_segments)
+
+
+def choose_partition(
+    X: FloatArray,
+    features: Sequence[str],
+    history: pl.DataFrame,
+    monthly: pl.DataFrame,
+    config: Config,
+    on_step: OnStep | None = None,
+    before: tuple[str, int] | None = None,
+) -> PartitionChoice:
+    """Choose method and number of segments.
+
+    Parameters
+    ----------
+    X : ndarray of float64, shape (n_shops, n_features)
+        Features of today's shops, unscaled; NaN where unknown.
+    features : sequence of str
+        Their names.
+    history, monthly : DataFrame
+        `core.retailers.prepare.HISTORY` and `MONTHLY`; both may be empty.
+    config : Config
+        Scaling, horizon and seed.
+    on_step : callable, optional
+        Called with (candidates judged, candidates in all).
+    before : (method, number of segments), optional
+        Of the model that is gone on from: kept where it is as good.
+    """
+    cuts = looking_back(history, monthly, features, config.evaluation.horizon_months)
+    if not cuts:
+        why = "no earlier month has enough shops to judge partitions by what came after"
+        return _by_refits(X, config, why, on_step, before)
+    candidates = _judged(cuts, config, on_step)
+    best = max(candidates, key=lambda candidate: candidate.score)
+    months = tuple(cut.as_of for cut in cuts)
+    if not best.score > TELLING_ERRORS * best.standard_error:
+        why = f"no partition tells what shops did after {', '.join(months)}"
+        return _by_refits(X, config, f"{why}, beyond their size", on_step, before)
+    enough = best.score - best.standard_error
+    kept = _kept(candidates, before, enough)
+    chosen = kept or simplest(candidates)
+    which = "that of the model before, one" if kept is not None else "the simplest"
+    reason = (
+        f"{which} of {len(candidates)} partitions within one standard error of "
+        f"the best at explaining what shops did after {', '.join(months)}, beyond "
+        f"their size: {chosen.score:.1%} of the variance, the best {best.score:.1%}"
+    )
+    return PartitionChoice(
+        chosen.method, chosen.n_segments, "out_of_time", reason, months,
+        tuple(candidates),
+    )  # fmt: skip
+
+
+def partition_stability(
+    X: FloatArray, labels: Labels, choice: PartitionChoice, config: Config
+) -> dict[str, Any]:
+    """Learn scaler and partition anew on 80% of the shops, ten times, and compare.
+
+    No encoder takes part in a partition, so this is the whole of its pipeline, but for
+    the choice of method and number, which is kept.
+
+    Parameters
+    ----------
+    X : ndarray of float64, shape (n_shops, n_features)
+        Features, unscaled; NaN where unknown. A random 10,000 are used of more.
+    labels : ndarray of int64, shape (n_shops,)
+        The published partition.
+    choice : PartitionChoice
+    config : Config
+        Scaling and seed.
+
+    Returns
+    -------
+    dict
+        ``ari`` (mean over the refits of the adjusted Rand index with `labels`, over all
+        shops, seen by the refit or not), ``lowest_ari``, ``ami``, ``n_refits``,
+        ``how`` and ``n_shops``.
+    """
+    rows = _sampled(len(X), config.seed)
+    recipe = partition_recipe(config, choice.method, choice.n_segments)
+    refits = refit(X[rows], recipe, config.seed, N_REFITS)
+    found = agreement(labels[rows], refits)
+    return {
+        "ari": float(found["ari"].to_numpy().mean()),
+        "lowest_ari": float(found["ari"].to_numpy().min()),
+        "ami": float(found["ami"].to_numpy().mean()),
+        "n_refits": N_REFITS,
+        "how": "subsample",
+        "n_shops": len(rows),
+    }
+
+
+def simplest(candidates: Sequence[Candidate]) -> Candidate:
+    """Return the first candidate within one standard error of the best.
+
+    Parameters
+    ----------
+    candidates : sequence of Candidate
+        The simplest first.
+    """
+    best = max(candidates, key=lambda candidate: candidate.score)
+    enough = best.score - best.standard_error
+    return next(c for c in candidates if c.score >= enough)
+
+
+def _kept(
+    candidates: Sequence[Candidate], before: tuple[str, int] | None, enough: float
+) -> Candidate | None:
+    """Return the candidate that was chosen before, if it scores enough."""
+    for candidate in candidates:
+        is_same = (candidate.method, candidate.n_segments) == before
+        if is_same and candidate.score >= enough:
+            return candidate
+    return None
+
+
+def _fit(
+    X: FloatArray, seed: int, scaling: dict[str, Any], method: str, n_segments: int
+) -> Callable[[FloatArray], Labels]:
+    """Learn scaler and partition; return what labels other shops."""
+    scaler = FeatureScaler(**scaling).fit(X)
+    partition = Partition(method, n_segments, seed).fit(scaler.transform(X))
+
+    def label(table: FloatArray) -> Labels:
+        return partition.assign(scaler.transform(table)).labels
+
+    return label
+
+
+def _numbers(n_shops: int) -> range:
+    """Return the numbers of segments that so many shops allow, at least 2."""
+    return range(2, max(min(MAX_SEGMENTS, n_shops // SHOPS_PER_SEGMENT), 2) + 1)
+
+
+def _judged(
+    cuts: Sequence[Cut], config: Config, on_step: OnStep | None
+) -> list[Candidate]:
+    """Judge every candidate by what its segments explain, the simplest first."""
+    options = [(m, n) for n in _numbers(len(cuts[0].X)) for m in METHODS]
+    candidates: list[Candidate] = []
+    for method, n in options:
+        if on_step is not None:
+            on_step(len(candidates), len(options))
+        recipe = partition_recipe(config, method, n)
+        labels = labels_over_time(cuts, recipe, config.seed)
+        found = out_of_time(cuts, labels, config.seed)
+        candidates.append(Candidate(method, n, found.mean, found.standard_error))
+    return candidates
+
+
+def _by_refits(
+    X: FloatArray,
+    config: Config,
+    why: str,
+    on_step: OnStep | None,
+    before: tuple[str, int] | None,
+) -> PartitionChoice:
+    """Choose by how fine a cut comes back, which says nothing of its use."""
+    X = X[_sampled(len(X), config.seed)]
+    # Other draws than those of `partition_stability`, which judges what is chosen.
+    seed = derived_seed(config.seed, N_REFITS)
+    candidates: list[Candidate] = []
+    numbers = _numbers(len(X))
+    for n in numbers:
+        if on_step is not None:
+            on_step(len(candidates), len(numbers))
+        recipe = partition_recipe(config, METHODS[0], n)
+        refits = refit(X, recipe, seed, N_CHOOSING_REFITS)
+        pairs = [
+            agreement(one.labels, refits[place + 1 :])["ari"].to_numpy()
+            for place, one in enumerate(refits[:-1])
+        ]
+        values = np.concatenate(pairs)
+        error = float(values.std(ddof=1) / np.sqrt(N_CHOOSING_REFITS))
+        candidates.append(Candidate(METHODS[0], n, float(values.mean()), error))
+    kept = [c for c in candidates if c.score >= REPRODUCED_ARI]
+    best = max(candidates, key=lambda c: c.score)
+    same = _kept(candidates, before, REPRODUCED_ARI if kept else -1.0)
+    if same is not None and not kept:
+        error = float(np.hypot(best.standard_error, same.standard_error))
+        same = same if best.score - same.score <= TELLING_ERRORS * error else None
+    chosen = same or (kept[-1] if kept else best)
+    if same is not None:
+        found = "the number of the model before, which comes back about as well as any"
+    elif kept:
+        found = (
+            f"the most segments that still come back (ARI of at least {REPRODUCED_ARI})"
+        )
+    else:
+        found = f"the number that comes back best, though below {REPRODUCED_ARI},"
+    reason = (
+        f"{why}; {found} when learnt anew on 80% of the shops: ARI "
+        f"{chosen.score:.2f}. Whether they are of use is not known"
+    )
+    return PartitionChoice(
+        chosen.method, chosen.n_segments, "refits", reason, (), tuple(candidates)
+    )
+
+
+def _sampled(n_shops: int, seed: int) -> np.ndarray:
+    """Return the rows of a random sample, all where there are few enough."""
+    if n_shops <= REFITTED_SHOPS:
+        return np.arange(n_shops)
+    rng = np.random.default_rng(seed)
+    return np.sort(rng.choice(n_shops, REFITTED_SHOPS, replace=False))

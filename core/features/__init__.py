@@ -1,1 +1,0 @@
-"""What is computed of each shop, and how it is scaled."""

@@ -1,0 +1,1 @@
+"""The autoencoder: architectures, objectives, training, and its network in NumPy."""

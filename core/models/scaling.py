@@ -1,0 +1,236 @@
+"""Put features on one scale, so that none outweighs the others by its unit.
+
+The reference divides by the interquartile range. Where more than three quarters of the
+shops share a value (a month in which few ever sell) that range is 0, is replaced by 1,
+and the column keeps its raw unit: it then decides every distance alone. `winsorised`
+has no such cliff:
+
+1. Unknown (NaN) becomes the median of the known values.
+2. Values are clipped to the `tail_share` and ``1 - tail_share`` quantiles, so that a
+   handful of shops cannot set the scale. Where both quantiles coincide (nearly every
+   shop has one value, such as 0) they would erase the column; they are then taken over
+   the shops that differ from that value.
+3. The mean is subtracted and the standard deviation divided by, both of the clipped
+   values. The divisor is at least ``largest deviation / limit`` with
+   ``limit = sqrt((1 - tail_share) / tail_share)``, the distance (9.95 for 1%) at which
+   a two-valued column puts a value that exactly `tail_share` of the shops have. Hence
+   **no scaled value is ever beyond +-limit**, however rare: a column that is not zero
+   for 1 shop in 5,000 reaches 9.95, where a plain standard deviation gives 71.
+4. A column whose values differ by no more than rounding (1e-12 of their size; the same
+   feature computed by two engines differs by 1e-13) is constant, and always 0.
+
+Each statistic is computed over the sorted column, so it does not depend, not even in
+its last bit, on the order of the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.preprocessing import RobustScaler
+from sklearn.utils.validation import check_is_fitted
+
+from core.errors import ArtifactError, ConfigError, did_you_mean, listed
+from core.models.matrix import FloatArray, checked_matrix, plain_matrix
+
+METHODS = ("winsorised", "robust")
+ROUNDING = 1e-12
+STATE = ("lower_", "upper_", "centre_", "scale_", "fill_")
+
+
+class FeatureScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sklearn is untyped
+    """Scale every feature to a comparable spread; fill in what is unknown.
+
+    Parameters
+    ----------
+    method : {'winsorised', 'robust'}
+        'winsorised' is described in the module. 'robust' gives exactly the numbers of
+        scikit-learn's `RobustScaler` (median and interquartile range, no clipping),
+        except that unknown values become 0 instead of staying NaN.
+    tail_share : float
+        Share of the shops clipped at each end, in [0, 0.5); 0 clips nothing and sets
+        no limit. Unused by 'robust'.
+
+    Attributes
+    ----------
+    lower_, upper_ : ndarray of shape (n_features,)
+        Bounds values are clipped to; -inf and inf for 'robust'.
+    centre_, scale_ : ndarray of shape (n_features,)
+        Subtracted and divided by; `scale_` is 1 for a constant column.
+    fill_ : ndarray of shape (n_features,)
+        Median of the known values, for unknown ones; 0 if none is known.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of str
+        Their names, if a frame was passed to `fit`.
+
+    Examples
+    --------
+    >>> quantity = [[0.0], [0.0], [0.0], [0.0], [10.0]]
+    >>> FeatureScaler(tail_share=0.2).fit_transform(quantity).ravel().tolist()
+    [-0.5, -0.5, -0.5, -0.5, 2.0]
+    """
+
+    def __init__(self, method: str = "winsorised", tail_share: float = 0.01) -> None:
+        self.method = method
+        self.tail_share = tail_share
+
+    def fit(self, X: Any, y: None = None) -> Self:
+        """Learn bounds, centre and scale of every column.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_shops, n_features)
+            NaN means unknown.
+        y : None
+            Ignored.
+
+        Raises
+        ------
+        ConfigError
+            For an unknown `method` or a `tail_share` outside [0, 0.5).
+        ModelError
+            For a table that is not numeric, or has infinite values.
+        """
+        self._check_options()
+        table = checked_matrix(self, X, is_fit=True, allow_nan=True)
+        columns = [np.sort(column[~np.isnan(column)]) for column in table.T]
+        self.fill_ = np.array([_median(column) for column in columns])
+        filled = np.where(np.isnan(table), self.fill_, table)
+        if self.method == "robust":
+            reference = RobustScaler().fit(filled)
+            self.centre_, self.scale_ = reference.center_, reference.scale_
+            self.lower_ = np.full(table.shape[1], -np.inf)
+            self.upper_ = np.full(table.shape[1], np.inf)
+            return self
+        learnt = [_winsorise(np.sort(column), self.tail_share) for column in filled.T]
+        self.lower_, self.upper_, self.centre_, self.scale_ = np.array(learnt).T.copy()
+        return self
+
+    def transform(self, X: Any) -> FloatArray:
+        """Return the scaled features.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n_shops, n_features)
+            NaN means unknown.
+
+        Returns
+        -------
+        ndarray of shape (n_shops, n_features), float64
+            Without NaN. A row's values do not depend on the other rows.
+        """
+        check_is_fitted(self)
+        table = checked_matrix(self, X, is_fit=False, allow_nan=True)
+        table = np.where(np.isnan(table), self.fill_, table)
+        np.clip(table, self.lower_, self.upper_, out=table)
+        table -= self.centre_
+        table /= self.scale_
+        return table
+
+    def inverse_transform(self, X: Any) -> FloatArray:
+        """Return scaled features in their own units.
+
+        What `transform` clipped or filled in comes back as the bound or the median.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_shops, n_features)
+            Scaled features, such as an autoencoder's reconstruction.
+
+        Returns
+        -------
+        ndarray of shape (n_shops, n_features), float64
+        """
+        check_is_fitted(self)
+        table = plain_matrix(X, self.n_features_in_, "scaled features")
+        restored: FloatArray = table * self.scale_ + self.centre_
+        return restored
+
+    def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        """Return what was learnt as named arrays, and the rest as JSON-able values."""
+        check_is_fitted(self)
+        meta: dict[str, Any] = {"method": self.method, "tail_share": self.tail_share}
+        if hasattr(self, "feature_names_in_"):
+            meta["feature_names"] = [str(name) for name in self.feature_names_in_]
+        return {name.rstrip("_"): getattr(self, name) for name in STATE}, meta
+
+    @classmethod
+    def from_state(
+        cls, arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]
+    ) -> Self:
+        """Return a fitted scaler; it transforms bit for bit as the original.
+
+        Raises
+        ------
+        ArtifactError
+            If an array or an option is missing, or the lengths differ.
+        """
+        missing = [key for name in STATE if (key := name.rstrip("_")) not in arrays]
+        missing += [key for key in ("method", "tail_share") if key not in meta]
+        if missing:
+            raise ArtifactError(
+                f"the scaler's state lacks {listed(missing)}. Train the model again."
+            )
+        scaler = cls(method=meta["method"], tail_share=meta["tail_share"])
+        for name in STATE:
+            values = np.asarray(arrays[name.rstrip("_")], dtype=np.float64)
+            setattr(scaler, name, values)
+        shapes = sorted({getattr(scaler, name).shape for name in STATE})
+        if len(shapes) != 1 or len(shapes[0]) != 1:
+            raise ArtifactError(
+                f"the scaler's arrays have the shapes {shapes}; expected one length. "
+                "Train the model again."
+            )
+        scaler.n_features_in_ = len(scaler.fill_)
+        if "feature_names" in meta:
+            scaler.feature_names_in_ = np.array(meta["feature_names"], dtype=object)
+        return scaler
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def _check_options(self) -> None:
+        if self.method not in METHODS:
+            raise ConfigError(
+                f"unknown scaling `method` {self.method!r}; expected "
+                f"{listed(METHODS)}.{did_you_mean(str(self.method), METHODS)}"
+            )
+        if not 0.0 <= self.tail_share < 0.5:
+            raise ConfigError(
+                f"`tail_share` is {self.tail_share!r}; expected a share of the shops "
+                "from 0 to below 0.5, such as 0.01."
+            )
+
+
+def _median(known: FloatArray) -> float:
+    """Return the median of the known values, 0 if there is none."""
+    return float(np.median(known)) if len(known) else 0.0
+
+
+def _winsorise(
+    column: FloatArray, tail_share: float
+) -> tuple[float, float, float, float]:
+    """Return lower and upper bound, centre and scale of one sorted column."""
+    lower, upper = np.quantile(column, [tail_share, 1.0 - tail_share])
+    if lower == upper:
+        differing = column[column != lower]
+        if len(differing):
+            tails = np.quantile(differing, [tail_share, 1.0 - tail_share])
+            lower, upper = min(lower, tails[0]), max(upper, tails[1])
+    clipped = np.clip(column, lower, upper)
+    centre = float(clipped.mean())
+    deviation = clipped - centre
+    largest = float(np.abs(deviation).max())
+    if largest <= ROUNDING * max(abs(lower), abs(upper)):
+        return centre, centre, centre, 1.0
+    # Relative to the largest, so that no square under- or overflows.
+    spread = largest * float(np.sqrt(np.mean((deviation / largest) ** 2)))
+    limit = np.sqrt((1.0 - tail_share) / tail_share) if tail_share else np.inf
+    return float(lower), float(upper), centre, max(spread, largest / float(limit))

@@ -1,1 +1,0 @@
-"""The autoencoder and its seeding."""

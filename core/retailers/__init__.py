@@ -1,0 +1,1 @@
+"""Retailers: shops segmented by how they sell."""

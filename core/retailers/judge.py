@@ -1,0 +1,518 @@
+"""The published model judged: certificate, stability, verdict.
+
+Everything that takes its time is kept in ``.certify/`` in the artifacts folder as soon
+as it is done, and deleted when the certificate stands: what was interrupted goes on
+where it was. The artifacts themselves are free meanwhile; they are locked only while
+the results are written.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from filelock import FileLock, Timeout
+
+from core.artifacts.folder import Artifacts, StageWriter
+from core.artifacts.manifest import Manifest, library_versions, now
+from core.config import Config
+from core.errors import ArtifactError, ModelError
+from core.evaluation.certificate import (
+    FEWEST_NULLS,
+    Certificate,
+    Verdict,
+    certify_table,
+    derive_verdict,
+)
+from core.evaluation.n_segments import partition_recipe
+from core.evaluation.stability import (
+    FitStore,
+    How,
+    Recipe,
+    Refit,
+    agreement,
+    cluster_stability,
+    refit,
+    whole_pipeline,
+)
+from core.evaluation.workers import Workers
+from core.logging import get_logger, progress
+from core.retailers.model import Model, feature_matrix
+from core.retailers.publish import (
+    model_under,
+    publish_training,
+    published_opening,
+    refresh_report,
+)
+from core.retailers.report.evidence import stability_lines, stability_table
+from core.retailers.report.plots import certificate_lines, plot_nulls
+from core.retailers.training import StageResult, clusters_of
+from core.segments.published import PublishedSegments
+
+Kind = Literal["density", "partition"]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A complete published model.
+
+    Attributes
+    ----------
+    manifest : Manifest
+        Of its set.
+    X : ndarray of float64, shape (n_shops, n_features)
+        The features it was trained on, unscaled; NaN where unknown.
+    labels : dict of kind to ndarray of int64, shape (n_shops,)
+        Its latent clusters (-1 is noise) and its partition.
+    published : PublishedSegments
+        One of them, with the ids of its clusters.
+    """
+
+    manifest: Manifest
+    X: np.ndarray
+    labels: dict[Kind, np.ndarray]
+    published: PublishedSegments
+
+    @property
+    def kind(self) -> Kind:
+        """Which of the labels are published."""
+        return self.published.kind
+
+    @property
+    def config(self) -> Config:
+        """The configuration it was trained with."""
+        return self.manifest.config
+
+    @property
+    def partition(self) -> dict[str, Any]:
+        """How the partition was chosen, and its stability in the run."""
+        facts: dict[str, Any] = self.manifest.facts("clustering")["partition"]
+        return facts
+
+    def recipe(self, kind: Kind) -> Recipe:
+        """Return what learns the segments of a kind anew."""
+        if kind == "density":
+            return whole_pipeline(self.config)
+        chosen = self.partition
+        return partition_recipe(self.config, chosen["method"], chosen["n_segments"])
+
+
+def standing_model(artifacts: str | Path) -> Standing:
+    """Read the published model of an artifacts folder, and label its training data.
+
+    Raises
+    ------
+    ArtifactError
+        If there is no complete run.
+    """
+    published = Artifacts(artifacts).serving()
+    if published is None or not published.manifest.is_complete:
+        raise ArtifactError(
+            f"`{artifacts}` holds no complete run. Run the four pipelines first."
+        )
+    model = Model.from_set(published)
+    table = pl.read_parquet(published.path("features.parquet"), memory_map=False)
+    X = feature_matrix(table, model.features)
+    kinds: tuple[Kind, ...] = ("density", "partition")
+    labels = {kind: clusters_of(model, kind, table) for kind in kinds}
+    return Standing(published.manifest, X, labels, model.segments.published)
+
+
+def under_ids(table: pl.DataFrame, ids: Mapping[int, int]) -> pl.DataFrame:
+    """Return a table of clusters with ``segment``, their ids, before ``cluster``.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With ``cluster``.
+    ids : mapping of int to int
+        By cluster. One without an id was never published and has null.
+
+    Returns
+    -------
+    DataFrame
+        By ``segment``, then by ``cluster``.
+    """
+    segment = pl.col("cluster").replace_strict(
+        dict(ids), default=None, return_dtype=pl.Int64
+    )
+    return table.select(segment.alias("segment"), pl.all()).sort("segment", "cluster")
+
+
+def refuse_another(out: StageWriter, standing: Standing) -> None:
+    """Raise if the published model is no longer the one that was judged."""
+    assert out.base is not None  # a complete run was published before
+    if out.base.manifest.model_id != standing.manifest.model_id:
+        raise ArtifactError(
+            "another model was published while this one was judged; nothing was "
+            "written. Run the command again."
+        )
+
+
+CERTIFICATE = "certificate.json"
+STABILITY = "stability.csv"
+PICTURE = "null-distribution.png"
+WORK = ".certify"
+# Refits of a partition take a second or so: as many as make its figures steady.
+N_PARTITION_REFITS = 10
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is to be done.
+
+    Attributes
+    ----------
+    n_null : int
+        Nulls, at least 19.
+    n_refits : int
+        Refits on 80% of the shops, at least 2.
+    n_seed_refits : int
+        Refits with another seed, at least 2.
+    budget_minutes : float or None
+        Time for everything: after the refits, as many nulls as fit, at least 19.
+    n_workers : int or None
+        Processes; 0: this one alone, None: one per core. The result is the same.
+    """
+
+    n_null: int = FEWEST_NULLS
+    n_refits: int = 5
+    n_seed_refits: int = 3
+    budget_minutes: float | None = None
+    n_workers: int | None = None
+
+
+def certify(artifacts: str | Path, effort: Effort | None = None) -> StageResult:
+    """Certify the published model, and publish its segments under the verdict.
+
+    Writes ``certificate.json``, ``stability.csv`` and ``null-distribution.png`` beside
+    the model, and anew what tells of the verdict: predictions, insights,
+    ``segments.json`` and the report.
+
+    Parameters
+    ----------
+    artifacts : path
+        Folder of a complete run.
+    effort : Effort, optional
+
+    Raises
+    ------
+    ArtifactError
+        If there is no complete run, another one is published meanwhile, or a
+        certificate is already being made.
+    ModelError
+        For too few nulls or refits.
+    """
+    effort = effort or Effort()
+    standing = standing_model(artifacts)
+    started = time.perf_counter()
+    lock = FileLock(Path(artifacts) / f"{WORK}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ArtifactError(
+            f"a certificate is already being made in `{artifacts}`. Wait for it."
+        ) from None
+    with lock:
+        store = FitStore(Path(artifacts) / WORK, _key(standing))
+        certificate, refits = _fit_all(standing, effort, store, started)
+        found = _Findings(standing, certificate, refits, time.perf_counter() - started)
+        with Artifacts(artifacts).stage(
+            "inference", standing.config, is_serving=True
+        ) as out:
+            refuse_another(out, standing)
+            plot_nulls(certificate.as_dict(), out.path(PICTURE))
+            published = _write(out, found)
+        store.discard()
+    folder = Path(artifacts)
+    lines = certificate_lines(found.as_dict()) + published_opening(published).lines
+    lines.append(f"Certificate: {folder / CERTIFICATE}")
+    rows = stability_table(found.table(published).filter(kind=published.kind))
+    return StageResult("inference", folder, out.facts, lines, rows)
+
+
+def _key(standing: Standing) -> str:
+    """Return what kept fits depend on: they are no others' to use."""
+    parts = {
+        "model": standing.manifest.model_id,
+        "seed": standing.config.seed,
+        "max_shops": standing.config.evaluation.certificate_max_shops,
+        "versions": library_versions(),
+    }
+    return json.dumps(parts, sort_keys=True)
+
+
+def _fit_all(
+    standing: Standing, effort: Effort, store: FitStore, started: float
+) -> tuple[Certificate, dict[str, list[Refit]]]:
+    """Make refits and nulls, side by side, with progress."""
+    config = standing.config
+    _refuse_little(effort)
+    n_refits = effort.n_refits + effort.n_seed_refits
+    recipe = standing.recipe("density")
+    ways: tuple[tuple[How, int, int], ...] = (
+        ("subsample", effort.n_refits, 0),
+        ("seed", effort.n_seed_refits, effort.n_refits),
+    )
+    refits: dict[str, list[Refit]] = {}
+    with Workers(effort.n_workers) as workers:
+        _announce(standing, n_refits + effort.n_null, workers.n_workers, effort)
+        with progress("Learning the model anew") as report:
+            for how, n, before in ways:
+                step = partial(_shifted, report, before, n_refits)
+                refits[how] = refit(
+                    standing.X,
+                    recipe,
+                    config.seed,
+                    n,
+                    how,
+                    step,
+                    workers=workers,
+                    store=store,
+                )
+        refits["partition"] = refit(
+            standing.X,
+            standing.recipe("partition"),
+            config.seed,
+            N_PARTITION_REFITS,
+            workers=workers,
+        )
+        budget = None
+        if effort.budget_minutes is not None:
+            budget = 60 * effort.budget_minutes - (time.perf_counter() - started)
+        with progress("Learning it on data without structure") as report:
+            certificate = certify_table(
+                standing.X,
+                recipe,
+                seed=config.seed,
+                n_null=effort.n_null,
+                budget_seconds=budget,
+                max_shops=config.evaluation.certificate_max_shops,
+                labels=standing.labels["density"],
+                workers=workers,
+                store=store,
+                on_step=report,
+            )
+    return certificate, refits
+
+
+def _shifted(
+    report: Callable[..., None], before: int, n_steps: int, done: int, _: int
+) -> None:
+    """Report steps of a part as steps of the whole."""
+    report(before + done, n_steps)
+
+
+def _refuse_little(effort: Effort) -> None:
+    """Refuse too few refits before any is made."""
+    for name, n in (("refits", effort.n_refits), ("seed refits", effort.n_seed_refits)):
+        if n < 2:
+            raise ModelError(f"{n} {name} were asked for; expected at least 2.")
+    if effort.n_null < FEWEST_NULLS:
+        raise ModelError(
+            f"{effort.n_null} nulls were asked for; with fewer than {FEWEST_NULLS} no "
+            "finding can be significant."
+        )
+
+
+def _announce(standing: Standing, n_fits: int, n_workers: int, effort: Effort) -> None:
+    """Say how long it will take, judged by the training."""
+    training = standing.manifest.stages["autoencoder"].seconds
+    minutes = training * -(-n_fits // max(n_workers, 1)) / 60
+    if effort.budget_minutes is not None:
+        minutes = max(minutes, effort.budget_minutes)
+    get_logger().info(
+        "Up to %d fits, %d at a time: about %.0f min at most (the training took %.0f "
+        "s). Interrupted, it goes on where it was when it is run again.",
+        n_fits,
+        max(n_workers, 1),
+        max(minutes, 1.0),
+        training,
+    )
+
+
+@dataclass(frozen=True)
+class _Findings:
+    """What nulls and refits have shown, and what follows."""
+
+    standing: Standing
+    certificate: Certificate
+    refits: Mapping[str, list[Refit]]
+    seconds: float
+
+    @property
+    def stability(self) -> dict[Kind, pl.DataFrame]:
+        """Per kind of segments, how well each one comes back."""
+        labels = self.standing.labels
+        density = cluster_stability(labels["density"], self.refits["subsample"])
+        seeds = cluster_stability(labels["density"], self.refits["seed"])
+        partition = cluster_stability(labels["partition"], self.refits["partition"])
+        return {
+            "density": density.with_columns(seed_jaccard=seeds["jaccard"]),
+            "partition": partition.with_columns(
+                seed_jaccard=pl.lit(None, dtype=pl.Float64)
+            ),
+        }
+
+    @property
+    def agreement(self) -> dict[str, dict[str, float | None]]:
+        """Per way to refit, how far refits agree with the model."""
+        found = {}
+        for how, refits in self.refits.items():
+            kind: Kind = "partition" if how == "partition" else "density"
+            table = agreement(self.standing.labels[kind], refits)
+            found[how] = {"n_refits": len(refits), **table.mean().row(0, named=True)}
+        return found
+
+    @property
+    def verdict(self) -> Verdict:
+        """The certified verdict."""
+        density = self.stability["density"]
+        weight = density["size"].to_numpy()
+        jaccard = density["jaccard"].to_numpy()
+        is_any = density.height > 0
+        certificate = self.certificate
+        return derive_verdict(
+            is_structured=certificate.is_structured,
+            n_clusters=density.height,
+            partition_ari=self.standing.partition["stability"]["ari"],
+            cluster_jaccard=float(np.average(jaccard, weights=weight))
+            if is_any
+            else None,
+            is_certified=True,
+            structure_score=certificate.statistic,
+            largest_null_score=max(certificate.null_statistics),
+            p_value=certificate.p_value,
+            n_nulls=certificate.n_null,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        return {
+            "model_id": self.standing.manifest.model_id,
+            "made_at": now(),
+            "seed": self.standing.config.seed,
+            "seconds": round(self.seconds, 1),
+            "verdict": self.verdict.as_dict(),
+            "structure": self.certificate.as_dict(),
+            "agreement": self.agreement,
+        }
+
+    def table(self, published: PublishedSegments) -> pl.DataFrame:
+        """Return the rows of ``stability.csv``: every cluster of both kinds."""
+        checks = pl.DataFrame(
+            [
+                (check.cluster, check.purity, check.statistic, check.p_value)
+                for check in self.certificate.segments
+            ],
+            schema={
+                "cluster": pl.Int64,
+                "neighbour_purity": pl.Float64,
+                "null_statistic": pl.Float64,
+                "null_p": pl.Float64,
+            },
+            orient="row",
+        )
+        density = self.stability["density"].join(checks, on="cluster", how="left")
+        parts = {**self.stability, "density": density}
+        return pl.concat(
+            [
+                under_ids(table, published.ids_by_kind(kind)).select(
+                    pl.lit(kind).alias("kind"), pl.all()
+                )
+                for kind, table in parts.items()
+            ],
+            how="diagonal",
+        )
+
+
+def _write(out: StageWriter, found: _Findings) -> PublishedSegments:
+    """Write the certificate and publish the segments under its verdict."""
+    model = model_under(out, found.verdict)
+    published = model.segments.published
+    content = found.as_dict()
+    ids = published.ids_by_kind("density")
+    for row in content["structure"]["segments"]:
+        row["segment"] = ids.get(row["cluster"])
+    text = json.dumps(content, indent=2)
+    out.path(CERTIFICATE).write_text(text, encoding="utf-8")
+    found.table(published).write_csv(out.path(STABILITY))
+    out.facts["certificate"] = content
+    out.facts["stability"] = {
+        "kind": "density",
+        "how": "subsample",
+        **found.agreement["subsample"],
+    }
+    publish_training(out, model)
+    return published
+
+
+TABLE = "stability.csv"
+
+
+def measure_stability(
+    artifacts: str | Path,
+    n_refits: int = 5,
+    how: How = "subsample",
+    n_workers: int | None = 0,
+) -> StageResult:
+    """Learn the published segments anew several times, and see which come back.
+
+    Writes ``stability.csv`` beside the model: one row per segment. Of density segments
+    scaler, encoder and clusterer are learnt anew, of a partition scaler and partition.
+
+    Parameters
+    ----------
+    artifacts : path
+        Folder of a complete run.
+    n_refits : int
+        At least 2; each takes as long as the training did.
+    how : {'subsample', 'bootstrap', 'seed'}
+        See `core.evaluation.stability.refit`.
+    n_workers : int, optional
+        Processes; 0: this one alone, None: one per core. The result is the same.
+
+    Raises
+    ------
+    ArtifactError
+        If there is no complete run.
+    ModelError
+        For fewer than 2 refits.
+    """
+    standing = standing_model(artifacts)
+    kind, config = standing.kind, standing.config
+    with (
+        progress(f"Learning everything anew, {n_refits} times ({how})") as report,
+        Workers(n_workers) as workers,
+    ):
+        refits = refit(
+            standing.X,
+            standing.recipe(kind),
+            config.seed,
+            n_refits,
+            how,
+            report,
+            workers=workers,
+        )
+    segments = under_ids(
+        cluster_stability(standing.labels[kind], refits), standing.published.ids
+    )
+    same = agreement(standing.labels[kind], refits).mean().row(0, named=True)
+    facts: dict[str, Any] = {"kind": kind, "how": how, "n_refits": n_refits, **same}
+    with Artifacts(artifacts).stage("inference", config, is_serving=True) as out:
+        refuse_another(out, standing)
+        assert out.base is not None  # as `refuse_another` has found
+        segments.select(pl.lit(kind).alias("kind"), pl.all()).write_csv(out.path(TABLE))
+        out.facts |= out.base.manifest.facts("inference") | {"stability": facts}
+        refresh_report(out)
+    folder = Path(artifacts)
+    lines = [*stability_lines(facts), f"Segments: {folder / TABLE}"]
+    rows = stability_table(segments)
+    return StageResult("inference", folder, out.facts, lines, rows)

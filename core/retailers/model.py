@@ -1,0 +1,542 @@
+"""The model of retailers: loaded from its artifacts, it assigns shops to segments.
+
+A `Model` is read from saved arrays and JSON only; it needs neither TensorFlow nor
+hdbscan, and nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import polars as pl
+
+from core.artifacts.arrays import load_arrays
+from core.artifacts.folder import Artifacts, ArtifactSet
+from core.artifacts.manifest import SCRIPTS
+from core.config import Config
+from core.errors import ArtifactError
+from core.models.autoencoder.estimator import Autoencoder
+from core.models.centroids import Partition
+from core.models.density import DensityClusterer
+from core.models.density_assigner import Assignment, Exemplars
+from core.models.extension import Extension, filled
+from core.models.scaling import FeatureScaler
+from core.retailers.features import VOLUME, check_features
+from core.retailers.prepare import Prepared, prepare
+from core.segments.profiles import cluster_insights
+from core.segments.published import (
+    PublishedSegments,
+    SegmentKind,
+    SegmentTable,
+    restored_table,
+)
+
+ENCODER_STATE = "encoder-state.safetensors"
+CLUSTER_STATE = "cluster-state.safetensors"
+State = tuple[dict[str, np.ndarray], dict[str, Any]]
+
+
+def load_encoder(artifact_set: ArtifactSet) -> tuple[FeatureScaler, Autoencoder]:
+    """Return the scaler and the encoder of a verified set."""
+    artifact_set.manifest.facts("autoencoder")
+    arrays, meta = load_arrays(artifact_set.path(ENCODER_STATE))
+    return (
+        FeatureScaler.from_state(*state_part(arrays, meta, "scaler")),
+        Autoencoder.from_state(*state_part(arrays, meta, "encoder")),
+    )
+
+
+def feature_matrix(features: pl.DataFrame, names: list[str]) -> np.ndarray:
+    """Return named columns as float64, shape (n_shops, n_features); null is NaN."""
+    return features.select(pl.col(names).cast(pl.Float64)).to_numpy()
+
+
+def join_states(**parts: State) -> State:
+    """Put several states into one, each under its name."""
+    arrays = {
+        f"{part}/{name}": array
+        for part, (state, _) in parts.items()
+        for name, array in state.items()
+    }
+    return arrays, {part: meta for part, (_, meta) in parts.items()}
+
+
+def state_part(arrays: dict[str, np.ndarray], meta: dict[str, Any], part: str) -> State:
+    """Take one state out of what `join_states` put together.
+
+    Raises
+    ------
+    ArtifactError
+        If it is not in there.
+    """
+    if part not in meta:
+        raise ArtifactError(f"the saved model state has no part `{part}`.")
+    prefix = f"{part}/"
+    return (
+        {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)},
+        meta[part],
+    )
+
+
+def extension_states(extensions: Sequence[Extension]) -> dict[str, State]:
+    """Return the states of a model's extensions, by the names of their parts."""
+    return {f"extension_{i}": e.get_state() for i, e in enumerate(extensions, start=1)}
+
+
+def restored_extensions(
+    arrays: dict[str, np.ndarray], meta: dict[str, Any]
+) -> tuple[Extension, ...]:
+    """Return the extensions in what `join_states` put together; there may be none."""
+    found: list[Extension] = []
+    while (part := f"extension_{len(found) + 1}") in meta:
+        found.append(Extension.from_state(*state_part(arrays, meta, part)))
+    return tuple(found)
+
+
+SEGMENT_STATE = "segment-state.safetensors"
+SEGMENTS = "segments.json"
+
+
+@dataclass(frozen=True)
+class SegmentAssigner:
+    """Both kinds of segments, and which of them is published.
+
+    Attributes
+    ----------
+    partition : Partition
+        On the scaled features.
+    exemplars : Exemplars
+        What stands for the density segments in the latent space.
+    tables : mapping of kind to SegmentTable
+        Names and sizes of both kinds by the model alone: ids are clusters.
+    published : PublishedSegments
+        One of the two, under its verdict, with permanent ids.
+    """
+
+    partition: Partition
+    exemplars: Exemplars
+    tables: Mapping[SegmentKind, SegmentTable]
+    published: PublishedSegments
+
+    @classmethod
+    def from_set(cls, artifact_set: ArtifactSet) -> Self:
+        """Read the segments of a verified set.
+
+        Raises
+        ------
+        ArtifactError
+            If the set was made before segments were saved, or its files are unusable.
+        """
+        for name in (SEGMENT_STATE, SEGMENTS):
+            if name not in artifact_set.manifest.files:
+                raise ArtifactError(
+                    f"`{artifact_set.folder}` holds no `{name}`: its clusters were "
+                    "trained by an earlier version, which published no segments. Run "
+                    f"`python {SCRIPTS['clustering']}` and then "
+                    f"`python {SCRIPTS['inference']}`."
+                )
+        arrays, meta = load_arrays(artifact_set.path(SEGMENT_STATE))
+        point_arrays, _ = state_part(arrays, meta, "exemplars")
+        _, tables = state_part(arrays, meta, "tables")
+        kinds: tuple[SegmentKind, ...] = ("density", "partition")
+        published = PublishedSegments.read(artifact_set.path(SEGMENTS))
+        if not published.lineage:
+            lineage = artifact_set.manifest.lineage
+            published = published.model_copy(update={"lineage": lineage})
+        return cls(
+            partition=Partition.from_state(*state_part(arrays, meta, "partition")),
+            exemplars=Exemplars.from_state(point_arrays),
+            tables={kind: restored_table(tables.get(kind)) for kind in kinds},
+            published=published,
+        )
+
+    def get_state(self) -> State:
+        """Return all but what is published as arrays and JSON-able values."""
+        tables: dict[str, Any] = {
+            kind: table.model_dump(mode="json") for kind, table in self.tables.items()
+        }
+        return join_states(
+            partition=self.partition.get_state(),
+            exemplars=self.exemplars.get_state(),
+            tables=({}, tables),
+        )
+
+    def place(
+        self, scaled: np.ndarray, latent: np.ndarray, clusters: np.ndarray
+    ) -> pl.DataFrame:
+        """Return the published segment of rows, and the nearest other one.
+
+        Here clusters become ids, for every output.
+
+        Parameters
+        ----------
+        scaled, latent : ndarray of shape (n_rows, n_dimensions), float64
+            The rows in both spaces.
+        clusters : ndarray of shape (n_rows,), int64
+            Their latent clusters, -1 for none.
+
+        Returns
+        -------
+        DataFrame
+            ``segment`` (int32; -1 is unassigned), ``segment_name``, ``segment_kind``,
+            ``nearest_segment`` (int32; null where there is no other) and ``distance``
+            to it (null likewise).
+        """
+        if self.published.kind == "partition":
+            found = self.partition.assign(scaled)
+            labels, nearest = found.labels, found.nearest
+            distance = found.nearest_distances
+        else:
+            labels = clusters
+            nearest, distance = self.exemplars.nearest(latent, labels)
+        names, ids_of = self.published.names, self.published.ids_of
+        segment = pl.Series(ids_of(labels), dtype=pl.Int32)
+        return pl.DataFrame(
+            {
+                "segment": segment,
+                "segment_name": segment.replace_strict(names, return_dtype=pl.String),
+                "segment_kind": pl.repeat(
+                    self.published.kind, len(labels), dtype=pl.String, eager=True
+                ),
+                "nearest_segment": pl.Series(ids_of(nearest), dtype=pl.Int32),
+                "distance": pl.Series(distance).fill_nan(None),
+            }
+        ).with_columns(
+            pl.when(pl.col("nearest_segment") >= 0).then(pl.col("nearest_segment"))
+        )
+
+
+PREDICTION_SCHEMA = {
+    "shop_id": pl.String,
+    "latent_cluster": pl.Int32,
+    "latent_cluster_strength": pl.Float64,
+    "raw_cluster": pl.Int32,
+    "raw_cluster_strength": pl.Float64,
+    "segment": pl.Int32,
+    "segment_name": pl.String,
+    "segment_kind": pl.String,
+    "nearest_segment": pl.Int32,
+    "distance": pl.Float64,
+    "reason": pl.String,
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """Everything that turns the features of a shop into its clusters.
+
+    Attributes
+    ----------
+    config : Config
+        The configuration it was trained with.
+    features : list of str
+        The features it expects, in order.
+    as_of : str
+        The month that its training looked up to, ``YYYY-MM``.
+    scaler, encoder : FeatureScaler, Autoencoder
+        From features to the scaled and to the latent space.
+    latent, raw : DensityClusterer
+        The clusters of both spaces.
+    segments : SegmentAssigner
+        The segments, and which of them are published.
+    extensions : tuple of Extension
+        New groups found later among the shops that the latent clusters leave
+        unassigned, in the order in which they were; their numbers go on after them.
+    """
+
+    config: Config
+    features: list[str]
+    as_of: str
+    scaler: FeatureScaler
+    encoder: Autoencoder
+    latent: DensityClusterer
+    raw: DensityClusterer
+    segments: SegmentAssigner
+    extensions: tuple[Extension, ...] = ()
+
+    @classmethod
+    def load(cls, artifacts: str | Path) -> Model:
+        """Read the published model of an artifacts folder.
+
+        Raises
+        ------
+        ArtifactError
+            If there is none, it is not finished, or any of its files has changed.
+        """
+        published = Artifacts(artifacts).published()
+        if published is None:
+            raise ArtifactError(
+                f"`{artifacts}` holds no model. Run the training pipelines first "
+                "(`./run.sh`, or `run.bat` on Windows)."
+            )
+        return cls.from_set(published)
+
+    @classmethod
+    def from_set(cls, artifact_set: ArtifactSet) -> Model:
+        """Read the model of a verified set."""
+        manifest = artifact_set.manifest
+        manifest.facts("clustering")
+        prepared = manifest.facts("prepare")
+        scaler, encoder = load_encoder(artifact_set)
+        arrays, meta = load_arrays(artifact_set.path(CLUSTER_STATE))
+        return cls(
+            config=manifest.config,
+            features=list(prepared["features"]),
+            as_of=prepared["as_of"],
+            scaler=scaler,
+            encoder=encoder,
+            latent=DensityClusterer.from_state(*state_part(arrays, meta, "latent")),
+            raw=DensityClusterer.from_state(*state_part(arrays, meta, "raw")),
+            segments=SegmentAssigner.from_set(artifact_set),
+            extensions=restored_extensions(arrays, meta),
+        )
+
+    def assign(self, features: pl.DataFrame) -> pl.DataFrame:
+        """Return the clusters and the segment of shops whose features are known.
+
+        Parameters
+        ----------
+        features : DataFrame
+            ``shop_id`` and the model's features, in its order; further columns such as
+            sales volume may follow.
+
+        Returns
+        -------
+        DataFrame
+            The columns of `PREDICTION_SCHEMA`, row order as given:
+
+            ``latent_cluster, latent_cluster_strength, raw_cluster,
+            raw_cluster_strength``
+                What HDBSCAN says in both spaces; label -1 and strength 0 mean noise.
+            ``segment, segment_name, segment_kind``
+                What is published. Kind ``density``: the latent clusters, -1 with the
+                name "unassigned" for shops in none. Kind ``partition``: everyone has
+                a segment from 0.
+            ``nearest_segment, distance``
+                The nearest segment other than the shop's own, and how far it is:
+                to the nearest of its exemplars in the latent space, or to its centre
+                among the scaled features. Null where there is no other segment.
+            ``reason``
+                Null.
+
+        Raises
+        ------
+        FeatureMismatchError
+            If a feature is missing, or the features come in another order.
+        """
+        found = [name for name in features.columns if name != "shop_id"]
+        check_features(found[: len(self.features)], self.features)
+        scaled = self.scaler.transform(feature_matrix(features, self.features))
+        vectors = self.encoder.transform(scaled)
+        latent, raw = self.cluster(vectors), self.raw.assign(scaled)
+        table = pl.DataFrame(
+            {
+                "shop_id": features["shop_id"],
+                "latent_cluster": latent.labels,
+                "latent_cluster_strength": latent.strengths,
+                "raw_cluster": raw.labels,
+                "raw_cluster_strength": raw.strengths,
+            }
+        )
+        placed = self.segments.place(scaled, vectors, latent.labels)
+        return table.hstack(placed).with_columns(reason=None).cast(PREDICTION_SCHEMA)  # type: ignore[arg-type]  # a dict of dtypes is one
+
+    def latent_labels(self, X: np.ndarray) -> np.ndarray:
+        """Return the latent cluster of shops, given as their unscaled features.
+
+        Parameters
+        ----------
+        X : ndarray of float64, shape (n_shops, n_features)
+            The model's features, in its order; NaN where unknown.
+
+        Returns
+        -------
+        ndarray of shape (n_shops,), int64
+            -1 for none.
+        """
+        return self.cluster(self.encoder.transform(self.scaler.transform(X))).labels
+
+    def cluster(self, vectors: np.ndarray) -> Assignment:
+        """Return latent cluster and strength of shops, given as their latent vectors.
+
+        The clusters come first; each extension labels shops that were left over, with
+        the next numbers.
+
+        Parameters
+        ----------
+        vectors : ndarray of float64, shape (n_shops, n_dimensions)
+        """
+        found, n_clusters = self.latent.assign(vectors), self.latent.n_clusters_
+        for extension in self.extensions:
+            found = filled(found, extension, vectors, n_clusters)
+            n_clusters += extension.n_groups
+        return found
+
+    @property
+    def n_clusters(self) -> int:
+        """Latent clusters, those of the extensions included."""
+        return self.latent.n_clusters_ + sum(e.n_groups for e in self.extensions)
+
+    def assign_sales(self, rows: Any, as_of: str | None = None) -> pl.DataFrame:
+        """Return the clusters and segments of the shops in a table of sales rows.
+
+        One shop or a million: the same code runs. Shops that are not eligible have null
+        labels and a reason.
+
+        Parameters
+        ----------
+        rows : pandas, Polars, DuckDB or Arrow table
+            Sales rows with the columns that the model's configuration maps.
+        as_of : str, optional
+            Last month looked at, ``YYYY-MM``; default: the newest complete month of the
+            rows, or the model's own `as_of` where that is later: a shop that stopped
+            buying has not moved time back.
+        """
+        with tempfile.TemporaryDirectory() as work:
+            prepared = self._prepared(rows, Path(work) / "first", as_of)
+            if as_of is None and prepared.as_of < self.as_of:
+                prepared = self._prepared(rows, Path(work) / "second", self.as_of)
+            parts = [labels for _, labels in self.score(prepared)]
+        return pl.concat([*parts, excluded_rows(prepared.exclusions)]).sort("shop_id")
+
+    def _prepared(self, rows: Any, work: Path, as_of: str | None) -> Prepared:
+        """Return a table of sales rows, prepared as the model was, up to `as_of`."""
+        features = self.config.features.model_copy(update={"as_of": as_of})
+        config = self.config.model_copy(update={"features": features})
+        return prepare(config, work, rows)
+
+    def score(self, prepared: Prepared) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+        """Yield features and predictions of the eligible shops, batch by batch."""
+        for batch in prepared.batches(self.config.clustering.batch_size):
+            yield batch, self.assign(batch)
+
+
+def excluded_rows(exclusions: pl.DataFrame) -> pl.DataFrame:
+    """Return prediction rows for a table of exclusions (``shop_id, reason``, ...)."""
+    return exclusions.select(
+        pl.col(name).cast(dtype)
+        if name in {"shop_id", "reason"}
+        else pl.lit(None, dtype=dtype).alias(name)
+        for name, dtype in PREDICTION_SCHEMA.items()
+    )
+
+
+def write_batches(batches: Iterator[pl.DataFrame], path: Path) -> None:
+    """Write batches as row groups of one Parquet file."""
+    import pyarrow.parquet as pq
+
+    writer = None
+    for batch in batches:
+        table = batch.to_arrow()
+        writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
+        writer.write_table(table)
+    if writer is not None:
+        writer.close()
+
+
+def score_training(
+    base: ArtifactSet, model: Model
+) -> tuple[Iterator[tuple[pl.DataFrame, pl.DataFrame]], pl.DataFrame]:
+    """Return batches of the saved features with their labels, and the exclusions."""
+    path = base.path("features.parquet")
+    size = model.config.clustering.batch_size
+    n_rows = pl.scan_parquet(path).select(pl.len()).collect().item()
+
+    def batches() -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+        for offset in range(0, n_rows, size):
+            batch = pl.scan_parquet(path).slice(offset, size).collect()
+            yield batch, model.assign(batch)
+
+    schema = {"shop_id": pl.String, "reason": pl.String}
+    exclusions = pl.read_csv(
+        base.path("exclusions.csv"), columns=list(schema), schema_overrides=schema
+    )
+    return batches(), exclusions
+
+
+def write_predictions(
+    scored: Iterator[tuple[pl.DataFrame, pl.DataFrame]],
+    exclusions: pl.DataFrame,
+    predictions: Path,
+    table: Path,
+) -> dict[str, int]:
+    """Write labelled shops, then those with a reason; keep features beside labels.
+
+    Parameters
+    ----------
+    scored : iterator of (features, labels)
+        Batches as `Model.score` yields them.
+    exclusions : DataFrame
+        ``shop_id`` and ``reason`` of the shops that are not eligible.
+    predictions : Path
+        Gets the CSV file.
+    table : Path
+        Gets features beside labels as Parquet; not written without a labelled shop.
+
+    Returns
+    -------
+    dict
+        ``labelled`` and ``not_eligible``, the numbers of shops.
+    """
+    n_labelled = 0
+
+    def joined() -> Iterator[pl.DataFrame]:
+        nonlocal n_labelled
+        for features, labels in scored:
+            labels.write_csv(stream, include_header=n_labelled == 0)
+            n_labelled += labels.height
+            yield features.hstack(labels.drop("shop_id"))
+
+    with predictions.open("wb") as stream:
+        write_batches(joined(), table)
+        rest = excluded_rows(exclusions)
+        rest.write_csv(stream, include_header=n_labelled == 0)
+    return {"labelled": n_labelled, "not_eligible": exclusions.height}
+
+
+def insights_of(table: Path, model: Model, spaces: Mapping[str, str]) -> pl.DataFrame:
+    """Return size and averages of every cluster of every space.
+
+    Parameters
+    ----------
+    table : Path
+        Features beside labels, as `write_predictions` leaves them; not there if no
+        shop was labelled.
+    model : Model
+        Names the features; sales volume is described with them.
+    spaces : mapping of space to label column
+    """
+    columns = [*model.features, *(feature.name for feature in VOLUME)]
+    if table.exists():
+        return cluster_insights(pl.scan_parquet(table), spaces, columns)
+    empty = pl.LazyFrame(
+        [pl.Series(name, [], dtype=pl.Float64) for name in columns]
+        + [pl.Series(name, [], dtype=pl.Int32) for name in spaces.values()]
+    )
+    return cluster_insights(empty, spaces, columns)
+
+
+def segment_insights(table: Path, model: Model) -> pl.DataFrame:
+    """Return size and averages of every published segment.
+
+    Returns
+    -------
+    DataFrame
+        ``segment, segment_name, segment_kind``, then what `insights_of` tells of a
+        cluster, from ``size`` on; of the shops in `table`.
+    """
+    found = insights_of(table, model, {"segment": "segment"})
+    published = model.segments.published
+    return found.select(
+        pl.col("cluster").alias("segment"),
+        pl.col("cluster")
+        .replace_strict(published.names, return_dtype=pl.String)
+        .alias("segment_name"),
+        pl.lit(published.kind).alias("segment_kind"),
+        pl.exclude("space", "cluster"),
+    )

@@ -1,0 +1,477 @@
+"""From sales to the features of eligible shops, today and at earlier months.
+
+A month is *active* for a shop when its net quantity is above 0. A shop is eligible when
+
+- its active months number at least ``12 x min_tenure_years``, and
+- its active months per active calendar year average at least
+  ``min_avg_active_months_per_year``.
+
+``prepare`` reads and checks the rows, sums them to months, settles `as_of` and judges
+every shop; the features themselves come batch by batch from ``Prepared.batches``.
+
+Segments are judged by what shops did *after* a month, with features of what was known
+*at* that month. Both come from here: the same features as of several cuts, features of
+the months after the oldest cut alone, and the monthly sales in between. A sample of
+shops serves, drawn from everyone who was eligible at any of those months, whether or
+not they still are.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import polars as pl
+
+from core.config import Config, EligibilityConfig
+from core.data.sources import Sales, read_sales, sales_from_frame
+from core.errors import ConfigError, EligibilityError
+from core.months import month_index, month_label, month_label_column
+from core.retailers.features import (
+    EVERY_SHOP,
+    VOLUME,
+    ShopRange,
+    compute_features,
+    feature_set,
+    write_concentration,
+    write_monthly,
+)
+from core.retailers.monthly import MAX_MONTHS, MILLIONTHS, shop_activity
+
+TOO_SHORT = "too few active months"
+TOO_SPARSE = "too few active months per active year"
+NO_SALES = "no month with net sales"
+
+
+def judge(activity: pl.DataFrame, rule: EligibilityConfig) -> pl.DataFrame:
+    """Say of every shop whether it is eligible, and if not, why.
+
+    Parameters
+    ----------
+    activity : DataFrame
+        ``shop_id, active_months, active_years`` (and any further columns), one row per
+        shop; 0 active months for a shop that never sold.
+    rule : EligibilityConfig
+        The two thresholds.
+
+    Returns
+    -------
+    DataFrame
+        `activity` sorted by ``shop_id``, with ``avg_active_months_per_year`` (months)
+        and ``reason``: null for an eligible shop, else the first rule that it fails.
+    """
+    average = pl.col("active_months") / pl.col("active_years").cast(pl.Float64)
+    return (
+        activity.with_columns(
+            avg_active_months_per_year=pl.when(pl.col("active_years") > 0)
+            .then(average)
+            .otherwise(0.0)
+        )
+        .with_columns(
+            reason=pl.when(pl.col("active_months") == 0)
+            .then(pl.lit(NO_SALES))
+            .when(pl.col("active_months") < 12 * rule.min_tenure_years)
+            .then(pl.lit(TOO_SHORT))
+            .when(
+                pl.col("avg_active_months_per_year")
+                < rule.min_avg_active_months_per_year
+            )
+            .then(pl.lit(TOO_SPARSE))
+            .otherwise(pl.lit(None, dtype=pl.String))
+        )
+        .sort("shop_id")
+    )
+
+
+def require_eligible(
+    judged: pl.DataFrame, rule: EligibilityConfig, needed: int
+) -> None:
+    """Raise unless at least `needed` shops are eligible.
+
+    Raises
+    ------
+    EligibilityError
+        Saying how many shops fail which rule, how near the nearest come, and which
+        thresholds this data would meet.
+    """
+    eligible = judged["reason"].null_count()
+    if eligible >= max(needed, 1):
+        return
+    counts = judged.drop_nulls("reason")["reason"].value_counts(sort=True, name="n")
+    reasons = "; ".join(f"{row['n']:,}: {row['reason']}" for row in counts.to_dicts())
+    months = judged["active_months"].to_numpy()
+    averages = judged["avg_active_months_per_year"].to_numpy()
+    shops = f"{judged.height:,} shop{'s' if judged.height != 1 else ''}"
+    lines = [
+        f"{eligible:,} of {shops} may be clustered; a run needs at least "
+        f"{max(needed, 1):,}."
+    ]
+    if reasons:
+        lines.append(f"Set apart: {reasons}.")
+    lines.append(
+        f"Active months per shop: median {np.median(months):.0f}, most {months.max()} "
+        f"(rule: at least {12 * rule.min_tenure_years:g}). Active months per active "
+        f"year: median {np.median(averages):.1f}, most {averages.max():.1f} (rule: at "
+        f"least {rule.min_avg_active_months_per_year:g})."
+    )
+    lines.append(
+        "Lower `eligibility.min_tenure_years` or "
+        "`eligibility.min_avg_active_months_per_year` to fit the data's span (such as "
+        "`--set eligibility.min_tenure_years=0.5`), or bring more history or shops."
+    )
+    if eligible > 0:
+        lines.append(
+            "With so few shops, `clustering.min_cluster_size` may be lowered too."
+        )
+    raise EligibilityError("\n".join(lines))
+
+
+# A newest month with less than this share of the median month's shops is taken for
+# stray rows (a mistyped year, the first days of a month), unless `as_of` is given.
+THIN_MONTH_SHARE = 0.05
+# Sales rows grouped at once: 8 million rows of 100,000 shops take some 700 MB.
+ROWS_AT_ONCE = 8_000_000
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is known of a source once its rows are read and its shops are judged.
+
+    Attributes
+    ----------
+    sales : Sales
+        The checked rows, what was set aside and why.
+    as_of : str
+        Last month looked at, ``YYYY-MM``.
+    shops : DataFrame
+        One row per shop: ``shop_id, active_months, active_years, first_month,
+        last_month, avg_active_months_per_year, reason`` (null: eligible).
+    notes : list of str
+        What a user should know of how `as_of` was settled.
+    work : Path
+        Folder of the interim files ``monthly`` and ``concentration``.
+    config : Config
+        What it was prepared with.
+    """
+
+    sales: Sales
+    as_of: str
+    shops: pl.DataFrame
+    notes: list[str]
+    work: Path = field(repr=False)
+    config: Config = field(repr=False)
+
+    @property
+    def eligible(self) -> pl.Series:
+        """Return the ids of the eligible shops, ascending."""
+        return self.shops.filter(pl.col("reason").is_null())["shop_id"]
+
+    @property
+    def exclusions(self) -> pl.DataFrame:
+        """Return the shops that are not eligible, each with its reason."""
+        return self.shops.filter(pl.col("reason").is_not_null())
+
+    def batches(self, batch_size: int) -> Iterator[pl.DataFrame]:
+        """Yield the features of the eligible shops, at most `batch_size` at a time."""
+        if self.eligible.is_empty():
+            return iter(())
+        return compute_features(
+            self.work / "monthly",
+            self.work / "concentration",
+            self.eligible,
+            month_index(self.as_of),
+            self.config.features,
+            batch_size,
+        )
+
+
+def prepare(config: Config, work: Path, frame: Any = None) -> Prepared:
+    """Read, check and sum a source, and judge its shops.
+
+    Parameters
+    ----------
+    config : Config
+        Says what to read and by which rules.
+    work : Path
+        Folder for interim Parquet files; must outlive the result.
+    frame : pandas, Polars, DuckDB or Arrow table, or Sales, optional
+        Rows to use instead of the configured source; `Sales` are not checked again.
+
+    Raises
+    ------
+    SourceError, SchemaError
+        If the source cannot be read, or its columns or rows cannot be used.
+    ConfigError
+        If `as_of` lies before the first month of the data.
+    """
+    if isinstance(frame, Sales):
+        sales = frame
+    elif frame is None:
+        sales = read_sales(config, work)
+    else:
+        sales = sales_from_frame(frame, config, work)
+    monthly = work / "monthly"
+    slices = shop_slices(sales)
+    has_unique_keys = sales.intake.faults["repeated_key"].found == 0
+    write_monthly(sales.path, monthly, config.features, has_unique_keys, slices)
+    as_of_t, notes = settle_as_of(monthly, sales, config.features.as_of)
+    concentration = work / "concentration"
+    write_concentration(sales.path, concentration, config.features, as_of_t, slices)
+    shops = _judge_shops(sales, monthly, as_of_t, config)
+    return Prepared(sales, month_label(as_of_t), shops, notes, work, config)
+
+
+def shop_slices(sales: Sales) -> list[ShopRange]:
+    """Return ranges of shop ids with about `ROWS_AT_ONCE` rows each."""
+    n_slices = -(-sales.intake.rows_kept // ROWS_AT_ONCE)
+    if n_slices <= 1:
+        return [EVERY_SHOP]
+    shops = sales.frame.select("shop_id").unique().collect(engine="streaming")
+    ids = shops["shop_id"].sort()
+    size = -(-len(ids) // n_slices)
+    parts = [ids.slice(start, size) for start in range(0, len(ids), size)]
+    return [(part[0], part[-1]) for part in parts]
+
+
+def settle_as_of(
+    monthly: Path, sales: Sales, wanted: str | None
+) -> tuple[int, list[str]]:
+    """Return the month index of `as_of`, and what to tell the user about it.
+
+    A month asked for is taken. Otherwise it is the newest month that is complete (dated
+    rows reach to its last days) and has at least 5% of the median month's shops.
+    """
+    months = pl.scan_parquet(monthly).group_by("t").agg(n=pl.len()).sort("t").collect()
+    if months.is_empty():
+        newest = sales.intake.newest_month or "1900-01"
+        return month_index(wanted or newest), []
+    t, n = months["t"].to_list(), months["n"].to_list()
+    if wanted is not None:
+        return month_index(wanted), _notes_on_wanted(wanted, t)
+    candidates = [i for i in range(len(t)) if n[i] >= THIN_MONTH_SHARE * _median(n)]
+    partial = sales.intake.partial_last_month
+    if partial is not None and len(candidates) > 1:
+        candidates = [
+            i for i in candidates if t[i] < month_index(partial)
+        ] or candidates
+    last = candidates[-1]
+    notes = []
+    if last < len(t) - 1:
+        why = (
+            f"{partial} is not complete"
+            if partial == month_label(t[-1]) and last == len(t) - 2
+            else "later months are incomplete or hold few shops"
+        )
+        notes.append(
+            f"`as_of` is {month_label(t[last])}: {why} (newest: {month_label(t[-1])} "
+            f"with {n[-1]:,} shops). Pass `--as-of` to choose another month."
+        )
+    return t[last], notes
+
+
+def _notes_on_wanted(wanted: str, t: list[int]) -> list[str]:
+    """Check a month that the user named against the months there are."""
+    index = month_index(wanted)
+    if index < t[0]:
+        raise ConfigError(
+            f"`features.as_of` is {wanted}, but the data starts in {month_label(t[0])} "
+            f"and ends in {month_label(t[-1])}."
+        )
+    if index > t[-1]:
+        return [f"`as_of` is {wanted}, but the data ends in {month_label(t[-1])}."]
+    return []
+
+
+def _median(values: list[int]) -> float:
+    return float(sorted(values)[len(values) // 2])
+
+
+def _judge_shops(
+    sales: Sales, monthly: Path, as_of_t: int, config: Config
+) -> pl.DataFrame:
+    """Return every shop of the source with its activity and its reason."""
+    lazy = nw.from_native(pl.scan_parquet(monthly)).lazy()
+    activity = shop_activity(lazy.filter(nw.col("t") <= as_of_t)).to_native()
+    everyone = sales.frame.select("shop_id").unique()
+    known = everyone.join(activity, on="shop_id", how="left").with_columns(
+        pl.col("active_months", "active_years").fill_null(0)
+    )
+    judged = judge_at(known.collect(engine="streaming"), as_of_t, config)
+    return judged.with_columns(
+        first_month=month_label_column("first_t"),
+        last_month=month_label_column("last_t"),
+    ).drop("first_t", "last_t")
+
+
+def judge_at(activity: pl.DataFrame, as_of_t: int, config: Config) -> pl.DataFrame:
+    """Judge shops by what they did up to a month.
+
+    Parameters
+    ----------
+    activity : DataFrame
+        `core.retailers.monthly.shop_activity` of the months up to `as_of_t`.
+    as_of_t : int
+        Month index.
+    config : Config
+        Its eligibility rules, and the window of the features.
+
+    Returns
+    -------
+    DataFrame
+        `core.retailers.prepare.judge` of it; shops without a sale in the window have a
+        reason, too.
+    """
+    judged = judge(activity, config.eligibility)
+    oldest = as_of_t - MAX_MONTHS + 1
+    window = config.features.history_months
+    if config.features.name == "behaviour":
+        oldest = max(oldest, as_of_t - window + 1)
+    if (silent := config.eligibility.max_inactive_months) is not None:
+        oldest = max(oldest, as_of_t - silent + 1)
+    is_gone = pl.col("reason").is_null() & (pl.col("last_t") < oldest)
+    gone = f"no sales in the last {as_of_t - oldest + 1} months"
+    return judged.with_columns(
+        reason=pl.when(is_gone).then(pl.lit(gone)).otherwise(pl.col("reason"))
+    )
+
+
+HISTORY = "history.parquet"
+LATER = "later.parquet"
+MONTHLY = "monthly.parquet"
+
+
+def cut_months(prepared: Prepared) -> list[str]:
+    """Return the cuts, newest first: the newest leaves one horizon to `as_of`."""
+    options = prepared.config.evaluation
+    newest = month_index(prepared.as_of) - options.horizon_months
+    steps = range(options.n_cuts)
+    return [month_label(newest - step * options.cut_step_months) for step in steps]
+
+
+def later_months(prepared: Prepared) -> int:
+    """Return the months from the oldest cut to `as_of`."""
+    return month_index(prepared.as_of) - month_index(cut_months(prepared)[-1])
+
+
+def write_history(prepared: Prepared, paths: Mapping[str, Path]) -> list[str]:
+    """Write the past of at most ``evaluation.max_shops`` shops.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        Its interim files are read again.
+    paths : mapping of file name to Path
+        `HISTORY`: ``as_of`` (the cut, ``YYYY-MM``), ``shop_id``, the features and
+        `core.retailers.features.VOLUME` as of that cut, of the shops eligible then.
+        `LATER`: ``shop_id``, features and volume of the months after the oldest cut
+        alone, of the sampled shops with a sale in them.
+        `MONTHLY`: ``shop_id, t, quantity`` (units), ``n_products`` of the sampled
+        shops' active months; ``t`` is `core.months.month_index`.
+
+    Returns
+    -------
+    list of str
+        The cuts at which at least one shop was eligible, newest first.
+    """
+    as_of_t = month_index(prepared.as_of)
+    cuts = {month: month_index(month) for month in cut_months(prepared)}
+    eligible = {month: _eligible_at(prepared, t) for month, t in cuts.items()}
+    sample = _draw(prepared, [*eligible.values(), prepared.eligible])
+    work = prepared.work / "history"
+    work.mkdir()
+    sales = work / "sales.parquet"
+    prepared.sales.frame.join(
+        sample.to_frame().lazy(), on="shop_id", how="semi"
+    ).sink_parquet(sales)
+    parts = [
+        table.select(pl.lit(month).alias("as_of"), pl.all())
+        for month, shops in eligible.items()
+        for table in _features_at(prepared, sales, _among(shops, sample), cuts[month])
+    ]
+    history = pl.concat([_empty(prepared, ["as_of"]), *parts], how="vertical_relaxed")
+    history.write_parquet(paths[HISTORY])
+    window = later_months(prepared)
+    active = _active_since(prepared, as_of_t - window + 1)
+    later = _features_at(prepared, sales, _among(active, sample), as_of_t, window)
+    recent = pl.concat([_empty(prepared, []), *later], how="vertical_relaxed")
+    recent.write_parquet(paths[LATER])
+    _months_of(prepared, sample, as_of_t).write_parquet(paths[MONTHLY])
+    shutil.rmtree(work)
+    return [month for month, shops in eligible.items() if len(shops)]
+
+
+def _eligible_at(prepared: Prepared, t: int) -> pl.Series:
+    """Return the shops that were eligible by what they had done up to a month."""
+    months = nw.from_native(pl.scan_parquet(prepared.work / "monthly")).lazy()
+    activity = shop_activity(months.filter(nw.col("t") <= t)).to_native()
+    known = activity.collect(engine="streaming")
+    judged = judge_at(known, t, prepared.config)
+    return judged.filter(pl.col("reason").is_null())["shop_id"]
+
+
+def _draw(prepared: Prepared, eligible: list[pl.Series]) -> pl.Series:
+    """Draw shops from everyone who was eligible at any of the months."""
+    everyone = pl.concat(eligible).unique().sort()
+    n = min(len(everyone), prepared.config.evaluation.max_shops)
+    return everyone.sample(n, seed=prepared.config.seed).sort().rename("shop_id")
+
+
+def _among(shops: pl.Series, sample: pl.Series) -> pl.Series:
+    return shops.filter(shops.is_in(sample.implode()))
+
+
+def _active_since(prepared: Prepared, t: int) -> pl.Series:
+    """Return the shops with a sale from a month on."""
+    months = pl.scan_parquet(prepared.work / "monthly")
+    recent = months.filter(pl.col("t").is_between(t, month_index(prepared.as_of)))
+    return recent.select(pl.col("shop_id").unique()).collect()["shop_id"]
+
+
+def _features_at(
+    prepared: Prepared, sales: Path, shops: pl.Series, t: int, window: int | None = None
+) -> Iterator[pl.DataFrame]:
+    """Yield the features of shops as of a month, of `window` months where given."""
+    if shops.is_empty():
+        return
+    features = prepared.config.features
+    monthly = prepared.work / "monthly"
+    if window is not None:
+        features = features.model_copy(update={"history_months": window})
+        monthly = prepared.work / "history" / "recent.parquet"
+        pl.scan_parquet(prepared.work / "monthly").filter(
+            pl.col("t") > t - window
+        ).sink_parquet(monthly)
+    concentration = prepared.work / "history" / f"concentration-{t}-{window}"
+    write_concentration(sales, concentration, features, t)
+    size = prepared.config.clustering.batch_size
+    yield from compute_features(monthly, concentration, shops, t, features, size)
+
+
+def _months_of(prepared: Prepared, sample: pl.Series, as_of_t: int) -> pl.DataFrame:
+    """Return the active months of the sampled shops up to `as_of`."""
+    return (
+        pl.scan_parquet(prepared.work / "monthly")
+        .filter(pl.col("t") <= as_of_t)
+        .join(sample.to_frame().lazy(), on="shop_id", how="semi")
+        .select(
+            "shop_id",
+            pl.col("t").cast(pl.Int32),
+            quantity=pl.col("quantity") / MILLIONTHS,
+            n_products=pl.col("n_products").cast(pl.Int32),
+        )
+        .sort("shop_id", "t")
+        .collect(engine="streaming")
+    )
+
+
+def _empty(prepared: Prepared, first: list[str]) -> pl.DataFrame:
+    """Return a table of features without rows, so that no cut leaves no columns."""
+    names = feature_set(prepared.config.features.name).names
+    schema: dict[str, Any] = dict.fromkeys([*first, "shop_id"], pl.String)
+    numbers = [*names, *(feature.name for feature in VOLUME)]
+    return pl.DataFrame(schema=schema | dict.fromkeys(numbers, pl.Float64))

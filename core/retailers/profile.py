@@ -1,0 +1,424 @@
+"""The published segments described: profiles, contract, one shop explained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
+from core.config import Config
+from core.errors import ArtifactError, ConfigError, did_you_mean
+from core.evaluation.effects import (
+    MIN_SHOPS,
+    LaterEffects,
+    Past,
+    effects_against_rest,
+    later_effects,
+    later_facts,
+    profile_table,
+    strongest,
+)
+from core.evaluation.n_segments import partition_recipe
+from core.evaluation.quality import IntArray
+from core.evaluation.stability import Recipe, whole_pipeline
+from core.logging import progress
+from core.months import month_index
+from core.reporting.plots import plot_curves
+from core.retailers.features import VOLUME
+from core.retailers.judge import TABLE
+from core.retailers.model import SEGMENTS, Model, feature_matrix
+from core.retailers.prepare import HISTORY, LATER, MONTHLY
+from core.retailers.publish import refresh_report
+from core.retailers.report.evidence import profile_lines
+from core.retailers.training import StageResult
+from core.rules.learn import Surrogate, fit_surrogate, rule_table
+from core.segments.contract import (
+    Breach,
+    SegmentFacts,
+    check_contract,
+    contract_text,
+    draft_contract,
+    facts_of,
+    read_contract,
+)
+from core.segments.explain import Explanation, explain
+from core.segments.profiles import monthly_curves, typical_shops
+from core.segments.published import PublishedSegments
+
+# Drawn at random where there are more: nothing here gets sharper with a million.
+MAX_SHOPS = 50_000
+# A refit on fewer shops looks for clusters of the same share, but not for fewer shops.
+LEAST_CLUSTER = 10
+
+
+@dataclass(frozen=True)
+class _Shops:
+    """The shops of a run, row by row the same in all of it.
+
+    Attributes
+    ----------
+    table : DataFrame
+        ``shop_id``, features and volume.
+    scaled : ndarray of float, shape (n_shops, n_features)
+    segments : ndarray of int
+        Published segment; -1 is none.
+    closeness : ndarray of float
+        How typical each is; see `core.segments.profiles.typical_shops`.
+    n_all : int
+        Shops that the model was trained on.
+    """
+
+    table: pl.DataFrame
+    scaled: np.ndarray
+    segments: IntArray
+    closeness: np.ndarray
+    n_all: int
+
+
+def profile_segments(artifacts: str | Path) -> StageResult:
+    """Describe the published segments, and test what sets them apart.
+
+    Writes ``segment_profiles.csv``, ``segment_exemplars.csv``, ``segment_rules.txt``,
+    ``segment_rules.csv``, ``segment_curves.csv`` and ``segment-curves.png``; the facts
+    of ``inference`` get ``profiles``.
+
+    Parameters
+    ----------
+    artifacts : path
+        Folder of a complete run.
+
+    Raises
+    ------
+    ArtifactError
+        If there is no complete run.
+    """
+    published = Artifacts(artifacts).serving()
+    if published is None or not published.manifest.is_complete:
+        raise ArtifactError(
+            f"`{artifacts}` holds no complete run. Run the four pipelines first."
+        )
+    config: Config = published.manifest.config
+    with Artifacts(artifacts).stage("inference", config, is_serving=True) as out:
+        base = out.base
+        assert base is not None  # `published`, opened again under the lock
+        model = Model.from_set(base)
+        shops = _published_shops(base, model)
+        tested, why_not = _test(base, model, shops)
+        features = [*model.features, *(feature.name for feature in VOLUME)]
+        today = effects_against_rest(shops.table, shops.segments, features, False)
+        names = model.segments.published.names
+        profiles = profile_table(today, tested, why_not, names)
+        profiles.write_csv(out.path("segment_profiles.csv"))
+        exemplars = _exemplars(shops, model)
+        exemplars.write_csv(out.path("segment_exemplars.csv"))
+        rules = fit_surrogate(shops.table, shops.segments, model.features, config.seed)
+        texts = _write_rules(out, rules, shops, model)
+        _write_curves(out, base, shops, model)
+        out.facts |= base.manifest.facts("inference")
+        out.facts["profiles"] = {
+            "segment_kind": model.segments.published.kind,
+            "test": later_facts(tested, why_not),
+            "strongest": strongest(profiles, model.features),
+            "surrogate": rules.facts() if rules is not None else None,
+            "rules": texts,
+        }
+        refresh_report(out)
+    folder = Path(artifacts)
+    lines = profile_lines(out.facts["profiles"], names)
+    lines.append(f"Profiles: {folder / 'segment_profiles.csv'}")
+    lines.append(f"Rules: {folder / 'segment_rules.txt'}")
+    return StageResult("inference", folder, out.facts, lines)
+
+
+def _published_shops(base: ArtifactSet, model: Model) -> _Shops:
+    """Return the shops to describe, with their published segments."""
+    table = pl.read_parquet(base.path("features.parquet"), memory_map=False)
+    n_all = table.height
+    if n_all > MAX_SHOPS:
+        table = table.sample(MAX_SHOPS, seed=model.config.seed).sort("shop_id")
+    placed = model.assign(table)
+    closeness = placed["latent_cluster_strength"].to_numpy()
+    scaled = model.scaler.transform(feature_matrix(table, model.features))
+    if model.segments.published.kind == "partition":
+        closeness = -model.segments.partition.assign(scaled).distances
+    segments = placed["segment"].cast(pl.Int64).to_numpy()
+    return _Shops(table, scaled, segments, closeness, n_all)
+
+
+def _test(
+    base: ArtifactSet, model: Model, shops: _Shops
+) -> tuple[LaterEffects | None, str | None]:
+    """Test what sets the segments apart, or say why that cannot be done."""
+    cuts = base.manifest.facts("prepare").get("cuts", [])
+    if not cuts:
+        return None, "no earlier month at which shops were eligible"
+    history, later, monthly = (
+        pl.read_parquet(base.path(name), memory_map=False)
+        for name in (HISTORY, LATER, MONTHLY)
+    )
+    past = Past(history.filter(as_of=min(cuts)), later, monthly, model.as_of)
+    is_sampled = shops.table["shop_id"].is_in(monthly["shop_id"].unique().implode())
+    table, segments = shops.table.filter(is_sampled), shops.segments[is_sampled]
+    n_known = table.join(past.at_cut, on="shop_id", how="semi").height
+    if table.height < MIN_SHOPS or not n_known:
+        return None, "too few shops with a past"
+    recipe = _recipe(base, model, table.height / 2 / shops.n_all)
+    given = (table, segments, past, model.features, recipe, model.config.seed)
+    with progress("Learning the segments anew, from half of the shops twice") as report:
+        return later_effects(*given, on_step=report), None
+
+
+def _recipe(base: ArtifactSet, model: Model, share: float) -> Recipe:
+    """Return what made the published segments, for a share of the shops."""
+    config = model.config
+    if model.segments.published.kind == "partition":
+        chosen = base.manifest.facts("clustering")["partition"]
+        return partition_recipe(config, chosen["method"], chosen["n_segments"])
+    size = config.clustering.min_cluster_size
+    if size is None:
+        return whole_pipeline(config)  # it follows the number of shops by itself
+    size = max(min(size, LEAST_CLUSTER), round(size * share))
+    clustering = config.clustering.model_copy(update={"min_cluster_size": size})
+    return whole_pipeline(config.model_copy(update={"clustering": clustering}))
+
+
+def _exemplars(shops: _Shops, model: Model) -> pl.DataFrame:
+    """Return the most typical shops of every segment, with how typical and volume."""
+    published = model.segments.published
+    is_density = published.kind == "density"
+    closeness = pl.Series(shops.closeness if is_density else -shops.closeness)
+    table = shops.table.select(
+        "shop_id",
+        pl.Series("segment", shops.segments),
+        closeness.alias("strength" if is_density else "distance_to_centre"),
+        *(feature.name for feature in VOLUME),
+    )
+    names = pl.col("segment").replace_strict(published.names, return_dtype=pl.String)
+    chosen = typical_shops(table, shops.closeness, shops.scaled)
+    return chosen.insert_column(1, chosen.select(segment_name=names).to_series())
+
+
+def _write_rules(
+    out: StageWriter, rules: Surrogate | None, shops: _Shops, model: Model
+) -> list[str]:
+    """Write the rules as sentences and as a table; return the sentences."""
+    if rules is None:
+        return []
+    names = model.segments.published.names
+    has_unknown = {n: shops.table[n].null_count() > 0 for n in model.features}
+    texts = [rule.text(names, has_unknown) for rule in rules.rules]
+    out.path("segment_rules.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
+    rule_table(rules, names).write_csv(out.path("segment_rules.csv"))
+    return texts
+
+
+def _write_curves(
+    out: StageWriter, base: ArtifactSet, shops: _Shops, model: Model
+) -> None:
+    """Write and draw the months of every segment."""
+    monthly = pl.read_parquet(base.path(MONTHLY), memory_map=False)
+    segments = shops.table.select("shop_id", segment=pl.Series(shops.segments))
+    curves = monthly_curves(monthly, segments, month_index(model.as_of))
+    names = model.segments.published.names
+    named = pl.col("segment").replace_strict(names, return_dtype=pl.String)
+    curves.insert_column(1, curves.select(segment_name=named).to_series()).write_csv(
+        out.path("segment_curves.csv")
+    )
+    plot_curves(curves, names, out.path("segment-curves.png"))
+
+
+def draft_for(artifacts: str | Path, owner: str, expires: date) -> str:
+    """Return the text of a contract with bands around the published segments.
+
+    Parameters
+    ----------
+    artifacts : path
+        Folder of a complete run. Stability floors are drafted where `segments
+        stability` (or `certify`) has been run.
+    owner : str
+        Who answers for it.
+    expires : date
+        Its last day.
+
+    Raises
+    ------
+    ArtifactError
+        If there is no complete run.
+    """
+    facts, unassigned = _facts(_complete(artifacts))
+    return contract_text(draft_contract(facts, unassigned, owner, expires))
+
+
+def breaches_of(
+    artifacts: str | Path, contract: str | Path | None, today: date
+) -> list[Breach]:
+    """Hold a contract against the published segments.
+
+    Parameters
+    ----------
+    artifacts : path
+        Folder of a complete run.
+    contract : path or None
+        See `core.segments.contract.read_contract`; None: what ``refresh.contract`` of
+        the published model names.
+    today : date
+        What `expires` is compared with.
+
+    Raises
+    ------
+    ConfigError
+        If the contract cannot be read, or none is named.
+    ArtifactError
+        If there is no complete run.
+    """
+    published = _complete(artifacts)
+    path = contract or published.manifest.config.refresh.contract
+    if path is None:
+        raise ConfigError(
+            "no contract is named, neither here nor as `refresh.contract` of the "
+            "published model. Pass its file; `segments contract draft` writes one."
+        )
+    facts, unassigned = _facts(published)
+    return check_contract(read_contract(path), facts, unassigned, today)
+
+
+def _complete(artifacts: str | Path) -> ArtifactSet:
+    """Return the complete published set."""
+    published = Artifacts(artifacts).serving()
+    if published is None or not published.manifest.is_complete:
+        raise ArtifactError(
+            f"`{artifacts}` holds no complete run. Run the four pipelines first."
+        )
+    return published
+
+
+def _facts(published: ArtifactSet) -> tuple[list[SegmentFacts], float]:
+    """Return the published segments, and the share in none of them."""
+    table = PublishedSegments.read(published.path(SEGMENTS))
+    stability = _stability(published, table.kind)
+    return facts_of(table, stability), table.unassigned_share
+
+
+def _stability(published: ArtifactSet, kind: str) -> dict[int, float]:
+    """Return the clusterwise Jaccard by segment id, as far as it was measured."""
+    if TABLE not in published.manifest.files or not published.path(TABLE).is_file():
+        return {}
+    table = pl.read_csv(published.path(TABLE)).filter(kind=kind)
+    return dict(table.select("segment", "jaccard").iter_rows())
+
+
+# Shops that a typical range is taken from; more would not move it.
+MAX_COMPARED = 20_000
+# Ids that are searched for one that looks like the one asked for.
+MAX_IDS = 100_000
+
+
+@dataclass(frozen=True)
+class NotEligible:
+    """A shop that has no segment because it was not eligible.
+
+    Attributes
+    ----------
+    shop_id, reason : str
+    """
+
+    shop_id: str
+    reason: str
+
+    def facts(self) -> dict[str, str | None]:
+        """Return plain values, ready for JSON."""
+        return {"shop_id": self.shop_id, "segment": None, "reason": self.reason}
+
+    def lines(self) -> list[str]:
+        """Return a sentence for people."""
+        return [
+            f"Shop {self.shop_id} has no segment: it was not eligible ({self.reason})."
+        ]
+
+
+def explain_shop(artifacts: str | Path, shop_id: str) -> Explanation | NotEligible:
+    """Explain where a shop of the training data stands, and why.
+
+    Parameters
+    ----------
+    artifacts : path
+        Folder of a complete run.
+    shop_id : str
+
+    Raises
+    ------
+    ArtifactError
+        If there is no complete run.
+    ConfigError
+        If the run knows no such shop; the message names one that looks like it.
+    """
+    published = Artifacts(artifacts).serving()
+    if published is None or not published.manifest.is_complete:
+        raise ArtifactError(
+            f"`{artifacts}` holds no complete run. Run the four pipelines first."
+        )
+    shop = shop_id.strip()
+    model = Model.from_set(published)
+    everyone = pl.scan_parquet(published.path("features.parquet"))
+    row = everyone.filter(pl.col("shop_id") == shop).collect()
+    if row.is_empty():
+        return _not_eligible(published, shop, everyone)
+    table = pl.concat([row, _sample(everyone, shop, model.config.seed)])
+    start = feature_matrix(row, model.features)[0]
+    segments = model.assign(table)["segment"].cast(pl.Int64).to_numpy()
+    return explain(
+        shop,
+        start,
+        model.assign(row).row(0, named=True),
+        feature_matrix(table, model.features),
+        segments,
+        model.features,
+        model.segments.published.names,
+        assigner(model),
+    )
+
+
+def assigner(model: Model) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the model's own assigner, from features (n_rows, n_features) to labels."""
+
+    def assign(X: np.ndarray) -> np.ndarray:
+        shop = pl.DataFrame({"shop_id": pl.repeat("", len(X), eager=True)})
+        features = pl.DataFrame(X, schema=model.features, orient="row")
+        labels = model.assign(shop.hstack(features))["segment"]
+        return labels.cast(pl.Int64).to_numpy()
+
+    return assign
+
+
+def _sample(everyone: pl.LazyFrame, shop: str, seed: int) -> pl.DataFrame:
+    """Return the other shops, or as many of them as a range is taken from."""
+    others = everyone.filter(pl.col("shop_id") != shop).collect()
+    if others.height <= MAX_COMPARED:
+        return others
+    return others.sample(MAX_COMPARED, seed=seed)
+
+
+def _not_eligible(
+    published: ArtifactSet, shop: str, everyone: pl.LazyFrame
+) -> NotEligible:
+    """Return why a shop has no features, or say that there is no such shop."""
+    schema = {"shop_id": pl.String, "reason": pl.String}
+    exclusions = pl.read_csv(
+        published.path("exclusions.csv"), columns=list(schema), schema_overrides=schema
+    )
+    found = exclusions.filter(pl.col("shop_id") == shop)
+    if not found.is_empty():
+        return NotEligible(shop, found["reason"][0])
+    eligible = everyone.select("shop_id").collect()["shop_id"]
+    known = pl.concat([eligible, exclusions["shop_id"]]).head(MAX_IDS)
+    raise ConfigError(
+        f"no shop `{shop}` in `{published.folder}`, which knows "
+        f"{len(eligible) + exclusions.height:,} shops."
+        f"{did_you_mean(shop, known)} `features.parquet` and `exclusions.csv` list "
+        "them all."
+    )

@@ -1,0 +1,412 @@
+"""What a model publishes: predictions, insights, names, the report.
+
+Labelling after training, scoring new data and a verdict that changes go one way, so
+that a folder never holds predictions of one verdict beside segments of another.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from core.artifacts.folder import Artifacts, StageWriter
+from core.errors import ArtifactError, ConfigError
+from core.evaluation.certificate import Verdict
+from core.evaluation.quality import LabelSummary, label_summary
+from core.reporting.plots import plot_curves
+from core.retailers.model import (
+    SEGMENTS,
+    Model,
+    feature_matrix,
+    insights_of,
+    score_training,
+    segment_insights,
+    write_predictions,
+)
+from core.retailers.report.evidence import Evidence, Opening, closing_table, opening
+from core.retailers.report.model_card import MODEL_CARD, ModelCardContent, model_card
+from core.retailers.training import (
+    SPACES,
+    StageResult,
+    clusters_of,
+    draw_segments,
+    turn,
+)
+from core.segments.published import (
+    UNASSIGNED,
+    UNASSIGNED_NAME,
+    PublishedSegments,
+    SegmentKind,
+    publishable,
+)
+
+Scored = Iterator[tuple[pl.DataFrame, pl.DataFrame]]
+
+
+def publish_scored(
+    out: StageWriter,
+    model: Model,
+    scored: Scored,
+    exclusions: pl.DataFrame,
+    work: Path,
+) -> tuple[Path, pl.DataFrame]:
+    """Write the predictions and the insights of shops, and count them in the facts.
+
+    Parameters
+    ----------
+    out : StageWriter
+        Of ``inference``.
+    model : Model
+        Its published segments are written.
+    scored, exclusions
+        As for `core.retailers.model.write_predictions`.
+    work : Path
+        Folder for an interim file.
+
+    Returns
+    -------
+    table : Path
+        That file: features beside labels, if any shop is eligible.
+    insights : DataFrame
+        What ``cluster_insights.csv`` holds.
+    """
+    table = work / "scored.parquet"
+    predictions = out.path("cluster_predictions.csv")
+    out.facts |= write_predictions(scored, exclusions, predictions, table)
+    insights = insights_of(table, model, SPACES)
+    insights.write_csv(out.path("cluster_insights.csv"))
+    segment_insights(table, model).write_csv(out.path("segment_insights.csv"))
+    return table, insights
+
+
+def publish_training(out: StageWriter, model: Model) -> None:
+    """Write everything that tells of the training data under the model's verdict."""
+    assert out.base is not None  # `model` was read from it
+    with tempfile.TemporaryDirectory() as work:
+        scored, exclusions = score_training(out.base, model)
+        table, insights = publish_scored(out, model, scored, exclusions, Path(work))
+        published = model.segments.published
+        published.write(out.path(SEGMENTS))
+        out.facts |= {"is_training_data": True, "verdict": published.verdict}
+        _write_report(out, model, table, insights)
+
+
+def refresh_report(out: StageWriter, model: Model | None = None) -> None:
+    """Write the report anew from whatever the artifacts hold.
+
+    To be called last by everything that judges the published model, when its facts and
+    files are in `out`.
+
+    Parameters
+    ----------
+    out : StageWriter
+        Of ``inference``, opened with ``is_serving=True`` on a complete run.
+    model : Model, optional
+        The published one, if its segments are about to be written anew.
+    """
+    assert out.base is not None  # a complete run was published before
+    model = model or Model.from_set(out.base)
+    with tempfile.TemporaryDirectory() as work:
+        table = Path(work) / "scored.parquet"
+        scored, exclusions = score_training(out.base, model)
+        # Not `out`'s own predictions: those may be of other data by now.
+        write_predictions(scored, exclusions, Path(work) / "predictions.csv", table)
+        _write_report(out, model, table, insights_of(table, model, SPACES))
+
+
+def _write_report(
+    out: StageWriter, model: Model, table: Path, insights: pl.DataFrame
+) -> None:
+    """Write the report of the training data: features beside labels in `table`."""
+    from core.retailers.report.page import report_content, write_report
+
+    published = model.segments.published
+    evidence = Evidence.of(out, published)
+    content = report_content(
+        evidence,
+        Verdict.from_dict(published.verdict).meaning,
+        asdict(published_summary(published)),
+        table,
+        SPACES,
+        insights,
+    )
+    write_report(content, out.path("report.html"))
+    _write_card(evidence, out.path(MODEL_CARD))
+
+
+def _write_card(evidence: Evidence, path: Path) -> None:
+    """Write the model card, with whatever has judged the model so far."""
+    found = evidence.table("stability.csv") if evidence.judged("stability") else None
+    stability = {}
+    if found is not None:
+        own = found.filter(kind=evidence.published.kind).drop_nulls("segment")
+        stability = dict(own["segment", "jaccard"].iter_rows())
+    names = evidence.facts.get("names_before", {})
+    card = ModelCardContent(
+        manifest=evidence.manifest,
+        published=evidence.published,
+        opening=published_opening(evidence.published),
+        stability=stability,
+        names_before={int(segment): name for segment, name in names.items()},
+        gate=evidence.facts.get("gate"),
+    )
+    path.write_text(model_card(card), encoding="utf-8", newline="\n")
+
+
+def publish_segments(out: StageWriter, verdict: Verdict) -> dict[str, Any]:
+    """Publish a complete model's segments under another verdict.
+
+    Predictions, insights, ``segments.json`` and the report are written anew, of the
+    training data, and the pictures if another kind is published; the model itself stays
+    as it is. Segments of another kind are matched with those that were published, so
+    that ids and names live on where the groups do. Whatever else the stage writes takes
+    effect in the same moment: ::
+
+        with Artifacts(folder).stage("inference", config, is_serving=True) as out:
+            publish_segments(out, verdict)
+
+    Parameters
+    ----------
+    out : StageWriter
+        Of ``inference``, opened with ``is_serving=True``.
+    verdict : Verdict
+        Decides which kind of segments is published.
+
+    Returns
+    -------
+    dict
+        The facts of the ``inference`` stage, those of before included.
+
+    Raises
+    ------
+    ArtifactError
+        If there is no complete run to build on.
+    ModelError
+        If the verdict is `natural` for a model of fewer than two latent clusters.
+    """
+    publish_training(out, model_under(out, verdict))
+    return out.facts
+
+
+def model_under(out: StageWriter, verdict: Verdict) -> Model:
+    """Return a complete model with the segments that a verdict publishes.
+
+    The first part of `publish_segments`, which `publish_training` completes; between
+    the two there is time to write what else tells of these segments by their ids.
+
+    Parameters
+    ----------
+    out, verdict
+        As for `publish_segments`. The facts get those of before, and if another kind is
+        published, `out` gets its pictures.
+
+    Raises
+    ------
+    ArtifactError, ModelError
+        As `publish_segments`.
+    """
+    if out.base is None or not out.base.manifest.is_complete:
+        raise ArtifactError(
+            f"`{out.config.artifacts}` holds no complete run. Run the four pipelines "
+            "first."
+        )
+    out.facts |= out.base.manifest.facts("inference") | out.facts
+    model = Model.from_set(out.base)
+    published = _under(out, model, verdict.as_dict())
+    return replace(model, segments=replace(model.segments, published=published))
+
+
+def _under(
+    out: StageWriter, model: Model, verdict: dict[str, Any]
+) -> PublishedSegments:
+    """Return what a verdict publishes; draw it anew if it is of another kind."""
+    assert out.base is not None  # `model` was read from it
+    table, before = (
+        publishable(model.segments.tables, verdict),
+        model.segments.published,
+    )
+    if table.kind == before.kind:
+        return before.model_copy(update={"verdict": verdict})
+    shops = pl.read_parquet(out.base.path("features.parquet"), memory_map=False)
+    published = turn(model, shops, table, verdict, out.config.refresh)
+    scaled = model.scaler.transform(feature_matrix(shops, model.features))
+    spaces: dict[SegmentKind, np.ndarray] = {
+        "density": model.encoder.transform(scaled),
+        "partition": scaled,
+    }
+    labels = {kind: clusters_of(model, kind, shops) for kind in model.segments.tables}
+    draw_segments(out.folder, published, labels, spaces, shops, model.features)
+    return published
+
+
+def published_summary(published: PublishedSegments) -> LabelSummary:
+    """Count what is published, by the shops of the training data."""
+    segments = published.segments
+    return label_summary(
+        np.repeat([s.id for s in segments], [s.size for s in segments])
+    )
+
+
+def published_opening(published: PublishedSegments) -> Opening:
+    """Put the verdict of what is published into words."""
+    return opening(
+        published.verdict,
+        Verdict.from_dict(published.verdict).meaning,
+        asdict(published_summary(published)),
+    )
+
+
+def published_row(published: PublishedSegments) -> dict[str, str]:
+    """Return the closing table's row for what is published."""
+    row = closing_table({"published": asdict(published_summary(published))})[0]
+    # A partition has no noise by its making, which is no finding.
+    return row if published.kind == "density" else row | {"noise": "-"}
+
+
+LONGEST = 80
+_RULES = "segment_rules.txt"
+_CURVES = "segment_curves.csv"
+_CURVES_PICTURE = "segment-curves.png"
+
+
+def rename_segment(artifacts: str | Path, segment: int, name: str) -> StageResult:
+    """Give a published segment another name.
+
+    Everything that names it is written anew in one step: ``segments.json``, the report,
+    and the tables, rules and curves at hand. The model, its version and all labels stay
+    as they are.
+
+    Parameters
+    ----------
+    artifacts : path
+        Folder of a complete run.
+    segment : int
+        Its id.
+    name : str
+        White space around it is cut off. The segment's present name is allowed: it is
+        then kept like one that was given.
+
+    Raises
+    ------
+    ArtifactError
+        If there is no complete run.
+    ConfigError
+        For an id that is not published, a name that another segment has, and one that
+        is empty, longer than 80 characters or not one line.
+    """
+    published = Artifacts(artifacts).serving()
+    if published is None or not published.manifest.is_complete:
+        raise ArtifactError(
+            f"`{artifacts}` holds no complete run. Run the four pipelines first."
+        )
+    config = published.manifest.config
+    with Artifacts(artifacts).stage("inference", config, is_serving=True) as out:
+        assert out.base is not None  # `published`, opened again under the lock
+        model = Model.from_set(out.base)
+        before = model.segments.published
+        named = renamed(before, segment, name)
+        model = replace(model, segments=replace(model.segments, published=named))
+        out.facts |= out.base.manifest.facts("inference")
+        named.write(out.path(SEGMENTS))
+        _rewrite(out, before.names[segment], segment, named.names)
+        refresh_report(out, model)
+    lines = [
+        f"Segment {segment} is now called {named.names[segment]} (it was "
+        f"{before.names[segment]})."
+    ]
+    return StageResult("inference", Path(artifacts), out.facts, lines)
+
+
+def renamed(published: PublishedSegments, segment: int, name: str) -> PublishedSegments:
+    """Return what is published with another name for one segment.
+
+    Raises
+    ------
+    ConfigError
+        As `rename_segment`.
+    """
+    ids = [s.id for s in published.segments if s.id != UNASSIGNED]
+    if segment not in ids:
+        raise ConfigError(
+            f"no segment has the id {segment}; the published ones are "
+            f"{', '.join(map(str, ids))}."
+        )
+    text = _checked(name)
+    known = {} if published.withdrawn is None else published.withdrawn.names
+    taken = {**known, **published.names}
+    for other, other_name in taken.items():
+        if other != segment and other_name.casefold() == text.casefold():
+            raise ConfigError(
+                f"segment {other} is called `{other_name}` already; expected a name "
+                "that no other segment has."
+            )
+    segments = tuple(
+        s.model_copy(update={"name": text, "is_edited": True}) if s.id == segment else s
+        for s in published.segments
+    )
+    return published.model_copy(update={"segments": segments})
+
+
+def _checked(name: str) -> str:
+    """Return a name that can be shown anywhere, or say why it cannot."""
+    text = name.strip()
+    if not text or len(text) > LONGEST or not text.isprintable():
+        raise ConfigError(
+            f"`{name!r}` is no name for a segment; expected one line of 1 to {LONGEST} "
+            "characters."
+        )
+    if text.casefold() == UNASSIGNED_NAME:
+        raise ConfigError(
+            f"`{text}` is what shops without a segment are called; expected another "
+            "name."
+        )
+    return text
+
+
+def _rewrite(
+    out: StageWriter, old_name: str, segment: int, names: Mapping[int, str]
+) -> None:
+    """Write anew whatever tells of a segment by its name, where it is there."""
+    assert out.base is not None  # the model was read from it
+    for name, entry in out.base.manifest.files.items():
+        path = out.base.folder / name
+        is_table = entry.stage == "inference" and path.suffix == ".csv"
+        if is_table and path.is_file():
+            _rewrite_table(path, segment, names[segment], out.path(name))
+    if (out.base.folder / _RULES).is_file():
+        rules = (out.base.folder / _RULES).read_text(encoding="utf-8").splitlines()
+        texts = [_retold(rule, old_name, names[segment]) for rule in rules]
+        out.path(_RULES).write_text("\n".join(texts) + "\n", encoding="utf-8")
+    if out.path(_CURVES).is_file():
+        curves = pl.read_csv(out.path(_CURVES), schema_overrides={"month": pl.String})
+        plot_curves(curves, names, out.path(_CURVES_PICTURE))
+    profiles: dict[str, Any] | None = out.facts.get("profiles")
+    if profiles is not None:
+        rules = [_retold(rule, old_name, names[segment]) for rule in profiles["rules"]]
+        out.facts["profiles"] = {**profiles, "rules": rules}
+
+
+def _rewrite_table(path: Path, segment: int, name: str, target: Path) -> None:
+    """Write a table anew if it names the segments of its rows."""
+    # As text, so that no other cell changes.
+    table = pl.scan_csv(path, infer_schema=False)
+    if not {"segment", "segment_name"} <= {*table.collect_schema().names()}:
+        return
+    is_own = pl.col("segment") == str(segment)
+    changed = pl.when(is_own).then(pl.lit(name)).otherwise("segment_name")
+    table.with_columns(changed.alias("segment_name")).collect().write_csv(target)
+
+
+def _retold(rule: str, old_name: str, name: str) -> str:
+    """Return a rule's sentence with a segment's other name."""
+    found = re.fullmatch(r"(.* -> )(.*)(, [\d,]+ shops, \d+% of them)", rule)
+    if found is None or found[2] != old_name:
+        return rule
+    return found[1] + name + found[3]

@@ -1,0 +1,1 @@
+"""Month after month: new sales assigned, drift measured, refits gated and published."""

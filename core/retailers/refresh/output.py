@@ -1,0 +1,343 @@
+"""What a refresh writes: predictions, movement, page, model card, versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+
+from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
+from core.artifacts.manifest import Manifest
+from core.config import Config
+from core.errors import ArtifactError
+from core.evaluation.retrain_policy import TriggerState
+from core.reporting.text import plural
+from core.retailers.model import SEGMENTS, Model
+from core.retailers.publish import publish_scored
+from core.retailers.refresh.challenger import ChallengerResult
+from core.retailers.refresh.month import (
+    DRIFT,
+    Ledger,
+    Record,
+    ScoredMonth,
+    ledger_blocks,
+)
+from core.retailers.report.decision import Decision, RefreshFacts
+from core.retailers.report.model_card import MODEL_CARD
+from core.retailers.report.movement import Moves
+from core.retailers.report.refresh import RefreshContent, write_refresh_page
+from core.segments.names import spoken_month
+from core.segments.published import UNASSIGNED, PublishedSegments, returned
+from core.segments.transitions import comparable_block, stock_and_flow, transitions
+
+
+def facts_of_month(
+    scored: ScoredMonth,
+    version: int,
+    refit: ChallengerResult | None,
+    trigger: TriggerState,
+    alerts: Sequence[str],
+    blocks: Sequence[pl.DataFrame],
+    names: Mapping[str, str],
+) -> RefreshFacts:
+    """Put together what is told of a month.
+
+    Parameters
+    ----------
+    scored : ScoredMonth
+        By the model that served when it came.
+    version : int
+        Of that model.
+    refit : ChallengerResult or None
+        None where nothing was learnt.
+    trigger : TriggerState
+        After the month.
+    alerts : sequence of str
+        Of its drift.
+    blocks : sequence of DataFrame
+        Of the ledger, this month's and the ones before.
+    names : mapping of str to str
+        Of all segments before and after, by id.
+    """
+    n_unassigned = int((scored.labels["segment"] == UNASSIGNED).sum())
+    moved, entered, left = moves_in(scored.month, blocks)
+    decision: Decision = "recommended" if trigger.is_due else "kept"
+    reason = " ".join(f"{text[:1].upper()}{text[1:]}." for text in trigger.reasons)
+    gate = None
+    if refit is not None:
+        decision, reason, gate = refit.decision, refit.reason, refit.gate
+    return RefreshFacts(
+        month=scored.month,
+        decision=decision,
+        reason=reason,
+        version=version,
+        published=refit.version if refit is not None else None,
+        n_assigned=scored.labels.height - n_unassigned,
+        n_unassigned=n_unassigned,
+        n_not_eligible=scored.exclusions.height,
+        n_moved=moved,
+        n_entered=entered,
+        n_left=left,
+        state=trigger.state,
+        alerts=list(alerts),
+        events=[e.model_dump() for e in refit.events] if refit is not None else [],
+        gate=[row.model_dump() for row in gate.decision.rows] if gate else [],
+        breaches=[breach.message for breach in gate.breaches] if gate else [],
+        names=names,
+    )
+
+
+def unchanged_facts(
+    month: str, version: int, reason: str, trigger: TriggerState
+) -> RefreshFacts:
+    """Put together what is told where no month was new."""
+    return RefreshFacts(
+        month=month,
+        decision="unchanged",
+        reason=reason,
+        version=version,
+        published=None,
+        n_assigned=0,
+        n_unassigned=0,
+        n_not_eligible=0,
+        n_moved=None,
+        n_entered=None,
+        n_left=None,
+        state=trigger.state,
+        alerts=[],
+        events=[],
+        gate=[],
+        breaches=[],
+        names={},
+    )
+
+
+def names_of(models: Sequence[Model]) -> dict[str, str]:
+    """Return the names of the segments of models by id, the last model's first."""
+    return {
+        str(segment.id): segment.name
+        for model in models
+        for segment in model.segments.published.segments
+        if segment.id != UNASSIGNED
+    }
+
+
+def moves_in(
+    month: str, blocks: Sequence[pl.DataFrame]
+) -> tuple[int | None, int | None, int | None]:
+    """Return how many shops moved, entered and left in a month; None in the first."""
+    months = [block["month"][0] for block in blocks]
+    before = [b for b, at in zip(blocks, months, strict=True) if at < month]
+    if not before or month not in months:
+        return None, None, None
+    table = transitions(before[-1], blocks[months.index(month)])
+    both = table.drop_nulls(["from", "to"]).filter(pl.col("from") != UNASSIGNED)
+    moved = both.filter(pl.col("from") != pl.col("to"))["n_settled"].sum()
+    entered = table.filter(pl.col("from").is_null())["n"].sum()
+    left = table.filter(pl.col("to").is_null())["n"].sum()
+    return int(moved), int(entered), int(left)
+
+
+MONTHS_SHOWN = 12
+MOVES = "segment_moves.csv"
+PAGE = "refresh.html"
+
+
+def write_output(
+    out: StageWriter,
+    model: Model,
+    scored: ScoredMonth,
+    record: Record,
+    ledger: Ledger,
+    facts: RefreshFacts,
+    source: str,
+) -> None:
+    """Write the month's tables and its page; `source` is where its rows are from."""
+    if out.adopted is None:
+        batch = iter([(scored.features, scored.labels)])
+        publish_scored(out, model, batch, scored.exclusions, out.aside)
+    blocks = ledger.blocks(last_months=MONTHS_SHOWN)
+    _moves_of(blocks).write_csv(out.path(MOVES))
+    _write_page(out, record, blocks, facts, source)
+    out.facts |= {"refresh": dict(facts)}
+
+
+def store_ledger(artifacts: Artifacts, config: Config) -> str | None:
+    """Copy the ledger into the store, if there is one, and say what was new.
+
+    Raises
+    ------
+    StoreError
+        As `core.store.publish_ledger`.
+    """
+    from core.store import has_store, publish_ledger
+
+    folder = artifacts.root / "postgres"
+    if not has_store(config.store.url, folder):
+        return None
+    published = artifacts.published()
+    assert published is not None  # a refresh has just gone well
+    lineage, blocks = published.manifest.lineage, ledger_blocks(published)
+    n_new = publish_ledger(config.store.url, folder, lineage, blocks)
+    return f"Ledger: {plural(n_new, 'block')} added to `segment_ledger` in the store."
+
+
+def log_serving_version(artifacts: Artifacts, config: Config) -> str | None:
+    """Log the version that serves to MLflow, once, if that is wanted, and say so.
+
+    Raises
+    ------
+    ConfigError, SegmentsError
+        As `core.artifacts.tracking.log_version`.
+    """
+    from core.artifacts.tracking import log_version
+
+    uri = config.refresh.mlflow_uri
+    if uri is None:
+        return None
+    published = artifacts.published()
+    assert published is not None  # a refresh has just gone well
+    manifest = published.manifest
+    clustering = manifest.facts("clustering")
+    facts = {
+        "lineage": manifest.lineage,
+        "version": manifest.version,
+        "model_id": manifest.model_id,
+        "as_of": manifest.facts("prepare")["as_of"],
+        "n_shops": manifest.facts("prepare")["n_eligible"],
+        "verdict": clustering["verdict"],
+        "spaces": clustering["spaces"],
+        "config": manifest.config.model_dump(mode="json"),
+    }
+    names = (SEGMENTS, MODEL_CARD, "report.html", "comparison.csv")
+    files = [published.folder / name for name in names if name in manifest.files]
+    run = log_version(uri, facts, [path for path in files if path.is_file()])
+    return f"Version {manifest.version} is logged at {uri} (run {run})."
+
+
+def _moves_of(blocks: list[pl.DataFrame]) -> pl.DataFrame:
+    """Return the entities whose settled segment is another than the month before."""
+    schema = {"entity": pl.String, "from": pl.Int32, "to": pl.Int32, "month": pl.String}
+    now = blocks[-1]
+    earlier = [block for block in blocks if block["month"][0] < now["month"][0]]
+    if not earlier:
+        return pl.DataFrame(schema=schema)
+    before = earlier[-1].select("entity", pl.col("settled").alias("from"))
+    joined = now.join(before, on="entity")
+    return joined.filter(pl.col("from") != pl.col("settled")).select(
+        "entity", "from", pl.col("settled").alias("to"), "month"
+    )
+
+
+def _write_page(
+    out: StageWriter,
+    record: Record,
+    blocks: list[pl.DataFrame],
+    facts: RefreshFacts,
+    source: str,
+) -> None:
+    """Write ``refresh.html`` and its pictures."""
+    drift = out.path(DRIFT)
+    shown = pl.read_parquet(drift) if drift.exists() else _no_drift()
+    months = sorted(shown["month"].unique().to_list())[-MONTHS_SHOWN:]
+    content = RefreshContent(
+        facts=facts,
+        source=source,
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        moves=_moves_shown(blocks, facts),
+        flow=stock_and_flow(blocks),
+        drift=shown.filter(pl.col("month").is_in(months)),
+        state_since=record.trigger.since,
+        months_running={str(k): n for k, n in record.trigger.months_running.items()},
+        months_needed=out.config.refresh.months_running,
+        artifacts=str(out.root),
+        made={"Run": {"seed": out.config.seed, "version": facts["version"]}},
+    )
+    write_refresh_page(content, Path(out.path(PAGE)))
+
+
+def _no_drift() -> pl.DataFrame:
+    from core.evaluation.drift import DRIFT_ROWS
+
+    return pl.DataFrame(schema={"month": pl.String, **DRIFT_ROWS})
+
+
+def _moves_shown(blocks: list[pl.DataFrame], facts: RefreshFacts) -> list[Moves]:
+    """Return the movements of the month: real ones, the model's, and a longer span."""
+    this = [block for block in blocks if block["month"][0] == facts["month"]]
+    earlier = [block for block in blocks if block["month"][0] < facts["month"]]
+    moves = []
+    if earlier:
+        last = earlier[-1]["month"][0]
+        month_before = [block for block in earlier if block["month"][0] == last]
+        before = comparable_block(month_before, this[0])
+        if before is not None:
+            words = spoken_month(last), spoken_month(facts["month"])
+            moves.append(Moves("real", *words, transitions(before, this[0])))
+    if facts["published"] is not None:
+        versions = f"version {facts['version']}", f"version {facts['published']}"
+        moves.append(Moves("model", *versions, transitions(this[0], this[-1])))
+    if earlier and earlier[0]["month"][0] < earlier[-1]["month"][0]:
+        first = spoken_month(earlier[0]["month"][0])
+        now = spoken_month(facts["month"])
+        moves.append(Moves("span", first, now, transitions(earlier[0], this[-1])))
+    return moves
+
+
+def version_rows(folder: Path) -> list[dict[str, str]]:
+    """Return the serving version and those kept, as rows of a table.
+
+    Raises
+    ------
+    ArtifactError
+        If there is no complete run.
+    """
+    artifacts = Artifacts(folder)
+    published = artifacts.published()
+    if published is None or not published.manifest.is_complete:
+        raise ArtifactError(
+            f"`{folder}` holds no complete run. Train one first with `segments run`."
+        )
+    kept = artifacts.versions()
+    return [
+        _row("(serves)", published.manifest),
+        *(_row(name, manifest) for name, manifest in kept.items()),
+    ]
+
+
+def _row(name: str, manifest: Manifest) -> dict[str, str]:
+    facts = manifest.facts("clustering")
+    verdict = facts.get("verdict", {})
+    return {
+        "version": str(manifest.version),
+        "name": name,
+        "trained on data up to": manifest.facts("prepare")["as_of"],
+        "shops": f"{manifest.facts('prepare')['n_eligible']:,}",
+        "verdict": str(verdict.get("kind", "-")),
+        "made": manifest.stages["clustering"].finished_at[:10],
+    }
+
+
+def roll_back(folder: Path, name: str | None = None) -> list[str]:
+    """Publish a kept version again, and say what that means.
+
+    Raises
+    ------
+    ArtifactError
+        If there is nothing to go back from or to.
+    """
+    left, published = Artifacts(folder).roll_back(name, _lasting)
+    return [
+        f"Version {published.version} serves again (data up to "
+        f"{published.facts('prepare')['as_of']}); version {left.version} is kept.",
+        "What refreshes have recorded stays; the next one goes on from here.",
+    ]
+
+
+def _lasting(current: ArtifactSet, kept: ArtifactSet, folder: Path) -> None:
+    """Carry over what going back must not undo: ids given out, names given by users."""
+    now = PublishedSegments.read(current.path(SEGMENTS))
+    then = PublishedSegments.read(kept.path(SEGMENTS))
+    returned(then, now).write(folder / SEGMENTS)

@@ -1,0 +1,379 @@
+"""One refresh: what came, what it means, what is done about it.
+
+Everything is written aside and published in one step, so a refresh that is killed has
+not happened, and a month that is delivered again changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter, link
+from core.config import Config
+from core.data.sources import Sales
+from core.errors import ArtifactError, EligibilityError, SegmentsError
+from core.evaluation.drift import DriftReport
+from core.evaluation.retrain_policy import after_publishing, step
+from core.logging import get_logger
+from core.retailers.model import Model
+from core.retailers.monthly import ARCHIVE, archived_sales
+from core.retailers.refresh.challenger import (
+    ChallengerResult,
+    Search,
+    Terms,
+    adopt,
+    try_challenger,
+    why_retrain,
+)
+from core.retailers.refresh.month import (
+    DRIFT,
+    Delivery,
+    Ledger,
+    MonthRecord,
+    Record,
+    ScoredMonth,
+    drift_of,
+    monthly_config,
+    read_drift,
+    receive,
+    reference_of,
+    score_month,
+)
+from core.retailers.refresh.output import (
+    facts_of_month,
+    log_serving_version,
+    names_of,
+    store_ledger,
+    unchanged_facts,
+    write_output,
+)
+from core.retailers.report.decision import RefreshFacts, refresh_lines
+from core.segments.contract import read_contract
+from core.segments.identity import IdentityEvent
+from core.segments.ledger import ended_ids, published_block, serving_block
+from core.segments.published import UNASSIGNED
+
+
+@dataclass(frozen=True)
+class RefreshResult:
+    """What a refresh has done.
+
+    Attributes
+    ----------
+    folder : Path
+        The artifacts.
+    facts : dict
+        `core.retailers.report.decision.RefreshFacts` of the last month.
+    lines : list of str
+        The same for people.
+    exit_code : int
+        0, or that of the error that a refit ended in; a broken contract has its own.
+    """
+
+    folder: Path
+    facts: RefreshFacts
+    lines: list[str]
+    exit_code: int = 0
+
+
+def run_refresh(
+    config: Config,
+    frame: Any = None,
+    *,
+    retrain: str | None = None,
+    restate: bool = False,
+    today: date | None = None,
+) -> RefreshResult:
+    """Take in new months: assign everyone, measure drift, retrain if that is due.
+
+    Parameters
+    ----------
+    config : Config
+        Of the folder's model, with the input of the new rows in its section ``data``
+        and the options of ``refresh``; see `refresh_config`. Without an
+        input and a `frame` nothing is read; with `retrain` a new model is then learnt
+        from what is known.
+    frame : pandas, Polars, DuckDB or Arrow table, optional
+        The new rows instead of an input. Months known already may be among them.
+    retrain : {'policy', 'always', 'never', 'noise'}, optional
+        Default: ``refresh.retrain``.
+    restate : bool
+        Whether earlier months with other rows than recorded replace the sales kept; the
+        ledger is never rewritten.
+    today : date, optional
+        For a contract's expiry; default: the day in UTC.
+
+    Raises
+    ------
+    ArtifactError
+        If there is no complete run, or another process writes to the folder.
+    SourceError, SchemaError
+        If the rows cannot be had or used, or a month is missing before them.
+    EligibilityError
+        If nobody is eligible in a new month.
+    ConfigError
+        If the contract cannot be read.
+    """
+    artifacts = Artifacts(config.artifacts)
+    serving = artifacts.published()
+    if serving is None or not serving.manifest.is_complete:
+        raise ArtifactError(
+            f"`{config.artifacts}` holds no complete run. Train one first with "
+            "`segments run`."
+        )
+    path = config.refresh.contract
+    contract = None if path is None else read_contract(path)
+    terms = Terms(
+        config.refresh.gate_refits,
+        contract,
+        today=today or datetime.now(UTC).date(),
+    )
+    retrain = retrain or config.refresh.retrain
+    has_rows = frame is not None or config.data.input is not None
+    with artifacts.stage("refresh", serving.manifest.config, is_serving=True) as out:
+        assert out.base is not None  # `serving`, opened again under the lock
+        saved = out.base.manifest.config
+        out.config = saved.model_copy(update={"refresh": config.refresh})
+        refresh = _Refresh(out, out.base)
+        delivery = receive(
+            out.base,
+            config,
+            refresh.last_month,
+            out.aside,
+            frame=frame,
+            restate=restate,
+        )
+        is_asked = not has_rows and retrain in {"always", "noise"}
+        if delivery.months or is_asked:
+            source = config.data.input or "a table handed in from Python"
+            result = refresh.carry_out(delivery, retrain, terms, source)
+        else:
+            result = refresh.change_nothing(delivery)
+    result = _followed(result, "stored", partial(store_ledger, artifacts, config))
+    return _followed(result, "logged", partial(log_serving_version, artifacts, config))
+
+
+def _followed(
+    result: RefreshResult, done: str, step: Callable[[], str | None]
+) -> RefreshResult:
+    """Carry out a step that comes after the publication, and tell what it says.
+
+    The refresh has happened whatever becomes of the step, so an error there is told and
+    no more.
+    """
+    try:
+        told, code = step(), result.exit_code
+    except SegmentsError as error:
+        told = f"Not {done}: {type(error).__name__}: {error}"
+        code = result.exit_code or error.exit_code
+    lines = result.lines if told is None else [*result.lines, told]
+    return RefreshResult(result.folder, result.facts, lines, code)
+
+
+class _Refresh:
+    """One refresh on its way."""
+
+    def __init__(self, out: StageWriter, base: ArtifactSet) -> None:
+        self.out, self.base = out, base
+        self.model = Model.from_set(base)
+        self.record = Record.of(base)
+        self.ledger = Ledger(base, out, self.record)
+        self.options = out.config.refresh
+        self.drift = read_drift(base)
+        self.report: DriftReport | None = None
+
+    @property
+    def version(self) -> int:
+        return self.base.manifest.version
+
+    @property
+    def last_month(self) -> str:
+        """The last month recorded; the training month before the first refresh."""
+        months = self.record.months
+        return months[-1].month if months else self.model.as_of
+
+    def carry_out(
+        self, delivery: Delivery, retrain: str, terms: Terms, source: str
+    ) -> RefreshResult:
+        """Take in what was delivered, decide, and write everything."""
+        sales = archived_sales(delivery.archive, self.out.config)
+        training = self._scored(sales, self.model.as_of)
+        self._open_ledger(sales, training)
+        scored = None
+        for month in delivery.months:
+            scored = self._take_in(sales, month, training)
+        scored = scored or self._scored(sales, self.last_month)
+        why = why_retrain(retrain, self.record.trigger)
+        refit = None
+        if why is not None:
+            refit = self._retrain(sales, scored, why, terms, retrain == "noise")
+        facts = self._note(scored, refit)
+        self._write(delivery)
+        write_output(
+            self.out, self.model, scored, self.record, self.ledger, facts, source
+        )
+        page = f"Page: {self.out.root / 'refresh.html'}"
+        lines = [*delivery.lines, *refresh_lines(facts), page]
+        code = refit.exit_code if refit is not None else 0
+        return RefreshResult(self.out.root, facts, lines, code)
+
+    def change_nothing(self, delivery: Delivery) -> RefreshResult:
+        """Say that no month was new; keep restated sales, if any."""
+        reason = "No later month was handed in."
+        if delivery.is_changed:
+            link(delivery.archive, self.out.path(ARCHIVE))
+            reason = "Sales of earlier months were replaced; nothing else was done."
+        else:
+            self.out.is_void = True
+        trigger = self.record.trigger
+        facts = unchanged_facts(self.last_month, self.version, reason, trigger)
+        lines = [*delivery.lines, *refresh_lines(facts)]
+        return RefreshResult(self.out.root, facts, lines)
+
+    def _scored(self, sales: Sales, month: str) -> ScoredMonth:
+        work = self.out.aside / f"{month}-{len(list(self.out.aside.iterdir()))}"
+        config = monthly_config(self.base, month)
+        return score_month(self.model, sales, config, work)
+
+    @property
+    def _confirm(self) -> tuple[int, float]:
+        """What it takes for a shop to have moved: months, and strength in each."""
+        return self.options.confirm_months, self.options.confirm_strength
+
+    def _open_ledger(self, sales: Sales, training: ScoredMonth) -> None:
+        """See to it that the last month has a block of the model that serves."""
+        blocks = self.ledger.blocks(last_months=1)
+        if not blocks:
+            labels, month = training.assigned, training.month
+            block = serving_block(labels, month, self.version, None, *self._confirm)
+            self.ledger.add(block)
+        elif self.version not in {block["version"][0] for block in blocks}:
+            # Trained by the scripts, or gone back to, since the last refresh.
+            scored = self._scored(sales, self.last_month)
+            self._add_published(self.model, self.version, scored.assigned, [])
+            trigger = after_publishing(self.record.trigger, self.last_month)
+            self.record.trigger = trigger
+
+    def _add_published(
+        self,
+        model: Model,
+        version: int,
+        assigned: pl.DataFrame,
+        events: list[IdentityEvent],
+    ) -> None:
+        """Add how another model labels the shops of the last month."""
+        before = self.ledger.blocks(last_months=1)[-1]
+        everyone = before.select("entity").join(assigned, on="entity", how="left")
+        complete = everyone.with_columns(
+            pl.col("segment").fill_null(UNASSIGNED), pl.col("strength").fill_null(0.0)
+        )
+        known = {segment.id for segment in model.segments.published.segments}
+        gone = set(before["settled"].unique()) - known - {UNASSIGNED}
+        heirs = ended_ids(events)
+        ids = {i: heirs.get(i, UNASSIGNED) for i in sorted(gone)}
+        self.ledger.add(published_block(complete, before, version, ids, *self._confirm))
+
+    def _take_in(self, sales: Sales, month: str, training: ScoredMonth) -> ScoredMonth:
+        """Assign everyone in one new month, and measure its drift."""
+        get_logger().info("Assigning the shops of %s", month)
+        scored = self._scored(sales, month)
+        if scored.features.is_empty():
+            raise EligibilityError(
+                f"no shop is eligible in {month}; the model was trained on "
+                f"{training.features.height:,}. Nothing was recorded; look at the rows "
+                "that were handed in."
+            )
+        report = self._measure(scored, training)
+        rows = report.rows.select(pl.lit(month).alias("month"), pl.all())
+        self.drift = rows if self.drift is None else pl.concat([self.drift, rows])
+        n = self.options.months_running
+        self.record.trigger = step(self.record.trigger, month, report, n)
+        before = pl.concat(self.ledger.blocks(last_months=1))
+        version = self.version
+        block = serving_block(scored.assigned, month, version, before, *self._confirm)
+        self.ledger.add(block)
+        self.record.months.append(
+            MonthRecord(
+                month=month, version=version, decision="kept", shares=report.shares
+            )
+        )
+        return scored
+
+    def _measure(self, scored: ScoredMonth, training: ScoredMonth) -> DriftReport:
+        """Measure the drift of a month; shares also against the month before."""
+        reference = reference_of(self.base, self.model, training)
+        previous = reference.shares
+        months = self.record.months
+        if months and (months[-1].published or months[-1].version) == self.version:
+            # After publishing, the training month is the month before.
+            previous = months[-1].shares if not months[-1].published else previous
+        self.report = drift_of(
+            reference, self.model, scored, previous, self.out.config.refresh
+        )
+        return self.report
+
+    def _retrain(
+        self,
+        sales: Sales,
+        scored: ScoredMonth,
+        why: str,
+        terms: Terms,
+        only_new: bool,
+    ) -> ChallengerResult:
+        """Try a challenger; if it passes, let it serve from the next month on."""
+        config = monthly_config(self.base, scored.month)
+        config = config.model_copy(update={"refresh": self.options})
+        folder = self.out.aside / "challenger"
+        search = Search(self.base, self.model, sales, config, folder)
+        refit = try_challenger(why, search, terms, only_new=only_new)
+        if refit.challenger is None or refit.version is None:
+            return refit
+        adopt(self.out, refit)
+        model = Model.from_set(refit.challenger)
+        labels = model.assign(scored.features)
+        again = ScoredMonth(scored.month, scored.features, labels, scored.exclusions)
+        self._add_published(model, refit.version, again.assigned, refit.events)
+        return refit
+
+    def _note(
+        self, scored: ScoredMonth, refit: ChallengerResult | None
+    ) -> RefreshFacts:
+        """Record what was decided, and return what is told of it."""
+        models = [self.model]
+        if refit is not None and refit.challenger is not None:
+            models.append(Model.from_set(refit.challenger))
+        facts = facts_of_month(
+            scored,
+            self.version,
+            refit,
+            self.record.trigger,
+            self.report.alerts if self.report is not None else [],
+            self.ledger.blocks(last_months=2),
+            names_of(models),
+        )
+        if self.record.months:
+            last = self.record.months[-1]
+            last.decision, last.reason = facts["decision"], facts["reason"]
+            last.published = facts["published"] or last.published
+        if facts["published"] is not None:
+            trigger = after_publishing(self.record.trigger, scored.month)
+            self.record.trigger = trigger
+        return facts
+
+    def _write(self, delivery: Delivery) -> None:
+        """Write the record, the drift so far, the sales, and rows set aside."""
+        self.record.write(self.out)
+        if self.drift is not None:
+            self.drift.write_parquet(self.out.path(DRIFT))
+        if delivery.is_changed and self.out.adopted is None:
+            link(delivery.archive, self.out.path(ARCHIVE))
+        if delivery.rejected is not None:
+            path = self.out.path("refresh_rejected_rows.parquet")
+            delivery.rejected.write_parquet(path)

@@ -1,0 +1,199 @@
+"""The model card of one version, as Markdown: what it is, from what, how far to trust.
+
+After Mitchell et al., "Model cards for model reporting" (FAT* 2019), cut down to what a
+segmentation has to say of itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from core.artifacts.manifest import Manifest
+from core.reporting.page import rendered
+from core.reporting.text import MISSING, count, decimal, percent
+from core.retailers.report.decision import event_lines, figure
+from core.retailers.report.evidence import Opening
+from core.retailers.report.page import data_steps, source_name
+from core.segments.published import UNASSIGNED, PublishedSegments
+
+MODEL_CARD = "model-card.md"
+
+_MARKUP = re.compile(r"([\\`*_\[\]<>|#])")
+_LIMITS = (
+    "The segments describe how shops sell. That acting on them pays is not shown: only "
+    "a test with some shops left out tells.",
+    "They hold for shops with about a year of sales, from the same source, prepared "
+    "with the same configuration. Other shops are listed with a reason, not labelled.",
+    "Strengths are no probabilities, and cannot be compared between segments.",
+    "Labels are the same on one machine with one set of versions; other versions of "
+    "hdbscan or TensorFlow may draw other borders.",
+)
+
+
+@dataclass(frozen=True)
+class ModelCardContent:
+    """What a model card tells, as far as it is known.
+
+    Attributes
+    ----------
+    manifest : Manifest
+        Of the complete set; its ``prepare``, ``autoencoder`` and ``clustering`` facts
+        are read.
+    published : PublishedSegments
+    opening : Opening
+        The verdict in words.
+    stability : mapping of int to float
+        Clusterwise Jaccard by segment id, where it was measured.
+    names_before : mapping of int to str
+        Names of the version before, by id, for the events.
+    gate : mapping or None
+        `core.evaluation.gate.GateDecision.model_dump`; None where no model had to be
+        beaten.
+    alerts : sequence of str or None
+        Of the drift in the month that the version was made, in words; None where there
+        was nothing to compare with.
+    state : str or None
+        Of the trigger in that month, before the version was made.
+    """
+
+    manifest: Manifest
+    published: PublishedSegments
+    opening: Opening
+    stability: Mapping[int, float]
+    names_before: Mapping[int, str]
+    gate: Mapping[str, Any] | None = None
+    alerts: Sequence[str] | None = None
+    state: str | None = None
+
+
+def model_card(content: ModelCardContent) -> str:
+    """Return the model card of a version as Markdown (GitHub's, with tables).
+
+    Whatever comes from users, names first, is escaped.
+    """
+    manifest, published = content.manifest, content.published
+    stage = manifest.stages["clustering"]
+    return rendered(
+        "model-card.md.j2",
+        version=published.version,
+        lineage=published.lineage,
+        model_id=manifest.model_id,
+        made_at=stage.finished_at,
+        opening=content.opening,
+        about=_about(manifest),
+        steps=[(step.label, step.count, step.unit) for step in _steps(manifest)],
+        features=manifest.facts("prepare")["features"],
+        segments=_segment_rows(content),
+        basis=_basis(published),
+        events=_events(content),
+        gate=_gate(content.gate),
+        alerts=None if content.alerts is None else list(map(_cell, content.alerts)),
+        state=content.state,
+        limits=_limits(content),
+        versions=stage.versions,
+        config=manifest.config.to_yaml(),
+        seed=stage.seed,
+        is_warm=manifest.facts("autoencoder").get("is_warm", False),
+        fingerprint=manifest.facts("prepare")["fingerprint"],
+    )
+
+
+def _about(manifest: Manifest) -> list[tuple[str, str]]:
+    """Return what it was made from and how, the shortest of it."""
+    facts, config = manifest.facts("prepare"), manifest.config
+    intake, partition = facts["intake"], manifest.facts("clustering")["partition"]
+    rows = [
+        ("Source", source_name(manifest)),
+        ("Months of sales", f"{intake['oldest_month']} to {intake['newest_month']}"),
+        ("Features as of", facts["as_of"]),
+        ("Shops seen", count(facts["n_shops"])),
+        ("Shops segmented", count(facts["n_eligible"])),
+        ("Features", f"{facts['feature_set']} ({len(facts['features'])})"),
+        ("Scaling", config.scaling.method),
+        ("Autoencoder", config.autoencoder.architecture),
+        ("Latent dimensions", str(config.autoencoder.latent_size)),
+        ("Partition", f"{partition['method']}, {partition['n_segments']} segments"),
+    ]
+    return [(name, _cell(value)) for name, value in rows]
+
+
+def _steps(manifest: Manifest) -> list[Any]:
+    """Return what was set aside on the data's way."""
+    return [step for step in data_steps(manifest.facts("prepare")) if step.is_loss]
+
+
+def _segment_rows(content: ModelCardContent) -> list[dict[str, str]]:
+    """Return the table of segments, the unassigned last."""
+    return [
+        {
+            "id": str(segment.id),
+            "name": _escaped(segment.name),
+            "size": count(segment.size),
+            "share": percent(segment.share),
+            "stability": _known(content.stability.get(segment.id)),
+        }
+        for segment in content.published.segments
+    ]
+
+
+def _basis(published: PublishedSegments) -> list[tuple[str, str]]:
+    """Return the figures that the verdict rests on, by name."""
+    return [
+        (name, _cell(figure(value)))
+        for name, value in published.verdict["basis"].items()
+        if value is not None
+    ]
+
+
+def _events(content: ModelCardContent) -> list[str]:
+    """Say what the version did to the segments before it."""
+    names = dict(content.names_before) | content.published.names
+    shown = {str(i): _escaped(name) for i, name in names.items() if i != UNASSIGNED}
+    events = [event.model_dump(mode="json") for event in content.published.events]
+    return event_lines(events, shown)
+
+
+def _gate(gate: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the gate's finding with its cells made fit for a table."""
+    if gate is None:
+        return None
+    columns = ("check", "champion", "challenger", "needed")
+    rows = [
+        {name: _cell(figure(row[name])) for name in columns}
+        | {"passed": "yes" if row["is_passed"] else "**no**"}
+        for row in gate["rows"]
+    ]
+    return {"reason": _cell(gate["reason"]), "rows": rows}
+
+
+def _limits(content: ModelCardContent) -> list[str]:
+    """Say what is not known of this version."""
+    limits = []
+    if not content.published.verdict["is_certified"]:
+        limits.append(
+            "The verdict is provisional: `segments certify` puts the whole pipeline to "
+            "the test."
+        )
+    if not content.stability:
+        limits.append(
+            "Whether each segment comes back was not measured: `segments stability` "
+            "does."
+        )
+    return [*limits, *_LIMITS]
+
+
+def _known(value: float | None) -> str:
+    return MISSING if value is None else decimal(value)
+
+
+def _cell(text: str) -> str:
+    """Return a text that stays inside its cell or line; code stays code."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _escaped(text: str) -> str:
+    """Return a text that Markdown shows as it was typed."""
+    return _MARKUP.sub(r"\\\1", " ".join(text.split()))

@@ -1,0 +1,550 @@
+"""The report of a run: one self-contained HTML file, the finding first.
+
+Pictures are inlined, there is no script and no address to fetch anything from, and
+whatever comes from the user's data is escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from core.artifacts.manifest import Manifest, now
+from core.reporting import text as wording
+from core.reporting.page import NextStep, Part, Picture, rendered
+from core.reporting.text import count, decimal, percent
+from core.retailers.report.evidence import Evidence, Opening, null_strip, opening, tiles
+from core.retailers.report.parts import (
+    CARDS,
+    Card,
+    Difference,
+    differences,
+    judged_parts,
+    next_steps,
+    research_parts,
+    segment_cards,
+)
+from core.retailers.report.plots import LATENT, SPACE_TITLES
+from core.segments.profiles import cluster_contrasts
+from core.segments.published import UNASSIGNED
+
+NOISE = -1
+_CLUSTERS_SHOWN = 40
+_MEASURES: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
+    ("Clusters", "groups found; noise is not one", "clusters", count),
+    (
+        "Effective clusters",
+        "exp(entropy of the sizes): how many equal clusters would be as diverse",
+        "effective_clusters",
+        decimal,
+    ),
+    (
+        "Largest share",
+        "of the clustered shops, in the largest cluster",
+        "largest_share",
+        percent,
+    ),
+    (
+        "Noise ratio",
+        "shops in no cluster; says nothing without the two lines above",
+        "noise_ratio",
+        percent,
+    ),
+    ("Sizes", "shops per cluster, largest first", "sizes", wording.size_list),
+    (
+        "Structure score",
+        "coverage \N{MULTIPLICATION SIGN} ln(effective clusters); 0 is nothing",
+        "structure_score",
+        decimal,
+    ),
+    (
+        "Explained variance",
+        "of the same scaled features by the clusters, chance taken off; more "
+        "clusters explain more",
+        "explained_variance",
+        percent,
+    ),
+    (
+        "Agreement (AMI)",
+        "with the other space, noise as a group; 0 is chance, 1 the same",
+        "agreement_ami",
+        decimal,
+    ),
+    ("Agreement (ARI)", "the same, by pairs of shops", "agreement_ari", decimal),
+    (
+        "Mean strength",
+        "of the clustered shops within their own cluster; no measure of quality",
+        "mean_strength",
+        decimal,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of the data's way.
+
+    Attributes
+    ----------
+    label : str
+        Such as ``"rows read"`` or ``"no `shop_id`"``.
+    count : int
+    unit : str
+        ``"rows"`` or ``"shops"``.
+    is_loss : bool
+        Whether these were set aside, and not what went on.
+    note : str
+        A remark, such as the first faulty row.
+    """
+
+    label: str
+    count: int
+    unit: str
+    is_loss: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """The clusters that HDBSCAN finds in each space, for researchers.
+
+    Attributes
+    ----------
+    titles : mapping of str to str
+        Space to its title in words, such as ``{"latent": "Latent space"}``.
+    comparison : polars.DataFrame
+        `core.evaluation.quality.compare_spaces`.
+    insights : polars.DataFrame
+        `core.segments.profiles.cluster_insights`, of which ``space``, ``cluster``,
+        ``size`` and ``share`` are read.
+    contrasts : mapping of str to polars.DataFrame
+        Space to its `core.segments.profiles.cluster_contrasts`; the clusters of these
+        spaces are listed (those of others have their cards).
+    pictures : sequence of Picture
+    """
+
+    titles: Mapping[str, str]
+    comparison: pl.DataFrame
+    insights: pl.DataFrame
+    contrasts: Mapping[str, pl.DataFrame]
+    pictures: Sequence[Picture] = ()
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """All that the report tells, as plain data.
+
+    Attributes
+    ----------
+    title : str
+        Of the page.
+    source : str
+        Where the rows came from, as the user would name it.
+    created : str
+        When, as text; given from outside so that equal runs give equal files.
+    as_of : str
+        Last month looked at, YYYY-MM.
+    opening : Opening
+        The verdict in words.
+    tiles : sequence of (str, str)
+        What each figure beside it is, and the figure.
+    check : mapping or None
+        The comparison with data without structure that it rests on, as a dict.
+    cards : sequence of Card
+        The published segments.
+    reading : sequence of str
+        How to read the cards, and what their words rest on.
+    notes : sequence of str
+        Below the cards: what they leave out.
+    pictures : sequence of Picture
+        Of the published segments.
+    parts, research : sequence of Part
+        What the judging verbs have added, for everyone and for researchers.
+    next_steps : sequence of NextStep
+        The verbs that would add something.
+    spaces : Spaces
+    steps : sequence of Step
+        The data's way, in order.
+    limits : sequence of str
+        What the report does not say.
+    made : mapping of str to mapping
+        How it was made, by group: ``{"Run": {"seed": 42}, "Versions": {...}}``.
+    config : str
+        The resolved configuration as YAML.
+    """
+
+    title: str
+    source: str
+    created: str
+    as_of: str
+    opening: Opening
+    tiles: Sequence[tuple[str, str]]
+    check: Mapping[str, Any] | None
+    cards: Sequence[Card]
+    reading: Sequence[str]
+    notes: Sequence[str]
+    pictures: Sequence[Picture]
+    parts: Sequence[Part]
+    research: Sequence[Part]
+    next_steps: Sequence[NextStep]
+    spaces: Spaces
+    steps: Sequence[Step]
+    limits: Sequence[str]
+    made: Mapping[str, Mapping[str, Any]]
+    config: str = ""
+
+
+def write_report(content: ReportContent, path: Path) -> None:
+    """Write the report as one HTML file (UTF-8) that needs nothing else.
+
+    Raises
+    ------
+    ArtifactError
+        If a picture cannot be read.
+    """
+    spaces = content.spaces
+    rows = spaces.comparison.to_dicts()
+    page = rendered(
+        "report.html.j2",
+        content=content,
+        opening=content.opening,
+        strip=null_strip(content.check),
+        spaces=[spaces.titles.get(row["space"], row["space"]) for row in rows],
+        measures=comparison_table(rows),
+        reading=wording.comparison_reading(rows, spaces.titles),
+        cluster_tables=[cluster_table(spaces, name) for name in spaces.contrasts],
+    )
+    path.write_text(page, encoding="utf-8", newline="\n")
+
+
+def comparison_table(
+    rows: Sequence[Mapping[str, Any]],
+) -> list[tuple[str, str, list[str]]]:
+    """Return (measure, what it says, one text per space), companions together."""
+    return [
+        (name, says, [form(row[column]) for row in rows])
+        for name, says, column, form in _MEASURES
+    ]
+
+
+def cluster_table(spaces: Spaces, space: str) -> dict[str, Any]:
+    """Return one space's clusters with size, share and strongest differences."""
+    own = spaces.insights.filter(pl.col("space") == space)
+    contrasts = spaces.contrasts[space]
+    lines = []
+    for row in own.select("cluster", "size", "share").iter_rows(named=True):
+        is_noise = row["cluster"] == NOISE
+        told: list[Difference] = []
+        if not is_noise:
+            told = differences(contrasts.filter(cluster=row["cluster"]).to_dicts())
+        lines.append({**row, "is_noise": is_noise, "differences": told})
+    clusters = [line for line in lines if not line["is_noise"]]
+    noise = [line for line in lines if line["is_noise"]]
+    return {
+        "title": spaces.titles.get(space, space),
+        "lines": clusters[:_CLUSTERS_SHOWN] + noise,
+        "n_hidden": max(len(clusters) - _CLUSTERS_SHOWN, 0),
+        "n_clusters": len(clusters),
+        "largest": max((line["share"] for line in lines), default=0.0),
+    }
+
+
+def report_content(
+    evidence: Evidence,
+    meaning: str,
+    summary: Mapping[str, Any],
+    scored: Path,
+    label_columns: Mapping[str, str],
+    insights: pl.DataFrame,
+) -> ReportContent:
+    """Collect what the report tells.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    meaning : str
+        What the verdict's kind means.
+    summary : mapping
+        `core.evaluation.quality.LabelSummary` of the published segments, as a dict.
+    scored : Path
+        Parquet file of the training data's features and labels, ``segment`` included.
+    label_columns : mapping of space to label column
+        In that file.
+    insights : DataFrame
+        `core.segments.profiles.cluster_insights` of the same shops.
+    """
+    manifest, published = evidence.manifest, evidence.published
+    facts = manifest.facts("prepare")
+    table = pl.scan_parquet(scored)
+    contrasts = cluster_contrasts(table, "segment", facts["features"])
+    check = evidence.check
+    return ReportContent(
+        title="Retailer segments",
+        source=source_name(manifest),
+        created=f"{now()[:16].replace('T', ' ')} UTC",
+        as_of=facts["as_of"],
+        opening=opening(
+            published.verdict,
+            meaning,
+            summary,
+            check,
+            evidence.titles,
+            evidence.command("certify"),
+        ),
+        tiles=tiles(summary, published.kind),
+        check=check,
+        cards=segment_cards(evidence, contrasts),
+        reading=_reading(evidence),
+        notes=_notes(evidence),
+        pictures=_pictures(evidence),
+        parts=judged_parts(evidence),
+        research=research_parts(evidence),
+        next_steps=next_steps(evidence),
+        spaces=_spaces(evidence, table, label_columns, insights),
+        steps=data_steps(facts),
+        limits=_limits(evidence),
+        made=_made(manifest),
+        config=manifest.config.to_yaml(),
+    )
+
+
+def source_name(manifest: Manifest) -> str:
+    """Name the source as the user would."""
+    data = manifest.config.data
+    if manifest.facts("prepare")["from_frame"]:
+        return "a table handed in from Python"
+    if data.source == "kaggle":
+        return f"Kaggle: {data.kaggle_handle}"
+    if data.source == "input":
+        return str(data.input)
+    sample = manifest.config.sample
+    return (
+        f"built-in sample ({sample.structure}, {sample.difficulty}, "
+        f"seed {manifest.stages['prepare'].seed})"
+    )
+
+
+def _reading(evidence: Evidence) -> list[str]:
+    """Say what the words on the cards rest on."""
+    lines = [
+        "Differences are medians of the segment's shops, beside those of all other "
+        "shops."
+    ]
+    profiles = evidence.judged("profiles")
+    test = None if profiles is None else profiles["test"]
+    if test is None:
+        lines.append(
+            "The segments were made from these features, so differences describe them "
+            "and prove nothing."
+        )
+    elif test["why_not"] is not None:
+        lines.append(
+            "The segments were made from these features, so differences describe them "
+            f"and prove nothing; they could not be tested: {test['why_not']}."
+        )
+    else:
+        lines.append(
+            "Confirmed means that the difference also shows in the "
+            f"{test['n_months']} months after {test['cut']}, among shops and months "
+            "that nothing was learnt from (at most 5% of these claims are false ones). "
+            f"{test['n_found_again']} of {test['n_segments']} segments were found "
+            f"again for it, and {test['n_clear']} of {test['n_comparisons']} "
+            "differences held. What was not tested only describes."
+        )
+        if evidence.published.kind == "partition":
+            lines.append(
+                "That a difference holds is no sign of groups: parts of a continuum "
+                "differ, too."
+            )
+    if profiles is not None and evidence.file("segment_curves.csv") is not None:
+        lines.append(
+            "Curves are monthly sales over a shop's own average month (dotted), all on "
+            "one scale: the mean, and the middle half of the shops."
+        )
+    surrogate = None if profiles is None else profiles["surrogate"]
+    if surrogate is not None and surrogate["accuracy"] is not None:
+        lines.append(
+            f"The {surrogate['n_rules']} plain rules imitate the segments: they name "
+            f"the right one for {surrogate['accuracy']:.0%} of the shops held out "
+            f"({surrogate['balanced_accuracy']:.0%} on average over the segments; "
+            "always naming the largest would be right for "
+            f"{surrogate['largest_share']:.0%})."
+        )
+    return lines
+
+
+def _notes(evidence: Evidence) -> list[str]:
+    """Say what the cards leave out."""
+    published = evidence.published
+    notes = []
+    if published.n_segments > CARDS:
+        notes.append(
+            f"{published.n_segments - CARDS} smaller segments have no card; "
+            "`segment_insights.csv` has them all."
+        )
+    left = next((s for s in published.segments if s.id == UNASSIGNED), None)
+    if left is not None and left.size:
+        notes.append(
+            f"Unassigned: {count(left.size)} shops ({percent(left.share)}), close "
+            "enough to none of these segments. `cluster_predictions.csv` names the "
+            "nearest one of each shop."
+        )
+    command = evidence.command("explain SHOP")
+    notes.append(f"Why is a shop where it is? `{command}` tells.")
+    return notes
+
+
+def _pictures(evidence: Evidence) -> list[Picture]:
+    """Return the pictures of the published segments."""
+    told = (
+        "In robust standard deviations from the other shops, segment numbers below. "
+        "The segments were made from these features."
+    )
+    if evidence.published.kind == "density":
+        return _known(
+            evidence,
+            ("latent-space.png", "A map of the shops", _MAP, _TOUCH),
+            ("cluster-heatmap.png", "What sets the segments apart", _HEAT, told),
+        )
+    return _known(
+        evidence,
+        (
+            "partition-space.png",
+            "A map of the shops",
+            _MAP,
+            "The two leading directions of the scaled features. The borders between "
+            "the segments are drawn through, not around: there are no gaps.",
+        ),
+        ("partition-heatmap.png", "What sets the segments apart", _HEAT, told),
+    )
+
+
+_MAP = "Scatter of all shops, coloured and numbered by segment."
+_HEAT = "Heat map of segments by feature."
+_TOUCH = (
+    "Two directions of the space that the autoencoder learnt; unassigned shops are "
+    "grey. Groups may touch here and still be apart in the other directions."
+)
+
+
+def _known(evidence: Evidence, *wanted: tuple[str, str, str, str]) -> list[Picture]:
+    """Return pictures (file, title, alt, caption) whose files are there."""
+    return [
+        Picture(title, path, alt, caption)
+        for name, title, alt, caption in wanted
+        if (path := evidence.file(name)) is not None
+    ]
+
+
+def _spaces(
+    evidence: Evidence,
+    table: pl.LazyFrame,
+    label_columns: Mapping[str, str],
+    insights: pl.DataFrame,
+) -> Spaces:
+    """Return what HDBSCAN says of each space; published clusters have their cards."""
+    is_density = evidence.published.kind == "density"
+    listed = {
+        space: column
+        for space, column in label_columns.items()
+        if not (is_density and space == LATENT)
+    }
+    features = evidence.manifest.facts("prepare")["features"]
+    comparison = evidence.table("comparison.csv", sizes=pl.String)
+    assert comparison is not None  # an input of no one else, but listed and verified
+    latent = ("latent-space.png", "Latent space", _SCATTER, _TOUCH)
+    return Spaces(
+        titles=SPACE_TITLES,
+        comparison=comparison,
+        insights=insights,
+        contrasts={
+            space: cluster_contrasts(table, column, features)
+            for space, column in listed.items()
+        },
+        pictures=_known(
+            evidence,
+            *([] if is_density else [latent]),
+            ("raw-space.png", "Raw features", _SCATTER, ""),
+            ("cluster-sizes.png", "Sizes", "Bars of shops per cluster and noise.", ""),
+            ("loss-plot.png", "Training", "Training and validation loss.", ""),
+        ),
+    )
+
+
+_SCATTER = "Scatter of all shops, coloured by HDBSCAN's clusters, noise in grey."
+
+
+def _limits(evidence: Evidence) -> list[str]:
+    """Say what the report does not say, given what was judged."""
+    limits = []
+    if not evidence.published.verdict["is_certified"]:
+        limits.append(
+            "That each segment is a group of its own: the quick check speaks of all "
+            "of them together."
+        )
+    if evidence.table("stability.csv") is None:
+        limits.append(
+            "That the same segments would come out again: scaler, autoencoder and "
+            "clusters were learnt once."
+        )
+    if evidence.judged("scorecard") is None:
+        limits.append("That the segments tell anything about what shops do next.")
+    return [
+        *limits,
+        "That acting on the segments pays. Only a test with some shops left out tells.",
+        "That unassigned shops are bad data: they resemble no group closely enough, "
+        "and keep the cluster \N{MINUS SIGN}1 and the strength 0.",
+        "What strength is worth between clusters: it is measured against the core of "
+        "the shop's own cluster.",
+        "What data without structure cannot show: groups that a single feature, or "
+        "features rising and falling together, show by themselves also arise there. "
+        "One bent or ring-shaped population, on the other hand, can pass for "
+        "structure.",
+    ]
+
+
+def data_steps(facts: Mapping[str, Any]) -> list[Step]:
+    """Return the data's way with its counts."""
+    intake = facts["intake"]
+    steps = [Step("rows read", intake["rows_read"], "rows")]
+    steps += [
+        Step(f"set aside: {name.replace('_', ' ')}", fault["set_aside"], "rows", True)
+        for name, fault in intake["faults"].items()
+        if fault["set_aside"]
+    ]
+    steps += [
+        Step("rows kept", intake["rows_kept"], "rows"),
+        Step("shops seen", facts["n_shops"], "shops"),
+    ]
+    steps += [
+        Step(f"not eligible: {reason}", n, "shops", True)
+        for reason, n in facts["exclusions"].items()
+    ]
+    steps.append(Step("shops segmented", facts["n_eligible"], "shops"))
+    return steps
+
+
+def _made(manifest: Manifest) -> dict[str, dict[str, Any]]:
+    """Return how the run was made, by group."""
+    stages = manifest.stages
+    prepared = manifest.facts("prepare")
+    trained = manifest.facts("autoencoder")
+    partition = manifest.facts("clustering")["partition"]
+    training = [name for name in stages if name != "inference"]
+    return {
+        "Run": {
+            "model": manifest.model_id,
+            "features": f"{prepared['feature_set']} ({len(prepared['features'])})",
+            "autoencoder": f"{manifest.config.autoencoder.architecture}, "
+            f"best epoch {trained['best_epoch']} of {trained['epochs']}",
+            "partition": f"{partition['method']}, {partition['n_segments']} segments: "
+            f"{partition['reason']}",
+        },
+        "Seeds": {name: stages[name].seed for name in training},
+        "Seconds": {name: f"{stages[name].seconds:.1f}" for name in training},
+        "Versions": stages["clustering"].versions,
+    }

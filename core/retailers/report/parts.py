@@ -1,0 +1,585 @@
+"""Parts of the report: a card per segment, and what each judging verb adds.
+
+After a run alone a card has name, size and differences, which only describe. After
+``segments profile`` it has tested differences, typical shops, months and rules as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from core.reporting.page import NextStep, Part, Picture, Table
+from core.reporting.text import (
+    count,
+    decimal,
+    difference,
+    listed,
+    percent,
+    plural,
+    probability,
+)
+from core.retailers.report.evidence import Evidence
+from core.retailers.report.plots import (
+    ALL,
+    OUTCOME_TITLES,
+    choice_remark,
+    comparison_lines,
+    comparison_table,
+    scorecard_lines,
+    scorecard_rows,
+)
+from core.segments.names import SEASON, spoken
+from core.segments.published import UNASSIGNED
+
+CARDS = 24
+_CLEAR_EFFECT = 0.5
+_DIFFERENCES = (3, 5)
+# What `segments profile` holds a difference for: false discoveries at most that share.
+_ERROR_RATE = 0.05
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What sets a segment apart, in words, and whether later months say so, too.
+
+    Attributes
+    ----------
+    text : str
+    standing : str
+        ``confirmed``, ``partly confirmed``, ``not confirmed`` or ``not tested``; empty
+        where none of the segment's was tested.
+    """
+
+    text: str
+    standing: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Months as a picture of 320 x 96 units.
+
+    Attributes
+    ----------
+    line, band : str
+        Points of the mean, and of the area of the middle half of the shops.
+    average : float
+        Height of a shop's own average month.
+    ticks : list of (float, str)
+        Places of Januaries, and their years.
+    words : str
+        The same for who cannot see it.
+    """
+
+    line: str
+    band: str
+    average: float
+    ticks: list[tuple[float, str]]
+    words: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """One published segment.
+
+    Attributes
+    ----------
+    title : str
+        Number and name.
+    size : int
+        Shops of the training data; `share` of all of them, 0 to 1.
+    differences : list of Difference
+        The clearest first.
+    shops : list of str
+        The most typical ones, the most typical first.
+    rules : list of str
+        Plain rules that imitate the segment, the widest first.
+    curve : Curve or None
+    stability : str
+        How well it comes back, in Hennig's words; empty where not measured.
+    """
+
+    title: str
+    size: int
+    share: float
+    differences: list[Difference]
+    shops: list[str]
+    rules: list[str]
+    curve: Curve | None
+    stability: str
+
+
+def segment_cards(evidence: Evidence, contrasts: pl.DataFrame) -> list[Card]:
+    """Return a card for each of the 24 largest published segments, the largest first.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    contrasts : DataFrame
+        `core.segments.profiles.cluster_contrasts` of the published segments.
+    """
+    profiles = evidence.judged("profiles")
+    curves, shops, rules = _tables(evidence) if profiles else (None, None, None)
+    stable = _stability_words(evidence)
+    segments = [s for s in evidence.published.segments if s.id != UNASSIGNED]
+    segments.sort(key=lambda segment: (-segment.size, segment.id))
+    return [
+        Card(
+            title=evidence.titles[segment.id],
+            size=segment.size,
+            share=segment.share,
+            differences=differences(
+                profiles["strongest"].get(str(segment.id), [])
+                if profiles
+                else contrasts.filter(cluster=segment.id).to_dicts()
+            ),
+            shops=_shops_of(shops, segment.id),
+            rules=[] if rules is None else rule_texts(rules, segment.id),
+            curve=None if curves is None else curve_of(curves, segment.id),
+            stability=stable.get(segment.id, ""),
+        )
+        for segment in segments[:CARDS]
+    ]
+
+
+def differences(rows: Sequence[Mapping[str, Any]]) -> list[Difference]:
+    """Put the 3 to 5 features that set a segment apart most into words.
+
+    Beyond the first three, a feature is named only if its median differs by at least
+    half a robust standard deviation. Months that differ to one side are told together.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        ``feature``, ``median``, ``rest_median``, ``effect`` and, where it was tested,
+        ``later_effect`` and ``adjusted_p``.
+    """
+    known = [row for row in rows if row["effect"] and row["median"] is not None]
+    known.sort(key=lambda row: -abs(row["effect"]))
+    least, most = _DIFFERENCES
+    kept = [
+        row
+        for place, row in enumerate(known[:most])
+        if place < least or abs(row["effect"]) >= _CLEAR_EFFECT
+    ]
+    told: dict[Any, list[Mapping[str, Any]]] = {}
+    for row in kept:
+        is_month = row["feature"].startswith(SEASON)
+        told.setdefault(row["effect"] > 0 if is_month else row["feature"], []).append(
+            row
+        )
+    is_tested = any(row.get("adjusted_p") is not None for row in kept)
+    return [
+        Difference(
+            difference(part[0]) if len(part) == 1 else _months_text(part),
+            _standing(part) if is_tested else "",
+        )
+        for part in told.values()
+    ]
+
+
+def _months_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Tell several months at once, in the order of the year."""
+    ordered = sorted(rows, key=lambda row: int(row["feature"].removeprefix(SEASON)))
+    names = [spoken(row["feature"]).name.removesuffix(" level") for row in ordered]
+    suffix = spoken(ordered[0]["feature"]).suffix
+    own, rest = (_range(ordered, side) for side in ("median", "rest_median"))
+    return f"{listed(names)} {own}{suffix} (others {rest})"
+
+
+def _range(rows: Sequence[Mapping[str, Any]], side: str) -> str:
+    """Return the lowest and the highest value of several months of one unit."""
+    words = spoken(rows[0]["feature"])
+    values = [row[side] for row in rows if row[side] is not None]
+    low, high = words.numbers(min(values, default=None), max(values, default=None))
+    return low if low == high else f"{low} to {high}"
+
+
+def _standing(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say whether later months confirm a difference."""
+    tested = [row for row in rows if row.get("adjusted_p") is not None]
+    if not tested:
+        return "not tested"
+    held = [
+        row["adjusted_p"] <= _ERROR_RATE and row["later_effect"] * row["effect"] > 0
+        for row in tested
+    ]
+    if all(held) and len(tested) == len(rows):
+        return "confirmed"
+    return "partly confirmed" if any(held) else "not confirmed"
+
+
+def rule_texts(rules: pl.DataFrame, segment: int) -> list[str]:
+    """Put the rules that name a segment into words.
+
+    Parameters
+    ----------
+    rules : DataFrame
+        As `core.rules.learn.rule_table` returns it.
+    segment : int
+    """
+    own = rules.filter(segment=segment).group_by("rule", maintain_order=True)
+    texts = []
+    for _, conditions in own:
+        rows = conditions.to_dicts()
+        asked = [_condition(row) for row in rows if row["feature"] is not None]
+        texts.append(
+            f"{listed(asked) or 'every shop'}: {count(rows[0]['n_shops'])} shops, "
+            f"{rows[0]['purity']:.0%} of them in this segment"
+        )
+    return texts
+
+
+def _condition(row: Mapping[str, Any]) -> str:
+    """Say what a rule asks of one feature."""
+    words = spoken(row["feature"])
+    low, high = words.numbers(row["above"], row["up_to"])
+    if row["above"] is None:
+        return f"{words.name} up to {high}{words.suffix}"
+    if row["up_to"] is None:
+        return f"{words.name} above {low}{words.suffix}"
+    return f"{words.name} above {low} and up to {high}{words.suffix}"
+
+
+def curve_of(curves: pl.DataFrame, segment: int) -> Curve | None:
+    """Lay out the months of one segment; all segments share the scale.
+
+    Parameters
+    ----------
+    curves : DataFrame
+        As `core.segments.profiles.monthly_curves` returns it.
+    segment : int
+    """
+    own = curves.filter(segment=segment).sort("month")
+    if own.height < 2:
+        return None
+    months = curves["month"].unique().sort().to_list()
+    top = float(max(curves["mean"].max(), curves["high"].max(), 1.0))  # type: ignore[arg-type,type-var]  # not empty
+    step = 320 / (len(months) - 1)
+    across = {month: round(place * step, 1) for place, month in enumerate(months)}
+
+    def points(column: str) -> list[str]:
+        return [
+            f"{across[month]},{_height(value, top)}"
+            for month, value in own.select("month", column).iter_rows()
+        ]
+
+    best = own.row(own["mean"].arg_max() or 0, named=True)
+    return Curve(
+        line=" ".join(points("mean")),
+        band=" ".join([*points("low"), *reversed(points("high"))]),
+        average=_height(1.0, top),
+        ticks=[(across[m], m[:4]) for m in months if m.endswith("-01")][:6],
+        words=(
+            f"Monthly sales from {months[0]} to {months[-1]}, highest in "
+            f"{best['month']}: {percent(best['mean'])} of a shop's own average month."
+        ),
+    )
+
+
+def _height(value: float, top: float) -> float:
+    """Return where a value lies in a picture of 96 units, counted from its top."""
+    return round(92 - 88 * value / top, 1)
+
+
+def _tables(
+    evidence: Evidence,
+) -> tuple[pl.DataFrame | None, pl.DataFrame | None, pl.DataFrame | None]:
+    """Return the tables that profiling has left: months, typical shops, rules."""
+    return (
+        evidence.table("segment_curves.csv", month=pl.String),
+        evidence.table("segment_exemplars.csv", shop_id=pl.String),
+        evidence.table("segment_rules.csv", above=pl.Float64, up_to=pl.Float64),
+    )
+
+
+def _shops_of(shops: pl.DataFrame | None, segment: int) -> list[str]:
+    if shops is None:
+        return []
+    own = shops.filter(segment=segment).sort("place")
+    return [str(shop) for shop in own["shop_id"]]
+
+
+def _stability_words(evidence: Evidence) -> dict[int, str]:
+    """Return how well each segment comes back, where that was measured."""
+    table = evidence.table("stability.csv")
+    if table is None:
+        return {}
+    own = table.filter(kind=evidence.published.kind)
+    return dict(own.select("segment", "verdict").iter_rows())
+
+
+def judged_parts(evidence: Evidence) -> list[Part]:
+    """Return the parts for which there is evidence, the most telling first."""
+    parts = (
+        scorecard_part(evidence),
+        stability_part(evidence),
+        certificate_part(evidence),
+    )
+    return [part for part in parts if part is not None]
+
+
+def research_parts(evidence: Evidence) -> list[Part]:
+    """Return what is there for researchers."""
+    parts = (comparison_part(evidence), selection_part(evidence))
+    return [part for part in parts if part is not None]
+
+
+def next_steps(evidence: Evidence) -> list[NextStep]:
+    """Return the verbs whose part is missing, or tells of other segments."""
+    is_certified = bool(evidence.published.verdict["is_certified"])
+    stable = stability_part(evidence)
+    wanted = (
+        ("profile", evidence.judged("profiles") is None, _PROFILE),
+        ("scorecard", scorecard_part(evidence) is None, _SCORECARD),
+        ("certify", not is_certified, _CERTIFY),
+        ("stability", stable is None and is_certified, _STABILITY),
+        ("compare", comparison_part(evidence) is None, _COMPARE),
+        ("select", selection_part(evidence) is None, _SELECT),
+    )
+    return [
+        NextStep(evidence.command(verb), adds)
+        for verb, is_wanted, adds in wanted
+        if is_wanted
+    ]
+
+
+_PROFILE = (
+    "differences tested on later months, monthly curves, typical shops and plain rules "
+    "for every segment"
+)
+_SCORECARD = "what earlier segments told of the months that came after them"
+_CERTIFY = (
+    "the certified verdict: the whole model learnt anew on data without groups and on "
+    "other samples of the shops, and how well each segment comes back. Takes minutes, "
+    "and can be interrupted (`stability` gives the second part alone)"
+)
+_STABILITY = "how well each of these segments comes back"
+_COMPARE = "other spaces and clusterers on the same shops (for researchers)"
+_SELECT = "a search for better options of the clustering (for researchers)"
+
+
+def scorecard_part(evidence: Evidence) -> Part | None:
+    """Return what frozen segments told of the months after."""
+    facts, table = evidence.judged("scorecard"), evidence.table("scorecard.csv")
+    if facts is None or table is None:
+        return None
+    lines = scorecard_lines(table, facts["horizon_months"], facts["cuts"])
+    criterion = evidence.manifest.facts("clustering")["partition"]["criterion"]
+    lines += choice_remark(facts["labels"], criterion)
+    return Part(
+        "Do the segments tell what shops do next?",
+        lines,
+        _pictures(
+            evidence,
+            "scorecard.png",
+            "What size alone and segments explain of the months after",
+            "Bars: share of the variance of each outcome explained by size and by "
+            "labels. Lines: how what labels add fades by month.",
+        ),
+        [
+            Table(
+                "What labels add to size alone, in percentage points of explained "
+                "variance, averaged over the looks back; p against labels dealt out "
+                "by lot.",
+                [_scorecard_row(row) for row in scorecard_rows(table)],
+                frozenset({"labels", "outcome"}),
+            )
+        ],
+    )
+
+
+# Hennig (2007): from here on a cluster is stable.
+_STABLE = 0.75
+
+
+def _scorecard_row(row: Mapping[str, str]) -> dict[str, str]:
+    """Say the labels' full name, and which of them are published."""
+    name = row["labels"]
+    title = OUTCOME_TITLES[name.rstrip("*")] + (
+        " (published)" if name.endswith("*") else ""
+    )
+    outcome = "on average" if row["outcome"] == ALL else row["outcome"]
+    return {**row, "labels": title, "outcome": outcome}
+
+
+_HOW = {
+    "subsample": "on four fifths of the shops",
+    "bootstrap": "on shops drawn with replacement",
+    "seed": "with another seed",
+    "partition": "on four fifths of the shops",
+}
+
+
+def stability_part(evidence: Evidence) -> Part | None:
+    """Return how well each published segment comes back."""
+    table = evidence.table("stability.csv")
+    own = None if table is None else table.filter(kind=evidence.published.kind)
+    if own is None or own.is_empty():
+        return None
+    same = evidence.judged("stability")
+    if same is None:
+        agreement = evidence.facts.get("certificate", {}).get("agreement", {})
+        same = agreement.get("partition")
+    sentences = [] if same is None else [_agreement(same, evidence.published.kind)]
+    n_stable = int((own["jaccard"] >= _STABLE).sum())
+    sentences.append(
+        f"Taken one by one, {n_stable} of {own.height} segments are stable or better."
+    )
+    sentences.append(
+        "A convenient cut can come back, too, so this is no proof of groups: the "
+        "verdict above weighs both."
+    )
+    return Part(
+        "Do the segments come back?",
+        sentences,
+        tables=[
+            Table(
+                "Shops that a segment and its best match among the refits have in "
+                "common, over all shops in either (Hennig's clusterwise Jaccard): from "
+                "0.85 on highly stable, from 0.75 stable, from 0.6 a pattern whose "
+                "borders blur, below it dissolves.",
+                [_stability_row(row, evidence.titles) for row in own.to_dicts()],
+                frozenset({"segment", "in words"}),
+            )
+        ],
+    )
+
+
+def _stability_row(row: Mapping[str, Any], titles: Mapping[int, str]) -> dict[str, str]:
+    """Return one segment's stability as text."""
+    shown = {
+        "segment": titles.get(row["segment"], str(row["segment"])),
+        "in words": row["verdict"],
+        "shops": f"{row['size']:,}",
+        "Jaccard": decimal(row["jaccard"]),
+        "lowest": decimal(row["lowest_jaccard"]),
+    }
+    if row.get("seed_jaccard") is not None:
+        shown["other seed"] = decimal(row["seed_jaccard"])
+    if row.get("null_p") is not None:
+        shown["p against nulls"] = f"{row['null_p']:.2g}"
+    return shown
+
+
+def _agreement(same: Mapping[str, Any], kind: str) -> str:
+    """Say how far refits agree with the model."""
+    how = _HOW[same.get("how", "partition")]
+    what = "The whole model was" if kind == "density" else "Scaler and partition were"
+    noise = " with the unassigned as a group" if kind == "density" else ""
+    held = same.get("ari_held_out")
+    unseen = "" if held is None else f"; {decimal(held)} over shops they had not seen"
+    return (
+        f"{what} learnt anew {same['n_refits']} times {how}. The refits agree with "
+        f"the published segments at {decimal(same['ari'])}{noise} (adjusted Rand "
+        f"index: 1 is the same, 0 is chance){unseen}."
+    )
+
+
+def certificate_part(evidence: Evidence) -> Part | None:
+    """Return what the whole pipeline finds in data without structure."""
+    found = evidence.facts.get("certificate")
+    if found is None:
+        return None
+    structure = found["structure"]
+    clusters, n_null = structure["clusters"], structure["n_null"]
+    early = ""
+    if structure["is_stopped_early"]:
+        early = f" (stopped early of {structure['n_null_planned']})"
+    sentences = [
+        f"Everything was learnt anew on {n_null} data sets{early} that keep every "
+        "feature's distribution, ties and gaps included, and the rank correlations, "
+        "but hold no groups. The structure score is coverage "
+        "\N{MULTIPLICATION SIGN} ln(effective clusters). Demanded are a p of at most "
+        f"0.05 and a lead of {decimal(structure['required_excess'])} over the best of "
+        f"them; found are {probability(structure['p_value'], n_null)}, and a lead of "
+        f"{decimal(structure['excess'])}.",
+        f"Found in these shops ({structure['n_rows']:,} of them): "
+        f"{plural(clusters['n_clusters'], 'cluster')}, "
+        f"{percent(clusters['noise_ratio'])} noise, "
+        f"{decimal(clusters['effective_clusters'])} effective clusters, "
+        f"{percent(clusters['largest_share'])} of the clustered shops in the largest.",
+    ]
+    if structure["segments"]:
+        passed = sum(s["p_value"] <= 0.05 for s in structure["segments"])
+        sentences.append(
+            f"{passed} of {len(structure['segments'])} clusters also stand out by "
+            "themselves from the best cluster of every null (max-T, p at most 0.05)."
+        )
+    picture = _pictures(
+        evidence,
+        "null-distribution.png",
+        "These shops, and data without groups",
+        "Structure score of every data set without groups, and of these shops.",
+    )
+    return Part("More than chance gives?", sentences, picture)
+
+
+def comparison_part(evidence: Evidence) -> Part | None:
+    """Return spaces and clusterers side by side."""
+    table = evidence.table("comparison-spaces.csv", note=pl.String, null_p=pl.Float64)
+    if table is None:
+        return None
+    picture = _pictures(
+        evidence,
+        "comparison-spaces.png",
+        "Feature sets, spaces and clusterers",
+        "A row per space and clusterer, a panel per figure.",
+    )
+    rows = Table(
+        "Only figures that hold across spaces: distances and densities of different "
+        "spaces cannot be compared.",
+        comparison_table(table),
+        frozenset({"recipe"}),
+    )
+    return Part(
+        "For researchers: spaces and clusterers",
+        comparison_lines(table),
+        picture,
+        [rows],
+    )
+
+
+def selection_part(evidence: Evidence) -> Part | None:
+    """Return what a search of the clustering's options has shown."""
+    found = evidence.facts.get("selection")
+    if found is None:
+        return None
+    chosen, standing = found["chosen"], found["standing"]
+    if not found["is_beyond_null"]:
+        says = (
+            "No options find clearly more than the best of them do in data without "
+            "structure, so the options of this run were kept."
+        )
+    elif chosen["is_standing"]:
+        says = "The options of this run are within one standard error of the best."
+    else:
+        says = (
+            f"Better options than those of this run ({_options(standing)}) were found: "
+            f"{_options(chosen)}. This report tells of the options of the run."
+        )
+    return Part(
+        "For researchers: options of the clustering",
+        [
+            "Options were compared by refit agreement, coverage and effective "
+            "clusters, less what data without structure reaches. " + says
+        ],
+    )
+
+
+def _options(row: Mapping[str, Any]) -> str:
+    """Name the options of a row of the search, with what they reach."""
+    names = ("min_cluster_size", "min_samples", "selection_method", "latent_size")
+    said = ", ".join(f"{name} {row[name]}" for name in names)
+    return f"{said}: {decimal(row['criterion'])}"
+
+
+def _pictures(
+    evidence: Evidence, name: str, title: str, alt: str
+) -> tuple[Picture, ...]:
+    """Return a picture, unless its file is gone."""
+    path = evidence.file(name)
+    return () if path is None else (Picture(title, path, alt),)

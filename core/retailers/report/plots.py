@@ -1,0 +1,690 @@
+"""Plots of the report: certificate, comparison, scorecard, spaces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from core.reporting.plots import plot_heatmap, plot_sizes, plot_space
+from core.reporting.style import COLOURS, FAINT_INK, INK, footnote, picture
+from core.reporting.text import percent
+from core.segments.names import spoken
+from core.segments.profiles import cluster_contrasts, effect_matrix
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+_HIGHEST = 4
+
+
+def plot_nulls(certificate: Mapping[str, Any], path: Path) -> None:
+    """Draw the structure score of every null, and where the data's lies.
+
+    Parameters
+    ----------
+    certificate : mapping
+        As `core.evaluation.certificate.Certificate.as_dict` returns it.
+    path : Path
+        PNG to write.
+    """
+    score = certificate["statistic"]
+    nulls = sorted(certificate["null_statistics"])
+    needed = max(nulls) + certificate["required_excess"]
+    right = 1.08 * max(score, needed, 0.2)
+    width = right / 50
+    with picture(path, (7.4, 3.4)) as figure:
+        axes = figure.subplots()
+        tops = _stack(axes, nulls, width)
+        axes.axvspan(max(nulls), needed, color="#F1F3F5", zorder=-2)
+        colour = COLOURS[2] if certificate["is_structured"] else COLOURS[1]
+        axes.axvline(score, color=colour, lw=2.4)
+        highest = max(_HIGHEST, max(tops) + 1)
+        is_left = score > right / 2
+        axes.annotate(
+            f"this data: {score:.2f}",
+            (score, highest * 0.94),
+            xytext=(-8 if is_left else 8, 0),
+            textcoords="offset points",
+            ha="right" if is_left else "left",
+            color=INK,
+            weight="bold",
+        )
+        axes.set_ylim(0, highest)
+        axes.set_xlim(-width, right)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel("structure score: coverage x ln(effective clusters)")
+        axes.set_title(_title(certificate))
+        footnote(
+            figure,
+            f"Dots: {len(nulls)} data sets without structure, learnt from anew like "
+            "the data. Grey band: the margin that is demanded.",
+        )
+
+
+def _stack(axes: Axes, values: list[float], width: float) -> list[float]:
+    """Draw values as dots, those of one place above each other; return the heights."""
+    heights: dict[int, int] = {}
+    tops = []
+    for value in values:
+        place = round(value / width)
+        heights[place] = heights.get(place, 0) + 1
+        tops.append(heights[place] - 0.4)
+        axes.plot([value], [tops[-1]], "o", color=FAINT_INK, ms=8, mew=0)
+    return tops or [0.0]
+
+
+def _title(certificate: Mapping[str, Any]) -> str:
+    if certificate["is_structured"]:
+        return "More structure than data without any shows"
+    return "No more structure than data without any shows"
+
+
+def certificate_lines(found: Mapping[str, Any]) -> list[str]:
+    """Say what nulls and refits have shown.
+
+    Parameters
+    ----------
+    found : mapping
+        Content of ``certificate.json``.
+    """
+    structure = found["structure"]
+    clusters, n_null = structure["clusters"], f"{structure['n_null']} data sets"
+    if structure["is_stopped_early"]:
+        n_null += f" (stopped early of {structure['n_null_planned']})"
+    lines = [
+        f"Structure score {structure['statistic']:.2f}: {clusters['n_clusters']} "
+        f"clusters, effectively {clusters['effective_clusters']:.1f}, "
+        f"the largest with {percent(clusters['largest_share'])} of the clustered "
+        f"shops, {clusters['noise_ratio']:.0%} noise. In {n_null} without structure "
+        f"at most {max(structure['null_statistics']):.2f}: p = "
+        f"{structure['p_value']:.2g}, and {structure['excess']:+.2f} of the "
+        f"{structure['required_excess']:.2f} demanded beyond.",
+    ]
+    passed = [s["cluster"] for s in structure["segments"] if s["p_value"] <= 0.05]
+    if structure["segments"]:
+        lines.append(
+            f"By itself, {len(passed)} of {len(structure['segments'])} clusters stand "
+            "out from the best cluster of every null."
+        )
+    lines += [_agreement_line(how, same) for how, same in found["agreement"].items()]
+    return lines
+
+
+_WAYS = {
+    "subsample": "Everything learnt anew on 80% of the shops",
+    "seed": "Learnt anew with another seed",
+    "partition": "The partition learnt anew on 80% of the shops",
+}
+
+
+def _agreement_line(how: str, same: Mapping[str, Any]) -> str:
+    """Say how far the refits of one way agree with the model."""
+    held_out = same["ari_held_out"]
+    unseen = "" if held_out is None else f", {held_out:.2f} over shops left out"
+    clustered = same["ari_clustered"]
+    without = (
+        ""
+        if clustered is None or how == "partition"
+        else f", {clustered:.2f} without noise"
+    )
+    return (
+        f"{_WAYS.get(how, how)}, {same['n_refits']} times: ARI {same['ari']:.2f}"
+        f"{without}{unseen}."
+    )
+
+
+# Colour and marker of a clusterer, by the place at which it first comes.
+_LOOKS = ((COLOURS[0], "o"), (COLOURS[1], "s"), (COLOURS[2], "^"), (COLOURS[3], "D"))
+_BAND = "#F3F5F7"
+_GRID = "#E4E7EB"
+_ROW = 0.235
+_PANELS = (
+    ("effective_clusters", "effective\nclusters"),
+    ("coverage", "shops in\na cluster"),
+    ("stability", "same when refitted\n(adjusted Rand index)"),
+    ("null_p", "p against data\nwithout structure"),
+    ("out_of_time", "explains later sales\nbeyond size"),
+)
+_SHARES = {"coverage", "stability", "null_p"}
+# The level of significance, and what labels explain that say nothing.
+_LINES = {"null_p": 0.05, "out_of_time": 0.0}
+
+
+def plot_comparison(
+    table: pl.DataFrame,
+    space_titles: Mapping[Any, str],
+    clusterer_titles: Mapping[Any, str],
+    path: Path,
+) -> None:
+    """Draw every recipe as a row, and what may be compared as panels.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row per feature set, space and clusterer:
+        `core.evaluation.comparison.compare_recipes`.
+    space_titles, clusterer_titles : mapping of str to str
+        What to call them.
+    path : Path
+        PNG to write. A null is a grey dash; no figure is drawn that means nothing.
+    """
+    sets = table["feature_set"].unique(maintain_order=True).to_list()
+    parts = [table.filter(pl.col("feature_set") == name) for name in sets]
+    kinds = table["clusterer"].unique(maintain_order=True).to_list()
+    heights = [part.height for part in parts]
+    size = (11.4, _ROW * sum(heights) + 0.75 * len(parts) + 1.2)
+    with picture(path, size) as figure:
+        grid = figure.subplots(
+            len(parts), len(_PANELS), squeeze=False, height_ratios=heights, sharex="col"
+        )
+        for axes_row, part, name in zip(grid, parts, sets, strict=True):
+            for axes, (column, _) in zip(axes_row, _PANELS, strict=True):
+                _draw_panel(axes, part, column, kinds)
+            _name_rows(axes_row[0], part, space_titles)
+            axes_row[0].set_title(f"{name} features", fontsize=11)
+        for axes, (column, title) in zip(grid[-1], _PANELS, strict=True):
+            axes.set_xlabel(title)
+            _scale(axes, table, column)
+        _explain_comparison(figure, kinds, clusterer_titles)
+        footnote(
+            figure,
+            "Grey dash: not applicable, or not measured. Lines: 95% interval; range of "
+            "the refits.\nKMeans and mixtures cut any data into the number of parts "
+            "asked for, so p is not theirs to have.",
+        )
+
+
+def _draw_panel(
+    axes: Axes, part: pl.DataFrame, column: str, kinds: Sequence[str]
+) -> None:
+    """Draw one figure of all recipes of a feature set."""
+    places = range(part.height)
+    for place, row in zip(places, part.to_dicts(), strict=True):
+        value = _value(row, column)
+        colour, marker = _LOOKS[kinds.index(row["clusterer"]) % len(_LOOKS)]
+        if value is None:
+            axes.annotate(
+                "\N{EN DASH}",
+                (0.5, place),
+                xycoords=("axes fraction", "data"),
+                ha="center",
+                va="center",
+                color=FAINT_INK,
+            )
+            continue
+        low, high = _range(row, column, value)
+        axes.plot([low, high], [place, place], color=colour, lw=1.6)
+        axes.plot([value], [place], marker, color=colour, ms=6, clip_on=False)
+    starts = _starts(part)
+    for number, (first, last) in enumerate(starts):
+        if number % 2 == 0:
+            axes.axhspan(first - 0.5, last + 0.5, color=_BAND, zorder=-2)
+    if column in _LINES:
+        axes.axvline(_LINES[column], color=INK, lw=0.9, ls=":", zorder=-1)
+    axes.set_ylim(part.height - 0.5, -0.5)
+    axes.set_yticks([])
+    axes.grid(axis="x", color=_GRID, lw=0.8)
+    axes.set_axisbelow(True)
+    axes.spines["left"].set_visible(False)
+
+
+def _value(row: dict[str, Any], column: str) -> float | None:
+    """Return what a panel shows of a row, None where it means nothing."""
+    if column == "coverage":
+        return 1.0 - float(row["noise_ratio"])
+    return None if row[column] is None else float(row[column])
+
+
+def _range(row: dict[str, Any], column: str, value: float) -> tuple[float, float]:
+    """Return the ends of the line through a value; the value itself without one."""
+    if column == "out_of_time" and row["out_of_time_se"] is not None:
+        half = 1.96 * float(row["out_of_time_se"])
+        return value - half, value + half
+    if column == "stability":
+        return float(row["stability_lowest"]), float(row["stability_highest"])
+    return value, value
+
+
+def _starts(part: pl.DataFrame) -> list[tuple[int, int]]:
+    """Return the first and the last row of each space."""
+    rows = part.with_row_index("place").group_by("space", maintain_order=True)
+    edges = rows.agg(first=pl.col("place").min(), last=pl.col("place").max())
+    return [(int(first), int(last)) for _, first, last in edges.rows()]
+
+
+def _name_rows(axes: Axes, part: pl.DataFrame, titles: Mapping[Any, str]) -> None:
+    """Write each space's name beside the middle of its rows."""
+    spaces = part["space"].unique(maintain_order=True).to_list()
+    middles = [(first + last) / 2 for first, last in _starts(part)]
+    axes.set_yticks(middles, [titles.get(space, space) for space in spaces])
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+
+
+def _scale(axes: Axes, table: pl.DataFrame, column: str) -> None:
+    """Give a panel the scale that its figure has, whatever was found."""
+    if column in _SHARES:
+        lowest = min([0.0, *table["stability_lowest"].drop_nulls().to_list()])
+        axes.set_xlim(lowest if column == "stability" else 0.0, 1.0)
+    elif column == "effective_clusters":
+        axes.set_xlim(left=0.0)
+    if column == "coverage":
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    if column == "out_of_time":
+        low, high = axes.get_xlim()
+        form = ".0%" if high - low > 0.1 else ".1%"
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:{form}}")
+
+
+def _explain_comparison(
+    figure: Any, kinds: Sequence[str], titles: Mapping[Any, str]
+) -> None:
+    """Put the legend of the clusterers above the panels."""
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=colour, marker=marker, ls="", label=titles.get(kind, kind))
+        for kind, (colour, marker) in zip(kinds, _LOOKS, strict=False)
+    ]
+    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
+
+
+def comparison_table(table: pl.DataFrame) -> list[dict[str, str]]:
+    """Return the rows of `core.evaluation.comparison.compare_recipes` as text."""
+    return [
+        {
+            "recipe": f"{row['feature_set']} {row['space']} {row['clusterer']}",
+            "n": str(row["clusters"]),
+            "noise": f"{row['noise_ratio']:.0%}",
+            "effective": f"{row['effective_clusters']:.1f}",
+            "largest": _text(row["largest_share"], ".0%"),
+            "stable": _text(row["stability"], ".2f"),
+            "p": _text(row["null_p"], ".2f") + ("*" if row["beyond_null"] else ""),
+            "out of time": _text(row["out_of_time"], "+.1%")
+            + _text(row["out_of_time_se"], ".1%", " ±", ""),
+            "s": f"{row['seconds']:.1f}",
+        }
+        for row in table.to_dicts()
+    ]
+
+
+def _text(value: float | None, form: str, before: str = "", none: str = "-") -> str:
+    return none if value is None else f"{before}{value:{form}}"
+
+
+def comparison_lines(table: pl.DataFrame) -> list[str]:
+    """Say what the table's figures are, and why some are missing."""
+    notes = "; ".join(table["note"].drop_nulls().to_list())
+    why = list(dict.fromkeys(note for note in notes.split("; ") if note))
+    lines = [
+        "n: clusters. Stable: adjusted Rand index with the recipe learnt anew on 80% "
+        "of the shops. p: against data without structure; * beyond it by the margin "
+        "that counts. Out of time: share of the variance of what shops did later that "
+        "the labels explain beyond size, ± its standard error. s: seconds.",
+    ]
+    return [*lines, f"A dash: {'; '.join(why)}."] if why else lines
+
+
+ALL = "all"
+SIGNIFICANCE = 0.05
+OUTCOME_TITLES = {
+    "latent": "latent clusters",
+    "partition": "partition",
+    "raw": "raw clusters",
+}
+_COLOURS = dict(zip(OUTCOME_TITLES, (COLOURS[0], COLOURS[2], COLOURS[1]), strict=True))
+_MARKERS = dict(zip(OUTCOME_TITLES, ("o", "s", "^"), strict=True))
+_SIZE_COLOUR = "#C9CDD2"
+_QUESTIONS = {
+    "volume": "What a shop sells in the {months} after",
+    "growth": "How that compares with the same months a year before",
+    "activity": "In how many of these months it buys",
+    "churn": "Whether it stops buying altogether",
+}
+_SHORT = {
+    "volume": "what a shop sells",
+    "growth": "growth on the\nyear before",
+    "activity": "months in which\nit buys",
+    "churn": "whether it\nstops buying",
+}
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
+
+
+def scorecard_lines(
+    outcomes: pl.DataFrame, horizon_months: int, cuts: Sequence[str]
+) -> list[str]:
+    """Say what the published segments tell of the months after.
+
+    Parameters
+    ----------
+    outcomes : DataFrame
+        ``labels, is_published`` and `core.evaluation.out_of_time.Scorecard.outcomes`.
+    horizon_months : int
+        Months looked at after each cut.
+    cuts : sequence of str
+        The cuts, oldest first.
+    """
+    chosen = outcomes.filter(pl.col("is_published") & (pl.col("cut") == ALL))
+    rows = {row["outcome"]: row for row in chosen.to_dicts()}
+    months = month_count(horizon_months)
+    lines = [
+        f"Segments learnt as of {cuts[0]} and frozen, asked at {', '.join(cuts)} what "
+        f"shops would do in the {months} after:"
+    ]
+    for outcome, question in _QUESTIONS.items():
+        row = rows.get(outcome)
+        answer = "too few shops differ in it to tell" if row is None else _answer(row)
+        lines.append(f"{question.format(months=months)}: {answer}.")
+    if ALL in rows:
+        lot = 100 * max(rows[ALL]["permuted_95"], 0.0)
+        lines.append(
+            f"On average, {_added(rows[ALL])}; dealt out by lot among shops of one "
+            f"size they add at most {lot:.1f} (95 of 100 times)."
+        )
+    return lines
+
+
+def choice_remark(labels: str, criterion: str) -> list[str]:
+    """Say what the figures of a partition flatter, if they do.
+
+    Parameters
+    ----------
+    labels : str
+        What is published: ``latent`` or ``partition``.
+    criterion : str
+        What the partition was chosen by.
+    """
+    if labels != "partition" or criterion != "out_of_time":
+        return []
+    return [
+        "The number of segments was itself chosen by these outcomes, so the figures "
+        "are on the kind side."
+    ]
+
+
+def scorecard_rows(outcomes: pl.DataFrame) -> list[dict[str, str]]:
+    """Return the averages over the cuts as text; a star marks what is published.
+
+    What labels add, and its interval, are in percentage points.
+    """
+    return [
+        {
+            "labels": row["labels"] + ("*" if row["is_published"] else ""),
+            "outcome": row["outcome"],
+            "size alone": f"{row['size']:.1%}",
+            "labels add": _points(row),
+            "95% interval": " to ".join(_points(row, end) for end in ("_low", "_high")),
+            "p": f"{row['p_value']:.3f}",
+        }
+        for row in outcomes.filter(pl.col("cut") == ALL).to_dicts()
+    ]
+
+
+def month_count(n: int) -> str:
+    """Return a number of months in words: six months, one month, 9 months."""
+    number = _NUMBERS[n] if n < len(_NUMBERS) else str(n)
+    return f"{number} month{'' if n == 1 else 's'}"
+
+
+def plot_scorecard(
+    outcomes: pl.DataFrame,
+    decay: pl.DataFrame,
+    horizon_months: int,
+    cuts: Sequence[str],
+    path: Path,
+) -> None:
+    """Draw what size and labels explain of each outcome, and how that fades.
+
+    Parameters
+    ----------
+    outcomes, decay : DataFrame
+        ``labels, is_published`` and the two tables of
+        `core.evaluation.out_of_time.Scorecard`.
+    horizon_months, cuts
+        As for `scorecard_lines`.
+    path : Path
+        PNG to write.
+    """
+    averages = outcomes.filter((pl.col("cut") == ALL) & (pl.col("outcome") != ALL))
+    names = [name for name in _SHORT if name in averages["outcome"].to_list()]
+    kinds = outcomes["labels"].unique(maintain_order=True).to_list()
+    shown = outcomes.filter("is_published")["labels"].to_list()[:1]
+    with picture(path, (11.2, 5.8)) as figure:
+        grid = figure.add_gridspec(2, 2, width_ratios=(1.25, 1))
+        bars = figure.add_subplot(grid[:, 0])
+        bars.set_title(f"What explains the {month_count(horizon_months)} after")
+        _draw_bars(bars, averages, names, kinds)
+        sales = figure.add_subplot(grid[0, 1])
+        sales.set_title("What labels add: sales in each month")
+        _draw_decay(sales, decay.filter(pl.col("outcome") == "volume"), kinds)
+        buying = figure.add_subplot(grid[1, 1], sharex=sales)
+        buying.set_title("What labels add: buying in each month")
+        _draw_decay(buying, decay.filter(pl.col("outcome") == "activity"), kinds)
+        buying.set_xlabel("months after")
+        _explain_scorecard(figure, kinds, shown)
+        footnote(
+            figure,
+            "Shares of variance on shops not fitted, averaged over the looks back from "
+            f"{', '.join(cuts)}; labels learnt as of {cuts[0]} and frozen.\n"
+            "Lines and bands: 95% intervals of what the labels add. By lot: labels "
+            "dealt out among shops of one size.",
+        )
+
+
+def _answer(row: dict[str, Any]) -> str:
+    """Say what size explains, and what size and segments do."""
+    size, both = max(row["size"], 0.0), max(row["both"], 0.0)
+    text = f"size alone explains {size:.0%}, size and segments {both:.0%}"
+    return f"{text} ({_added(row)})"
+
+
+def _added(row: dict[str, Any]) -> str:
+    """Say what segments add, or that they add nothing."""
+    if row["n_groups"] == 1:
+        return "all shops are in one group, which cannot tell them apart"
+    if not _is_finding(row):
+        return "segments add no more than segments dealt out by lot would"
+    low, high = _points(row, "_low"), _points(row, "_high")
+    return f"segments add {_points(row)} points, 95% interval {low} to {high}"
+
+
+def _is_finding(row: dict[str, Any]) -> bool:
+    """Whether labels add more than luck would, and more than nothing."""
+    return bool(row["p_value"] <= SIGNIFICANCE and row["beyond_low"] > 0)
+
+
+def _points(row: dict[str, Any], end: str = "") -> str:
+    """Return what labels add in percentage points."""
+    return f"{100 * row[f'beyond{end}']:.1f}"
+
+
+def _draw_bars(
+    axes: Axes, table: pl.DataFrame, names: Sequence[str], kinds: Sequence[str]
+) -> None:
+    """Draw a stacked bar per outcome and set of labels: size alone, then labels."""
+    step = len(kinds) + 0.9
+    end = 0.0
+    for row in table.to_dicts():
+        place = names.index(row["outcome"]) * step + kinds.index(row["labels"])
+        colour = _COLOURS[row["labels"]]
+        size, added = max(row["size"], 0.0), max(row["beyond"], 0.0)
+        axes.barh(place, size, color=_SIZE_COLOUR, height=0.8)
+        axes.barh(place, added, left=size, color=colour, height=0.8)
+        low, high = (max(size + row[f"beyond_{e}"], 0.0) for e in ("low", "high"))
+        axes.plot([low, high], [place, place], color=INK, lw=1.3)
+        remark = _remark(row)
+        axes.annotate(
+            remark or f"+{_points(row)} points",
+            (max(high, size + added), place),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            color=FAINT_INK if remark else INK,
+        )
+        end = max(end, high, size + added)
+    middle = (len(kinds) - 1) / 2
+    places = [number * step + middle for number in range(len(names))]
+    axes.set_yticks(places, [_SHORT[name] for name in names])
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.set_ylim(max(len(names), 1) * step - 1.2, -0.8)
+    axes.set_xlim(0, 1.34 * end if end else 1.0)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.set_xlabel("share of the variance explained")
+    axes.grid(axis="x", color=_GRID, lw=0.8)
+    axes.set_axisbelow(True)
+
+
+def _remark(row: dict[str, Any]) -> str:
+    """Return what stands in the place of a figure that says nothing."""
+    if row["n_groups"] == 1:
+        return "one group only"
+    return "" if _is_finding(row) else "no more than by lot"
+
+
+def _draw_decay(axes: Axes, table: pl.DataFrame, kinds: Sequence[str]) -> None:
+    """Draw what labels add in each month, with intervals."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.axhline(0.0, color=INK, lw=0.9, ls=":")
+    for kind in kinds:
+        rows = table.filter(pl.col("labels") == kind).sort("month")
+        month, colour = rows["month"].to_list(), _COLOURS[kind]
+        low, high = rows["beyond_low"].to_list(), rows["beyond_high"].to_list()
+        axes.fill_between(month, low, high, color=colour, alpha=0.16, lw=0)
+        axes.plot(month, rows["beyond"], color=colour, marker=_MARKERS[kind], ms=5)
+    if table.is_empty():
+        axes.annotate(
+            "too few shops differ to tell", (0.04, 0.8), xycoords="axes fraction"
+        )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
+    axes.grid(axis="y", color=_GRID, lw=0.8)
+    axes.set_axisbelow(True)
+
+
+def _explain_scorecard(figure: Any, kinds: Sequence[str], shown: Sequence[str]) -> None:
+    """Put the legend above the panels."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles: list[Any] = [Patch(color=_SIZE_COLOUR, label="size alone")]
+    for kind in kinds:
+        title = OUTCOME_TITLES[kind] + (" (published)" if kind in shown else "")
+        colour, marker = _COLOURS[kind], _MARKERS[kind]
+        handles.append(Line2D([], [], color=colour, lw=3, marker=marker, label=title))
+    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
+
+
+SPACE_TITLES = {"latent": "Latent space", "raw": "Raw features"}
+# The space whose clusters are the published segments, if those are clusters.
+LATENT = "latent"
+Projection = tuple[np.ndarray, np.ndarray]
+
+
+def draw_spaces(
+    folder: Path,
+    projections: Mapping[str, Projection],
+    labels: Mapping[str, np.ndarray],
+) -> None:
+    """Draw the clusters of spaces that are not published, and how large all are.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``raw-space.png`` and ``cluster-sizes.png``.
+    projections : mapping of space to (coordinates, shares)
+        Coordinates of shape (n_shops, 2) and the share of variance of each.
+    labels : mapping of space to ndarray of int, shape (n_shops,)
+        Cluster per shop; -1 is noise.
+    """
+    for space, projection in projections.items():
+        path = folder / f"{space}-space.png"
+        _draw_space(projection, labels[space], SPACE_TITLES[space], path)
+    plot_sizes(
+        {SPACE_TITLES[name]: values for name, values in labels.items()},
+        folder / "cluster-sizes.png",
+    )
+
+
+def draw_density(
+    folder: Path,
+    projection: Projection,
+    labels: np.ndarray,
+    table: pl.DataFrame,
+    features: Sequence[str],
+) -> None:
+    """Draw the latent space's clusters, and what they are like.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``latent-space.png`` and ``cluster-heatmap.png``.
+    projection : (coordinates, shares)
+        As for `draw_spaces`.
+    labels : ndarray of int, shape (n_shops,)
+        Per shop its segment's id, if they are published, else its cluster; -1 is none.
+    table : DataFrame
+        The shops' features, in the same order.
+    features : sequence of str
+        Those that were clustered.
+    """
+    _draw_space(projection, labels, SPACE_TITLES[LATENT], folder / "latent-space.png")
+    _draw_heatmap(labels, table, features, folder / "cluster-heatmap.png")
+
+
+def draw_partition(
+    folder: Path,
+    projection: Projection,
+    labels: np.ndarray,
+    table: pl.DataFrame,
+    features: Sequence[str],
+) -> None:
+    """Draw the partition among the scaled features, and what its segments are like.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``partition-space.png`` and ``partition-heatmap.png``.
+    projection, labels, table, features
+        As for `draw_density`.
+    """
+    path = folder / "partition-space.png"
+    title = "The partition, among the scaled features"
+    _draw_space(projection, labels, title, path, "segment")
+    _draw_heatmap(labels, table, features, folder / "partition-heatmap.png", "segment")
+
+
+def _draw_space(
+    projection: Projection,
+    labels: np.ndarray,
+    title: str,
+    path: Path,
+    noun: str = "cluster",
+) -> None:
+    coordinates, shares = projection
+    axes = [
+        f"principal component {place} ({share:.0%} of the variance)"
+        for place, share in enumerate(shares, start=1)
+    ]
+    title = f"{title}: {len(coordinates):,} shops"
+    plot_space(coordinates, labels, title, (axes[0], axes[1]), path, noun)
+
+
+def _draw_heatmap(
+    labels: np.ndarray,
+    table: pl.DataFrame,
+    features: Sequence[str],
+    path: Path,
+    noun: str = "cluster",
+) -> None:
+    labelled = table.with_columns(cluster=pl.Series(labels))
+    contrasts = cluster_contrasts(labelled, "cluster", features)
+    effects, clusters, names = effect_matrix(contrasts)
+    said = [spoken(name).name for name in names]
+    plot_heatmap(effects, [str(cluster) for cluster in clusters], said, path, noun)

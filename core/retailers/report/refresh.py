@@ -1,0 +1,498 @@
+"""The page of a monthly refresh: the decision first, then drift and movement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from core.reporting.page import NextStep, Part, Picture, Table, rendered
+from core.reporting.style import INK, footnote, picture, shortened
+from core.reporting.text import (
+    MISSING,
+    command,
+    count,
+    decimal,
+    listed,
+    percent,
+    plural,
+)
+from core.retailers.report.decision import (
+    RefreshFacts,
+    announcement,
+    event_lines,
+    failed_checks,
+    figure,
+    outcome_of,
+    titled,
+)
+from core.retailers.report.movement import Moves, movement_part, sizes_part
+from core.segments.names import spoken, spoken_month
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
+
+
+_MOST_ROWS = 30
+_MOST_MONTHS = 24
+_CELLS_WRITTEN = 13
+# Twice the threshold has the deepest colour.
+_DEEPEST = 2.0
+_DRIFT_KINDS = ("feature", "reconstruction", "unassigned", "share")
+_STATISTICS = {
+    "psi": "PSI",
+    "ks": "Kolmogorov-Smirnov",
+    "difference": "change since training",
+    "step": "change since the month before",
+}
+_OF_SHARES = ("difference", "step")
+
+
+def drift_part(rows: pl.DataFrame, facts: RefreshFacts, folder: Path) -> Part | None:
+    """Return how far the data has moved from what the model was trained on.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        As for `drift_ratios`.
+    facts : RefreshFacts
+    folder : Path
+        Gets ``refresh-drift.png``.
+    """
+    if not len(rows):
+        return None
+    file = folder / "refresh-drift.png"
+    plot_drift(rows, facts["names"], file)
+    n_alerts = len(facts["alerts"])
+    says = plural(n_alerts, "alert") if n_alerts else "no alert"
+    return Part(
+        "Drift",
+        [
+            "Every month is compared with the one that the model of the time was "
+            "trained on: the distribution of every feature, the share of unassigned "
+            f"shops and of every segment. This month: {says}."
+        ],
+        [
+            Picture(
+                "How near to its threshold everything measured was",
+                file,
+                "Value over threshold of everything measured; see the table below.",
+            )
+        ],
+        [
+            Table(
+                "Nearest to their thresholds this month.",
+                drift_table(rows, facts["month"], facts["names"]),
+                frozenset({"measured", "by", "alert"}),
+            )
+        ],
+    )
+
+
+def drift_ratios(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return value over threshold per month and what was measured.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        `core.evaluation.drift.DriftReport.rows` of some months, with ``month``.
+
+    Returns
+    -------
+    DataFrame
+        ``month``, ``kind``, ``name``, ``ratio`` and ``is_alert``, a row each: of
+        several statistics of one thing the one that is furthest towards its threshold.
+        ``ratio`` is null where there is no threshold to compare with.
+    """
+    is_known = (pl.col("threshold") > 0) & pl.col("value").is_finite()
+    ratio = pl.when(is_known).then(pl.col("value").abs() / pl.col("threshold"))
+    return (
+        rows.with_columns(ratio=ratio)
+        .group_by("month", "kind", "name")
+        .agg(pl.col("ratio").max(), pl.col("is_alert").any())
+        .sort("month", "kind", "name")
+    )
+
+
+def plot_drift(rows: pl.DataFrame, names: Mapping[str, str], path: Path) -> None:
+    """Draw drift by month: how near everything measured is to its threshold.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        As for `drift_ratios`. The last 24 months and the 30 rows that came nearest to
+        their thresholds are drawn.
+    names : mapping of str to str
+        Segment id, as text, to name.
+    path : Path
+        PNG to write.
+    """
+    ratios = drift_ratios(rows)
+    months = ratios["month"].unique().sort().to_list()[-_MOST_MONTHS:]
+    ratios = ratios.filter(pl.col("month").is_in(months))
+    order = _order(ratios)
+    drawn = order[:_MOST_ROWS]
+    values = np.full((len(drawn), len(months)), np.nan)
+    alerts = np.zeros(values.shape, dtype=bool)
+    for row in ratios.to_dicts():
+        key = (row["kind"], row["name"])
+        if key in drawn:
+            place = drawn.index(key), months.index(row["month"])
+            values[place] = np.nan if row["ratio"] is None else row["ratio"]
+            alerts[place] = row["is_alert"]
+    size = (max(4.4 + 0.42 * len(months), 6.4), max(1.6 + 0.27 * len(drawn), 2.8))
+    with picture(path, size) as figure:
+        axes = figure.add_subplot()
+        image = _draw_cells(axes, values)
+        _write_alerts(axes, values, alerts)
+        axes.set_yticks(
+            range(len(drawn)), [shortened(said(*key, names)) for key in drawn]
+        )
+        axes.set_xticks(range(len(months)), months, rotation=90)
+        axes.tick_params(length=0, labelcolor=INK, labelsize=8.5)
+        axes.spines[:].set_visible(False)
+        axes.set_title("Drift by month")
+        bar = figure.colorbar(image, ax=axes, extend="max", shrink=0.8, aspect=30)
+        bar.set_label("value over its threshold")
+        bar.set_ticks([0, 0.5, 1, 1.5, 2])
+        bar.outline.set_visible(False)
+        footnote(figure, _note(len(order), len(drawn)))
+
+
+def drift_table(
+    rows: pl.DataFrame, month: str, names: Mapping[str, str], n: int = 12
+) -> list[dict[str, str]]:
+    """Return what is nearest to its threshold in a month as a table of texts."""
+    ratio = pl.col("value").abs() / pl.col("threshold")
+    own = (
+        rows.filter(pl.col("month") == month)
+        .with_columns(ratio=ratio.fill_nan(None))
+        .sort(
+            ["is_alert", "ratio", "kind", "name", "statistic"],
+            descending=[True, True, False, False, False],
+            nulls_last=True,
+        )
+        .head(n)
+    )
+    return [_drift_row(row, names) for row in own.to_dicts()]
+
+
+def _drift_row(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str]:
+    """Return one line of the table; shares in percentage points."""
+    form = percent if row["statistic"] in _OF_SHARES else decimal
+    return {
+        "measured": said(row["kind"], row["name"], names),
+        "by": _STATISTICS.get(row["statistic"], row["statistic"]),
+        "value": form(row["value"]),
+        "threshold": form(row["threshold"]),
+        "alert": "yes" if row["is_alert"] else "no",
+    }
+
+
+def said(kind: str, name: str, names: Mapping[str, str]) -> str:
+    """Name what was measured as people say it.
+
+    >>> said("share", "2", {"2": "Summer shops"})
+    'share of 2 Summer shops'
+    >>> said("unassigned", "unassigned", {})
+    'share of unassigned shops'
+    """
+    if kind == "unassigned":
+        return "share of unassigned shops"
+    if kind == "reconstruction":
+        return "reconstruction error of the encoder"
+    if kind == "share":
+        is_id = name.lstrip("-").isdigit()
+        return f"share of {titled(int(name), names) if is_id else name}"
+    return spoken(name).name
+
+
+def _order(ratios: pl.DataFrame) -> list[tuple[str, str]]:
+    """Return what was measured: what came nearest to its threshold first, by kind."""
+    most = (
+        ratios.group_by("kind", "name")
+        .agg(pl.col("ratio").max())
+        .with_columns(pl.col("ratio").fill_null(0.0))
+        .sort(["ratio", "kind", "name"], descending=[True, False, False])
+    )
+    keys = list(most.select("kind", "name").head(_MOST_ROWS).iter_rows())
+    rest = list(most.select("kind", "name").slice(_MOST_ROWS).iter_rows())
+    return sorted(keys, key=lambda key: _place(key[0])) + rest
+
+
+def _place(kind: str) -> int:
+    return _DRIFT_KINDS.index(kind) if kind in _DRIFT_KINDS else len(_DRIFT_KINDS)
+
+
+def _draw_cells(axes: Axes, values: np.ndarray) -> AxesImage:
+    """Colour every cell; what reaches its threshold is clearly warmer."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    stops = [(0.0, "#F7F8F9"), (0.5, "#D3E0EA"), (0.5, "#F9CF9C"), (1.0, "#B35400")]
+    colours = LinearSegmentedColormap.from_list("drift", stops)
+    image = axes.imshow(
+        np.ma.masked_invalid(values),
+        aspect="auto",
+        cmap=colours.with_extremes(bad="#C9CDD2", over="#8A4200"),
+        vmin=0,
+        vmax=_DEEPEST,
+        interpolation="nearest",
+    )
+    axes.set_xticks(np.arange(values.shape[1] + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(values.shape[0] + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", lw=1.2)
+    axes.tick_params(which="minor", length=0)
+    return image
+
+
+def _write_alerts(axes: Axes, values: np.ndarray, alerts: np.ndarray) -> None:
+    """Write the ratios of the cells that alert, where there is room; else a mark."""
+    is_room = values.shape[1] <= _CELLS_WRITTEN
+    for row, column in np.argwhere(alerts):
+        value = values[row, column]
+        is_deep = value > 0.75 * _DEEPEST
+        text = f"{value:.1f}" if is_room and np.isfinite(value) else "!"
+        axes.text(
+            column,
+            row,
+            text,
+            ha="center",
+            va="center",
+            fontsize=7.5,
+            fontweight="bold",
+            color="white" if is_deep else INK,
+        )
+
+
+def _note(n_measured: int, n_drawn: int) -> str:
+    """Say how to read the picture, and what was left out of it."""
+    text = "1 is the threshold; written cells are alerts. Dark grey: not known."
+    if n_drawn < n_measured:
+        text += f" The {n_drawn} of {n_measured} rows that came nearest to it."
+    return text
+
+
+_KINDS = {"drift": "Alerts of drift", "share": "Alerts of segment shares"}
+STATES = ("steady", "watching", "recalibrate")
+
+
+@dataclass(frozen=True)
+class RefreshContent:
+    """All that the page of a refresh tells, as plain data.
+
+    Attributes
+    ----------
+    facts : RefreshFacts
+        What was found and decided.
+    source : str
+        Where the rows came from, as the user would name it.
+    created : str
+        When, as text; given from outside so that equal refreshes give equal files.
+    moves : sequence of Moves
+        One of a kind, in the order in which they are shown; may be empty in a first
+        month.
+    flow : polars.DataFrame
+        `stock_and_flow` of the last months, this one included.
+    drift : polars.DataFrame
+        `core.evaluation.drift.DriftReport.rows` of the last months, with ``month``:
+        ``month``, ``kind``, ``name``, ``statistic``, ``value``, ``threshold``,
+        ``is_alert``.
+    state_since : str or None
+        Month since which the trigger is in its state.
+    months_running : mapping of str to int
+        Kind of alert to the months that it has been running.
+    months_needed : int
+        Months running after which retraining is recommended.
+    artifacts : str
+        The folder, for the commands that the page names.
+    made : mapping of str to mapping
+        How it was made, by group, such as ``{"Run": {"seed": 42}}``.
+    """
+
+    facts: RefreshFacts
+    source: str
+    created: str
+    moves: Sequence[Moves]
+    flow: pl.DataFrame
+    drift: pl.DataFrame
+    state_since: str | None
+    months_running: Mapping[str, int]
+    months_needed: int
+    artifacts: str = "artifacts"
+    made: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def write_refresh_page(content: RefreshContent, path: Path) -> list[Path]:
+    """Write the page (UTF-8) and, beside it, its pictures.
+
+    Parameters
+    ----------
+    content : RefreshContent
+    path : Path
+        HTML file to write.
+
+    Returns
+    -------
+    list of Path
+        All files written: `path` and, where there is something to draw,
+        ``refresh-movement.png``, ``refresh-model-change.png``, ``refresh-span.png``,
+        ``refresh-sizes.png`` and ``refresh-drift.png``. The page holds its own copies
+        of the pictures and needs none of them.
+    """
+    facts = content.facts
+    parts = [
+        part
+        for part in (
+            _events_part(facts),
+            _gate_part(facts),
+            *(movement_part(m, facts["names"], path.parent) for m in content.moves),
+            sizes_part(content.flow, facts["names"], path.parent),
+            drift_part(content.drift, facts, path.parent),
+        )
+        if part is not None
+    ]
+    page = rendered(
+        "refresh.html.j2",
+        content=content,
+        month=spoken_month(facts["month"]),
+        model=_model(facts),
+        told=announcement(facts),
+        tiles=_tiles(facts),
+        parts=parts,
+        states=STATES,
+        trigger=trigger_lines(content),
+        next_steps=_next_steps(content),
+    )
+    path.write_text(page, encoding="utf-8", newline="\n")
+    return [path, *(shown.path for part in parts for shown in part.pictures)]
+
+
+def trigger_lines(content: RefreshContent) -> list[str]:
+    """Say in which state the trigger is, since when, and what runs towards it."""
+    since = "" if content.state_since is None else spoken_month(content.state_since)
+    state = f"The trigger is in the state {content.facts['state']}"
+    lines = [f"{state} since {since}." if since else f"{state}."]
+    lines += [
+        f"{_KINDS.get(kind, kind)} for {plural(n, 'month')} running."
+        for kind, n in content.months_running.items()
+        if n
+    ]
+    lines.append(
+        f"Retraining is recommended when the same kind of alert has run for "
+        f"{plural(content.months_needed, 'month')}."
+    )
+    return lines
+
+
+def _model(facts: RefreshFacts) -> str:
+    """Say which version serves, and after which."""
+    if facts["published"] is None:
+        return f"model version {facts['version']}"
+    return f"model version {facts['published']}, after {facts['version']}"
+
+
+def _tiles(facts: RefreshFacts) -> list[tuple[str, str]]:
+    """Return the figures beside the decision."""
+    n_known = max(facts["n_assigned"] + facts["n_unassigned"], 1)
+    return [
+        ("assigned", count(facts["n_assigned"])),
+        ("unassigned", percent(facts["n_unassigned"] / n_known)),
+        ("not eligible", count(facts["n_not_eligible"])),
+        ("moved", count(facts["n_moved"])),
+        ("new this month", count(facts["n_entered"])),
+        ("not there any more", count(facts["n_left"])),
+    ]
+
+
+def _events_part(facts: RefreshFacts) -> Part | None:
+    """Return what became of the segments, if a model was published."""
+    if facts["published"] is None:
+        return None
+    changes = sorted(facts["events"], key=lambda event: event["kind"] == "survived")
+    return Part(
+        f"What version {facts['published']} changed",
+        event_lines(facts["events"], facts["names"]),
+        tables=[
+            Table(
+                "The old and the new model label the same shops of this month. Jaccard "
+                "index, over the shops that both assign: members of both, over "
+                "members of either.",
+                [_event_row(event, facts["names"]) for event in changes],
+                frozenset({"event", "before", "after"}),
+            )
+        ],
+    )
+
+
+def _event_row(event: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str]:
+    return {
+        "event": event["kind"],
+        "before": listed([titled(i, names) for i in event["old"]]) or MISSING,
+        "after": listed([titled(i, names) for i in event["new"]]) or MISSING,
+        "shops before": count(event["n_old"]),
+        "shops after": count(event["n_new"]),
+        "in both": count(event["n_shared"]),
+        "Jaccard": decimal(event["jaccard"]),
+    }
+
+
+def _gate_part(facts: RefreshFacts) -> Part | None:
+    """Return the comparison of champion and challenger, if there was a challenger."""
+    if not facts["gate"]:
+        return None
+    is_passed = facts["decision"] != "refused"
+    verdict = "It has passed." if is_passed else "It has not passed."
+    return Part(
+        "The new model against the one that serves",
+        [
+            "A new model is published only if it holds its own against the one that "
+            f"serves, on the rows of this month. {verdict}",
+            *failed_checks(facts["gate"]),
+        ],
+        tables=[
+            Table(
+                "Every check has to be passed.",
+                [_gate_row(row) for row in facts["gate"]],
+                frozenset({"check", "passed"}),
+            )
+        ],
+    )
+
+
+def _gate_row(row: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "check": row["check"],
+        "serving": figure(row["champion"]),
+        "new": figure(row["challenger"]),
+        "needed": figure(row["needed"]),
+        "passed": figure(bool(row["is_passed"])),
+    }
+
+
+def _next_steps(content: RefreshContent) -> list[NextStep]:
+    """Return the commands that make sense after this refresh."""
+    facts = content.facts
+    steps = [("refresh --input FILE", "takes in the next month")]
+    if facts["decision"] == "published":
+        steps += [
+            ('rename ID "NAME"', "gives a segment a name that stays"),
+            ("rollback", f"brings version {facts['version']} back"),
+        ]
+    elif outcome_of(facts) == "recommended":
+        steps.append(
+            (
+                "refresh --retrain always",
+                "learns a new model from the months at hand, whatever the policy says, "
+                "and lets it serve if it passes the gate",
+            )
+        )
+    if facts["breaches"]:
+        steps.append(
+            ("contract check", "holds the published segments against the contract")
+        )
+    return [NextStep(command(verb, content.artifacts), adds) for verb, adds in steps]

@@ -1,0 +1,421 @@
+"""The published model beside others: scorecard over time, other spaces."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from core.artifacts.folder import Artifacts, ArtifactSet
+from core.artifacts.manifest import Manifest
+from core.config import Config
+from core.errors import (
+    ArtifactError,
+    ConfigError,
+    EligibilityError,
+    SegmentsError,
+    did_you_mean,
+    listed,
+)
+from core.evaluation.comparison import (
+    CLUSTERERS,
+    SPACES,
+    Effort,
+    Shops,
+    SpaceName,
+    compare_recipes,
+    recipe_of,
+)
+from core.evaluation.n_segments import partition_recipe
+from core.evaluation.out_of_time import (
+    MIN_SHOPS_AT_CUT,
+    N_PERMUTATIONS,
+    Cut,
+    Scorecard,
+    Scorer,
+    labels_over_time,
+    looking_back,
+)
+from core.evaluation.stability import Recipe, whole_pipeline
+from core.evaluation.workers import Workers
+from core.logging import get_logger, progress
+from core.models.umap import HOW_TO_INSTALL, has_umap
+from core.months import month_index
+from core.retailers.features import FEATURE_SETS, feature_set
+from core.retailers.model import SEGMENTS, SegmentAssigner, feature_matrix
+from core.retailers.monthly import ARCHIVE, archived_sales
+from core.retailers.prepare import HISTORY, LATER, MONTHLY, prepare, write_history
+from core.retailers.publish import refresh_report
+from core.retailers.training import StageResult
+from core.segments.published import PublishedSegments
+
+SCORECARD_TABLE = "scorecard.csv"
+DECAY = "scorecard-decay.csv"
+SCORECARD_PICTURE = "scorecard.png"
+
+
+def measure_scorecard(
+    artifacts: str | Path, n_permutations: int = N_PERMUTATIONS
+) -> StageResult:
+    """Ask what shops did after earlier months, and what their segments told of it.
+
+    The model's recipes (latent clusters, raw clusters, partition) are learnt anew on
+    the features of the oldest cut, frozen, and label the shops of every cut. Writes
+    beside the model ``scorecard.csv`` and ``scorecard-decay.csv`` (the two tables of
+    `core.evaluation.out_of_time.Scorecard`, with ``labels``: latent, raw or partition,
+    and ``is_published``) and ``scorecard.png``.
+
+    Parameters
+    ----------
+    artifacts : path
+        Folder of a complete run.
+    n_permutations : int
+        Permuted labels, at least 19.
+
+    Raises
+    ------
+    ArtifactError
+        If there is no complete run.
+    EligibilityError
+        If the data does not reach back far enough for any cut.
+    """
+    from core.retailers.report.plots import (
+        choice_remark,
+        plot_scorecard,
+        scorecard_lines,
+        scorecard_rows,
+    )
+
+    published = Artifacts(artifacts).serving()
+    if published is None or not published.manifest.is_complete:
+        raise ArtifactError(
+            f"`{artifacts}` holds no complete run. Run the four pipelines first."
+        )
+    config = published.manifest.config
+    with Artifacts(artifacts).stage("inference", config, is_serving=True) as out:
+        assert out.base is not None  # `published`, opened again under the lock
+        cuts = cuts_of(out.base)
+        shown = _published_labels(out.base)
+        criterion = out.base.manifest.facts("clustering")["partition"]["criterion"]
+        cards = _scored(cuts, _recipes(out.base), config, n_permutations)
+        outcomes, decay = (
+            _joined({name: getattr(card, part) for name, card in cards.items()}, shown)
+            for part in ("outcomes", "decay")
+        )
+        outcomes.write_csv(out.path(SCORECARD_TABLE))
+        decay.write_csv(out.path(DECAY))
+        months = config.evaluation.horizon_months
+        cut_months = [cut.as_of for cut in cuts]
+        plot_scorecard(outcomes, decay, months, cut_months, out.path(SCORECARD_PICTURE))
+        out.facts |= out.base.manifest.facts("inference")
+        out.facts["scorecard"] = {
+            "cuts": cut_months,
+            "horizon_months": months,
+            "labels": shown,
+            "outcomes": outcomes.filter(
+                pl.col("is_published") & (pl.col("cut") == "all")
+            ).to_dicts(),
+        }
+        refresh_report(out)
+    folder = Path(artifacts)
+    lines = [
+        *scorecard_lines(outcomes, months, cut_months),
+        *choice_remark(shown, criterion),
+    ]
+    lines.append(f"Tables: {folder / SCORECARD_TABLE}, {folder / DECAY}")
+    lines.append(f"Picture: {folder / SCORECARD_PICTURE}")
+    rows = scorecard_rows(outcomes)
+    return StageResult("inference", folder, out.facts, lines, rows)
+
+
+def cuts_of(base: ArtifactSet) -> list[Cut]:
+    """Return the cuts of a run's history, oldest first.
+
+    Raises
+    ------
+    EligibilityError
+        If it has none; the message says how many months it takes.
+    """
+    config, facts = base.manifest.config, base.manifest.facts("prepare")
+    monthly = pl.read_parquet(base.path(MONTHLY), memory_map=False)
+    needed = max(MIN_SHOPS_AT_CUT, config.clustering.n_needed)
+    cuts = looking_back(
+        pl.read_parquet(base.path(HISTORY), memory_map=False),
+        monthly,
+        facts["features"],
+        config.evaluation.horizon_months,
+        needed,
+    )
+    if not cuts:
+        raise EligibilityError(_too_short(config, facts["as_of"], monthly, needed))
+    return cuts
+
+
+def _too_short(config: Config, as_of: str, monthly: pl.DataFrame, n_shops: int) -> str:
+    """Say how much history there is, and how much a look back needs."""
+    first = monthly["t"].min()
+    found = 0 if monthly.is_empty() else month_index(as_of) - int(str(first)) + 1
+    options = config.evaluation
+    before = round(12 * config.eligibility.min_tenure_years)
+    one = before + options.horizon_months
+    every = one + (options.n_cuts - 1) * options.cut_step_months
+    return (
+        f"nothing can be looked back on: {found} months of sales up to {as_of} leave "
+        f"no month at which {n_shops:,} shops were eligible. It takes {before} active "
+        f"months up to such a month and {options.horizon_months} after it, so at least "
+        f"{one} months of history, and {every} for all {options.n_cuts} cuts. Give "
+        "more months, or prepare again with a smaller `evaluation.horizon_months`."
+    )
+
+
+def _published_labels(base: ArtifactSet) -> str:
+    """Return the name of the labels that are published."""
+    kind = PublishedSegments.read(base.path(SEGMENTS)).kind
+    return "latent" if kind == "density" else kind
+
+
+def _recipes(base: ArtifactSet) -> dict[str, Recipe]:
+    """Return how each set of labels of the model is learnt."""
+    config = base.manifest.config
+    chosen = base.manifest.facts("clustering")["partition"]
+    return {
+        "latent": whole_pipeline(config),
+        "partition": partition_recipe(config, chosen["method"], chosen["n_segments"]),
+        "raw": recipe_of("raw", "hdbscan", config),
+    }
+
+
+def _scored(
+    cuts: Sequence[Cut],
+    recipes: Mapping[str, Recipe],
+    config: Config,
+    n_permutations: int,
+) -> dict[str, Scorecard]:
+    """Learn every recipe at the oldest cut, and score its labels at all."""
+    scorer = Scorer(cuts, config.seed, n_permutations)
+    cards = {}
+    for name, recipe in recipes.items():
+        get_logger().info("Learning the %s labels as of %s", name, cuts[0].as_of)
+        labels = labels_over_time(cuts, recipe, config.seed)
+        with progress(f"Scoring them, and {n_permutations} permutations") as report:
+            cards[name] = scorer.score(labels, report)
+    return cards
+
+
+def _joined(tables: Mapping[str, pl.DataFrame], shown: str) -> pl.DataFrame:
+    """Put the tables of several labels below one another, the published first."""
+    names = sorted(tables, key=lambda name: name != shown)
+    return pl.concat(
+        [
+            tables[name].select(
+                pl.lit(name).alias("labels"),
+                pl.lit(name == shown).alias("is_published"),
+                pl.all(),
+            )
+            for name in names
+        ]
+    )
+
+
+COMPARISON_TABLE = "comparison-spaces.csv"
+COMPARISON_PICTURE = "comparison-spaces.png"
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The features of one set, as of the run and as of earlier months."""
+
+    now: pl.DataFrame
+    history: pl.DataFrame
+
+
+def compare(
+    artifacts: str | Path,
+    *,
+    spaces: Sequence[str] | None = None,
+    effort: Effort | None = None,
+    max_shops: int = 2000,
+    k: int | None = None,
+    n_workers: int | None = None,
+) -> StageResult:
+    """Judge the published model's shops in every space, by every clusterer.
+
+    Writes ``comparison-spaces.csv`` (one row per feature set, space and clusterer; see
+    `core.evaluation.comparison.compare_recipes`) and ``comparison-spaces.png`` beside
+    the model.
+
+    Parameters
+    ----------
+    artifacts : path
+        Folder of a complete run.
+    spaces : sequence of str, optional
+        Of `SPACES`; default: all that can be had. `umap` needs
+        the optional library of that name, and is left out with a line without it.
+    effort : Effort, optional
+        Refits, nulls, time.
+    max_shops : int
+        Shops looked at, drawn at random where there are more; at least 100. What a
+        smallest cluster is, is settled by the number of *these* shops.
+    k : int, optional
+        Parts of KMeans and of the mixture; default: as many as the run's own
+        partition has.
+    n_workers : int, optional
+        Processes that make the nulls; 0: this one alone, None: one per core. The
+        result does not depend on it.
+
+    Raises
+    ------
+    ArtifactError
+        If there is no complete run, or another model was published meanwhile.
+    ConfigError
+        For an unknown space, or too few shops or parts.
+    """
+    from core.retailers.report.plots import comparison_lines, comparison_table
+
+    published = Artifacts(artifacts).serving()
+    if published is None or not published.manifest.is_complete:
+        raise ArtifactError(
+            f"`{artifacts}` holds no complete run. Run the four pipelines first."
+        )
+    chosen, notes = _chosen_spaces(spaces)
+    if max_shops < 100:
+        raise ConfigError(f"`max_shops` is {max_shops}; expected at least 100.")
+    shops, more = _shops_of(published, max_shops)
+    parts = _parts_of(published) if k is None else k
+    # The artifacts are free meanwhile; they are locked only to write.
+    with (
+        progress("Judging spaces and clusterers") as report,
+        Workers(n_workers) as workers,
+    ):
+        config = published.manifest.config
+        table = compare_recipes(
+            shops, config, parts, chosen, effort or Effort(), workers, report
+        )
+    facts = _write(table, Artifacts(artifacts), published.manifest)
+    notes += more
+    folder = Path(artifacts)
+    lines = [*notes, *comparison_lines(table), f"Table: {folder / COMPARISON_TABLE}"]
+    lines.append(f"Picture: {folder / COMPARISON_PICTURE}")
+    return StageResult("inference", folder, facts, lines, comparison_table(table))
+
+
+def _write(
+    table: pl.DataFrame, artifacts: Artifacts, judged: Manifest
+) -> dict[str, Any]:
+    """Write table and picture beside the model that was judged; return its facts."""
+    from core.retailers.report.plots import plot_comparison
+
+    with artifacts.stage("inference", judged.config, is_serving=True) as out:
+        assert out.base is not None  # the judged set was published before
+        if out.base.manifest.model_id != judged.model_id:
+            raise ArtifactError(
+                "another model was published while this one was compared; nothing was "
+                "written. Run the command again."
+            )
+        table.write_csv(out.path(COMPARISON_TABLE))
+        plot_comparison(table, SPACES, CLUSTERERS, out.path(COMPARISON_PICTURE))
+        out.facts |= out.base.manifest.facts("inference")
+        refresh_report(out)
+    return out.facts
+
+
+def _chosen_spaces(wanted: Sequence[str] | None) -> tuple[list[SpaceName], list[str]]:
+    """Return the spaces that can be had, and what is to be said of the others."""
+    unknown = [name for name in wanted or [] if name not in SPACES]
+    if unknown:
+        raise ConfigError(
+            f"unknown space {listed(unknown)}; expected {listed(list(SPACES))}."
+            f"{did_you_mean(unknown[0], SPACES)}"
+        )
+    chosen = [name for name in SPACES if wanted is None or name in wanted]
+    if "umap" in chosen and not has_umap():
+        chosen.remove("umap")
+        return chosen, [f"UMAP is left out, it is not installed: {HOW_TO_INSTALL}."]
+    return chosen, []
+
+
+def _shops_of(base: ArtifactSet, max_shops: int) -> tuple[dict[str, Shops], list[str]]:
+    """Return the same shops in every feature set that can be had."""
+    config = base.manifest.config
+    known, notes = _known_of(base)
+    now = _in_common([part.now for part in known.values()], ["shop_id"])
+    then = _in_common([part.history for part in known.values()], ["as_of", "shop_id"])
+    rows = _drawn(now["shop_id"], max_shops, config.seed)
+    past = _drawn(then["shop_id"].unique(), max_shops, config.seed)
+    asked = then.join(past.to_frame(), on="shop_id", how="semi")
+    monthly = pl.read_parquet(base.path(MONTHLY), memory_map=False)
+    needed = max(MIN_SHOPS_AT_CUT, config.clustering.n_needed)
+    shops = {}
+    for name, part in known.items():
+        names = feature_set(name).names
+        table = rows.to_frame().join(
+            part.now, on="shop_id", how="left", maintain_order="left"
+        )
+        cuts = looking_back(
+            part.history.join(asked, on=["as_of", "shop_id"], how="semi"),
+            monthly,
+            names,
+            config.evaluation.horizon_months,
+            needed,
+        )
+        shops[name] = Shops(feature_matrix(table, names), cuts)
+    return shops, notes
+
+
+def _known_of(base: ArtifactSet) -> tuple[dict[str, _Known], list[str]]:
+    """Return the features of every set, and why some cannot be had."""
+    facts = base.manifest.facts("prepare")
+    own = _Known(
+        pl.read_parquet(base.path("features.parquet"), memory_map=False),
+        pl.read_parquet(base.path(HISTORY), memory_map=False),
+    )
+    known, notes = {facts["feature_set"]: own}, []
+    for name in FEATURE_SETS:
+        if name not in known:
+            try:
+                known[name] = _computed_anew(base, name)
+            except SegmentsError as error:
+                notes.append(f"The `{name}` features are left out: {error}")
+    return known, notes
+
+
+def _in_common(tables: Sequence[pl.DataFrame], keys: list[str]) -> pl.DataFrame:
+    """Return the keys that every table holds."""
+    first, *others = tables
+    found = first.select(keys)
+    for table in others:
+        found = found.join(table, on=keys, how="semi")
+    return found
+
+
+def _drawn(shop_ids: pl.Series, n: int, seed: int) -> pl.Series:
+    """Draw at most n shops, ascending; the order given does not matter."""
+    return shop_ids.sort().sample(min(n, len(shop_ids)), seed=seed).sort()
+
+
+def _computed_anew(base: ArtifactSet, name: str) -> _Known:
+    """Compute another feature set of the same rows, as of the same months."""
+    facts, saved = base.manifest.facts("prepare"), base.manifest.config
+    get_logger().info("Computing the `%s` features of the same rows", name)
+    features = saved.features.model_copy(update={"name": name, "as_of": facts["as_of"]})
+    seed = base.manifest.stages["prepare"].seed
+    config = saved.model_copy(update={"features": features, "seed": seed})
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work:
+        sales = archived_sales(base.path(ARCHIVE), config)
+        prepared = prepare(config, Path(work) / "prepared", sales)
+        batches = list(prepared.batches(config.clustering.batch_size))
+        if not batches:
+            raise ArtifactError("no shop is eligible for them.")
+        paths = {part: Path(work) / part for part in (HISTORY, LATER, MONTHLY)}
+        write_history(prepared, paths)
+        history = pl.read_parquet(paths[HISTORY], memory_map=False)
+    return _Known(pl.concat(batches), history)
+
+
+def _parts_of(base: ArtifactSet) -> int:
+    """Return the number of segments in the run's own partition, at least 2."""
+    return max(2, SegmentAssigner.from_set(base).partition.n_segments_)

@@ -1,0 +1,574 @@
+"""Training: what the stages share, predecessors, both kinds of segments."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from core.artifacts.arrays import save_arrays
+from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
+from core.artifacts.manifest import SCRIPTS, Stage, refuse_late_changes
+from core.config import Config, RefreshConfig, resolve_config
+from core.data.sources import source_fingerprint
+from core.errors import ArtifactError
+from core.evaluation.certificate import Verdict, derive_verdict
+from core.evaluation.n_segments import (
+    PartitionChoice,
+    choose_partition,
+    partition_stability,
+)
+from core.evaluation.null import StructureCheck
+from core.evaluation.quality import project_2d
+from core.logging import get_logger, progress
+from core.models.centroids import Partition
+from core.models.density import DensityClusterer
+from core.models.density_assigner import choose_exemplars
+from core.retailers.model import (
+    SEGMENT_STATE,
+    SEGMENTS,
+    Model,
+    SegmentAssigner,
+    feature_matrix,
+)
+from core.retailers.prepare import HISTORY, MONTHLY
+from core.segments.identity import Identity, match_segments
+from core.segments.names import name_segments
+from core.segments.profiles import cluster_contrasts
+from core.segments.published import (
+    UNASSIGNED,
+    PublishedSegments,
+    SegmentKind,
+    SegmentTable,
+    begun,
+    followed,
+    kept_names,
+    publishable,
+    raised,
+    segment_table,
+    turned,
+)
+
+SPACES = {"latent": "latent_cluster", "raw": "raw_cluster"}
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage has done.
+
+    Attributes
+    ----------
+    stage : str
+        Its name.
+    folder : Path
+        Where its files lie: the artifacts folder, or ``pending`` in it while a
+        complete earlier set is being replaced.
+    facts : dict
+        What it also wrote to the manifest.
+    lines : list of str
+        A summary for people.
+    table : list of dict
+        Rows of the closing table; only of ``inference`` on the training data.
+    """
+
+    stage: Stage
+    folder: Path
+    facts: dict[str, Any]
+    lines: list[str]
+    table: list[dict[str, str]] = field(default_factory=list)
+
+
+def stage_config(
+    stage: Stage,
+    file: str | Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    assignments: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+) -> Config:
+    """Resolve the configuration of a stage, on top of what earlier stages have saved.
+
+    Raises
+    ------
+    ConfigError
+        As `core.config.resolve_config`; also if an option differs that an earlier stage
+        has already used.
+    ArtifactError
+        If an earlier stage has not run, or its artifacts are not sound.
+    """
+    config = resolve_config(file, flags, assignments, environ)
+    if stage == "prepare":
+        return config
+    artifacts = Artifacts(config.artifacts)
+    base = artifacts.base(stage)
+    if base is None:
+        raise ArtifactError(
+            f"`{config.artifacts}` holds no artifacts yet. "
+            f"Run `python {SCRIPTS['prepare']}` first."
+        )
+    saved = base.manifest.config
+    config = resolve_config(file, flags, assignments, environ, base=saved)
+    if stage == "inference" and not names_same_data(config, saved):
+        base = artifacts.serving() or base
+        saved = base.manifest.config
+        config = resolve_config(file, flags, assignments, environ, base=saved)
+    refuse_late_changes(base.manifest, config, stage)
+    return config
+
+
+def training_table(out: StageWriter) -> tuple[pl.DataFrame, np.ndarray]:
+    """Return the features of the set that a stage builds on, as table and matrix."""
+    if out.base is None:
+        raise ArtifactError(
+            f"there are no features yet. Run `python {SCRIPTS['prepare']}` first."
+        )
+    facts = out.base.manifest.facts("prepare")
+    table = pl.read_parquet(out.base.path("features.parquet"), memory_map=False)
+    return table, feature_matrix(table, facts["features"])
+
+
+def write_pickle(value: Any, path: Path) -> None:
+    """Write a pickle for notebooks; nothing here ever reads one."""
+    with path.open("wb") as stream:
+        pickle.dump(value, stream)
+
+
+def names_same_data(config: Config, saved: Config) -> bool:
+    """Whether two configurations name the same data."""
+    return config.data == saved.data and config.sample == saved.sample
+
+
+def is_same_data(config: Config, artifact_set: ArtifactSet) -> bool:
+    """Whether a configuration names the data that the set was trained on."""
+    manifest = artifact_set.manifest
+    if not names_same_data(config, manifest.config):
+        return False
+    facts = manifest.facts("prepare")
+    # A refit learns from the archive, which grew out of the source that is named.
+    if config.data.source != "input" or facts.get("from_archive"):
+        return True
+    return bool(source_fingerprint(config) == facts["fingerprint"])
+
+
+def stage_result(
+    stage: Stage,
+    config: Config,
+    facts: dict[str, Any],
+    lines: list[str],
+    table: list[dict[str, str]] | None = None,
+) -> StageResult:
+    """Say where a finished stage's files lie."""
+    artifacts = Artifacts(config.artifacts)
+    is_pending = artifacts.pending_folder.is_dir()
+    folder = artifacts.pending_folder if is_pending else artifacts.root
+    if is_pending:
+        lines.append(
+            f"Built aside in {folder}; {artifacts.root} keeps its complete run until "
+            "this one is complete too."
+        )
+    return StageResult(stage, folder, facts, lines, table or [])
+
+
+def draw_segments(
+    folder: Path,
+    published: PublishedSegments,
+    labels: Mapping[SegmentKind, np.ndarray],
+    spaces: Mapping[SegmentKind, np.ndarray],
+    shops: pl.DataFrame,
+    features: Sequence[str],
+) -> None:
+    """Draw the maps and heat maps of both kinds.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``latent-space.png``, ``cluster-heatmap.png``, ``partition-space.png`` and
+        ``partition-heatmap.png``.
+    published : PublishedSegments
+        The kind whose groups are drawn under their ids.
+    labels : mapping of kind to ndarray of int, shape (n_shops,)
+        Clusters; -1 is none.
+    spaces : mapping of kind to ndarray of float, shape (n_shops, n_dimensions)
+        Where each kind was found.
+    shops : DataFrame
+        The shops' features, in the same order.
+    features : sequence of str
+        Those that were clustered.
+    """
+    from core.retailers.report.plots import draw_density, draw_partition
+
+    shown = dict(labels)
+    shown[published.kind] = published.ids_of(labels[published.kind])
+    map_of = {kind: project_2d(space) for kind, space in spaces.items()}
+    draw_density(folder, map_of["density"], shown["density"], shops, features)
+    draw_partition(folder, map_of["partition"], shown["partition"], shops, features)
+
+
+# Of the smaller population, the share that another one must hold to be the same one.
+SAME_SHOPS = 0.5
+
+
+def lineage_of(shops: pl.DataFrame, labels: np.ndarray) -> str:
+    """Return the name of a lineage: twelve digits of what its first model grouped.
+
+    Parameters
+    ----------
+    shops : DataFrame
+        With ``shop_id``; the order of rows does not count.
+    labels : ndarray of int, shape (n_shops,)
+        The segments that it publishes.
+    """
+    pairs = sorted(zip(shops["shop_id"].to_list(), labels.tolist(), strict=True))
+    text = json.dumps([shops.columns, pairs])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def named_table(
+    shops: pl.DataFrame, kind: SegmentKind, labels: np.ndarray, features: list[str]
+) -> SegmentTable:
+    """Name and count the segments of one kind by the model alone: ids are clusters."""
+    names = name_segments(_contrasts(shops, labels, features))
+    return segment_table(kind, labels, names)
+
+
+def standing_predecessor(artifacts: Artifacts) -> Model | None:
+    """Return the published model as one to follow; None without a complete run.
+
+    Its next id and next version are those that no version kept in the folder has used:
+    after going back, later ones are there.
+
+    Raises
+    ------
+    ArtifactError
+        If its files are unusable.
+    """
+    published = artifacts.published()
+    return None if published is None else _to_follow(artifacts, published)
+
+
+def _to_follow(artifacts: Artifacts, published: ArtifactSet) -> Model | None:
+    """Return the model of a complete run, above all versions that are kept."""
+    if not published.manifest.is_complete:
+        return None
+    model = Model.from_set(published)
+    kept = [
+        PublishedSegments.read(artifacts.versions_folder / name / SEGMENTS)
+        for name, manifest in artifacts.versions().items()
+        if SEGMENTS in manifest.files
+    ]
+    marked = raised(model.segments.published, kept)
+    return replace(model, segments=replace(model.segments, published=marked))
+
+
+def found_predecessor(
+    artifacts: Artifacts, shops: pl.DataFrame, features: list[str]
+) -> Model | None:
+    """Return the model in a folder that a training run there follows, if any.
+
+    It is the published one of a complete run, if it has the same features and its shops
+    and these are the same population: at least half of the smaller one is in both. One
+    that cannot be read is not followed; a warning says so.
+
+    Parameters
+    ----------
+    artifacts : Artifacts
+    shops : DataFrame
+        With ``shop_id``: what the new model is trained on.
+    features : list of str
+    """
+    try:
+        published = artifacts.published()
+        model = None if published is None else _to_follow(artifacts, published)
+        if published is None or model is None or model.features != features:
+            return None
+        return model if _is_same_population(published, shops) else None
+    except ArtifactError as error:
+        get_logger().warning("Ids and names start anew: %s", error)
+        return None
+
+
+def _is_same_population(published: ArtifactSet, shops: pl.DataFrame) -> bool:
+    """Whether half of the smaller of two populations is in both."""
+    before = pl.scan_parquet(published.path("features.parquet")).select("shop_id")
+    known = before.collect()
+    n_shared = known.join(shops.select("shop_id"), on="shop_id", how="semi").height
+    return n_shared >= SAME_SHOPS * min(known.height, shops.height)
+
+
+def follow(
+    predecessor: Model,
+    shops: pl.DataFrame,
+    features: list[str],
+    labels: np.ndarray,
+    table: SegmentTable,
+    verdict: Mapping[str, Any],
+    options: RefreshConfig,
+) -> PublishedSegments:
+    """Publish a new model after an earlier one, which labels the same shops.
+
+    Parameters
+    ----------
+    predecessor : Model
+    shops : DataFrame
+        The shops that the new model is trained on, with their features.
+    features : list of str
+    labels : ndarray of int, shape (n_shops,)
+        The segments that the new model publishes, as clusters.
+    table : SegmentTable
+        Of these, by the new model alone.
+    verdict : mapping
+    options : RefreshConfig
+        With the shares from which a segment counts as the same one.
+    """
+    before = predecessor.segments.published
+    old = predecessor.assign(shops)["segment"].cast(pl.Int64).to_numpy()
+    identity = _matched(before, old, labels, shops, options)
+    names = _names(before, identity, shops, labels, features)
+    return followed(before, table, identity, names, verdict)
+
+
+def turn(
+    model: Model,
+    shops: pl.DataFrame,
+    table: SegmentTable,
+    verdict: Mapping[str, Any],
+    options: RefreshConfig,
+) -> PublishedSegments:
+    """Publish a model's segments of the other kind, matched with those published.
+
+    Parameters
+    ----------
+    model : Model
+    shops : DataFrame
+        The shops that it was trained on, with their features.
+    table, verdict, options
+        As for `follow`; the table is of the other kind.
+    """
+    before = model.segments.published
+    old = model.assign(shops)["segment"].cast(pl.Int64).to_numpy()
+    labels = clusters_of(model, table.kind, shops)
+    identity = _matched(before, old, labels, shops, options)
+    names = _names(before, identity, shops, labels, model.features)
+    return turned(before, table, identity, names, verdict)
+
+
+def clusters_of(model: Model, kind: SegmentKind, shops: pl.DataFrame) -> np.ndarray:
+    """Return the clusters of shops of one kind, published or not, shape (n_shops,)."""
+    X = feature_matrix(shops, model.features)
+    if kind == "density":
+        return model.latent_labels(X)
+    return model.segments.partition.assign(model.scaler.transform(X)).labels
+
+
+def _matched(
+    before: PublishedSegments,
+    old: np.ndarray,
+    labels: np.ndarray,
+    shops: pl.DataFrame,
+    options: RefreshConfig,
+) -> Identity:
+    """Match what is published with new clusters of the same shops."""
+    return match_segments(
+        old,
+        labels,
+        next_id=before.next_id,
+        survived=options.survived,
+        part=options.part,
+        known=[s.id for s in before.segments if s.id != UNASSIGNED],
+        entities=shops["shop_id"].to_list(),
+        trained={s.id: s.size for s in before.segments},
+    )
+
+
+def _names(
+    before: PublishedSegments,
+    identity: Identity,
+    shops: pl.DataFrame,
+    labels: np.ndarray,
+    features: list[str],
+) -> dict[int, str]:
+    """Return names by cluster: kept ones, and by the rules those of what is new."""
+    kept = kept_names(before, identity)
+    return name_segments(_contrasts(shops, labels, features), kept)
+
+
+def _contrasts(
+    shops: pl.DataFrame, labels: np.ndarray, features: list[str]
+) -> pl.DataFrame:
+    """Return what sets each cluster apart."""
+    labelled = shops.with_columns(pl.Series("segment", labels))
+    return cluster_contrasts(labelled, "segment", features)
+
+
+@dataclass(frozen=True)
+class TrainingShops:
+    """The shops that a run learns from, row by row the same.
+
+    Attributes
+    ----------
+    table : DataFrame
+        Their features.
+    features : list of str
+        Those that are clustered.
+    X : ndarray of float64, shape (n_shops, n_features)
+        The same, unscaled; NaN where unknown.
+    scaled, latent : ndarray of float64, shape (n_shops, n_dimensions)
+        The shops in both spaces.
+    """
+
+    table: pl.DataFrame
+    features: list[str]
+    X: np.ndarray
+    scaled: np.ndarray
+    latent: np.ndarray
+
+    @property
+    def spaces(self) -> dict[SegmentKind, np.ndarray]:
+        """Where segments of each kind are found."""
+        return {"density": self.latent, "partition": self.scaled}
+
+
+def learn_segments(
+    out: StageWriter,
+    shops: TrainingShops,
+    clusterer: DensityClusterer,
+    check: StructureCheck,
+    predecessor: Model | None = None,
+) -> PublishedSegments:
+    """Learn the partition, derive the provisional verdict, and write both.
+
+    Writes ``segment-state.safetensors``, ``segments.json`` and the pictures of the
+    segments; the facts get ``partition`` (`PartitionChoice`, and its stability),
+    ``verdict``, ``lineage``, ``version`` and ``events``.
+
+    Parameters
+    ----------
+    out : StageWriter
+        Of ``clustering``.
+    shops : TrainingShops
+    clusterer : DensityClusterer
+        Fitted on the latent space.
+    check : StructureCheck
+        Of the run's shops.
+    predecessor : Model, optional
+        The model whose ids and names live on in this one. None: a new lineage begins.
+    """
+    assert out.base is not None  # `shops` were read from it
+    config = out.config
+    choice = _choose(out.base, shops, config, predecessor)
+    partition = Partition(choice.method, choice.n_segments, config.seed)
+    partition.fit(shops.scaled, start=_partition_before(shops, predecessor))
+    stability = partition_stability(shops.X, partition.labels_, choice, config)
+    verdict = provisional_verdict(check, clusterer.n_clusters_, choice, stability)
+    labels: dict[SegmentKind, np.ndarray] = {
+        "density": clusterer.labels_,
+        "partition": partition.labels_,
+    }
+    tables = {
+        kind: named_table(shops.table, kind, own, shops.features)
+        for kind, own in labels.items()
+    }
+    exemplars = choose_exemplars(shops.latent, clusterer.labels_, clusterer.strengths_)
+    published = _published(
+        shops, labels, tables, verdict.as_dict(), predecessor, config.refresh
+    )
+    write_segments(out, SegmentAssigner(partition, exemplars, tables, published))
+    drawn = (published, labels, shops.spaces, shops.table, shops.features)
+    draw_segments(out.folder, *drawn)
+    out.facts |= {
+        "partition": choice.as_dict() | {"stability": stability},
+        "verdict": verdict.as_dict(),
+    }
+    return published
+
+
+def write_segments(out: StageWriter, assigner: SegmentAssigner) -> None:
+    """Write ``segment-state.safetensors`` and ``segments.json``, and who is who.
+
+    The facts get ``lineage``, ``version`` and ``events``.
+    """
+    published = assigner.published
+    save_arrays(out.path(SEGMENT_STATE), *assigner.get_state())
+    published.write(out.path(SEGMENTS))
+    out.facts |= {
+        "lineage": published.lineage,
+        "version": published.version,
+        "events": [event.model_dump(mode="json") for event in published.events],
+    }
+
+
+def _published(
+    shops: TrainingShops,
+    labels: Mapping[SegmentKind, np.ndarray],
+    tables: Mapping[SegmentKind, SegmentTable],
+    verdict: Mapping[str, Any],
+    predecessor: Model | None,
+    options: RefreshConfig,
+) -> PublishedSegments:
+    """Return what the verdict publishes, of a lineage that begins or goes on."""
+    table = publishable(tables, verdict)
+    own = labels[table.kind]
+    if predecessor is None:
+        return begun(table, verdict, lineage_of(shops.table, own))
+    given = (predecessor, shops.table, shops.features, own)
+    return follow(*given, table, verdict, options)
+
+
+def provisional_verdict(
+    check: StructureCheck,
+    n_clusters: int,
+    choice: PartitionChoice,
+    stability: dict[str, Any],
+) -> Verdict:
+    """Derive the verdict of a run from its quick check and the partition's refits."""
+    return derive_verdict(
+        is_structured=check.is_structured,
+        n_clusters=n_clusters,
+        partition_ari=stability["ari"],
+        is_certified=False,
+        structure_score=check.statistic,
+        largest_null_score=max(check.null_statistics),
+        p_value=check.p_value,
+        n_nulls=len(check.null_statistics),
+        partition_method=choice.method,
+        partition_segments=choice.n_segments,
+        partition_criterion=choice.criterion,
+        n_partition_refits=stability["n_refits"],
+    )
+
+
+def _partition_before(
+    shops: TrainingShops, predecessor: Model | None
+) -> np.ndarray | None:
+    """Return where another model's partition has the shops; None without one."""
+    if predecessor is None or predecessor.features != shops.features:
+        return None
+    scaled = predecessor.scaler.transform(shops.X)
+    return predecessor.segments.partition.assign(scaled).labels
+
+
+def _choose(
+    base: ArtifactSet,
+    shops: TrainingShops,
+    config: Config,
+    predecessor: Model | None,
+) -> PartitionChoice:
+    """Choose the partition by the past of the shops, if they have one."""
+    before = None
+    if predecessor is not None:
+        partition = predecessor.segments.partition
+        before = partition.method, partition.n_segments_
+    history, monthly = (
+        pl.read_parquet(base.path(name), memory_map=False)
+        for name in (HISTORY, MONTHLY)
+    )
+    with progress("Choosing a partition by what shops did later") as report:
+        return choose_partition(
+            shops.X, shops.features, history, monthly, config, report, before
+        )

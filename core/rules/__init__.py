@@ -1,0 +1,1 @@
+"""Conditions over features: checked, explained, learnt."""

@@ -1,0 +1,129 @@
+"""A set of customer axes: whole with one stage, kept, and gone back to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+from test_artifacts import _die_at
+
+from core.artifacts.arrays import pack_arrays, unpack_arrays
+from core.artifacts.folder import Artifacts
+from core.artifacts.manifest import read_manifest, verify
+from core.config import Config
+from core.errors import ArtifactError
+
+
+def run_axes_stage(root, model, version, profiles="of May"):
+    """Publish a set as a run of the axes does: a state, profiles, a growing ledger."""
+    with Artifacts(root).stage("axes", Config(artifacts=str(root))) as out:
+        out.path("axes.safetensors").write_text(model, "utf-8")
+        out.path("customer_profiles.parquet").write_text(profiles, "utf-8")
+        out.path("axis_segments.csv").write_text(profiles, "utf-8")
+        before = ""
+        if out.base is not None and "ledger-axes.parquet" in out.base.manifest.files:
+            before = out.base.path("ledger-axes.parquet").read_text("utf-8")
+        out.path("ledger-axes.parquet").write_text(f"{before}{profiles};", "utf-8")
+        out.facts |= {"lineage": "abc", "version": version}
+
+
+def text_of(root, name):
+    """Return a published file's content, after checking the whole set."""
+    manifest = read_manifest(root)
+    verify(root, manifest)
+    return (root / name).read_text("utf-8")
+
+
+def test_one_stage_makes_a_set_of_axes_whole(tmp_path):
+    run_axes_stage(tmp_path, "model 1", 1)
+    manifest = Artifacts(tmp_path).published().manifest
+    assert manifest.is_complete
+    assert (manifest.lineage, manifest.version) == ("abc", 1)
+    assert not (tmp_path / "pending").exists()
+
+
+def test_a_new_model_keeps_the_one_before_and_new_profiles_do_not(tmp_path):
+    run_axes_stage(tmp_path, "model 1", 1)
+    run_axes_stage(tmp_path, "model 1", 1, "of June")
+    assert Artifacts(tmp_path).versions() == {}
+    assert text_of(tmp_path, "customer_profiles.parquet") == "of June"
+    run_axes_stage(tmp_path, "model 2", 2, "of July")
+    assert list(Artifacts(tmp_path).versions()) == ["v001-abc"]
+
+
+def test_going_back_brings_the_old_model_and_keeps_the_ledger(tmp_path):
+    run_axes_stage(tmp_path, "model 1", 1)
+    run_axes_stage(tmp_path, "model 2", 2, "of June")
+    left, now = Artifacts(tmp_path).roll_back()
+    assert (left.version, now.version) == (2, 1)
+    assert text_of(tmp_path, "axes.safetensors") == "model 1"
+    assert text_of(tmp_path, "customer_profiles.parquet") == "of May"
+    assert text_of(tmp_path, "ledger-axes.parquet") == "of May;of June;"
+    assert list(Artifacts(tmp_path).versions()) == ["v002-abc"]
+
+
+def test_a_failed_run_leaves_the_set_as_it_was(tmp_path):
+    run_axes_stage(tmp_path, "model 1", 1)
+
+    def fail():
+        with Artifacts(tmp_path).stage("axes", Config()) as out:
+            out.path("axes.safetensors").write_text("half", "utf-8")
+            raise ValueError("stopped half-way")
+
+    with pytest.raises(ValueError, match="stopped half-way"):
+        fail()
+    assert text_of(tmp_path, "axes.safetensors") == "model 1"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked process")
+def test_a_kill_at_any_file_operation_leaves_one_whole_run(tmp_path):
+    first = tmp_path / "first"
+    run_axes_stage(first, "model 1", 1)
+    seen = []
+    for step in range(1, 100):
+        root = shutil.copytree(first, tmp_path / str(step))
+        child = os.fork()
+        if child == 0:
+            _die_at(step)
+            run_axes_stage(root, "model 2", 2, "of June")
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        whole = Artifacts(root).published()
+        texts = {
+            whole.path(name).read_text("utf-8")
+            for name in ("axes.safetensors", "customer_profiles.parquet")
+        }
+        assert texts in ({"model 1", "of May"}, {"model 2", "of June"})
+        seen.append("model 2" in texts)
+        if os.waitstatus_to_exitcode(status) == 0:
+            break
+    assert seen == sorted(seen), "once published, a run stays published"
+    assert (seen[0], seen[-1]) == (False, True)
+
+
+def test_a_missing_state_names_the_command_that_writes_it(tmp_path):
+    run_axes_stage(tmp_path, "model 1", 1)
+    (tmp_path / "axis_segments.csv").unlink()
+    assert Artifacts(tmp_path).published() is not None, "an output may be deleted"
+    (tmp_path / "axes.safetensors").unlink()
+    with pytest.raises(ArtifactError, match=r"run `python -m core axes` again"):
+        Artifacts(tmp_path).published()
+
+
+def test_arrays_and_meta_survive_as_bytes():
+    arrays = {"centres": np.array([[0.5, np.nan]]), "ids": np.arange(3)}
+    found, meta = unpack_arrays(pack_arrays(arrays, {"names": ["ä"], "none": None}))
+    assert meta == {"names": ["ä"], "none": None}
+    for name, array in arrays.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
+
+
+@pytest.mark.parametrize(
+    "packed", [b"", b"PK\x03\x04 not this", b"\x02\0\0\0\0\0\0\0{}"]
+)
+def test_bytes_of_another_kind_are_refused(packed):
+    with pytest.raises(ArtifactError, match="do not hold a saved model state"):
+        unpack_arrays(packed)

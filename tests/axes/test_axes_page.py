@@ -1,0 +1,232 @@
+"""The page of the axes: what it says, and what it does not when there is nothing."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import polars as pl
+import pytest
+
+from core.axes.output import axis_line, event_lines, run_lines
+from core.axes.report import AxesContent, _fitted, redundant_lines, write_axes_page
+from core.config import Config
+from core.data.purchases import purchases_from_frames
+from core.reporting.page import NextStep
+
+VALUE, DEALS, TIMES = "purchase_value", "price_sensitivity", "purchase_cadence"
+
+
+def axis(name, kind="natural", n_segments=2, skipped="", **figures):
+    shown = {"silhouette": 0.41, "stability": 0.93, "n_not_placed": 0}
+    if kind in {"single", "skipped"}:
+        shown |= {"silhouette": None, "stability": None}
+    return {
+        "axis": name,
+        "group": "marketing",
+        "description": f"About {name}",
+        "kind": kind,
+        "n_segments": n_segments,
+        "smallest_share": 0.1 if n_segments > 1 else None,
+        "largest_share": 0.9 if n_segments > 1 else None,
+        "verdict": f"verdict on {name}",
+        "skipped": skipped,
+        **shown,
+        **figures,
+    }
+
+
+def segment(name, segment_id, said, n_customers, **other):
+    return {
+        "axis": name,
+        "segment_id": segment_id,
+        "segment": said,
+        "n_customers": n_customers,
+        "share": n_customers / 100,
+        "is_edited": False,
+        "rule_name": said,
+        "why": "`lifetime_value` 900 (very high)",
+        **other,
+    }
+
+
+def content(axes, segments, **other):
+    options = {
+        "changes": [],
+        "moved": {},
+        "drift": pl.DataFrame(schema={"is_alert": pl.Boolean}),
+        "overlap": pl.DataFrame(
+            [(VALUE, DEALS, 0.62)], schema=["axis", "other", "ami"], orient="row"
+        ),
+    }
+    return AxesContent(
+        source="orders.parquet",
+        created="2026-07-01 06:00 UTC",
+        headline="100 customers",
+        notes=["2 rows were set aside."],
+        tiles={"customers": 100, "item lines": None},
+        axes=pl.DataFrame(axes, infer_schema_length=None),
+        segments=pl.DataFrame(segments, infer_schema_length=None),
+        next_steps=[NextStep("python -m core serve", "starts the API")],
+        **{**options, **other},
+    )
+
+
+TWO_AXES = [
+    axis(VALUE),
+    axis(DEALS),
+    axis(TIMES, "single", 1),
+    axis("return_behavior", "skipped", 0, skipped="refund_rate (no `refund_amount`)"),
+]
+SEGMENTS = [
+    segment(VALUE, 0, "regular", 90),
+    segment(VALUE, 1, "whale", 10, rule_name="big_spender"),
+    segment(DEALS, 0, "full_price", 60),
+    segment(DEALS, 1, "Jäger <b>", 40, is_edited=True),
+    segment(TIMES, 0, "everyone", 95),
+    segment(TIMES, -1, "not_enough_orders", 5),
+]
+
+
+def test_pictures_come_first_then_every_axis_with_its_shares(tmp_path):
+    files = write_axes_page(content(TWO_AXES, SEGMENTS), tmp_path / "axes.html")
+    assert [path.name for path in files] == [
+        "axes.html",
+        "axes-sizes.png",
+        "axes-overlap.png",
+    ]
+    page = files[0].read_text(encoding="utf-8")
+    assert "2 of 3 axes have segments" in page
+    places = [page.index(text) for text in ("<img", "Axis by axis", "0.41", "10.0%")]
+    assert places == sorted(places)
+    assert "keeps its name; by the rules big_spender" in page
+    assert "Jäger &lt;b&gt;" in page
+    assert "(named by a user)" in page
+    assert "Skipped as a whole: <code>return_behavior</code>." in page
+    assert "verdict on purchase_cadence" in page
+    assert "Since the run before" not in page
+
+
+def test_without_segments_there_is_no_overlap_to_draw(tmp_path):
+    only = content([axis(TIMES, "single", 1)], [SEGMENTS[4]])
+    files = write_axes_page(only, tmp_path / "axes.html")
+    assert [path.name for path in files] == ["axes.html", "axes-sizes.png"]
+    assert "0 of 1 axis have segments" in files[0].read_text(encoding="utf-8")
+
+
+def test_changes_are_told_with_moves_and_alerts(tmp_path):
+    drift = pl.DataFrame(
+        {
+            "axis": ["features", "purchase_value"],
+            "name": ["lifetime_value", "whale"],
+            "statistic": ["psi", "difference"],
+            "value": [0.31, 0.02],
+            "threshold": [0.04, 0.05],
+            "is_alert": [True, False],
+        }
+    )
+    told = content(
+        TWO_AXES,
+        SEGMENTS,
+        changes=["3 customers are new, 1 have gone."],
+        moved={VALUE: {"behaviour": 7}},
+        drift=drift,
+    )
+    write_axes_page(told, tmp_path / "axes.html")
+    page = (tmp_path / "axes.html").read_text(encoding="utf-8")
+    part = page[page.index("Since the run before") : page.index("Axis by axis")]
+    assert "3 customers are new" in part
+    assert "by behaviour" in part
+    assert "lifetime_value" in part
+    assert "whale" not in part, "it did not alert"
+
+
+def test_axes_that_tell_the_same_are_named():
+    overlap = pl.DataFrame(
+        {"axis": [VALUE, VALUE], "other": [DEALS, TIMES], "ami": [0.62, 0.2]}
+    )
+    (line,) = redundant_lines(overlap)
+    assert line.startswith("`purchase_value` and `price_sensitivity` divide")
+    assert "0.62" in line
+
+
+@pytest.mark.parametrize(
+    ("fits", "text"),
+    [
+        (30, "email_preferred 9%"),
+        (15, "email_preferred\n9%"),
+        (10, "email_\npreferred\n9%"),
+        (8, "ema…red\n9%"),
+        (4, "9%"),
+        (1, ""),
+    ],
+)
+def test_a_label_never_leaves_its_bar(fits, text):
+    assert _fitted("email_preferred", "9%", fits) == text
+    assert all(len(line) <= fits for line in text.splitlines())
+
+
+def test_an_axis_is_one_line_for_the_terminal():
+    own = axis(VALUE, skipped="value_trend (too few)", n_not_placed=1200)
+    line = axis_line(own, SEGMENTS)
+    assert line == (
+        "purchase_value: regular 90%, whale 10%; without value_trend (too few); 1,200 "
+        "not placed."
+    )
+    assert axis_line(TWO_AXES[2], SEGMENTS) == "purchase_cadence: no segments here."
+    tiers = axis_line(axis(DEALS, "cut"), SEGMENTS)
+    assert tiers.endswith("(tiers as asked for, not groups).")
+
+
+def test_events_are_told_by_the_names_of_their_time():
+    events = [
+        {"kind": "survived", "old": (0,), "new": (0,), "n_new": 50},
+        {"kind": "split", "old": (1,), "new": (1, 2), "n_new": 30},
+        {"kind": "died", "old": (3,), "new": (0,), "n_old": 9, "n_shared": 8},
+        {"kind": "born", "old": (), "new": (4,), "n_new": 5, "n_shared": 0},
+    ]
+    before = {0: "regular", 1: "whale", 3: "rare"}
+    now = {0: "regular", 1: "big", 2: "huge", 4: "new"}
+    assert event_lines(VALUE, events, before, now) == [
+        "purchase_value: `whale` split into `big` and `huge` (30 customers).",
+        "purchase_value: gone is `rare` (9 customers, 8 of them now in `regular`).",
+        "purchase_value: new is `new` (5 customers).",
+    ]
+
+
+def test_many_alerts_are_counted_in_the_terminal(tmp_path):
+    orders = pl.DataFrame(
+        {
+            "customer_id": ["anna", "bert"],
+            "order_id": ["1", "2"],
+            "order_date": [dt.datetime(2026, 6, 1), dt.datetime(2026, 6, 30)],
+            "total_price": [10.0, 20.0],
+        }
+    )
+    facts = {
+        "n_customers": 100,
+        "n_orders": 900,
+        "n_items": None,
+        "reference_date": "2026-06-30T12:00:00",
+        "is_learnt": False,
+        "version": 1,
+        "version_before": 1,
+        "notes": [],
+        "intake": purchases_from_frames(orders, None, Config(), tmp_path).intake,
+        "n_rejected": 0,
+        "axes": TWO_AXES[:1],
+        "segments": SEGMENTS,
+        "n_entered": 3,
+        "n_left": 1,
+        "n_moved": {VALUE: {"behaviour": 7}},
+        "drift": [f"`feature {i}` moved" for i in range(8)],
+        "events": {},
+        "names_before": {},
+    }
+    lines = run_lines(facts, tmp_path)
+    assert lines[0] == (
+        "100 customers, 900 orders up to 2026-06-30: placed by version 1 of the axes."
+    )
+    assert "Moved by their own doing: 7 on purchase_value." in lines
+    assert sum(line.startswith("Drift: ") for line in lines) == 5
+    assert "And 3 more drift alerts." in lines
+    assert lines[-1] == f"Page: {tmp_path / 'axes.html'}"

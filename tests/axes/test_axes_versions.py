@@ -1,0 +1,118 @@
+"""Names that users give, and going back to a version."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+from test_axes_run import JUNE, MAY, config, profiles, published, run, until
+from typer.testing import CliRunner
+
+from core.axes.assign import AxesAssigner
+from core.axes.files import axes_folder
+from core.axes.versions import rename_segment, roll_back
+from core.cli import app
+from core.errors import ArtifactError, ConfigError
+
+AXIS = "purchase_cadence"
+
+
+@pytest.fixture(scope="module")
+def two_versions(tmp_path_factory):
+    """Hold a folder with a run in May, and one in June that learnt anew."""
+    folder = tmp_path_factory.mktemp("two")
+    run(folder, until(MAY))
+    run(folder, until(JUNE))
+    return folder
+
+
+@pytest.fixture
+def folder(two_versions, tmp_path):
+    return Path(shutil.copytree(two_versions, tmp_path / "artifacts"))
+
+
+def rename(folder, segment_id, name):
+    return rename_segment(config(folder), AXIS, segment_id, name, into_store=False)
+
+
+def assigner(folder):
+    return AxesAssigner.load(axes_folder(folder))
+
+
+def test_a_new_name_is_everywhere_and_nothing_else_changes(folder):
+    before, model_id = profiles(folder), published(folder).manifest.model_id
+    old = assigner(folder).model.names[AXIS][0]
+    lines, code = rename(folder, 0, "Our mornings")
+    assert lines == [f"{AXIS}: `{old}` is called `Our mornings` now."]
+    assert code == 0
+    assert assigner(folder).model.names[AXIS][0] == "Our mornings"
+    after = profiles(folder)
+    assert published(folder).manifest.model_id == model_id
+    assert after["segment_ids"].equals(before["segment_ids"])
+    for column in ("segment_memberships", "runner_up_segments"):
+        said = before[column].struct.field(AXIS).replace({old: "Our mornings"})
+        assert after[column].struct.field(AXIS).to_list() == said.to_list()
+    sizes = pl.read_csv(published(folder).path("axis_sizes.csv"))
+    assert "Our mornings" in sizes.filter(axis=AXIS)["segment"].to_list()
+    assert "Our mornings" in published(folder).path("axes.html").read_text("utf-8")
+    assert "ledger-0002.parquet" in published(folder).manifest.files
+
+
+def test_a_given_name_outlives_a_refit(folder):
+    rename(folder, 0, "Our mornings")
+    orders, items = until(JUNE)
+    run(folder, (orders[:-1], items))
+    assert assigner(folder).version == 3
+    assert assigner(folder).model.names[AXIS][0] == "Our mornings"
+
+
+def test_a_name_that_cannot_be_is_refused_and_changes_nothing(folder):
+    before = published(folder).manifest
+    taken = assigner(folder).model.names[AXIS][1]
+    with pytest.raises(ConfigError, match="cannot be the name of segment 0"):
+        rename(folder, 0, taken)
+    with pytest.raises(ConfigError, match="Did you mean `purchase_cadence`"):
+        rename_segment(config(folder), "purchase_cadense", 0, "x", into_store=False)
+    assert published(folder).manifest == before
+
+
+def test_going_back_brings_profiles_and_keeps_given_names(folder):
+    rename(folder, 0, "Our mornings")
+    lines, code = roll_back(config(folder), into_store=False)
+    assert code == 0
+    assert lines[0].startswith(
+        "Version 1 serves again, with the profiles of 2025-10-31"
+    )
+    assert assigner(folder).version == 1
+    assert assigner(folder).model.names[AXIS][0] == "Our mornings"
+    memberships = profiles(folder)["segment_memberships"].struct.field(AXIS)
+    assert "Our mornings" in memberships.to_list()
+    orders, _ = until(MAY)
+    assert profiles(folder).height == orders["customer_id"].n_unique()
+    assert "ledger-0002.parquet" in published(folder).manifest.files
+
+
+def test_after_going_back_numbers_are_not_given_out_again(folder):
+    roll_back(config(folder), into_store=False)
+    third = run(folder, until(JUNE))
+    assert (third.facts["version_before"], third.facts["version"]) == (1, 3)
+    assert third.facts["run"] == 3
+    ledger = [name for name in published(folder).manifest.files if "ledger" in name]
+    assert ledger == ["ledger-0002.parquet", "ledger-0003.parquet"]
+
+
+def test_there_must_be_something_to_go_back_to(tmp_path):
+    with pytest.raises(ArtifactError, match="holds no customer axes"):
+        roll_back(config(tmp_path), into_store=False)
+
+
+def test_the_commands_rename_and_roll_back(folder):
+    where = ["--artifacts", str(folder), "--no-store"]
+    renamed = CliRunner().invoke(app, ["axes", "rename", AXIS, "0", "Dawn", *where])
+    assert renamed.exit_code == 0, renamed.output
+    assert "is called `Dawn` now" in renamed.stdout
+    back = CliRunner().invoke(app, ["axes", "rollback", *where])
+    assert back.exit_code == 0, back.output
+    assert "Version 1 serves again" in back.stdout

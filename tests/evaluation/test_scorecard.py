@@ -1,0 +1,271 @@
+"""The out-of-time scorecard: honest about luck, and fair to what is there."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from core.artifacts.folder import Artifacts
+from core.artifacts.manifest import read_manifest, verify
+from core.config import Config
+from core.errors import ArtifactError, EligibilityError, ModelError
+from core.evaluation.n_segments import partition_recipe
+from core.evaluation.out_of_time import (
+    Cut,
+    Scorer,
+    labels_over_time,
+    looking_back,
+    out_of_time,
+    shop_codes,
+)
+from core.retailers.features import feature_set
+from core.retailers.pipelines import prepare_features, run_all
+from core.retailers.prepare import HISTORY, LATER, MONTHLY, prepare, write_history
+from core.retailers.report.plots import (
+    month_count,
+    plot_scorecard,
+    scorecard_lines,
+    scorecard_rows,
+)
+from core.retailers.research import cuts_of, measure_scorecard
+
+FEATURES = feature_set("behaviour").names
+
+
+def past(structure: str, n_shops: int) -> list[Cut]:
+    """Return the cuts of a built-in sample."""
+    sample = {"n_shops": n_shops, "structure": structure}
+    config = Config.model_validate({"sample": sample, "evaluation": {"n_cuts": 2}})
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "work").mkdir()
+        paths = {name: folder / name for name in (HISTORY, LATER, MONTHLY)}
+        write_history(prepare(config, folder / "work"), paths)
+        tables = [
+            pl.read_parquet(paths[name], memory_map=False)
+            for name in (HISTORY, MONTHLY)
+        ]
+    return looking_back(*tables, FEATURES, horizon_months=6)
+
+
+@pytest.fixture(scope="module")
+def structureless() -> list[Cut]:
+    return past("none", 300)
+
+
+@pytest.fixture(scope="module")
+def planted() -> list[Cut]:
+    return past("archetypes", 800)
+
+
+def by_lot(cuts: list[Cut], seed: int) -> list[np.ndarray]:
+    """Return labels dealt out at random, the same for a shop at every cut."""
+    codes, n_shops = shop_codes(cuts)
+    labels = np.random.default_rng(seed).integers(-1, 4, n_shops)
+    return [labels[code] for code in codes]
+
+
+def average(scorer: Scorer, labels: list[np.ndarray]) -> dict[str, float]:
+    return scorer.score(labels).outcomes.row(-1, named=True)
+
+
+def test_cuts_come_oldest_first_with_what_was_known_and_what_followed(planted):
+    assert [cut.as_of for cut in planted] == ["2024-03", "2024-06"]
+    for cut in planted:
+        n = len(cut.shop_id)
+        assert cut.X.shape == (n, len(FEATURES))
+        assert cut.outcomes["shop_id"].equals(cut.shop_id)
+        assert cut.by_month.width == 1 + 2 * 6
+        followed = cut.outcomes["volume"].is_not_null()
+        assert 0.9 * n < followed.sum() < n
+
+
+def test_cuts_with_too_few_shops_are_left_out(planted):
+    cut = planted[0]
+    history = pl.DataFrame(cut.X, schema=FEATURES).with_columns(
+        shop_id=cut.shop_id,
+        as_of=pl.Series(["2024-03"] * 49 + ["2024-06"] * (len(cut.X) - 49)),
+        sales_qty_last_12_months=pl.Series(cut.size),
+    )
+    monthly = pl.DataFrame({"shop_id": ["x"], "t": [24290], "quantity": [1.0]})
+    found = looking_back(history, monthly, FEATURES, 6)
+    assert [cut.as_of for cut in found] == ["2024-06"]
+
+
+def test_a_model_is_learnt_at_the_oldest_cut_only_and_labels_all(planted):
+    learnt = []
+
+    def recipe(X, seed):
+        learnt.append((X, seed))
+        return lambda table: np.full(len(table), len(learnt))
+
+    labels = labels_over_time(planted, recipe, 7)
+    assert len(learnt) == 1
+    assert learnt[0][0] is planted[0].X
+    assert [len(own) for own in labels] == [len(cut.X) for cut in planted]
+
+
+def test_labels_dealt_by_lot_look_like_what_they_are(structureless):
+    """On data without structure: centred near 0, and significant as often as luck."""
+    scorer = Scorer(structureless, 0, n_permutations=19, n_resamples=20)
+    rows = [average(scorer, by_lot(structureless, seed)) for seed in range(20)]
+    beyond = np.array([row["beyond"] for row in rows])
+    p = np.array([row["p_value"] for row in rows])
+    assert abs(beyond.mean()) < 0.004
+    assert (p <= 0.1).sum() <= 6, "2 expected; 7 or more twice in 1,000"
+    assert 0.3 < p.mean() < 0.8
+
+
+def test_a_partition_of_planted_archetypes_tells_of_the_months_after(planted):
+    recipe = partition_recipe(Config(), "kmeans", 6)
+    labels = labels_over_time(planted, recipe, 0)
+    card = Scorer(planted, 0, n_permutations=19, n_resamples=100).score(labels)
+    row = card.outcomes.row(-1, named=True)
+    assert (row["cut"], row["outcome"], row["n_groups"]) == ("all", "all", 6)
+    assert row["p_value"] == 0.05
+    assert row["beyond_low"] > 0.02
+    assert row["permuted_95"] < row["beyond_low"]
+    growth = card.outcomes.filter(cut="all", outcome="growth").row(0, named=True)
+    assert growth["beyond_low"] > 0.05
+    volume = card.outcomes.filter(cut="all", outcome="volume").row(0, named=True)
+    assert volume["size"] > 0.7, "what a shop has sold tells most of what it will sell"
+    assert volume["both"] == pytest.approx(volume["size"] + volume["beyond"])
+
+
+def test_the_score_of_a_comparison_is_that_of_the_scorecard(planted):
+    labels = labels_over_time(planted, partition_recipe(Config(), "kmeans", 4), 0)
+    found = out_of_time(planted, labels, 3)
+    row = average(Scorer(planted, 3, 19, 400), labels)
+    assert found.mean == pytest.approx(row["beyond"])
+    width = row["beyond_high"] - row["beyond_low"]
+    assert width == pytest.approx(2 * 1.96 * found.standard_error, rel=0.25)
+    assert list(found.by_cut) == [cut.as_of for cut in planted]
+
+
+def test_decay_has_every_month_with_its_interval(planted):
+    labels = labels_over_time(planted, partition_recipe(Config(), "kmeans", 6), 0)
+    decay = Scorer(planted, 0, 19, 100).score(labels).decay
+    for outcome in ("volume", "activity"):
+        months = decay.filter(outcome=outcome)
+        assert months["month"].to_list() == [1, 2, 3, 4, 5, 6]
+        assert (months["beyond_low"] <= months["beyond"]).all()
+        assert (months["beyond"] <= months["beyond_high"]).all()
+    followed = sum(cut.outcomes["volume"].is_not_null().sum() for cut in planted)
+    assert set(decay["n_shops"]) == {followed}
+
+
+def test_one_label_for_all_adds_exactly_nothing(structureless):
+    scorer = Scorer(structureless, 0, 19, 20)
+    row = average(scorer, [np.full(len(cut.X), -1) for cut in structureless])
+    assert (row["beyond"], row["p_value"], row["n_groups"]) == (0.0, 1.0, 1)
+
+
+def test_the_same_seed_gives_the_same_card(structureless):
+    labels = by_lot(structureless, 0)
+    first, again = (
+        Scorer(structureless, 5, 19, 20).score(labels).outcomes for _ in range(2)
+    )
+    assert first.equals(again)
+
+
+def test_too_few_permutations_and_no_cut_are_refused(structureless):
+    with pytest.raises(ModelError, match="`n_permutations` is 18"):
+        Scorer(structureless, 0, n_permutations=18)
+    with pytest.raises(ModelError, match="no cut"):
+        Scorer([], 0)
+
+
+def row_of(outcome: str, **figures: float) -> dict[str, object]:
+    plain = {
+        "labels": "partition", "is_published": True, "cut": "all", "outcome": outcome,
+        "n_shops": 900, "n_groups": 5, "size": 0.71, "both": 0.78, "beyond": 0.07,
+        "beyond_low": 0.06, "beyond_high": 0.08, "permuted_mean": 0.0,
+        "permuted_95": 0.001, "p_value": 0.005,
+    }  # fmt: skip
+    return plain | figures
+
+
+def test_lines_are_sentences_for_a_category_manager():
+    luck = row_of("growth", size=-0.01, both=-0.01, beyond=0.0, p_value=0.4)
+    table = pl.DataFrame([row_of("volume"), luck, row_of("all")])
+    lines = scorecard_lines(table, 6, ["2024-03", "2024-06"])
+    assert lines[1] == (
+        "What a shop sells in the six months after: size alone explains 71%, size and "
+        "segments 78% (segments add 7.0 points, 95% interval 6.0 to 8.0)."
+    )
+    assert "explains 0%, size and segments 0%" in lines[2]
+    assert "no more than segments dealt out by lot would" in lines[2]
+    assert lines[4] == (
+        "Whether it stops buying altogether: too few shops differ in it to tell."
+    )
+    assert lines[5].startswith("On average, segments add 7.0 points")
+    assert scorecard_rows(table)[0]["labels"] == "partition*"
+    assert [month_count(n) for n in (1, 3, 18)] == [
+        "one month",
+        "three months",
+        "18 months",
+    ]
+
+
+def test_a_picture_is_drawn_even_of_one_group_or_of_nothing(tmp_path, structureless):
+    card = Scorer(structureless, 0, 19, 20).score(
+        [np.zeros(len(cut.X), dtype=int) for cut in structureless]
+    )
+    tables = [
+        table.select(
+            pl.lit("raw").alias("labels"), pl.lit(True).alias("is_published"), pl.all()
+        )
+        for table in (card.outcomes, card.decay)
+    ]
+    for name, parts in {"one": tables, "none": [t.clear() for t in tables]}.items():
+        plot_scorecard(*parts, 6, ["2024-03"], tmp_path / f"{name}.png")
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+    assert "one group" in scorecard_lines(tables[0], 6, ["2024-03"])[1]
+
+
+def config_of(folder: Path, **sample: int) -> Config:
+    options = {
+        "artifacts": str(folder),
+        "autoencoder": {"architecture": "denoising", "epochs": 3},
+        "evaluation": {"n_cuts": 2},
+        "sample": sample,
+    }
+    return Config.model_validate(options)
+
+
+def test_the_verb_publishes_tables_and_a_picture_beside_the_model(tmp_path):
+    run_all(config_of(tmp_path, n_shops=200))
+    before = read_manifest(tmp_path)
+    result = measure_scorecard(tmp_path, n_permutations=19)
+    after = read_manifest(tmp_path)
+    verify(tmp_path, after)
+    assert after.model_id == before.model_id
+    assert set(before.files) < set(after.files)
+    table = pl.read_csv(tmp_path / "scorecard.csv")
+    assert set(table["labels"]) == {"latent", "partition", "raw"}
+    assert table.filter("is_published")["labels"].n_unique() == 1
+    assert set(table["cut"]) == {"2024-03", "2024-06", "all"}
+    assert pl.read_csv(tmp_path / "scorecard-decay.csv")["month"].max() == 6
+    assert (tmp_path / "scorecard.png").stat().st_size > 10_000
+    facts = after.facts("inference")
+    assert facts["labelled"] == before.facts("inference")["labelled"]
+    assert facts["scorecard"]["cuts"] == ["2024-03", "2024-06"]
+    assert json.dumps(facts["scorecard"])
+    assert any("size alone explains" in line for line in result.lines)
+
+
+def test_history_too_short_says_how_many_months_it_takes(tmp_path):
+    prepare_features(config_of(tmp_path, n_shops=100, n_months=15))
+    found = Artifacts(tmp_path).published()
+    with pytest.raises(EligibilityError, match=r"15 months of sales up to 2023-03.*18"):
+        cuts_of(found)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(ArtifactError, match="no complete run"):
+        measure_scorecard(tmp_path)

@@ -1,0 +1,445 @@
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from core.errors import ArtifactError, ConfigError, ModelError
+from core.models.autoencoder.architectures import ARCHITECTURES, find_architecture
+from core.models.autoencoder.estimator import Autoencoder
+from core.models.autoencoder.network import Dense, LayerNorm, Network
+from core.models.autoencoder.training import load_keras
+
+ROOT = Path(__file__).parents[2]
+NAMES = sorted(ARCHITECTURES)
+
+
+def planted_shops(n_shops: int = 600, n_features: int = 12, seed: int = 0):
+    """Scaled features of shops on a noisy 3-dimensional surface."""
+    rng = np.random.default_rng(seed)
+    hidden = rng.normal(size=(n_shops, 3))
+    features = np.tanh(hidden @ rng.normal(size=(3, n_features)))
+    features += 0.1 * rng.normal(size=features.shape)
+    return (features - features.mean(axis=0)) / features.std(axis=0)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def fitted(request):
+    return Autoencoder(architecture=request.param, epochs=15).fit(planted_shops())
+
+
+# --- the estimator contract --------------------------------------------------------
+
+
+@pytest.fixture
+def eager_training():
+    """Spare the second that compiling takes; the checks fit some 60 times."""
+    tf, _ = load_keras()
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+def expected_failures(estimator):
+    return {
+        "check_dtype_object": "asks for a TypeError where a cell is no number; every "
+        "bad input of ours is a ModelError, which is a ValueError",
+    }
+
+
+@pytest.mark.usefixtures("eager_training")
+@pytest.mark.filterwarnings("ignore:`latent_size` is:UserWarning")
+@parametrize_with_checks(
+    [
+        Autoencoder(epochs=1, latent_size=1, hidden_size=4),
+        Autoencoder("reference", epochs=1, latent_size=3),
+    ],
+    expected_failed_checks=expected_failures,
+)
+def test_autoencoder_keeps_the_estimator_contract(estimator, check):
+    check(estimator)
+
+
+def test_published_settings_hold_unless_overridden():
+    reference = find_architecture("reference")
+    own = Autoencoder("reference")._settings(reference, 60_000)
+    assert (own.epochs, own.batch_size, own.validation_share) == (30, 300, 0.35)
+    assert (own.patience, own.corruption, own.rows_per_epoch) == (5, 0.0, None)
+    mine = Autoencoder("reference", epochs=3, corruption=0.2)._settings(reference, 9)
+    assert (mine.epochs, mine.batch_size, mine.corruption) == (3, 300, 0.2)
+
+
+def test_reference_is_the_published_stack():
+    model = ARCHITECTURES["reference"].build(29, 5, 14, 42)
+    kinds = [type(layer).__name__ for layer in model.layers]
+    assert kinds == [
+        "BatchNormalization",
+        "Dense",
+        "BatchNormalization",
+        "Dense",
+        "LayerNormalization",
+        "Dense",
+        "Dense",
+    ]
+    dense = [layer for layer in model.layers if type(layer).__name__ == "Dense"]
+    assert [layer.units for layer in dense] == [14, 5, 14, 29]
+    assert [layer.use_bias for layer in dense] == [False, False, True, True]
+    assert [layer.activation.__name__ for layer in dense] == [
+        "relu",
+        "linear",
+        "relu",
+        "linear",
+    ]
+    penalties = [layer.kernel_regularizer for layer in dense]
+    assert [float(p.l2) for p in penalties[:2]] == pytest.approx([1e-4, 1e-4])
+    assert penalties[2:] == [None, None]
+
+
+# --- training ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_order_of_the_shops_gives_the_same_bytes(name):
+    shops = planted_shops(seed=1)
+    order = np.random.default_rng(2).permutation(len(shops))
+    first = Autoencoder(name, epochs=5).fit(shops)
+    second = Autoencoder(name, epochs=5).fit(shops[order])
+    assert first.history_ == second.history_
+    assert first.transform(shops).tobytes() == second.transform(shops).tobytes()
+
+
+FIT_AND_HASH = """
+import hashlib, sys
+import numpy as np
+from core.models.autoencoder.architectures import ARCHITECTURES
+from core.models.autoencoder.estimator import Autoencoder
+from core.models.autoencoder.training import load_keras
+shops = np.load(sys.argv[1])
+def fit_and_hash():
+    for name in sorted(ARCHITECTURES):
+        latent = Autoencoder(name, epochs=5).fit(shops).transform(shops)
+        print(hashlib.sha256(latent.tobytes()).hexdigest())
+fit_and_hash()
+load_keras()[0].config.experimental.enable_op_determinism()
+fit_and_hash()
+for seed in range(5):  # TensorFlow warns of compiling in a loop
+    Autoencoder(epochs=1, seed=seed).fit(shops)
+"""
+
+
+def run_python(code: str, *arguments: str, **env: str) -> subprocess.CompletedProcess:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("TF_")}
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        env=inherited | env,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=True,
+    )
+
+
+def test_another_process_gives_the_same_bytes_and_a_quiet_terminal(tmp_path):
+    shops = planted_shops(seed=3)
+    np.save(tmp_path / "shops.npy", shops)
+    expected = [
+        hashlib.sha256(
+            Autoencoder(name, epochs=5).fit(shops).transform(shops).tobytes()
+        ).hexdigest()
+        for name in NAMES
+    ]
+    result = run_python(FIT_AND_HASH, str(tmp_path / "shops.npy"), PYTHONHASHSEED="1")
+    found = result.stdout.split()
+    without_switch, with_switch = found[: len(NAMES)], found[len(NAMES) :]
+    assert without_switch == expected
+    assert with_switch == expected
+    assert result.stderr == ""
+
+
+def test_fit_leaves_the_users_random_states_alone():
+    tf, keras = load_keras()
+
+    def draw():
+        return [
+            float(np.random.random()),  # noqa: NPY002  the global state is what is tested
+            float(tf.random.normal([])),
+            float(keras.random.normal([])),
+        ]
+
+    keras.utils.set_random_seed(7)
+    undisturbed = [draw(), draw()]
+    keras.utils.set_random_seed(7)
+    first = draw()
+    Autoencoder(epochs=2).fit(planted_shops(60))
+    assert [first, draw()] == undisturbed
+
+
+def test_seed_decides_the_weights():
+    shops = planted_shops(100)
+    one, two = (
+        Autoencoder(epochs=2, seed=s).fit(shops).transform(shops) for s in (1, 2)
+    )
+    assert not np.allclose(one, two)
+
+
+def test_training_restores_the_best_epoch_and_stops_early():
+    epochs = []
+    shops = planted_shops(200)
+    model = Autoencoder(
+        learning_rate=0.05,
+        epochs=100,
+        patience=3,
+        on_epoch=lambda *report: epochs.append(report),
+    ).fit(shops)
+    losses = model.history_["val_loss"]
+    assert model.best_epoch_ == int(np.argmin(losses)) + 1
+    assert len(losses) == min(100, model.best_epoch_ + 3)
+    assert [report[0] for report in epochs] == list(range(1, len(losses) + 1))
+    assert {report[1] for report in epochs} == {100}
+    assert [report[3] for report in epochs] == losses
+
+
+def test_structure_is_restored_and_noise_is_not_mistaken_for_it():
+    shops = planted_shops(2000, seed=5)
+    error = Autoencoder(latent_size=3, epochs=60).fit(shops).reconstruction_error(shops)
+    assert error.shape == (2000,)
+    assert error.mean() < 0.12
+    noise = np.random.default_rng(6).normal(size=(2000, 12))
+    error = Autoencoder(latent_size=3, epochs=20).fit(noise).reconstruction_error(noise)
+    assert error.mean() > 0.5
+
+
+# --- the forward pass ---------------------------------------------------------------
+
+
+def test_numpy_agrees_with_keras(fitted):
+    _, keras = load_keras()
+    shops = planted_shops(seed=7)
+    full = fitted.keras_model_
+    encoder = keras.Model(full.inputs, full.get_layer("latent").output)
+    latent = fitted.transform(shops)
+    np.testing.assert_allclose(
+        latent, encoder.predict(shops, verbose=0), rtol=1e-5, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        fitted.inverse_transform(latent),
+        full.predict(shops, verbose=0),
+        rtol=1e-5,
+        atol=1e-5,
+    )
+
+
+def test_single_row_batch_and_shuffled_agree_bit_for_bit(fitted):
+    shops = planted_shops(1000, seed=8) * np.logspace(-6, 6, 1000)[:, None]
+    batch = fitted.transform(shops)
+    errors = fitted.reconstruction_error(shops)
+    restored = fitted.inverse_transform(batch)
+    for i in range(0, 1000, 7):
+        row = fitted.transform(shops[i : i + 1])
+        assert row.tobytes() == batch[i].tobytes()
+        assert fitted.inverse_transform(row).tobytes() == restored[i].tobytes()
+        assert fitted.reconstruction_error(shops[[i]])[0] == errors[i]
+    order = np.random.default_rng(9).permutation(1000)
+    assert fitted.transform(shops[order]).tobytes() == batch[order].tobytes()
+    fortran = np.asfortranarray(shops)
+    assert fitted.transform(fortran).tobytes() == batch.tobytes()
+
+
+finite = st.floats(-1e6, 1e6, allow_nan=False, width=64)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    arrays(np.float64, (9, 7), elements=finite),
+    arrays(np.float64, (7, 5), elements=finite),
+)
+def test_dense_layer_is_exact_whatever_the_order_of_summation(rows, kernel):
+    layer = Dense(kernel, np.zeros(5), "linear")
+    batch = layer(rows)
+    order = np.random.default_rng(0).permutation(7)
+    reordered = Dense(kernel[order], np.zeros(5), "linear")(rows[:, order])
+    assert batch.tobytes() == reordered.tobytes()
+    size = np.abs(rows).max(axis=1)[:, None] * np.abs(kernel).max(axis=0) * 7
+    negligible = 1e-250  # what is smaller may be taken as 0
+    assert (np.abs(batch - rows @ kernel) <= size * 2.0**-23 + negligible).all()
+
+
+def test_a_wide_layer_is_as_exact():
+    rng = np.random.default_rng(10)
+    layer = Dense(rng.normal(size=(700, 900)), np.zeros(900), "relu")
+    rows = rng.normal(size=(40, 700))
+    batch = layer(rows)
+    assert all(layer(rows[[i]]).tobytes() == batch[i].tobytes() for i in range(40))
+
+
+def test_rows_of_zeros_and_of_extreme_size_pass(fitted):
+    shops = np.vstack([np.zeros(12), np.full(12, 1e-300), np.full(12, 1e29)])
+    assert np.isfinite(fitted.transform(shops)).all()
+
+
+def test_layer_norm_centres_each_row():
+    layer = LayerNorm(np.ones(3), np.zeros(3), 0.0)
+    assert layer(np.array([[1.0, 2.0, 3.0]]))[0] == pytest.approx(
+        [-(1.5**0.5), 0, 1.5**0.5]
+    )
+
+
+# --- state -------------------------------------------------------------------------
+
+
+def test_state_through_json_answers_bit_for_bit(fitted):
+    shops = planted_shops(seed=11)
+    state, meta = fitted.get_state()
+    loaded = Autoencoder.from_state(state, json.loads(json.dumps(meta)))
+    latent = fitted.transform(shops)
+    assert loaded.transform(shops).tobytes() == latent.tobytes()
+    restored = loaded.inverse_transform(latent)
+    assert restored.tobytes() == fitted.inverse_transform(latent).tobytes()
+    assert loaded.history_ == fitted.history_
+    assert loaded.best_epoch_ == fitted.best_epoch_
+    assert loaded.get_params() == fitted.get_params()
+
+
+LOAD_AND_TRANSFORM = """
+import json, sys
+import numpy as np
+from core.models.autoencoder.estimator import Autoencoder
+state = dict(np.load(sys.argv[1]))
+model = Autoencoder.from_state(state, json.loads(sys.argv[2]))
+print(model.reconstruction_error(np.ones((2, 12))).tolist())
+assert not {"tensorflow", "keras"} & set(sys.modules)
+"""
+
+
+def test_a_loaded_model_answers_without_tensorflow(fitted, tmp_path):
+    state, meta = fitted.get_state()
+    np.savez(tmp_path / "state.npz", **state)
+    result = run_python(
+        LOAD_AND_TRANSFORM, str(tmp_path / "state.npz"), json.dumps(meta)
+    )
+    expected = fitted.reconstruction_error(np.ones((2, 12))).tolist()
+    assert json.loads(result.stdout) == expected
+
+
+def test_keras_file_loads_in_safe_mode_and_can_be_cut_at_latent(fitted, tmp_path):
+    _, keras = load_keras()
+    path = tmp_path / "autoencoder-model.keras"
+    fitted.save_keras(path)
+    model = keras.models.load_model(path, safe_mode=True)
+    encoder = keras.Model(model.inputs, model.get_layer("latent").output)
+    shops = planted_shops(seed=12)
+    latent = encoder.predict(shops, verbose=0)
+    np.testing.assert_allclose(latent, fitted.transform(shops), rtol=1e-5, atol=1e-5)
+
+
+def test_loaded_model_says_why_it_has_no_keras_file(fitted, tmp_path):
+    loaded = Autoencoder.from_state(*fitted.get_state())
+    with pytest.raises(ModelError, match=r"copy the `\.keras` file"):
+        loaded.save_keras(tmp_path / "model.keras")
+
+
+def test_incomplete_state_is_refused_by_name(fitted):
+    state, meta = fitted.get_state()
+    with pytest.raises(ArtifactError, match="`history`"):
+        Autoencoder.from_state(state, {k: meta[k] for k in meta if k != "history"})
+    fewer = {k: v for k, v in state.items() if k != "decoder_0_kernel"}
+    with pytest.raises(ArtifactError, match="decoder_0_kernel"):
+        Autoencoder.from_state(fewer, meta)
+    with pytest.raises(ArtifactError, match="do not fit"):
+        Autoencoder.from_state(state | {"encoder_0_bias": np.zeros(3)}, meta)
+    strange = meta | {"options": meta["options"] | {"dropout": 0.5}}
+    with pytest.raises(ArtifactError, match="differ in `dropout`"):
+        Autoencoder.from_state(state, strange)
+    swapped = meta | {"encoder": meta["encoder"][:1]}
+    with pytest.raises(ArtifactError, match="its decoder takes 5"):
+        Autoencoder.from_state(state, swapped)
+    with pytest.raises(ArtifactError, match="unknown kind 'lstm'"):
+        Network.from_state("encoder", state, [{"kind": "lstm"}])
+
+
+def test_feature_names_travel_with_the_model():
+    frame = pd.DataFrame(planted_shops(60, 3), columns=["trend", "cv", "entropy"])
+    model = Autoencoder(latent_size=2, epochs=1).fit(frame)
+    loaded = Autoencoder.from_state(*model.get_state())
+    assert loaded.get_feature_names_out().tolist() == ["latent_1", "latent_2"]
+    with pytest.raises(ModelError, match="feature names"):
+        loaded.transform(frame[["cv", "trend", "entropy"]])
+
+
+# --- bad input ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e31])
+def test_values_that_are_not_finite_are_refused_by_column(value):
+    shops = planted_shops(50)
+    shops[3, 2] = value
+    with pytest.raises(ModelError, match=r"1 of 600 values .*columns `2`"):
+        Autoencoder().fit(shops)
+
+
+def test_too_few_shops_are_refused():
+    with pytest.raises(ModelError, match=r"9 row.*at least 10"):
+        Autoencoder().fit(planted_shops(9))
+
+
+def test_ten_shops_are_enough():
+    shops = planted_shops(10)
+    assert Autoencoder(epochs=2).fit(shops).transform(shops).shape == (10, 5)
+
+
+def test_equal_rows_are_refused():
+    with pytest.raises(ModelError, match="all 40 rows are equal"):
+        Autoencoder().fit(np.ones((40, 8)))
+
+
+def test_a_constant_column_does_no_harm(fitted):
+    shops = planted_shops()
+    shops[:, 4] = 0.0
+    model = Autoencoder(fitted.architecture, epochs=2).fit(shops)
+    assert np.isfinite(model.transform(shops)).all()
+
+
+def test_diverging_loss_is_refused_with_the_cure():
+    with pytest.raises(ModelError, match=r"epoch 1 .*`FeatureScaler`"):
+        Autoencoder(epochs=3).fit(planted_shops(100) * 1e25)
+
+
+def test_latent_space_as_large_as_the_features_is_warned_about():
+    with pytest.warns(UserWarning, match="nothing is compressed"):
+        Autoencoder(latent_size=4, epochs=1).fit(planted_shops(30, 4))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"architecture": "denoise"}, "Did you mean `denoising`"),
+        ({"latent_size": 0}, "`latent_size` is 0"),
+        ({"latent_size": None}, "`latent_size` is None"),
+        ({"epochs": 2.5}, "`epochs` is 2.5"),
+        ({"patience": True}, "`patience` is True"),
+        ({"corruption": -0.1}, "`corruption` is -0.1"),
+        ({"learning_rate": 0.0}, "`learning_rate`"),
+        ({"validation_share": 1.0}, "`validation_share`"),
+        ({"seed": -1}, "`seed` is -1"),
+    ],
+)
+def test_wrong_option_is_refused_with_what_is_expected(options, message):
+    with pytest.raises(ConfigError, match=message):
+        Autoencoder(**options).fit(planted_shops(20))
+
+
+def test_latent_vectors_of_another_width_are_refused(fitted):
+    with pytest.raises(ModelError, match=r"expected \(n_rows, 5\)"):
+        fitted.inverse_transform(np.ones((3, 4)))
+    with pytest.raises(ModelError, match="expecting 12 features"):
+        fitted.transform(np.ones((3, 4)))

@@ -1,0 +1,201 @@
+"""The certificate of a published model: what it writes, and how it is interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from core.artifacts.folder import Artifacts
+from core.artifacts.manifest import read_manifest, verify
+from core.config import Config
+from core.errors import ArtifactError, ModelError
+from core.evaluation.certificate import Verdict
+from core.retailers.judge import (
+    WORK,
+    Effort,
+    certify,
+    measure_stability,
+    standing_model,
+)
+from core.retailers.pipelines import run_all
+from core.retailers.report.plots import certificate_lines, plot_nulls
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+QUICK = Effort(n_refits=2, n_seed_refits=2, n_workers=0)
+
+
+def small_run(folder, **sample):
+    """Train on few shops, without much training: what is tested here is the way."""
+    options = {
+        "artifacts": str(folder),
+        "sample": {"n_shops": 260, "difficulty": "easy", **sample},
+        "clustering": {"min_cluster_size": 12},
+        "autoencoder": {"epochs": 2, "architecture": "denoising"},
+    }
+    run_all(Config.model_validate(options))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def nothing(tmp_path_factory):
+    """A run on shops without structure."""
+    return small_run(tmp_path_factory.mktemp("nothing"), structure="none")
+
+
+@pytest.fixture(scope="module")
+def certified(nothing):
+    """The same, with what its certificate returned and the id of the model."""
+    model_id = read_manifest(nothing).model_id
+    return nothing, model_id, certify(nothing, QUICK)
+
+
+def test_the_recipe_gives_the_published_labels(nothing):
+    standing = standing_model(nothing)
+    for kind in ("density", "partition"):
+        labels = standing.recipe(kind)(standing.X, standing.config.seed)(standing.X)
+        assert np.array_equal(labels, standing.labels[kind])
+
+
+def test_the_certificate_is_written_beside_an_unchanged_model(certified):
+    folder, model_id, result = certified
+    manifest = read_manifest(folder)
+    verify(folder, manifest)
+    assert manifest.model_id == model_id
+    assert not (folder / WORK).exists()
+    found = json.loads((folder / "certificate.json").read_text(encoding="utf-8"))
+    assert found == manifest.facts("inference")["certificate"]
+    assert found["verdict"]["is_certified"]
+    assert found["verdict"]["kind"] != "natural"
+    assert 1 <= found["structure"]["n_null"] <= 19
+    assert any("(certified)" in line for line in result.lines)
+    assert (folder / "null-distribution.png").stat().st_size > 1000
+
+
+def test_the_verdict_decides_what_is_published(certified):
+    folder, _, _ = certified
+    saved = json.loads((folder / "segments.json").read_text(encoding="utf-8"))
+    found = json.loads((folder / "certificate.json").read_text(encoding="utf-8"))
+    assert Verdict.from_dict(saved["verdict"]) == Verdict.from_dict(found["verdict"])
+    predictions = pl.read_csv(folder / "cluster_predictions.csv")
+    assert predictions["segment_kind"].drop_nulls().unique().to_list() == ["partition"]
+
+
+def test_every_segment_of_both_kinds_has_its_stability(certified):
+    folder, _, _ = certified
+    table = pl.read_csv(folder / "stability.csv")
+    standing = standing_model(folder)
+    for kind, labels in standing.labels.items():
+        own = table.filter(pl.col("kind") == kind)
+        clusters = list(range(int(labels.max()) + 1))
+        assert own["cluster"].to_list() == clusters
+        is_published = kind == standing.kind
+        ids = clusters if is_published else [None] * len(clusters)
+        assert own["segment"].to_list() == ids
+        sizes = np.bincount(labels[labels >= 0]).tolist()
+        assert own["size"].to_list() == sizes
+    assert table["jaccard"].is_between(0, 1).all()
+
+
+def test_stability_is_that_of_what_is_published(certified):
+    folder, _, _ = certified
+    result = measure_stability(folder, 2)
+    assert result.facts["stability"]["kind"] == "partition"
+    assert result.facts["stability"]["ari_held_out"] is not None
+    table = pl.read_csv(folder / "stability.csv")
+    assert table["kind"].unique().to_list() == ["partition"]
+    assert "certificate" in read_manifest(folder).facts("inference")
+
+
+def test_an_interrupted_certificate_says_how_to_go_on_and_does(nothing):
+    command = [sys.executable, "-m", "core", "certify", "--artifacts", str(nothing)]
+    command += ["--refits", "2", "--seed-refits", "2", "--workers", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    before = (nothing / "segments.json").read_bytes()
+    process = subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    )
+    first = nothing / WORK / "subsample-0.safetensors"
+    deadline = time.monotonic() + 120
+    while not first.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "goes on where it was" in said
+    assert "Traceback" not in said
+    assert (nothing / "segments.json").read_bytes() == before
+    kept = first.stat().st_mtime_ns
+    # Were it made again, it would be written again.
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "core.evaluation.stability.FitStore.discard",
+            lambda store: seen.append((store.folder / first.name).stat().st_mtime_ns),
+        )
+        certify(nothing, QUICK)
+    assert seen == [kept]
+
+
+def test_another_model_forgets_what_was_kept(nothing):
+    work = nothing / WORK
+    work.mkdir(exist_ok=True)
+    (work / "key.txt").write_text("another model", encoding="utf-8")
+    (work / "subsample-0.safetensors").write_bytes(b"")
+    certify(nothing, QUICK)
+    assert not work.exists()
+
+
+def test_what_cannot_be_certified_is_refused(nothing, tmp_path):
+    with pytest.raises(ArtifactError, match="holds no complete run"):
+        certify(tmp_path)
+    with pytest.raises(ModelError, match="5 nulls were asked for"):
+        certify(nothing, Effort(n_null=5))
+    with pytest.raises(ModelError, match="1 seed refits"):
+        certify(nothing, Effort(n_seed_refits=1))
+    assert Artifacts(nothing).published().manifest.is_complete
+
+
+@pytest.mark.parametrize(
+    ("score", "nulls", "is_structured"),
+    [(1.5, [0.1, 0.2, 0.2, 0.4], True), (0.2, [0.3], False), (0.0, [0.0] * 19, False)],
+)
+def test_the_picture_and_the_words_hold_for_every_finding(
+    tmp_path, score, nulls, is_structured
+):
+    structure = {
+        "statistic": score,
+        "null_statistics": nulls,
+        "n_null": len(nulls),
+        "n_null_planned": 19,
+        "is_stopped_early": len(nulls) < 19,
+        "p_value": 0.2,
+        "excess": score - max(nulls),
+        "required_excess": 0.1,
+        "is_structured": is_structured,
+        "segments": [{"cluster": 0, "p_value": 0.05}, {"cluster": 1, "p_value": 0.3}],
+        "clusters": {
+            "n_clusters": 2,
+            "effective_clusters": 1.9,
+            "largest_share": 0.6,
+            "noise_ratio": 0.25,
+        },
+    }
+    plot_nulls(structure, tmp_path / "picture.png")
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert min(picture.size) > 300
+    same = {"n_refits": 5, "ari": 0.9, "ari_clustered": None, "ari_held_out": 0.88}
+    found = {"structure": structure, "agreement": {"seed": same}}
+    lines = certificate_lines(found)
+    assert "the largest with 60.0% of the clustered shops, 25% noise" in lines[0]
+    assert "1 of 2 clusters" in lines[1]
+    assert "ARI 0.90, 0.88 over shops left out" in lines[2]

@@ -1,0 +1,97 @@
+"""What is kept for looking back: the past as it was known then."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from core.config import Config
+from core.months import month_index
+from core.retailers.features import feature_set
+from core.retailers.prepare import HISTORY, LATER, MONTHLY, prepare, write_history
+
+OPTIONS = {"sample": {"n_shops": 300}, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def past(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """Return the folder of a small sample's past, and its cuts."""
+    folder = tmp_path_factory.mktemp("past")
+    (folder / "work").mkdir()
+    prepared = prepare(Config.model_validate(OPTIONS), folder / "work")
+    cuts = write_history(prepared, {n: folder / n for n in (HISTORY, LATER, MONTHLY)})
+    return folder, cuts
+
+
+def test_features_at_a_cut_are_those_of_a_run_that_ended_there(
+    past: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    folder, cuts = past
+    config = Config.model_validate(OPTIONS | {"features": {"as_of": cuts[-1]}})
+    then = pl.concat(prepare(config, tmp_path).batches(1000))
+    history = pl.read_parquet(folder / HISTORY).filter(pl.col("as_of") == cuts[-1])
+    kept = history.drop("as_of").sort("shop_id")
+    assert kept.height == then.height > 100
+    assert kept.equals(then.cast(dict(kept.schema)))
+
+
+def test_cuts_leave_a_horizon_and_lie_three_months_apart(
+    past: tuple[Path, list[str]],
+) -> None:
+    _, cuts = past
+    assert cuts == ["2024-06", "2024-03", "2023-12"]
+
+
+def test_later_features_know_nothing_of_before_the_oldest_cut(
+    past: tuple[Path, list[str]],
+) -> None:
+    folder, cuts = past
+    later = pl.read_parquet(folder / LATER)
+    months = pl.read_parquet(folder / MONTHLY).filter(
+        pl.col("t") > month_index(cuts[-1])
+    )
+    sums = months.group_by("shop_id").agg(pl.col("quantity").sum()).sort("shop_id")
+    assert later["sales_qty_total"].to_list() == pytest.approx(sums["quantity"])
+
+
+def test_shops_that_later_fail_the_rules_stay_in_the_past(tmp_path: Path) -> None:
+    months = [(y, m) for y in (2021, 2022, 2023, 2024) for m in range(1, 13)]
+    rows = [
+        {"shop_id": shop, "product_id": "tea", "year": y, "month": m, "sales_qty": 5.0}
+        for shop in ("stays", "fades")
+        for y, m in months
+        # From 2024 on it sells in January only: one active month in that year.
+        if shop == "stays" or y < 2023 or m == 1
+    ]
+    options = {"eligibility": {"min_avg_active_months_per_year": 8.0}}
+    work = tmp_path / "work"
+    work.mkdir()
+    prepared = prepare(Config.model_validate(options), work, pl.DataFrame(rows))
+    assert prepared.eligible.to_list() == ["stays"]
+    paths = {name: tmp_path / name for name in (HISTORY, LATER, MONTHLY)}
+    write_history(prepared, paths)
+    past = pl.read_parquet(paths[HISTORY])
+    assert past.filter(pl.col("shop_id") == "fades")["as_of"].to_list() == ["2023-12"]
+
+
+def test_data_too_short_for_any_cut_leaves_tables_without_rows(tmp_path: Path) -> None:
+    rows = [
+        {
+            "shop_id": "one",
+            "product_id": "tea",
+            "year": 2024,
+            "month": m,
+            "sales_qty": 1,
+        }
+        for m in range(1, 13)
+    ]
+    work = tmp_path / "work"
+    work.mkdir()
+    prepared = prepare(Config(), work, pl.DataFrame(rows))
+    paths = {name: tmp_path / name for name in (HISTORY, LATER, MONTHLY)}
+    assert write_history(prepared, paths) == []
+    past = pl.read_parquet(paths[HISTORY])
+    assert past.is_empty()
+    assert set(feature_set("behaviour").names) < set(past.columns)

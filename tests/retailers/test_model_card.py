@@ -1,0 +1,114 @@
+"""The model card tells what a version is, and shows users' names as they typed them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from core.artifacts.folder import Artifacts
+from core.config import Config
+from core.retailers.model import SEGMENTS
+from core.retailers.pipelines import run_all
+from core.retailers.publish import published_opening
+from core.retailers.report.model_card import ModelCardContent, model_card
+from core.segments.identity import IdentityEvent
+from core.segments.published import PublishedSegments
+
+GATE = {
+    "is_passed": False,
+    "reason": "The challenger fails the gate on 280 shops: contract.",
+    "rows": [
+        {
+            "check": "contract",
+            "champion": "-",
+            "challenger": "1 breach: segment 0 `A | B` has 41 members.",
+            "needed": "kept",
+            "is_passed": False,
+        }
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("card")
+    options = {
+        "artifacts": str(folder),
+        "sample": {"n_shops": 300, "difficulty": "easy"},
+        "autoencoder": {"epochs": 3},
+        "clustering": {"min_cluster_size": 12, "min_samples": 5},
+    }
+    run_all(Config.model_validate(options))
+    complete = Artifacts(folder).published()
+    published = PublishedSegments.read(complete.path(SEGMENTS))
+    return ModelCardContent(
+        complete.manifest, published, published_opening(published), {}, {}
+    )
+
+
+def section(card, title):
+    return card.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def test_a_first_version_says_what_it_is_and_what_is_not_known(content):
+    card = model_card(content)
+    published, manifest = content.published, content.manifest
+    assert card.startswith(f"# Segments, version {published.version}\n")
+    for segment in published.segments:
+        assert f"| {segment.id} | " in section(card, "Segments")
+    assert "first version" in section(card, "What changed")
+    assert "2022-01 to 2024-12" in section(card, "Data and features")
+    assert "`sales_trend_per_year`" in section(card, "Data and features")
+    assert "No model served before" in section(card, "The gate")
+    assert "Not measured" in section(card, "Drift when it was made")
+    assert "segments stability" in section(card, "What it does not say")
+    made = section(card, "How it was made")
+    assert manifest.model_id in made
+    assert f"| hdbscan | {manifest.stages['clustering'].versions['hdbscan']} |" in made
+
+
+def test_the_configuration_in_the_card_is_the_one_that_made_it(content):
+    block = model_card(content).split("```yaml\n")[1].split("\n```")[0]
+    assert Config.model_validate(yaml.safe_load(block)) == content.manifest.config
+
+
+def test_gate_drift_events_and_stability_are_told(content):
+    first = content.published.segments[0]
+    event = IdentityEvent(
+        kind="died", old=(9,), new=(first.id,), n_old=30, n_new=50, n_shared=20
+    )
+    told = replace(
+        content,
+        published=content.published.model_copy(update={"events": (event,)}),
+        stability={first.id: 0.875},
+        names_before={9: "Ice cream"},
+        gate=GATE,
+        alerts=["`sales_trend_per_year` moved: PSI 0.31, above 0.08"],
+        state="recalibrate",
+    )
+    card = model_card(told)
+    assert "9 Ice cream" in section(card, "What changed")
+    assert "0.88 |" in section(card, "Segments")
+    assert "segments stability" not in section(card, "What it does not say")
+    gate = section(card, "The gate")
+    assert "A \\| B" in gate
+    assert "**no**" in gate
+    drift = section(card, "Drift when it was made")
+    assert "*recalibrate*" in drift
+    assert "- `sales_trend_per_year` moved" in drift
+
+
+def test_names_are_shown_as_typed_and_change_no_markup(content):
+    first, *others = content.published.segments
+    bold = first.model_copy(update={"name": "**A** | <b>\n# B"})
+    published = content.published.model_copy(update={"segments": (bold, *others)})
+    card = model_card(replace(content, published=published))
+    assert f"| {first.id} | \\*\\*A\\*\\* \\| \\<b\\> \\# B | " in card
+    lines = section(card, "Segments").splitlines()
+    assert sum(line.startswith("|") for line in lines) == 2 + len(others) + 1
+
+
+def test_the_same_version_gives_the_same_card(content):
+    assert model_card(content) == model_card(content)

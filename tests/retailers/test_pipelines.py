@@ -1,0 +1,432 @@
+"""The four pipelines as their users run them: scripts, real input, real failures."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from core.artifacts.folder import Artifacts
+from core.artifacts.manifest import read_manifest, verify
+from core.config import Config, SampleConfig, resolve_config
+from core.errors import ArtifactError, ConfigError, EligibilityError
+from core.retailers.judge import measure_stability
+from core.retailers.model import PREDICTION_SCHEMA, Model
+from core.retailers.pipelines import prepare_features, run_all, run_inference
+from core.retailers.sample import generate_sales
+from core.retailers.training import stage_config
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SMALL = {"sample": {"n_shops": 600}, "clustering": {"min_cluster_size": 20}}
+EXPECTED_FILES = {
+    "features.parquet",
+    "autoencoder-model.keras",
+    "feature-scaler.pkl",
+    "hdbscan-latent.pkl",
+    "hdbscan-raw.pkl",
+    "encoder-state.safetensors",
+    "cluster-state.safetensors",
+    "segment-state.safetensors",
+    "segments.json",
+    "cluster_predictions.csv",
+    "cluster_insights.csv",
+    "segment_insights.csv",
+    "comparison.csv",
+    "loss-plot.png",
+    "latent-space.png",
+    "raw-space.png",
+    "cluster-sizes.png",
+    "cluster-heatmap.png",
+    "partition-space.png",
+    "partition-heatmap.png",
+    "report.html",
+    "config.yaml",
+    "rejected_rows.parquet",
+    "exclusions.csv",
+    "sample_truth.csv",
+}
+
+
+def small_config(folder, **changes):
+    return Config.model_validate({**SMALL, "artifacts": str(folder), **changes})
+
+
+def script(name, *arguments, cwd, check=True, **options):
+    """Run a script at the root as its user would, from another folder."""
+    command = [sys.executable, str(REPOSITORY / f"{name}-pipeline.py"), *arguments]
+    return subprocess.run(
+        command, cwd=cwd, check=check, capture_output=True, text=True, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Return the artifacts of one small complete run, made by the scripts."""
+    folder = tmp_path_factory.mktemp("run")
+    settings = (
+        "--set",
+        "sample.n_shops=600",
+        "--set",
+        "clustering.min_cluster_size=20",
+    )
+    outputs = [
+        script(name, *settings, cwd=folder)
+        for name in (
+            "feature-preparation",
+            "autoencoder-training",
+            "clustering-training",
+            "clustering-inference",
+        )
+    ]
+    return folder / "artifacts", outputs
+
+
+@pytest.fixture
+def artifacts(trained, tmp_path):
+    """Return a copy of the trained artifacts that a test may change."""
+    import shutil
+
+    return shutil.copytree(trained[0], tmp_path / "artifacts")
+
+
+def test_the_four_scripts_write_every_promised_file(trained):
+    folder, outputs = trained
+    manifest = read_manifest(folder)
+    verify(folder, manifest)
+    assert {path.name for path in folder.iterdir()} >= EXPECTED_FILES
+    assert set(manifest.files) >= EXPECTED_FILES
+    closing = outputs[-1].stdout
+    assert "effective clusters" in closing
+    assert "report.html" in closing
+    assert "Traceback" not in "".join(run.stderr for run in outputs)
+
+
+def test_predictions_hold_every_shop_once_with_a_label_or_a_reason(trained):
+    folder, _ = trained
+    predictions = pl.read_csv(folder / "cluster_predictions.csv")
+    assert predictions.columns == list(PREDICTION_SCHEMA)
+    sold = pl.scan_parquet(folder / "features.parquet").select("shop_id").collect()
+    excluded = pl.read_csv(folder / "exclusions.csv")
+    assert predictions["shop_id"].n_unique() == predictions.height == 600
+    labelled = predictions.filter(pl.col("reason").is_null())
+    assert set(labelled["shop_id"]) == set(sold["shop_id"])
+    assert labelled["latent_cluster"].null_count() == 0
+    rest = predictions.filter(pl.col("reason").is_not_null())
+    assert rest["latent_cluster"].null_count() == rest.height == excluded.height
+    for space in ("latent", "raw"):
+        noise = labelled.filter(pl.col(f"{space}_cluster") == -1)
+        assert (noise[f"{space}_cluster_strength"] == 0).all()
+
+
+def test_insights_and_comparison_agree_with_the_predictions(trained):
+    folder, _ = trained
+    predictions = pl.read_csv(folder / "cluster_predictions.csv")
+    insights = pl.read_csv(folder / "cluster_insights.csv")
+    comparison = pl.read_csv(folder / "comparison.csv")
+    features = pl.read_parquet(folder / "features.parquet")
+    for space in ("latent", "raw"):
+        labels = predictions.drop_nulls("latent_cluster").select(
+            "shop_id", cluster=f"{space}_cluster"
+        )
+        counts = dict(labels["cluster"].value_counts().iter_rows())
+        rows = insights.filter(pl.col("space") == space)
+        assert dict(rows.select("cluster", "size").iter_rows()) == counts
+        row = comparison.row(by_predicate=pl.col("space") == space, named=True)
+        assert row["noise_ratio"] == pytest.approx(counts.get(-1, 0) / labels.height)
+        joined = labels.join(features, on="shop_id")
+        for cluster in counts:
+            own = joined.filter(pl.col("cluster") == cluster)["recency_months"]
+            found = rows.row(by_predicate=pl.col("cluster") == cluster, named=True)
+            assert found["recency_months_mean"] == pytest.approx(own.mean())
+            assert found["recency_months_median"] == pytest.approx(own.median())
+
+
+def test_two_runs_are_byte_identical_whatever_the_order_of_the_rows(tmp_path):
+    sample = SampleConfig(n_shops=300)
+    rows = generate_sales(sample, seed=3).rows
+    found = []
+    for name, table in (
+        ("one", rows),
+        ("two", rows.sample(fraction=1.0, shuffle=True, seed=9)),
+    ):
+        run_all(small_config(tmp_path / name), table)
+        found.append((tmp_path / name / "cluster_predictions.csv").read_bytes())
+    assert found[0] == found[1]
+
+
+def test_scoring_the_training_rows_anew_gives_the_fitted_labels(artifacts):
+    model = Model.load(artifacts)
+    rows = generate_sales(SampleConfig(n_shops=600), seed=42).rows
+    fitted = pl.read_csv(artifacts / "cluster_predictions.csv").sort("shop_id")
+    scored = model.assign_sales(rows.sample(fraction=1.0, shuffle=True, seed=1))
+    assert_frame_equal(scored, fitted, check_dtypes=False, check_exact=True)
+
+
+def test_one_shop_alone_gets_what_it_gets_in_the_batch(artifacts):
+    model = Model.load(artifacts)
+    rows = generate_sales(SampleConfig(n_shops=600), seed=42).rows
+    fitted = pl.read_csv(artifacts / "cluster_predictions.csv")
+    gone = pl.read_parquet(artifacts / "features.parquet").filter(
+        pl.col("recency_months") > 3
+    )
+    for shop in [*fitted["shop_id"].sample(5, seed=0), gone["shop_id"][0]]:
+        own = rows.filter(pl.col("shop_id") == shop)
+        alone = model.assign_sales(own.to_pandas())
+        expected = fitted.filter(pl.col("shop_id") == shop)
+        assert_frame_equal(alone, expected, check_dtypes=False, check_exact=True)
+
+
+def test_a_new_file_is_scored_with_the_saved_model(artifacts, tmp_path):
+    rows = generate_sales(SampleConfig(n_shops=50), seed=8).rows
+    rows = rows.with_columns(shop_id="new-" + pl.col("shop_id"))
+    faulty = rows.head(3).with_columns(month=pl.lit(13, dtype=pl.Int32))
+    pl.concat([rows, faulty]).write_csv(tmp_path / "new.csv")
+    model_id = read_manifest(artifacts).model_id
+    arguments = ("--artifacts", str(artifacts), "--input", "new.csv")
+    run = script("clustering-inference", *arguments, cwd=tmp_path)
+    assert "shops labelled" in run.stdout
+    predictions = pl.read_csv(artifacts / "cluster_predictions.csv")
+    assert predictions.height == 50
+    assert predictions["shop_id"].str.starts_with("new-").all()
+    assert pl.read_parquet(artifacts / "scored_rejected_rows.parquet").height == 3
+    manifest = read_manifest(artifacts)
+    verify(artifacts, manifest)
+    assert manifest.model_id == model_id
+    assert "report.html" in manifest.files
+    again = script("clustering-inference", "--artifacts", str(artifacts), cwd=tmp_path)
+    assert "report.html" in again.stdout
+    assert pl.read_csv(artifacts / "cluster_predictions.csv").height == 600
+
+
+def test_inference_needs_neither_tensorflow_nor_hdbscan(artifacts, tmp_path):
+    code = (
+        "import sys\n"
+        "for name in ('tensorflow', 'keras', 'hdbscan'):\n"
+        "    sys.modules[name] = None\n"
+        f"sys.argv = ['segments', 'infer', '--artifacts', {str(artifacts)!r}]\n"
+        "from core.cli import main\n"
+        "main()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "shops labelled" in run.stdout, run.stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["feature-scaler.pkl", "hdbscan-latent.pkl", "hdbscan-raw.pkl"]
+)
+def test_a_malicious_pickle_is_never_opened(artifacts, tmp_path, name):
+    marker = tmp_path / "executed"
+
+    class Malicious:
+        def __reduce__(self):
+            return os.mkdir, (str(marker),)
+
+    (artifacts / name).write_bytes(pickle.dumps(Malicious()))
+    run = script(
+        "clustering-inference", "--artifacts", str(artifacts), cwd=tmp_path, check=False
+    )
+    assert not marker.exists()
+    assert run.returncode == ArtifactError.exit_code
+    assert name in run.stderr
+    (artifacts / name).unlink()
+    script("clustering-inference", "--artifacts", str(artifacts), cwd=tmp_path)
+    assert not marker.exists()
+
+
+def test_killed_runs_leave_the_previous_artifacts_whole(artifacts, tmp_path):
+    before = {
+        path.name: path.read_bytes() for path in artifacts.iterdir() if path.is_file()
+    }
+    command = [
+        sys.executable,
+        *("-m", "core", "run", "--artifacts", str(artifacts), "--seed", "7"),
+        *("--set", "sample.n_shops=300", "--set", "clustering.min_cluster_size=20"),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    for seconds in (2.0, 4.5, 8.0):
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(seconds)
+        process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+        process.wait()
+        published = Artifacts(artifacts).published()
+        assert published.manifest.is_complete
+        if published.manifest.stages["prepare"].seed == 7:
+            break  # a fast machine has finished: a whole new run is whole, too
+        for name in published.manifest.files:
+            assert (artifacts / name).read_bytes() == before[name], name
+    run_inference(stage_config("inference", flags={"artifacts": str(artifacts)}))
+    assert Artifacts(artifacts).published().manifest.is_complete
+
+
+def test_another_feature_set_is_refused_before_anything_is_computed(artifacts):
+    with pytest.raises(ConfigError, match=r"`features\.name` is 'baseline'"):
+        stage_config(
+            "inference",
+            flags={"artifacts": str(artifacts), "features.name": "baseline"},
+        )
+
+
+def test_features_in_another_order_are_refused_with_a_diff(artifacts):
+    model = Model.load(artifacts)
+    table = pl.read_parquet(artifacts / "features.parquet")
+    swapped = table.select("shop_id", *reversed(model.features))
+    with pytest.raises(ArtifactError, match="the order differs: column 1"):
+        model.assign(swapped)
+    with pytest.raises(ArtifactError, match="missing `product_concentration`"):
+        model.assign(table.drop("product_concentration"))
+
+
+def test_a_stage_without_its_predecessor_says_which_script_to_run(tmp_path):
+    run = script("clustering-training", cwd=tmp_path, check=False)
+    assert run.returncode == ArtifactError.exit_code
+    assert "feature-preparation-pipeline.py" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_too_few_shops_are_an_error_that_shows_the_rule(tmp_path):
+    config = small_config(tmp_path, sample={"n_shops": 5})
+    with pytest.raises(EligibilityError, match="a run needs at least 20"):
+        prepare_features(config)
+    assert not (tmp_path / "manifest.json").exists()
+
+
+def test_config_flag_environment_and_file_reach_every_stage(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGMENTS_SAMPLE__N_SHOPS", "300")
+    file = tmp_path / "own.yaml"
+    file.write_text("clustering: {min_cluster_size: 20}", encoding="utf-8")
+    flags = {"artifacts": str(tmp_path / "a"), "seed": 5}
+    prepare_features(stage_config("prepare", file, flags))
+    later = stage_config("autoencoder", flags={"artifacts": str(tmp_path / "a")})
+    assert later.sample.n_shops == 300
+    assert later.clustering.min_cluster_size == 20
+    assert later.seed == 5
+    saved = resolve_config(tmp_path / "a" / "config.yaml", environ={})
+    assert saved == later
+
+
+def test_the_baseline_and_the_reference_architecture_run_to_the_end(tmp_path):
+    config = small_config(
+        tmp_path,
+        features={"name": "baseline", "engine": "duckdb"},
+        scaling={"method": "robust"},
+        autoencoder={"architecture": "reference"},
+        sample={"n_shops": 300},
+    )
+    results = run_all(config)
+    assert results[-1].facts["labelled"] > 200
+    assert len(Model.load(tmp_path).features) == 29
+
+
+def test_data_without_structure_is_reported_as_such(tmp_path):
+    config = small_config(
+        tmp_path, sample={"n_shops": 1500, "structure": "none"}, clustering={}
+    )
+    results = run_all(config)
+    verdict = next(line for line in results[-1].lines if line.startswith("Verdict"))
+    badge, meaning = verdict.removeprefix("Verdict: ").split(": ")
+    assert "Natural" not in badge
+    assert meaning.startswith("no groups of their own")
+    report = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert badge in report
+    assert f"{badge} means: {meaning}" in report
+    check = results[2].facts["structure_check"]
+    assert not check["is_structured"]
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars", "lazy", "arrow", "duckdb"])
+def test_every_kind_of_frame_gives_the_same_features(tmp_path, kind):
+    import duckdb
+
+    rows = generate_sales(SampleConfig(n_shops=60), seed=1).rows
+    frames = {
+        "pandas": rows.to_pandas,
+        "polars": lambda: rows,
+        "lazy": rows.lazy,
+        "arrow": rows.to_arrow,
+        "duckdb": lambda: duckdb.from_arrow(rows.to_arrow()),
+    }
+    for name, frame in (("plain", rows), (kind, frames[kind]())):
+        prepare_features(small_config(tmp_path / name), frame)
+    plain, other = (
+        pl.read_parquet(tmp_path / name / "features.parquet")
+        for name in ("plain", kind)
+    )
+    assert_frame_equal(plain, other, check_exact=True)
+
+
+def test_strengths_are_between_0_and_1_and_finite(trained):
+    predictions = pl.read_csv(trained[0] / "cluster_predictions.csv")
+    for space in ("latent", "raw"):
+        values = predictions[f"{space}_cluster_strength"].drop_nulls().to_numpy()
+        assert np.isfinite(values).all()
+        assert ((values >= 0) & (values <= 1)).all()
+
+
+def test_many_rows_are_grouped_in_slices_with_the_same_result(tmp_path, monkeypatch):
+    rows = generate_sales(SampleConfig(n_shops=60), seed=1).rows
+    prepare_features(small_config(tmp_path / "whole"), rows)
+    monkeypatch.setattr("core.retailers.prepare.ROWS_AT_ONCE", 1000)
+    prepare_features(small_config(tmp_path / "sliced"), rows)
+    whole, sliced = (
+        pl.read_parquet(tmp_path / name / "features.parquet")
+        for name in ("whole", "sliced")
+    )
+    assert_frame_equal(whole, sliced, check_exact=True)
+
+
+def test_a_stray_future_month_does_not_move_as_of(tmp_path):
+    rows = generate_sales(SampleConfig(n_shops=60), seed=1).rows
+    stray = rows.head(1).with_columns(year=pl.lit(2199, dtype=pl.Int32))
+    result = prepare_features(small_config(tmp_path), pl.concat([rows, stray]))
+    assert result.facts["as_of"] == "2024-12"
+    assert any("later months are incomplete" in line for line in result.lines)
+
+
+def test_as_of_before_the_data_is_refused(tmp_path):
+    config = small_config(tmp_path, features={"as_of": "2001-01"})
+    with pytest.raises(ConfigError, match="the data starts in 2022-01"):
+        prepare_features(config)
+
+
+def test_stability_is_measured_beside_an_unchanged_model(artifacts):
+    model_id = read_manifest(artifacts).model_id
+    predictions = (artifacts / "cluster_predictions.csv").read_bytes()
+    result = measure_stability(artifacts, n_refits=2)
+    manifest = read_manifest(artifacts)
+    verify(artifacts, manifest)
+    assert manifest.model_id == model_id
+    assert (artifacts / "cluster_predictions.csv").read_bytes() == predictions
+    table = pl.read_csv(artifacts / "stability.csv")
+    spaces = manifest.facts("clustering")["spaces"]
+    assert table.height == spaces["latent"]["n_clusters"] == len(result.table)
+    assert table["jaccard"].is_between(0, 1).all()
+    assert "report.html" in manifest.files
+    assert manifest.facts("inference")["labelled"] > 0
+
+
+def test_stability_without_a_complete_run_is_refused(tmp_path):
+    with pytest.raises(ArtifactError, match="holds no complete run"):
+        measure_stability(tmp_path)

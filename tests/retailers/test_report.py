@@ -1,0 +1,605 @@
+"""The report: what it says, that it is whole, and that nobody's data can break it."""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import polars as pl
+import pytest
+
+from core.artifacts.manifest import Manifest, StageFacts
+from core.config import Config
+from core.errors import ArtifactError
+from core.evaluation.certificate import derive_verdict
+from core.evaluation.quality import compare_spaces
+from core.reporting import text as wording
+from core.reporting.page import NextStep, Part, Picture, Table
+from core.reporting.plots import plot_sizes
+from core.retailers.report.evidence import Evidence, opening, tiles
+from core.retailers.report.page import ReportContent, Spaces, Step, write_report
+from core.retailers.report.parts import (
+    Card,
+    Difference,
+    certificate_part,
+    curve_of,
+    differences,
+    next_steps,
+    rule_texts,
+    selection_part,
+    stability_part,
+)
+from core.segments.profiles import cluster_contrasts, cluster_insights
+from core.segments.published import begun, segment_table
+
+SCRIPT = "<script>alert('shop')</script>"
+FEATURES = ["trend", "gaps", SCRIPT]
+ROW = {
+    "space": "latent",
+    "n_shops": 4310,
+    "clusters": 4,
+    "noise_ratio": 0.18,
+    "effective_clusters": 3.62,
+    "largest_share": 0.373,
+    "agreement_ami": 0.61,
+}
+EMPTY = {
+    **ROW,
+    "clusters": 0,
+    "noise_ratio": 1.0,
+    "effective_clusters": 0.0,
+    "largest_share": None,
+    "agreement_ami": None,
+}
+FOUR = {
+    "n_shops": 4310,
+    "n_clusters": 4,
+    "noise_ratio": 0.18,
+    "effective_clusters": 3.62,
+    "largest_share": 0.373,
+}
+BULK = {**FOUR, "effective_clusters": 1.06, "largest_share": 0.99, "noise_ratio": 0.2}
+SPARSE = {**FOUR, "noise_ratio": 0.7}
+SINGLE = {
+    **FOUR,
+    "n_clusters": 1,
+    "noise_ratio": 0.0,
+    "effective_clusters": 1.0,
+    "largest_share": 1.0,
+}
+FOUND = {
+    "statistic": 1.1,
+    "null_statistics": [0.0] * 18 + [0.2],
+    "p_value": 0.05,
+    "excess": 0.9,
+    "required_excess": 0.15,
+    "is_structured": True,
+    "n_rows": 4310,
+}
+NOT_FOUND = {**FOUND, "statistic": 0.1, "excess": -0.1, "is_structured": False}
+
+
+def opened(summary=FOUR, check=FOUND, is_certified=False, **figures):
+    verdict = derive_verdict(
+        **{
+            "is_structured": check["is_structured"],
+            "n_clusters": summary["n_clusters"],
+            "partition_ari": 0.9,
+            "is_certified": is_certified,
+        }
+        | figures
+    )
+    return opening(verdict.as_dict(), verdict.meaning, summary, check)
+
+
+class Page(HTMLParser):
+    """Collects tags, attributes and texts, and checks that tags are closed."""
+
+    VOID = frozenset({"meta", "img", "br", "line", "circle"})
+
+    def __init__(self, source):
+        super().__init__()
+        self.tags, self.texts, self._open = [], [], []
+        self.feed(source)
+        assert not self._open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", " ".join(self.texts))
+
+
+@pytest.fixture
+def content(tmp_path):
+    """A report over 300 shops in three clear groups in one space, none in the other."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat([0, 1, 2], 100)
+    X = rng.normal(size=(300, 3)) + 8 * np.eye(3)[groups]
+    latent, raw = np.where(np.arange(300) % 10, groups, -1), np.full(300, -1)
+    table = pl.DataFrame(X, schema=FEATURES).with_columns(
+        shop_id=pl.lit("kiosk"),
+        latent_cluster=pl.Series(latent),
+        raw_cluster=pl.Series(raw),
+    )
+    spaces = {"latent": "latent_cluster", "raw": "raw_cluster"}
+    labels = {"latent": latent, "raw": raw}
+    plot_sizes(labels, tmp_path / "sizes.png")
+    picture = Picture("Sizes", tmp_path / "sizes.png", f'Bars " {SCRIPT}')
+    card = Card(
+        title=f"0 Summer {SCRIPT}",
+        size=90,
+        share=0.3,
+        differences=[Difference(f"trend {SCRIPT}", "confirmed")],
+        shops=[SCRIPT],
+        rules=[f"trend above 2 {SCRIPT}"],
+        curve=curve_of(CURVES, 0),
+        stability="stable",
+    )
+    return ReportContent(
+        title=f"Retailers {SCRIPT}",
+        source=f"sales {SCRIPT}.csv",
+        created="2026-11-20 10:00 UTC",
+        as_of="2024-12",
+        opening=opened(),
+        tiles=tiles(FOUR, "density"),
+        check=FOUND,
+        cards=[card, replace(card, curve=None, shops=[], rules=[], stability="")],
+        reading=["Medians."],
+        notes=["`explain` tells."],
+        pictures=[picture],
+        parts=[Part("Stable?", ["Yes."], [picture], [Table("Rows", [{"a": SCRIPT}])])],
+        research=[],
+        next_steps=[NextStep("python -m core certify", "the certified verdict")],
+        spaces=Spaces(
+            titles={"latent": "Latent space", "raw": f"Raw {SCRIPT}"},
+            comparison=compare_spaces(labels, X, {n: np.ones(300) for n in labels}),
+            insights=cluster_insights(table, spaces, FEATURES),
+            contrasts={
+                n: cluster_contrasts(table, c, FEATURES) for n, c in spaces.items()
+            },
+        ),
+        steps=[
+            Step("rows read", 364_112, "rows"),
+            Step("no `shop_id`", 14, "rows", is_loss=True, note=f"first: {SCRIPT}"),
+            Step("shops segmented", 300, "shops"),
+        ],
+        limits=["That it pays."],
+        made={"Run": {"seed": 42, f"key {SCRIPT}": SCRIPT}},
+        config=f"source: {SCRIPT}",
+    )
+
+
+CURVES = pl.DataFrame(
+    {
+        "segment": [0, 0, 0],
+        "month": ["2023-12", "2024-01", "2024-02"],
+        "n_shops": [90, 90, 90],
+        "mean": [0.5, 2.0, 0.5],
+        "low": [0.2, 1.5, 0.3],
+        "high": [0.8, 2.5, 0.7],
+    }
+)
+
+
+def written(content, tmp_path):
+    path = tmp_path / "report.html"
+    write_report(content, path)
+    return path.read_text(encoding="utf-8")
+
+
+def test_user_data_is_shown_as_text_and_never_run(content, tmp_path):
+    source = written(content, tmp_path)
+    assert "<script" not in source.lower()
+    page = Page(source)
+    assert not page.all("script")
+    assert page.text.count(SCRIPT) >= 8
+    assert page.all("img")[0]["alt"] == f'Bars " {SCRIPT}'
+
+
+def test_the_report_needs_nothing_but_itself(content, tmp_path):
+    source = written(content, tmp_path)
+    page = Page(source)
+    assert not page.all("link")
+    assert not re.search(r"https?://|@import|url\(", source)
+    data = page.all("img")[0]["src"].removeprefix("data:image/png;base64,")
+    picture = tmp_path / "sizes.png"
+    assert base64.b64decode(data, validate=True) == picture.read_bytes()
+    picture.unlink()
+    assert source.endswith("</html>\n") or source.endswith("</html>")
+
+
+def test_the_report_is_accessible_and_tells_the_datas_way(content, tmp_path):
+    page = Page(written(content, tmp_path))
+    assert page.all("html")[0]["lang"] == "en"
+    assert all(image.get("alt") for image in page.all("img"))
+    assert len(page.all("caption")) == len(page.all("table"))
+    assert "364,112" in page.text
+    assert "What this report does not say" in page.text
+    assert "No cluster: every shop is noise." in page.text
+
+
+def test_the_verdict_comes_before_the_segments_and_pictures_before_tables(
+    content, tmp_path
+):
+    source = written(content, tmp_path)
+    marks = ("<h1>", "Summer", "<img", "<table")
+    places = [source.index(mark) for mark in marks]
+    assert places == sorted(places)
+    assert "as far as a quick check can tell" in source[: places[1]]
+
+
+def test_equal_content_gives_equal_files(content, tmp_path):
+    assert written(content, tmp_path) == written(content, tmp_path)
+
+
+def test_what_was_not_judged_leaves_no_heading(content, tmp_path):
+    bare = replace(
+        content,
+        check=None,
+        cards=[replace(content.cards[1], differences=[])],
+        pictures=[],
+        parts=[],
+        next_steps=[],
+        config="",
+    )
+    source = written(bare, tmp_path)
+    page = Page(source)
+    assert not page.all("svg")
+    assert not page.all("img")
+    assert "Not looked at yet" not in page.text
+    assert "Typical shops" not in page.text
+    assert "As plain rules" not in page.text
+    assert not re.search(r"<h2>[^<]*</h2>\s*</section>", source)
+
+
+def test_a_missing_picture_is_refused(content, tmp_path):
+    gone = Picture("Gone", tmp_path / "gone.png", "nothing")
+    with pytest.raises(ArtifactError, match=r"gone\.png"):
+        write_report(replace(content, pictures=[gone]), tmp_path / "report.html")
+
+
+def test_names_between_backticks_are_set_as_code_and_still_escaped(content, tmp_path):
+    notes = [f"`{SCRIPT}` tells.", "one ` alone & so"]
+    source = written(replace(content, notes=notes), tmp_path)
+    assert "<code>&lt;script&gt;" in source
+    assert "one ` alone &amp; so" in source
+
+
+@pytest.mark.parametrize(
+    ("given", "badge", "headline", "says"),
+    [
+        (
+            {},
+            "Natural (provisional)",
+            "4 groups of shops that stand apart, as far as a quick check can tell",
+            "these shops reach 1.10 (p\xa0=\xa00.05, the smallest that 19 can give)",
+        ),
+        (
+            {"is_certified": True, "cluster_jaccard": 0.91},
+            "Natural (certified)",
+            "4 groups of shops that stand apart",
+            "91.0% of their shops in common",
+        ),
+        (
+            {"check": NOT_FOUND},
+            "Reproducible (provisional)",
+            "No separate groups, but 4 segments that come out again",
+            "no more than chance gives",
+        ),
+        (
+            {"check": NOT_FOUND, "partition_ari": 0.5, "is_certified": True},
+            "Constructive (certified)",
+            "No separate groups: 4 segments as a convenient cut",
+            "agree with these at 0.50",
+        ),
+        (
+            {"check": NOT_FOUND, "partition_ari": None},
+            "Constructive (provisional)",
+            "convenient cut",
+            "was not measured",
+        ),
+        (
+            {"is_certified": True, "cluster_jaccard": 0.4},
+            "Reproducible (certified)",
+            "come out again",
+            "did not come back",
+        ),
+        (
+            {"n_clusters": 1},
+            "Reproducible (provisional)",
+            "come out again",
+            "shows 1 cluster of it, which tells no groups apart",
+        ),
+    ],
+)
+def test_each_situation_has_its_words(given, badge, headline, says):
+    said = opened(**given)
+    assert said.badge == badge
+    assert headline in said.headline
+    assert says in " ".join(said.rests_on)
+    assert ("certify" in " ".join(said.rests_on)) == ("provisional" in badge)
+    assert ("Simple rules are recommended" in said.advice) == (
+        said.kind == "constructive"
+    )
+
+
+def test_the_terminal_says_the_same_as_the_report(content, tmp_path):
+    said = content.opening
+    text = Page(written(content, tmp_path)).text
+    verdict, found = said.lines
+    assert found in text
+    assert said.headline in text
+    assert verdict == f"Verdict: {said.badge}: {said.meaning}."
+    assert f"{said.badge} means: {said.meaning}." in text
+
+
+@pytest.mark.parametrize(
+    ("summary", "says"),
+    [
+        (FOUR, ""),
+        (BULK, "one bulk with small groups beside it"),
+        (SPARSE, "most shops belong to no segment"),
+        (SINGLE, ""),
+    ],
+)
+def test_segments_that_divide_little_carry_a_warning(summary, says):
+    assert says in wording.caution(summary)
+    assert bool(wording.caution(summary)) == bool(says)
+
+
+@pytest.mark.parametrize("summary", [FOUR, BULK, SPARSE, SINGLE])
+@pytest.mark.parametrize("kind", ["density", "partition"])
+def test_no_sentence_names_unassigned_shops_without_companions(summary, kind):
+    texts = [wording.finding(summary, kind), wording.caution(summary)]
+    for text in texts:
+        if "%" in text:
+            assert "effective" in text or "equal size" in text
+            assert "largest" in text
+    names = [name for name, _ in tiles(summary, kind)]
+    assert {"effective segments", "largest share"} <= set(names)
+    assert ("unassigned" in names) == (kind == "density")
+
+
+@pytest.mark.parametrize("row", [ROW, EMPTY])
+def test_no_sentence_names_noise_without_its_companions(row):
+    text = wording.short_finding(row)
+    if "noise" in text and row["clusters"]:
+        assert "effective" in text
+        assert "largest" in text
+
+
+def test_segments_that_do_not_stand_out_alone_are_named_at_once():
+    tested = [{"cluster": n, "p_value": p} for n, p in ((0, 0.05), (1, 0.9))]
+    check = {**FOUND, "segments": tested}
+    verdict = derive_verdict(
+        is_structured=True, n_clusters=2, partition_ari=0.9, is_certified=True
+    )
+    titles = {0: "0 Steady", 1: "1 Growing sales"}
+    said = opening(verdict.as_dict(), verdict.meaning, FOUR, check, titles)
+    assert said.headline == "4 groups of shops, 1 of which stand out one by one"
+    assert "1 Growing sales does not: hold it more lightly" in " ".join(said.rests_on)
+    tested[1]["p_value"] = 0.05
+    said = opening(verdict.as_dict(), verdict.meaning, FOUR, check, titles)
+    assert said.headline == "4 groups of shops that stand apart"
+
+
+def test_a_lead_that_is_too_small_is_named():
+    near = {**NOT_FOUND, "statistic": 0.25, "excess": 0.05}
+    said = " ".join(opened(check=near | {"is_stopped_early": True}).rests_on)
+    assert "19 made-up data sets (more could not have changed the answer)" in said
+    assert "a lead of 0.05, where 0.15 is asked for" in said
+
+
+@pytest.mark.parametrize(
+    ("ami", "words"),
+    [
+        (0.9, "largely agree"),
+        (0.6, "agree in part"),
+        (0.2, "agree little"),
+        (-0.02, "do not agree"),
+    ],
+)
+def test_agreement_of_two_spaces_is_read_out(ami, words):
+    rows = [{**ROW, "agreement_ami": ami}, {**ROW, "space": "raw"}]
+    reading = wording.comparison_reading(rows, {"latent": "Latent space"})
+    assert reading.startswith("Latent space: 4 clusters, 18.0% noise, 3.62 effective")
+    assert words in reading
+
+
+def row_of(feature, median, rest, effect, **tested):
+    values = {"feature": feature, "median": median, "rest_median": rest}
+    return values | {"effect": effect} | tested
+
+
+def test_three_to_five_differences_are_told_by_their_size():
+    effects = [0.1, -2.0, 0.6, 0.4, -0.3, 0.0, None, 0.7, 0.55, 0.51]
+    rows = [row_of(f"f{i}", i + 1.0, 0.5, e) for i, e in enumerate(effects)]
+    told = [difference.text for difference in differences(rows)]
+    assert told == [f"f{i} {i + 1} (others 0.5)" for i in (1, 7, 2, 8, 9)]
+    few = [row for row in rows if row["effect"] and abs(row["effect"]) < 0.5]
+    assert len(differences(few)) == 3
+    assert differences([]) == []
+
+
+def test_months_to_one_side_are_told_together_in_the_order_of_the_year():
+    season = "log_season_month_"
+    rows = [
+        row_of(f"{season}7", np.log(2.0), 0.0, 3.0),
+        row_of(f"{season}6", np.log(1.5), np.log(0.9), 2.0),
+        row_of(f"{season}12", np.log(0.5), 0.0, -1.0),
+    ]
+    told = [difference.text for difference in differences(rows)]
+    assert told == [
+        "June and July 150% to 200% of an average month (others 90% to 100%)",
+        "December level 50% of an average month (others 100%)",
+    ]
+
+
+def test_a_difference_is_confirmed_only_by_a_test_with_the_same_sign():
+    held = {"adjusted_p": 0.01, "later_effect": 0.4}
+    standing = {
+        "held": held,
+        "weak": {**held, "adjusted_p": 0.2},
+        "turned": {**held, "later_effect": -0.4},
+        "unknown": {"adjusted_p": None, "later_effect": None},
+    }
+    rows = [row_of(name, 2.0, 1.0, 1.0, **more) for name, more in standing.items()]
+    found = [difference.standing for difference in differences(rows)]
+    assert found == ["confirmed", "not confirmed", "not confirmed", "not tested"]
+    assert [d.standing for d in differences(rows[3:])] == [""]
+
+
+def test_rules_are_told_in_words_and_units():
+    rules = pl.DataFrame(
+        {
+            "rule": [1, 1, 2],
+            "segment": [0, 0, 1],
+            "n_shops": [1352, 1352, 7],
+            "purity": [0.91, 0.91, 1.0],
+            "feature": ["log_season_month_7", "inactive_month_share", None],
+            "above": [np.log(1.5), None, None],
+            "up_to": [None, 0.125, None],
+        }
+    )
+    assert rule_texts(rules, 0) == [
+        "July level above 150% of an average month and share of months without sales "
+        "up to 12.5%: 1,352 shops, 91% of them in this segment"
+    ]
+    assert rule_texts(rules, 1)[0].startswith("every shop: 7 shops, 100%")
+    assert rule_texts(rules, 2) == []
+
+
+def test_curves_share_a_scale_and_say_their_peak():
+    curve = curve_of(CURVES, 0)
+    assert curve.line == "0.0,74.4 160.0,21.6 320.0,74.4"
+    assert curve.average == 56.8
+    assert curve.ticks == [(160.0, "2024")]
+    assert "highest in 2024-01: 200.0%" in curve.words
+    assert curve_of(CURVES, 1) is None
+
+
+def evidence_of(folder, is_certified=False, **facts):
+    """Return the evidence on a partition of 30 shops into two segments."""
+    labels = np.repeat([0, 1], [20, 10])
+    table = segment_table("partition", labels, {0: "Steady", 1: "Growing sales"})
+    verdict = derive_verdict(
+        is_structured=False,
+        n_clusters=0,
+        partition_ari=0.9,
+        is_certified=is_certified,
+    )
+    partition = {"criterion": "out_of_time"}
+    stage = StageFacts(
+        finished_at="2026-11-20", seconds=1.0, seed=1, versions={}, facts={}
+    )
+    clustering = stage.model_copy(update={"facts": {"partition": partition}})
+    manifest = Manifest(config=Config(), stages={"clustering": clustering})
+    published = begun(table, verdict.as_dict(), "0123456789ab")
+    return Evidence(manifest, facts, published, folder, folder, folder)
+
+
+def commands_of(evidence):
+    return [step.command.split()[3] for step in next_steps(evidence)]
+
+
+def test_a_fresh_run_names_every_command_that_would_add_something(tmp_path):
+    folder = tmp_path / "my artifacts"
+    steps = next_steps(evidence_of(folder))
+    assert [step.command.split()[3] for step in steps] == [
+        "profile",
+        "scorecard",
+        "certify",
+        "compare",
+        "select",
+    ]
+    assert steps[0].command.endswith(f'--artifacts "{folder}"')
+    assert commands_of(evidence_of(tmp_path, is_certified=True))[2] == "stability"
+
+
+def test_what_judged_the_other_kind_of_segments_is_no_evidence(tmp_path):
+    facts = {
+        "profiles": {"segment_kind": "density"},
+        "scorecard": {"labels": "latent"},
+        "stability": {"kind": "density"},
+    }
+    evidence = evidence_of(tmp_path, **facts)
+    assert all(evidence.judged(name) is None for name in facts)
+    text = "kind,segment,size,jaccard,lowest_jaccard,verdict\n"
+    stability = tmp_path / "stability.csv"
+    stability.write_text(f"{text}density,0,9,0.9,0.8,stable\n", encoding="utf-8")
+    assert stability_part(evidence) is None
+    assert {"profile", "scorecard"} <= set(commands_of(evidence))
+    stability.write_text(
+        f"{text}partition,0,20,0.9,0.8,highly stable\n"
+        "partition,1,10,0.5,0.4,dissolves\n",
+        encoding="utf-8",
+    )
+    part = stability_part(evidence)
+    assert part.tables[0].rows[0]["segment"] == "0 Steady"
+    assert "1 of 2 segments are stable or better" in " ".join(part.sentences)
+
+
+def test_noise_in_the_certificate_has_its_companions(tmp_path):
+    clusters = {**FOUR, "n_shops": 30}
+    structure = NOT_FOUND | {
+        "n_null": 19,
+        "n_null_planned": 99,
+        "is_stopped_early": True,
+        "clusters": clusters,
+        "segments": [{"p_value": 0.05}, {"p_value": 0.4}],
+    }
+    part = certificate_part(evidence_of(tmp_path, certificate={"structure": structure}))
+    text = " ".join(part.sentences)
+    assert "19 data sets (stopped early of 99)" in text
+    assert "18.0% noise, 3.62 effective clusters, 37.3% of the clustered" in text
+    assert "1 of 2 clusters also stand out" in text
+    assert not part.pictures
+
+
+def test_better_options_are_named_with_what_they_reach(tmp_path):
+    row = {
+        "min_cluster_size": 20,
+        "min_samples": 5,
+        "selection_method": "eom",
+        "latent_size": 5,
+        "criterion": 1.2,
+        "is_standing": False,
+    }
+    found = {"is_beyond_null": True, "chosen": row, "standing": {**row, "criterion": 0}}
+    text = selection_part(evidence_of(tmp_path, selection=found)).sentences[0]
+    assert "latent_size 5: 1.20" in text
+    none = {**found, "is_beyond_null": False}
+    assert (
+        "were kept"
+        in selection_part(evidence_of(tmp_path, selection=none)).sentences[0]
+    )
+
+
+def test_numbers_are_written_for_readers():
+    assert wording.count(1_234_567) == "1,234,567"
+    assert wording.percent(0.12345) == "12.3%"
+    assert wording.decimal(-0.001) == "0.00"
+    assert wording.decimal(-1.5) == "\N{MINUS SIGN}1.50"
+    assert wording.count(None) == wording.percent(None) == wording.decimal(None)
+    assert wording.decimal(float("nan")) == wording.MISSING
+    assert wording.size_list("") == wording.MISSING
+    assert wording.size_list("|".join(["50"] * 14)).endswith("50 and 2 more")

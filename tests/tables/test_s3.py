@@ -1,0 +1,184 @@
+"""Addresses that fsspec reads: S3 against moto's server, and other protocols."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import boto3
+import fsspec
+import pytest
+from moto.server import ThreadedMotoServer
+
+from core.config import build_config
+from core.data.remote import is_remote
+from core.data.sources import Sales, read_sales, source_fingerprint
+from core.errors import SourceError
+
+HEADER = "shop_id,product_id,year,month,sales_qty\n"
+MARCH = HEADER + "corner_shop,tea,2024,3,5\nkiosk,tea,2024,3,2\n"
+APRIL = HEADER + "corner_shop,tea,2024,4,6\n"
+
+
+def _read(address: str, work: Path) -> Sales:
+    return read_sales(_config(address), work)
+
+
+def _config(address: str):
+    return build_config({"data": {"source": "input", "input": address}})
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="wholesaler")
+    for key, body in {
+        "sales/2024-03.csv": MARCH.encode(),
+        "sales/2024-04.csv": APRIL.encode(),
+        "sales/_SUCCESS": b"",
+        "packed/march.csv.gz": gzip.compress(MARCH.encode()),
+        "papers/letter.pdf": b"%PDF-1.7",
+    }.items():
+        client.put_object(Bucket="wholesaler", Key=key, Body=body)
+    client.close()
+    return "s3://wholesaler"
+
+
+def test_one_key_is_read(s3: str, tmp_path: Path):
+    sales = _read(f"{s3}/sales/2024-03.csv", tmp_path / "work")
+    assert sales.intake.rows_read == 2
+    assert sales.frame.collect()["shop_id"].to_list() == ["corner_shop", "kiosk"]
+
+
+@pytest.mark.parametrize("tail", ["/sales", "/sales/", "/sales/*.csv"])
+def test_prefix_and_glob_are_read_in_name_order(s3: str, tail: str, tmp_path: Path):
+    sales = _read(s3 + tail, tmp_path / "work")
+    assert sales.frame.collect()["month"].to_list() == [3, 3, 4]
+
+
+def test_gzip_on_s3_is_unpacked(s3: str, tmp_path: Path):
+    assert _read(f"{s3}/packed", tmp_path / "work").intake.rows_kept == 2
+
+
+def test_fingerprint_tells_changed_content_from_same_content(s3: str, tmp_path: Path):
+    address = f"{s3}/sales/2024-04.csv"
+    before = _read(address, tmp_path / "work").fingerprint
+    assert source_fingerprint(_config(address)) == before
+    client = boto3.client("s3")
+    body = (APRIL + "kiosk,tea,2024,4,1\n").encode()
+    client.put_object(Bucket="wholesaler", Key="sales/2024-04.csv", Body=body)
+    client.close()
+    assert source_fingerprint(_config(address)) != before
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("s3://wholesaler/sales/2025-01.csv", "nothing is there"),
+        ("s3://wholesaler/sales/*.parquet", "nothing is there"),
+        ("s3://no-such-bucket/sales.csv", "nothing is there"),
+        ("s3://wholesaler/papers", r"holds no table; found `letter\.pdf`"),
+    ],
+)
+def test_what_is_not_there_is_said(s3: str, address: str, message: str, tmp_path: Path):
+    with pytest.raises(SourceError, match=message):
+        _read(address, tmp_path / "work")
+
+
+def test_missing_credentials_are_asked_for(
+    s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(SourceError, match="AWS_ACCESS_KEY_ID"):
+        _read(f"{s3}/sales/2024-03.csv", tmp_path / "work")
+
+
+def test_unreachable_server_is_said_soon(
+    s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(SourceError, match="Check the network"):
+        _read(f"{s3}/sales/2024-03.csv", tmp_path / "work")
+
+
+def test_memory_protocol_is_read(tmp_path: Path):
+    with fsspec.open("memory://shelf/sales.csv", "w", encoding="utf-8") as stream:
+        stream.write(MARCH)
+    assert _read("memory://shelf/sales.csv", tmp_path).intake.rows_kept == 2
+    assert _read("memory://shelf", tmp_path).intake.rows_kept == 2
+    assert _read("memory://shelf/*.csv", tmp_path).intake.rows_kept == 2
+
+
+def test_file_protocol_is_read(tmp_path: Path):
+    path = tmp_path / "sales.csv"
+    path.write_text(MARCH, encoding="utf-8")
+    assert _read(path.as_uri(), tmp_path / "work").intake.rows_kept == 2
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "sales.csv").write_text(MARCH, encoding="utf-8")
+    handler = partial(_QuietHandler, directory=str(folder))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+class _QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        """Keep the test's output clean."""
+
+
+def test_web_address_is_read_with_its_query(web: str, tmp_path: Path):
+    sales = _read(f"{web}/sales.csv?signature=a*b", tmp_path / "work")
+    assert sales.intake.rows_kept == 2
+    with pytest.raises(SourceError, match="nothing is there"):
+        _read(f"{web}/other.csv", tmp_path / "work")
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("s4://bucket/sales.csv", "`s4` is no known protocol"),
+        ("memory://nowhere/sales.csv", "nothing is there"),
+    ],
+)
+def test_unknown_protocols_and_files_are_refused(
+    address: str, message: str, tmp_path: Path
+):
+    with pytest.raises(SourceError, match=message):
+        _read(address, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "path", [r"C:\data\sales.csv", "C:/data/sales.csv", r"\\server\sales.csv", "x.csv"]
+)
+def test_windows_paths_are_no_protocols(path: str):
+    assert not is_remote(path)
