@@ -1,35 +1,346 @@
-"""The application: endpoints, errors and OpenAPI document put together."""
+"""The application: endpoints, models in memory, errors, OpenAPI document."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
-from collections.abc import AsyncIterator
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Path, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from fastapi.security import APIKeyHeader
 from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
 
-from core.api.assigning import Limits
-from core.api.gate import Gate
-from core.api.logs import log
-from core.api.metrics import Metrics
-from core.api.models import ModelCache
-from core.api.operations import operations
-from core.api.problems import (
+from core.api import schemas
+from core.api.assign import Limits, assign, read_request
+from core.api.middleware import (
+    CONTENT_TYPE,
     RETRY_SECONDS,
     FieldError,
+    Gate,
+    Metrics,
     answer_field_error,
+    facts_of,
     field_error,
+    log,
+    said,
+    unauthorised,
+    unavailable,
 )
-from core.api.received import AssignRequest
-from core.api.routes import segments
-from core.api.services import Services
+from core.api.schemas import (
+    ID_PATTERN,
+    MAX_ID_LENGTH,
+    AssignRequest,
+    axes_of,
+    profile_text,
+)
+from core.axes.assign import AxesAssigner
 from core.errors import ArtifactError, StoreError
 from core.store import AsyncReader
+
+MAX_MODELS = 32
+
+
+class Loaded(NamedTuple):
+    """A model, and the digest of what it was read from."""
+
+    digest: str
+    assigner: AxesAssigner
+
+
+class ModelCache:
+    """Reads the model of a store when it is first needed, and after every refit.
+
+    Each look-up asks the database whether the model is still the one that serves, which
+    moves no more than a digest; so all workers change over with the profiles. The 32
+    stores asked for last are kept.
+
+    Parameters
+    ----------
+    reader : AsyncReader
+    metrics : Metrics
+    """
+
+    def __init__(self, reader: AsyncReader, metrics: Metrics) -> None:
+        self._reader = reader
+        self._metrics = metrics
+        self._kept: OrderedDict[str, Loaded] = OrderedDict()
+
+    async def get(self, store_id: str) -> AxesAssigner | None:
+        """Return the model that serves a store now, or None if nothing is published.
+
+        Raises
+        ------
+        StoreError
+            If the database is away.
+        ArtifactError
+            If what it holds is no model.
+        """
+        kept = self._kept.get(store_id)
+        stored = await self._reader.model(store_id, kept.digest if kept else None)
+        if stored is None:
+            if kept is not None:
+                self._kept.move_to_end(store_id)
+            return kept.assigner if kept else None
+        assigner = await asyncio.to_thread(AxesAssigner.from_bytes, stored.state)
+        self._kept[store_id] = Loaded(stored.digest, assigner)
+        self._kept.move_to_end(store_id)
+        while len(self._kept) > MAX_MODELS:
+            self._kept.popitem(last=False)
+        self._metrics.models_loaded.inc()
+        log(logging.INFO, "model loaded", store=store_id, version=stored.version)
+        return assigner
+
+
+# Beyond this an answer would come too late to be of use.
+MAX_WAITING = 64
+
+
+class Services(NamedTuple):
+    """What the endpoints work with, in the application's state."""
+
+    reader: AsyncReader
+    models: ModelCache
+    metrics: Metrics
+    limits: Limits
+    pool: ThreadPoolExecutor
+    waiting: list[int]  # one number: assignments begun and not ended
+
+
+async def store_of(request: Request, key: str | None) -> str:
+    """Return the store that a request's key opens; note it for the log."""
+    services: Services = request.app.state.services
+    store_id = await services.reader.authenticate(key) if key else None
+    if store_id is None:
+        raise unauthorised()
+    facts_of(request.scope)["store"] = store_id
+    return store_id
+
+
+async def model_of(services: Services, store_id: str) -> AxesAssigner:
+    """Return the store's model, or answer that there is none yet."""
+    assigner = await services.models.get(store_id)
+    if assigner is None:
+        raise unavailable(
+            f"the store `{store_id}` has no model yet. Learn one with `segments axes "
+            f"--store {store_id}`."
+        )
+    return assigner
+
+
+async def in_pool(services: Services, work: Callable[[], bytes]) -> bytes:
+    """Run work beside the event loop, unless too much is waiting already."""
+    if services.waiting[0] >= MAX_WAITING:
+        raise unavailable(f"{MAX_WAITING} assignments are waiting; try again shortly.")
+    services.waiting[0] += 1
+    try:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(services.pool, work)
+    finally:
+        services.waiting[0] -= 1
+
+
+operations = APIRouter(tags=["operations"])
+
+
+@operations.get(
+    "/health", response_model=schemas.Health, summary="Whether the process answers"
+)
+async def get_health() -> Response:
+    """Return at once, whatever the database does."""
+    return JSONResponse({"status": "ok"})
+
+
+@operations.get(
+    "/ready",
+    response_model=schemas.Ready,
+    responses={503: said(schemas.Problem, "The database is away, or holds no model")},
+    summary="Whether requests can be served",
+)
+async def get_ready(request: Request) -> Response:
+    """Return whether the database answers and holds a model; for load balancers."""
+    services: Services = request.app.state.services
+    n_models = await services.reader.n_models()
+    if not n_models:
+        raise unavailable("no model is published yet. Learn one with `segments axes`.")
+    return JSONResponse({"status": "ready", "models": n_models})
+
+
+@operations.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    summary="Figures for Prometheus",
+)
+async def get_metrics(request: Request) -> Response:
+    """Return counts and times of requests, by route."""
+    services: Services = request.app.state.services
+    return Response(services.metrics.page(), headers={"Content-Type": CONTENT_TYPE})
+
+
+JSON = "application/json"
+BODY_SECONDS = 30.0
+
+header = APIKeyHeader(
+    name="X-API-Key",
+    auto_error=False,
+    description="Made by `segments keys create --store NAME`; opens that store only.",
+)
+ApiKey = Annotated[str | None, Security(header)]
+CustomerId = Annotated[
+    str,
+    Path(
+        description="as in the data; `/` and others percent-encoded",
+        min_length=1,
+        max_length=MAX_ID_LENGTH,
+        pattern=ID_PATTERN,
+        examples=["C-1048"],
+    ),
+]
+
+
+AUTHORISED: dict[int | str, dict[str, Any]] = {
+    401: said(schemas.Problem, "No key, a wrong or a revoked one"),
+    503: said(schemas.Problem, "The database is away, or no model is published yet"),
+}
+NOT_FOUND = said(schemas.Problem, "The key's store has no such customer")
+BAD_FIELDS = said(schemas.FieldProblems, "A field is not as it should be")
+HEADERS = {
+    "X-Model-Version": {
+        "description": "Version of the model behind the answer",
+        "schema": {"type": "integer"},
+    }
+}
+
+segments = APIRouter(prefix="/segments", tags=["segments"])
+
+
+@segments.get(
+    "/customer/{customer_id:path}",
+    response_model=schemas.CustomerSegments,
+    responses={
+        **AUTHORISED,
+        200: {"description": "The stored profile", "headers": HEADERS},
+        404: NOT_FOUND,
+        422: BAD_FIELDS,
+    },
+    summary="Segments of a stored customer",
+)
+async def get_customer(
+    request: Request, customer_id: CustomerId, key: ApiKey
+) -> Response:
+    """Return the segment on every axis that the newest run gave a customer."""
+    if not key:
+        raise unauthorised()
+    services: Services = request.app.state.services
+    # The key is checked in the same round trip, so a revoked one is refused at once.
+    store_id, profile = await services.reader.profile_with_key(key, customer_id)
+    if store_id is None:
+        raise unauthorised()
+    facts_of(request.scope)["store"] = store_id
+    if profile is None:
+        return JSONResponse({"detail": f"no customer `{customer_id}`."}, 404)
+    headers = {"X-Model-Version": str(profile.model_version)}
+    return Response(profile_text(profile), media_type=JSON, headers=headers)
+
+
+@segments.post(
+    "/assign",
+    response_model=schemas.AssignedSegments,
+    responses={
+        **AUTHORISED,
+        200: {"description": "Segments of the rows sent", "headers": HEADERS},
+        408: said(schemas.Problem, "The body came too slowly"),
+        413: said(schemas.Problem, "The body is too large"),
+        415: said(schemas.Problem, "The body is not declared as JSON"),
+        422: BAD_FIELDS,
+    },
+    summary="Segments of a customer's own rows, computed at once",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                JSON: {"schema": {"$ref": "#/components/schemas/AssignRequest"}}
+            },
+        }
+    },
+)
+async def post_assign(request: Request, key: ApiKey) -> Response:
+    """Place a customer by the store's current model; nothing is stored.
+
+    A stored customer's own rows get the stored segments. Rows that a file would have
+    set aside are set aside here, too, and counted in `set_aside`.
+    """
+    services: Services = request.app.state.services
+    store_id = await store_of(request, key)
+    _require_json(request)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await request.body()
+    except TimeoutError:
+        detail = f"the body did not come within {BODY_SECONDS:.0f} seconds."
+        return JSONResponse({"detail": detail}, 408, {"Connection": "close"})
+    assigner = await model_of(services, store_id)
+
+    def work() -> bytes:
+        received = read_request(body, services.limits)
+        started = time.perf_counter()
+        answer = assign(assigner, received)
+        services.metrics.assign_seconds.observe(time.perf_counter() - started)
+        return json.dumps(answer, ensure_ascii=False, allow_nan=False).encode()
+
+    answer = await in_pool(services, work)
+    headers = {"X-Model-Version": str(assigner.version)}
+    return Response(answer, media_type=JSON, headers=headers)
+
+
+@segments.get(
+    "/stats",
+    response_model=schemas.Stats,
+    responses=AUTHORISED,
+    summary="How the customers spread over the segments",
+)
+async def get_stats(request: Request, key: ApiKey) -> Response:
+    """Return the counts made when the profiles were loaded."""
+    services: Services = request.app.state.services
+    store_id = await store_of(request, key)
+    return JSONResponse(await services.reader.stats(store_id))
+
+
+@segments.get(
+    "/axes",
+    response_model=schemas.AxesOut,
+    responses=AUTHORISED,
+    summary="The axes, with descriptions and segments",
+)
+async def get_axes(request: Request, key: ApiKey) -> Response:
+    """Return all axes; what is not among a store's data is named as skipped."""
+    services: Services = request.app.state.services
+    store_id = await store_of(request, key)
+    assigner = await services.models.get(store_id)
+    version = assigner.version if assigner else None
+    return JSONResponse({"axes": axes_of(assigner), "model_version": version})
+
+
+def _require_json(request: Request) -> None:
+    """Refuse a body that says it is something else, or compressed."""
+    declared = request.headers.get("content-type", JSON).partition(";")[0].strip()
+    coding = request.headers.get("content-encoding", "identity")
+    if declared.lower() != JSON or coding.lower() != "identity":
+        raise HTTPException(
+            415,
+            f"the body is declared as `{declared}` ({coding}); expected "
+            f"`{JSON}`, not compressed.",
+        )
+
 
 DESCRIPTION = """
 Segments of customers on 13 behavioural axes: stored ones, and those of a customer's own

@@ -25,8 +25,7 @@ from typing import Any
 import uvicorn
 
 from core.api.app import ApiSettings, create_app
-from core.api.logs import configure_json, log
-from core.api.metrics import MULTIPROCESS
+from core.api.middleware import MULTIPROCESS, configure_json, log
 from core.config import Config
 from core.errors import ConfigError, StoreError
 from core.store import Store

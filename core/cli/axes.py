@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from core.cli.app import app
-from core.cli.options import ArtifactsFolder, Assignment, ConfigFile, Quiet, Seed
+from core.cli.app import ArtifactsFolder, Assignment, ConfigFile, Quiet, Seed, app
 from core.config import Config, resolve_config
 from core.logging import configure
 

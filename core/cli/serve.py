@@ -1,14 +1,21 @@
-"""The verb that serves profiles over HTTP."""
+"""The verbs of the service: the API, the store behind it, the keys to it."""
 
 from __future__ import annotations
 
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-from core.cli.app import app
-from core.cli.options import ArtifactsFolder, Assignment, ConfigFile
+from core.cli.app import ArtifactsFolder, Assignment, ConfigFile, app
 from core.config import resolve_config
 
 if TYPE_CHECKING:
@@ -77,3 +84,194 @@ def _tell(store_id: str, address: str, store: Store) -> None:
     typer.echo(
         f"A key for requests: `segments keys create --store {store_id}`.", err=True
     )
+
+
+store = typer.Typer(
+    name="store",
+    help="Look into the store of profiles, and ask it in SQL.",
+    no_args_is_help=True,
+)
+app.add_typer(store)
+
+Database = Annotated[
+    str | None,
+    typer.Option(
+        "--database",
+        help="Address of a PostgreSQL.",
+        show_default="DATABASE_URL, else the embedded one in the artifacts folder",
+    ),
+]
+
+
+@store.command("status")
+def status(
+    artifacts: ArtifactsFolder = None,
+    database: Database = None,
+    config: ConfigFile = None,
+) -> None:
+    """List the stores: which model serves each, since when, and how many customers."""
+    with opened_store(artifacts, database, config) as opened:
+        typer.echo(f"Store: {opened.name}")
+        names, rows = opened.query(_STATUS)
+    if not rows:
+        typer.echo("It holds no profiles yet: run `segments axes`.")
+        return
+    _print_table(names, rows)
+
+
+@store.command("query")
+def query(
+    statement: Annotated[
+        str, typer.Argument(metavar="SQL", help="One statement; `-`: standard input.")
+    ],
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print CSV instead of a table.")
+    ] = False,
+    artifacts: ArtifactsFolder = None,
+    database: Database = None,
+    config: ConfigFile = None,
+) -> None:
+    """Run SQL that reads, such as a SELECT from `customer_profiles`.
+
+    Nothing can be changed this way. JSON columns are printed as JSON.
+    """
+    text = sys.stdin.read() if statement == "-" else statement
+    with opened_store(artifacts, database, config) as opened:
+        names, rows = opened.query(text)
+    if as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows([_cell(value) for value in row] for row in rows)
+        return
+    _print_table(names, rows)
+    typer.echo(f"{len(rows):,} {'row' if len(rows) == 1 else 'rows'}")
+
+
+_STATUS = """
+    SELECT store_id AS store, (stats ->> 'total_customers')::bigint AS customers,
+           version AS model, lineage,
+           to_char(published_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')
+               AS "loaded (UTC)"
+    FROM axis_models
+    WHERE is_current
+    ORDER BY store_id
+"""
+
+
+@contextmanager
+def opened_store(
+    artifacts: str | None, database: str | None, file: Path | None
+) -> Iterator[Store]:
+    """Open the store that the options of a command name."""
+    from core.store import Store
+
+    options = resolve_config(file, {"artifacts": artifacts, "store.url": database})
+    folder = Path(options.artifacts) / "postgres"
+    with Store.open(options.store.url, folder) as opened:
+        yield opened
+
+
+def _print_table(names: list[str], rows: list[tuple[Any, ...]]) -> None:
+    table = Table()
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*[_cell(value) for value in row])
+    Console().print(table, markup=False)
+
+
+def _cell(value: Any) -> str:
+    """Return a value as text; null is empty, JSON stays JSON."""
+    if value is None:
+        return ""
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+keys = typer.Typer(
+    name="keys",
+    help="Keys of the API: each opens the profiles of one store.",
+    no_args_is_help=True,
+)
+app.add_typer(keys)
+
+KeyStoreName = Annotated[
+    str | None,
+    typer.Option("--store", help="Name of the store, as in `segments axes --store`."),
+]
+
+
+@keys.command("create")
+def create(
+    store: KeyStoreName = None,
+    name: Annotated[str, typer.Option("--name", help="Who gets it, or what for.")] = "",
+    artifacts: ArtifactsFolder = None,
+    database: Database = None,
+    config: ConfigFile = None,
+) -> None:
+    """Make a key and print it, this once: only its hash is kept.
+
+    The key alone goes to standard output, so that a script can take it from there. It
+    opens one store, by default that of `axes.store`.
+    """
+    from core.store import create_key
+
+    default = resolve_config(config).axes.store
+    store_id = default if store is None else store
+    with opened_store(artifacts, database, config) as opened:
+        key = create_key(opened, store_id, name)
+        is_empty = opened.model(store_id) is None
+    typer.echo(f"Key of the store `{store_id}`; it cannot be shown again:", err=True)
+    typer.echo(key)
+    if is_empty:
+        typer.echo(
+            f"That store has no profiles yet: run `segments axes --store {store_id}`.",
+            err=True,
+        )
+
+
+@keys.command("revoke")
+def revoke(
+    prefix: Annotated[
+        str, typer.Argument(help="Its prefix, as `segments keys list` shows it.")
+    ],
+    artifacts: ArtifactsFolder = None,
+    database: Database = None,
+    config: ConfigFile = None,
+) -> None:
+    """Let a key be refused from now on, with the very next request."""
+    from core.store import revoke_key
+
+    with opened_store(artifacts, database, config) as opened:
+        key = revoke_key(opened, prefix)
+    named = f" ({key.name})" if key.name else ""
+    typer.echo(f"Key {key.prefix}{named} of the store `{key.store_id}` is revoked.")
+
+
+@keys.command("list")
+def list_(
+    store: Annotated[
+        str | None,
+        typer.Option("--store", help="Of this store only.", show_default="all"),
+    ] = None,
+    artifacts: ArtifactsFolder = None,
+    database: Database = None,
+    config: ConfigFile = None,
+) -> None:
+    """List the keys by their prefixes; revoked ones stay in the list."""
+    from core.store import list_keys
+
+    with opened_store(artifacts, database, config) as opened:
+        found = list_keys(opened, store)
+    if not found:
+        typer.echo("There are no keys yet: `segments keys create` makes one.")
+        return
+    table = Table(title="Keys", title_justify="left")
+    for column in ("prefix", "store", "name", "created (UTC)", "revoked (UTC)"):
+        table.add_column(column, overflow="fold")
+    for key in found:
+        revoked = "" if key.revoked_at is None else f"{key.revoked_at:%Y-%m-%d %H:%M}"
+        created = f"{key.created_at:%Y-%m-%d %H:%M}"
+        table.add_row(key.prefix, key.store_id, key.name, created, revoked)
+    Console().print(table)

@@ -1,4 +1,4 @@
-"""Load profiles by COPY: only what has changed is written, all of it or nothing.
+"""Profiles and moves loaded by COPY: only what has changed is written.
 
 The rows go into a temporary table first. From there rows that differ are updated, those
 gone deleted and new ones inserted, by one statement each, in the caller's one
@@ -10,14 +10,74 @@ a first load, 2.5 s to find that nothing has changed, 5.4 s if everything has.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import polars as pl
 
 from core.errors import StoreError, listed
-from core.store.objects import escaped, object_text
 from core.store.schema import SEGMENTS, VALUES
+
+# What COPY's text format gives a meaning to; the backslash comes first.
+_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+
+
+def object_text(column: pl.Series) -> pl.Series:
+    """Return JSON objects as text, escaped for COPY.
+
+    Parameters
+    ----------
+    column : Series
+        Structs with fields of text or of numbers: a null or NaN field is left out.
+        Text is taken for JSON already.
+
+    Raises
+    ------
+    StoreError
+        If it is neither.
+    """
+    if column.dtype == pl.String:
+        return column.to_frame().select(escaped(pl.col(column.name))).to_series()
+    if not isinstance(column.dtype, pl.Struct):
+        raise StoreError(
+            f"`{column.name}` of the profiles is {column.dtype}. Expected a struct "
+            "with a field per axis, or JSON text."
+        )
+    fields = [_field(column.struct.field(field.name)) for field in column.dtype.fields]
+    inside = pl.concat_str(fields, separator=",", ignore_nulls=True)
+    return (
+        column.to_frame()
+        .select(pl.concat_str(pl.lit("{"), inside, pl.lit("}")))
+        .to_series()
+    )
+
+
+def escaped(text: pl.Expr) -> pl.Expr:
+    """Escape what the text format of COPY gives a meaning to."""
+    for plain, code in _ESCAPES.items():
+        text = text.str.replace_all(plain, code, literal=True)
+    return text
+
+
+def _field(values: pl.Series) -> pl.Series:
+    """Return ``"name":value`` of each row, null where the value is."""
+    name = _quoted(values.name)
+    if values.dtype.is_numeric():
+        numbers = values.cast(pl.Float64).fill_nan(None).cast(pl.String)
+        return pl.select(pl.lit(f"{name}:") + numbers).to_series()
+    # There are few segments: each is encoded once.
+    known = values.cast(pl.String).unique().drop_nulls().to_list()
+    texts = [f"{name}:{_quoted(value)}" for value in known]
+    return values.cast(pl.String).replace_strict(
+        known, texts, default=None, return_dtype=pl.String
+    )
+
+
+def _quoted(text: str) -> str:
+    """Return text as a JSON string, with its backslashes escaped for COPY."""
+    return json.dumps(text, ensure_ascii=False).replace("\\", "\\\\")
+
 
 # Rows handed to COPY at once: some 20 MB of text.
 _CHUNK = 10_000
@@ -199,3 +259,44 @@ def _check(profiles: pl.DataFrame) -> None:
                 f"{n:,} of {profiles.height:,} profiles have {fault} (first: "
                 f"{str(first)[:60]!r}). Expected one profile per customer."
             )
+
+
+COLUMNS = ("customer_id", "run", "axis", "old", "new", "cause")
+
+
+def load_moves(cursor: Any, store_id: str, moves: pl.DataFrame) -> int:
+    """Add the moves of a run that are not known yet, and return how many.
+
+    Parameters
+    ----------
+    cursor : psycopg.Cursor
+        Inside a transaction.
+    store_id : str
+        Whose customers.
+    moves : DataFrame
+        `COLUMNS`, all text; `old` and `new` are segments, null for a customer who has
+        come or gone.
+
+    Raises
+    ------
+    StoreError
+        If a column is missing.
+    """
+    missing = [name for name in COLUMNS if name not in moves.columns]
+    if missing:
+        raise StoreError(
+            f"the moves have no {listed(missing)}; they have {listed(moves.columns)}."
+        )
+    names = ", ".join(COLUMNS)
+    cursor.execute(
+        "CREATE TEMPORARY TABLE staged_moves ON COMMIT DROP AS "
+        f"SELECT {names} FROM axis_moves WITH NO DATA"
+    )
+    table = moves.select(escaped(pl.col(name).cast(pl.String)) for name in COLUMNS)
+    copy_into(cursor, "staged_moves", table)
+    cursor.execute(
+        f"INSERT INTO axis_moves (store_id, {names}) "
+        f"SELECT %s, {names} FROM staged_moves ON CONFLICT DO NOTHING",
+        (store_id,),
+    )
+    return int(cursor.rowcount)

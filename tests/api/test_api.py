@@ -15,7 +15,7 @@ from api_world import serving, small_world
 
 from core.api import schemas
 from core.api.app import ApiSettings
-from core.api.logs import JsonFormatter
+from core.api.middleware import JsonFormatter
 from core.axes.assign import AxesAssigner
 from core.axes.features.catalog import AXES, PROFILE
 from core.store import create_key, revoke_key

@@ -169,7 +169,7 @@ def test_an_assignment_needs_neither_tensorflow_nor_scikit_learn(world, tmp_path
 import sys
 from pathlib import Path
 import core.api.server
-from core.api.assigning import Limits, assign, read_request
+from core.api.assign import Limits, assign, read_request
 from core.axes.assign import AxesAssigner
 assigner = AxesAssigner.load(Path({str(world.artifacts / "axes")!r}))
 request = read_request(Path({str(body)!r}).read_bytes(), Limits(1000, 10000))

@@ -16,9 +16,7 @@ import pytest
 from core.errors import StoreError
 from core.store import Store
 from core.store.address import address_of, chosen_address, redacted
-from core.store.cluster import socket_path
-from core.store.embedded import EmbeddedServer
-from core.store.postgres import Postgres
+from core.store.embedded import EmbeddedServer, Postgres, socket_path
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="Windows has no such sockets")
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from core.cli import app
 from core.errors import StoreError
 from core.store import Store, create_key, list_keys, revoke_key
-from core.store.keys import hash_secret, is_secret, split_key
+from core.store.store import hash_secret, is_secret, split_key
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,7 @@ from alembic.migration import MigrationContext
 
 from core.errors import StoreError
 from core.store import Store
-from core.store.migrating import VERSION_TABLE, migrate
-from core.store.schema import metadata
+from core.store.schema import VERSION_TABLE, metadata, migrate
 
 N = 3_000
 REFERENCE_SQL = """

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import polars as pl
 from pydantic import ValidationError
 
-from core.api.problems import FieldError, field_error, from_validation
-from core.api.received import AssignRequest, Day
+from core.api.middleware import FieldError, field_error, from_validation
+from core.api.schemas import AssignRequest, Day
 from core.axes.assign import AxesAssigner, confidence
 from core.axes.features.catalog import PROFILE, features_available
 from core.axes.features.definitions import LACKING

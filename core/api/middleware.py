@@ -1,0 +1,373 @@
+"""What every request passes: logs, metrics, limits, and the form of refusals.
+
+Labels are bounded: the route is the pattern it matched, never the address asked for.
+With several worker processes, ``PROMETHEUS_MULTIPROC_DIR`` makes each write to files of
+one folder, and whichever is asked answers for all.
+
+Plain ASGI: it costs a request some 20 microseconds, and a body is counted while it
+comes in, so that a large one is refused before it fills the memory.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import secrets
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from core.logging import LOGGER_NAME
+
+LOGGER = logging.getLogger(f"{LOGGER_NAME}.api")
+
+
+class JsonFormatter(logging.Formatter):
+    """Write a record, and what was passed as ``extra={"fields": {...}}``, as JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line; line breaks and quotes in it are escaped."""
+        moment = datetime.fromtimestamp(record.created, UTC)
+        entry: dict[str, Any] = {
+            "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+        }
+        entry.update(getattr(record, "fields", {}))
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str)
+
+
+def configure_json(level: int = logging.INFO) -> None:
+    """Send our messages and uvicorn's to standard output, as JSON lines."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonFormatter())
+    for name in (LOGGER_NAME, "uvicorn", "psycopg"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(level if name != "psycopg" else logging.ERROR)
+        logger.propagate = False
+
+
+def log(level: int, event: str, **fields: Any) -> None:
+    """Log one event with its figures."""
+    if LOGGER.isEnabledFor(level):
+        LOGGER.log(level, event, extra={"fields": fields})
+
+
+MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# Seconds; the promises are 0.025 for a read and 0.05 for an assignment.
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+class Metrics:
+    """Counters of one application, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "segments_http_requests",
+            "Requests answered, by route and status",
+            ("method", "route", "status"),
+            registry=self.registry,
+        )
+        self.seconds = Histogram(
+            "segments_http_request_seconds",
+            "Time from a request's head to the end of its answer, by route",
+            ("method", "route"),
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        self.in_progress = Gauge(
+            "segments_http_requests_in_progress",
+            "Requests being answered",
+            multiprocess_mode="livesum",
+            registry=self.registry,
+        )
+        self.assign_seconds = Histogram(
+            "segments_assign_seconds",
+            "Time that features and segments of one customer take, without waiting",
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        self.database_errors = Counter(
+            "segments_database_errors",
+            "Requests that the database could not serve",
+            registry=self.registry,
+        )
+        self.models_loaded = Counter(
+            "segments_models_loaded",
+            "Models read from the database: at first use, and after each refit",
+            registry=self.registry,
+        )
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one answered request."""
+        method = method if method in METHODS else "other"
+        self.requests.labels(method, route, str(status)).inc()
+        self.seconds.labels(method, route).observe(seconds)
+
+    def page(self) -> bytes:
+        """Return everything in Prometheus' text format, of all workers."""
+        if MULTIPROCESS not in os.environ:
+            return generate_latest(self.registry)
+        everyone = CollectorRegistry()
+        MultiProcessCollector(everyone)  # type: ignore[no-untyped-call]
+        return generate_latest(everyone)
+
+
+MAX_PROBLEMS = 20
+RETRY_SECONDS = "2"
+
+
+class FieldError(Exception):
+    """A request's fields are not what they should be: 422, or 413 for too many.
+
+    Parameters
+    ----------
+    problems : sequence of dict
+        ``loc``, ``msg`` and ``type`` of each.
+    """
+
+    def __init__(
+        self, problems: Sequence[Mapping[str, Any]], status: int = 422
+    ) -> None:
+        super().__init__(str(problems[0]["msg"]))
+        self.problems = problems
+        self.status = status
+
+
+def field_error(
+    loc: Sequence[str | int], msg: str, kind: str = "value_error", status: int = 422
+) -> FieldError:
+    """Return the error of one field; `msg` follows the field's name."""
+    return FieldError([_problem(loc, msg, kind)], status)
+
+
+def from_validation(error: ValidationError) -> FieldError:
+    """Return pydantic's findings in the house's grammar, the first 20 of them."""
+    found = error.errors(include_url=False, include_context=False)
+    problems = [
+        _problem(("body", *item["loc"]), _message(item), item["type"])
+        for item in found[:MAX_PROBLEMS]
+    ]
+    if len(found) > MAX_PROBLEMS:
+        rest = len(found) - MAX_PROBLEMS
+        problems.append(_problem(("body",), f"has {rest:,} further faults", "more"))
+    return FieldError(problems)
+
+
+def _problem(loc: Sequence[str | int], msg: str, kind: str) -> dict[str, Any]:
+    """Return one entry of `detail`, its message beginning with the field's name."""
+    path = ".".join(str(part) for part in loc[1:]) or str(loc[0])
+    return {"loc": list(loc), "msg": f"`{path}`: {msg}.", "type": kind}
+
+
+def _message(item: Mapping[str, Any]) -> str:
+    """Return what was expected and, where that is short, what was received."""
+    message = str(item["msg"]).removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    received = item.get("input")
+    if item["type"] in {"value_error", "missing", "json_invalid"}:
+        return message
+    if isinstance(received, str | int | float | bool) or received is None:
+        return f"{message}; received {str(received)[:40]!r}"
+    return message
+
+
+def unauthorised() -> HTTPException:
+    """Return the answer to a missing, wrong or revoked key; it does not say which."""
+    return HTTPException(
+        401,
+        "a valid key is needed in the header `X-API-Key`. Make one with "
+        "`segments keys create --store NAME`.",
+        headers={"WWW-Authenticate": 'ApiKey realm="segments"'},
+    )
+
+
+def unavailable(detail: str) -> HTTPException:
+    """Return the answer while something is away that will come back."""
+    return HTTPException(503, detail, headers={"Retry-After": RETRY_SECONDS})
+
+
+def said(model: type[BaseModel], what: str) -> dict[str, Any]:
+    """Return how the document describes an answer that is not the usual one."""
+    return {"model": model, "description": what}
+
+
+async def answer_field_error(request: Request, error: Exception) -> Response:
+    """Answer with the faults of a request's fields."""
+    assert isinstance(error, FieldError)
+    return JSONResponse({"detail": list(error.problems)}, error.status)
+
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+FACTS = "segments.facts"
+CLIENT_GONE = 499  # nginx's number for a client that did not wait for the answer
+
+
+class BodyTooLargeError(Exception):
+    """A body turned out larger than allowed while it was read."""
+
+
+def facts_of(scope: Scope) -> dict[str, Any]:
+    """Return what handlers have noted of a request for its line in the log."""
+    facts: dict[str, Any] = scope.setdefault(FACTS, {})
+    return facts
+
+
+class Gate:
+    """ASGI middleware around the whole application.
+
+    Parameters
+    ----------
+    app : ASGI application
+    max_body_bytes : int
+        Largest body that is read; a larger one is answered with 413.
+    metrics : Metrics
+    """
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int, metrics: Metrics) -> None:
+        self.app = app
+        self.max_body_bytes = max_body_bytes
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let one request through, and note how it went."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        passage = Passage(scope, receive, send, self.max_body_bytes)
+        self.metrics.in_progress.inc()
+        try:
+            await self._pass(passage)
+        finally:
+            self.metrics.in_progress.dec()
+            self._note(passage, time.perf_counter() - started)
+
+    async def _pass(self, passage: Passage) -> None:
+        """Run the application; whatever it raises becomes an answer."""
+        try:
+            if passage.declared_bytes() > self.max_body_bytes:
+                await self._refuse(passage)
+            else:
+                await self.app(passage.scope, passage.receive, passage.send)
+        except BodyTooLargeError:
+            await self._refuse(passage)
+        except ClientDisconnect:
+            passage.status = CLIENT_GONE
+        except Exception:
+            facts = {"request_id": passage.request_id, "path": passage.scope["path"]}
+            logging.getLogger("stable_segments.api").exception(
+                "error", extra={"fields": facts}
+            )
+            detail = (
+                "an error of the service, not of the request; it is in the log under "
+                f"the request id `{passage.request_id}`."
+            )
+            await passage.answer(500, detail)
+
+    async def _refuse(self, passage: Passage) -> None:
+        detail = (
+            f"the body is larger than {self.max_body_bytes:,} bytes. Send fewer rows, "
+            "or have `store.max_body_bytes` raised."
+        )
+        # The rest of the body is not read, so the connection cannot be used again.
+        await passage.answer(413, detail, {"Connection": "close"})
+
+    def _note(self, passage: Passage, seconds: float) -> None:
+        """Count the request and write its line."""
+        scope = passage.scope
+        route = getattr(scope.get("route"), "path_format", "unmatched")
+        self.metrics.observe(scope["method"], route, passage.status, seconds)
+        log(
+            logging.INFO,
+            "request",
+            request_id=passage.request_id,
+            method=scope["method"],
+            path=scope["path"],
+            route=route,
+            status=passage.status,
+            duration_ms=round(1000 * seconds, 2),
+            client=scope["client"][0] if scope.get("client") else None,
+            **scope.get(FACTS, {}),
+        )
+
+
+class Passage:
+    """One request on its way: counts the body coming in, marks the answer going out."""
+
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, max_body_bytes: int
+    ) -> None:
+        self.scope = scope
+        self.status = 500
+        self.has_begun = False
+        self.n_bytes = 0
+        self.max_body_bytes = max_body_bytes
+        self._receive = receive
+        self._send = send
+        self._headers = dict(scope["headers"])
+        given = self._headers.get(b"x-request-id", b"").decode("latin-1")
+        is_usable = REQUEST_ID.fullmatch(given) is not None
+        self.request_id = given if is_usable else secrets.token_hex(8)
+
+    def declared_bytes(self) -> int:
+        """Return the length that the head gives; 0 if it gives none."""
+        text = self._headers.get(b"content-length", b"0")
+        return int(text) if text.isdigit() else 0
+
+    async def receive(self) -> Message:
+        """Hand on a piece of the body.
+
+        Raises
+        ------
+        BodyTooLargeError
+            If all pieces together are more than allowed.
+        """
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self.n_bytes += len(message.get("body", b""))
+            if self.n_bytes > self.max_body_bytes:
+                raise BodyTooLargeError
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Hand on a piece of the answer; its head gets the request id."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.has_begun = True
+            MutableHeaders(scope=message)["X-Request-ID"] = self.request_id
+        await self._send(message)
+
+    async def answer(
+        self, status: int, detail: str, headers: dict[str, str] | None = None
+    ) -> None:
+        """Answer in the application's place, unless it has begun to."""
+        if not self.has_begun:
+            response = JSONResponse({"detail": detail}, status, headers)
+            await response(self.scope, self._receive, self.send)
