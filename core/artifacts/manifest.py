@@ -64,7 +64,7 @@ OUTPUT_NAMES = {
     "segment_profiles.csv",
     "segment_rules.csv",
     "segment_rules.txt",
-    "selection.csv",
+    "selection.csv",  # of `segments select`, which is gone: models of before have it
     "stability.csv",
 }
 # Written month after month by refreshes (the first also by a training run); it belongs

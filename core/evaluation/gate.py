@@ -502,7 +502,8 @@ def _row(
 def _error(differences: FloatArray) -> float:
     """Return the standard error of a mean over refits that share most of their shops.
 
-    Nadeau and Bengio (2003), as in `core.evaluation.search`.
+    The variance counts as ``1 / n + share left out / share learnt from`` of theirs,
+    not as ``1 / n`` (Nadeau and Bengio, 2003).
     """
     overlap = (1 - SUBSAMPLE_SHARE) / SUBSAMPLE_SHARE
     factor = 1 / len(differences) + overlap

@@ -16,21 +16,13 @@ the same choice.
 A refit may stay near the labels that shops already have: of the degrees whose score is
 within `TOLERANCE` of the best, the one that agrees most with them is taken, and what
 that costs in score is said.
-
-Neighbours and spanning tree depend on `min_samples` alone and take nearly all the time;
-condensing the tree and selecting clusters of some size is quick. So each `min_samples`
-is linked once, and every `min_cluster_size` and method starts from that linkage. Labels
-and assignments are those of a `DensityClusterer` fitted anew with the same options.
-
-Measured on 5,000 rows of 5 columns, 2 busy cores: 36 options in 2.6 s, and assigning
-5,000 further rows under all of them in 0.2 s; fitted anew each time, 8.2 and 3.3 s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -43,13 +35,12 @@ from core.models.density_assigner import (
     FORMAT,
     Assigner,
     Assignment,
-    Joins,
     assigner_arrays,
     relative_strength,
     restored_assigner,
     whole_number,
 )
-from core.models.hierarchy import Hierarchy, Linkage, build_hierarchy, build_linkage
+from core.models.hierarchy import Hierarchy, build_hierarchy, build_linkage
 from core.models.matrix import checked_matrix
 from core.models.neighbors import FloatArray
 
@@ -139,46 +130,16 @@ class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sk
         ModelError
             For a table that is not numeric and finite, or has too few rows.
         """
-        return self.fit_linked(self.link(X))
-
-    def link(self, X: Any) -> Linkage:
-        """Return what the clusters of every `min_cluster_size` and method start from.
-
-        Most of the time of `fit` goes here. Parameters and errors are those of `fit`.
-        """
         self._check_options()
         table = _without_tiny(checked_matrix(self, X, is_fit=True))
         self._check_size(len(table))
-        return build_linkage(table, int(self.min_samples), self._n_threads())
-
-    def fit_linked(self, linkage: Linkage) -> Self:
-        """Find the clusters of rows that `link` has linked; the rest of `fit`.
-
-        Parameters
-        ----------
-        linkage : Linkage
-            Of this clusterer, or of another one with the same `min_samples`.
-
-        Raises
-        ------
-        ConfigError
-            For an impossible parameter, or another `min_samples` than the linkage's.
-        ModelError
-            For fewer rows than one cluster needs.
-        """
-        self._check_options()
-        if linkage.min_samples != self.min_samples:
-            raise ConfigError(
-                f"`min_samples` is {self.min_samples}, but the rows were linked with "
-                f"{linkage.min_samples}. Link them again."
-            )
-        self._check_size(len(linkage.table))
+        linkage = build_linkage(table, int(self.min_samples), self._n_threads())
         found = build_hierarchy(
             linkage, int(self.min_cluster_size), self.selection_method
         )
         self._assigner = _assigner(found)
         point, tree = linkage.points.point_of_row, found.tree
-        self.n_features_in_ = linkage.table.shape[1]
+        self.n_features_in_ = table.shape[1]
         self.labels_ = tree.cluster_label[tree.parent[point]].astype(np.int64)
         self.strengths_ = self._assigner.strength[point]
         self.n_clusters_ = len(tree.max_lambda)
@@ -208,19 +169,6 @@ class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sk
         """
         table = self._rows_to_assign(X)
         return self._assigner.assign(table, self._n_threads())
-
-    def join(self, X: Any) -> Joins:
-        """Return where rows join the training rows, which most of `assign` is about.
-
-        It holds for every clusterer of the same linkage. Parameters and errors are
-        those of `assign`; memory grows with the number of rows.
-        """
-        return self._assigner.join(self._rows_to_assign(X), self._n_threads())
-
-    def labels_at(self, joins: Joins) -> Assignment:
-        """Return the cluster and the strength of rows that `join` has joined."""
-        self._require_fitted()
-        return self._assigner.labels_at(joins)
 
     def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """Return what `assign` needs as named arrays and JSON-able values."""
@@ -498,128 +446,3 @@ def structure_score(labels: npt.NDArray[np.integer]) -> float:
     shares = sizes[sizes > 0] / max(sizes.sum(), 1)
     coverage = sizes.sum() / max(len(labels), 1)
     return round(float(-coverage * (shares * np.log(shares)).sum()), 12) + 0.0
-
-
-Labels = npt.NDArray[np.int64]
-
-
-class ClusterOptions(NamedTuple):
-    """What decides the clusters of a given table; see `DensityClusterer`.
-
-    Attributes
-    ----------
-    min_cluster_size : int
-    min_samples : int
-    selection_method : {'eom', 'leaf'}
-    """
-
-    min_cluster_size: int
-    min_samples: int
-    selection_method: str
-
-
-def option_grid(
-    min_cluster_sizes: Iterable[int],
-    min_samples: Iterable[int],
-    methods: Iterable[str] = ("eom", "leaf"),
-) -> tuple[ClusterOptions, ...]:
-    """Return every combination once, ascending by `min_samples`, size and method."""
-    sizes, methods = sorted(set(min_cluster_sizes)), sorted(set(methods))
-    return tuple(
-        ClusterOptions(size, neighbours, method)
-        for neighbours in sorted(set(min_samples))
-        for size in sizes
-        for method in methods
-    )
-
-
-class ClusterGrid:
-    """The clusters of one table under each of several options.
-
-    Parameters
-    ----------
-    options : sequence of ClusterOptions
-        All different, at least one.
-    n_jobs : int or None
-        Threads; None or -1 for one per processor.
-
-    Attributes
-    ----------
-    clusterers_ : dict of ClusterOptions to DensityClusterer
-        Fitted, in the order of `options`.
-
-    Examples
-    --------
-    >>> monthly_sales = [[1.0], [1.1], [1.2], [9.0], [9.1], [9.2], [9.3], [30.0]]
-    >>> grid = ClusterGrid(option_grid([3, 4], [1], ["eom"])).fit(monthly_sales)
-    >>> [labels.tolist() for labels in grid.labels.values()]
-    [[1, 1, 1, 0, 0, 0, 0, -1], [-1, -1, -1, -1, -1, -1, -1, -1]]
-    """
-
-    def __init__(
-        self, options: Sequence[ClusterOptions], n_jobs: int | None = None
-    ) -> None:
-        self.options = options
-        self.n_jobs = n_jobs
-
-    def fit(self, X: Any) -> Self:
-        """Cluster the rows of a table under every option.
-
-        Parameters
-        ----------
-        X : array-like or frame of shape (n_rows, n_features)
-            As for `DensityClusterer.fit`.
-
-        Raises
-        ------
-        ConfigError
-            Without any option, and for an impossible one.
-        ModelError
-            For a table that is not numeric and finite, or has too few rows.
-        """
-        if not self.options:
-            raise ConfigError("there are no options to cluster by; expected some.")
-        linkages = {}
-        self.clusterers_ = {}
-        for options in self.options:
-            clusterer = DensityClusterer(*options, n_jobs=self.n_jobs)
-            key = options.min_samples
-            if key not in linkages:
-                linkages[key] = clusterer.link(X)
-            self.clusterers_[options] = clusterer.fit_linked(linkages[key])
-        return self
-
-    @property
-    def labels(self) -> dict[ClusterOptions, Labels]:
-        """Return the cluster of each fitted row under every option; -1 is noise."""
-        return {o: clusterer.labels_ for o, clusterer in self._fitted().items()}
-
-    def assign(self, X: Any) -> dict[ClusterOptions, Labels]:
-        """Return the cluster of each row of a table under every option; -1 is noise.
-
-        Parameters
-        ----------
-        X : array-like or frame of shape (n_rows, n_features)
-            Finite; neighbours of all its rows are held at once.
-        """
-        joins: dict[int, Joins] = {}
-        found = {}
-        for options, clusterer in self._fitted().items():
-            key = options.min_samples
-            if key not in joins:
-                joins[key] = clusterer.join(X)
-            found[options] = clusterer.labels_at(joins[key]).labels
-        return found
-
-    def _fitted(self) -> dict[ClusterOptions, DensityClusterer]:
-        """Return the fitted clusterers, or refuse."""
-        if not hasattr(self, "clusterers_"):
-            raise ModelError("this `ClusterGrid` has no clusters yet; call `fit`.")
-        return self.clusterers_
-
-
-def label_grid(
-    X: Any, options: Sequence[ClusterOptions], n_jobs: int | None = None
-) -> dict[ClusterOptions, Labels]:
-    """Return the labels of the rows of a table under every option."""
-    return ClusterGrid(options, n_jobs).fit(X).labels

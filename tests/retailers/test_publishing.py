@@ -44,6 +44,21 @@ COLUMNS = [
     "distance",
     "reason",
 ]
+STRUCTURE = {
+    "clusters": {
+        "n_clusters": 2,
+        "noise_ratio": 0.1,
+        "effective_clusters": 1.9,
+        "largest_share": 0.6,
+    },
+    "n_null": 3,
+    "is_stopped_early": False,
+    "n_rows": SHOPS,
+    "required_excess": 0.1,
+    "excess": 0.0,
+    "p_value": 0.5,
+    "segments": [],
+}
 NATURAL = Verdict("natural", True, {"p_value": 0.01})
 REPRODUCIBLE = Verdict("reproducible", True, {"partition_ari": 0.93})
 
@@ -227,14 +242,10 @@ def test_the_report_is_written_anew_when_something_was_judged(artifacts):
     path = artifacts / "report.html"
     before = path.read_text(encoding="utf-8")
     labels = predictions(artifacts)
-    row = {"is_standing": True}
-    found = {"is_beyond_null": True, "chosen": row, "standing": row}
-    judge(artifacts, selection=found)
+    judge(artifacts, certificate={"structure": STRUCTURE})
     after = path.read_text(encoding="utf-8")
-    added = "For researchers: options of the clustering"
+    added = "More than chance gives?"
     assert (added in before, added in after) == (False, True)
-    command = "python -m core select"
-    assert (command in before, command in after) == (True, False)
     assert_frame_equal(predictions(artifacts), labels)
 
 
@@ -249,10 +260,10 @@ def test_the_report_tells_of_the_training_data_whatever_was_scored_since(artifac
 
 
 def test_labelling_the_same_shops_again_keeps_what_was_judged(artifacts):
-    judge(artifacts, selection={"is_beyond_null": False, "chosen": {}, "standing": {}})
+    judge(artifacts, certificate={"structure": STRUCTURE})
     config = stage_config("inference", flags={"artifacts": str(artifacts)})
     facts = run_inference(config).facts
-    assert "selection" in facts
+    assert "certificate" in facts
     assert facts["is_training_data"]
 
 

@@ -29,7 +29,6 @@ from core.retailers.report.parts import (
     differences,
     next_steps,
     rule_texts,
-    selection_part,
     stability_part,
 )
 from core.segments.profiles import cluster_contrasts, cluster_insights
@@ -529,7 +528,6 @@ def test_a_fresh_run_names_every_command_that_would_add_something(tmp_path):
         "scorecard",
         "certify",
         "compare",
-        "select",
     ]
     assert steps[0].command.endswith(f'--artifacts "{folder}"')
     assert commands_of(evidence_of(tmp_path, is_certified=True))[2] == "stability"
@@ -573,25 +571,6 @@ def test_noise_in_the_certificate_has_its_companions(tmp_path):
     assert "18.0% noise, 3.62 effective clusters, 37.3% of the clustered" in text
     assert "1 of 2 clusters also stand out" in text
     assert not part.pictures
-
-
-def test_better_options_are_named_with_what_they_reach(tmp_path):
-    row = {
-        "min_cluster_size": 20,
-        "min_samples": 5,
-        "selection_method": "eom",
-        "latent_size": 5,
-        "criterion": 1.2,
-        "is_standing": False,
-    }
-    found = {"is_beyond_null": True, "chosen": row, "standing": {**row, "criterion": 0}}
-    text = selection_part(evidence_of(tmp_path, selection=found)).sentences[0]
-    assert "latent_size 5: 1.20" in text
-    none = {**found, "is_beyond_null": False}
-    assert (
-        "were kept"
-        in selection_part(evidence_of(tmp_path, selection=none)).sentences[0]
-    )
 
 
 def test_numbers_are_written_for_readers():

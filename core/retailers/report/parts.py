@@ -324,8 +324,8 @@ def judged_parts(evidence: Evidence) -> list[Part]:
 
 def research_parts(evidence: Evidence) -> list[Part]:
     """Return what is there for researchers."""
-    parts = (comparison_part(evidence), selection_part(evidence))
-    return [part for part in parts if part is not None]
+    part = comparison_part(evidence)
+    return [] if part is None else [part]
 
 
 def next_steps(evidence: Evidence) -> list[NextStep]:
@@ -338,7 +338,6 @@ def next_steps(evidence: Evidence) -> list[NextStep]:
         ("certify", not is_certified, _CERTIFY),
         ("stability", stable is None and is_certified, _STABILITY),
         ("compare", comparison_part(evidence) is None, _COMPARE),
-        ("select", selection_part(evidence) is None, _SELECT),
     )
     return [
         NextStep(evidence.command(verb), adds)
@@ -359,7 +358,6 @@ _CERTIFY = (
 )
 _STABILITY = "how well each of these segments comes back"
 _COMPARE = "other spaces and clusterers on the same shops (for researchers)"
-_SELECT = "a search for better options of the clustering (for researchers)"
 
 
 def scorecard_part(evidence: Evidence) -> Part | None:
@@ -541,40 +539,6 @@ def comparison_part(evidence: Evidence) -> Part | None:
         picture,
         [rows],
     )
-
-
-def selection_part(evidence: Evidence) -> Part | None:
-    """Return what a search of the clustering's options has shown."""
-    found = evidence.facts.get("selection")
-    if found is None:
-        return None
-    chosen, standing = found["chosen"], found["standing"]
-    if not found["is_beyond_null"]:
-        says = (
-            "No options find clearly more than the best of them do in data without "
-            "structure, so the options of this run were kept."
-        )
-    elif chosen["is_standing"]:
-        says = "The options of this run are within one standard error of the best."
-    else:
-        says = (
-            f"Better options than those of this run ({_options(standing)}) were found: "
-            f"{_options(chosen)}. This report tells of the options of the run."
-        )
-    return Part(
-        "For researchers: options of the clustering",
-        [
-            "Options were compared by refit agreement, coverage and effective "
-            "clusters, less what data without structure reaches. " + says
-        ],
-    )
-
-
-def _options(row: Mapping[str, Any]) -> str:
-    """Name the options of a row of the search, with what they reach."""
-    names = ("min_cluster_size", "min_samples", "selection_method", "latent_size")
-    said = ", ".join(f"{name} {row[name]}" for name in names)
-    return f"{said}: {decimal(row['criterion'])}"
 
 
 def _pictures(
