@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from core.artifacts.folder import StageWriter, link
+from core.artifacts.folder import ArtifactSet, StageWriter, link
 from core.artifacts.manifest import library_versions
 from core.axes.assign import AxesAssigner, write_meta
 from core.axes.features.catalog import AXES
@@ -33,10 +33,33 @@ from core.axes.files import (
 from core.axes.model import AxesModel
 from core.axes.moves import Labels, block_name, carry_ledger
 from core.axes.report import AxesContent, write_axes_page
+from core.config import Config
 from core.data.purchases_account import intake_lines
 from core.models.centroids import NOWHERE, AxisPlacement, IntArray
 from core.reporting.page import NextStep
 from core.reporting.text import command, listed
+
+
+class StoreLoad(NamedTuple):
+    """What became of loading a published set into a store.
+
+    Attributes
+    ----------
+    line : str
+        In words.
+    facts : dict
+        JSON-able; counts of rows, or the error.
+    exit_code : int
+        0, or that of the error.
+    """
+
+    line: str
+    facts: dict[str, Any]
+    exit_code: int = 0
+
+
+StoreLoader = Callable[[Config, ArtifactSet], StoreLoad]
+"""Loads a published set into the store of a configuration: `core.store.publish`."""
 
 SIZES_SCHEMA: Final = pl.Schema(
     {

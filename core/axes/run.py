@@ -26,7 +26,6 @@ from core.axes.features.catalog import features_available
 from core.axes.features.compute import known_channels
 from core.axes.files import DRIFT_REFERENCE, Marks, folder_of, one_at_a_time
 from core.axes.fit import AxesOptions, fit_axes
-from core.axes.loading import load_into_store
 from core.axes.moves import (
     MOVES_SCHEMA,
     label_table,
@@ -35,7 +34,13 @@ from core.axes.moves import (
     moves_between,
     next_run,
 )
-from core.axes.output import Result, run_lines, unchanged_lines, write_output
+from core.axes.output import (
+    Result,
+    StoreLoader,
+    run_lines,
+    unchanged_lines,
+    write_output,
+)
 from core.config import Config
 from core.data.purchases import purchases_from_frames, read_purchases
 from core.data.purchases_whole import Purchases
@@ -325,7 +330,7 @@ def run_axes(
     items: Any = None,
     *,
     refit: bool = True,
-    into_store: bool = True,
+    into_store: StoreLoader | None = None,
 ) -> AxesRun:
     """Segment customers on 13 behavioural axes, and publish their profiles.
 
@@ -340,8 +345,8 @@ def run_axes(
         Whether the axes are learnt anew from these orders; if not, the published model
         places everyone, if there is one. The same orders under the same options change
         nothing either way.
-    into_store : bool
-        Whether the profiles are loaded into the store as well.
+    into_store : callable, optional
+        Loads the published set into the store as well: `core.store.publish`.
 
     Raises
     ------
@@ -371,11 +376,11 @@ def run_axes(
                 run = Run(out, artifacts, config, marks, refit=refit)
                 facts = {**run.carry_out(purchases), "is_changed": True}
             lines = run_lines(facts, folder)
-        if not into_store:
+        if into_store is None:
             return AxesRun(folder, facts, lines)
         published = artifacts.published()
         assert published is not None  # just now, or by the run before
-        stored = load_into_store(config, published)
+        stored = into_store(config, published)
         facts["stored"] = stored.facts
         return AxesRun(folder, facts, [*lines, stored.line], stored.exit_code)
 

@@ -20,10 +20,9 @@ from core.axes.files import (
     folder_of,
     one_at_a_time,
 )
-from core.axes.loading import load_into_store
 from core.axes.model import AxesModel
 from core.axes.moves import carry_ledger
-from core.axes.output import write_tables
+from core.axes.output import StoreLoader, write_tables
 from core.config import Config
 from core.errors import ArtifactError
 from core.models.centroids import NOWHERE
@@ -32,7 +31,12 @@ Told = tuple[list[str], int]
 
 
 def rename_segment(
-    config: Config, axis: str, segment_id: int, name: str, *, into_store: bool = True
+    config: Config,
+    axis: str,
+    segment_id: int,
+    name: str,
+    *,
+    into_store: StoreLoader | None = None,
 ) -> Told:
     """Give a segment a name that stays, and publish everything under it.
 
@@ -42,8 +46,8 @@ def rename_segment(
         Names the folder, and the store.
     axis, segment_id, name
         See `core.axes.model.AxesModel.renamed`.
-    into_store : bool
-        Whether the profiles in the store get the name as well.
+    into_store : callable, optional
+        Gives the profiles in the store the name as well: `core.store.publish`.
 
     Returns
     -------
@@ -65,11 +69,11 @@ def rename_segment(
         before = assigner.model.names[axis][segment_id]
         _publish_names(artifacts, base, replace(assigner, model=model))
         said = f"{axis}: `{before}` is called `{model.names[axis][segment_id]}` now."
-        return _loaded(config, artifacts, [said], into_store=into_store)
+        return _loaded(config, artifacts, [said], into_store)
 
 
 def roll_back(
-    config: Config, name: str | None = None, *, into_store: bool = True
+    config: Config, name: str | None = None, *, into_store: StoreLoader | None = None
 ) -> Told:
     """Publish a kept version again, with its profiles, and load these.
 
@@ -82,8 +86,8 @@ def roll_back(
         Names the folder, and the store.
     name : str, optional
         Of a version in the folder ``versions``; default: the one before.
-    into_store : bool
-        Whether its profiles are loaded, too.
+    into_store : callable, optional
+        Loads its profiles, too: `core.store.publish`.
 
     Raises
     ------
@@ -106,7 +110,7 @@ def roll_back(
             f"{left.version} is kept.",
             "To place today's customers by it, run `segments axes --retrain never`.",
         ]
-        return _loaded(config, artifacts, said, into_store=into_store)
+        return _loaded(config, artifacts, said, into_store)
 
 
 def _published(artifacts: Artifacts) -> ArtifactSet:
@@ -175,9 +179,12 @@ def _drift_of(base: ArtifactSet, out: StageWriter) -> pl.DataFrame:
 
 
 def _loaded(
-    config: Config, artifacts: Artifacts, lines: list[str], *, into_store: bool
+    config: Config,
+    artifacts: Artifacts,
+    lines: list[str],
+    into_store: StoreLoader | None,
 ) -> Told:
-    if not into_store:
+    if into_store is None:
         return lines, 0
-    stored = load_into_store(config, _published(artifacts))
+    stored = into_store(config, _published(artifacts))
     return [*lines, stored.line], stored.exit_code

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -12,6 +12,9 @@ from rich.console import Console
 from core.cli.app import ArtifactsFolder, Assignment, ConfigFile, Quiet, Seed, app
 from core.config import Config, resolve_config
 from core.logging import configure
+
+if TYPE_CHECKING:
+    from core.axes.output import StoreLoader
 
 axes_app = typer.Typer(
     invoke_without_command=True,
@@ -126,7 +129,8 @@ def axes(
             *(set_ or []),
         ],
     )
-    run = run_axes(chosen, refit=retrain is RetrainAxes.always, into_store=not no_store)
+    is_refit = retrain is RetrainAxes.always
+    run = run_axes(chosen, refit=is_refit, into_store=_loader(no_store=no_store))
     if not quiet or run.exit_code:
         _say(run.lines)
     if run.exit_code:
@@ -149,7 +153,11 @@ def rename(
     from core.axes.versions import rename_segment
 
     chosen = _of_store(store, database, artifacts)
-    _end(*rename_segment(chosen, axis, segment, name, into_store=not no_store))
+    _end(
+        *rename_segment(
+            chosen, axis, segment, name, into_store=_loader(no_store=no_store)
+        )
+    )
 
 
 @axes_app.command("rollback")
@@ -171,13 +179,21 @@ def rollback(
     from core.axes.versions import roll_back
 
     chosen = _of_store(store, database, artifacts)
-    _end(*roll_back(chosen, to, into_store=not no_store))
+    _end(*roll_back(chosen, to, into_store=_loader(no_store=no_store)))
 
 
 def _of_store(store: str | None, database: str | None, artifacts: str | None) -> Config:
     return resolve_config(
         flags={"artifacts": artifacts, "axes.store": store, "store.url": database}
     )
+
+
+def _loader(*, no_store: bool) -> StoreLoader | None:
+    if no_store:
+        return None
+    from core.store.publish import publish_axes
+
+    return publish_axes
 
 
 def _end(lines: list[str], exit_code: int) -> None:

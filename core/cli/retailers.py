@@ -385,12 +385,16 @@ def refresh(
     """
     from core.retailers.refresh.month import refresh_config
     from core.retailers.refresh.run import run_refresh
+    from core.store import publish_ledger
 
     configure(logging.ERROR if quiet else logging.INFO)
     columns = [f"data.columns.{text}" for text in column or []]
     chosen = refresh_config(artifacts, config, input, [*columns, *(set_ or [])])
     result = run_refresh(
-        chosen, retrain=None if retrain is None else retrain.value, restate=restate
+        chosen,
+        retrain=None if retrain is None else retrain.value,
+        restate=restate,
+        into_store=publish_ledger,
     )
     if not quiet or result.exit_code:
         for line in result.lines:

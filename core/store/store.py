@@ -543,8 +543,10 @@ def has_store(url: str | None, folder: Path) -> bool:
 
 def publish_ledger(
     url: str | None, folder: Path, lineage: str, blocks: Sequence[pl.DataFrame]
-) -> int:
+) -> int | None:
     """Add the blocks that the store does not have yet; return how many those are.
+
+    Returns None, and makes no store, where `has_store` finds none.
 
     Parameters
     ----------
@@ -561,6 +563,8 @@ def publish_ledger(
     StoreError
         If the store cannot be opened or written to; nothing is added then.
     """
+    if not has_store(url, folder):
+        return None
     with Store.open(url, folder) as store, store.begin("add to the ledger") as opened:
         driver: Any = opened.connection.driver_connection
         with driver.cursor() as cursor:

@@ -20,6 +20,7 @@ from core.axes.run import run_axes
 from core.axes.sample import generate_shoppers
 from core.config import resolve_config
 from core.store import Store, create_key
+from core.store.publish import publish_axes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 N_CUSTOMERS = 400
@@ -56,7 +57,7 @@ def small_world(folder: Path) -> Iterator[World]:
     config = resolve_config(flags={"artifacts": str(folder)}, environ={})
     # Open before, so that the run does not stop the server at its end.
     with Store.open(None, folder / "postgres") as store:
-        run = run_axes(config, made.orders, made.items)
+        run = run_axes(config, made.orders, made.items, into_store=publish_axes)
         assert run.exit_code == 0
         profiles = pl.read_parquet(run.folder / "customer_profiles.parquet")
         model = store.model("default")

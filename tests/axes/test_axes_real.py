@@ -22,7 +22,7 @@ def run(data, folder, **order_columns):
         "item_columns": {"price": "unit_price"},
     }
     chosen = Config.model_validate({"artifacts": str(folder), "axes": axes})
-    return run_axes(chosen, into_store=False)
+    return run_axes(chosen)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def config(folder: Path, **axes: object) -> Config:
 
 def run(folder: Path, tables, *, refit: bool = True, **axes: object):
     chosen = config(folder, **axes)
-    return run_axes(chosen, *tables, refit=refit, into_store=False)
+    return run_axes(chosen, *tables, refit=refit)
 
 
 def published(folder: Path):
@@ -279,7 +279,7 @@ def test_placing_customers_waits_for_no_learning():
 
 def test_items_alone_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="`items` were handed in without `orders`"):
-        run_axes(config(tmp_path), None, MADE.items, into_store=False)
+        run_axes(config(tmp_path), None, MADE.items)
 
 
 def test_a_folder_without_axes_says_how_to_get_them(tmp_path):

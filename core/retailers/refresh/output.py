@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -164,7 +164,13 @@ def write_output(
     out.facts |= {"refresh": dict(facts)}
 
 
-def store_ledger(artifacts: Artifacts, config: Config) -> str | None:
+LedgerPublisher = Callable[[str | None, Path, str, Sequence[pl.DataFrame]], int | None]
+"""Adds blocks to a store's ledger: `core.store.publish_ledger`."""
+
+
+def store_ledger(
+    artifacts: Artifacts, config: Config, publish: LedgerPublisher
+) -> str | None:
     """Copy the ledger into the store, if there is one, and say what was new.
 
     Raises
@@ -172,15 +178,12 @@ def store_ledger(artifacts: Artifacts, config: Config) -> str | None:
     StoreError
         As `core.store.publish_ledger`.
     """
-    from core.store import has_store, publish_ledger
-
-    folder = artifacts.root / "postgres"
-    if not has_store(config.store.url, folder):
-        return None
     published = artifacts.published()
     assert published is not None  # a refresh has just gone well
     lineage, blocks = published.manifest.lineage, ledger_blocks(published)
-    n_new = publish_ledger(config.store.url, folder, lineage, blocks)
+    n_new = publish(config.store.url, artifacts.root / "postgres", lineage, blocks)
+    if n_new is None:
+        return None
     return f"Ledger: {plural(n_new, 'block')} added to `segment_ledger` in the store."
 
 

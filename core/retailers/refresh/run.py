@@ -47,6 +47,7 @@ from core.retailers.refresh.month import (
     score_month,
 )
 from core.retailers.refresh.output import (
+    LedgerPublisher,
     facts_of_month,
     log_serving_version,
     names_of,
@@ -90,6 +91,7 @@ def run_refresh(
     retrain: str | None = None,
     restate: bool = False,
     today: date | None = None,
+    into_store: LedgerPublisher | None = None,
 ) -> RefreshResult:
     """Take in new months: assign everyone, measure drift, retrain if that is due.
 
@@ -109,6 +111,8 @@ def run_refresh(
         ledger is never rewritten.
     today : date, optional
         For a contract's expiry; default: the day in UTC.
+    into_store : callable, optional
+        Copies the ledger into the store, if there is one: `core.store.publish_ledger`.
 
     Raises
     ------
@@ -156,7 +160,9 @@ def run_refresh(
             result = refresh.carry_out(delivery, retrain, terms, source)
         else:
             result = refresh.change_nothing(delivery)
-    result = _followed(result, "stored", partial(store_ledger, artifacts, config))
+    if into_store is not None:
+        copy = partial(store_ledger, artifacts, config, into_store)
+        result = _followed(result, "stored", copy)
     return _followed(result, "logged", partial(log_serving_version, artifacts, config))
 
 

@@ -1,11 +1,10 @@
-"""Load a published set into the store."""
+"""What a run of a system leaves in the store, after its files are published."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
@@ -13,38 +12,17 @@ from core.artifacts.folder import ArtifactSet
 from core.axes.assign import AxesAssigner
 from core.axes.files import META, PROFILES
 from core.axes.moves import blocks_of
+from core.axes.output import StoreLoad
 from core.config import Config
 from core.errors import StoreError
 from core.logging import get_logger
-
-if TYPE_CHECKING:
-    from core.store import Store
-
+from core.store.store import Store
 
 # In what the store keeps beside a model: which published files its rows were made from.
 LOADED = "loaded"
 
 
-@dataclass(frozen=True)
-class Stored:
-    """What became of the loading.
-
-    Attributes
-    ----------
-    line : str
-        In words.
-    facts : dict
-        JSON-able; counts of rows, or the error.
-    exit_code : int
-        0, or that of the error.
-    """
-
-    line: str
-    facts: dict[str, Any] = field(default_factory=dict)
-    exit_code: int = 0
-
-
-def load_into_store(config: Config, published: ArtifactSet) -> Stored:
+def publish_axes(config: Config, published: ArtifactSet) -> StoreLoad:
     """Make a store hold exactly the profiles of a published set.
 
     Safe to repeat: a store that holds them is left alone. A failure is told, not
@@ -58,8 +36,6 @@ def load_into_store(config: Config, published: ArtifactSet) -> Stored:
     published : ArtifactSet
         Of `core.axes.run_axes`.
     """
-    from core.store import Store
-
     get_logger().info("Loading the profiles into the store")
     try:
         folder = Path(config.artifacts) / "postgres"
@@ -71,16 +47,16 @@ def load_into_store(config: Config, published: ArtifactSet) -> Stored:
             "the same command again when that is mended; until then the store serves "
             "what it did."
         )
-        return Stored(line, {"error": str(error)}, error.exit_code)
+        return StoreLoad(line, {"error": str(error)}, error.exit_code)
 
 
-def _load(store: Store, store_id: str, published: ArtifactSet) -> Stored:
+def _load(store: Store, store_id: str, published: ArtifactSet) -> StoreLoad:
     """Load, unless that has been done."""
     loaded = _loaded(published)
     stored = store.model(store_id)
     known = {} if stored is None else stored.meta.get(LOADED, {})
     if known == loaded:
-        return Stored(
+        return StoreLoad(
             f"{store.name} holds these profiles already.", {"is_loaded": False}
         )
     assigner = AxesAssigner.of_set(published)
@@ -105,7 +81,7 @@ def _load(store: Store, store_id: str, published: ArtifactSet) -> Stored:
         f"{store.name}: {profiles.height:,} profiles of the store `{store_id}` "
         f"({said}) in {facts.seconds:.1f} s."
     )
-    return Stored(line, {"is_loaded": True, **counts, "seconds": facts.seconds})
+    return StoreLoad(line, {"is_loaded": True, **counts, "seconds": facts.seconds})
 
 
 def _loaded(published: ArtifactSet) -> dict[str, Any]:
