@@ -33,8 +33,8 @@ from core.evaluation.stability import (
     refit,
     whole_pipeline,
 )
+from core.models.matrix import feature_matrix
 from core.models.scaling import FeatureScaler
-from core.retailers.model import feature_matrix
 from core.retailers.pipelines import check_structure, run_all
 from core.retailers.prepare import HISTORY, MONTHLY
 

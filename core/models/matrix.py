@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 from sklearn.utils.validation import validate_data
 
 from core.errors import ModelError, listed
@@ -98,6 +99,11 @@ def plain_matrix(values: Any, n_columns: int, what: str) -> FloatArray:
             "Pass the columns that `transform` of the same model returned."
         )
     return table
+
+
+def feature_matrix(features: pl.DataFrame, names: list[str]) -> np.ndarray:
+    """Return named columns as float64, shape (n_rows, n_features); null is NaN."""
+    return features.select(pl.col(names).cast(pl.Float64)).to_numpy()
 
 
 def _refuse_values(estimator: Any, table: FloatArray, allow_nan: bool) -> None:

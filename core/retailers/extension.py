@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from core.artifacts.arrays import save_arrays
+from core.artifacts.arrays import join_states, save_arrays
 from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
 from core.config import Config
 from core.errors import ModelError
 from core.evaluation.quality import compare_spaces, label_summary, project_2d
 from core.models.density_assigner import Assignment, extended_exemplars
 from core.models.extension import NewGroups, find_new_groups
+from core.models.matrix import feature_matrix
 from core.retailers.model import (
     CLUSTER_STATE,
     ENCODER_STATE,
@@ -29,8 +30,6 @@ from core.retailers.model import (
     Model,
     SegmentAssigner,
     extension_states,
-    feature_matrix,
-    join_states,
 )
 from core.retailers.training import (
     StageResult,

@@ -44,7 +44,8 @@ from core.evaluation.stability import (
 )
 from core.evaluation.workers import Workers
 from core.logging import get_logger, progress
-from core.retailers.model import Model, feature_matrix
+from core.models.matrix import feature_matrix
+from core.retailers.model import Model
 from core.retailers.publish import (
     model_under,
     publish_training,

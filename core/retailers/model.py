@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 import polars as pl
 
-from core.artifacts.arrays import load_arrays
+from core.artifacts.arrays import State, join_states, load_arrays, state_part
 from core.artifacts.folder import Artifacts, ArtifactSet
 from core.artifacts.manifest import SCRIPTS
 from core.config import Config
@@ -25,6 +25,7 @@ from core.models.centroids import Partition
 from core.models.density import DensityClusterer
 from core.models.density_assigner import Assignment, Exemplars
 from core.models.extension import Extension, filled
+from core.models.matrix import feature_matrix
 from core.models.scaling import FeatureScaler
 from core.retailers.features import VOLUME, check_features
 from core.retailers.prepare import Prepared, prepare
@@ -38,7 +39,6 @@ from core.segments.published import (
 
 ENCODER_STATE = "encoder-state.safetensors"
 CLUSTER_STATE = "cluster-state.safetensors"
-State = tuple[dict[str, np.ndarray], dict[str, Any]]
 
 
 def load_encoder(artifact_set: ArtifactSet) -> tuple[FeatureScaler, Autoencoder]:
@@ -48,38 +48,6 @@ def load_encoder(artifact_set: ArtifactSet) -> tuple[FeatureScaler, Autoencoder]
     return (
         FeatureScaler.from_state(*state_part(arrays, meta, "scaler")),
         Autoencoder.from_state(*state_part(arrays, meta, "encoder")),
-    )
-
-
-def feature_matrix(features: pl.DataFrame, names: list[str]) -> np.ndarray:
-    """Return named columns as float64, shape (n_shops, n_features); null is NaN."""
-    return features.select(pl.col(names).cast(pl.Float64)).to_numpy()
-
-
-def join_states(**parts: State) -> State:
-    """Put several states into one, each under its name."""
-    arrays = {
-        f"{part}/{name}": array
-        for part, (state, _) in parts.items()
-        for name, array in state.items()
-    }
-    return arrays, {part: meta for part, (_, meta) in parts.items()}
-
-
-def state_part(arrays: dict[str, np.ndarray], meta: dict[str, Any], part: str) -> State:
-    """Take one state out of what `join_states` put together.
-
-    Raises
-    ------
-    ArtifactError
-        If it is not in there.
-    """
-    if part not in meta:
-        raise ArtifactError(f"the saved model state has no part `{part}`.")
-    prefix = f"{part}/"
-    return (
-        {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)},
-        meta[part],
     )
 
 

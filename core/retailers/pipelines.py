@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from core.artifacts.arrays import save_arrays
+from core.artifacts.arrays import join_states, save_arrays
 from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
 from core.config import Config
 from core.data.sources import Sales
@@ -25,7 +25,6 @@ from core.retailers.model import (
     CLUSTER_STATE,
     ENCODER_STATE,
     Model,
-    join_states,
     load_encoder,
     write_batches,
 )

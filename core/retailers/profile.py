@@ -27,11 +27,12 @@ from core.evaluation.n_segments import partition_recipe
 from core.evaluation.quality import IntArray
 from core.evaluation.stability import Recipe, whole_pipeline
 from core.logging import progress
+from core.models.matrix import feature_matrix
 from core.months import month_index
 from core.reporting.plots import plot_curves
 from core.retailers.features import VOLUME
 from core.retailers.judge import TABLE
-from core.retailers.model import SEGMENTS, Model, feature_matrix
+from core.retailers.model import SEGMENTS, Model
 from core.retailers.prepare import HISTORY, LATER, MONTHLY
 from core.retailers.publish import refresh_report
 from core.retailers.report.evidence import profile_lines

@@ -20,11 +20,11 @@ from core.artifacts.folder import Artifacts, StageWriter
 from core.errors import ArtifactError, ConfigError
 from core.evaluation.certificate import Verdict
 from core.evaluation.quality import LabelSummary, label_summary
+from core.models.matrix import feature_matrix
 from core.reporting.plots import plot_curves
 from core.retailers.model import (
     SEGMENTS,
     Model,
-    feature_matrix,
     insights_of,
     score_training,
     segment_insights,

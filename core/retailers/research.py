@@ -43,10 +43,11 @@ from core.evaluation.out_of_time import (
 from core.evaluation.stability import Recipe, whole_pipeline
 from core.evaluation.workers import Workers
 from core.logging import get_logger, progress
+from core.models.matrix import feature_matrix
 from core.models.umap import HOW_TO_INSTALL, has_umap
 from core.months import month_index
 from core.retailers.features import FEATURE_SETS, feature_set
-from core.retailers.model import SEGMENTS, SegmentAssigner, feature_matrix
+from core.retailers.model import SEGMENTS, SegmentAssigner
 from core.retailers.monthly import ARCHIVE, archived_sales
 from core.retailers.prepare import HISTORY, LATER, MONTHLY, prepare, write_history
 from core.retailers.publish import refresh_report

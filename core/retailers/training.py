@@ -31,13 +31,8 @@ from core.logging import get_logger, progress
 from core.models.centroids import Partition
 from core.models.density import DensityClusterer
 from core.models.density_assigner import choose_exemplars
-from core.retailers.model import (
-    SEGMENT_STATE,
-    SEGMENTS,
-    Model,
-    SegmentAssigner,
-    feature_matrix,
-)
+from core.models.matrix import feature_matrix
+from core.retailers.model import SEGMENT_STATE, SEGMENTS, Model, SegmentAssigner
 from core.retailers.prepare import HISTORY, MONTHLY
 from core.segments.identity import Identity, match_segments
 from core.segments.names import name_segments

@@ -16,7 +16,8 @@ from core.artifacts.manifest import read_manifest, verify
 from core.config import Config
 from core.errors import ArtifactError, ConfigError
 from core.evaluation.certificate import Verdict
-from core.retailers.model import Model, feature_matrix
+from core.models.matrix import feature_matrix
+from core.retailers.model import Model
 from core.retailers.pipelines import run_all
 from core.retailers.profile import NotEligible, assigner, explain_shop, profile_segments
 from core.retailers.publish import publish_segments

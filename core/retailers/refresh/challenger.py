@@ -30,8 +30,9 @@ from core.evaluation.retrain_policy import TriggerState
 from core.evaluation.stability import OnStep, Recipe, Refit, refit, whole_pipeline
 from core.evaluation.workers import Workers
 from core.logging import get_logger, progress
+from core.models.matrix import feature_matrix
 from core.retailers.extension import extend_model
-from core.retailers.model import Model, feature_matrix
+from core.retailers.model import Model
 from core.retailers.pipelines import (
     prepare_features,
     run_inference,

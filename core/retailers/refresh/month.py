@@ -24,8 +24,9 @@ from core.errors import ArtifactError, ConfigError, SourceError, listed
 from core.evaluation.drift import DriftOptions, DriftReport, measure_drift
 from core.evaluation.drift_reference import DriftReference, MonthRows, usual_months
 from core.evaluation.retrain_policy import TriggerState
+from core.models.matrix import feature_matrix
 from core.months import month_index, month_label
-from core.retailers.model import PREDICTION_SCHEMA, Model, feature_matrix
+from core.retailers.model import PREDICTION_SCHEMA, Model
 from core.retailers.monthly import (
     ARCHIVE,
     T,
