@@ -18,9 +18,8 @@ from core.api.schemas import AssignRequest, Day
 from core.axes.assign import AxesAssigner, confidence
 from core.axes.features.catalog import PROFILE, features_available
 from core.axes.features.definitions import LACKING
-from core.data.purchases import purchases_of_customer
-from core.data.purchases_account import MEANINGS
-from core.data.purchases_whole import Purchases
+from core.tables.faults import TABLE_MEANINGS as MEANINGS
+from core.tables.orders import Purchases, purchases_of_customer
 
 # Clocks differ a little, and so do time zones; files are read with the same slack.
 CLOCK_SLACK = timedelta(days=1)
@@ -120,7 +119,7 @@ def assign(assigner: AxesAssigner, request: AssignRequest) -> dict[str, Any]:
 
 
 def lacks(request: AssignRequest) -> list[str]:
-    """Return which of `core.data.purchases.OPTIONAL` a request says nothing of."""
+    """Return which of `core.tables.orders.OPTIONAL` a request says nothing of."""
     lacking = [
         name
         for name in ORDER_FIELDS

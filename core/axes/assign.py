@@ -28,8 +28,8 @@ from core.errors import ArtifactError, FeatureMismatchError, SegmentsError, list
 from core.models.centroids import NOWHERE, AxisPlacement
 
 if TYPE_CHECKING:
-    from core.data.purchases_settle import Negative
-    from core.data.purchases_whole import Purchases
+    from core.tables.orders import Purchases
+    from core.tables.reconcile import Negative
 
 
 TEXTS = ("preferred_time", "primary_channel", "lifecycle_stage")
@@ -173,7 +173,7 @@ class AxesAssigner:
     model : AxesModel
     absent : tuple of str
         Optional columns that the model knows nothing of; see
-        `core.data.purchases.OPTIONAL`.
+        `core.tables.orders.OPTIONAL`.
     channels : tuple of str
         The channels that it tells apart.
     reference_date : datetime

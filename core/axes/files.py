@@ -19,7 +19,7 @@ from core.config import Config
 from core.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
-    from core.data.purchases_whole import Purchases
+    from core.tables.orders import Purchases
 
 
 STATE = "axes.safetensors"

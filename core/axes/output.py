@@ -34,10 +34,10 @@ from core.axes.model import AxesModel
 from core.axes.moves import Labels, block_name, carry_ledger
 from core.axes.report import AxesContent, write_axes_page
 from core.config import Config
-from core.data.purchases_account import intake_lines
 from core.models.centroids import NOWHERE, AxisPlacement, IntArray
 from core.reporting.page import NextStep
 from core.reporting.text import command, listed
+from core.tables.faults import intake_lines
 
 
 class StoreLoad(NamedTuple):

@@ -42,11 +42,10 @@ from core.axes.output import (
     write_output,
 )
 from core.config import Config
-from core.data.purchases import purchases_from_frames, read_purchases
-from core.data.purchases_whole import Purchases
 from core.errors import ConfigError, FeatureMismatchError
 from core.logging import get_logger
 from core.models.centroids import AxisPlacement
+from core.tables.orders import Purchases, purchases_from_frames, read_purchases
 
 Placed = dict[str, AxisPlacement]
 

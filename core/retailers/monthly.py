@@ -24,9 +24,9 @@ import numpy as np
 import polars as pl
 
 from core.config import Config
-from core.data.intake import FaultCount, Intake, policies_in_order
-from core.data.sources import Sales
 from core.months import month_index, month_label
+from core.tables.faults import FaultCount, ValidationReport, policies_in_order
+from core.tables.sales import Sales
 
 MILLIONTHS = 1_000_000
 MAX_MONTHS = 240
@@ -332,7 +332,7 @@ def archived_sales(path: Path, config: Config) -> Sales:
         .row(0)
     )
     policies = policies_in_order(config.data.policies)
-    intake = Intake(
+    intake = ValidationReport(
         rows_read=n,
         rows_kept=n,
         faults={name: FaultCount(0, policy, 0) for name, policy in policies.items()},

@@ -12,7 +12,6 @@ import numpy as np
 from core.artifacts.arrays import join_states, save_arrays
 from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
 from core.config import Config
-from core.data.sources import Sales
 from core.errors import ArtifactError
 from core.evaluation.null import StructureCheck, structure_check
 from core.evaluation.quality import compare_spaces, label_summary, project_2d
@@ -60,6 +59,7 @@ from core.retailers.training import (
     training_table,
     write_pickle,
 )
+from core.tables.sales import Sales
 
 
 def prepare_features(config: Config, frame: Any = None) -> StageResult:

@@ -29,7 +29,6 @@ import numpy as np
 import polars as pl
 
 from core.config import Config, EligibilityConfig
-from core.data.sources import Sales, read_sales, sales_from_frame
 from core.errors import ConfigError, EligibilityError
 from core.months import month_index, month_label, month_label_column
 from core.retailers.features import (
@@ -42,6 +41,7 @@ from core.retailers.features import (
     write_monthly,
 )
 from core.retailers.monthly import MAX_MONTHS, MILLIONTHS, shop_activity
+from core.tables.sales import Sales, read_sales, sales_from_frame
 
 TOO_SHORT = "too few active months"
 TOO_SPARSE = "too few active months per active year"

@@ -17,7 +17,6 @@ from core.artifacts.arrays import save_arrays
 from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
 from core.artifacts.manifest import SCRIPTS, Stage, refuse_late_changes
 from core.config import Config, RefreshConfig, resolve_config
-from core.data.sources import source_fingerprint
 from core.errors import ArtifactError
 from core.evaluation.certificate import Verdict, derive_verdict
 from core.evaluation.n_segments import (
@@ -50,6 +49,7 @@ from core.segments.published import (
     segment_table,
     turned,
 )
+from core.tables.sales import source_fingerprint
 
 SPACES = {"latent": "latent_cluster", "raw": "raw_cluster"}
 

@@ -10,8 +10,8 @@ import pytest
 from core.axes.output import axis_line, event_lines, run_lines
 from core.axes.report import AxesContent, _fitted, redundant_lines, write_axes_page
 from core.config import Config
-from core.data.purchases import purchases_from_frames
 from core.reporting.page import NextStep
+from core.tables.orders import purchases_from_frames
 
 VALUE, DEALS, TIMES = "purchase_value", "price_sensitivity", "purchase_cadence"
 

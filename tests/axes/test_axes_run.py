@@ -20,8 +20,8 @@ from core.axes.run import run_axes
 from core.axes.sample import generate_shoppers
 from core.cli import app
 from core.config import Config
-from core.data.purchases import purchases_of_customer
 from core.errors import ArtifactError, ConfigError, FeatureMismatchError
+from core.tables.orders import purchases_of_customer
 
 MADE = generate_shoppers(300, seed=5)
 MAY, JUNE = dt.datetime(2025, 11, 1), dt.datetime(2025, 12, 1)

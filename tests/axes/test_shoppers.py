@@ -8,8 +8,8 @@ import pytest
 
 from core.axes.sample import CHANNELS, PLANTED, TRAITS, UNPLANTED, generate_shoppers
 from core.config import Config
-from core.data.purchases import read_purchases
 from core.errors import ConfigError
+from core.tables.orders import read_purchases
 
 N = 3000
 

@@ -7,7 +7,6 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from core.config import Config, SampleConfig
-from core.data.sources import sales_from_frame
 from core.retailers.monthly import (
     ARCHIVE,
     add_months,
@@ -17,6 +16,7 @@ from core.retailers.monthly import (
 )
 from core.retailers.prepare import prepare
 from core.retailers.sample import generate_sales
+from core.tables.sales import sales_from_frame
 
 CONFIG = Config(sample=SampleConfig(n_shops=60, n_months=26))
 

@@ -19,8 +19,8 @@ from urllib.parse import urlparse
 import pytest
 
 from core.config import Config, build_config
-from core.data.sources import read_sales, source_fingerprint
 from core.errors import SourceError
+from core.tables.sales import read_sales, source_fingerprint
 
 MARCH = "shop_id,product_id,year,month,sales_qty\nkiosk,tea,2024,3,2\n"
 HANDLE = "wholesaler/monthly-sales"
@@ -172,7 +172,7 @@ def test_no_network_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 def test_silent_network_is_given_up_soon(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    monkeypatch.setattr("core.data.kaggle.PROBE_SECONDS", 0.5)
+    monkeypatch.setattr("core.tables.files.PROBE_SECONDS", 0.5)
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen()

@@ -11,10 +11,9 @@ import polars as pl
 import pytest
 
 from core.config import Config
-from core.data.purchases import purchases_from_frames, read_purchases
-from core.data.purchases_account import intake_lines
-from core.data.purchases_whole import OPTIONAL
 from core.errors import ConfigError, SchemaError, SourceError
+from core.tables.faults import intake_lines
+from core.tables.orders import OPTIONAL, purchases_from_frames, read_purchases
 
 ORDERS = pl.DataFrame(
     {

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from core.config import Config
-from core.data.purchases import read_purchases
+from core.tables.orders import read_purchases
 
 pytestmark = pytest.mark.shared_data
 NAMES = {"order_date": "order_ts", "total_price": "amount", "source": "channel"}

@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 
 from core.config import Config
-from core.data.purchases import purchases_from_frames
-from core.data.purchases_account import intake_lines
 from core.errors import SchemaError
+from core.tables.faults import intake_lines
+from core.tables.orders import purchases_from_frames
 
 # Ann buys 3 cups at 10 (order 1) and 2 more at 12 (order 2); C3 takes cups back.
 ORDERS = pl.DataFrame(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from core.axes.sample import generate_shoppers
 from core.config import Config
-from core.data.purchases import purchases_from_frames, purchases_of_customer
+from core.tables.orders import purchases_from_frames, purchases_of_customer
 
 NOW = dt.datetime(2024, 6, 30, 12, 0)
 ORDER = {"order_id": "1", "order_date": dt.datetime(2024, 6, 1, 9), "total_price": 20.0}

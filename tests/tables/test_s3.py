@@ -15,9 +15,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from core.config import build_config
-from core.data.remote import is_remote
-from core.data.sources import Sales, read_sales, source_fingerprint
 from core.errors import SourceError
+from core.tables.files import is_remote
+from core.tables.sales import Sales, read_sales, source_fingerprint
 
 HEADER = "shop_id,product_id,year,month,sales_qty\n"
 MARCH = HEADER + "corner_shop,tea,2024,3,5\nkiosk,tea,2024,3,2\n"

@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.config import Config, build_config
-from core.data.sources import Sales, read_sales, sales_from_frame, source_fingerprint
 from core.errors import ConfigError, SchemaError, SourceError
+from core.tables.sales import Sales, read_sales, sales_from_frame, source_fingerprint
 
 HEADER = "shop_id,product_id,year,month,sales_qty\n"
 MARCH = HEADER + "kiosk,tea,2024,3,5\ncorner_shop,milk,2024,3,2.5\n"

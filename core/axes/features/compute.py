@@ -412,5 +412,5 @@ def _check(
     if missing:
         raise SchemaError(
             f"the {kind} have no {listed(missing)}, but {listed(found)}. Read them "
-            "with `core.data.purchases`, or name optional columns as absent."
+            "with `core.tables.orders`, or name optional columns as absent."
         )

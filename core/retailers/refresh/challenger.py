@@ -14,7 +14,6 @@ import polars as pl
 
 from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
 from core.config import Config
-from core.data.sources import Sales
 from core.errors import ContractError, FeatureMismatchError, SegmentsError, listed
 from core.evaluation.certificate import Verdict
 from core.evaluation.gate import (
@@ -44,6 +43,7 @@ from core.retailers.publish import refresh_report
 from core.retailers.report.decision import Decision
 from core.segments.contract import Breach, Contract, check_contract, facts_of
 from core.segments.identity import IdentityEvent
+from core.tables.sales import Sales
 
 
 @dataclass(frozen=True)

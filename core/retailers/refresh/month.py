@@ -18,8 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
 from core.config import Config, RefreshConfig, resolve_config
-from core.data.intake import counted
-from core.data.sources import Sales, read_sales, sales_from_frame
 from core.errors import ArtifactError, ConfigError, SourceError, listed
 from core.evaluation.drift import DriftOptions, DriftReport, measure_drift
 from core.evaluation.drift_reference import DriftReference, MonthRows, usual_months
@@ -35,6 +33,8 @@ from core.retailers.monthly import (
     write_archive,
 )
 from core.retailers.prepare import HISTORY, THIN_MONTH_SHARE, prepare
+from core.tables.faults import counted
+from core.tables.sales import Sales, read_sales, sales_from_frame
 
 # What a refresh may be told; everything else is the model's.
 FREE_SECTIONS = ("artifacts", "data", "refresh", "axes", "store")

@@ -17,7 +17,6 @@ import polars as pl
 
 from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter, link
 from core.config import Config
-from core.data.sources import Sales
 from core.errors import ArtifactError, EligibilityError, SegmentsError
 from core.evaluation.drift import DriftReport
 from core.evaluation.retrain_policy import after_publishing, step
@@ -60,6 +59,7 @@ from core.segments.contract import read_contract
 from core.segments.identity import IdentityEvent
 from core.segments.ledger import ended_ids, published_block, serving_block
 from core.segments.published import UNASSIGNED
+from core.tables.sales import Sales
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""What rows of orders and items say of each other: repeats, strangers, refunds.
+"""What orders and items say of each other: repeats, strangers, refunds.
 
-Works on the rows that `core.data.purchases_cells` has read, of a whole file or of one
+Works on the rows that `core.tables.cells` has read, of a whole file or of one
 request, and adds to their marks.
 
 Refunds
@@ -18,20 +18,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
-from core.data.purchases_marks import BITS, LATER_FAULTS, MARKS, OWN_BITS, ROW
+from core.tables.faults import BITS, MARKS, OWN_BITS, ROW, SET_ASIDE
 
 Negative = Literal["refund", "drop", "error"]
 PAIR = ["customer_id", "order_id"]
 BOUGHT = ["customer_id", "product_id"]
 KEPT, REFUND, ASIDE = 0, 1, 2
-SET_ASIDE = {
-    table: OWN_BITS[table] | sum(BITS[table][name] for name in names)
-    for table, names in LATER_FAULTS.items()
-}
 
 
 @dataclass(frozen=True)
@@ -262,3 +258,12 @@ def _with_marks(found: dict[str, pl.Expr], bits: dict[str, int]) -> pl.Expr:
         for name, is_found in found.items()
     ]
     return (pl.col(MARKS) | pl.sum_horizontal(added).cast(pl.UInt32)).alias(MARKS)
+
+
+def refund_account(refunds: Refunds) -> dict[str, Any]:
+    """Return what refunds came to, with amounts to the cent."""
+    return {
+        **vars(refunds),
+        "amount": round(refunds.amount, 2),
+        "attributed": round(refunds.attributed, 2),
+    }

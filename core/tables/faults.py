@@ -1,27 +1,244 @@
-"""The account of what was read of orders and items, and what became of the rest."""
+"""Faults of rows: their flags and meanings, the account of a reading, rejected rows.
+
+Every fault of every row is counted; a row is set aside for the first fault, in the
+order of `FAULTS`, whose policy says so. Nothing is lost: what was kept and what was set
+aside add up to what was read.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from core.data.intake import MOST, counted, share
-from core.data.purchases_marks import (
-    BITS,
-    LATER_FAULTS,
-    MARKS,
-    OWN_FAULTS,
-    REPAIRS,
-    ROW,
+from core.config import Policies
+
+ROW = "__row__"
+MARKS = "__marks__"
+
+# Faults set a row aside, first those of the row itself, then those that other rows
+# show; repairs are cells that were put right on the way. In the order of the reasons.
+OWN_FAULTS = {
+    "orders": (
+        "ragged_line",
+        "missing_customer",
+        "missing_order",
+        "impossible_date",
+        "invalid_total",
+    ),
+    "items": (
+        "ragged_line",
+        "missing_order",
+        "missing_product",
+        "invalid_quantity",
+        "invalid_price",
+    ),
+}
+LATER_FAULTS = {
+    "orders": ("refund", "negative", "repeated_order", "after_reference"),
+    "items": (
+        "refund",
+        "negative",
+        "ambiguous_order",
+        "unknown_order",
+        "order_set_aside",
+    ),
+}
+REPAIRS = {
+    "orders": (
+        "float_id",
+        "with_offset",
+        "unusable_discount",
+        "negative_discount",
+        "empty_discount",
+        "unknown_source",
+    ),
+    "items": (
+        "float_id",
+        "unusable_refund",
+        "negative_refund",
+        "empty_refund",
+        "unknown_category",
+    ),
+}
+BITS = {
+    table: {
+        name: 1 << i
+        for i, name in enumerate(
+            (*OWN_FAULTS[table], *LATER_FAULTS[table], *REPAIRS[table])
+        )
+    }
+    for table in ("orders", "items")
+}
+OWN_BITS = {
+    table: sum(BITS[table][name] for name in names)
+    for table, names in OWN_FAULTS.items()
+}
+SET_ASIDE = {
+    table: OWN_BITS[table] | sum(BITS[table][name] for name in names)
+    for table, names in LATER_FAULTS.items()
+}
+
+
+# The order decides which reason a row with several faults is set aside for.
+ROW_FAULTS = (
+    "ragged_line",
+    "missing_id",
+    "impossible_month",
+    "invalid_quantity",
+    "negative_quantity",
+    "zero_quantity",
 )
-from core.data.purchases_settle import SET_ASIDE, Refunds
+FAULTS = (*ROW_FAULTS, "exact_duplicate", "repeated_key")
+MEANINGS = {
+    "ragged_line": "more cells than the header",
+    "missing_id": "no shop or no product",
+    "impossible_month": "no possible month",
+    "invalid_quantity": "no usable quantity",
+    "negative_quantity": "negative quantity",
+    "zero_quantity": "quantity of 0",
+    "exact_duplicate": "equal to an earlier row in every column",
+    "repeated_key": "same shop, product and month as an earlier row",
+}
+KEPT_AS = {
+    "ragged_line": "cut off at the last column",
+    "negative_quantity": "netted off their month",
+    "repeated_key": "summed per month",
+}
+MOST = 0.5
+
+
+@dataclass(frozen=True)
+class FaultCount:
+    """How often one fault was met.
+
+    Attributes
+    ----------
+    found : int
+        Rows with this fault, whatever else they have; `repeated_key` is looked for
+        among the rows that no other fault has set aside.
+    policy : str
+        `keep`, `drop` or `error`.
+    set_aside : int
+        Rows set aside for this reason; 0 where the policy is `keep`.
+    """
+
+    found: int
+    policy: str
+    set_aside: int
+
+
+@dataclass(frozen=True)
+class ValidationReport:
+    """The account of one reading.
+
+    Attributes
+    ----------
+    rows_read, rows_kept : int
+        Rows; lines without any value are not counted as rows.
+    faults : dict of str to FaultCount
+        Per fault, in the order in which reasons are given.
+    repairs : dict of str to int
+        Cells mended on the way, such as ids stored as floats.
+    notes : list of str
+        What the user should know, in sentences.
+    n_shops, n_products : int
+        Distinct ids among the rows kept.
+    oldest_month, newest_month : str
+        YYYY-MM, among the rows kept.
+    partial_last_month : str or None
+        The newest month, if its dates end more than 3 days before the month does.
+    """
+
+    rows_read: int
+    rows_kept: int
+    faults: dict[str, FaultCount]
+    repairs: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    n_shops: int = 0
+    n_products: int = 0
+    oldest_month: str | None = None
+    newest_month: str | None = None
+    partial_last_month: str | None = None
+
+    @property
+    def rows_set_aside(self) -> int:
+        """Rows read but not kept."""
+        return self.rows_read - self.rows_kept
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the account as plain JSON-able values."""
+        faults = {name: vars(count).copy() for name, count in self.faults.items()}
+        return {**vars(self), "rows_set_aside": self.rows_set_aside, "faults": faults}
+
+    def summary(self) -> list[str]:
+        """Return the account in sentences, the most important first."""
+        months = f"{self.oldest_month} to {self.newest_month}"
+        sentences = [
+            f"Kept {self.rows_kept:,} of {counted(self.rows_read)}: "
+            f"{counted(self.n_shops, 'shop')}, {counted(self.n_products, 'product')}, "
+            f"{months}."
+        ]
+        if self.rows_set_aside > MOST * self.rows_read:
+            sentences.append(
+                f"Most rows ({share(self.rows_set_aside, self.rows_read)}) were set "
+                "aside; make sure that the right file and columns were read."
+            )
+        sentences += [
+            _fault_sentence(name, count, self.rows_read)
+            for name, count in self.faults.items()
+            if count.found
+        ]
+        return sentences + self.notes
+
+
+def share(n: int, total: int) -> str:
+    """Return a share in per cent, with a decimal that never rounds to nothing.
+
+    >>> share(1, 4), share(1, 20_000_000), share(0, 0)
+    ('25.0%', '<0.1%', '0.0%')
+    """
+    ratio = n / total if total else 0.0
+    return "<0.1%" if 0 < ratio < 0.001 else f"{ratio:.1%}"
+
+
+def counted(n: int, noun: str = "row") -> str:
+    """Return a number with its noun.
+
+    >>> counted(1), counted(2_000, "shop")
+    ('1 row', '2,000 shops')
+    """
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def policies_in_order(policies: Policies) -> dict[str, str]:
+    """Return the policy of each fault, in the order in which reasons are given."""
+    chosen: Mapping[str, str] = policies.model_dump()
+    return {name: chosen[name] for name in FAULTS}
+
+
+def _fault_sentence(name: str, count: FaultCount, n_rows: int) -> str:
+    """Return what was found of one fault, and what became of it."""
+    found = f"{counted(count.found)} ({share(count.found, n_rows)}): {MEANINGS[name]}"
+    if count.policy == "keep":
+        return f"{found}; kept, {KEPT_AS.get(name, 'as they are')} (`{name}`)."
+    if count.set_aside == count.found:
+        return f"{found}; set aside (`{name}`)."
+    rest = count.found - count.set_aside
+    return (
+        f"{found}; {count.set_aside:,} set aside (`{name}`), {rest:,} already for an "
+        "earlier reason."
+    )
+
 
 NO_REASONS = {"table": pl.String, "source_row": pl.UInt32, "reason": pl.String}
-FAULTS = {table: (*OWN_FAULTS[table], *LATER_FAULTS[table]) for table in OWN_FAULTS}
-MEANINGS = {
+TABLE_FAULTS = {
+    table: (*OWN_FAULTS[table], *LATER_FAULTS[table]) for table in OWN_FAULTS
+}
+TABLE_MEANINGS = {
     "ragged_line": "more cells than the header",
     "missing_customer": "no customer",
     "missing_order": "no order id",
@@ -89,7 +306,7 @@ def table_account(rows: pl.DataFrame, table: str, name: str) -> dict[str, Any]:
         "rows_read": rows.height,
         "rows_kept": rows.height - n_aside,
         "rows_set_aside": n_aside,
-        "faults": {fault: found[fault] for fault in FAULTS[table]},
+        "faults": {fault: found[fault] for fault in TABLE_FAULTS[table]},
         "repairs": {repair: found[repair] for repair in REPAIRS[table]},
         "hints": [],
     }
@@ -99,7 +316,7 @@ def reasons(rows: pl.DataFrame, table: str) -> pl.DataFrame:
     """Return `ROW` and `reason` (several: comma separated) of the rows set aside."""
     names = [
         pl.when(pl.col(MARKS) & BITS[table][fault] != 0).then(pl.lit(fault))
-        for fault in FAULTS[table]
+        for fault in TABLE_FAULTS[table]
     ]
     aside = rows.filter(pl.col(MARKS) & SET_ASIDE[table] != 0)
     return aside.select(
@@ -158,15 +375,6 @@ def _shown_names(names: Sequence[str]) -> dict[str, str]:
     return {name: f"{name}_received" if name in NO_REASONS else name for name in names}
 
 
-def refund_account(refunds: Refunds) -> dict[str, Any]:
-    """Return what refunds came to, with amounts to the cent."""
-    return {
-        **vars(refunds),
-        "amount": round(refunds.amount, 2),
-        "attributed": round(refunds.attributed, 2),
-    }
-
-
 def intake_lines(intake: Mapping[str, Any]) -> list[str]:
     """Return the account of `Purchases.intake` in sentences, most important first."""
     orders, items = intake["orders"], intake["items"]
@@ -198,8 +406,8 @@ def _table_lines(table: str, account: Mapping[str, Any]) -> list[str]:
     for fault, n in account["faults"].items():
         # Refunds are told of together.
         if n and fault != "refund":
-            what = f"{counted(n, table[:-1])} ({share(n, n_read)}): {MEANINGS[fault]}"
-            lines.append(f"{what}; set aside (`{fault}`).")
+            what = f"{counted(n, table[:-1])} ({share(n, n_read)})"
+            lines.append(f"{what}: {TABLE_MEANINGS[fault]}; set aside (`{fault}`).")
     for repair, n in account["repairs"].items():
         # A column that is empty throughout has a note of its own.
         is_empty = repair.startswith("unknown_") and n == n_read

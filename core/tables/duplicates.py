@@ -19,7 +19,7 @@ ROW = "__row__"
 HASH = "__hash__"
 # Hashes sorted at once (128 MB), and distinct repeated rows compared at once.
 HASHES_AT_ONCE = 16_000_000
-TWINS_AT_ONCE = 1_000_000
+DUPLICATES_AT_ONCE = 1_000_000
 
 
 def comparable(column: str, dtype: pl.DataType) -> pl.Expr:
@@ -62,7 +62,7 @@ def _slices(n_slices: int) -> list[tuple[int, int]]:
     return [(low, high - 1) for low, high in pairwise(edges)]
 
 
-def later_twins(
+def later_duplicates(
     rows: pl.LazyFrame,
     columns: Sequence[pl.Expr],
     repeated: NDArray[np.uint64],
@@ -90,8 +90,8 @@ def later_twins(
     suspects_path = work / "suspects.parquet"
     cells = [cell.alias(f"cell_{i}") for i, cell in enumerate(columns)]
     names = [f"cell_{i}" for i in range(len(cells))]
-    for start in range(0, len(repeated), TWINS_AT_ONCE):
-        slice_ = repeated[start : start + TWINS_AT_ONCE]
+    for start in range(0, len(repeated), DUPLICATES_AT_ONCE):
+        slice_ = repeated[start : start + DUPLICATES_AT_ONCE]
         wanted = pl.DataFrame({HASH: slice_}).lazy()
         suspects = rows.filter(
             pl.col(HASH).is_between(int(slice_[0]), int(slice_[-1]))

@@ -1,7 +1,10 @@
-"""Which files an address means, and what each of them really is.
+"""Files that an address means, on disk, S3 or Kaggle, and what each of them is.
 
 A file's kind is told by its first bytes, not by its name. Packed files (gzip, zip) are
 unpacked into the working folder, where a stream needs no memory.
+
+They are copied into the working folder, so that every later step reads local files and
+the fingerprint is taken of what was read.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import codecs
 import glob
 import gzip
 import hashlib
+import os
 import re
 import shutil
 import zipfile
@@ -17,6 +21,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from core.errors import SourceError, did_you_mean, listed
 
@@ -70,7 +75,7 @@ class SourceFile:
 
 
 @dataclass(frozen=True)
-class Survey:
+class FileStats:
     """What one pass over the bytes of a file tells.
 
     Attributes
@@ -230,7 +235,7 @@ def kind_of(file: SourceFile, encoding: str | None) -> tuple[str, str | None]:
     return kind, f"{file.name} is really {KIND_NAMES[kind]}, and was read as such."
 
 
-def survey(file: SourceFile) -> Survey:
+def scan_file(file: SourceFile) -> FileStats:
     """Read a file once, in chunks, for its digest and the facts that a CSV needs."""
     digest = hashlib.sha256()
     decoder = codecs.getincrementaldecoder("utf-8")()
@@ -250,7 +255,7 @@ def survey(file: SourceFile) -> Survey:
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         is_utf8 = False
-    return Survey(digest.hexdigest(), n_bytes, n_line_breaks, is_utf8, has_quotes)
+    return FileStats(digest.hexdigest(), n_bytes, n_line_breaks, is_utf8, has_quotes)
 
 
 def chunks(file: SourceFile) -> Iterator[bytes]:
@@ -334,3 +339,228 @@ def new_file(work: Path, name: str) -> Path:
     plain = re.sub(r"[^\w.-]", "_", PurePosixPath(name).name)[-80:]
     number = sum(1 for _ in work.iterdir())
     return work / f"{number:04d}-{plain}"
+
+
+# Seconds and attempts; botocore's own (60 s, 5 times) keep a user waiting for minutes
+# where there is no network.
+S3_CONFIG = {
+    "connect_timeout": 10,
+    "read_timeout": 60,
+    "retries": {"max_attempts": 2, "mode": "standard"},
+}
+CREDENTIALS_ADVICE = (
+    "Give credentials as for the AWS command line (`AWS_ACCESS_KEY_ID` and "
+    "`AWS_SECRET_ACCESS_KEY`, or `AWS_PROFILE`), or `FSSPEC_S3_ANON=true` for a public "
+    "bucket."
+)
+
+
+def is_remote(address: str) -> bool:
+    r"""Return whether an address names a protocol; a Windows drive letter does not.
+
+    >>> is_remote("s3://bucket/sales.csv"), is_remote("C:\\sales.csv")
+    (True, False)
+    """
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+(::|://)", address) is not None
+
+
+def fetch(address: str, work: Path) -> list[SourceFile]:
+    """Copy the files that an address, a prefix or a glob means into `work`.
+
+    Raises
+    ------
+    SourceError
+        If the protocol is unknown or its package missing, nothing is there, or access
+        is denied; says what to do.
+    """
+    try:
+        return _fetch(address, work)
+    except SourceError:
+        raise
+    except Exception as error:
+        # Each protocol has errors of its own (botocore's, aiohttp's, ...).
+        raise SourceError(_explain_remote(error, address)) from None
+
+
+def _fetch(address: str, work: Path) -> list[SourceFile]:
+    """Copy the files; errors are those of fsspec and of the protocol."""
+    import fsspec
+
+    options: dict[str, Any] = {"skip_instance_cache": True}
+    if re.match(r"s3a?://", address):
+        options |= {"config_kwargs": S3_CONFIG, "use_listings_cache": False}
+    filesystem, root = fsspec.url_to_fs(address, **options)
+    names = _names_at(filesystem, root, address)
+    folder = root if names != [root] else root.rpartition("/")[0]
+    files = []
+    for path in names:
+        name = path.removeprefix(folder).lstrip("/")
+        name = name.partition("?")[0] if _is_web(address) else name
+        target = new_file(work, name)
+        filesystem.get_file(path, str(target))
+        files.append(SourceFile(target, name, folder_partitions(name)))
+    return files
+
+
+def _is_web(address: str) -> bool:
+    """Return whether an address is one of the web."""
+    return re.match(r"https?://", address) is not None
+
+
+def _names_at(filesystem: Any, root: str, address: str) -> list[str]:
+    """Return the paths of the files at `root`, sorted."""
+    if _is_web(address):
+        # A web server lists nothing, and `?` begins a query.
+        return [root]
+    if any(mark in root for mark in "*?["):
+        names = [path for path in filesystem.glob(root) if filesystem.isfile(path)]
+    elif filesystem.isfile(root):
+        return [root]
+    else:
+        found = filesystem.find(root)
+        names = [path for path in found if is_table_name(path.rpartition("/")[2])]
+        if found and not names:
+            raise SourceError(
+                f"`{address}` holds no table; found "
+                f"{listed([PurePosixPath(path).name for path in found], 5)}. {READABLE}"
+            )
+    if not names:
+        raise SourceError(
+            f"`{address}`: nothing is there. Check the name, the folder and the key."
+        )
+    return sorted(names)
+
+
+def _explain_remote(error: Exception, address: str) -> str:
+    """Return an error of fsspec or a protocol in the house's grammar."""
+    kind = type(error).__name__
+    protocol = address.partition(":")[0]
+    if isinstance(error, ImportError):
+        return f"`{address}`: {describe(error)}, for `{protocol}://` addresses."
+    if isinstance(error, ValueError) and "rotocol" in str(error):
+        return (
+            f"`{address}`: `{protocol}` is no known protocol. Expected a path, or an "
+            "address such as `s3://bucket/sales.parquet`."
+        )
+    if isinstance(error, FileNotFoundError):
+        return f"`{address}`: nothing is there. Check the name, the bucket and the key."
+    if isinstance(error, PermissionError) or "Credential" in kind:
+        advice = CREDENTIALS_ADVICE if protocol.startswith("s3") else ""
+        reason = describe(error) if "Credential" in kind else f"access denied ({error})"
+        return f"`{address}`: {reason}. {advice}".rstrip()
+    is_network = isinstance(error, OSError | TimeoutError) or re.search(
+        "Connect|Timeout|Endpoint", kind
+    )
+    advice = " Check the network and the address." if is_network else ""
+    return f"`{address}` could not be fetched ({kind}: {describe(error)}).{advice}"
+
+
+# Seconds to wait for an answer of any kind, before anything is asked of kagglehub,
+# which sets no limit of its own.
+PROBE_SECONDS = 10
+BY_HAND = (
+    "Or download it by hand from https://www.kaggle.com/datasets/{handle} and pass the "
+    "file: `--input FILE`."
+)
+
+
+def fetch_kaggle(handle: str, file: str | None) -> list[SourceFile]:
+    """Download a data set (or take it from kagglehub's cache) and return its tables.
+
+    Parameters
+    ----------
+    handle : str
+        ``owner/data-set``, or ``owner/data-set/versions/3``, which needs no network
+        once it is in the cache.
+    file : str or None
+        The file wanted, by its path inside the data set; None: every table.
+
+    Raises
+    ------
+    SourceError
+        If there is no network, no such data set or file, or no access.
+    """
+    parts = handle.split("/")
+    is_versioned = len(parts) == 4 and parts[2] == "versions" and parts[3].isdigit()
+    if not all(parts) or not (len(parts) == 2 or is_versioned):
+        raise SourceError(
+            f"`data.kaggle_handle` is `{handle}`; expected `owner/data-set`, as in the "
+            "address of its page, or `owner/data-set/versions/3`."
+        )
+    folder = Path(_download(handle, is_versioned=is_versioned))
+    return _choose(folder, handle, file)
+
+
+def _download(handle: str, *, is_versioned: bool) -> str:
+    """Return the folder that kagglehub keeps the data set in."""
+    try:
+        import kagglehub
+    except ImportError as error:
+        raise SourceError(
+            f"kagglehub cannot be imported ({describe(error)}). Install it, or pass "
+            "your own file: `--input FILE`."
+        ) from None
+    try:
+        # A version in the cache needs no network; Kaggle's notebooks have a road of
+        # their own.
+        if not is_versioned and "KAGGLE_DATA_PROXY_URL" not in os.environ:
+            _probe()
+        return str(kagglehub.dataset_download(handle))
+    except Exception as error:
+        # requests' errors, kagglehub's own and plain ValueErrors all arrive here.
+        raise SourceError(_explain_kaggle(error, handle)) from None
+
+
+def _probe() -> None:
+    """Ask Kaggle for any answer at all, within a time limit."""
+    import requests
+    from kagglesdk.kaggle_env import (  # type: ignore[import-untyped] # ships no types
+        get_endpoint,
+        get_env,
+    )
+
+    with requests.Session() as session:
+        session.head(get_endpoint(get_env()), timeout=PROBE_SECONDS)
+
+
+def _explain_kaggle(error: Exception, handle: str) -> str:
+    """Return what went wrong with a download, and what to do."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    by_hand = BY_HAND.format(handle="/".join(handle.split("/")[:2]))
+    if status == 404:
+        return (
+            f"Kaggle knows no data set `{handle}`. Check `data.kaggle_handle` against "
+            f"the address of its page. {by_hand}"
+        )
+    if status in (401, 403):
+        return (
+            f"Kaggle denies access to `{handle}` ({status}): it is private or asks for "
+            "consent, or the handle is misspelt. Check `data.kaggle_handle`; log in "
+            f"with `KAGGLE_USERNAME` and `KAGGLE_KEY`. {by_hand}"
+        )
+    if status is not None:
+        return f"Kaggle answered `{handle}` with status {status}. Try later. {by_hand}"
+    if isinstance(error, OSError):
+        return (
+            f"Kaggle cannot be reached for `{handle}` ({type(error).__name__}). Check "
+            f"the network or the proxy. {by_hand}"
+        )
+    return f"the download of `{handle}` failed: {describe(error)}. {by_hand}"
+
+
+def _choose(folder: Path, handle: str, file: str | None) -> list[SourceFile]:
+    """Return the wanted file of a downloaded data set, or every table in it."""
+    if file is None:
+        return locate(str(folder))
+    names = sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file()
+    )
+    if file in names:
+        return [SourceFile(folder / file, file)]
+    raise SourceError(
+        f"the Kaggle data set `{handle}` holds no file `{file}`."
+        f"{did_you_mean(file, names)} It holds {listed(names)}. Set "
+        "`data.kaggle_file` to one of them, or to null for every table."
+    )

@@ -10,9 +10,9 @@ from typing import Any
 import narwhals as nw
 import polars as pl
 
-from core.data.files import describe
-from core.data.readers import Table
 from core.errors import SchemaError, SourceError
+from core.tables.files import describe
+from core.tables.readers import Table
 
 
 class _Digest:

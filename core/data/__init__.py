@@ -1,1 +1,0 @@
-"""Sources, checks, eligibility and the built-in generator."""

@@ -1,0 +1,1 @@
+"""Tables of any rows: found, read, matched to our columns, validated."""
