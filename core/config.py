@@ -289,11 +289,10 @@ class EvaluationConfig(Section):
 class RefreshConfig(Section):
     """What `segments refresh` does month after month."""
 
-    retrain: Literal["policy", "always", "never", "noise"] = Field(
-        "policy",
-        description="`policy` (where drift lasts), `always`, `never`, or `noise` (keep "
-        "all segments, look for new ones among the unassigned)",
+    retrain: Literal["policy", "always", "never"] = Field(
+        "policy", description="`policy` (where drift lasts), `always` or `never`"
     )
+
     survived: float = Field(
         0.7,
         gt=0.5,
@@ -345,6 +344,16 @@ class RefreshConfig(Section):
     mlflow_uri: str | None = Field(
         None, description="MLflow tracking address; null: nothing is logged"
     )
+
+    @field_validator("retrain", mode="before")
+    @classmethod
+    def _names_what_is_gone(cls, value: object) -> object:
+        if value == "noise":
+            raise ValueError(
+                "looking for new segments among the unassigned alone was removed; "
+                "choose `always` to learn everything anew, or `policy`"
+            )
+        return value
 
 
 class AxesConfig(Section):
@@ -443,6 +452,27 @@ class Config(Section):
     def to_yaml(self) -> str:
         """Return the configuration as YAML, ready for ``--config``."""
         return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+# What earlier versions saved with a model and no configuration may hold any more, by
+# section, option and value, with what takes its place.
+RETIRED = {("refresh", "retrain", "noise"): "policy"}
+
+
+def updated_config(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration that was saved with a model as one of this version.
+
+    Parameters
+    ----------
+    saved : mapping
+        Sections with options, as ``manifest.json`` holds them.
+    """
+    tree = {**saved}
+    for (section, option, value), replacement in RETIRED.items():
+        options = tree.get(section)
+        if isinstance(options, dict) and options.get(option) == value:
+            tree[section] = {**options, option: replacement}
+    return tree
 
 
 ENV_PREFIX = "SEGMENTS_"

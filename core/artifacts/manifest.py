@@ -12,7 +12,7 @@ import hashlib
 import importlib.metadata
 import platform
 import re
-from core.config import Config
+from core.config import Config, updated_config
 from core.errors import ArtifactError, ConfigError
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,6 +102,11 @@ class Manifest(BaseModel):
     config: Config
     stages: dict[Stage, StageFacts] = Field(default_factory=dict)
     files: dict[str, FileEntry] = Field(default_factory=dict)
+
+    @field_validator("config", mode="before")
+    @classmethod
+    def _of_this_version(cls, config: object) -> object:
+        return updated_config(config) if isinstance(config, dict) else config
 
     @field_validator("files")
     @classmethod

@@ -342,7 +342,6 @@ class Retrain(StrEnum):
     policy = "policy"
     always = "always"
     never = "never"
-    noise = "noise"
 
 
 @app.command("refresh")
@@ -360,8 +359,7 @@ def refresh(
         Retrain | None,
         typer.Option(
             "--retrain",
-            help="`policy` (where drift lasts), `always`, `never`, or `noise` (keep "
-            "all segments, look for new ones among the unassigned).",
+            help="`policy` (where drift lasts), `always` or `never`.",
             show_default="policy",
         ),
     ] = None,

@@ -489,28 +489,6 @@ def choose_exemplars(
     )
 
 
-def extended_exemplars(
-    exemplars: Exemplars, rows: FloatArray, labels: IntArray, strengths: FloatArray
-) -> Exemplars:
-    """Keep exemplars as they are; add those of segments that have none yet.
-
-    Parameters
-    ----------
-    exemplars : Exemplars
-    rows, labels, strengths
-        As for `choose_exemplars`; every segment from ``exemplars.n_segments`` on has a
-        member.
-    """
-    first = exemplars.n_segments
-    added = choose_exemplars(
-        rows, np.where(labels >= first, labels - first, -1), strengths
-    )
-    return Exemplars(
-        np.concatenate([exemplars.points, added.points]),
-        np.concatenate([exemplars.segment, added.segment + first]),
-    )
-
-
 def _spread(
     rows: FloatArray, members: npt.NDArray[np.intp], strengths: FloatArray
 ) -> npt.NDArray[np.intp]:

@@ -7,7 +7,7 @@ hdbscan, and nothing is unpickled.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -23,8 +23,7 @@ from core.errors import ArtifactError
 from core.models.autoencoder.estimator import Autoencoder
 from core.models.centroids import Partition
 from core.models.density import DensityClusterer
-from core.models.density_assigner import Assignment, Exemplars
-from core.models.extension import Extension, filled
+from core.models.density_assigner import Exemplars
 from core.models.matrix import feature_matrix
 from core.models.scaling import FeatureScaler
 from core.retailers.features import VOLUME, check_features
@@ -49,21 +48,6 @@ def load_encoder(artifact_set: ArtifactSet) -> tuple[FeatureScaler, Autoencoder]
         FeatureScaler.from_state(*state_part(arrays, meta, "scaler")),
         Autoencoder.from_state(*state_part(arrays, meta, "encoder")),
     )
-
-
-def extension_states(extensions: Sequence[Extension]) -> dict[str, State]:
-    """Return the states of a model's extensions, by the names of their parts."""
-    return {f"extension_{i}": e.get_state() for i, e in enumerate(extensions, start=1)}
-
-
-def restored_extensions(
-    arrays: dict[str, np.ndarray], meta: dict[str, Any]
-) -> tuple[Extension, ...]:
-    """Return the extensions in what `join_states` put together; there may be none."""
-    found: list[Extension] = []
-    while (part := f"extension_{len(found) + 1}") in meta:
-        found.append(Extension.from_state(*state_part(arrays, meta, part)))
-    return tuple(found)
 
 
 SEGMENT_STATE = "segment-state.safetensors"
@@ -212,9 +196,6 @@ class Model:
         The clusters of both spaces.
     segments : SegmentAssigner
         The segments, and which of them are published.
-    extensions : tuple of Extension
-        New groups found later among the shops that the latent clusters leave
-        unassigned, in the order in which they were; their numbers go on after them.
     """
 
     config: Config
@@ -225,7 +206,6 @@ class Model:
     latent: DensityClusterer
     raw: DensityClusterer
     segments: SegmentAssigner
-    extensions: tuple[Extension, ...] = ()
 
     @classmethod
     def load(cls, artifacts: str | Path) -> Model:
@@ -252,6 +232,7 @@ class Model:
         prepared = manifest.facts("prepare")
         scaler, encoder = load_encoder(artifact_set)
         arrays, meta = load_arrays(artifact_set.path(CLUSTER_STATE))
+        _refuse_extensions(meta)
         return cls(
             config=manifest.config,
             features=list(prepared["features"]),
@@ -261,7 +242,6 @@ class Model:
             latent=DensityClusterer.from_state(*state_part(arrays, meta, "latent")),
             raw=DensityClusterer.from_state(*state_part(arrays, meta, "raw")),
             segments=SegmentAssigner.from_set(artifact_set),
-            extensions=restored_extensions(arrays, meta),
         )
 
     def assign(self, features: pl.DataFrame) -> pl.DataFrame:
@@ -301,7 +281,7 @@ class Model:
         check_features(found[: len(self.features)], self.features)
         scaled = self.scaler.transform(feature_matrix(features, self.features))
         vectors = self.encoder.transform(scaled)
-        latent, raw = self.cluster(vectors), self.raw.assign(scaled)
+        latent, raw = self.latent.assign(vectors), self.raw.assign(scaled)
         table = pl.DataFrame(
             {
                 "shop_id": features["shop_id"],
@@ -327,28 +307,8 @@ class Model:
         ndarray of shape (n_shops,), int64
             -1 for none.
         """
-        return self.cluster(self.encoder.transform(self.scaler.transform(X))).labels
-
-    def cluster(self, vectors: np.ndarray) -> Assignment:
-        """Return latent cluster and strength of shops, given as their latent vectors.
-
-        The clusters come first; each extension labels shops that were left over, with
-        the next numbers.
-
-        Parameters
-        ----------
-        vectors : ndarray of float64, shape (n_shops, n_dimensions)
-        """
-        found, n_clusters = self.latent.assign(vectors), self.latent.n_clusters_
-        for extension in self.extensions:
-            found = filled(found, extension, vectors, n_clusters)
-            n_clusters += extension.n_groups
-        return found
-
-    @property
-    def n_clusters(self) -> int:
-        """Latent clusters, those of the extensions included."""
-        return self.latent.n_clusters_ + sum(e.n_groups for e in self.extensions)
+        vectors = self.encoder.transform(self.scaler.transform(X))
+        return self.latent.assign(vectors).labels
 
     def assign_sales(self, rows: Any, as_of: str | None = None) -> pl.DataFrame:
         """Return the clusters and segments of the shops in a table of sales rows.
@@ -382,6 +342,17 @@ class Model:
         """Yield features and predictions of the eligible shops, batch by batch."""
         for batch in prepared.batches(self.config.clustering.batch_size):
             yield batch, self.assign(batch)
+
+
+def _refuse_extensions(meta: Mapping[str, Any]) -> None:
+    """Refuse segments added later: earlier versions had `refresh --retrain noise`."""
+    if "extension_1" in meta:
+        raise ArtifactError(
+            "the saved model holds segments that `refresh --retrain noise` added to "
+            "it; expected segments that were all learnt in one run. Train it again "
+            "with `segments run`, or go back to an earlier version with "
+            "`segments rollback`."
+        )
 
 
 def excluded_rows(exclusions: pl.DataFrame) -> pl.DataFrame:

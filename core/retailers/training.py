@@ -232,23 +232,12 @@ def named_table(
     return segment_table(kind, labels, names)
 
 
-def standing_predecessor(artifacts: Artifacts) -> Model | None:
-    """Return the published model as one to follow; None without a complete run.
+def _to_follow(artifacts: Artifacts, published: ArtifactSet) -> Model | None:
+    """Return the model of a complete run, to be followed; None for another run.
 
     Its next id and next version are those that no version kept in the folder has used:
     after going back, later ones are there.
-
-    Raises
-    ------
-    ArtifactError
-        If its files are unusable.
     """
-    published = artifacts.published()
-    return None if published is None else _to_follow(artifacts, published)
-
-
-def _to_follow(artifacts: Artifacts, published: ArtifactSet) -> Model | None:
-    """Return the model of a complete run, above all versions that are kept."""
     if not published.manifest.is_complete:
         return None
     model = Model.from_set(published)

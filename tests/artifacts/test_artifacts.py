@@ -213,6 +213,15 @@ def test_a_broken_manifest_is_one_clear_error(tmp_path, text):
         Artifacts(tmp_path).published()
 
 
+def test_a_saved_value_that_is_gone_is_read_as_what_took_its_place(tmp_path):
+    run_stages(tmp_path, "first")
+    saved = read_manifest(tmp_path).config
+    content = json.loads((tmp_path / MANIFEST).read_text(encoding="utf-8"))
+    content["config"]["refresh"]["retrain"] = "noise"
+    (tmp_path / MANIFEST).write_text(json.dumps(content), encoding="utf-8")
+    assert read_manifest(tmp_path).config == saved
+
+
 def test_a_second_run_at_the_same_time_is_refused(tmp_path):
     with (
         Artifacts(tmp_path).stage("prepare", Config()),

@@ -73,6 +73,11 @@ def test_unusable_file_is_refused_in_one_sentence(tmp_path, text, message):
     assert message in str(refused.value)
 
 
+def test_a_value_that_is_gone_is_refused_with_what_to_choose_instead():
+    with pytest.raises(ConfigError, match=r"was removed; choose `always`"):
+        resolve_config(assignments=["refresh.retrain=noise"], environ={})
+
+
 def test_missing_file_and_malformed_assignment_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="does not exist"):
         resolve_config(tmp_path / "none.yaml", environ={})

@@ -11,6 +11,7 @@ import pytest
 from polars.testing import assert_frame_equal
 from typer.testing import CliRunner
 
+from core.artifacts.arrays import load_arrays, save_arrays
 from core.artifacts.folder import Artifacts
 from core.artifacts.manifest import digest, read_manifest, verify
 from core.cli import app
@@ -18,7 +19,12 @@ from core.config import Config
 from core.errors import ArtifactError, ConfigError
 from core.evaluation.certificate import Verdict
 from core.retailers.model import Model
-from core.retailers.pipelines import run_all, run_inference
+from core.retailers.pipelines import (
+    prepare_features,
+    run_all,
+    run_inference,
+    train_autoencoder,
+)
 from core.retailers.profile import profile_segments
 from core.retailers.publish import publish_segments, rename_segment
 from core.retailers.sample import generate_sales
@@ -27,7 +33,6 @@ from core.retailers.training import (
     found_predecessor,
     named_table,
     stage_config,
-    standing_predecessor,
 )
 from core.segments.published import PublishedSegments, raised
 
@@ -130,7 +135,10 @@ def test_after_going_back_neither_versions_nor_ids_are_given_out_twice(
     folder = shutil.copytree(refitted, tmp_path / "artifacts")
     Artifacts(folder).roll_back()
     assert published_in(folder).version == 1
-    followed = standing_predecessor(Artifacts(folder)).segments.published
+    shops = pl.read_parquet(folder / "features.parquet")
+    features = Model.load(folder).features
+    before = found_predecessor(Artifacts(folder), shops, features)
+    followed = before.segments.published
     assert (followed.version, followed.latest) == (1, 2)
     run_all(config_of(folder), rows)
     assert published_in(folder).version == 3
@@ -176,7 +184,37 @@ def test_a_predecessor_that_cannot_be_read_is_not_followed(artifacts, caplog):
     assert found_predecessor(Artifacts(artifacts), shops, ["any"]) is None
     assert "Ids and names start anew" in caplog.text
     with pytest.raises(ArtifactError, match="has changed"):
-        standing_predecessor(Artifacts(artifacts))
+        Model.load(artifacts)
+
+
+def test_a_model_with_segments_added_later_names_the_cure(artifacts, caplog):
+    path = artifacts / "cluster-state.safetensors"
+    arrays, meta = load_arrays(path)
+    save_arrays(path, arrays, meta | {"extension_1": {"format": 1, "level": 0.5}})
+    manifest = read_manifest(artifacts)
+    manifest.files[path.name].sha256 = digest(path)
+    manifest.files[path.name].size = path.stat().st_size
+    (artifacts / "manifest.json").write_text(
+        manifest.model_dump_json(), encoding="utf-8"
+    )
+    with pytest.raises(ArtifactError, match="Train it again with `segments run`"):
+        Model.load(artifacts)
+    shops = pl.read_parquet(artifacts / "features.parquet")
+    assert found_predecessor(Artifacts(artifacts), shops, ["any"]) is None
+    assert "Ids and names start anew" in caplog.text
+
+
+def test_a_refit_starts_from_the_model_or_says_why_it_cannot(trained, rows, tmp_path):
+    model, options = Model.load(trained), {"epochs": 1}
+    config = config_of(tmp_path, autoencoder=options)
+    prepare_features(config, rows)
+    warm = train_autoencoder(config, model).facts
+    assert warm["is_warm"]
+    assert "cold_reason" not in warm
+    other = config_of(tmp_path, autoencoder=options | {"latent_size": 3})
+    cold = train_autoencoder(other, model).facts
+    assert not cold["is_warm"]
+    assert "(18, 64, 5), expected (18, 64, 3)" in cold["cold_reason"]
 
 
 def test_ids_that_a_later_version_used_stay_used(trained):

@@ -30,7 +30,6 @@ from core.evaluation.stability import OnStep, Recipe, Refit, refit, whole_pipeli
 from core.evaluation.workers import Workers
 from core.logging import get_logger, progress
 from core.models.matrix import feature_matrix
-from core.retailers.extension import extend_model
 from core.retailers.model import Model
 from core.retailers.pipelines import (
     prepare_features,
@@ -292,11 +291,9 @@ class Search(NamedTuple):
 
     Attributes
     ----------
-    base : ArtifactSet
-        The set that serves.
     champion : Model
-        Its model. The challenger keeps ids and names, and starts from its weights if
-        ``refresh.is_warm``.
+        The model that serves. The challenger keeps its ids and names, and starts from
+        its weights if ``refresh.is_warm``.
     sales : Sales
         From the archive.
     config : Config
@@ -305,26 +302,23 @@ class Search(NamedTuple):
         Takes the challenger's run.
     """
 
-    base: ArtifactSet
     champion: Model
     sales: Sales
     config: Config
     folder: Path
 
 
-def train_challenger(search: Search, *, only_new: bool) -> ArtifactSet | None:
+def train_challenger(search: Search) -> ArtifactSet:
     """Run the four pipelines on all sales up to a month, beside the serving model.
 
     Parameters
     ----------
     search : Search
-    only_new : bool
-        Keep the model as it is, and look for new segments among the unassigned.
 
     Returns
     -------
-    ArtifactSet or None
-        A complete run; None where only new segments were wanted and none stands out.
+    ArtifactSet
+        A complete run.
 
     Raises
     ------
@@ -334,12 +328,8 @@ def train_challenger(search: Search, *, only_new: bool) -> ArtifactSet | None:
     champion = search.champion
     config = search.config.model_copy(update={"artifacts": str(search.folder)})
     prepare_features(config, search.sales)
-    if only_new:
-        if not extend_model(config, search.base, champion):
-            return None
-    else:
-        train_autoencoder(config, champion if config.refresh.is_warm else None)
-        train_clustering(config, champion)
+    train_autoencoder(config, champion if config.refresh.is_warm else None)
+    train_clustering(config, champion)
     run_inference(config)
     return _published(search.folder)
 
@@ -379,7 +369,7 @@ class ChallengerResult:
     Attributes
     ----------
     decision : str
-        ``kept`` (nothing to publish), ``refused`` or ``published``.
+        ``refused`` or ``published``.
     reason : str
         Why it was tried, and why it ended so.
     gate : GateResult or None
@@ -434,14 +424,10 @@ def why_retrain(retrain: str, trigger: TriggerState) -> str | None:
     if retrain == "policy":
         reasons = "; ".join(trigger.reasons)
         return f"Retraining was due: {reasons}."
-    if retrain == "noise":
-        return "New segments were looked for among the unassigned, as asked."
     return "Retraining was asked for."
 
 
-def try_challenger(
-    why: str, search: Search, terms: Terms, *, only_new: bool
-) -> ChallengerResult:
+def try_challenger(why: str, search: Search, terms: Terms) -> ChallengerResult:
     """Learn a challenger, and hold it to the gate.
 
     An error of the user's kind, such as too few shops, ends the refit, not the refresh:
@@ -449,9 +435,7 @@ def try_challenger(
     """
     get_logger().info("%s", why)
     try:
-        made = train_challenger(search, only_new=only_new)
-        if made is None:
-            return ChallengerResult("kept", f"{why} No new group stands out.")
+        made = train_challenger(search)
         gate = _gate(search.champion, made, terms)
         if gate.decision.is_passed:
             made = note_gate(made, gate, search.champion)

@@ -104,7 +104,7 @@ def run_refresh(
         from what is known.
     frame : pandas, Polars, DuckDB or Arrow table, optional
         The new rows instead of an input. Months known already may be among them.
-    retrain : {'policy', 'always', 'never', 'noise'}, optional
+    retrain : {'policy', 'always', 'never'}, optional
         Default: ``refresh.retrain``.
     restate : bool
         Whether earlier months with other rows than recorded replace the sales kept; the
@@ -154,7 +154,7 @@ def run_refresh(
             frame=frame,
             restate=restate,
         )
-        is_asked = not has_rows and retrain in {"always", "noise"}
+        is_asked = not has_rows and retrain == "always"
         if delivery.months or is_asked:
             source = config.data.input or "a table handed in from Python"
             result = refresh.carry_out(delivery, retrain, terms, source)
@@ -219,7 +219,7 @@ class _Refresh:
         why = why_retrain(retrain, self.record.trigger)
         refit = None
         if why is not None:
-            refit = self._retrain(sales, scored, why, terms, retrain == "noise")
+            refit = self._retrain(sales, scored, why, terms)
         facts = self._note(scored, refit)
         self._write(delivery)
         write_output(
@@ -326,19 +326,14 @@ class _Refresh:
         return self.report
 
     def _retrain(
-        self,
-        sales: Sales,
-        scored: ScoredMonth,
-        why: str,
-        terms: Terms,
-        only_new: bool,
+        self, sales: Sales, scored: ScoredMonth, why: str, terms: Terms
     ) -> ChallengerResult:
         """Try a challenger; if it passes, let it serve from the next month on."""
         config = monthly_config(self.base, scored.month)
         config = config.model_copy(update={"refresh": self.options})
         folder = self.out.aside / "challenger"
-        search = Search(self.base, self.model, sales, config, folder)
-        refit = try_challenger(why, search, terms, only_new=only_new)
+        search = Search(self.model, sales, config, folder)
+        refit = try_challenger(why, search, terms)
         if refit.challenger is None or refit.version is None:
             return refit
         adopt(self.out, refit)
