@@ -66,10 +66,10 @@ from core.retailers.sample import (
     catalogue_size_for,
     draw_baskets,
     draw_demand,
-    identifiers,
     month_starts,
     rows_table,
 )
+from core.tables.frames import identifiers
 
 FIRST_REFRESH_YEAR = 2024
 

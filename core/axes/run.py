@@ -41,6 +41,7 @@ from core.axes.output import (
     unchanged_lines,
     write_output,
 )
+from core.axes.sample import generate_shoppers
 from core.config import Config
 from core.errors import ConfigError, FeatureMismatchError
 from core.logging import get_logger
@@ -393,7 +394,7 @@ def _received(config: Config, orders: Any, items: Any, work: Path) -> Purchases:
         raise ConfigError(
             "`items` were handed in without `orders`; expected both, or orders alone."
         )
-    return read_purchases(config, work)
+    return read_purchases(config, work, generate_shoppers)
 
 
 def _without_secrets(config: Config) -> Config:

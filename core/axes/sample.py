@@ -30,7 +30,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from core.errors import ConfigError
-from core.retailers.sample import identifiers
+from core.tables.frames import identifiers
 
 CATEGORIES = (
     "coffee", "tea", "bakery", "dairy", "snacks", "wine", "household", "beauty",

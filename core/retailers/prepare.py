@@ -41,6 +41,7 @@ from core.retailers.features import (
     write_monthly,
 )
 from core.retailers.monthly import MAX_MONTHS, MILLIONTHS, shop_activity
+from core.retailers.sample import generate_sales
 from core.tables.sales import Sales, read_sales, sales_from_frame
 
 TOO_SHORT = "too few active months"
@@ -212,7 +213,7 @@ def prepare(config: Config, work: Path, frame: Any = None) -> Prepared:
     if isinstance(frame, Sales):
         sales = frame
     elif frame is None:
-        sales = read_sales(config, work)
+        sales = read_sales(config, work, generate_sales)
     else:
         sales = sales_from_frame(frame, config, work)
     monthly = work / "monthly"

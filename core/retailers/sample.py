@@ -34,6 +34,7 @@ from core.retailers.archetypes import (
     Population,
     draw_population,
 )
+from core.tables.frames import identifiers
 
 Bools = NDArray[np.bool_]
 
@@ -419,12 +420,6 @@ def month_starts(first_month: str, n_months: int) -> pl.Series:
         interval="1mo",
         eager=True,
     )
-
-
-def identifiers(prefix: str, count: int, width: int) -> pl.Series:
-    """Return `count` names such as ``S000007``, longer where the number needs it."""
-    number = pl.int_range(count, eager=True).cast(pl.String).str.zfill(width)
-    return prefix + number
 
 
 def rows_table(

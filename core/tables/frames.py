@@ -1,4 +1,4 @@
-"""A frame of another library as a table of received rows, through Narwhals."""
+"""Frames in memory as tables of received rows, and ids for rows that are generated."""
 
 from __future__ import annotations
 
@@ -102,3 +102,9 @@ def _content_digest(scan: pl.LazyFrame) -> str:
     text = scan.select(pl.col(plain).cast(pl.String, strict=False))
     text.sink_csv(sink)  # type: ignore[call-overload] # any object with write() will do
     return sink.sha256.hexdigest()
+
+
+def identifiers(prefix: str, count: int, width: int) -> pl.Series:
+    """Return `count` names such as ``S000007``, longer where the number needs it."""
+    number = pl.int_range(count, eager=True).cast(pl.String).str.zfill(width)
+    return prefix + number

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
@@ -19,7 +19,7 @@ from typing import Any
 import polars as pl
 
 from core.config import Config, DataConfig
-from core.errors import ConfigError, SchemaError, listed
+from core.errors import ConfigError, SchemaError, SourceError, listed
 from core.tables.cells import UNKNOWN, read_cells
 from core.tables.columns import ITEMS, ORDERS, TableSpec, match_table
 from core.tables.faults import (
@@ -519,7 +519,14 @@ READING_OPTIONS = {"date_format", "sheet", "separator", "decimal", "encoding"}
 CLOCK_SLACK = timedelta(days=1)
 
 
-def read_purchases(config: Config, work: Path) -> Purchases:
+PurchasesGenerator = Callable[[int, int], Any]
+"""Makes the built-in sample of a number of customers with a seed: an object with
+`orders`, `items` (our columns) and `truth`."""
+
+
+def read_purchases(
+    config: Config, work: Path, generate: PurchasesGenerator | None = None
+) -> Purchases:
     """Read the orders and items that a configuration names.
 
     Parameters
@@ -529,11 +536,14 @@ def read_purchases(config: Config, work: Path) -> Purchases:
         hold here, too. Without `axes.orders` the built-in sample is generated.
     work : Path
         Folder for intermediate files; created if it is not there.
+    generate : callable, optional
+        Makes the sample, for a configuration that asks for it.
 
     Raises
     ------
     SourceError
-        If the data cannot be found, fetched or opened.
+        If the data cannot be found, fetched or opened, or the sample is asked for
+        without `generate`.
     SchemaError
         If its columns or rows cannot be used.
     ConfigError
@@ -546,7 +556,7 @@ def read_purchases(config: Config, work: Path) -> Purchases:
                 f"`axes.items` is `{axes.items}`, but `axes.orders` is not set. Items "
                 "need their orders: `--orders PATH`."
             )
-        return _read_sample(config)
+        return _read_sample(config, generate)
     with scratch_folder(work) as scratch:
         orders = _table_from_files(axes.orders, "orders", config.data, scratch)
         items = None
@@ -646,12 +656,15 @@ def _table_in_memory(native: Any, name: str, data: DataConfig, scratch: Path) ->
     return replace(table, name=shown)
 
 
-def _read_sample(config: Config) -> Purchases:
+def _read_sample(config: Config, generate: PurchasesGenerator | None) -> Purchases:
     """Generate the sample and take it like any other source."""
-    from core.axes.sample import generate_shoppers
-
+    if generate is None:
+        raise SourceError(
+            "`axes.orders` is not set, and no generator was handed in. Name the data "
+            "with `--orders PATH`."
+        )
     n_customers = config.axes.sample_customers
-    made = generate_shoppers(n_customers, config.seed)
+    made = generate(n_customers, config.seed)
     content = _digest({"sample_customers": n_customers, "seed": config.seed})
     orders = Table("the sample", made.orders.lazy(), content)
     items = Table("the sample", made.items.lazy(), content)

@@ -14,7 +14,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 
 import polars as pl
 
-from core.config import Config, DataConfig
+from core.config import Config, DataConfig, SampleConfig
 from core.errors import SchemaError, SegmentsError, SourceError, listed
 from core.tables import cells
 from core.tables.columns import KEY_COLUMNS, SALES_SCHEMA, ColumnMap, match_columns
@@ -690,7 +690,13 @@ class Sales:
     truth: pl.DataFrame | None = None
 
 
-def read_sales(config: Config, work: Path) -> Sales:
+SalesGenerator = Callable[[SampleConfig, int], Any]
+"""Makes the built-in sample: an object with `rows` (our columns) and `truth`."""
+
+
+def read_sales(
+    config: Config, work: Path, generate: SalesGenerator | None = None
+) -> Sales:
     """Read the sales rows that a configuration names.
 
     Parameters
@@ -700,11 +706,14 @@ def read_sales(config: Config, work: Path) -> Sales:
     work : Path
         Folder for the resulting Parquet and, while reading, intermediate files;
         created if it is not there.
+    generate : callable, optional
+        Makes the sample, for a configuration that asks for it.
 
     Raises
     ------
     SourceError
-        If the data cannot be found, fetched or opened.
+        If the data cannot be found, fetched or opened, or the sample is asked for
+        without `generate`.
     SchemaError
         If its columns or rows cannot be used.
     ConfigError
@@ -712,7 +721,7 @@ def read_sales(config: Config, work: Path) -> Sales:
     """
     with scratch_folder(work) as scratch:
         if is_sample(config.data):
-            return _read_sample(config, work, scratch)
+            return _read_sample(config, work, scratch, generate)
         files, name = _source_files(config.data, scratch)
         table = read_files(files, name, config.data, scratch)
         return _finish(table, config.data, work, scratch)
@@ -774,11 +783,16 @@ def _source_files(data: DataConfig, scratch: Path) -> tuple[list[SourceFile], st
     return files, files[0].name if len(files) == 1 else data.input
 
 
-def _read_sample(config: Config, work: Path, scratch: Path) -> Sales:
+def _read_sample(
+    config: Config, work: Path, scratch: Path, generate: SalesGenerator | None
+) -> Sales:
     """Generate the sample and judge it like any other source."""
-    from core.retailers.sample import generate_sales
-
-    made = generate_sales(config.sample, seed=config.seed)
+    if generate is None:
+        raise SourceError(
+            "`data.source` is `sample`, but no generator was handed in. Name the data "
+            "with `data.input`."
+        )
+    made = generate(config.sample, config.seed)
     table = Table("sample", made.rows.lazy(), _sample_digest(config))
     return _finish(table, _sample_options(config.data), work, scratch, made.truth)
 

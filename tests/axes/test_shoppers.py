@@ -53,23 +53,27 @@ def test_totals_are_the_goods_less_the_discount(made):
     assert joined["total_price"].min() > 0
 
 
+def read_sample(config, work):
+    return read_purchases(config, work, generate_shoppers)
+
+
 def test_the_sample_passes_the_intake_without_a_fault(tmp_path):
     config = Config.model_validate({"axes": {"sample_customers": 200}, "seed": 3})
-    purchases = read_purchases(config, tmp_path)
+    purchases = read_sample(config, tmp_path)
     assert purchases.absent == ()
     assert purchases.rejected.is_empty()
     assert purchases.truth.height == purchases.intake["n_customers"] == 200
     assert purchases.intake["notes"] == []
-    assert read_purchases(config, tmp_path).fingerprint == purchases.fingerprint
+    assert read_sample(config, tmp_path).fingerprint == purchases.fingerprint
     other = Config.model_validate({"axes": {"sample_customers": 200}, "seed": 4})
-    assert read_purchases(other, tmp_path).fingerprint != purchases.fingerprint
+    assert read_sample(other, tmp_path).fingerprint != purchases.fingerprint
 
 
 def test_the_sample_ignores_the_columns_and_formats_of_a_users_files(tmp_path):
     axes = {"sample_customers": 20, "order_columns": {"order_date": "bought"}}
     data = {"date_format": "%d.%m.%Y", "decimal": ","}
     config = Config.model_validate({"axes": axes, "data": data})
-    assert read_purchases(config, tmp_path).intake["n_customers"] == 20
+    assert read_sample(config, tmp_path).intake["n_customers"] == 20
 
 
 def test_shares_of_the_types_are_those_of_the_table(made):

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from core.config import Config, build_config
 from core.errors import ConfigError, SchemaError, SourceError
+from core.retailers.sample import generate_sales
 from core.tables.sales import Sales, read_sales, sales_from_frame, source_fingerprint
 
 HEADER = "shop_id,product_id,year,month,sales_qty\n"
@@ -428,7 +429,7 @@ def test_what_is_no_table_is_refused(tmp_path: Path):
 def test_sample_passes_whole_with_its_truth(tmp_path: Path):
     tree = {"sample": {"n_shops": 20, "n_months": 24}, "seed": 3}
     config = build_config({**tree, "data": {"columns": {"shop_id": "CustomerID"}}})
-    sales = read_sales(config, tmp_path)
+    sales = read_sales(config, tmp_path, generate_sales)
     assert sales.intake.rows_kept == sales.intake.rows_read > 0
     assert sales.truth is not None
     assert source_fingerprint(config) == sales.fingerprint
