@@ -23,7 +23,7 @@ from core.config import Config
 from core.evaluation.certificate import Certificate, certify_table, derive_verdict
 from core.evaluation.comparison import recipe_of
 from core.evaluation.n_segments import partition_recipe
-from core.evaluation.out_of_time import labels_over_time, looking_back, out_of_time
+from core.evaluation.out_of_time import backtest_cuts, labels_over_time, out_of_time
 from core.evaluation.quality import label_summary
 from core.evaluation.stability import (
     Recipe,
@@ -179,7 +179,7 @@ def judge_real(name: str, groups: str | None = None) -> Result:
         predictions = pl.read_csv(
             root / "cluster_predictions.csv", schema_overrides={"shop_id": pl.String}
         ).filter(pl.col("latent_cluster").is_not_null())
-        cuts = looking_back(
+        cuts = backtest_cuts(
             pl.read_parquet(root / HISTORY, memory_map=False),
             pl.read_parquet(root / MONTHLY, memory_map=False),
             features,

@@ -20,7 +20,7 @@ explained beyond size
     boundaries of both have seen some of those months, the challenger's all of them, so
     this can speak against a challenger and never for one. The champion's segments may
     be of the past by now: shops that have left since do not count, nor do those that it
-    puts into a segment that has fallen (`core.evaluation.gate.judge`). That its
+    puts into a segment that has fallen (`core.evaluation.gate.score_model`). That its
     shops would all leave is the best forecast a segment ever gave, and its last.
 contract
     No term broken (`core.segments.contract`).
@@ -53,13 +53,13 @@ from core.evaluation.stability import (
     cluster_stability,
 )
 from core.segments.contract import Breach
-from core.segments.identity import NONE, is_left
+from core.segments.identity import NONE, survives
 
 Kind = Literal["density", "partition"]
 
 
 @dataclass(frozen=True)
-class Judged:
+class ModelScore:
     """What one model is worth on rows that another one is judged on as well.
 
     Attributes
@@ -78,9 +78,9 @@ class Judged:
         What ``stability.csv`` holds: ``kind, segment, size, jaccard, lowest_jaccard,
         verdict``, a row per segment that holds any of the rows.
     fallen : tuple of int
-        Segments of which little is left, or which no longer stand: see `judge`.
+        Segments of which little is left, or which no longer stand: see `score_model`.
     explained : OutOfTime or None
-        What it explains of later months beyond size, from `with_later_months`; None
+        What it explains of later months beyond size, from `with_backtests`; None
         where that cannot be told.
     """
 
@@ -162,7 +162,7 @@ class Judged:
         }
 
 
-def judge(
+def score_model(
     labels: IntArray,
     refits: Sequence[Refit],
     *,
@@ -170,7 +170,7 @@ def judge(
     verdict: VerdictKind,
     trained: Mapping[int, int],
     part: float,
-) -> Judged:
+) -> ModelScore:
     """Judge a model's labels of some rows.
 
     Parameters
@@ -209,7 +209,7 @@ def judge(
         pl.Series("segment", ids, dtype=pl.Int64),
         pl.exclude("cluster"),
     )
-    found = Judged(
+    found = ModelScore(
         kind=kind,
         verdict=verdict,
         n_shops=len(labels),
@@ -220,12 +220,14 @@ def judge(
     return replace(found, fallen=_fallen(found, trained, part))
 
 
-def _fallen(judged: Judged, trained: Mapping[int, int], part: float) -> tuple[int, ...]:
+def _fallen(
+    judged: ModelScore, trained: Mapping[int, int], part: float
+) -> tuple[int, ...]:
     """Return the segments of which little is left, or which refits dissolve."""
     sizes = dict(judged.stability.select("segment", "size").iter_rows())
     ids = sorted({*trained, *sizes} - {NONE})
     counts = np.array([sizes.get(i, 0) for i in ids], dtype=np.int64)
-    remains = is_left(ids, counts, trained, judged.n_shops, part)
+    remains = survives(ids, counts, trained, judged.n_shops, part)
     dissolved: set[int] = set()
     if judged.verdict != "constructive":
         values = judged.jaccard.items()
@@ -234,13 +236,13 @@ def _fallen(judged: Judged, trained: Mapping[int, int], part: float) -> tuple[in
     return tuple(sorted(dissolved.union(gone)))
 
 
-def with_later_months(
-    champion: Judged,
-    challenger: Judged,
+def with_backtests(
+    champion: ModelScore,
+    challenger: ModelScore,
     cuts: Sequence[Cut],
     labels: tuple[Sequence[IntArray], Sequence[IntArray]],
     seed: int,
-) -> tuple[Judged, Judged]:
+) -> tuple[ModelScore, ModelScore]:
     """Judge two models by what shops did after earlier months as well.
 
     What a segment explained that has fallen since is of the past: the shops that the
@@ -248,9 +250,9 @@ def with_later_months(
 
     Parameters
     ----------
-    champion, challenger : Judged
+    champion, challenger : ModelScore
     cuts : sequence of Cut
-        Earlier months, from `looking_back`, of shops that are
+        Earlier months, from `backtest_cuts`, of shops that are
         still there; empty where the history is too short.
     labels : pair of sequences of ndarray of int64
         The segment ids of the shops of each cut, by the champion and the challenger.
@@ -259,9 +261,9 @@ def with_later_months(
 
     Returns
     -------
-    champion, challenger : Judged
-        With `Judged.explained`, on the same shops and folds; None where no month has
-        enough of them.
+    champion, challenger : ModelScore
+        With `ModelScore.explained`, on the same shops and folds; None where no month
+        has enough of them.
     """
     places = [np.flatnonzero(~np.isin(own, champion.fallen)) for own in labels[0]]
     used = [i for i, rows in enumerate(places) if len(rows) >= MIN_SHOPS_AT_CUT]
@@ -345,13 +347,13 @@ class GateDecision(BaseModel):
 
 
 def judge_challenger(
-    champion: Judged, challenger: Judged, breaches: Sequence[Breach] = ()
+    champion: ModelScore, challenger: ModelScore, breaches: Sequence[Breach] = ()
 ) -> GateDecision:
     """Decide whether a challenger may take the champion's place.
 
     Parameters
     ----------
-    champion, challenger : Judged
+    champion, challenger : ModelScore
         On the same rows, and where both are of one kind, against the same refits.
     breaches : sequence of Breach
         Terms of the contract that the challenger breaks.
@@ -388,7 +390,7 @@ def judge_challenger(
     return GateDecision(is_passed=not failed, rows=rows, reason=reason)
 
 
-def _verdict_row(champion: Judged, challenger: Judged) -> GateRow:
+def _verdict_row(champion: ModelScore, challenger: ModelScore) -> GateRow:
     is_weaker = STRENGTH.index(challenger.verdict) < STRENGTH.index(champion.verdict)
     stands = "stands" if champion.stands else "no longer stands"
     return GateRow(
@@ -400,7 +402,7 @@ def _verdict_row(champion: Judged, challenger: Judged) -> GateRow:
     )
 
 
-def _agreement_row(champion: Judged, challenger: Judged) -> GateRow:
+def _agreement_row(champion: ModelScore, challenger: ModelScore) -> GateRow:
     """Compare how far refits agree; a reproducible partition must be one, too."""
     floors = []
     if challenger.verdict == "reproducible":
@@ -416,7 +418,7 @@ def _agreement_row(champion: Judged, challenger: Judged) -> GateRow:
     )
 
 
-def _jaccard_row(champion: Judged, challenger: Judged) -> GateRow:
+def _jaccard_row(champion: ModelScore, challenger: ModelScore) -> GateRow:
     """Ask of natural clusters what their verdict demands."""
     is_asked = challenger.verdict == "natural"
     row = _row(
@@ -432,7 +434,7 @@ def _jaccard_row(champion: Judged, challenger: Judged) -> GateRow:
     )
 
 
-def _structure_row(champion: Judged, challenger: Judged) -> GateRow:
+def _structure_row(champion: ModelScore, challenger: ModelScore) -> GateRow:
     check = "structure found again (nats)"
     needed = None
     if champion.kind == challenger.kind == "density":
@@ -442,7 +444,7 @@ def _structure_row(champion: Judged, challenger: Judged) -> GateRow:
     return _row(check, old, new, needed)
 
 
-def _explained_row(champion: Judged, challenger: Judged) -> GateRow:
+def _explained_row(champion: ModelScore, challenger: ModelScore) -> GateRow:
     """Compare what is explained of later months: within what chance gives.
 
     That is one standard error of the champion's share (Breiman et al., 1984), or two of

@@ -34,7 +34,12 @@ import numpy as np
 import polars as pl
 
 from core.config import Config
-from core.evaluation.out_of_time import Cut, labels_over_time, looking_back, out_of_time
+from core.evaluation.out_of_time import (
+    Cut,
+    backtest_cuts,
+    labels_over_time,
+    out_of_time,
+)
 from core.evaluation.stability import FloatArray, Labels, Recipe, agreement, refit
 from core.models.centroids import METHODS, Partition
 from core.models.scaling import FeatureScaler
@@ -152,7 +157,7 @@ def choose_partition(
     before : (method, number of segments), optional
         Of the model that is gone on from: kept where it is as good.
     """
-    cuts = looking_back(history, monthly, features, config.evaluation.horizon_months)
+    cuts = backtest_cuts(history, monthly, features, config.evaluation.horizon_months)
     if not cuts:
         why = "no earlier month has enough shops to judge partitions by what came after"
         return _by_refits(X, config, why, on_step, before)

@@ -19,14 +19,14 @@ import polars as pl
 
 from core.errors import ModelError
 from core.evaluation.outcomes import (
-    BeyondSize,
-    Explained,
     FloatArray,
+    IncrementalR2,
+    IncrementalR2Scorer,
     IntArray,
-    Losses,
+    SquaredErrors,
+    incremental_r2,
     outcomes_after,
     outcomes_by_month,
-    summarise,
 )
 from core.evaluation.stability import Recipe
 from core.models.seeding import derived_seed
@@ -76,7 +76,7 @@ class OutOfTime:
     standard_error : float
         Of the mean, over shops: one that appears at several cuts is one shop. Infinite
         if nothing can be judged.
-    by_cut : dict of str to Explained
+    by_cut : dict of str to IncrementalR2
         The same for each cut, oldest first.
     influence : ndarray of float64, shape (n_shops,)
         What each shop contributes to the error of the mean, by `shop_codes` of the
@@ -86,11 +86,11 @@ class OutOfTime:
 
     mean: float
     standard_error: float
-    by_cut: dict[str, Explained]
+    by_cut: dict[str, IncrementalR2]
     influence: FloatArray = field(default_factory=lambda: np.zeros(0), repr=False)
 
 
-def looking_back(
+def backtest_cuts(
     history: pl.DataFrame,
     monthly: pl.DataFrame,
     features: Sequence[str],
@@ -150,7 +150,7 @@ def out_of_time(
     Parameters
     ----------
     cuts : sequence of Cut
-        From `looking_back`.
+        From `backtest_cuts`.
     labels : sequence of ndarray of int
         One array per cut, as of `labels_over_time`; -1 is a group of its own.
     seed : int
@@ -160,8 +160,8 @@ def out_of_time(
     influence = np.zeros(n_shops)
     by_cut, shares = {}, []
     for cut, code, own in zip(cuts, codes, labels, strict=True):
-        losses = BeyondSize(cut.outcomes, cut.size, seed).losses(own)
-        by_cut[cut.as_of] = summarise(losses)
+        losses = IncrementalR2Scorer(cut.outcomes, cut.size, seed).losses(own)
+        by_cut[cut.as_of] = incremental_r2(losses)
         for part in losses:
             shares.append(part.beyond)
             influence[code[part.rows]] += part.influence()
@@ -235,7 +235,7 @@ class _Part:
     """Squared errors of one outcome at one cut."""
 
     cut: str
-    losses: Losses
+    losses: SquaredErrors
     n_groups: int
 
 
@@ -245,7 +245,7 @@ class Scorer:
     Parameters
     ----------
     cuts : sequence of Cut
-        At least one, from `core.evaluation.out_of_time.looking_back`.
+        At least one, from `core.evaluation.out_of_time.backtest_cuts`.
     seed : int
         Of folds, permutations and resamples.
     n_permutations : int, default 199
@@ -275,8 +275,12 @@ class Scorer:
                 f"{MIN_PERMUTATIONS} or more."
             )
         self._cuts = cuts
-        self._judges = [BeyondSize(cut.outcomes, cut.size, seed) for cut in cuts]
-        self._monthly = [BeyondSize(cut.by_month, cut.size, seed) for cut in cuts]
+        self._judges = [
+            IncrementalR2Scorer(cut.outcomes, cut.size, seed) for cut in cuts
+        ]
+        self._monthly = [
+            IncrementalR2Scorer(cut.by_month, cut.size, seed) for cut in cuts
+        ]
         self._codes, self._n_shops = shop_codes(cuts)
         self._strata = self._exchangeable()
         self._seed = seed
@@ -329,7 +333,7 @@ class Scorer:
         )
 
     def _parts(
-        self, judges: Sequence[BeyondSize], labels: Sequence[IntArray]
+        self, judges: Sequence[IncrementalR2Scorer], labels: Sequence[IntArray]
     ) -> list[_Part]:
         """Return the errors of every outcome at every cut."""
         return [

@@ -199,7 +199,7 @@ N_FOLDS = 5
 TOLERANCE = 1e-9
 
 
-class Folded:
+class FoldSums:
     """Outcomes that are known of the same shops, as sums over folds.
 
     Parameters
@@ -351,7 +351,7 @@ MIN_DEVIATING_SHOPS = 10
 
 
 @dataclass(frozen=True)
-class OutcomeShare:
+class OutcomeR2:
     """Which share of one outcome's variance is explained, on shops not fitted.
 
     Attributes
@@ -378,26 +378,26 @@ class OutcomeShare:
 
 
 @dataclass(frozen=True)
-class Explained:
+class IncrementalR2:
     """What labels explain beyond size.
 
     Attributes
     ----------
     mean : float
-        `OutcomeShare.beyond`, averaged over the outcomes; 0 if none can be judged.
+        `OutcomeR2.beyond`, averaged over the outcomes; 0 if none can be judged.
     standard_error : float
         Of the mean, over shops; infinite if no outcome can be judged.
-    by_outcome : mapping of str to OutcomeShare
+    by_outcome : mapping of str to OutcomeR2
         Outcomes that hardly any shop shows are left out.
     """
 
     mean: float
     standard_error: float
-    by_outcome: Mapping[str, OutcomeShare]
+    by_outcome: Mapping[str, OutcomeR2]
 
 
 @dataclass(frozen=True)
-class Losses:
+class SquaredErrors:
     """Squared errors of one outcome, per shop, each on a fit without that shop.
 
     Attributes
@@ -438,7 +438,7 @@ class Losses:
 
 def explained_beyond_size(
     labels: npt.ArrayLike, outcomes: pl.DataFrame, size: FloatArray, seed: int
-) -> Explained:
+) -> IncrementalR2:
     """Return the share of each outcome's variance that labels explain beyond size.
 
     Parameters
@@ -461,13 +461,13 @@ def explained_beyond_size(
 
     Notes
     -----
-    See `BeyondSize` for the model. Labels that say nothing get a mean near 0, mostly
-    a little below: the price of having been fitted.
+    See `IncrementalR2Scorer` for the model. Labels that say nothing get a mean near 0,
+    mostly a little below: the price of having been fitted.
     """
-    return summarise(BeyondSize(outcomes, size, seed).losses(labels))
+    return incremental_r2(IncrementalR2Scorer(outcomes, size, seed).losses(labels))
 
 
-def summarise(losses: Sequence[Losses]) -> Explained:
+def incremental_r2(losses: Sequence[SquaredErrors]) -> IncrementalR2:
     """Return shares of explained variance from squared errors."""
     by_outcome = {}
     n_rows = max((int(part.rows.max()) + 1 for part in losses), default=0)
@@ -475,19 +475,19 @@ def summarise(losses: Sequence[Losses]) -> Explained:
     for part in losses:
         own = part.influence()
         influence[part.rows] += own / len(losses)
-        by_outcome[part.outcome] = OutcomeShare(
+        by_outcome[part.outcome] = OutcomeR2(
             n_shops=len(part.rows),
             size=1 - float(part.size.sum()) / part.total,
             both=1 - float(part.both.sum()) / part.total,
             standard_error=float(np.sqrt(own @ own)),
         )
     if not by_outcome:
-        return Explained(0.0, float("inf"), {})
+        return IncrementalR2(0.0, float("inf"), {})
     mean = float(np.mean([share.beyond for share in by_outcome.values()]))
-    return Explained(mean, float(np.sqrt(influence @ influence)), by_outcome)
+    return IncrementalR2(mean, float(np.sqrt(influence @ influence)), by_outcome)
 
 
-class BeyondSize:
+class IncrementalR2Scorer:
     """Outcomes and sizes of the shops of one cut, ready to judge any labels of them.
 
     An outcome is fitted by an effect per size class (deciles; classes of about 20 shops
@@ -520,7 +520,7 @@ class BeyondSize:
         columns = [name for name in outcomes.columns if name != "shop_id"]
         values = outcomes.select(pl.col(columns).cast(pl.Float64)).to_numpy()
         self._blocks = [
-            Folded(
+            FoldSums(
                 [columns[j] for j in members],
                 rows,
                 values[rows][:, members],
@@ -531,7 +531,7 @@ class BeyondSize:
             for rows, members in _by_known_rows(values)
         ]
 
-    def losses(self, labels: npt.ArrayLike) -> list[Losses]:
+    def losses(self, labels: npt.ArrayLike) -> list[SquaredErrors]:
         """Return the squared errors of every outcome that can be judged.
 
         Raises
@@ -552,7 +552,7 @@ class BeyondSize:
             with _libraries().limit(limits=1):
                 both = block.errors_with(array[block.rows])
             found += [
-                Losses(
+                SquaredErrors(
                     name, block.rows, block.Y[:, j], block.size_only[:, j], both[:, j]
                 )
                 for j, name in enumerate(block.names)

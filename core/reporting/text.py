@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core.segments.names import spoken
+from core.segments.names import feature_label
 
 Figures = Mapping[str, Any]
 
@@ -197,7 +197,7 @@ def difference(row: Figures) -> str:
     ...             "rest_median": 1.0, "effect": 1.4})
     'assortment 7.39 products a month (others 2.72)'
     """
-    words = spoken(row["feature"])
+    words = feature_label(row["feature"])
     own, rest = words.numbers(row["median"], row["rest_median"])
     if own == rest:
         side = "higher" if row["effect"] > 0 else "lower"

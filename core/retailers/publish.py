@@ -37,7 +37,7 @@ from core.retailers.training import (
     StageResult,
     clusters_of,
     draw_segments,
-    turn,
+    publish_other_kind,
 )
 from core.segments.published import (
     UNASSIGNED,
@@ -235,7 +235,7 @@ def _under(
     if table.kind == before.kind:
         return before.model_copy(update={"verdict": verdict})
     shops = pl.read_parquet(out.base.path("features.parquet"), memory_map=False)
-    published = turn(model, shops, table, verdict, out.config.refresh)
+    published = publish_other_kind(model, shops, table, verdict, out.config.refresh)
     scaled = model.scaler.transform(feature_matrix(shops, model.features))
     spaces: dict[SegmentKind, np.ndarray] = {
         "density": model.encoder.transform(scaled),

@@ -37,8 +37,8 @@ from core.evaluation.out_of_time import (
     Cut,
     Scorecard,
     Scorer,
+    backtest_cuts,
     labels_over_time,
-    looking_back,
 )
 from core.evaluation.stability import Recipe, whole_pipeline
 from core.evaluation.workers import Workers
@@ -144,7 +144,7 @@ def cuts_of(base: ArtifactSet) -> list[Cut]:
     config, facts = base.manifest.config, base.manifest.facts("prepare")
     monthly = pl.read_parquet(base.path(MONTHLY), memory_map=False)
     needed = max(MIN_SHOPS_AT_CUT, config.clustering.n_needed)
-    cuts = looking_back(
+    cuts = backtest_cuts(
         pl.read_parquet(base.path(HISTORY), memory_map=False),
         monthly,
         facts["features"],
@@ -356,7 +356,7 @@ def _shops_of(base: ArtifactSet, max_shops: int) -> tuple[dict[str, Shops], list
         table = rows.to_frame().join(
             part.now, on="shop_id", how="left", maintain_order="left"
         )
-        cuts = looking_back(
+        cuts = backtest_cuts(
             part.history.join(asked, on=["as_of", "shop_id"], how="semi"),
             monthly,
             names,

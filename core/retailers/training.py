@@ -41,13 +41,13 @@ from core.segments.published import (
     PublishedSegments,
     SegmentKind,
     SegmentTable,
-    begun,
-    followed,
+    first_version,
     kept_names,
+    next_version,
     publishable,
-    raised,
+    reserve_ids,
     segment_table,
-    turned,
+    switch_kind,
 )
 from core.tables.sales import source_fingerprint
 
@@ -246,7 +246,7 @@ def _to_follow(artifacts: Artifacts, published: ArtifactSet) -> Model | None:
         for name, manifest in artifacts.versions().items()
         if SEGMENTS in manifest.files
     ]
-    marked = raised(model.segments.published, kept)
+    marked = reserve_ids(model.segments.published, kept)
     return replace(model, segments=replace(model.segments, published=marked))
 
 
@@ -285,7 +285,7 @@ def _is_same_population(published: ArtifactSet, shops: pl.DataFrame) -> bool:
     return n_shared >= SAME_SHOPS * min(known.height, shops.height)
 
 
-def follow(
+def publish_successor(
     predecessor: Model,
     shops: pl.DataFrame,
     features: list[str],
@@ -314,10 +314,10 @@ def follow(
     old = predecessor.assign(shops)["segment"].cast(pl.Int64).to_numpy()
     identity = _matched(before, old, labels, shops, options)
     names = _names(before, identity, shops, labels, features)
-    return followed(before, table, identity, names, verdict)
+    return next_version(before, table, identity, names, verdict)
 
 
-def turn(
+def publish_other_kind(
     model: Model,
     shops: pl.DataFrame,
     table: SegmentTable,
@@ -332,14 +332,14 @@ def turn(
     shops : DataFrame
         The shops that it was trained on, with their features.
     table, verdict, options
-        As for `follow`; the table is of the other kind.
+        As for `publish_successor`; the table is of the other kind.
     """
     before = model.segments.published
     old = model.assign(shops)["segment"].cast(pl.Int64).to_numpy()
     labels = clusters_of(model, table.kind, shops)
     identity = _matched(before, old, labels, shops, options)
     names = _names(before, identity, shops, labels, model.features)
-    return turned(before, table, identity, names, verdict)
+    return switch_kind(before, table, identity, names, verdict)
 
 
 def clusters_of(model: Model, kind: SegmentKind, shops: pl.DataFrame) -> np.ndarray:
@@ -499,9 +499,9 @@ def _published(
     table = publishable(tables, verdict)
     own = labels[table.kind]
     if predecessor is None:
-        return begun(table, verdict, lineage_of(shops.table, own))
+        return first_version(table, verdict, lineage_of(shops.table, own))
     given = (predecessor, shops.table, shops.features, own)
-    return follow(*given, table, verdict, options)
+    return publish_successor(*given, table, verdict, options)
 
 
 def provisional_verdict(

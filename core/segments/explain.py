@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import ModelError
-from core.segments.names import spoken
+from core.segments.names import feature_label
 from core.segments.profiles import robust_spread
 
 FloatArray = NDArray[np.float64]
@@ -35,7 +35,7 @@ UNASSIGNED = -1
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class SearchBounds:
     """What a change may do.
 
     Attributes
@@ -69,7 +69,7 @@ class Surroundings:
         return np.asarray(np.sqrt((steps**2).sum(axis=-1)))
 
 
-def surroundings(table: FloatArray, features: Sequence[str]) -> Surroundings:
+def search_bounds(table: FloatArray, features: Sequence[str]) -> SearchBounds:
     """Learn from all shops what a change may do.
 
     Parameters
@@ -83,7 +83,7 @@ def surroundings(table: FloatArray, features: Sequence[str]) -> Surroundings:
     high = np.array([c.max() if len(c) else np.nan for c in columns])
     is_whole = np.array([bool(len(c)) and not (c % 1).any() for c in columns])
     spread = np.array([robust_spread(np.sort(c)) for c in columns])
-    return Surroundings(list(features), low, high, spread, is_whole)
+    return SearchBounds(list(features), low, high, spread, is_whole)
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def smallest_change(
     start: FloatArray,
     own: int,
     assign: Assign,
-    around: Surroundings,
+    bounds: SearchBounds,
     is_to_segment: bool,
 ) -> Change | None:
     """Search the smallest change that moves a shop: of one feature, else of two.
@@ -135,7 +135,7 @@ def smallest_change(
         Its segment now.
     assign : callable
         The real assigner.
-    around : Surroundings
+    bounds : SearchBounds
     is_to_segment : bool
         True: into another segment. False: out of its own, wherever to.
 
@@ -151,10 +151,10 @@ def smallest_change(
         return moved & (labels != UNASSIGNED) if is_to_segment else moved
 
     for rays, n_steps in (
-        (list(_single_rays(start, around)), STEPS),
-        (list(_pair_rays(start, around)), STEPS_OF_PAIRS),
+        (list(_single_rays(start, bounds)), STEPS),
+        (list(_pair_rays(start, bounds)), STEPS_OF_PAIRS),
     ):
-        found = _walk(start, rays, n_steps, assign, is_moved, around)
+        found = _walk(start, rays, n_steps, assign, is_moved, bounds)
         if found is not None:
             return found
     return None
@@ -166,13 +166,13 @@ def _walk(
     n_steps: int,
     assign: Assign,
     is_moved: Callable[[IntArray], NDArray[np.bool_]],
-    around: Surroundings,
+    bounds: SearchBounds,
 ) -> Change | None:
     """Walk all lines at once, narrow the first hits down, and take the nearest."""
     if not rays:
         return None
     times = np.array([[ray.end] for ray in rays]) * np.arange(1, n_steps + 1) / n_steps
-    rows, is_possible = _points(start, rays, times, around)
+    rows, is_possible = _points(start, rays, times, bounds)
     hits = (is_moved(assign(rows)) & is_possible).reshape(times.shape)
     hit = np.flatnonzero(hits.any(axis=1))
     if not len(hit):
@@ -183,12 +183,12 @@ def _walk(
     near = np.where(first > 0, times[hit, np.maximum(first - 1, 0)], 0.0)
     for _ in range(HALVINGS):
         middle = (near + far) / 2
-        rows, is_possible = _points(start, kept, middle[:, None], around)
+        rows, is_possible = _points(start, kept, middle[:, None], bounds)
         moved = is_moved(assign(rows)) & is_possible
         far, near = np.where(moved, middle, far), np.where(moved, near, middle)
-    rows, _ = _points(start, kept, far[:, None], around)
-    best = int(np.round(around.size(start, rows), 9).argmin())
-    return _rounded(start, kept[best], rows[best], assign, is_moved, around)
+    rows, _ = _points(start, kept, far[:, None], bounds)
+    best = int(np.round(bounds.size(start, rows), 9).argmin())
+    return _rounded(start, kept[best], rows[best], assign, is_moved, bounds)
 
 
 def _rounded(
@@ -197,7 +197,7 @@ def _rounded(
     end: FloatArray,
     assign: Assign,
     is_moved: Callable[[IntArray], NDArray[np.bool_]],
-    around: Surroundings,
+    bounds: SearchBounds,
 ) -> Change:
     """Round a change up to the fewest digits, from 3 on, that the assigner confirms."""
     columns = list(ray.columns)
@@ -205,12 +205,12 @@ def _rounded(
         [_outward(start[c], end[c], digits) for c in columns] for digits in range(3, 9)
     ]
     candidates.append([float(end[c]) for c in columns])
-    rows = _changed(start, columns, np.array(candidates), around)
+    rows = _changed(start, columns, np.array(candidates), bounds)
     rows[-1] = end
     labels = assign(rows)
-    is_fine = is_moved(labels) & _is_within(rows, start, around)
+    is_fine = is_moved(labels) & _is_within(rows, start, bounds)
     place = int(is_fine.argmax()) if is_fine.any() else len(rows) - 1
-    size = float(around.size(start, rows[place]))
+    size = float(bounds.size(start, rows[place]))
     return Change(rows[place], ray.columns, int(labels[place]), size)
 
 
@@ -224,62 +224,62 @@ def _outward(start: float, end: float, digits: int) -> float:
     return float(f"{whole * unit:.12g}")
 
 
-def _single_rays(start: FloatArray, around: Surroundings) -> Iterator[_Ray]:
+def _single_rays(start: FloatArray, bounds: SearchBounds) -> Iterator[_Ray]:
     """Yield the lines along one feature, up and down."""
-    for column in _movable(start, around):
+    for column in _movable(start, bounds):
         for sign in (1.0, -1.0):
-            end = _reach(start, column, sign, around)
+            end = _reach(start, column, sign, bounds)
             if end > 0:
                 yield _Ray((column,), (sign,), end)
 
 
-def _pair_rays(start: FloatArray, around: Surroundings) -> Iterator[_Ray]:
+def _pair_rays(start: FloatArray, bounds: SearchBounds) -> Iterator[_Ray]:
     """Yield the lines along two features, in three proportions and all directions."""
-    for pair in itertools.combinations(_movable(start, around), 2):
+    for pair in itertools.combinations(_movable(start, bounds), 2):
         for signs in itertools.product((1.0, -1.0), repeat=2):
             for ratio in _RATIOS:
                 steps = tuple(s * r for s, r in zip(signs, ratio, strict=True))
                 end = min(
-                    _reach(start, column, step, around)
+                    _reach(start, column, step, bounds)
                     for column, step in zip(pair, steps, strict=True)
                 )
                 if end > 0:
                     yield _Ray(pair, steps, end)
 
 
-def _movable(start: FloatArray, around: Surroundings) -> list[int]:
+def _movable(start: FloatArray, bounds: SearchBounds) -> list[int]:
     """Return the features that are known of this shop and vary among the shops."""
-    known = ~np.isnan(start) & (around.spread > 0)
+    known = ~np.isnan(start) & (bounds.spread > 0)
     return [int(column) for column in np.flatnonzero(known)]
 
 
-def _reach(start: FloatArray, column: int, step: float, around: Surroundings) -> float:
+def _reach(start: FloatArray, column: int, step: float, bounds: SearchBounds) -> float:
     """Return how far a line goes until it leaves what has been observed."""
-    bound = around.high[column] if step > 0 else around.low[column]
-    return float((bound - start[column]) / (step * around.spread[column]))
+    bound = bounds.high[column] if step > 0 else bounds.low[column]
+    return float((bound - start[column]) / (step * bounds.spread[column]))
 
 
 def _points(
-    start: FloatArray, rays: Sequence[_Ray], times: FloatArray, around: Surroundings
+    start: FloatArray, rays: Sequence[_Ray], times: FloatArray, bounds: SearchBounds
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
     """Return lines' rows at times (n_rays, n), and which of them are possible."""
     blocks = []
     for ray, own_times in zip(rays, times, strict=True):
         columns = list(ray.columns)
-        steps = np.array(ray.steps) * around.spread[columns]
+        steps = np.array(ray.steps) * bounds.spread[columns]
         to = start[columns] + own_times[:, None] * steps
-        blocks.append(_changed(start, columns, to, around))
+        blocks.append(_changed(start, columns, to, bounds))
     rows = np.concatenate(blocks)
-    return rows, _is_within(rows, start, around)
+    return rows, _is_within(rows, start, bounds)
 
 
 def _changed(
-    start: FloatArray, columns: list[int], to: FloatArray, around: Surroundings
+    start: FloatArray, columns: list[int], to: FloatArray, bounds: SearchBounds
 ) -> FloatArray:
     """Set features to new values (n, n_columns); other months of a year give way."""
     rows = np.tile(start, (len(to), 1))
-    rows[:, columns] = np.where(around.is_whole[columns], np.round(to), to)
-    year = around.year
+    rows[:, columns] = np.where(bounds.is_whole[columns], np.round(to), to)
+    year = bounds.year
     moved = [c for c in columns if c in year]
     others = np.array([c for c in year if c not in columns], dtype=np.int64)
     if moved and len(others):
@@ -289,12 +289,12 @@ def _changed(
 
 
 def _is_within(
-    rows: FloatArray, start: FloatArray, around: Surroundings
+    rows: FloatArray, start: FloatArray, bounds: SearchBounds
 ) -> NDArray[np.bool_]:
     """Whether rows stay in what has been observed, as far as they were moved."""
-    slack = 1e-9 * np.where(around.spread > 0, around.spread, 1.0)
+    slack = 1e-9 * np.where(bounds.spread > 0, bounds.spread, 1.0)
     with np.errstate(invalid="ignore"):
-        is_in = (rows >= around.low - slack) & (rows <= around.high + slack)
+        is_in = (rows >= bounds.low - slack) & (rows <= bounds.high + slack)
     is_unmoved = (rows == start) | np.isnan(rows)
     return np.asarray((is_in | is_unmoved).all(axis=1))
 
@@ -333,7 +333,7 @@ class Reason:
 
     def text(self) -> str:
         """Return the reason as a sentence."""
-        words = spoken(self.feature)
+        words = feature_label(self.feature)
         value, low, high, other = words.numbers(
             self.value, self.low, self.high, self.other_median
         )
@@ -368,7 +368,7 @@ class Move:
         """Return the change as a sentence."""
         parts = []
         for one in self.features:
-            words = spoken(one["feature"])
+            words = feature_label(one["feature"])
             before, after = words.numbers(one["before"], one["after"])
             verb = "rose" if one["after"] > one["before"] else "fell"
             span = f"from {before} to {after}{words.suffix}"
@@ -499,11 +499,11 @@ def explain(
             f"the assigner does not put `{shop_id}` into segment {own}; expected the "
             "assigner that did."
         )
-    around = surroundings(table, features)
-    to_another = smallest_change(start, own, assign, around, is_to_segment=True)
+    bounds = search_bounds(table, features)
+    to_another = smallest_change(start, own, assign, bounds, is_to_segment=True)
     out = None
     if own != UNASSIGNED and UNASSIGNED in names:
-        out = smallest_change(start, own, assign, around, is_to_segment=False)
+        out = smallest_change(start, own, assign, bounds, is_to_segment=False)
         if out is not None and out.segment != UNASSIGNED:
             out = None
     if out is not None and to_another is not None and out.size >= to_another.size:
@@ -516,9 +516,9 @@ def explain(
         runner_up=runner_up,
         runner_up_name=None if runner_up is None else names[runner_up],
         distance=placed["distance"],
-        reasons=_reasons(start, own, runner_up, table, segments, around),
-        to_another=_move(to_another, start, around, names),
-        out=_move(out, start, around, names),
+        reasons=_reasons(start, own, runner_up, table, segments, bounds),
+        to_another=_move(to_another, start, bounds, names),
+        out=_move(out, start, bounds, names),
     )
 
 
@@ -528,7 +528,7 @@ def _reasons(
     runner_up: int | None,
     table: FloatArray,
     segments: IntArray,
-    around: Surroundings,
+    bounds: SearchBounds,
 ) -> list[Reason]:
     """Return the features that speak most for one segment against another.
 
@@ -541,7 +541,7 @@ def _reasons(
         return []
     other = (segments == runner_up) if is_in and runner_up is not None else None
     found = []
-    for column, feature in enumerate(around.features):
+    for column, feature in enumerate(bounds.features):
         value, values = start[column], table[:, column]
         members = _known(values[segments == told])
         rest = _known(values[other] if other is not None else values[segments != told])
@@ -552,7 +552,7 @@ def _reasons(
         weight = abs(value - median)
         if is_in:
             weight = abs(value - against) - weight
-        weight /= around.spread[column] or np.inf
+        weight /= bounds.spread[column] or np.inf
         numbers = (value, median, low, high, against, weight)
         found.append(Reason(feature, *(float(number) for number in numbers)))
     found.sort(key=lambda reason: -round(reason.weight, 9))
@@ -565,7 +565,7 @@ def _known(values: FloatArray) -> FloatArray:
 
 def _apart(reason: Reason) -> str:
     """Return what keeps a shop out of a segment, as a sentence."""
-    words = spoken(reason.feature)
+    words = feature_label(reason.feature)
     value, low, high = words.numbers(reason.value, reason.low, reason.high)
     return f"{words.name} is {value}{words.suffix} (there {low} to {high})"
 
@@ -573,7 +573,7 @@ def _apart(reason: Reason) -> str:
 def _move(
     change: Change | None,
     start: FloatArray,
-    around: Surroundings,
+    bounds: SearchBounds,
     names: Mapping[int, str],
 ) -> Move | None:
     """Put a change into words and figures."""
@@ -581,15 +581,15 @@ def _move(
         return None
     changed = [
         {
-            "feature": around.features[column],
+            "feature": bounds.features[column],
             "before": float(start[column]),
             "after": float(change.values[column]),
         }
         for column in change.columns
     ]
     given = {
-        around.features[column]: float(change.values[column])
-        for column in around.year
+        bounds.features[column]: float(change.values[column])
+        for column in bounds.year
         if column not in change.columns and change.values[column] != start[column]
     }
     name = names[change.segment]

@@ -114,7 +114,7 @@ class Overlap:
         return np.asarray(self.counts[:, :-1].sum(axis=0))
 
 
-def is_left(
+def survives(
     ids: Sequence[int],
     counts: IntArray,
     trained: Mapping[int, int],
@@ -253,7 +253,7 @@ def match_segments(
     """
     _check(old, new, next_id, known)
     overlap = Overlap.of(old, new, known, entities)
-    remains = is_left(overlap.old, overlap.n_old, trained or {}, len(new), part)
+    remains = survives(overlap.old, overlap.n_old, trained or {}, len(new), part)
     is_same, is_part, is_given = _relations(overlap, remains, survived, part)
     heirs = _heirs(overlap, is_same, is_part, is_given)
     ids = []

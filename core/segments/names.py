@@ -204,7 +204,7 @@ _UNITS: dict[str, tuple[Callable[[float, int], str], str]] = {
 
 
 @dataclass(frozen=True)
-class Spoken:
+class FeatureLabel:
     """How to say a feature.
 
     Attributes
@@ -245,24 +245,24 @@ class Spoken:
         return _UNITS[self.unit][0](value, digits)
 
 
-def spoken(feature: str) -> Spoken:
+def feature_label(feature: str) -> FeatureLabel:
     """Return how to say a feature.
 
-    >>> july = spoken("log_season_month_7")
+    >>> july = feature_label("log_season_month_7")
     >>> july.name, july.value(0.112)
     ('July level', '112% of an average month')
-    >>> spoken("assortment_breadth").value(1.9)
+    >>> feature_label("assortment_breadth").value(1.9)
     '6.69 products a month'
-    >>> spoken("basket_size").name
+    >>> feature_label("basket_size").name
     'basket size'
     """
     found = re.fullmatch(r"(.+_month_)(\d{1,2})", feature)
     if found and found[1] in _BY_MONTH and 1 <= int(found[2]) <= len(_MONTHS):
         name, unit = _BY_MONTH[found[1]]
-        return Spoken(name.format(month=_MONTHS[int(found[2]) - 1]), unit)
+        return FeatureLabel(name.format(month=_MONTHS[int(found[2]) - 1]), unit)
     if feature in _FEATURE_NAMES:
-        return Spoken(*_FEATURE_NAMES[feature])
-    return Spoken(feature.replace("_", " ").strip(), "plain")
+        return FeatureLabel(*_FEATURE_NAMES[feature])
+    return FeatureLabel(feature.replace("_", " ").strip(), "plain")
 
 
 # In robust standard deviations from the other shops (see `cluster_contrasts`): what it

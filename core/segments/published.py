@@ -281,7 +281,7 @@ def unusable(where: str, error: Exception) -> ArtifactError:
     )
 
 
-def begun(
+def first_version(
     table: SegmentTable, verdict: Mapping[str, Any], lineage: str
 ) -> PublishedSegments:
     """Publish the first model of a lineage: ids are clusters.
@@ -305,7 +305,7 @@ def begun(
     )
 
 
-def followed(
+def next_version(
     before: PublishedSegments,
     table: SegmentTable,
     identity: Identity,
@@ -338,7 +338,7 @@ def followed(
     )
 
 
-def turned(
+def switch_kind(
     before: PublishedSegments,
     table: SegmentTable,
     identity: Identity,
@@ -353,7 +353,7 @@ def turned(
     Parameters
     ----------
     before, table, identity, names, verdict
-        As for `followed`.
+        As for `next_version`.
     """
     ids, events, next_id = identity.ids, identity.events, identity.next_id
     earlier = before.withdrawn
@@ -385,7 +385,7 @@ def kept_names(before: PublishedSegments, identity: Identity) -> dict[int, str]:
     return {c: names[i] for c, i in identity.ids.items() if i in names}
 
 
-def raised(
+def reserve_ids(
     published: PublishedSegments, others: Iterable[PublishedSegments]
 ) -> PublishedSegments:
     """Return the same with neither an id nor a version left that others have used.
@@ -408,7 +408,9 @@ def raised(
     )
 
 
-def returned(then: PublishedSegments, now: PublishedSegments) -> PublishedSegments:
+def restore_version(
+    then: PublishedSegments, now: PublishedSegments
+) -> PublishedSegments:
     """Publish an earlier version again, without undoing what outlives a model.
 
     Ids and versions that were used since stay used, and names that users gave since
@@ -434,7 +436,7 @@ def returned(then: PublishedSegments, now: PublishedSegments) -> PublishedSegmen
         is_edited = segment.is_edited or segment.id in given
         changes = {"name": name, "is_edited": is_edited}
         segments.append(segment.model_copy(update=changes))
-    marked = raised(then, [now])
+    marked = reserve_ids(then, [now])
     return marked.model_copy(update={"segments": tuple(segments)})
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from core.errors import ModelError
 from core.evaluation.outcomes import (
-    BeyondSize,
+    IncrementalR2Scorer,
     explained_beyond_size,
+    incremental_r2,
     size_classes,
-    summarise,
 )
 
 
@@ -144,7 +144,7 @@ def test_errors_match_a_ridge_regression_of_the_training_shops():
     size, volume, rng = shops(200, 9)
     labels = rng.integers(0, 3, 200)
     outcome = volume + 1.0 * labels
-    judge = BeyondSize(pl.DataFrame({"volume": outcome}), size, 0)
+    judge = IncrementalR2Scorer(pl.DataFrame({"volume": outcome}), size, 0)
     block = judge._blocks[0]
     expected = np.zeros(200)
     Z = np.eye(3)[labels]
@@ -198,4 +198,4 @@ def test_inputs_of_other_shops_are_refused():
 
 
 def test_no_outcome_leaves_nothing_to_sum_up():
-    assert summarise([]).by_outcome == {}
+    assert incremental_r2([]).by_outcome == {}

@@ -16,18 +16,18 @@ from core.config import Config
 from core.errors import FeatureMismatchError, ModelError
 from core.evaluation.gate import (
     GateDecision,
-    Judged,
-    judge,
+    ModelScore,
     judge_challenger,
-    with_later_months,
+    score_model,
+    with_backtests,
 )
 from core.evaluation.out_of_time import Cut, OutOfTime
 from core.evaluation.stability import Refit
 from core.retailers.model import Model
 from core.retailers.pipelines import run_all
-from core.retailers.refresh.challenger import Ground, hold_gate, judge_models
+from core.retailers.refresh.challenger import GateData, evaluate_gate, score_models
 from core.segments.contract import Breach, Contract
-from core.segments.published import begun, publishable
+from core.segments.published import first_version, publishable
 
 # 40 summer, 30 Christmas, 20 steady sellers, and 10 like nobody.
 GROUPS = np.repeat([0, 1, 2, -1], [40, 30, 20, 10])
@@ -51,9 +51,9 @@ def sizes_of(labels):
 
 def judged(
     labels, refits=None, verdict="natural", explained=None, trained=None
-) -> Judged:
+) -> ModelScore:
     kind = "density" if verdict == "natural" else "partition"
-    found = judge(
+    found = score_model(
         labels,
         found_again(GROUPS) if refits is None else refits,
         kind=kind,
@@ -187,7 +187,7 @@ def gate_of(champion, challenger, labels, growth):
     """Decide between models that label a month of four times as many shops."""
     cuts = [earlier(np.tile(growth, 4))]
     labels = tuple([np.tile(own, 4)] for own in labels)
-    found = with_later_months(champion, challenger, cuts, labels, seed=0)
+    found = with_backtests(champion, challenger, cuts, labels, seed=0)
     decision = judge_challenger(*found)
     row = next(row for row in decision.rows if "later months" in row.check)
     return row, found
@@ -309,10 +309,10 @@ def test_too_few_refits_and_other_rows_are_refused():
 
 
 def test_shops_that_have_left_since_do_not_count(standing):
-    model, ground = standing
+    model, data = standing
     partition = published_as(model, "reproducible")
-    stay = replace(ground, table=ground.table.head(150))
-    _, found = judge_models(partition, partition, stay, 2)
+    stay = replace(data, table=data.table.head(150))
+    _, found = score_models(partition, partition, stay, 2)
     n_known = {
         share.n_shops
         for cut in found.explained.by_cut.values()
@@ -334,24 +334,26 @@ def standing(tmp_path_factory):
     run_all(Config.model_validate(options))
     model = Model.load(folder)
     assert model.latent.n_clusters_ >= 2, "the gate needs segments of both kinds"
-    return model, Ground.of(Artifacts(folder).published())
+    return model, GateData.of(Artifacts(folder).published())
 
 
 def published_as(model: Model, kind: str) -> Model:
     verdict = {"kind": kind, "is_certified": True, "basis": {}}
-    published = begun(publishable(model.segments.tables, verdict), verdict, "0" * 12)
+    published = first_version(
+        publishable(model.segments.tables, verdict), verdict, "0" * 12
+    )
     return replace(model, segments=replace(model.segments, published=published))
 
 
 @pytest.fixture(scope="module")
 def of_both_kinds(standing):
     """Return what is judged of a natural champion and of a reproducible challenger."""
-    model, ground = standing
+    model, data = standing
     steps = []
-    found = judge_models(
+    found = score_models(
         published_as(model, "natural"),
         published_as(model, "reproducible"),
-        ground,
+        data,
         2,
         on_step=lambda done, n: steps.append((done, n)),
     )
@@ -360,35 +362,35 @@ def of_both_kinds(standing):
 
 
 def test_models_are_judged_on_all_rows_and_by_later_months(standing, of_both_kinds):
-    model, ground = standing
+    model, data = standing
     natural, partition = of_both_kinds
     assert (natural.kind, partition.kind) == ("density", "partition")
     for found in of_both_kinds:
-        assert found.n_shops == ground.table.height
+        assert found.n_shops == data.table.height
         assert found.ari.shape == (2,)
         assert np.isfinite(found.explained.standard_error)
-    assert partition.stability["size"].sum() == ground.table.height
-    labels = published_as(model, "natural").assign(ground.table)["segment"]
+    assert partition.stability["size"].sum() == data.table.height
+    labels = published_as(model, "natural").assign(data.table)["segment"]
     sizes = labels.filter(labels >= 0).value_counts().sort("segment")
     assert natural.stability["size"].to_list() == sizes["count"].to_list()
 
 
 def test_the_order_of_the_rows_changes_nothing(standing):
-    model, ground = standing
+    model, data = standing
     partition = published_as(model, "reproducible")
-    shuffled = replace(ground, table=ground.table.sample(fraction=1, shuffle=True))
-    one, _ = judge_models(partition, partition, ground, 2)
-    other, _ = judge_models(partition, partition, shuffled, 2)
+    shuffled = replace(data, table=data.table.sample(fraction=1, shuffle=True))
+    one, _ = score_models(partition, partition, data, 2)
+    other, _ = score_models(partition, partition, shuffled, 2)
     assert one.as_dict() == other.as_dict()
 
 
 def test_one_call_judges_checks_the_contract_and_decides(standing):
-    model, ground = standing
+    model, data = standing
     partition = published_as(model, "reproducible")
     today = date(2026, 3, 31)
     contract = Contract(owner="Ana", expires=today, segments=[{"id": 99}])
-    free = hold_gate(partition, partition, ground, 2, None, today)
-    held = hold_gate(partition, partition, ground, 2, contract, today)
+    free = evaluate_gate(partition, partition, data, 2, None, today)
+    held = evaluate_gate(partition, partition, data, 2, contract, today)
     assert free.breaches == ()
     assert [breach.rule for breach in held.breaches] == ["survival"]
     assert not held.decision.is_passed
@@ -397,19 +399,19 @@ def test_one_call_judges_checks_the_contract_and_decides(standing):
 
 
 def test_models_of_other_features_are_refused(standing):
-    model, ground = standing
+    model, data = standing
     other = replace(model, features=model.features[::-1])
     with pytest.raises(FeatureMismatchError, match="another order"):
-        judge_models(model, other, ground, 2)
+        score_models(model, other, data, 2)
     fewer = replace(model, features=model.features[1:])
     with pytest.raises(FeatureMismatchError, match=model.features[0]):
-        judge_models(model, fewer, ground, 2)
+        score_models(model, fewer, data, 2)
 
 
 def test_a_history_that_is_too_short_fails_nobody(standing):
-    model, ground = standing
+    model, data = standing
     partition = published_as(model, "reproducible")
-    young = replace(ground, history=ground.history.clear())
-    result = hold_gate(partition, partition, young, 2, None, None)
+    young = replace(data, history=data.history.clear())
+    result = evaluate_gate(partition, partition, young, 2, None, None)
     row = next(r for r in result.decision.rows if "later months" in r.check)
     assert (row.champion, row.needed, row.is_passed) == ("-", "-", True)

@@ -18,8 +18,8 @@ from core.evaluation.n_segments import partition_recipe
 from core.evaluation.out_of_time import (
     Cut,
     Scorer,
+    backtest_cuts,
     labels_over_time,
-    looking_back,
     out_of_time,
     shop_codes,
 )
@@ -50,7 +50,7 @@ def past(structure: str, n_shops: int) -> list[Cut]:
             pl.read_parquet(paths[name], memory_map=False)
             for name in (HISTORY, MONTHLY)
         ]
-    return looking_back(*tables, FEATURES, horizon_months=6)
+    return backtest_cuts(*tables, FEATURES, horizon_months=6)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_cuts_with_too_few_shops_are_left_out(planted):
         sales_qty_last_12_months=pl.Series(cut.size),
     )
     monthly = pl.DataFrame({"shop_id": ["x"], "t": [24290], "quantity": [1.0]})
-    found = looking_back(history, monthly, FEATURES, 6)
+    found = backtest_cuts(history, monthly, FEATURES, 6)
     assert [cut.as_of for cut in found] == ["2024-06"]
 
 

@@ -29,12 +29,12 @@ from core.retailers.profile import profile_segments
 from core.retailers.publish import publish_segments, rename_segment
 from core.retailers.sample import generate_sales
 from core.retailers.training import (
-    follow,
     found_predecessor,
     named_table,
+    publish_successor,
     stage_config,
 )
-from core.segments.published import PublishedSegments, raised
+from core.segments.published import PublishedSegments, reserve_ids
 
 NATURAL = Verdict("natural", True, {"p_value": 0.01})
 REPRODUCIBLE = Verdict("reproducible", True, {"partition_ari": 0.93})
@@ -155,7 +155,9 @@ def test_a_segment_whose_shops_have_closed_died_whoever_holds_the_rest(trained):
     labels[labels > 1] -= 1
     table = named_table(shops, "density", labels, model.features)
     verdict, options = NATURAL.as_dict(), model.config.refresh
-    after = follow(model, shops, model.features, labels, table, verdict, options)
+    after = publish_successor(
+        model, shops, model.features, labels, table, verdict, options
+    )
     assert {e.kind for e in after.events} == {"survived", "died"}
     died = next(e for e in after.events if e.kind == "died")
     assert (died.old, died.new, died.n_shared) == ((1,), (0,), 2)
@@ -221,7 +223,7 @@ def test_ids_that_a_later_version_used_stay_used(trained):
     published = published_in(trained)
     later = published.model_copy(update={"version": 4, "latest": 4, "next_id": 31})
     stranger = later.model_copy(update={"lineage": "0" * 12, "next_id": 99})
-    marked = raised(published, [later, stranger])
+    marked = reserve_ids(published, [later, stranger])
     assert (marked.version, marked.latest, marked.next_id) == (1, 4, 31)
 
 

@@ -24,7 +24,7 @@ from core.retailers.training import stage_config
 from core.segments.published import (
     PublishedSegments,
     SegmentTable,
-    begun,
+    first_version,
     publishable,
     restored_table,
     segment_table,
@@ -367,7 +367,7 @@ def test_segments_are_written_and_read_as_plain_json(tmp_path):
     table = segment_table("density", labels, {0: "Café", 1: "Growing sales"})
     assert isinstance(table, SegmentTable)
     assert table.unassigned_share == 0.25
-    published = begun(table, NATURAL.as_dict(), "0123456789ab")
+    published = first_version(table, NATURAL.as_dict(), "0123456789ab")
     published.write(tmp_path / "segments.json")
     assert PublishedSegments.read(tmp_path / "segments.json") == published
     value = json.loads((tmp_path / "segments.json").read_text(encoding="utf-8"))

@@ -32,7 +32,7 @@ from core.retailers.report.parts import (
     stability_part,
 )
 from core.segments.profiles import cluster_contrasts, cluster_insights
-from core.segments.published import begun, segment_table
+from core.segments.published import first_version, segment_table
 
 SCRIPT = "<script>alert('shop')</script>"
 FEATURES = ["trend", "gaps", SCRIPT]
@@ -512,7 +512,7 @@ def evidence_of(folder, is_certified=False, **facts):
     )
     clustering = stage.model_copy(update={"facts": {"partition": partition}})
     manifest = Manifest(config=Config(), stages={"clustering": clustering})
-    published = begun(table, verdict.as_dict(), "0123456789ab")
+    published = first_version(table, verdict.as_dict(), "0123456789ab")
     return Evidence(manifest, facts, published, folder, folder, folder)
 
 

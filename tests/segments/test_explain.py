@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from core.errors import ModelError
 from core.retailers.features import FEATURE_SETS
-from core.segments.explain import explain, smallest_change, surroundings
-from core.segments.names import spoken
+from core.segments.explain import explain, search_bounds, smallest_change
+from core.segments.names import feature_label
 
 MONTHS = [f"log_season_month_{month}" for month in range(1, 13)]
 FEATURES = ["breadth", "trend"]
@@ -28,14 +28,14 @@ def by_breadth(X):
 
 
 def test_the_smallest_change_stops_just_beyond_the_border():
-    around = surroundings(grid(), FEATURES)
+    bounds = search_bounds(grid(), FEATURES)
     start = np.array([2.5, 0.0])
-    found = smallest_change(start, 0, by_breadth, around, is_to_segment=True)
+    found = smallest_change(start, 0, by_breadth, bounds, is_to_segment=True)
     assert found.columns == (0,)
     assert found.segment == 1
     # Rounded up to three digits that the assigner confirms.
     assert found.values.tolist() == [6.01, 0.0]
-    out = smallest_change(start, 0, by_breadth, around, is_to_segment=False)
+    out = smallest_change(start, 0, by_breadth, bounds, is_to_segment=False)
     assert (out.segment, out.values[0]) == (-1, 4.0)
     assert out.size < found.size
 
@@ -44,33 +44,33 @@ def test_two_features_are_changed_only_where_one_does_not_do():
     def both(X):
         return ((X[:, 0] > 8) & (X[:, 1] > 0.5)).astype(int)
 
-    around = surroundings(grid(), FEATURES)
-    found = smallest_change(np.array([2.5, 0.0]), 0, both, around, True)
+    bounds = search_bounds(grid(), FEATURES)
+    found = smallest_change(np.array([2.5, 0.0]), 0, both, bounds, True)
     assert found.columns == (0, 1)
     assert found.values[0] > 8
     assert found.values[1] > 0.5
-    one = smallest_change(np.array([9.5, 0.0]), 0, both, around, True)
+    one = smallest_change(np.array([9.5, 0.0]), 0, both, bounds, True)
     assert one.columns == (1,)
 
 
 def test_nothing_is_found_beyond_what_the_shops_show():
-    around = surroundings(grid(), FEATURES)
+    bounds = search_bounds(grid(), FEATURES)
     far = smallest_change(
-        np.array([2.5, 0.0]), 0, lambda X: (X[:, 0] > 10.6).astype(int), around, True
+        np.array([2.5, 0.0]), 0, lambda X: (X[:, 0] > 10.6).astype(int), bounds, True
     )
     assert far is None
     never = smallest_change(
-        np.array([2.5, 0.0]), 0, lambda X: np.zeros(len(X), int), around, False
+        np.array([2.5, 0.0]), 0, lambda X: np.zeros(len(X), int), bounds, False
     )
     assert never is None
 
 
 def test_a_whole_number_stays_whole_and_an_unknown_value_stays_unknown():
     table = np.column_stack([np.arange(12.0), np.full(12, 0.5)])
-    around = surroundings(table, ["visits", "trend"])
+    bounds = search_bounds(table, ["visits", "trend"])
     start = np.array([0.0, np.nan])
     found = smallest_change(
-        start, 0, lambda X: (X[:, 0] >= 2.5).astype(int), around, True
+        start, 0, lambda X: (X[:, 0] >= 2.5).astype(int), bounds, True
     )
     assert found.values[0] == 3.0
     assert np.isnan(found.values[1])
@@ -85,10 +85,10 @@ def year(july: float) -> np.ndarray:
 
 def test_a_changed_month_leaves_a_year_that_still_averages_out():
     table = np.stack([year(july) for july in np.linspace(-1, 1, 50)])
-    around = surroundings(table, MONTHS)
+    bounds = search_bounds(table, MONTHS)
     summer = lambda X: (X[:, 6] > 0.5).astype(int)  # noqa: E731 - one rule, named
     start = year(0.1)
-    found = smallest_change(start, 0, summer, around, is_to_segment=True)
+    found = smallest_change(start, 0, summer, bounds, is_to_segment=True)
     assert found.values.sum() == pytest.approx(0, abs=1e-12)
     assert found.values[6] > 0.5
     told = explain(
@@ -110,17 +110,17 @@ def test_whatever_is_found_is_confirmed_by_the_assigner(breadth, trend, slope, l
     def assign(X):
         return (X[:, 0] + slope * X[:, 1] > level).astype(int)
 
-    around = surroundings(grid(), FEATURES)
+    bounds = search_bounds(grid(), FEATURES)
     start = np.array([breadth, trend])
     own = int(assign(start[None])[0])
-    found = smallest_change(start, own, assign, around, is_to_segment=True)
-    again = smallest_change(start, own, assign, around, is_to_segment=True)
+    found = smallest_change(start, own, assign, bounds, is_to_segment=True)
+    again = smallest_change(start, own, assign, bounds, is_to_segment=True)
     if found is None:
         assert again is None
         return
     assert assign(found.values[None])[0] == found.segment != own
-    assert (found.values >= around.low - 1e-9).all()
-    assert (found.values <= around.high + 1e-9).all()
+    assert (found.values >= bounds.low - 1e-9).all()
+    assert (found.values <= bounds.high + 1e-9).all()
     assert again.values.tolist() == found.values.tolist()
 
 
@@ -194,11 +194,11 @@ def test_an_assigner_that_says_otherwise_is_refused():
     ],
 )
 def test_values_are_said_in_their_natural_unit(feature, value, text):
-    assert spoken(feature).value(value) == text
+    assert feature_label(feature).value(value) == text
 
 
 def test_different_values_are_told_apart():
-    gaps = spoken("inactive_month_share")
+    gaps = feature_label("inactive_month_share")
     assert gaps.numbers(0.1121, 0.1122) == ("11.21%", "11.22%")
     assert gaps.numbers(0.1, 0.1) == ("10%", "10%")
 
@@ -206,4 +206,4 @@ def test_different_values_are_told_apart():
 def test_every_feature_has_a_name_in_words():
     for feature_set in FEATURE_SETS.values():
         for name in feature_set.names:
-            assert spoken(name).name != name.replace("_", " ")
+            assert feature_label(name).name != name.replace("_", " ")

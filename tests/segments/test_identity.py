@@ -13,10 +13,10 @@ from core.segments.published import (
     PublishedSegments,
     Segment,
     SegmentTable,
-    begun,
-    followed,
+    first_version,
     kept_names,
-    returned,
+    next_version,
+    restore_version,
 )
 
 SIZES = (120, 90, 60, 40)
@@ -284,7 +284,7 @@ def edited(published, segment, name):
 
 
 VERDICT = {"kind": "reproducible", "is_certified": False, "basis": {}}
-FIRST = begun(table_of("Steady", "Growing", "Summer"), VERDICT, "0123456789ab")
+FIRST = first_version(table_of("Steady", "Growing", "Summer"), VERDICT, "0123456789ab")
 
 
 def after(before, old, new, *names):
@@ -293,7 +293,7 @@ def after(before, old, new, *names):
     identity = matched(old, new, next_id=before.next_id, known=known)
     kept = kept_names(before, identity)
     given = {cluster: kept.get(cluster, name) for cluster, name in enumerate(names)}
-    return followed(before, table_of(*names), identity, given, VERDICT)
+    return next_version(before, table_of(*names), identity, given, VERDICT)
 
 
 def test_names_follow_their_segments_through_model_after_model():
@@ -324,12 +324,12 @@ def test_ids_of_clusters_leave_none_none():
 
 def test_going_back_undoes_neither_ids_nor_names_given_since():
     later = FIRST.model_copy(update={"version": 3, "latest": 3, "next_id": 8})
-    back = returned(FIRST, edited(later, 0, "Growing"))
+    back = restore_version(FIRST, edited(later, 0, "Growing"))
     assert back.names == {0: "Growing", 1: "Growing 2", 2: "Summer"}
     assert (back.version, back.latest, back.next_id) == (1, 3, 8)
     assert PublishedSegments.model_validate(back.model_dump()) == back
     stranger = later.model_copy(update={"lineage": "f" * 12})
-    assert returned(FIRST, stranger) == FIRST
+    assert restore_version(FIRST, stranger) == FIRST
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,13 @@ from core.errors import ContractError, FeatureMismatchError, SegmentsError, list
 from core.evaluation.certificate import Verdict
 from core.evaluation.gate import (
     GateDecision,
-    Judged,
-    judge,
+    ModelScore,
     judge_challenger,
-    with_later_months,
+    score_model,
+    with_backtests,
 )
 from core.evaluation.n_segments import partition_recipe
-from core.evaluation.out_of_time import MIN_SHOPS_AT_CUT, Cut, looking_back
+from core.evaluation.out_of_time import MIN_SHOPS_AT_CUT, Cut, backtest_cuts
 from core.evaluation.retrain_policy import TriggerState
 from core.evaluation.stability import OnStep, Recipe, Refit, refit, whole_pipeline
 from core.evaluation.workers import Workers
@@ -46,7 +46,7 @@ from core.tables.sales import Sales
 
 
 @dataclass(frozen=True)
-class Ground:
+class GateData:
     """The rows of a new month, and what is known of the same shops before it.
 
     Attributes
@@ -79,15 +79,15 @@ class GateResult:
     Attributes
     ----------
     decision : GateDecision
-    champion, challenger : Judged
+    champion, challenger : ModelScore
         What it rests on.
     breaches : tuple of Breach
         Terms of the contract that the challenger breaks.
     """
 
     decision: GateDecision
-    champion: Judged
-    challenger: Judged
+    champion: ModelScore
+    challenger: ModelScore
     breaches: tuple[Breach, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -100,10 +100,10 @@ class GateResult:
         }
 
 
-def hold_gate(
+def evaluate_gate(
     champion: Model,
     challenger: Model,
-    ground: Ground,
+    data: GateData,
     n_refits: int,
     contract: Contract | None,
     today: date,
@@ -115,8 +115,8 @@ def hold_gate(
 
     Parameters
     ----------
-    champion, challenger, ground, n_refits, workers, on_step
-        See `judge_models`.
+    champion, challenger, data, n_refits, workers, on_step
+        See `score_models`.
     contract : Contract or None
         None: nothing is agreed on. The stability it asks for is that of these refits.
     today : date
@@ -125,10 +125,10 @@ def hold_gate(
     Raises
     ------
     FeatureMismatchError, ModelError
-        As `judge_models`.
+        As `score_models`.
     """
-    old, new = judge_models(
-        champion, challenger, ground, n_refits, workers=workers, on_step=on_step
+    old, new = score_models(
+        champion, challenger, data, n_refits, workers=workers, on_step=on_step
     )
     breaches: list[Breach] = []
     if contract is not None:
@@ -139,15 +139,15 @@ def hold_gate(
     return GateResult(decision, old, new, tuple(breaches))
 
 
-def judge_models(
+def score_models(
     champion: Model,
     challenger: Model,
-    ground: Ground,
+    data: GateData,
     n_refits: int,
     *,
     workers: Workers | None = None,
     on_step: OnStep | None = None,
-) -> tuple[Judged, Judged]:
+) -> tuple[ModelScore, ModelScore]:
     """Judge two models on the same rows, against refits on those rows.
 
     Where both are made in the same way, one series of refits serves both; else each
@@ -157,7 +157,7 @@ def judge_models(
     ----------
     champion, challenger : Model
         With the same features, in the same order.
-    ground : Ground
+    data : GateData
         Of more than `evaluation.certificate_max_shops` shops (the challenger's), as
         many are drawn at random.
     n_refits : int
@@ -169,7 +169,7 @@ def judge_models(
 
     Returns
     -------
-    champion, challenger : Judged
+    champion, challenger : ModelScore
 
     Raises
     ------
@@ -184,7 +184,7 @@ def judge_models(
             f"{len(challenger.features)}: {_differing(champion, challenger)}. Prepare "
             "the new month with the champion's own configuration."
         )
-    table = _drawn(ground.table, challenger)
+    table = _drawn(data.table, challenger)
     X = feature_matrix(table, challenger.features)
     refits: dict[str, list[Refit]] = {}
     found = []
@@ -197,17 +197,17 @@ def judge_models(
             )
         part = challenger.config.refresh.part
         found.append(_judged(model, table, refits[key], part))
-    cuts = _cuts(ground, challenger)
+    cuts = _cuts(data, challenger)
     labels = _at_cuts(champion, cuts), _at_cuts(challenger, cuts)
-    return with_later_months(found[0], found[1], cuts, labels, challenger.config.seed)
+    return with_backtests(found[0], found[1], cuts, labels, challenger.config.seed)
 
 
 def _judged(
     model: Model, table: pl.DataFrame, refits: Sequence[Refit], part: float
-) -> Judged:
+) -> ModelScore:
     """Judge one model by the new month alone."""
     published = model.segments.published
-    return judge(
+    return score_model(
         _segments(model, table),
         refits,
         kind=published.kind,
@@ -254,16 +254,16 @@ def _made_like(model: Model) -> str:
     return json.dumps([way, config.model_dump(include=sections)], sort_keys=True)
 
 
-def _cuts(ground: Ground, model: Model) -> list[Cut]:
+def _cuts(data: GateData, model: Model) -> list[Cut]:
     """Return the earlier months of shops that are still there.
 
     None where the history is too short. That a shop would leave, a model may have told;
     but it is the shops that stayed which the next one is for.
     """
     config = model.config
-    return looking_back(
-        ground.history.join(ground.table, on="shop_id", how="semi"),
-        ground.monthly,
+    return backtest_cuts(
+        data.history.join(data.table, on="shop_id", how="semi"),
+        data.monthly,
         model.features,
         config.evaluation.horizon_months,
         max(MIN_SHOPS_AT_CUT, config.clustering.n_needed),
@@ -453,10 +453,10 @@ def _gate(champion: Model, made: ArtifactSet, terms: Terms) -> GateResult:
     """Judge the model that serves and its challenger on the challenger's rows."""
     n = terms.n_refits
     with progress(f"Learning everything anew for the gate, {n} times") as report:
-        return hold_gate(
+        return evaluate_gate(
             champion,
             Model.from_set(made),
-            Ground.of(made),
+            GateData.of(made),
             n,
             terms.contract,
             terms.today,

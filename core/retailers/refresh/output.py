@@ -29,7 +29,7 @@ from core.retailers.report.model_card import MODEL_CARD
 from core.retailers.report.movement import Moves
 from core.retailers.report.refresh import RefreshContent, write_refresh_page
 from core.segments.names import spoken_month
-from core.segments.published import UNASSIGNED, PublishedSegments, returned
+from core.segments.published import UNASSIGNED, PublishedSegments, restore_version
 from core.segments.transitions import comparable_block, stock_and_flow, transitions
 
 
@@ -343,4 +343,4 @@ def _lasting(current: ArtifactSet, kept: ArtifactSet, folder: Path) -> None:
     """Carry over what going back must not undo: ids given out, names given by users."""
     now = PublishedSegments.read(current.path(SEGMENTS))
     then = PublishedSegments.read(kept.path(SEGMENTS))
-    returned(then, now).write(folder / SEGMENTS)
+    restore_version(then, now).write(folder / SEGMENTS)

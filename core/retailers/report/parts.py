@@ -32,7 +32,7 @@ from core.retailers.report.plots import (
     scorecard_lines,
     scorecard_rows,
 )
-from core.segments.names import SEASON, spoken
+from core.segments.names import SEASON, feature_label
 from core.segments.published import UNASSIGNED
 
 CARDS = 24
@@ -184,15 +184,17 @@ def differences(rows: Sequence[Mapping[str, Any]]) -> list[Difference]:
 def _months_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Tell several months at once, in the order of the year."""
     ordered = sorted(rows, key=lambda row: int(row["feature"].removeprefix(SEASON)))
-    names = [spoken(row["feature"]).name.removesuffix(" level") for row in ordered]
-    suffix = spoken(ordered[0]["feature"]).suffix
+    names = [
+        feature_label(row["feature"]).name.removesuffix(" level") for row in ordered
+    ]
+    suffix = feature_label(ordered[0]["feature"]).suffix
     own, rest = (_range(ordered, side) for side in ("median", "rest_median"))
     return f"{listed(names)} {own}{suffix} (others {rest})"
 
 
 def _range(rows: Sequence[Mapping[str, Any]], side: str) -> str:
     """Return the lowest and the highest value of several months of one unit."""
-    words = spoken(rows[0]["feature"])
+    words = feature_label(rows[0]["feature"])
     values = [row[side] for row in rows if row[side] is not None]
     low, high = words.numbers(min(values, default=None), max(values, default=None))
     return low if low == high else f"{low} to {high}"
@@ -235,7 +237,7 @@ def rule_texts(rules: pl.DataFrame, segment: int) -> list[str]:
 
 def _condition(row: Mapping[str, Any]) -> str:
     """Say what a rule asks of one feature."""
-    words = spoken(row["feature"])
+    words = feature_label(row["feature"])
     low, high = words.numbers(row["above"], row["up_to"])
     if row["above"] is None:
         return f"{words.name} up to {high}{words.suffix}"

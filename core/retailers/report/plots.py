@@ -12,7 +12,7 @@ import polars as pl
 from core.reporting.plots import plot_heatmap, plot_sizes, plot_space
 from core.reporting.style import COLOURS, FAINT_INK, INK, footnote, picture
 from core.reporting.text import percent
-from core.segments.names import spoken
+from core.segments.names import feature_label
 from core.segments.profiles import cluster_contrasts, effect_matrix
 
 if TYPE_CHECKING:
@@ -686,5 +686,5 @@ def _draw_heatmap(
     labelled = table.with_columns(cluster=pl.Series(labels))
     contrasts = cluster_contrasts(labelled, "cluster", features)
     effects, clusters, names = effect_matrix(contrasts)
-    said = [spoken(name).name for name in names]
+    said = [feature_label(name).name for name in names]
     plot_heatmap(effects, [str(cluster) for cluster in clusters], said, path, noun)

@@ -31,7 +31,7 @@ from core.retailers.report.decision import (
     titled,
 )
 from core.retailers.report.movement import Moves, movement_part, sizes_part
-from core.segments.names import spoken, spoken_month
+from core.segments.names import feature_label, spoken_month
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -209,7 +209,7 @@ def said(kind: str, name: str, names: Mapping[str, str]) -> str:
     if kind == "share":
         is_id = name.lstrip("-").isdigit()
         return f"share of {titled(int(name), names) if is_id else name}"
-    return spoken(name).name
+    return feature_label(name).name
 
 
 def _order(ratios: pl.DataFrame) -> list[tuple[str, str]]:
