@@ -7,18 +7,21 @@ traceback.
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from core.config import resolve_config
 from core.errors import SegmentsError
 
 if TYPE_CHECKING:
     from core.retailers.training import StageResult
 
+HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
     name="segments",
@@ -26,7 +29,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_NAMES,
 )
 
 
@@ -48,81 +51,122 @@ def guarded(command: typer.Typer) -> None:
         sys.exit(getattr(error, "exit_code", SegmentsError.exit_code))
 
 
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option("--config", help="YAML file with any of the options."),
-]
-ArtifactsFolder = Annotated[
-    str | None,
-    typer.Option(
-        "--artifacts", help="Folder of the artifacts.", show_default="artifacts"
+def option(help: str, unset: str | None = None, flag: str = "", **more: Any) -> Any:
+    """Declare an option of a verb.
+
+    Parameters
+    ----------
+    help : str
+        What it does.
+    unset : str, optional
+        What holds without it, where the parameter's default does not say so.
+    flag : str
+        Default: ``--`` and the parameter's name.
+    **more
+        As `typer.Option` takes them.
+    """
+    names = (flag,) if flag else ()
+    return typer.Option(*names, help=help, show_default=unset or True, **more)
+
+
+def _published_folder(artifacts: str) -> str:
+    return resolve_config(flags={"artifacts": artifacts or None}).artifacts
+
+
+ConfigFile = Annotated[Path | None, option("YAML file with any of the options.")]
+ArtifactsFolder = Annotated[str | None, option("Folder of the artifacts.", "artifacts")]
+# For verbs that have no other option of the configuration.
+Folder = Annotated[
+    str,
+    option(
+        "Folder of the artifacts.",
+        "artifacts",
+        flag="--artifacts",
+        callback=_published_folder,
     ),
 ]
-Input = Annotated[
-    str | None,
-    typer.Option(
-        "--input",
-        help="Your rows: CSV (.gz), Parquet or Excel; a file, folder, glob or s3:// "
-        "address. The inference script scores them if they are not the training data.",
-    ),
-]
-Source = Annotated[
-    str | None,
-    typer.Option(
-        "--source",
-        help="`sample` (built in, offline) or `kaggle`; `--input` goes before.",
-        show_default="sample",
-    ),
-]
-Features = Annotated[
-    str | None,
-    typer.Option(
-        "--features",
-        help="`behaviour` (how a shop sells) or `baseline` (the reference's 29).",
-        show_default="behaviour",
-    ),
-]
-Seed = Annotated[
-    int | None,
-    typer.Option("--seed", help="Seed of everything random.", show_default="42"),
-]
-AsOf = Annotated[
-    str | None,
-    typer.Option(
-        "--as-of",
-        help="Last month looked at, YYYY-MM.",
-        show_default="the newest complete month",
-    ),
-]
-Column = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--column",
-        help="Map a column, such as `shop_id=CustomerID`; repeat for more. Ours are "
-        "shop_id, product_id, year, month (or date), sales_qty, sales_value.",
-    ),
-]
+Seed = Annotated[int | None, option("Seed of everything random.", "42")]
 Assignment = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set",
-        help="Any option as `key=value`, such as `clustering.min_cluster_size=30`; "
+    option(
+        "Any option as `key=value`, such as `clustering.min_cluster_size=30`; "
         "repeat for more. `segments config` lists them all.",
+        flag="--set",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 
 
-def print_closing(result: StageResult) -> None:
-    """Print the closing table, and where everything is, on standard output."""
-    console = Console()
+def assignments_of(
+    set_: list[str] | None, columns: Mapping[str, list[str] | None]
+) -> list[str]:
+    """Return mapped columns, and what ``--set`` says, as assignments of options.
+
+    Parameters
+    ----------
+    set_ : list of str, optional
+        As given.
+    columns : mapping of str to list of str
+        By the option that takes them, such as ``data.columns``.
+    """
+    mapped = [
+        f"{name}.{text}" for name, given in columns.items() for text in given or ()
+    ]
+    return [*mapped, *(set_ or ())]
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print text on standard output as it is, wrapped by the terminal only."""
+    for line in lines:
+        Console().print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def print_table(
+    names: Iterable[str],
+    rows: Iterable[Iterable[str]],
+    title: str | None = None,
+    *,
+    to_the_right: Collection[str] = (),
+    unbroken: Collection[str] = (),
+) -> None:
+    """Print a table on standard output.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Of the columns.
+    rows : iterable
+        Of cells, a row each.
+    title : str, optional
+    to_the_right, unbroken : collection of str
+        Columns that are aligned to the right, and whose cells are never broken.
+    """
+    table = Table(title=title, title_justify="left")
+    for name in names:
+        table.add_column(
+            name,
+            justify="right" if name in to_the_right else "left",
+            no_wrap=name in unbroken,
+            overflow="fold",
+        )
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table, markup=False)
+
+
+def print_summary(result: StageResult) -> None:
+    """Print the summary table of a stage, and where everything is."""
     if result.table:
-        table = Table(title="What was found", title_justify="left")
-        for name in result.table[0]:
-            is_text = name in {"labels", "outcome", "recipe", "space", "verdict"}
-            table.add_column(name, justify="left" if is_text else "right")
-        for row in result.table:
-            table.add_row(*row.values())
-        console.print(table)
-    for line in result.lines:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        names = result.table[0].keys()
+        numbers = names - {"labels", "outcome", "recipe", "space", "verdict"}
+        rows = [row.values() for row in result.table]
+        print_table(names, rows, "What was found", to_the_right=numbers)
+    print_lines(result.lines)
+
+
+def finish(lines: list[str], exit_code: int, *, quiet: bool = False) -> None:
+    """Say what was done, if `quiet` only where it went wrong, and exit."""
+    if not quiet or exit_code:
+        print_lines(lines)
+    if exit_code:
+        raise typer.Exit(exit_code)

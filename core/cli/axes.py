@@ -1,15 +1,24 @@
-"""The verb of the customer axes, for a person and for a scheduler."""
+"""The verbs of the customer axes, for a person and for a scheduler."""
 
 from __future__ import annotations
 
 import logging
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 
-from core.cli.app import ArtifactsFolder, Assignment, ConfigFile, Quiet, Seed, app
+from core.cli.app import (
+    HELP_NAMES,
+    ArtifactsFolder,
+    Assignment,
+    ConfigFile,
+    Quiet,
+    Seed,
+    app,
+    assignments_of,
+    finish,
+    option,
+)
 from core.config import Config, resolve_config
 from core.logging import configure
 
@@ -19,36 +28,23 @@ if TYPE_CHECKING:
 axes_app = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode="markdown",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_NAMES,
 )
 app.add_typer(axes_app, name="axes")
 
 StoreName = Annotated[
     str | None,
-    typer.Option(
-        "--store",
-        help="Whose customers these are: the `store_id` of profiles and keys.",
-        show_default="default",
+    option(
+        "Whose customers these are: the `store_id` of profiles and keys.", "default"
     ),
 ]
 Database = Annotated[
     str | None,
-    typer.Option(
-        "--database",
-        help="Address of a PostgreSQL.",
-        show_default="DATABASE_URL, else an embedded server",
-    ),
+    option("Address of a PostgreSQL.", "DATABASE_URL, else an embedded server"),
 ]
 NoStore = Annotated[
-    bool, typer.Option("--no-store", help="Write the files only, load nothing.")
+    bool, option("Write the files only, load nothing.", flag="--no-store")
 ]
-
-
-class RetrainAxes(StrEnum):
-    """Whether the axes are learnt anew."""
-
-    always = "always"
-    never = "never"
 
 
 @axes_app.callback()
@@ -56,41 +52,34 @@ def axes(
     context: typer.Context,
     orders: Annotated[
         str | None,
-        typer.Option(
-            "--orders",
-            help="Order rows: CSV (.gz), Parquet or Excel; a file, folder, glob or "
+        option(
+            "Order rows: CSV (.gz), Parquet or Excel; a file, folder, glob or "
             "s3:// address.",
-            show_default="the built-in sample",
+            "the built-in sample",
         ),
     ] = None,
     items: Annotated[
         str | None,
-        typer.Option(
-            "--items",
-            help="Item rows, likewise. Without them the axes about products are "
-            "skipped.",
+        option(
+            "Item rows, likewise. Without them the axes about products are skipped."
         ),
     ] = None,
     order_column: Annotated[
         list[str] | None,
-        typer.Option(
-            "--order-column",
-            help="Map a column of the orders, such as `order_id=InvoiceNo`; repeat for "
-            "more.",
+        option(
+            "Map a column of the orders, such as `order_id=InvoiceNo`; repeat for more."
         ),
     ] = None,
     item_column: Annotated[
-        list[str] | None,
-        typer.Option("--item-column", help="Map a column of the items, likewise."),
+        list[str] | None, option("Map a column of the items, likewise.")
     ] = None,
     retrain: Annotated[
-        RetrainAxes,
-        typer.Option(
-            "--retrain",
-            help="`always` learns the axes anew, ids and names of segments live on; "
-            "`never` places by the model that stands.",
+        Literal["always", "never"],
+        option(
+            "`always` learns the axes anew, ids and names of segments live on; "
+            "`never` places by the model that stands."
         ),
-    ] = RetrainAxes.always,
+    ] = "always",
     store: StoreName = None,
     database: Database = None,
     no_store: NoStore = False,
@@ -110,9 +99,10 @@ def axes(
     """
     if context.invoked_subcommand is not None:
         return
-    from core.axes.run import run_axes
+    from core.axes import run_axes
 
     configure(logging.ERROR if quiet else logging.INFO)
+    columns = {"axes.order_columns": order_column, "axes.item_columns": item_column}
     chosen = resolve_config(
         config,
         {
@@ -123,21 +113,14 @@ def axes(
             "axes.store": store,
             "store.url": database,
         },
-        [
-            *(f"axes.order_columns.{text}" for text in order_column or []),
-            *(f"axes.item_columns.{text}" for text in item_column or []),
-            *(set_ or []),
-        ],
+        assignments_of(set_, columns),
     )
-    is_refit = retrain is RetrainAxes.always
-    run = run_axes(chosen, refit=is_refit, into_store=_loader(no_store=no_store))
-    if not quiet or run.exit_code:
-        _say(run.lines)
-    if run.exit_code:
-        raise typer.Exit(run.exit_code)
+    into_store = _loader(no_store=no_store)
+    run = run_axes(chosen, refit=retrain == "always", into_store=into_store)
+    finish(run.lines, run.exit_code, quiet=quiet)
 
 
-@axes_app.command("rename")
+@axes_app.command()
 def rename(
     axis: Annotated[str, typer.Argument(help="Such as `purchase_value`.")],
     segment: Annotated[
@@ -153,22 +136,15 @@ def rename(
     from core.axes.versions import rename_segment
 
     chosen = _of_store(store, database, artifacts)
-    _end(
-        *rename_segment(
-            chosen, axis, segment, name, into_store=_loader(no_store=no_store)
-        )
-    )
+    into_store = _loader(no_store=no_store)
+    finish(*rename_segment(chosen, axis, segment, name, into_store=into_store))
 
 
-@axes_app.command("rollback")
+@axes_app.command()
 def rollback(
     to: Annotated[
         str | None,
-        typer.Option(
-            "--to",
-            help="A version by its name in the folder `versions`.",
-            show_default="the version before",
-        ),
+        option("A version by its name in the folder `versions`.", "the version before"),
     ] = None,
     store: StoreName = None,
     database: Database = None,
@@ -179,7 +155,7 @@ def rollback(
     from core.axes.versions import roll_back
 
     chosen = _of_store(store, database, artifacts)
-    _end(*roll_back(chosen, to, into_store=_loader(no_store=no_store)))
+    finish(*roll_back(chosen, to, into_store=_loader(no_store=no_store)))
 
 
 def _of_store(store: str | None, database: str | None, artifacts: str | None) -> Config:
@@ -194,14 +170,3 @@ def _loader(*, no_store: bool) -> StoreLoader | None:
     from core.store.publish import publish_axes
 
     return publish_axes
-
-
-def _end(lines: list[str], exit_code: int) -> None:
-    _say(lines)
-    if exit_code:
-        raise typer.Exit(exit_code)
-
-
-def _say(lines: list[str]) -> None:
-    for line in lines:
-        Console().print(line, soft_wrap=True, highlight=False, markup=False)

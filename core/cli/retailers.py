@@ -10,33 +10,48 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import date, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from core.artifacts.manifest import Stage
 from core.cli.app import (
+    HELP_NAMES,
     ArtifactsFolder,
-    AsOf,
     Assignment,
-    Column,
     ConfigFile,
-    Features,
-    Input,
+    Folder,
     Quiet,
     Seed,
-    Source,
     app,
+    assignments_of,
+    finish,
     guarded,
-    print_closing,
+    option,
+    print_summary,
+    print_table,
 )
 from core.config import Config, resolve_config
 from core.errors import ConfigError, ContractError
 from core.logging import configure, get_logger
+
+Column = Annotated[
+    list[str] | None,
+    option(
+        "Map a column, such as `shop_id=CustomerID`; repeat for more. Ours are "
+        "shop_id, product_id, year, month (or date), sales_qty, sales_value."
+    ),
+]
+Nulls = Annotated[int, option("Data sets without structure, at least 19.")]
+Workers = Annotated[
+    int | None,
+    option(
+        "Processes side by side; 0 for this one alone. The result is the same.",
+        "one per core",
+        min=0,
+    ),
+]
 
 PREPARE = """Read and check sales rows, keep the eligible shops, compute their features.
 
@@ -60,11 +75,33 @@ def _stage_command(stages: tuple[Stage, ...], summary: str) -> Callable[..., Non
     def command(
         config: ConfigFile = None,
         artifacts: ArtifactsFolder = None,
-        input: Input = None,
-        source: Source = None,
-        features: Features = None,
+        input: Annotated[
+            str | None,
+            option(
+                "Your rows: CSV (.gz), Parquet or Excel; a file, folder, glob or s3:// "
+                "address. The inference script scores them if they are not the "
+                "training data."
+            ),
+        ] = None,
+        source: Annotated[
+            str | None,
+            option(
+                "`sample` (built in, offline) or `kaggle`; `--input` goes before.",
+                "sample",
+            ),
+        ] = None,
+        features: Annotated[
+            str | None,
+            option(
+                "`behaviour` (how a shop sells) or `baseline` (the reference's 29).",
+                "behaviour",
+            ),
+        ] = None,
         seed: Seed = None,
-        as_of: AsOf = None,
+        as_of: Annotated[
+            str | None,
+            option("Last month looked at, YYYY-MM.", "the newest complete month"),
+        ] = None,
         column: Column = None,
         set_: Assignment = None,
         quiet: Quiet = False,
@@ -78,12 +115,12 @@ def _stage_command(stages: tuple[Stage, ...], summary: str) -> Callable[..., Non
             "features.as_of": as_of,
             "seed": seed,
         }
-        assignments = [f"data.columns.{text}" for text in column or []]
         if source is not None and input is None:
             # Another source than the input that the file or the artifacts may name.
-            assignments.append("data.input=null")
+            set_ = ["data.input=null", *(set_ or ())]
+        assignments = assignments_of(set_, {"data.columns": column})
         for stage in stages:
-            _run(stage, config, flags, [*assignments, *(set_ or [])], quiet)
+            _run(stage, config, flags, assignments, quiet)
 
     command.__doc__ = summary
     return command
@@ -96,7 +133,6 @@ def _run(
     assignments: list[str],
     quiet: bool,
 ) -> None:
-    """Run one stage and print what it did."""
     from core.retailers import pipelines
     from core.retailers.training import StageResult, stage_config
 
@@ -114,7 +150,7 @@ def _run(
             get_logger().info("%s", line)
     get_logger().info("Done in %.1f s", time.perf_counter() - started)
     if stage == "inference" and not quiet:
-        print_closing(result)
+        print_summary(result)
 
 
 _COMMANDS: dict[str, tuple[tuple[Stage, ...], str]] = {
@@ -135,32 +171,19 @@ def run_script(verb: str) -> None:
         pretty_exceptions_enable=False,
         add_completion=False,
         rich_markup_mode="markdown",
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings=HELP_NAMES,
     )
     alone.command()(_stage_command(stages, summary))
     guarded(alone)
 
 
-Resampling = Literal["subsample", "bootstrap", "seed"]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        "--workers",
-        min=0,
-        help="Processes side by side; 0 for this one alone. The result is the same.",
-        show_default="one per core",
-    ),
-]
-
-
-@app.command("stability")
+@app.command()
 def stability(
-    artifacts: ArtifactsFolder = None,
-    refits: Annotated[
-        int, typer.Option("--refits", help="How often; each takes as long as training.")
-    ] = 5,
+    folder: Folder = "",
+    refits: Annotated[int, option("How often; each takes as long as training.")] = 5,
     how: Annotated[
-        Resampling, typer.Option("--how", help="What differs from one to the next.")
+        Literal["subsample", "bootstrap", "seed"],
+        option("What differs from one to the next."),
     ] = "subsample",
     workers: Workers = None,
 ) -> None:
@@ -168,29 +191,21 @@ def stability(
     from core.retailers.judge import measure_stability
 
     configure(logging.INFO)
-    folder = resolve_config(flags={"artifacts": artifacts}).artifacts
-    print_closing(measure_stability(folder, refits, how, workers))
+    print_summary(measure_stability(folder, refits, how, workers))
 
 
-@app.command("certify")
+@app.command()
 def certify(
-    artifacts: ArtifactsFolder = None,
-    nulls: Annotated[
-        int, typer.Option("--nulls", help="Data sets without structure, at least 19.")
-    ] = 19,
-    refits: Annotated[
-        int, typer.Option("--refits", help="How often all is learnt on 80% of shops.")
-    ] = 5,
-    seed_refits: Annotated[
-        int, typer.Option("--seed-refits", help="How often with another seed.")
-    ] = 3,
+    folder: Folder = "",
+    nulls: Nulls = 19,
+    refits: Annotated[int, option("How often all is learnt on 80% of shops.")] = 5,
+    seed_refits: Annotated[int, option("How often with another seed.")] = 3,
     budget_minutes: Annotated[
         float | None,
-        typer.Option(
-            "--budget-minutes",
+        option(
+            "Time for it all: as many nulls as fit, at least 19.",
+            "none, `--nulls` decides",
             min=0.0,
-            help="Time for it all: as many nulls as fit, at least 19.",
-            show_default="none, `--nulls` decides",
         ),
     ] = None,
     workers: Workers = None,
@@ -205,7 +220,6 @@ def certify(
     from core.retailers.judge import certify as certify_model
 
     configure(logging.INFO)
-    folder = resolve_config(flags={"artifacts": artifacts}).artifacts
     effort = Effort(nulls, refits, seed_refits, budget_minutes, workers)
     try:
         result = certify_model(folder, effort)
@@ -216,48 +230,33 @@ def certify(
             err=True,
         )
         raise typer.Exit(130) from None
-    print_closing(result)
+    print_summary(result)
 
 
-@app.command("compare")
+@app.command()
 def compare(
-    artifacts: ArtifactsFolder = None,
+    folder: Folder = "",
     spaces: Annotated[
         str | None,
-        typer.Option(
-            "--spaces",
-            help="Some of raw, pca, umap, reference, latent, comma separated.",
-            show_default="all that are installed",
+        option(
+            "Some of raw, pca, umap, reference, latent, comma separated.",
+            "all that are installed",
         ),
     ] = None,
-    shops: Annotated[
-        int, typer.Option("--shops", help="Look at so many, drawn at random.")
-    ] = 2000,
-    refits: Annotated[
-        int, typer.Option("--refits", help="How often each is learnt anew.")
-    ] = 3,
-    nulls: Annotated[
-        int, typer.Option("--nulls", help="Data sets without structure, at least 19.")
-    ] = 19,
-    budget_minutes: Annotated[
-        float,
-        typer.Option("--budget-minutes", help="After these, no further nulls."),
-    ] = 30.0,
+    shops: Annotated[int, option("Look at so many, drawn at random.")] = 2000,
+    refits: Annotated[int, option("How often each is learnt anew.")] = 3,
+    nulls: Nulls = 19,
+    budget_minutes: Annotated[float, option("After these, no further nulls.")] = 30.0,
     parts: Annotated[
         int | None,
-        typer.Option(
-            "--parts",
-            help="How many KMeans and mixtures make.",
-            show_default="as many as the run's own partition has",
+        option(
+            "How many KMeans and mixtures make.",
+            "as many as the run's own partition has",
         ),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(
-            "--workers",
-            help="Processes for the nulls; 0 for this one alone.",
-            show_default="one per core",
-        ),
+        option("Processes for the nulls; 0 for this one alone.", "one per core"),
     ] = None,
 ) -> None:
     """Judge raw, PCA, UMAP, reference and our space x HDBSCAN, KMeans, mixture.
@@ -269,7 +268,6 @@ def compare(
     from core.retailers.research import compare as compare_spaces
 
     configure(logging.INFO)
-    folder = resolve_config(flags={"artifacts": artifacts}).artifacts
     wanted = None if spaces is None else [name.strip() for name in spaces.split(",")]
     result = compare_spaces(
         folder,
@@ -279,31 +277,29 @@ def compare(
         k=parts,
         n_workers=workers,
     )
-    print_closing(result)
+    print_summary(result)
 
 
-@app.command("profile")
-def profile(artifacts: ArtifactsFolder = None) -> None:
+@app.command()
+def profile(folder: Folder = "") -> None:
     """Say what sets the segments apart, test it on later months, and give rules."""
     from core.retailers.profile import profile_segments
 
     configure(logging.INFO)
-    folder = resolve_config(flags={"artifacts": artifacts}).artifacts
-    print_closing(profile_segments(folder))
+    print_summary(profile_segments(folder))
 
 
-@app.command("explain")
+@app.command()
 def explain(
     shop: Annotated[str, typer.Argument(help="The shop's id, as in the data.")],
-    artifacts: ArtifactsFolder = None,
+    folder: Folder = "",
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print figures for a machine instead.")
+        bool, option("Print figures for a machine instead.", flag="--json")
     ] = False,
 ) -> None:
     """Say why a shop is in its segment, and what would move it out of there."""
     from core.retailers.profile import explain_shop
 
-    folder = resolve_config(flags={"artifacts": artifacts}).artifacts
     found = explain_shop(folder, shop)
     if as_json:
         text = json.dumps(found.facts(), indent=2, ensure_ascii=False, allow_nan=False)
@@ -313,15 +309,11 @@ def explain(
         typer.echo(line)
 
 
-@app.command("scorecard")
+@app.command()
 def scorecard(
-    artifacts: ArtifactsFolder = None,
+    folder: Folder = "",
     permutations: Annotated[
-        int,
-        typer.Option(
-            "--permutations",
-            help="Labels dealt out by lot to compare with; 19 or more.",
-        ),
+        int, option("Labels dealt out by lot to compare with; 19 or more.")
     ] = 199,
 ) -> None:
     """Look back at what segments told of the months after, beyond size.
@@ -332,41 +324,27 @@ def scorecard(
     from core.retailers.research import measure_scorecard
 
     configure(logging.INFO)
-    folder = resolve_config(flags={"artifacts": artifacts}).artifacts
-    print_closing(measure_scorecard(folder, permutations))
+    print_summary(measure_scorecard(folder, permutations))
 
 
-class Retrain(StrEnum):
-    """The values of ``refresh.retrain``."""
-
-    policy = "policy"
-    always = "always"
-    never = "never"
-
-
-@app.command("refresh")
+@app.command()
 def refresh(
     input: Annotated[
         str | None,
-        typer.Option(
-            "--input",
-            help="Rows of the new month, or months: as for `run`. Months known already "
-            "may be among them. Without it, nothing new is read.",
+        option(
+            "Rows of the new month, or months: as for `run`. Months known already "
+            "may be among them. Without it, nothing new is read."
         ),
     ] = None,
     artifacts: ArtifactsFolder = None,
     retrain: Annotated[
-        Retrain | None,
-        typer.Option(
-            "--retrain",
-            help="`policy` (where drift lasts), `always` or `never`.",
-            show_default="policy",
-        ),
+        Literal["policy", "always", "never"] | None,
+        option("`policy` (where drift lasts), `always` or `never`.", "policy"),
     ] = None,
     restate: Annotated[
         bool,
-        typer.Option(
-            "--restate", help="Replace the sales of earlier months that came again."
+        option(
+            "Replace the sales of earlier months that came again.", flag="--restate"
         ),
     ] = False,
     config: ConfigFile = None,
@@ -386,67 +364,54 @@ def refresh(
     from core.store import publish_ledger
 
     configure(logging.ERROR if quiet else logging.INFO)
-    columns = [f"data.columns.{text}" for text in column or []]
-    chosen = refresh_config(artifacts, config, input, [*columns, *(set_ or [])])
+    assignments = assignments_of(set_, {"data.columns": column})
     result = run_refresh(
-        chosen,
-        retrain=None if retrain is None else retrain.value,
+        refresh_config(artifacts, config, input, assignments),
+        retrain=retrain,
         restate=restate,
         into_store=publish_ledger,
     )
-    if not quiet or result.exit_code:
-        for line in result.lines:
-            Console().print(line, soft_wrap=True, highlight=False, markup=False)
-    if result.exit_code:
-        raise typer.Exit(result.exit_code)
+    finish(result.lines, result.exit_code, quiet=quiet)
 
 
-@app.command("versions")
-def versions(artifacts: ArtifactsFolder = None) -> None:
+@app.command()
+def versions(folder: Folder = "") -> None:
     """List the versions of the model: the one that serves, and those kept."""
     from core.retailers.refresh.output import version_rows
 
-    folder = resolve_config(flags={"artifacts": artifacts}).artifacts
     rows = version_rows(Path(folder))
-    table = Table(title="Versions", title_justify="left")
-    for name in rows[0]:
-        table.add_column(name, no_wrap=name == "name", overflow="fold")
-    for row in rows:
-        table.add_row(*row.values())
-    Console().print(table)
+    cells = [row.values() for row in rows]
+    print_table(rows[0], cells, "Versions", unbroken={"name"})
 
 
-@app.command("rollback")
+@app.command()
 def rollback(
     to: Annotated[
         str | None,
-        typer.Option(
-            "--to",
-            help="A version by the name that `segments versions` lists.",
-            show_default="the version before",
+        option(
+            "A version by the name that `segments versions` lists.",
+            "the version before",
         ),
     ] = None,
-    artifacts: ArtifactsFolder = None,
+    folder: Folder = "",
 ) -> None:
     """Let the version before serve again; the ledger stays as it is."""
     from core.retailers.refresh.output import roll_back
 
-    folder = resolve_config(flags={"artifacts": artifacts}).artifacts
     for line in roll_back(Path(folder), to):
         typer.echo(line)
 
 
-@app.command("rename")
+@app.command()
 def rename(
     segment: Annotated[int, typer.Argument(help="The segment's id.", min=0)],
     name: Annotated[str, typer.Argument(help="What it is called from now on.")],
-    artifacts: ArtifactsFolder = None,
+    folder: Folder = "",
 ) -> None:
     """Give a segment a name of your own, which it keeps in all later models."""
     from core.retailers.publish import rename_segment
 
-    folder = resolve_config(flags={"artifacts": artifacts}).artifacts
-    print_closing(rename_segment(folder, segment, name))
+    print_summary(rename_segment(folder, segment, name))
 
 
 contract = typer.Typer(
@@ -459,20 +424,13 @@ app.add_typer(contract)
 _DAY = ["%Y-%m-%d"]
 
 
-@contract.command("draft")
+@contract.command()
 def draft(
-    owner: Annotated[str, typer.Option("--owner", help="Who answers for it.")],
-    expires: Annotated[
-        datetime, typer.Option("--expires", formats=_DAY, help="Its last day.")
-    ],
-    artifacts: ArtifactsFolder = None,
+    owner: Annotated[str, option("Who answers for it.")],
+    expires: Annotated[datetime, option("Its last day.", formats=_DAY)],
+    folder: Folder = "",
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            help="File to write, if there is none yet.",
-            show_default="standard output",
-        ),
+        Path | None, option("File to write, if there is none yet.", "standard output")
     ] = None,
 ) -> None:
     """Write a contract with bands around the published segments, to be edited.
@@ -481,7 +439,6 @@ def draft(
     """
     from core.retailers.profile import draft_for
 
-    folder = resolve_config(flags={"artifacts": artifacts}).artifacts
     text = draft_for(folder, owner, expires.date())
     if output is None:
         typer.echo(text, nl=False)
@@ -497,7 +454,7 @@ def draft(
     typer.echo(f"Contract: {output}. Edit it, then set `refresh.contract` to it.")
 
 
-@contract.command("check")
+@contract.command()
 def check(
     file: Annotated[
         Path | None,
@@ -506,21 +463,15 @@ def check(
             show_default="`refresh.contract` of the published model",
         ),
     ] = None,
-    artifacts: ArtifactsFolder = None,
+    folder: Folder = "",
     today: Annotated[
         datetime | None,
-        typer.Option(
-            "--today",
-            formats=_DAY,
-            help="Day that `expires` is compared with.",
-            show_default="this day",
-        ),
+        option("Day that `expires` is compared with.", "this day", formats=_DAY),
     ] = None,
 ) -> None:
     """Hold a contract against the published segments; exit code 8 if it is broken."""
     from core.retailers.profile import breaches_of
 
-    folder = resolve_config(flags={"artifacts": artifacts}).artifacts
     day = date.today() if today is None else today.date()
     breaches = breaches_of(folder, file, day)
     if breaches:
@@ -538,7 +489,7 @@ def print_config(
     config: ConfigFile = None,
     set_: Assignment = None,
     markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the reference of all options.")
+        bool, option("Print the reference of all options.", flag="--markdown")
     ] = False,
 ) -> None:
     """Print the resolved configuration as YAML: a start for a file of your own."""
@@ -559,11 +510,10 @@ def print_features() -> None:
 
 
 @app.command("verify")
-def verify_artifacts(artifacts: ArtifactsFolder = None) -> None:
+def verify_artifacts(folder: Folder = "") -> None:
     """Check every file of the published artifacts against its digest."""
     from core.artifacts.folder import Artifacts
 
-    folder = resolve_config(flags={"artifacts": artifacts}).artifacts
     published = Artifacts(folder).published()
     if published is None:
         typer.echo(f"{folder} holds no artifacts yet.")

@@ -12,40 +12,56 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from core.cli.app import ArtifactsFolder, Assignment, ConfigFile, app
+from core.cli.app import (
+    ArtifactsFolder,
+    Assignment,
+    ConfigFile,
+    app,
+    option,
+    print_table,
+)
 from core.config import resolve_config
 
 if TYPE_CHECKING:
     from core.store import Store
+
+store = typer.Typer(
+    name="store",
+    help="Look into the store of profiles, and ask it in SQL.",
+    no_args_is_help=True,
+)
+app.add_typer(store)
+keys = typer.Typer(
+    name="keys",
+    help="Keys of the API: each opens the profiles of one store.",
+    no_args_is_help=True,
+)
+app.add_typer(keys)
+
+Database = Annotated[
+    str | None,
+    option(
+        "Address of a PostgreSQL.",
+        "DATABASE_URL, else the embedded one in the artifacts folder",
+    ),
+]
 
 
 @app.command("serve")
 def serve_api(
     host: Annotated[
         str | None,
-        typer.Option(
-            "--host",
-            help="Address to listen on; 0.0.0.0 for all of this machine's.",
-            show_default="127.0.0.1",
-        ),
+        option("Address to listen on; 0.0.0.0 for all of this machine's.", "127.0.0.1"),
     ] = None,
-    port: Annotated[
-        int | None,
-        typer.Option("--port", help="Port; 0 takes a free one.", show_default="8000"),
-    ] = None,
-    workers: Annotated[
-        int, typer.Option("--workers", min=1, max=64, help="Processes that answer.")
-    ] = 1,
+    port: Annotated[int | None, option("Port; 0 takes a free one.", "8000")] = None,
+    workers: Annotated[int, option("Processes that answer.", min=1, max=64)] = 1,
     artifacts: ArtifactsFolder = None,
     database: Annotated[
         str | None,
-        typer.Option(
-            "--database",
-            help="Address of a PostgreSQL of your own.",
-            show_default="DATABASE_URL, or an embedded one in the artifacts folder",
+        option(
+            "Address of a PostgreSQL of your own.",
+            "DATABASE_URL, or an embedded one in the artifacts folder",
         ),
     ] = None,
     config: ConfigFile = None,
@@ -66,12 +82,12 @@ def serve_api(
     }
     chosen = resolve_config(config, flags, set_ or [])
     try:
-        serve(chosen, workers, partial(_tell, chosen.axes.store))
+        serve(chosen, workers, partial(_announce, chosen.axes.store))
     except KeyboardInterrupt:
         typer.echo("Stopped.", err=True)
 
 
-def _tell(store_id: str, address: str, store: Store) -> None:
+def _announce(store_id: str, address: str, store: Store) -> None:
     """Say where the API is, and what it will answer."""
     typer.echo(f"Serving {store.name} at {address}", err=True)
     typer.echo(f"Try it out at {address}/docs; Ctrl-C stops it.", err=True)
@@ -86,67 +102,6 @@ def _tell(store_id: str, address: str, store: Store) -> None:
     )
 
 
-store = typer.Typer(
-    name="store",
-    help="Look into the store of profiles, and ask it in SQL.",
-    no_args_is_help=True,
-)
-app.add_typer(store)
-
-Database = Annotated[
-    str | None,
-    typer.Option(
-        "--database",
-        help="Address of a PostgreSQL.",
-        show_default="DATABASE_URL, else the embedded one in the artifacts folder",
-    ),
-]
-
-
-@store.command("status")
-def status(
-    artifacts: ArtifactsFolder = None,
-    database: Database = None,
-    config: ConfigFile = None,
-) -> None:
-    """List the stores: which model serves each, since when, and how many customers."""
-    with opened_store(artifacts, database, config) as opened:
-        typer.echo(f"Store: {opened.name}")
-        names, rows = opened.query(_STATUS)
-    if not rows:
-        typer.echo("It holds no profiles yet: run `segments axes`.")
-        return
-    _print_table(names, rows)
-
-
-@store.command("query")
-def query(
-    statement: Annotated[
-        str, typer.Argument(metavar="SQL", help="One statement; `-`: standard input.")
-    ],
-    as_csv: Annotated[
-        bool, typer.Option("--csv", help="Print CSV instead of a table.")
-    ] = False,
-    artifacts: ArtifactsFolder = None,
-    database: Database = None,
-    config: ConfigFile = None,
-) -> None:
-    """Run SQL that reads, such as a SELECT from `customer_profiles`.
-
-    Nothing can be changed this way. JSON columns are printed as JSON.
-    """
-    text = sys.stdin.read() if statement == "-" else statement
-    with opened_store(artifacts, database, config) as opened:
-        names, rows = opened.query(text)
-    if as_csv:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows([_cell(value) for value in row] for row in rows)
-        return
-    _print_table(names, rows)
-    typer.echo(f"{len(rows):,} {'row' if len(rows) == 1 else 'rows'}")
-
-
 _STATUS = """
     SELECT store_id AS store, (stats ->> 'total_customers')::bigint AS customers,
            version AS model, lineage,
@@ -158,26 +113,49 @@ _STATUS = """
 """
 
 
-@contextmanager
-def opened_store(
-    artifacts: str | None, database: str | None, file: Path | None
-) -> Iterator[Store]:
-    """Open the store that the options of a command name."""
-    from core.store import Store
+@store.command()
+def status(
+    artifacts: ArtifactsFolder = None,
+    database: Database = None,
+    config: ConfigFile = None,
+) -> None:
+    """List the stores: which model serves each, since when, and how many customers."""
+    with _opened_store(artifacts, database, config) as opened:
+        typer.echo(f"Store: {opened.name}")
+        names, rows = opened.query(_STATUS)
+    if not rows:
+        typer.echo("It holds no profiles yet: run `segments axes`.")
+        return
+    print_table(names, [[_cell(value) for value in row] for row in rows])
 
-    options = resolve_config(file, {"artifacts": artifacts, "store.url": database})
-    folder = Path(options.artifacts) / "postgres"
-    with Store.open(options.store.url, folder) as opened:
-        yield opened
 
+@store.command()
+def query(
+    statement: Annotated[
+        str, typer.Argument(metavar="SQL", help="One statement; `-`: standard input.")
+    ],
+    as_csv: Annotated[
+        bool, option("Print CSV instead of a table.", flag="--csv")
+    ] = False,
+    artifacts: ArtifactsFolder = None,
+    database: Database = None,
+    config: ConfigFile = None,
+) -> None:
+    """Run SQL that reads, such as a SELECT from `customer_profiles`.
 
-def _print_table(names: list[str], rows: list[tuple[Any, ...]]) -> None:
-    table = Table()
-    for name in names:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*[_cell(value) for value in row])
-    Console().print(table, markup=False)
+    Nothing can be changed this way. JSON columns are printed as JSON.
+    """
+    text = sys.stdin.read() if statement == "-" else statement
+    with _opened_store(artifacts, database, config) as opened:
+        names, rows = opened.query(text)
+    cells = [[_cell(value) for value in row] for row in rows]
+    if as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(cells)
+        return
+    print_table(names, cells)
+    typer.echo(f"{len(rows):,} {'row' if len(rows) == 1 else 'rows'}")
 
 
 def _cell(value: Any) -> str:
@@ -189,23 +167,25 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-keys = typer.Typer(
-    name="keys",
-    help="Keys of the API: each opens the profiles of one store.",
-    no_args_is_help=True,
-)
-app.add_typer(keys)
+@contextmanager
+def _opened_store(
+    artifacts: str | None, database: str | None, file: Path | None
+) -> Iterator[Store]:
+    """Open the store that the options of a command name."""
+    from core.store import Store
 
-KeyStoreName = Annotated[
-    str | None,
-    typer.Option("--store", help="Name of the store, as in `segments axes --store`."),
-]
+    options = resolve_config(file, {"artifacts": artifacts, "store.url": database})
+    folder = Path(options.artifacts) / "postgres"
+    with Store.open(options.store.url, folder) as opened:
+        yield opened
 
 
-@keys.command("create")
+@keys.command()
 def create(
-    store: KeyStoreName = None,
-    name: Annotated[str, typer.Option("--name", help="Who gets it, or what for.")] = "",
+    store: Annotated[
+        str | None, option("Name of the store, as in `segments axes --store`.")
+    ] = None,
+    name: Annotated[str, option("Who gets it, or what for.")] = "",
     artifacts: ArtifactsFolder = None,
     database: Database = None,
     config: ConfigFile = None,
@@ -219,7 +199,7 @@ def create(
 
     default = resolve_config(config).axes.store
     store_id = default if store is None else store
-    with opened_store(artifacts, database, config) as opened:
+    with _opened_store(artifacts, database, config) as opened:
         key = create_key(opened, store_id, name)
         is_empty = opened.model(store_id) is None
     typer.echo(f"Key of the store `{store_id}`; it cannot be shown again:", err=True)
@@ -231,7 +211,7 @@ def create(
         )
 
 
-@keys.command("revoke")
+@keys.command()
 def revoke(
     prefix: Annotated[
         str, typer.Argument(help="Its prefix, as `segments keys list` shows it.")
@@ -243,7 +223,7 @@ def revoke(
     """Let a key be refused from now on, with the very next request."""
     from core.store import revoke_key
 
-    with opened_store(artifacts, database, config) as opened:
+    with _opened_store(artifacts, database, config) as opened:
         key = revoke_key(opened, prefix)
     named = f" ({key.name})" if key.name else ""
     typer.echo(f"Key {key.prefix}{named} of the store `{key.store_id}` is revoked.")
@@ -251,10 +231,7 @@ def revoke(
 
 @keys.command("list")
 def list_(
-    store: Annotated[
-        str | None,
-        typer.Option("--store", help="Of this store only.", show_default="all"),
-    ] = None,
+    store: Annotated[str | None, option("Of this store only.", "all")] = None,
     artifacts: ArtifactsFolder = None,
     database: Database = None,
     config: ConfigFile = None,
@@ -262,16 +239,21 @@ def list_(
     """List the keys by their prefixes; revoked ones stay in the list."""
     from core.store import list_keys
 
-    with opened_store(artifacts, database, config) as opened:
+    with _opened_store(artifacts, database, config) as opened:
         found = list_keys(opened, store)
     if not found:
         typer.echo("There are no keys yet: `segments keys create` makes one.")
         return
-    table = Table(title="Keys", title_justify="left")
-    for column in ("prefix", "store", "name", "created (UTC)", "revoked (UTC)"):
-        table.add_column(column, overflow="fold")
-    for key in found:
-        revoked = "" if key.revoked_at is None else f"{key.revoked_at:%Y-%m-%d %H:%M}"
-        created = f"{key.created_at:%Y-%m-%d %H:%M}"
-        table.add_row(key.prefix, key.store_id, key.name, created, revoked)
-    Console().print(table)
+    rows = [
+        (
+            key.prefix,
+            key.store_id,
+            key.name,
+            f"{key.created_at:%Y-%m-%d %H:%M}",
+            "" if key.revoked_at is None else f"{key.revoked_at:%Y-%m-%d %H:%M}",
+        )
+        for key in found
+    ]
+    print_table(
+        ("prefix", "store", "name", "created (UTC)", "revoked (UTC)"), rows, "Keys"
+    )
