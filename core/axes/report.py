@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from core.reporting.page import NextStep, Part, Picture, Table, rendered
+from core.reporting.page import NextStep, Part, Picture, Table, Templates
 from core.reporting.style import (
     COLOURS,
     FAINT_INK,
@@ -269,7 +269,7 @@ def write_axes_page(content: AxesContent, path: Path) -> list[Path]:
         ``axes-sizes.png`` and ``axes-overlap.png``. The page holds its own copies.
     """
     pictures = _pictures(content, path.parent)
-    page = rendered(
+    page = Templates(Path(__file__).parent / "templates").page(
         "axes.html.j2",
         content=content,
         told=_found(content.axes),

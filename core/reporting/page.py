@@ -3,52 +3,84 @@
 from __future__ import annotations
 
 import base64
+import functools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from core.errors import ArtifactError
-from core.reporting.text import count, decimal, percent
+from core.reporting.text import count, decimal, listed, percent, plural, probability
 
-_TEMPLATES = Path(__file__).parent / "templates"
+_SHARED = Path(__file__).parent / "templates"
 
 
-def rendered(template: str, **values: Any) -> str:
-    """Fill a template.
+class Templates:
+    """The templates of one system, over those that all pages share.
 
     Parameters
     ----------
-    template : str
-        File name in ``core/reporting/templates``. In those of HTML (``.html`` in the
-        name) whatever is filled in is escaped; in others it stands as it is.
-    **values
-        What the template asks for. It also has the filters ``count``, ``percent`` and
-        ``decimal`` of `core.reporting.text`, ``coded`` (text between backticks
-        becomes code) and ``inlined`` (a PNG file as base64).
+    folder : Path
+        The system's own; ``core/reporting/templates`` has the shared ones.
 
-    Raises
-    ------
-    ArtifactError
-        If a picture cannot be read.
+    Notes
+    -----
+    In templates of HTML (``.html`` in the name) whatever is filled in is escaped; in
+    others it stands as it is. All have the filters ``count``, ``percent`` and
+    ``decimal`` of `core.reporting.text`, ``plural`` (a noun in, "3 shops" out),
+    ``listed`` (words as a sentence joins them), ``form`` (a format of Python),
+    ``coded`` (text between backticks becomes code) and ``inlined`` (a PNG as base64).
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=lambda name: name is not None and ".html" in name,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "count": count,
-        "percent": percent,
-        "decimal": decimal,
-        "coded": _coded,
-        "inlined": _inlined,
-    }
-    return environment.get_template(template).render(**values)
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def page(self, template: str, **values: Any) -> str:
+        """Fill a whole template.
+
+        Raises
+        ------
+        ArtifactError
+            If a picture cannot be read.
+        """
+        filled: str = self._environment().get_template(template).render(**values)
+        return filled
+
+    def sentences(self, template: str, topic: str, **values: Any) -> list[str]:
+        """Fill one block of a text template; return its paragraphs, a line each."""
+        filled = self._environment().get_template(template)
+        text = "".join(filled.blocks[topic](filled.new_context(values)))
+        parts = re.split(r"\n[ \n]*\n", text)
+        return [
+            " ".join(re.split(r"[ \n]+", part)).strip()
+            for part in parts
+            if part.strip()
+        ]
+
+    @functools.cache  # noqa: B019 - one per system, for the life of the process
+    def _environment(self) -> Any:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+        environment = Environment(
+            loader=FileSystemLoader([self.folder, _SHARED]),
+            autoescape=lambda name: name is not None and ".html" in name,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.filters |= {
+            "count": count,
+            "percent": percent,
+            "decimal": decimal,
+            "plural": plural,
+            "listed": listed,
+            "form": format,
+            "probability": probability,
+            "coded": _coded,
+            "inlined": _inlined,
+        }
+        return environment
 
 
 def _coded(text: str) -> Any:

@@ -15,8 +15,6 @@ from core.segments.names import feature_label
 Figures = Mapping[str, Any]
 
 MISSING = "\N{EN DASH}"
-# From here on one segment is the bulk, and the others are what breaks away from it.
-_BULK_SHARE = 0.8
 _SIZES_SHOWN = 12
 
 
@@ -91,98 +89,6 @@ def listed(words: Sequence[str]) -> str:
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def finding(summary: Figures, kind: str) -> str:
-    """Say how the published segments divide the shops.
-
-    Parameters
-    ----------
-    summary : mapping
-        `core.evaluation.quality.LabelSummary` of the published segments, as a dict.
-    kind : {'density', 'partition'}
-
-    >>> summary = {"n_clusters": 4, "n_shops": 4310, "noise_ratio": 0.18,
-    ...            "effective_clusters": 3.62, "largest_share": 0.373}
-    >>> finding(summary, "density")  # doctest: +NORMALIZE_WHITESPACE
-    '4 segments hold 82.0% of the 4,310 eligible shops. They are as diverse as 3.62
-    segments of equal size; the largest holds 37.3% of the assigned shops. The other
-    18.0% of the shops are unassigned: not close enough to any segment.'
-    """
-    n, noise = summary["n_clusters"], summary["noise_ratio"]
-    shops = plural(summary["n_shops"], "eligible shop")
-    shape = (
-        f"They are as diverse as {decimal(summary['effective_clusters'])} segments of "
-        f"equal size; the largest holds {percent(summary['largest_share'])} of the "
-    )
-    if kind == "partition":
-        if n == 1:
-            return f"All of the {shops} are in one segment: nothing tells them apart."
-        return (
-            f"{count(n)} segments share out all of the {shops}. "
-            f"{shape}shops. No shop is left out, which is how a partition is made."
-        )
-    rest = "No shop is unassigned."
-    if noise > 0:
-        rest = (
-            f"The other {percent(noise)} of the shops are unassigned: not close enough "
-            "to any segment."
-        )
-    return (
-        f"{count(n)} segments hold {percent(1 - noise)} of the {shops}. "
-        f"{shape}assigned shops. {rest}"
-    )
-
-
-def caution(summary: Figures) -> str:
-    """Warn of segments that divide little; an empty text where they do divide."""
-    companions = (
-        f"{percent(summary['noise_ratio'])} unassigned, "
-        f"{decimal(summary['effective_clusters'])} effective segments, "
-        f"{percent(summary['largest_share'])} in the largest"
-    )
-    if summary["n_clusters"] > 1 and summary["largest_share"] >= _BULK_SHARE:
-        return (
-            "Take care: this is one bulk with small groups beside it, whatever the "
-            f"number of segments ({companions})."
-        )
-    if summary["n_clusters"] and summary["noise_ratio"] > 0.5:
-        return f"Take care: most shops belong to no segment ({companions})."
-    return ""
-
-
-def comparison_reading(rows: Sequence[Figures], titles: Mapping[str, str]) -> str:
-    """Read the comparison of the spaces in plain words."""
-    parts = [
-        f"{titles.get(row['space'], row['space'])}: {short_finding(row)}."
-        for row in rows
-    ]
-    agreements = [row["agreement_ami"] for row in rows if len(rows) == 2]
-    if agreements and agreements[0] is not None:
-        parts.append(
-            f"The two {_agreement_word(agreements[0])} on who belongs together "
-            f"(AMI {decimal(agreements[0])}; 0 is chance, 1 the same groups)."
-        )
-    return " ".join(parts)
-
-
-def short_finding(row: Figures) -> str:
-    """Say what was found in half a sentence, companions included."""
-    if not row["clusters"]:
-        return "no cluster, every shop is noise"
-    return (
-        f"{plural(row['clusters'], 'cluster')}, {percent(row['noise_ratio'])} noise, "
-        f"{decimal(row['effective_clusters'])} effective clusters, "
-        f"{percent(row['largest_share'])} of the clustered shops in the largest"
-    )
-
-
-def _agreement_word(ami: float) -> str:
-    """Put an adjusted mutual information into a verb."""
-    for bound, word in ((0.8, "largely agree"), (0.5, "agree in part")):
-        if ami >= bound:
-            return word
-    return "agree little" if ami >= 0.1 else "do not agree"
 
 
 def difference(row: Figures) -> str:

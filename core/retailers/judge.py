@@ -52,7 +52,7 @@ from core.retailers.publish import (
     published_opening,
     refresh_report,
 )
-from core.retailers.report.evidence import stability_lines, stability_table
+from core.retailers.report.evidence import report_lines, stability_table
 from core.retailers.report.plots import certificate_lines, plot_nulls
 from core.retailers.training import StageResult, clusters_of
 from core.segments.published import PublishedSegments
@@ -514,6 +514,6 @@ def measure_stability(
         out.facts |= out.base.manifest.facts("inference") | {"stability": facts}
         refresh_report(out)
     folder = Path(artifacts)
-    lines = [*stability_lines(facts), f"Segments: {folder / TABLE}"]
+    lines = [*report_lines("stability_refits", **facts), f"Segments: {folder / TABLE}"]
     rows = stability_table(segments)
     return StageResult("inference", folder, out.facts, lines, rows)

@@ -45,9 +45,8 @@ from core.retailers.publish import (
 )
 from core.retailers.report.evidence import (
     closing_table,
-    eligibility_line,
-    inference_lines,
-    space_lines,
+    report_line,
+    report_lines,
 )
 from core.retailers.training import (
     StageResult,
@@ -115,7 +114,7 @@ def prepare_features(config: Config, frame: Any = None) -> StageResult:
     lines = [
         *prepared.sales.intake.summary(),
         *prepared.notes,
-        eligibility_line(out.facts),
+        report_line("eligibility", **out.facts),
         f"{len(chosen.names)} `{chosen.name}` features as of {prepared.as_of}.",
     ]
     return stage_result("prepare", config, out.facts, lines)
@@ -244,7 +243,7 @@ def train_clustering(config: Config, predecessor: Model | None = None) -> StageR
         )
         published = learn_segments(out, shops, fitted["latent"], check, before)
     lines = [
-        *space_lines(out.facts["spaces"]),
+        *report_lines("spaces", spaces=out.facts["spaces"]),
         f"Structure check: {check.verdict}.",
         f"Partition: {out.facts['partition']['reason']}.",
         *published_opening(published).lines,
@@ -346,7 +345,8 @@ def run_inference(config: Config, frame: Any = None) -> StageResult:
                 rejected.write_parquet(out.path("scored_rejected_rows.parquet"))
             out.facts["is_training_data"] = False
             lines = published_opening(published).lines[:1]
-    lines = [*inference_lines(out.facts, folder), *lines]
+    file = folder / "cluster_predictions.csv"
+    lines = [*report_lines("inference", **out.facts, file=file), *lines]
     return stage_result("inference", config, out.facts, lines, closing)
 
 

@@ -19,7 +19,7 @@ from core.evaluation.quality import compare_spaces
 from core.reporting import text as wording
 from core.reporting.page import NextStep, Part, Picture, Table
 from core.reporting.plots import plot_sizes
-from core.retailers.report.evidence import Evidence, opening, tiles
+from core.retailers.report.evidence import Evidence, opening, report_line, tiles
 from core.retailers.report.page import ReportContent, Spaces, Step, write_report
 from core.retailers.report.parts import (
     Card,
@@ -361,14 +361,17 @@ def test_the_terminal_says_the_same_as_the_report(content, tmp_path):
     ],
 )
 def test_segments_that_divide_little_carry_a_warning(summary, says):
-    assert says in wording.caution(summary)
-    assert bool(wording.caution(summary)) == bool(says)
+    assert says in report_line("caution", **summary)
+    assert bool(report_line("caution", **summary)) == bool(says)
 
 
 @pytest.mark.parametrize("summary", [FOUR, BULK, SPARSE, SINGLE])
 @pytest.mark.parametrize("kind", ["density", "partition"])
 def test_no_sentence_names_unassigned_shops_without_companions(summary, kind):
-    texts = [wording.finding(summary, kind), wording.caution(summary)]
+    texts = [
+        report_line("finding", **summary, kind=kind),
+        report_line("caution", **summary),
+    ]
     for text in texts:
         if "%" in text:
             assert "effective" in text or "equal size" in text
@@ -380,7 +383,7 @@ def test_no_sentence_names_unassigned_shops_without_companions(summary, kind):
 
 @pytest.mark.parametrize("row", [ROW, EMPTY])
 def test_no_sentence_names_noise_without_its_companions(row):
-    text = wording.short_finding(row)
+    text = report_line("spaces_reading", rows=[row], titles={})
     if "noise" in text and row["clusters"]:
         assert "effective" in text
         assert "largest" in text
@@ -419,7 +422,9 @@ def test_a_lead_that_is_too_small_is_named():
 )
 def test_agreement_of_two_spaces_is_read_out(ami, words):
     rows = [{**ROW, "agreement_ami": ami}, {**ROW, "space": "raw"}]
-    reading = wording.comparison_reading(rows, {"latent": "Latent space"})
+    reading = report_line(
+        "spaces_reading", rows=rows, titles={"latent": "Latent space"}
+    )
     assert reading.startswith("Latent space: 4 clusters, 18.0% noise, 3.62 effective")
     assert words in reading
 

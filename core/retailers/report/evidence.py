@@ -19,18 +19,8 @@ import polars as pl
 
 from core.artifacts.folder import StageWriter
 from core.artifacts.manifest import Manifest
-from core.reporting.text import (
-    caution,
-    command,
-    count,
-    decimal,
-    difference,
-    finding,
-    listed,
-    percent,
-    plural,
-    probability,
-)
+from core.reporting.page import Templates
+from core.reporting.text import command, count, decimal, difference, percent
 from core.segments.published import UNASSIGNED, PublishedSegments
 
 
@@ -118,29 +108,23 @@ class Evidence:
         return command(verb, str(self.folder))
 
 
+TEMPLATES = Templates(Path(__file__).parent / "templates")
 _LABELS = {"density": "latent", "partition": "partition"}
+
+
+def report_lines(topic: str, **values: Any) -> list[str]:
+    """Return the sentences that the report's text has for a topic."""
+    return TEMPLATES.sentences("report.txt.j2", topic, **values)
+
+
+def report_line(topic: str, **values: Any) -> str:
+    """Return the same as one line; it may be empty."""
+    return " ".join(report_lines(topic, **values))
 
 
 Figures = Mapping[str, Any]
 
 _SIGNIFICANCE = 0.05
-_HEADLINES = {
-    "reproducible": "No separate groups, but {segments} that come out again",
-    "constructive": "No separate groups: {segments} as a convenient cut",
-}
-_ADVICE = {
-    "natural": "Work with them as groups of customers: an assortment, a rhythm of "
-    "visits and offers for each, and the general plan for shops that no segment holds. "
-    "That acting on them pays is not shown here: try it on some shops first.",
-    "reproducible": "Use them as a map whose borders are drawn by convention. A shop "
-    "near a border is nearly as much at home next door (`nearest_segment` and "
-    "`distance` in `cluster_predictions.csv`), so a shop that changes its segment need "
-    "not have changed itself.",
-    "constructive": "Simple rules are recommended, on volume, trend and season, say: "
-    "where no cut is better founded than another, take one that everyone understands. "
-    "Another sample of the shops may well be cut elsewhere, so build nothing that "
-    "lasts on single segments.",
-}
 
 
 @dataclass(frozen=True)
@@ -209,25 +193,35 @@ def opening(
         What makes a provisional verdict a certified one.
     """
     kind, is_certified = verdict["kind"], verdict["is_certified"]
-    standing = "certified" if is_certified else "provisional"
-    segment_kind = "density" if kind == "natural" else "partition"
     alone = _standing_alone(check) if kind == "natural" else {}
-    rests_on = [] if check is None else [_nulls(check, is_certified)]
-    rests_on += _one_by_one(alone, titles) + _refits(verdict)
-    if not is_certified:
-        rests_on.append(
-            "Provisional: the quick check looks at principal components, not at the "
-            f"model. `{certify_command}` puts the whole model to the test."
-        )
+    weak = [titles.get(n, str(n)) for n, is_clear in alone.items() if not is_clear]
+    known = {
+        **summary,
+        "kind": kind,
+        "is_certified": is_certified,
+        "n_segments": summary["n_clusters"],
+        "n_alone": len(alone) - len(weak),
+        "n_tested": len(alone),
+    }
+    divided = "density" if kind == "natural" else "partition"
     return Opening(
         kind=kind,
-        badge=f"{kind.capitalize()} ({standing})",
-        headline=_headline(kind, is_certified, summary["n_clusters"], alone),
+        badge=f"{kind.capitalize()} ({'certified' if is_certified else 'provisional'})",
+        headline=report_line("headline", **known),
         meaning=meaning,
-        found=finding(summary, segment_kind),
-        rests_on=tuple(rests_on),
-        caution=caution(summary),
-        advice=_ADVICE[kind],
+        found=report_line("finding", **summary, kind=divided),
+        rests_on=tuple(
+            report_lines(
+                "rests_on",
+                **known,
+                check=check,
+                weak=weak,
+                basis=verdict["basis"],
+                certify_command=certify_command,
+            )
+        ),
+        caution=report_line("caution", **summary),
+        advice=report_line("advice", kind=kind),
     )
 
 
@@ -256,19 +250,6 @@ def null_strip(check: Figures | None) -> dict[str, Any] | None:
     }
 
 
-def _headline(
-    kind: str, is_certified: bool, n_segments: int, alone: Mapping[int, bool]
-) -> str:
-    segments = plural(n_segments, "segment")
-    if kind == "natural":
-        n, n_alone = count(n_segments), sum(alone.values())
-        if n_alone < len(alone):
-            return f"{n} groups of shops, {n_alone} of which stand out one by one"
-        sure = "" if is_certified else ", as far as a quick check can tell"
-        return f"{n} groups of shops that stand apart{sure}"
-    return _HEADLINES[kind].format(segments=segments)
-
-
 def _standing_alone(check: Figures | None) -> dict[int, bool]:
     """Return which segments stand out from nulls by themselves, where it was tested.
 
@@ -279,114 +260,6 @@ def _standing_alone(check: Figures | None) -> dict[int, bool]:
         row.get("segment", row["cluster"]): row["p_value"] <= _SIGNIFICANCE
         for row in tested
     }
-
-
-def _one_by_one(alone: Mapping[int, bool], titles: Mapping[int, str]) -> list[str]:
-    """Say which segments stand out from data without groups by themselves."""
-    weak = [titles.get(n, str(n)) for n, is_clear in alone.items() if not is_clear]
-    if not alone:
-        return []
-    if not weak:
-        return ["Every one of them stands out from the best cluster of any such data."]
-    verb, them = ("does", "it") if len(weak) == 1 else ("do", "those")
-    return [
-        f"One by one, {sum(alone.values())} of {len(alone)} stand out from the best "
-        f"cluster of any such data; {listed(weak)} {verb} not: hold {them} more "
-        "lightly."
-    ]
-
-
-def _nulls(check: Figures, is_certified: bool) -> str:
-    """Set the data's structure score beside those of data without structure."""
-    nulls = check["null_statistics"]
-    way = "In a quick check"
-    if is_certified:
-        way = "With everything learnt anew on each, the autoencoder included"
-    close = ""
-    if not check["is_structured"]:
-        close = ": no more than chance gives"
-        if check["excess"] > 0:
-            close = (
-                f": a lead of {decimal(check['excess'])}, where "
-                f"{decimal(check['required_excess'])} is asked for"
-            )
-    n_nulls = f"{len(nulls)} made-up data sets"
-    if check.get("is_stopped_early"):
-        n_nulls += " (more could not have changed the answer)"
-    return (
-        f"{way}, {n_nulls}, which keep every feature's "
-        f"distribution and the correlations but hold no groups, reach a structure "
-        f"score of {decimal(max(nulls))} at most; these shops reach "
-        f"{decimal(check['statistic'])} ({probability(check['p_value'], len(nulls))})"
-        f"{close}."
-    )
-
-
-def _refits(verdict: Figures) -> list[str]:
-    """Say whether the published segments come out again, as far as it was measured."""
-    basis = verdict["basis"]
-    jaccard, ari = basis.get("cluster_jaccard"), basis.get("partition_ari")
-    if verdict["kind"] == "natural":
-        if jaccard is None:
-            return []
-        dissolved = basis["dissolved_jaccard"]
-        return [
-            "Learnt anew on other samples of the shops, the segments come back with "
-            f"{percent(jaccard)} of their shops in common on average (Jaccard; 85% and "
-            f"more is highly stable, {dissolved:.0%} and less is dissolved)."
-        ]
-    said = []
-    if basis.get("is_structured"):
-        said.append(_why_not_natural(basis))
-    if ari is None:
-        said.append("Whether the segments come out again was not measured.")
-    else:
-        bound = decimal(basis.get("reproducible_ari"))
-        said.append(
-            "Learnt anew on four fifths of the shops, the segments agree with these "
-            f"at {decimal(ari)} (adjusted Rand index: 1 is the same, 0 is chance; "
-            f"reproducible from {bound} on)."
-        )
-    return said
-
-
-def _why_not_natural(basis: Figures) -> str:
-    """Say why there is structure and yet no natural segments."""
-    n = basis.get("n_clusters", 0)
-    if n < 2:
-        return (
-            f"So there is density structure, but the latent space shows "
-            f"{plural(n, 'cluster')} of it, which tells no groups apart."
-        )
-    return (
-        f"So there is density structure, but the {n} latent clusters at hand did not "
-        "come back when everything was learnt anew (on average "
-        f"{percent(basis.get('cluster_jaccard'))} of the shops in common; "
-        f"{basis['dissolved_jaccard']:.0%} and less is dissolved), so they "
-        "are not published."
-    )
-
-
-def eligibility_line(facts: Mapping[str, Any]) -> str:
-    """Say how many shops are eligible, and why the others are not."""
-    reasons = "; ".join(f"{n:,} {reason}" for reason, n in facts["exclusions"].items())
-    line = f"{facts['n_eligible']:,} of {facts['n_shops']:,} shops are eligible"
-    return f"{line} ({reasons})." if reasons else f"{line}."
-
-
-def space_lines(spaces: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return one line per space; a noise ratio never stands alone."""
-    lines = []
-    for name, s in spaces.items():
-        if s["n_clusters"] == 0:
-            lines.append(f"{name} space: no cluster; every shop is noise.")
-            continue
-        lines.append(
-            f"{name} space: {s['n_clusters']} clusters, effectively "
-            f"{s['effective_clusters']:.1f}, the largest with {s['largest_share']:.0%} "
-            f"of the clustered shops; {s['noise_ratio']:.1%} noise."
-        )
-    return lines
 
 
 def closing_table(spaces: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -401,27 +274,6 @@ def closing_table(spaces: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str
             "noise": f"{s['noise_ratio']:.1%}",
         }
         for name, s in spaces.items()
-    ]
-
-
-def inference_lines(facts: Mapping[str, Any], folder: Path) -> list[str]:
-    """Say how many shops were labelled and where to look."""
-    line = f"{facts['labelled']:,} shops labelled"
-    if facts["not_eligible"]:
-        line += f", {facts['not_eligible']:,} listed with the reason why not"
-    return [f"{line}: {folder / 'cluster_predictions.csv'}"]
-
-
-def stability_lines(stability: Mapping[str, Any]) -> list[str]:
-    """Say how far refits agree, with and without noise."""
-    clustered = stability["ari_clustered"]
-    without = "none were clustered twice" if clustered is None else f"{clustered:.2f}"
-    return [
-        f"{stability['n_refits']} refits of everything ({stability['how']}) agree with "
-        f"the model: ARI {stability['ari']:.2f}, AMI {stability['ami']:.2f} with noise "
-        f"as a group; ARI {without} over shops that both put into a cluster.",
-        "Noise agrees with noise and a convenient cut can come back, too: read this "
-        "beside the report's verdict.",
     ]
 
 
@@ -441,28 +293,8 @@ def stability_table(segments: pl.DataFrame) -> list[dict[str, str]]:
 
 def profile_lines(facts: Mapping[str, Any], names: Mapping[int, str]) -> list[str]:
     """Say what sets the segments apart, and what that rests on."""
-    lines = []
-    for segment, strongest in facts["strongest"].items():
-        said = [difference(row) for row in strongest[:3]]
-        lines.append(f"{names[int(segment)]}: {'; '.join(said) or 'nothing clear'}.")
-    test = facts["test"]
-    if test["why_not"] is not None:
-        lines.append(
-            f"Differences are descriptive only, not tested: {test['why_not']}."
-        )
-    else:
-        lines.append(
-            f"Tested on the {test['n_months']} months after {test['cut']}, on shops "
-            f"that nothing was learnt from: {test['n_found_again']} of "
-            f"{test['n_segments']} segments found again, {test['n_clear']} of "
-            f"{test['n_comparisons']} differences hold (false discoveries at most 5%)."
-        )
-    surrogate = facts["surrogate"]
-    if surrogate is not None and surrogate["accuracy"] is not None:
-        lines.append(
-            f"{surrogate['n_rules']} plain rules name the segment of "
-            f"{surrogate['accuracy']:.0%} of the shops held out (the mean over "
-            f"segments is {surrogate['balanced_accuracy']:.0%}); always naming the "
-            f"largest would name {surrogate['largest_share']:.0%}."
-        )
-    return lines
+    strongest = {
+        names[int(segment)]: [difference(row) for row in rows[:3]]
+        for segment, rows in facts["strongest"].items()
+    }
+    return report_lines("profile", **{**facts, "strongest": strongest})

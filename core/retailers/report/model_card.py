@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.artifacts.manifest import Manifest
-from core.reporting.page import rendered
 from core.reporting.text import MISSING, count, decimal, percent
 from core.retailers.report.decision import event_lines, figure
-from core.retailers.report.evidence import Opening
+from core.retailers.report.evidence import TEMPLATES, Opening
 from core.retailers.report.page import data_steps, source_name
 from core.segments.published import UNASSIGNED, PublishedSegments
 
@@ -76,7 +75,7 @@ def model_card(content: ModelCardContent) -> str:
     """
     manifest, published = content.manifest, content.published
     stage = manifest.stages["clustering"]
-    return rendered(
+    return TEMPLATES.page(
         "model-card.md.j2",
         version=published.version,
         lineage=published.lineage,

@@ -14,10 +14,18 @@ from typing import Any
 import polars as pl
 
 from core.artifacts.manifest import Manifest, now
-from core.reporting import text as wording
-from core.reporting.page import NextStep, Part, Picture, rendered
-from core.reporting.text import count, decimal, percent
-from core.retailers.report.evidence import Evidence, Opening, null_strip, opening, tiles
+from core.reporting.page import NextStep, Part, Picture
+from core.reporting.text import count, decimal, percent, size_list
+from core.retailers.report.evidence import (
+    TEMPLATES,
+    Evidence,
+    Opening,
+    null_strip,
+    opening,
+    report_line,
+    report_lines,
+    tiles,
+)
 from core.retailers.report.parts import (
     CARDS,
     Card,
@@ -54,7 +62,7 @@ _MEASURES: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
         "noise_ratio",
         percent,
     ),
-    ("Sizes", "shops per cluster, largest first", "sizes", wording.size_list),
+    ("Sizes", "shops per cluster, largest first", "sizes", size_list),
     (
         "Structure score",
         "coverage \N{MULTIPLICATION SIGN} ln(effective clusters); 0 is nothing",
@@ -208,14 +216,14 @@ def write_report(content: ReportContent, path: Path) -> None:
     """
     spaces = content.spaces
     rows = spaces.comparison.to_dicts()
-    page = rendered(
+    page = TEMPLATES.page(
         "report.html.j2",
         content=content,
         opening=content.opening,
         strip=null_strip(content.check),
         spaces=[spaces.titles.get(row["space"], row["space"]) for row in rows],
         measures=comparison_table(rows),
-        reading=wording.comparison_reading(rows, spaces.titles),
+        reading=report_line("spaces_reading", rows=rows, titles=spaces.titles),
         cluster_tables=[cluster_table(spaces, name) for name in spaces.contrasts],
     )
     path.write_text(page, encoding="utf-8", newline="\n")
@@ -330,105 +338,43 @@ def source_name(manifest: Manifest) -> str:
 
 def _reading(evidence: Evidence) -> list[str]:
     """Say what the words on the cards rest on."""
-    lines = [
-        "Differences are medians of the segment's shops, beside those of all other "
-        "shops."
-    ]
-    profiles = evidence.judged("profiles")
-    test = None if profiles is None else profiles["test"]
-    if test is None:
-        lines.append(
-            "The segments were made from these features, so differences describe them "
-            "and prove nothing."
-        )
-    elif test["why_not"] is not None:
-        lines.append(
-            "The segments were made from these features, so differences describe them "
-            f"and prove nothing; they could not be tested: {test['why_not']}."
-        )
-    else:
-        lines.append(
-            "Confirmed means that the difference also shows in the "
-            f"{test['n_months']} months after {test['cut']}, among shops and months "
-            "that nothing was learnt from (at most 5% of these claims are false ones). "
-            f"{test['n_found_again']} of {test['n_segments']} segments were found "
-            f"again for it, and {test['n_clear']} of {test['n_comparisons']} "
-            "differences held. What was not tested only describes."
-        )
-        if evidence.published.kind == "partition":
-            lines.append(
-                "That a difference holds is no sign of groups: parts of a continuum "
-                "differ, too."
-            )
-    if profiles is not None and evidence.file("segment_curves.csv") is not None:
-        lines.append(
-            "Curves are monthly sales over a shop's own average month (dotted), all on "
-            "one scale: the mean, and the middle half of the shops."
-        )
-    surrogate = None if profiles is None else profiles["surrogate"]
-    if surrogate is not None and surrogate["accuracy"] is not None:
-        lines.append(
-            f"The {surrogate['n_rules']} plain rules imitate the segments: they name "
-            f"the right one for {surrogate['accuracy']:.0%} of the shops held out "
-            f"({surrogate['balanced_accuracy']:.0%} on average over the segments; "
-            "always naming the largest would be right for "
-            f"{surrogate['largest_share']:.0%})."
-        )
-    return lines
+    return report_lines(
+        "reading",
+        kind=evidence.published.kind,
+        profiles=evidence.judged("profiles"),
+        has_curves=evidence.file("segment_curves.csv") is not None,
+    )
 
 
 def _notes(evidence: Evidence) -> list[str]:
     """Say what the cards leave out."""
     published = evidence.published
-    notes = []
-    if published.n_segments > CARDS:
-        notes.append(
-            f"{published.n_segments - CARDS} smaller segments have no card; "
-            "`segment_insights.csv` has them all."
-        )
-    left = next((s for s in published.segments if s.id == UNASSIGNED), None)
-    if left is not None and left.size:
-        notes.append(
-            f"Unassigned: {count(left.size)} shops ({percent(left.share)}), close "
-            "enough to none of these segments. `cluster_predictions.csv` names the "
-            "nearest one of each shop."
-        )
-    command = evidence.command("explain SHOP")
-    notes.append(f"Why is a shop where it is? `{command}` tells.")
-    return notes
+    return report_lines(
+        "notes",
+        n_hidden=published.n_segments - CARDS,
+        unassigned=next((s for s in published.segments if s.id == UNASSIGNED), None),
+        command=evidence.command("explain SHOP"),
+    )
 
 
 def _pictures(evidence: Evidence) -> list[Picture]:
     """Return the pictures of the published segments."""
-    told = (
-        "In robust standard deviations from the other shops, segment numbers below. "
-        "The segments were made from these features."
-    )
-    if evidence.published.kind == "density":
-        return _known(
-            evidence,
-            ("latent-space.png", "A map of the shops", _MAP, _TOUCH),
-            ("cluster-heatmap.png", "What sets the segments apart", _HEAT, told),
-        )
+    kind = evidence.published.kind
+    space, heatmap = {
+        "density": ("latent-space.png", "cluster-heatmap.png"),
+        "partition": ("partition-space.png", "partition-heatmap.png"),
+    }[kind]
+    touch = report_line("space_picture", kind=kind)
+    told = report_line("heatmap_picture")
     return _known(
         evidence,
-        (
-            "partition-space.png",
-            "A map of the shops",
-            _MAP,
-            "The two leading directions of the scaled features. The borders between "
-            "the segments are drawn through, not around: there are no gaps.",
-        ),
-        ("partition-heatmap.png", "What sets the segments apart", _HEAT, told),
+        (space, "A map of the shops", _MAP, touch),
+        (heatmap, "What sets the segments apart", _HEAT, told),
     )
 
 
 _MAP = "Scatter of all shops, coloured and numbered by segment."
 _HEAT = "Heat map of segments by feature."
-_TOUCH = (
-    "Two directions of the space that the autoencoder learnt; unassigned shops are "
-    "grey. Groups may touch here and still be apart in the other directions."
-)
 
 
 def _known(evidence: Evidence, *wanted: tuple[str, str, str, str]) -> list[Picture]:
@@ -456,7 +402,8 @@ def _spaces(
     features = evidence.manifest.facts("prepare")["features"]
     comparison = evidence.table("comparison.csv", sizes=pl.String)
     assert comparison is not None  # an input of no one else, but listed and verified
-    latent = ("latent-space.png", "Latent space", _SCATTER, _TOUCH)
+    touch = report_line("space_picture", kind="density")
+    latent = ("latent-space.png", "Latent space", _SCATTER, touch)
     return Spaces(
         titles=SPACE_TITLES,
         comparison=comparison,
@@ -480,31 +427,12 @@ _SCATTER = "Scatter of all shops, coloured by HDBSCAN's clusters, noise in grey.
 
 def _limits(evidence: Evidence) -> list[str]:
     """Say what the report does not say, given what was judged."""
-    limits = []
-    if not evidence.published.verdict["is_certified"]:
-        limits.append(
-            "That each segment is a group of its own: the quick check speaks of all "
-            "of them together."
-        )
-    if evidence.table("stability.csv") is None:
-        limits.append(
-            "That the same segments would come out again: scaler, autoencoder and "
-            "clusters were learnt once."
-        )
-    if evidence.judged("scorecard") is None:
-        limits.append("That the segments tell anything about what shops do next.")
-    return [
-        *limits,
-        "That acting on the segments pays. Only a test with some shops left out tells.",
-        "That unassigned shops are bad data: they resemble no group closely enough, "
-        "and keep the cluster \N{MINUS SIGN}1 and the strength 0.",
-        "What strength is worth between clusters: it is measured against the core of "
-        "the shop's own cluster.",
-        "What data without structure cannot show: groups that a single feature, or "
-        "features rising and falling together, show by themselves also arise there. "
-        "One bent or ring-shaped population, on the other hand, can pass for "
-        "structure.",
-    ]
+    return report_lines(
+        "limits",
+        is_certified=evidence.published.verdict["is_certified"],
+        has_stability=evidence.table("stability.csv") is not None,
+        has_scorecard=evidence.judged("scorecard") is not None,
+    )
 
 
 def data_steps(facts: Mapping[str, Any]) -> list[Step]:

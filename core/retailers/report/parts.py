@@ -19,10 +19,8 @@ from core.reporting.text import (
     difference,
     listed,
     percent,
-    plural,
-    probability,
 )
-from core.retailers.report.evidence import Evidence
+from core.retailers.report.evidence import Evidence, report_line, report_lines
 from core.retailers.report.plots import (
     ALL,
     OUTCOME_TITLES,
@@ -334,32 +332,18 @@ def next_steps(evidence: Evidence) -> list[NextStep]:
     """Return the verbs whose part is missing, or tells of other segments."""
     is_certified = bool(evidence.published.verdict["is_certified"])
     stable = stability_part(evidence)
-    wanted = (
-        ("profile", evidence.judged("profiles") is None, _PROFILE),
-        ("scorecard", scorecard_part(evidence) is None, _SCORECARD),
-        ("certify", not is_certified, _CERTIFY),
-        ("stability", stable is None and is_certified, _STABILITY),
-        ("compare", comparison_part(evidence) is None, _COMPARE),
-    )
+    wanted = {
+        "profile": evidence.judged("profiles") is None,
+        "scorecard": scorecard_part(evidence) is None,
+        "certify": not is_certified,
+        "stability": stable is None and is_certified,
+        "compare": comparison_part(evidence) is None,
+    }
     return [
-        NextStep(evidence.command(verb), adds)
-        for verb, is_wanted, adds in wanted
+        NextStep(evidence.command(verb), report_line(f"{verb}_adds"))
+        for verb, is_wanted in wanted.items()
         if is_wanted
     ]
-
-
-_PROFILE = (
-    "differences tested on later months, monthly curves, typical shops and plain rules "
-    "for every segment"
-)
-_SCORECARD = "what earlier segments told of the months that came after them"
-_CERTIFY = (
-    "the certified verdict: the whole model learnt anew on data without groups and on "
-    "other samples of the shops, and how well each segment comes back. Takes minutes, "
-    "and can be interrupted (`stability` gives the second part alone)"
-)
-_STABILITY = "how well each of these segments comes back"
-_COMPARE = "other spaces and clusterers on the same shops (for researchers)"
 
 
 def scorecard_part(evidence: Evidence) -> Part | None:
@@ -377,14 +361,11 @@ def scorecard_part(evidence: Evidence) -> Part | None:
             evidence,
             "scorecard.png",
             "What size alone and segments explain of the months after",
-            "Bars: share of the variance of each outcome explained by size and by "
-            "labels. Lines: how what labels add fades by month.",
+            report_line("scorecard_alt"),
         ),
         [
             Table(
-                "What labels add to size alone, in percentage points of explained "
-                "variance, averaged over the looks back; p against labels dealt out "
-                "by lot.",
+                report_line("scorecard_table"),
                 [_scorecard_row(row) for row in scorecard_rows(table)],
                 frozenset({"labels", "outcome"}),
             )
@@ -406,14 +387,6 @@ def _scorecard_row(row: Mapping[str, str]) -> dict[str, str]:
     return {**row, "labels": title, "outcome": outcome}
 
 
-_HOW = {
-    "subsample": "on four fifths of the shops",
-    "bootstrap": "on shops drawn with replacement",
-    "seed": "with another seed",
-    "partition": "on four fifths of the shops",
-}
-
-
 def stability_part(evidence: Evidence) -> Part | None:
     """Return how well each published segment comes back."""
     table = evidence.table("stability.csv")
@@ -424,24 +397,19 @@ def stability_part(evidence: Evidence) -> Part | None:
     if same is None:
         agreement = evidence.facts.get("certificate", {}).get("agreement", {})
         same = agreement.get("partition")
-    sentences = [] if same is None else [_agreement(same, evidence.published.kind)]
-    n_stable = int((own["jaccard"] >= _STABLE).sum())
-    sentences.append(
-        f"Taken one by one, {n_stable} of {own.height} segments are stable or better."
-    )
-    sentences.append(
-        "A convenient cut can come back, too, so this is no proof of groups: the "
-        "verdict above weighs both."
+    sentences = report_lines(
+        "stability",
+        same=same,
+        kind=evidence.published.kind,
+        n_stable=int((own["jaccard"] >= _STABLE).sum()),
+        n_segments=own.height,
     )
     return Part(
         "Do the segments come back?",
         sentences,
         tables=[
             Table(
-                "Shops that a segment and its best match among the refits have in "
-                "common, over all shops in either (Hennig's clusterwise Jaccard): from "
-                "0.85 on highly stable, from 0.75 stable, from 0.6 a pattern whose "
-                "borders blur, below it dissolves.",
+                report_line("stability_table"),
                 [_stability_row(row, evidence.titles) for row in own.to_dicts()],
                 frozenset({"segment", "in words"}),
             )
@@ -465,50 +433,17 @@ def _stability_row(row: Mapping[str, Any], titles: Mapping[int, str]) -> dict[st
     return shown
 
 
-def _agreement(same: Mapping[str, Any], kind: str) -> str:
-    """Say how far refits agree with the model."""
-    how = _HOW[same.get("how", "partition")]
-    what = "The whole model was" if kind == "density" else "Scaler and partition were"
-    noise = " with the unassigned as a group" if kind == "density" else ""
-    held = same.get("ari_held_out")
-    unseen = "" if held is None else f"; {decimal(held)} over shops they had not seen"
-    return (
-        f"{what} learnt anew {same['n_refits']} times {how}. The refits agree with "
-        f"the published segments at {decimal(same['ari'])}{noise} (adjusted Rand "
-        f"index: 1 is the same, 0 is chance){unseen}."
-    )
-
-
 def certificate_part(evidence: Evidence) -> Part | None:
     """Return what the whole pipeline finds in data without structure."""
     found = evidence.facts.get("certificate")
     if found is None:
         return None
     structure = found["structure"]
-    clusters, n_null = structure["clusters"], structure["n_null"]
-    early = ""
-    if structure["is_stopped_early"]:
-        early = f" (stopped early of {structure['n_null_planned']})"
-    sentences = [
-        f"Everything was learnt anew on {n_null} data sets{early} that keep every "
-        "feature's distribution, ties and gaps included, and the rank correlations, "
-        "but hold no groups. The structure score is coverage "
-        "\N{MULTIPLICATION SIGN} ln(effective clusters). Demanded are a p of at most "
-        f"0.05 and a lead of {decimal(structure['required_excess'])} over the best of "
-        f"them; found are {probability(structure['p_value'], n_null)}, and a lead of "
-        f"{decimal(structure['excess'])}.",
-        f"Found in these shops ({structure['n_rows']:,} of them): "
-        f"{plural(clusters['n_clusters'], 'cluster')}, "
-        f"{percent(clusters['noise_ratio'])} noise, "
-        f"{decimal(clusters['effective_clusters'])} effective clusters, "
-        f"{percent(clusters['largest_share'])} of the clustered shops in the largest.",
-    ]
-    if structure["segments"]:
-        passed = sum(s["p_value"] <= 0.05 for s in structure["segments"])
-        sentences.append(
-            f"{passed} of {len(structure['segments'])} clusters also stand out by "
-            "themselves from the best cluster of every null (max-T, p at most 0.05)."
-        )
+    sentences = report_lines(
+        "certificate",
+        structure=structure,
+        n_passed=sum(s["p_value"] <= 0.05 for s in structure["segments"]),
+    )
     picture = _pictures(
         evidence,
         "null-distribution.png",
@@ -530,8 +465,7 @@ def comparison_part(evidence: Evidence) -> Part | None:
         "A row per space and clusterer, a panel per figure.",
     )
     rows = Table(
-        "Only figures that hold across spaces: distances and densities of different "
-        "spaces cannot be compared.",
+        report_line("comparison_table"),
         comparison_table(table),
         frozenset({"recipe"}),
     )

@@ -11,7 +11,7 @@ import polars as pl
 
 from core.reporting.plots import plot_heatmap, plot_sizes, plot_space
 from core.reporting.style import COLOURS, FAINT_INK, INK, footnote, picture
-from core.reporting.text import percent
+from core.retailers.report.evidence import report_line, report_lines
 from core.segments.names import feature_label
 from core.segments.profiles import cluster_contrasts, effect_matrix
 
@@ -93,50 +93,9 @@ def certificate_lines(found: Mapping[str, Any]) -> list[str]:
     found : mapping
         Content of ``certificate.json``.
     """
-    structure = found["structure"]
-    clusters, n_null = structure["clusters"], f"{structure['n_null']} data sets"
-    if structure["is_stopped_early"]:
-        n_null += f" (stopped early of {structure['n_null_planned']})"
-    lines = [
-        f"Structure score {structure['statistic']:.2f}: {clusters['n_clusters']} "
-        f"clusters, effectively {clusters['effective_clusters']:.1f}, "
-        f"the largest with {percent(clusters['largest_share'])} of the clustered "
-        f"shops, {clusters['noise_ratio']:.0%} noise. In {n_null} without structure "
-        f"at most {max(structure['null_statistics']):.2f}: p = "
-        f"{structure['p_value']:.2g}, and {structure['excess']:+.2f} of the "
-        f"{structure['required_excess']:.2f} demanded beyond.",
-    ]
-    passed = [s["cluster"] for s in structure["segments"] if s["p_value"] <= 0.05]
-    if structure["segments"]:
-        lines.append(
-            f"By itself, {len(passed)} of {len(structure['segments'])} clusters stand "
-            "out from the best cluster of every null."
-        )
-    lines += [_agreement_line(how, same) for how, same in found["agreement"].items()]
-    return lines
-
-
-_WAYS = {
-    "subsample": "Everything learnt anew on 80% of the shops",
-    "seed": "Learnt anew with another seed",
-    "partition": "The partition learnt anew on 80% of the shops",
-}
-
-
-def _agreement_line(how: str, same: Mapping[str, Any]) -> str:
-    """Say how far the refits of one way agree with the model."""
-    held_out = same["ari_held_out"]
-    unseen = "" if held_out is None else f", {held_out:.2f} over shops left out"
-    clustered = same["ari_clustered"]
-    without = (
-        ""
-        if clustered is None or how == "partition"
-        else f", {clustered:.2f} without noise"
-    )
-    return (
-        f"{_WAYS.get(how, how)}, {same['n_refits']} times: ARI {same['ari']:.2f}"
-        f"{without}{unseen}."
-    )
+    segments = found["structure"]["segments"]
+    n_passed = sum(segment["p_value"] <= 0.05 for segment in segments)
+    return report_lines("certificate_terminal", **found, n_passed=n_passed)
 
 
 # Colour and marker of a clusterer, by the place at which it first comes.
@@ -321,13 +280,7 @@ def comparison_lines(table: pl.DataFrame) -> list[str]:
     """Say what the table's figures are, and why some are missing."""
     notes = "; ".join(table["note"].drop_nulls().to_list())
     why = list(dict.fromkeys(note for note in notes.split("; ") if note))
-    lines = [
-        "n: clusters. Stable: adjusted Rand index with the recipe learnt anew on 80% "
-        "of the shops. p: against data without structure; * beyond it by the margin "
-        "that counts. Out of time: share of the variance of what shops did later that "
-        "the labels explain beyond size, ± its standard error. s: seconds.",
-    ]
-    return [*lines, f"A dash: {'; '.join(why)}."] if why else lines
+    return report_lines("comparison", why=why)
 
 
 ALL = "all"
@@ -370,23 +323,18 @@ def scorecard_lines(
         The cuts, oldest first.
     """
     chosen = outcomes.filter(pl.col("is_published") & (pl.col("cut") == ALL))
-    rows = {row["outcome"]: row for row in chosen.to_dicts()}
+    rows = {row["outcome"]: {**row, "added": _added(row)} for row in chosen.to_dicts()}
     months = month_count(horizon_months)
-    lines = [
-        f"Segments learnt as of {cuts[0]} and frozen, asked at {', '.join(cuts)} what "
-        f"shops would do in the {months} after:"
-    ]
-    for outcome, question in _QUESTIONS.items():
-        row = rows.get(outcome)
-        answer = "too few shops differ in it to tell" if row is None else _answer(row)
-        lines.append(f"{question.format(months=months)}: {answer}.")
-    if ALL in rows:
-        lot = 100 * max(rows[ALL]["permuted_95"], 0.0)
-        lines.append(
-            f"On average, {_added(rows[ALL])}; dealt out by lot among shops of one "
-            f"size they add at most {lot:.1f} (95 of 100 times)."
-        )
-    return lines
+    return report_lines(
+        "scorecard",
+        cuts=cuts,
+        months=months,
+        questions=[
+            (question.format(months=months), rows.get(outcome))
+            for outcome, question in _QUESTIONS.items()
+        ],
+        average=rows.get(ALL),
+    )
 
 
 def choice_remark(labels: str, criterion: str) -> list[str]:
@@ -401,10 +349,7 @@ def choice_remark(labels: str, criterion: str) -> list[str]:
     """
     if labels != "partition" or criterion != "out_of_time":
         return []
-    return [
-        "The number of segments was itself chosen by these outcomes, so the figures "
-        "are on the kind side."
-    ]
+    return report_lines("scorecard_choice")
 
 
 def scorecard_rows(outcomes: pl.DataFrame) -> list[dict[str, str]]:
@@ -476,21 +421,16 @@ def plot_scorecard(
         )
 
 
-def _answer(row: dict[str, Any]) -> str:
-    """Say what size explains, and what size and segments do."""
-    size, both = max(row["size"], 0.0), max(row["both"], 0.0)
-    text = f"size alone explains {size:.0%}, size and segments {both:.0%}"
-    return f"{text} ({_added(row)})"
-
-
 def _added(row: dict[str, Any]) -> str:
     """Say what segments add, or that they add nothing."""
-    if row["n_groups"] == 1:
-        return "all shops are in one group, which cannot tell them apart"
-    if not _is_finding(row):
-        return "segments add no more than segments dealt out by lot would"
-    low, high = _points(row, "_low"), _points(row, "_high")
-    return f"segments add {_points(row)} points, 95% interval {low} to {high}"
+    return report_line(
+        "scorecard_added",
+        n_groups=row["n_groups"],
+        is_finding=_is_finding(row),
+        beyond=_points(row),
+        low=_points(row, "_low"),
+        high=_points(row, "_high"),
+    )
 
 
 def _is_finding(row: dict[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from core.reporting.page import NextStep, Part, Picture, Table, rendered
+from core.reporting.page import NextStep, Part, Picture, Table
 from core.reporting.style import INK, footnote, picture, shortened
 from core.reporting.text import (
     MISSING,
@@ -30,6 +30,7 @@ from core.retailers.report.decision import (
     outcome_of,
     titled,
 )
+from core.retailers.report.evidence import TEMPLATES
 from core.retailers.report.movement import Moves, movement_part, sizes_part
 from core.segments.names import feature_label, spoken_month
 
@@ -356,7 +357,7 @@ def write_refresh_page(content: RefreshContent, path: Path) -> list[Path]:
         )
         if part is not None
     ]
-    page = rendered(
+    page = TEMPLATES.page(
         "refresh.html.j2",
         content=content,
         month=spoken_month(facts["month"]),
