@@ -22,6 +22,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from core.errors import ConfigError, did_you_mean
 
 Policy = Literal["keep", "drop", "error"]
+# In plain text and in single quotes YAML takes these for the ends of lines and folds
+# them; PyYAML writes them there as they are.
+_FOLDED = frozenset("\x85\u2028\u2029")
+
+
+class YamlDumper(yaml.SafeDumper):
+    """PyYAML's safe dumper, except that every text it writes is read back the same."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
+    style = None if _FOLDED.isdisjoint(value) else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+YamlDumper.add_representer(str, _represent_text)
 
 
 class Section(BaseModel):
@@ -451,7 +466,9 @@ class Config(Section):
 
     def to_yaml(self) -> str:
         """Return the configuration as YAML, ready for ``--config``."""
-        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+        return yaml.dump(
+            self.model_dump(), Dumper=YamlDumper, sort_keys=False, allow_unicode=True
+        )
 
 
 # What earlier versions saved with a model and no configuration may hold any more, by

@@ -17,9 +17,11 @@ for _name in [name for name in os.environ if name.startswith("SEGMENTS_")]:
     del os.environ[_name]
 os.environ["MPLBACKEND"] = "Agg"
 
-# A busy machine is no failure; CI looks at the same examples every time.
-settings.register_profile("house", deadline=None, derandomize="CI" in os.environ)
-settings.load_profile("house")
+# A busy machine is no failure, and no run depends on luck.
+# `--hypothesis-profile=explore`, or HYPOTHESIS_PROFILE=explore, looks further.
+settings.register_profile("house", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=2_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "house"))
 
 
 def pytest_configure(config: pytest.Config) -> None:

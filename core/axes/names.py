@@ -43,6 +43,7 @@ import yaml
 from core.axes.features.catalog import AXES, FEATURES
 from core.errors import ConfigError, did_you_mean, listed
 from core.models.matrix import FloatArray
+from core.segments.published import checked_name
 
 SINGLE: Final = "everyone"
 UNPLACED: Final = "not_enough_orders"
@@ -241,7 +242,10 @@ def _condition(feature: Any, said: Any, where: str) -> Condition:
 def _name(value: Any, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ConfigError(f"{where} is {value!r}; expected a name.")
-    return value.strip()
+    try:
+        return checked_name(value)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def _mapping(value: Any, where: str) -> Mapping[str, Any]:

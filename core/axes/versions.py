@@ -26,6 +26,7 @@ from core.axes.output import StoreLoader, write_tables
 from core.config import Config
 from core.errors import ArtifactError
 from core.models.centroids import NOWHERE
+from core.segments.published import checked_name
 
 Told = tuple[list[str], int]
 
@@ -65,7 +66,7 @@ def rename_segment(
     with one_at_a_time(artifacts.root):
         base = _published(artifacts)
         assigner = AxesAssigner.of_set(base)
-        model = assigner.model.renamed(axis, segment_id, name)
+        model = assigner.model.renamed(axis, segment_id, checked_name(name))
         before = assigner.model.names[axis][segment_id]
         _publish_names(artifacts, base, replace(assigner, model=model))
         said = f"{axis}: `{before}` is called `{model.names[axis][segment_id]}` now."

@@ -44,6 +44,7 @@ from core.segments.published import (
     UNASSIGNED_NAME,
     PublishedSegments,
     SegmentKind,
+    checked_name,
     publishable,
 )
 
@@ -270,7 +271,6 @@ def published_row(published: PublishedSegments) -> dict[str, str]:
     return row if published.kind == "density" else row | {"noise": "-"}
 
 
-LONGEST = 80
 _RULES = "segment_rules.txt"
 _CURVES = "segment_curves.csv"
 _CURVES_PICTURE = "segment-curves.png"
@@ -299,7 +299,7 @@ def rename_segment(artifacts: str | Path, segment: int, name: str) -> StageResul
         If there is no complete run.
     ConfigError
         For an id that is not published, a name that another segment has, and one that
-        is empty, longer than 80 characters or not one line.
+        `checked_name` refuses.
     """
     published = Artifacts(artifacts).serving()
     if published is None or not published.manifest.is_complete:
@@ -356,12 +356,7 @@ def renamed(published: PublishedSegments, segment: int, name: str) -> PublishedS
 
 def _checked(name: str) -> str:
     """Return a name that can be shown anywhere, or say why it cannot."""
-    text = name.strip()
-    if not text or len(text) > LONGEST or not text.isprintable():
-        raise ConfigError(
-            f"`{name!r}` is no name for a segment; expected one line of 1 to {LONGEST} "
-            "characters."
-        )
+    text = checked_name(name)
     if text.casefold() == UNASSIGNED_NAME:
         raise ConfigError(
             f"`{text}` is what shops without a segment are called; expected another "

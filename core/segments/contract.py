@@ -37,8 +37,9 @@ from pydantic import (
     model_validator,
 )
 
+from core.config import YamlDumper
 from core.errors import ConfigError, did_you_mean, listed
-from core.segments.published import UNASSIGNED, SegmentTable
+from core.segments.published import UNASSIGNED, SegmentTable, require_printable
 
 
 def _ascending(band: tuple[float, float]) -> tuple[float, float]:
@@ -91,7 +92,9 @@ class SegmentTerms(Terms):
     """
 
     id: int = Field(ge=0)
-    name: str | None = Field(None, min_length=1)
+    name: Annotated[str, AfterValidator(require_printable)] | None = Field(
+        None, min_length=1
+    )
     owner: str | None = Field(None, min_length=1)
     expires: date | None = None
 
@@ -201,7 +204,7 @@ def contract_text(contract: Contract) -> str:
     )
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(YamlDumper):
     """Writes bands and other short lists on one line."""
 
 

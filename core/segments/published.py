@@ -10,6 +10,7 @@ a number by size that is dealt out anew with every model. This is where the two 
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -18,12 +19,55 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from core.errors import ArtifactError, ModelError
+from core.errors import ArtifactError, ConfigError, ModelError
 from core.segments.identity import Identity, IdentityEvent, with_ids
 
 SegmentKind = Literal["density", "partition"]
 UNASSIGNED = -1
 UNASSIGNED_NAME = "unassigned"
+LONGEST_NAME = 80
+"""Characters of a name that a user gives."""
+# Persian and Hindi are spelt with them, and many emoji.
+_JOINERS = "\u200c\u200d"
+
+
+def checked_name(name: str) -> str:
+    """Return a name that a user gives a segment, without white space around it.
+
+    Raises
+    ------
+    ConfigError
+        If it is empty, longer than `LONGEST_NAME`, or cannot be shown in one line.
+    """
+    text = name.strip()
+    try:
+        if not 1 <= len(text) <= LONGEST_NAME:
+            raise ValueError(
+                f"it has {len(text)} characters; expected one line of 1 to "
+                f"{LONGEST_NAME} characters"
+            )
+        return require_printable(text)
+    except ValueError as error:
+        raise ConfigError(f"{name!r} is no name for a segment: {error}.") from None
+
+
+def require_printable(name: str) -> str:
+    """Return a name as it is, if it can be shown in one line of text.
+
+    Raises
+    ------
+    ValueError
+        For a control character, the end of a line or paragraph, a space of unusual
+        width, or another character that nobody sees; the message names it.
+    """
+    for place, character in enumerate(name, start=1):
+        if not character.isprintable() and character not in _JOINERS:
+            called = unicodedata.name(character, "a control character")
+            raise ValueError(
+                f"character {place} is U+{ord(character):04X} ({called}), which cannot "
+                "be shown; expected letters, digits, signs and plain spaces in one line"
+            )
+    return name
 
 
 class Segment(BaseModel):

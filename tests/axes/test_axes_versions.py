@@ -73,6 +73,8 @@ def test_a_name_that_cannot_be_is_refused_and_changes_nothing(folder):
     taken = assigner(folder).model.names[AXIS][1]
     with pytest.raises(ConfigError, match="cannot be the name of segment 0"):
         rename(folder, 0, taken)
+    with pytest.raises(ConfigError, match=r"U\+2028 \(LINE SEPARATOR\)"):
+        rename(folder, 0, "Our\u2028mornings")
     with pytest.raises(ConfigError, match="Did you mean `purchase_cadence`"):
         rename_segment(config(folder), "purchase_cadense", 0, "x")
     assert published(folder).manifest == before

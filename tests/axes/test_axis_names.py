@@ -132,6 +132,10 @@ def test_a_users_file_replaces_the_keys_it_has(tmp_path):
         ("axes: {purchase_value: {rules: 3}}", "purchase_value.rules` is 3"),
         ("axes: {purchase_value: {otherwise: 7}}", "otherwise` is 7; expected a name"),
         (
+            'axes: {purchase_value: {otherwise: "mid\\x1btier"}}',
+            r"otherwise`: 'mid.x1btier' is no name.*U\+001B \(a control character\)",
+        ),
+        (
             "axes: {purchase_value: {rules: [{name: a, when: {}}]}}",
             r"rules\[0\].when` is empty",
         ),

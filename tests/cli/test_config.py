@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import pytest
 import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from core.config import Config, build_config, option_keys, resolve_config
+from core.config import (
+    Config,
+    YamlDumper,
+    build_config,
+    option_keys,
+    resolve_config,
+)
 from core.errors import ConfigError
 
 
@@ -115,3 +123,13 @@ def test_a_named_input_is_the_source(tmp_path):
     assert resolve_config(file, environ={}).data.source == "input"
     sample = resolve_config(file, {"data.source": "sample"}, ["data.input=null"], {})
     assert sample.data.source == "sample"
+
+
+@given(st.text(), st.text())
+@example("next\x85line", "line\u2028paragraph\u2029")
+@example("\ufeffmark", "tab\tline\n \x1b\x00\u00a0")
+def test_yaml_keeps_every_text(text, inner):
+    values = {"a": text, inner: [inner, {"c": text + inner}]}
+    for options in ({}, {"default_flow_style": True}):
+        said = yaml.dump(values, Dumper=YamlDumper, allow_unicode=True, **options)
+        assert yaml.safe_load(said) == values

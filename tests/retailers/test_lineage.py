@@ -318,6 +318,7 @@ def test_a_new_name_leaves_predictions_of_other_shops_in_place(artifacts):
         (-1, "A", "no segment has the id -1"),
         (0, " ", "is no name for a segment"),
         (0, "two\nlines", "is no name for a segment"),
+        (0, "next\x85line", r"character 5 is U\+0085 \(a control character\)"),
         (0, "x" * 81, "1 to 80 characters"),
         (0, "Unassigned", "what shops without a segment are called"),
     ],
