@@ -30,12 +30,18 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
 from core.artifacts.manifest import (
     EVERY_STAGE,
-    FileEntry,
     MANIFEST,
-    Manifest,
     STAGES,
+    FileEntry,
+    Manifest,
     Stage,
     StageFacts,
     digest,
@@ -47,10 +53,6 @@ from core.artifacts.manifest import (
 )
 from core.config import Config
 from core.errors import ArtifactError, did_you_mean, listed
-from dataclasses import dataclass, field
-from filelock import FileLock, Timeout
-from pathlib import Path
-from typing import Any
 
 
 def link(source: Path, target: Path) -> None:
@@ -77,7 +79,6 @@ def discard(folder: Path, root: Path) -> None:
         trash = root / f".trash-{os.getpid()}-{time.monotonic_ns()}"
         folder.rename(trash)
         shutil.rmtree(trash, ignore_errors=True)
-
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,6 @@ def version_name(manifest: Manifest) -> str:
 def age(manifest: Manifest) -> tuple[str, int]:
     """Return what sorts kept sets: by the time of their model, then version."""
     return manifest.stages[manifest.model_stage].finished_at, manifest.version
-
 
 
 class Artifacts:

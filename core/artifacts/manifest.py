@@ -12,13 +12,14 @@ import hashlib
 import importlib.metadata
 import platform
 import re
-from core.config import Config, updated_config
-from core.errors import ArtifactError, ConfigError
 from datetime import UTC, datetime
 from pathlib import Path
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from typing import Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from core.config import Config, updated_config
+from core.errors import ArtifactError, ConfigError
 
 MANIFEST = "manifest.json"
 Stage = Literal["prepare", "autoencoder", "clustering", "inference", "refresh", "axes"]

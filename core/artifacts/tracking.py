@@ -11,10 +11,10 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from core.errors import ConfigError, SegmentsError
 from pathlib import Path
 from typing import Any
 
+from core.errors import ConfigError, SegmentsError
 
 EXPERIMENT = "stable-segments"
 # MLflow's own defaults try an address that does not answer for many minutes, and send
