@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
 from core.reporting.text import MISSING, count, decimal, listed, plural
+from core.retailers.report.evidence import TEMPLATES
 from core.segments.names import spoken_month
 from core.segments.published import UNASSIGNED, UNASSIGNED_NAME
 
@@ -100,21 +101,7 @@ _BADGES = {
     "refused": ("care", "New model refused"),
     "unchanged": ("calm", "Known already"),
 }
-_ADVICE = {
-    "steady": "Nothing. The segments mean what they meant; carry on with them.",
-    "watching": "Wait for the next month: an alert of one month often passes. If a "
-    "campaign, a price change or a fault in the data explains it, note that now; a "
-    "fault in the data is mended best before the next refresh.",
-    "recommended": "Look at the alerts first: a fault in the data is to be mended, not "
-    "learnt. If the shops themselves have changed, retrain.",
-    "published": "Tell those who work with the segments what changed, and give new "
-    "segments a name that people will use. If something looks wrong, go back to the "
-    "version before.",
-    "refused": "Nothing changes for those who work with the segments. Read below which "
-    "check failed: a challenger that is no better is not a fault, the old model simply "
-    "stays; a broken contract needs its owner.",
-    "unchanged": "Nothing. To take in other rows, name a file of a later month.",
-}
+_CHANGES = {"split": "split", "merged": "merged", "born": "new", "died": "gone"}
 _ALERTS_SAID = 5
 
 
@@ -131,19 +118,29 @@ def announcement(facts: RefreshFacts) -> Announcement:
     """
     outcome = outcome_of(facts)
     tone, badge = _BADGES[outcome]
-    month = spoken_month(facts["month"])
-    if outcome == "unchanged":
-        headline = f"{month} had been taken in before; nothing was done."
-    else:
-        said = [
-            f"{plural(facts['n_assigned'], 'shop')} assigned",
-            _moved(facts["n_moved"]),
-            plural(len(facts["alerts"]), "alert") if facts["alerts"] else "no drift",
-            _done(outcome, facts),
-        ]
-        headline = f"{month}: {'; '.join(filter(None, said))}."
-    lines = [facts["reason"]] if facts["reason"] else []
-    return Announcement(tone, badge, headline, tuple(lines), _ADVICE[outcome])
+    kinds = [event["kind"] for event in facts["events"]]
+    known: dict[str, Any] = {
+        **facts,
+        "outcome": outcome,
+        "month": spoken_month(facts["month"]),
+        "changes": [
+            f"{kinds.count(kind)} {word}"
+            for kind, word in _CHANGES.items()
+            if kind in kinds
+        ],
+    }
+    return Announcement(
+        tone,
+        badge,
+        headline=" ".join(refresh_sentences("headline", **known)),
+        lines=(facts["reason"],) if facts["reason"] else (),
+        advice=" ".join(refresh_sentences("advice", outcome=outcome)),
+    )
+
+
+def refresh_sentences(topic: str, **values: Any) -> list[str]:
+    """Return the sentences that the text of refreshes has for a topic."""
+    return TEMPLATES.sentences("refresh.txt.j2", topic, **values)
 
 
 def refresh_lines(facts: RefreshFacts) -> list[str]:
@@ -170,15 +167,17 @@ def event_lines(
     names : mapping of str to str
         Id, as text, to name.
     """
-    changes = [event for event in events if event["kind"] != "survived"]
-    lines = [_event(event, names) for event in changes]
+    changes = [
+        {
+            **event,
+            "old": listed([_quoted(segment, names) for segment in event["old"]]),
+            "new": listed([_quoted(segment, names) for segment in event["new"]]),
+        }
+        for event in events
+        if event["kind"] != "survived"
+    ]
     n_same = len(events) - len(changes)
-    if n_same:
-        whom = "its id and its name" if n_same == 1 else "their ids and names"
-        other = "other " if changes else ""
-        verb = "keeps" if n_same == 1 else "keep"
-        lines.append(f"{n_same} {other}{_segments(n_same)} {verb} {whom}.")
-    return lines
+    return refresh_sentences("events", changes=changes, n_same=n_same)
 
 
 def titled(segment: int | None, names: Mapping[str, str]) -> str:
@@ -221,59 +220,11 @@ def outcome_of(facts: RefreshFacts) -> str:
     return {"recalibrate": "recommended"}.get(facts["state"], facts["state"])
 
 
-def _moved(n: int | None) -> str:
-    if n is None:
-        return "the first month that is recorded"
-    return f"{count(n)} moved" if n else "none moved"
-
-
-def _done(outcome: str, facts: RefreshFacts) -> str:
-    """Return the last words of the headline."""
-    if outcome != "published":
-        return {
-            "steady": "nothing to do",
-            "watching": "wait for next month",
-            "recommended": "retraining is recommended",
-            "refused": f"a new model was refused, version {facts['version']} stays",
-        }[outcome]
-    kinds = [event["kind"] for event in facts["events"]]
-    words = (
-        ("split", "split"),
-        ("merged", "merged"),
-        ("born", "new"),
-        ("died", "gone"),
-    )
-    changes = [f"{kinds.count(kind)} {word}" for kind, word in words if kind in kinds]
-    changed = f" ({listed(changes)})" if changes else ", all segments kept"
-    return f"version {facts['published']} published{changed}"
-
-
 def _first(lines: Sequence[str], noun: str) -> list[str]:
     """Return the first few lines, and how many there are besides."""
     rest = len(lines) - _ALERTS_SAID
     more = [f"And {plural(rest, f'more {noun}')}."] if rest > 0 else []
     return [*lines[:_ALERTS_SAID], *more]
-
-
-def _segments(n: int) -> str:
-    return "segment" if n == 1 else "segments"
-
-
-def _event(event: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """Say one event, with its counts."""
-    old = listed([_quoted(segment, names) for segment in event["old"]])
-    new = listed([_quoted(segment, names) for segment in event["new"]])
-    n_old, n_new = plural(event["n_old"], "shop"), plural(event["n_new"], "shop")
-    shared = count(event["n_shared"])
-    if event["kind"] == "split":
-        return f"Split: {old} ({n_old}) became {new} ({n_new})."
-    if event["kind"] == "merged":
-        return f"Merged: {old} ({n_old}) became {new} ({n_new})."
-    if event["kind"] == "born":
-        origin = f", {shared} of them from {old}" if old else ""
-        return f"New: {new} ({n_new}{origin})."
-    goal = f", {shared} of them now in {new}" if new else ""
-    return f"Gone: {old} ({n_old}{goal})."
 
 
 def _quoted(segment: int, names: Mapping[str, str]) -> str:

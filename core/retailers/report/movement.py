@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import polars as pl
@@ -23,8 +23,8 @@ from core.reporting.style import (
     shortened,
     wrapped,
 )
-from core.reporting.text import MISSING, count, percent, plural
-from core.retailers.report.decision import titled
+from core.reporting.text import MISSING, count, percent
+from core.retailers.report.decision import refresh_sentences, titled
 from core.segments.published import UNASSIGNED
 
 if TYPE_CHECKING:
@@ -39,35 +39,10 @@ _DEEPEST = 0.25
 Ids = tuple[int | None, ...]
 
 
-_RAW = (
-    "These are the model's words for the two months. A shop counts as moved, at the "
-    "top of this page, only when it has been in the same other segment for some months "
-    "running: who lives near a border crosses it now and then."
-)
-
-
-class _Words(NamedTuple):
-    title: str
-    file: str
-    meaning: str
-
-
 _MOVES = {
-    "real": _Words(
-        "Real movement",
-        "refresh-movement.png",
-        "Another month, the same model: what moved is the shops.",
-    ),
-    "model": _Words(
-        "Change of the model",
-        "refresh-model-change.png",
-        "The same month, another model: the shops did not move, the segments did.",
-    ),
-    "span": _Words(
-        "Over a longer time",
-        "refresh-span.png",
-        "Real movement and changes of the model together.",
-    ),
+    "real": ("Real movement", "refresh-movement.png"),
+    "model": ("Change of the model", "refresh-model-change.png"),
+    "span": ("Over a longer time", "refresh-span.png"),
 }
 
 
@@ -130,16 +105,21 @@ def movement_part(moves: Moves, names: Mapping[str, str], folder: Path) -> Part 
     """
     if not len(moves.table):
         return None
-    words = _MOVES[moves.kind]
-    file, title = folder / words.file, f"From {moves.before} to {moves.after}"
-    plot_movement(moves.table, names, words.title, (moves.before, moves.after), file)
-    sentences = [words.meaning, movement_line(moves.table)]
-    if moves.kind == "real":
-        sentences.append(_RAW)
+    heading, name = _MOVES[moves.kind]
+    file, title = folder / name, f"From {moves.before} to {moves.after}"
+    plot_movement(moves.table, names, heading, (moves.before, moves.after), file)
+    here = pl.col("from").is_not_null() & pl.col("to").is_not_null()
+    both = moves.table.filter(here)
+    stayed = both.filter(pl.col("from") == pl.col("to"))
     rows = largest_moves(moves.table, names)
     return Part(
-        words.title,
-        sentences,
+        heading,
+        refresh_sentences(
+            "movement",
+            kind=moves.kind,
+            total=int(both["n"].sum()),
+            stayed=int(stayed["n"].sum()),
+        ),
         [Picture(title, file, f"{title}: shops by segment; see the table below.")],
         [Table(f"{title}: the largest moves.", rows, frozenset({"from", "to"}))],
     )
@@ -247,24 +227,6 @@ def largest_moves(
         }
         for row in moves.to_dicts()
     ]
-
-
-def movement_line(transitions: pl.DataFrame) -> str:
-    """Say how many shops stayed and how many moved.
-
-    >>> table = pl.DataFrame({"from": [0, 0], "to": [0, 1], "n": [90, 10]})
-    >>> movement_line(table)
-    '10 of 100 shops (10.0%) changed place, 90 stayed. Unassigned counts as a place.'
-    """
-    both = transitions.filter(pl.col("from").is_not_null(), pl.col("to").is_not_null())
-    total = int(both["n"].sum())
-    stayed = int(both.filter(pl.col("from") == pl.col("to"))["n"].sum())
-    moved = total - stayed
-    share = percent(moved / total) if total else percent(0.0)
-    return (
-        f"{count(moved)} of {plural(total, 'shop')} ({share}) changed place, "
-        f"{count(stayed)} stayed. Unassigned counts as a place."
-    )
 
 
 def _side(rows: Sequence[Ids], place: int, segments: Sequence[int]) -> Ids:

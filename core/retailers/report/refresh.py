@@ -19,7 +19,6 @@ from core.reporting.text import (
     decimal,
     listed,
     percent,
-    plural,
 )
 from core.retailers.report.decision import (
     RefreshFacts,
@@ -28,6 +27,7 @@ from core.retailers.report.decision import (
     failed_checks,
     figure,
     outcome_of,
+    refresh_sentences,
     titled,
 )
 from core.retailers.report.evidence import TEMPLATES
@@ -69,15 +69,9 @@ def drift_part(rows: pl.DataFrame, facts: RefreshFacts, folder: Path) -> Part | 
         return None
     file = folder / "refresh-drift.png"
     plot_drift(rows, facts["names"], file)
-    n_alerts = len(facts["alerts"])
-    says = plural(n_alerts, "alert") if n_alerts else "no alert"
     return Part(
         "Drift",
-        [
-            "Every month is compared with the one that the model of the time was "
-            "trained on: the distribution of every feature, the share of unassigned "
-            f"shops and of every segment. This month: {says}."
-        ],
+        refresh_sentences("drift", n_alerts=len(facts["alerts"])),
         [
             Picture(
                 "How near to its threshold everything measured was",
@@ -278,7 +272,6 @@ def _note(n_measured: int, n_drawn: int) -> str:
     return text
 
 
-_KINDS = {"drift": "Alerts of drift", "share": "Alerts of segment shares"}
 STATES = ("steady", "watching", "recalibrate")
 
 
@@ -366,28 +359,17 @@ def write_refresh_page(content: RefreshContent, path: Path) -> list[Path]:
         tiles=_tiles(facts),
         parts=parts,
         states=STATES,
-        trigger=trigger_lines(content),
+        trigger=refresh_sentences(
+            "trigger",
+            state=facts["state"],
+            since=content.state_since and spoken_month(content.state_since),
+            months_running=content.months_running,
+            months_needed=content.months_needed,
+        ),
         next_steps=_next_steps(content),
     )
     path.write_text(page, encoding="utf-8", newline="\n")
     return [path, *(shown.path for part in parts for shown in part.pictures)]
-
-
-def trigger_lines(content: RefreshContent) -> list[str]:
-    """Say in which state the trigger is, since when, and what runs towards it."""
-    since = "" if content.state_since is None else spoken_month(content.state_since)
-    state = f"The trigger is in the state {content.facts['state']}"
-    lines = [f"{state} since {since}." if since else f"{state}."]
-    lines += [
-        f"{_KINDS.get(kind, kind)} for {plural(n, 'month')} running."
-        for kind, n in content.months_running.items()
-        if n
-    ]
-    lines.append(
-        f"Retraining is recommended when the same kind of alert has run for "
-        f"{plural(content.months_needed, 'month')}."
-    )
-    return lines
 
 
 def _model(facts: RefreshFacts) -> str:
@@ -420,9 +402,7 @@ def _events_part(facts: RefreshFacts) -> Part | None:
         event_lines(facts["events"], facts["names"]),
         tables=[
             Table(
-                "The old and the new model label the same shops of this month. Jaccard "
-                "index, over the shops that both assign: members of both, over "
-                "members of either.",
+                " ".join(refresh_sentences("events_table")),
                 [_event_row(event, facts["names"]) for event in changes],
                 frozenset({"event", "before", "after"}),
             )
@@ -447,12 +427,10 @@ def _gate_part(facts: RefreshFacts) -> Part | None:
     if not facts["gate"]:
         return None
     is_passed = facts["decision"] != "refused"
-    verdict = "It has passed." if is_passed else "It has not passed."
     return Part(
         "The new model against the one that serves",
         [
-            "A new model is published only if it holds its own against the one that "
-            f"serves, on the rows of this month. {verdict}",
+            *refresh_sentences("gate", is_passed=is_passed),
             *failed_checks(facts["gate"]),
         ],
         tables=[
