@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from core.reporting.page import NextStep, Part, Picture, Table, Templates
+from core.reporting.plots import add_colour_bar, draw_cells, write_cells
 from core.reporting.style import (
     COLOURS,
     FAINT_INK,
@@ -32,6 +33,8 @@ _CHARACTER = 0.068
 _BAR_WIDTH = 6.7
 # Fewer letters of a name say nothing.
 _LEAST_LETTERS = 7
+# From paper to deep blue.
+_AGREEMENT_COLOURS = ("#F7F7F5", "#B9D8EC", "#4D94C9", "#08457E")
 # Faint colours take dark letters.
 _DARK_ON = {"#E69F00", "#56B4E9", "#B8A800", NOISE_COLOUR}
 
@@ -96,30 +99,24 @@ def plot_overlap(overlap: pl.DataFrame, axes: list[str], path: Path) -> None:
         panel = figure.add_subplot()
         # The lower triangle: the last row and the first column have all pairs.
         shown = values[1:, : n - 1]
-        image = panel.imshow(
-            np.ma.masked_invalid(shown), cmap=_colours(), vmin=0, vmax=1, aspect="auto"
+        image = draw_cells(
+            panel, shown, _AGREEMENT_COLOURS, (0, 1), bad="white", grid=None
         )
         panel.set_yticks(range(n - 1), axes[1:])
         panel.set_xticks(
             range(n - 1), axes[:-1], rotation=40, ha="right", rotation_mode="anchor"
         )
-        panel.tick_params(length=0, labelsize=9, labelcolor=INK)
-        panel.spines[:].set_visible(False)
-        for row, column in np.argwhere(np.isfinite(shown)):
-            value = shown[row, column]
-            panel.text(
-                column,
-                row,
-                f"{max(value, 0):.2f}",
-                ha="center",
-                va="center",
-                fontsize=8,
-                color="white" if value > 0.55 else INK,
-            )
+        panel.tick_params(labelsize=9)
+        write_cells(
+            panel,
+            (
+                (row, column, f"{max(ami, 0):.2f}", ami > 0.55)
+                for (row, column), ami in np.ndenumerate(shown)
+                if np.isfinite(ami)
+            ),
+        )
         panel.set_title("How much two axes tell of each other")
-        bar = figure.colorbar(image, ax=panel, shrink=0.8, pad=0.02, aspect=30)
-        bar.set_label("adjusted mutual information")
-        bar.outline.set_visible(False)
+        add_colour_bar(image, "adjusted mutual information", pad=0.02)
         footnote(figure, "0: no more than chance; 1: the same division twice.")
 
 
@@ -178,15 +175,6 @@ def _fitted(name: str, percent: str, fits: int) -> str:
     if fits >= _LEAST_LETTERS:
         return f"{shortened(name, fits)}\n{percent}"
     return percent if len(percent) <= fits else ""
-
-
-def _colours() -> Any:
-    """Return a map from paper to deep blue."""
-    from matplotlib.colors import LinearSegmentedColormap
-
-    stops = ["#F7F7F5", "#B9D8EC", "#4D94C9", "#08457E"]
-    colours = LinearSegmentedColormap.from_list("agreement", stops)
-    return colours.with_extremes(bad="white")
 
 
 # From here on the second of two axes tells little that is new.

@@ -6,7 +6,7 @@ and by a number written on them; noise is pale grey and lies behind.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from core.reporting.style import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
 
 
 NOISE = -1
@@ -215,7 +216,93 @@ def _left_out(n_shops: int, n_seen: int, n_outside: int) -> str:
 _CELLS_WRITTEN = 12  # clusters up to which a heat map shows its numbers
 _HEAT_LIMIT = 3.0
 _HEAT_ROWS = 40
+_HEAT_COLOURS = (
+    "#08457E",
+    "#4D94C9",
+    "#B9D8EC",
+    "#F7F7F5",
+    "#F9CF9C",
+    "#E08214",
+    "#8A4200",
+)
 _HEAT_COLUMNS = 30
+
+
+def draw_cells(
+    axes: Axes,
+    values: NDArray[np.float64],
+    colours: Sequence[Any],
+    limits: tuple[float, float],
+    bad: str = "#C9CDD2",
+    grid: tuple[str, float] | None = ("white", 1.2),
+    **extremes: str,
+) -> AxesImage:
+    """Colour a table of cells.
+
+    Parameters
+    ----------
+    axes : matplotlib Axes
+    values : ndarray of float64, shape (n_rows, n_columns)
+        NaN is drawn in the colour `bad`.
+    colours : sequence
+        Stops of the colour map, even or as (place, colour).
+    limits : tuple of float
+        Values of the first and the last stop.
+    bad : str
+    grid : tuple of (str, float), optional
+        Colour and width of the lines between cells.
+    **extremes
+        `under` and `over`: colours of what lies beyond the limits.
+    """
+    from matplotlib.colors import LinearSegmentedColormap
+
+    colour_map = LinearSegmentedColormap.from_list("cells", list(colours))
+    image = axes.imshow(
+        np.ma.masked_invalid(values),
+        aspect="auto",
+        cmap=colour_map.with_extremes(bad=bad, **extremes),
+        vmin=limits[0],
+        vmax=limits[1],
+        interpolation="nearest",
+    )
+    axes.tick_params(length=0, labelcolor=INK)
+    axes.spines[:].set_visible(False)
+    if grid is not None:
+        axes.set_xticks(np.arange(values.shape[1] + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(values.shape[0] + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color=grid[0], lw=grid[1])
+        axes.tick_params(which="minor", length=0)
+    return image
+
+
+def write_cells(
+    axes: Axes,
+    texts: Iterable[tuple[int, int, str, bool]],
+    fontsize: float = 8,
+    weight: str = "normal",
+) -> None:
+    """Write into cells: (row, column, text, whether the cell is dark)."""
+    for row, column, text, is_dark in texts:
+        axes.text(
+            column,
+            row,
+            text,
+            ha="center",
+            va="center",
+            fontsize=fontsize,
+            fontweight=weight,
+            color="white" if is_dark else INK,
+        )
+
+
+def add_colour_bar(image: AxesImage, label: str, **options: Any) -> Any:
+    """Put the scale of a table of cells beside it, and return it."""
+    bar = image.axes.figure.colorbar(
+        image, ax=image.axes, shrink=0.8, aspect=30, **options
+    )
+    bar.set_label(label)
+    bar.outline.set_visible(False)
+    return bar
 
 
 def plot_heatmap(
@@ -252,31 +339,27 @@ def plot_heatmap(
     size = (max(3.7 + 0.5 * len(columns), 6.0), max(1.7 + 0.25 * len(rows), 3.4))
     with picture(path, size) as figure:
         axes = figure.add_subplot()
-        image = axes.imshow(
-            np.ma.masked_invalid(values.T),
-            aspect="auto",
-            cmap=_heat_colours(),
-            vmin=-_HEAT_LIMIT,
-            vmax=_HEAT_LIMIT,
-            interpolation="nearest",
+        image = draw_cells(
+            axes,
+            values.T,
+            _HEAT_COLOURS,
+            (-_HEAT_LIMIT, _HEAT_LIMIT),
+            under=_HEAT_COLOURS[0],
+            over=_HEAT_COLOURS[-1],
         )
         axes.set_yticks(range(len(rows)), rows)
         axes.set_xticks(range(len(columns)), columns)
-        axes.tick_params(length=0, labelcolor=INK, labelsize=9)
+        axes.tick_params(labelsize=9)
         axes.set_xlabel(noun)
         axes.set_title(f"What sets each {noun} apart from the other shops")
-        axes.spines[:].set_visible(False)
-        axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
-        axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
-        axes.grid(which="minor", color="white", lw=1.2)
-        axes.tick_params(which="minor", length=0)
         if len(columns) <= _CELLS_WRITTEN:
-            _write_cells(axes, values)
-        bar = figure.colorbar(
-            image, ax=axes, extend="both", shrink=0.8, pad=0.02, aspect=30
+            write_cells(axes, _worth_reading(values))
+        add_colour_bar(
+            image,
+            "difference of medians\n(robust standard deviations)",
+            extend="both",
+            pad=0.02,
         )
-        bar.set_label("difference of medians\n(robust standard deviations)")
-        bar.outline.set_visible(False)
         footnote(figure, _heat_note(cluster_medians.shape, values.shape, noun))
 
 
@@ -290,36 +373,14 @@ def _strongest(
     return shown[:, kept], kept
 
 
-def _heat_colours() -> Any:
-    """Return a blue-to-orange map with a grey for missing values."""
-    from matplotlib.colors import LinearSegmentedColormap
-
-    stops = [
-        "#08457E",
-        "#4D94C9",
-        "#B9D8EC",
-        "#F7F7F5",
-        "#F9CF9C",
-        "#E08214",
-        "#8A4200",
-    ]
-    colours = LinearSegmentedColormap.from_list("difference", stops)
-    return colours.with_extremes(bad="#C9CDD2", under=stops[0], over=stops[-1])
-
-
-def _write_cells(axes: Axes, values: NDArray[np.float64]) -> None:
-    """Write the differences that are worth reading (0.5 or more) into their cells."""
+def _worth_reading(
+    values: NDArray[np.float64],
+) -> Iterator[tuple[int, int, str, bool]]:
+    """Yield the cells of differences of 0.5 or more, as `write_cells` takes them."""
     for column, row in np.argwhere(np.abs(np.nan_to_num(values)) >= 0.5):
         value = values[column, row]
-        axes.text(
-            column,
-            row,
-            f"{value:+.1f}".replace("-", "\N{MINUS SIGN}"),
-            ha="center",
-            va="center",
-            fontsize=8,
-            color="white" if abs(value) > 1.9 else INK,
-        )
+        text = f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")
+        yield row, column, text, abs(value) > 1.9
 
 
 def _heat_note(given: tuple[int, ...], drawn: tuple[int, ...], noun: str) -> str:

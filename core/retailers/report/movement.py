@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from core.reporting.page import Part, Picture, Table
+from core.reporting.plots import draw_cells, write_cells
 from core.reporting.style import (
     COLOURS,
     FAINT_INK,
@@ -187,18 +188,17 @@ def plot_movement(
             axes.set_axis_off()
             axes.text(0.5, 0.5, "No shop is in both.", ha="center")
             return
-        _draw_cells(axes, matrix)
+        _draw_moves(axes, matrix)
         columns = [_name(segment, names, _LEFT) for segment in matrix.after]
         rows = [_name(segment, names, _NEW) for segment in matrix.before]
         axes.set_xticks(range(n_columns), [_headed(name) for name in columns])
         axes.set_yticks(range(n_rows), [shortened(name, 34) for name in rows])
         axes.xaxis.tick_top()
         axes.xaxis.set_label_position("top")
-        axes.tick_params(length=0, labelcolor=INK, labelsize=8.5)
+        axes.tick_params(labelsize=8.5)
         axes.tick_params(axis="x", labelsize=7.5)
         axes.set_xlabel(sides[1], color=FAINT_INK, labelpad=8)
         axes.set_ylabel(sides[0], color=FAINT_INK)
-        axes.spines[:].set_visible(False)
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
         footnote(figure, _movement_note(matrix))
 
@@ -245,40 +245,30 @@ def _headed(name: str) -> str:
     return "\n".join(textwrap.wrap(name, 12, max_lines=3, placeholder="…"))
 
 
-def _draw_cells(axes: Axes, matrix: Matrix) -> None:
+def _draw_moves(axes: Axes, matrix: Matrix) -> None:
     """Colour moves by their share of the row; write all counts."""
-    from matplotlib.colors import LinearSegmentedColormap
-
     shares = matrix.counts / matrix.totals[:, None].clip(min=1)
     stays = np.array(
         [[a == b and a is not None for b in matrix.after] for a in matrix.before]
     )
     # Shops that were not there come from no segment that could empty.
     shares[[segment is None for segment in matrix.before]] = 0.0
-    stops = ["#FFFFFF", "#F9CF9C", "#C25E00"]
-    colours = LinearSegmentedColormap.from_list("moves", stops)
-    axes.imshow(
-        np.ma.masked_where(stays, shares),
-        aspect="auto",
-        cmap=colours.with_extremes(bad="#E9EDF1"),
-        vmin=0,
-        vmax=_DEEPEST,
+    draw_cells(
+        axes,
+        np.where(stays, np.nan, shares),
+        ("#FFFFFF", "#F9CF9C", "#C25E00"),
+        (0, _DEEPEST),
+        bad="#E9EDF1",
+        grid=("#EEF1F4", 1.0),
     )
-    axes.set_xticks(np.arange(shares.shape[1] + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(shares.shape[0] + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="#EEF1F4", lw=1.0)
-    axes.tick_params(which="minor", length=0)
-    for row, column in np.argwhere(matrix.counts > 0):
-        is_deep = not stays[row, column] and shares[row, column] > 0.7 * _DEEPEST
-        axes.text(
-            column,
-            row,
-            f"{matrix.counts[row, column]:,}",
-            ha="center",
-            va="center",
-            fontsize=8,
-            color="white" if is_deep else INK,
-        )
+    is_deep = ~stays & (shares > 0.7 * _DEEPEST)
+    write_cells(
+        axes,
+        (
+            (row, column, f"{matrix.counts[row, column]:,}", is_deep[row, column])
+            for row, column in np.argwhere(matrix.counts > 0)
+        ),
+    )
 
 
 def _movement_note(matrix: Matrix) -> str:

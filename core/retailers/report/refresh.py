@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from core.reporting.page import NextStep, Part, Picture, Table
-from core.reporting.style import INK, footnote, picture, shortened
+from core.reporting.plots import add_colour_bar, draw_cells, write_cells
+from core.reporting.style import footnote, picture, shortened
 from core.reporting.text import (
     MISSING,
     command,
@@ -34,16 +35,18 @@ from core.retailers.report.evidence import TEMPLATES
 from core.retailers.report.movement import Moves, movement_part, sizes_part
 from core.segments.names import feature_label, spoken_month
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.image import AxesImage
-
-
 _MOST_ROWS = 30
 _MOST_MONTHS = 24
 _CELLS_WRITTEN = 13
 # Twice the threshold has the deepest colour.
 _DEEPEST = 2.0
+# What reaches its threshold is clearly warmer.
+_DRIFT_COLOURS = (
+    (0.0, "#F7F8F9"),
+    (0.5, "#D3E0EA"),
+    (0.5, "#F9CF9C"),
+    (1.0, "#B35400"),
+)
 _DRIFT_KINDS = ("feature", "reconstruction", "unassigned", "share")
 _STATISTICS = {
     "psi": "PSI",
@@ -143,19 +146,16 @@ def plot_drift(rows: pl.DataFrame, names: Mapping[str, str], path: Path) -> None
     size = (max(4.4 + 0.42 * len(months), 6.4), max(1.6 + 0.27 * len(drawn), 2.8))
     with picture(path, size) as figure:
         axes = figure.add_subplot()
-        image = _draw_cells(axes, values)
-        _write_alerts(axes, values, alerts)
+        image = draw_cells(axes, values, _DRIFT_COLOURS, (0, _DEEPEST), over="#8A4200")
+        write_cells(axes, _alert_cells(values, alerts), 7.5, "bold")
         axes.set_yticks(
             range(len(drawn)), [shortened(said(*key, names)) for key in drawn]
         )
         axes.set_xticks(range(len(months)), months, rotation=90)
-        axes.tick_params(length=0, labelcolor=INK, labelsize=8.5)
-        axes.spines[:].set_visible(False)
+        axes.tick_params(labelsize=8.5)
         axes.set_title("Drift by month")
-        bar = figure.colorbar(image, ax=axes, extend="max", shrink=0.8, aspect=30)
-        bar.set_label("value over its threshold")
+        bar = add_colour_bar(image, "value over its threshold", extend="max")
         bar.set_ticks([0, 0.5, 1, 1.5, 2])
-        bar.outline.set_visible(False)
         footnote(figure, _note(len(order), len(drawn)))
 
 
@@ -224,44 +224,15 @@ def _place(kind: str) -> int:
     return _DRIFT_KINDS.index(kind) if kind in _DRIFT_KINDS else len(_DRIFT_KINDS)
 
 
-def _draw_cells(axes: Axes, values: np.ndarray) -> AxesImage:
-    """Colour every cell; what reaches its threshold is clearly warmer."""
-    from matplotlib.colors import LinearSegmentedColormap
-
-    stops = [(0.0, "#F7F8F9"), (0.5, "#D3E0EA"), (0.5, "#F9CF9C"), (1.0, "#B35400")]
-    colours = LinearSegmentedColormap.from_list("drift", stops)
-    image = axes.imshow(
-        np.ma.masked_invalid(values),
-        aspect="auto",
-        cmap=colours.with_extremes(bad="#C9CDD2", over="#8A4200"),
-        vmin=0,
-        vmax=_DEEPEST,
-        interpolation="nearest",
-    )
-    axes.set_xticks(np.arange(values.shape[1] + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(values.shape[0] + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", lw=1.2)
-    axes.tick_params(which="minor", length=0)
-    return image
-
-
-def _write_alerts(axes: Axes, values: np.ndarray, alerts: np.ndarray) -> None:
-    """Write the ratios of the cells that alert, where there is room; else a mark."""
+def _alert_cells(
+    values: np.ndarray, alerts: np.ndarray
+) -> Iterator[tuple[int, int, str, bool]]:
+    """Yield the cells that alert with their ratios where there is room; else a mark."""
     is_room = values.shape[1] <= _CELLS_WRITTEN
     for row, column in np.argwhere(alerts):
         value = values[row, column]
-        is_deep = value > 0.75 * _DEEPEST
         text = f"{value:.1f}" if is_room and np.isfinite(value) else "!"
-        axes.text(
-            column,
-            row,
-            text,
-            ha="center",
-            va="center",
-            fontsize=7.5,
-            fontweight="bold",
-            color="white" if is_deep else INK,
-        )
+        yield row, column, text, value > 0.75 * _DEEPEST
 
 
 def _note(n_measured: int, n_drawn: int) -> str:
