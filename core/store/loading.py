@@ -17,7 +17,23 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from core.errors import StoreError, listed
-from core.store.schema import SEGMENTS, VALUES
+
+VALUES = (
+    "lifetime_value",
+    "total_orders",
+    "avg_order_value",
+    "days_since_last_purchase",
+    "customer_tenure_days",
+    "churn_risk_score",
+)
+"""Numbers of a customer that stand beside the segments."""
+SEGMENTS = (
+    "segment_memberships",
+    "dominant_segments",
+    "membership_strengths",
+    "runner_up_segments",
+)
+"""JSON objects from axis to segment, or to a strength from 0 to 1."""
 
 # What COPY's text format gives a meaning to; the backslash comes first.
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}

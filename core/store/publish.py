@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from core.axes.output import StoreLoad
 from core.config import Config
 from core.errors import StoreError
 from core.logging import get_logger
+from core.store.address import chosen_address
+from core.store.loading import copy_into, escaped
 from core.store.store import Store
 
 # In what the store keeps beside a model: which published files its rows were made from.
@@ -112,3 +114,70 @@ def _moves_after(
         pl.col("new_name").alias("new"),
         "cause",
     )
+
+
+def has_store(url: str | None, folder: Path) -> bool:
+    """Whether there is a store to write to: one that was chosen, or the embedded one.
+
+    Parameters
+    ----------
+    url : str, optional
+        ``store.url``; without it the environment variable ``DATABASE_URL`` counts.
+    folder : path
+        Of the embedded server, which has to be there already.
+    """
+    return chosen_address(url) is not None or folder.is_dir()
+
+
+def publish_ledger(
+    url: str | None, folder: Path, lineage: str, blocks: Sequence[pl.DataFrame]
+) -> int | None:
+    """Add the blocks that the store does not have yet to its copy of a ledger.
+
+    The files are the ledger; the table is there to ask in SQL. Blocks are only ever
+    added: one that the table has is left as it is.
+
+    Parameters
+    ----------
+    url, folder
+        As for `Store.open`.
+    lineage : str
+        Of the models that the ledger belongs to.
+    blocks : sequence of DataFrame
+        With the columns of `core.segments.ledger.LEDGER_SCHEMA`, a month, version and
+        role each.
+
+    Returns
+    -------
+    int or None
+        How many were added; None, and no store is made, where `has_store` finds none.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be opened or written to; nothing is added then.
+    """
+    if not has_store(url, folder):
+        return None
+    with (
+        Store.open(url, folder) as store,
+        store.begin("add to the ledger") as connection,
+        connection.cursor() as cursor,
+    ):
+        return sum(_add(cursor, lineage, block) for block in blocks)
+
+
+def _add(cursor: Any, lineage: str, block: pl.DataFrame) -> int:
+    """Add one block unless it is there; return 1 if it was added, else 0."""
+    key = ("lineage", "month", "version", "role")
+    columns = (*key, "entity", "segment", "strength", "settled")
+    table = block.select(pl.lit(lineage).alias("lineage"), *columns[1:])
+    same = " AND ".join(f"{name} = %s" for name in key)
+    cursor.execute(
+        f"SELECT 1 FROM segment_ledger WHERE {same} LIMIT 1", table.select(key).row(0)
+    )
+    if cursor.fetchone() is not None:
+        return 0
+    text = table.with_columns(escaped(pl.col(pl.String)))
+    copy_into(cursor, f"segment_ledger ({', '.join(columns)})", text)
+    return 1

@@ -19,7 +19,13 @@ import psycopg
 
 from core.errors import StoreError
 from core.store.address import redacted, store_error
-from core.store.store import StoredModel, is_secret, no_statistics, split_key
+from core.store.store import (
+    CURRENT_MODEL,
+    NO_STATISTICS,
+    StoredModel,
+    is_secret,
+    split_key,
+)
 
 Connection = psycopg.AsyncConnection[Any]
 Row = tuple[Any, ...]
@@ -120,10 +126,6 @@ _KEY = """
     SELECT store_id, secret_hash FROM api_keys
     WHERE prefix = %s AND revoked_at IS NULL
 """
-_READ = f"""
-    SELECT {_PROFILE} FROM customer_profiles AS p
-    WHERE p.store_id = %s AND p.customer_id = %s
-"""
 _READ_WITH_KEY = f"""
     SELECT k.store_id, k.secret_hash, {_PROFILE}
     FROM api_keys AS k
@@ -136,10 +138,6 @@ _STATS = """
     WHERE store_id = %s AND is_current
 """
 _N_MODELS = "SELECT count(*) FROM axis_models WHERE is_current"
-_MODEL = """
-    SELECT version, state, meta, lineage, digest FROM axis_models
-    WHERE store_id = %s AND is_current AND digest IS DISTINCT FROM %s
-"""
 
 
 class StoredProfile(NamedTuple):
@@ -177,7 +175,7 @@ class AsyncReader:
     Raises
     ------
     StoreError
-        From every method but `ready`, as long as the database is away: at once where
+        From every method, as long as the database is away: at once where
         it refuses connections. The first call after it came back succeeds.
     """
 
@@ -198,13 +196,6 @@ class AsyncReader:
             return None
         row = await self._connections.first_row("check a key", _KEY, (parts[0],))
         return row[0] if row is not None and is_secret(parts[1], row[1]) else None
-
-    async def profile(self, store_id: str, customer_id: str) -> StoredProfile | None:
-        """Return a customer's profile, or None if the store has no such customer."""
-        row = await self._connections.first_row(
-            "read a profile", _READ, (store_id, _text(customer_id))
-        )
-        return None if row is None else StoredProfile(*row)
 
     async def profile_with_key(
         self, key: str, customer_id: str
@@ -238,7 +229,7 @@ class AsyncReader:
             "read the statistics", _STATS, (store_id,)
         )
         if row is None:
-            return {**no_statistics(), "model_version": None}
+            return {**NO_STATISTICS, "model_version": None}
         return dict(row[0])
 
     async def model(
@@ -259,7 +250,7 @@ class AsyncReader:
             None if it is the one that is known, or there is none.
         """
         row = await self._connections.first_row(
-            "read the model", _MODEL, (store_id, known)
+            "read the model", CURRENT_MODEL, (store_id, known)
         )
         return None if row is None else StoredModel(*row)
 
@@ -267,14 +258,6 @@ class AsyncReader:
         """Return how many stores have a model that serves."""
         row = await self._connections.first_row("count the models", _N_MODELS, ())
         return 0 if row is None else int(row[0])
-
-    async def ready(self) -> bool:
-        """Return whether the database answers."""
-        try:
-            await self._connections.first_row("answer", "SELECT 1", ())
-        except StoreError:
-            return False
-        return True
 
 
 def _text(customer_id: str) -> str | None:

@@ -1,15 +1,9 @@
-"""The store: profiles, models with their history, API keys, the movement ledger.
-
-Who is not placed on an axis has a name there, too (`not_enough_orders`, `no_items`),
-but strength 0; a name with which nobody has any strength is no segment.
+"""The store: profiles, the models that placed them, and the keys of the API.
 
 A key reads ``ss_<prefix>_<secret>``, both parts hexadecimal. What is kept of the secret
 is its SHA-256. That is enough: the secret is 256 random bits, so nobody can try them
 all however fast the hash is. Slow hashes (bcrypt, argon2) protect what people make up;
 here they would only cost every request some 50 ms.
-
-The files are the ledger; the table is a copy to ask in SQL. Blocks are only ever added:
-one that the table has is left as it is.
 """
 
 from __future__ import annotations
@@ -20,7 +14,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,23 +23,29 @@ from typing import Any, NamedTuple, Self
 
 import polars as pl
 import psycopg
-from sqlalchemy import Connection, create_engine, func, insert, select, text, update
-from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.exc import SQLAlchemyError
+from psycopg.types.json import Jsonb
 
 from core.errors import StoreError, did_you_mean
 from core.logging import get_logger
-from core.store.address import as_store_errors, chosen_address, redacted
+from core.store.address import as_store_errors, chosen_address, connect, redacted
 from core.store.embedded import EmbeddedServer
-from core.store.loading import (
-    LoadFacts,
-    copy_into,
-    escaped,
-    load_moves,
-    load_profiles,
-    prepare_profiles,
-)
-from core.store.schema import api_keys, axis_models, migrate
+from core.store.loading import LoadFacts, load_moves, load_profiles, prepare_profiles
+from core.store.migrations import migrate
+
+CURRENT_MODEL = """
+    SELECT version, state, meta, lineage, digest FROM axis_models
+    WHERE store_id = %s AND is_current AND digest IS DISTINCT FROM %s
+"""
+"""The model that serves a store, unless its digest is the one that is known."""
+
+NO_STATISTICS: Mapping[str, Any] = {
+    "total_customers": 0,
+    "customers_with_segments": 0,
+    "axes_count": 0,
+    "segments_per_axis": {},
+    "segment_distribution": {},
+}
+"""What `store_statistics` returns of a store that nothing was ever loaded into."""
 
 
 class StoredModel(NamedTuple):
@@ -72,127 +72,6 @@ class StoredModel(NamedTuple):
     digest: str
 
 
-def current_model(connection: Connection, store_id: str) -> StoredModel | None:
-    """Return the model that serves a store, or None if nothing was published."""
-    columns = [axis_models.c[name] for name in StoredModel._fields]
-    statement = select(*columns).where(
-        axis_models.c.store_id == store_id, axis_models.c.is_current
-    )
-    row = connection.execute(statement).first()
-    return None if row is None else StoredModel(*row)
-
-
-def model_history(connection: Connection, store_id: str) -> list[dict[str, Any]]:
-    """Return every model published for a store, the newest first."""
-    names = ("version", "lineage", "digest", "is_current", "published_at")
-    statement = (
-        select(*[axis_models.c[name] for name in names])
-        .where(axis_models.c.store_id == store_id)
-        .order_by(axis_models.c.published_at.desc(), axis_models.c.version.desc())
-    )
-    return [dict(row) for row in connection.execute(statement).mappings()]
-
-
-def switch_model(
-    connection: Connection,
-    store_id: str,
-    version: int,
-    lineage: str,
-    state: bytes,
-    meta: Mapping[str, Any],
-    stats: Mapping[str, Any],
-) -> None:
-    """Let a model serve a store instead of the one before.
-
-    Parameters
-    ----------
-    connection : Connection
-        Inside the transaction that loads the profiles.
-    store_id : str
-        Whose model.
-    version, lineage, state, meta
-        See `StoredModel`.
-    stats : dict
-        From `core.store.store`.
-    """
-    content = json.dumps(meta, sort_keys=True).encode()
-    digest = hashlib.sha256(b"%d/" % len(state) + state + content).hexdigest()
-    key = {"store_id": store_id, "lineage": lineage, "version": version}
-    values = {"digest": digest, "state": state, "meta": dict(meta)}
-    connection.execute(
-        update(axis_models)
-        .where(axis_models.c.store_id == store_id, axis_models.c.is_current)
-        .values(is_current=False)
-    )
-    row = {**key, **values, "stats": dict(stats), "is_current": True}
-    statement = upsert(axis_models).values(row)
-    connection.execute(
-        statement.on_conflict_do_update(
-            constraint=axis_models.primary_key,
-            set_={
-                **values,
-                "stats": dict(stats),
-                "is_current": True,
-                "published_at": func.now(),
-            },
-        )
-    )
-
-
-_COUNTS = text("""
-    SELECT axis, segment, count(*),
-           max((membership_strengths ->> axis)::double precision) > 0
-    FROM customer_profiles, jsonb_each_text(segment_memberships) AS _ (axis, segment)
-    WHERE store_id = :store_id
-    GROUP BY axis, segment
-    ORDER BY axis, segment
-""")
-_CUSTOMERS = text("""
-    SELECT count(*), count(*) FILTER (
-        WHERE jsonb_path_exists(membership_strengths, '$.* ? (@ > 0)')
-    )
-    FROM customer_profiles
-    WHERE store_id = :store_id
-""")
-
-
-def store_statistics(connection: Connection, store_id: str) -> dict[str, Any]:
-    """Count a store's customers by axis and segment.
-
-    Returns
-    -------
-    dict
-        `total_customers`; `customers_with_segments`, those placed on one axis at least;
-        `axes_count`; `segments_per_axis`, without the names of those not placed; and
-        `segment_distribution`, customers per axis and name, with them.
-    """
-    values = {"store_id": store_id}
-    total, placed = connection.execute(_CUSTOMERS, values).one()
-    distribution: dict[str, dict[str, int]] = {}
-    n_segments: dict[str, int] = {}
-    for axis, name, count, is_segment in connection.execute(_COUNTS, values):
-        distribution.setdefault(axis, {})[name] = count
-        n_segments[axis] = n_segments.get(axis, 0) + bool(is_segment)
-    return {
-        "total_customers": total,
-        "customers_with_segments": placed,
-        "axes_count": len(distribution),
-        "segments_per_axis": n_segments,
-        "segment_distribution": distribution,
-    }
-
-
-def no_statistics() -> dict[str, Any]:
-    """Return the same of a store that nothing was ever loaded into."""
-    return {
-        "total_customers": 0,
-        "customers_with_segments": 0,
-        "axes_count": 0,
-        "segments_per_axis": {},
-        "segment_distribution": {},
-    }
-
-
 class Store:
     """An open store; made by `Store.open`.
 
@@ -205,14 +84,6 @@ class Store:
     def __init__(self, address: str, server: EmbeddedServer | None = None) -> None:
         self.address = address
         self._server = server
-        # Connections are made by psycopg itself, which knows all of libpq's addresses.
-        self._engine = create_engine(
-            "postgresql+psycopg://",
-            creator=lambda: psycopg.connect(
-                address, connect_timeout=10, application_name="stable-segments"
-            ),
-            pool_pre_ping=True,
-        )
 
     @classmethod
     @contextmanager
@@ -242,7 +113,6 @@ class Store:
             store.migrate()
             yield store
         finally:
-            store._engine.dispose()
             if server is not None:
                 server.release()
 
@@ -267,11 +137,11 @@ class Store:
             self._server.ensure_running()
 
     @contextmanager
-    def begin(self, doing: str) -> Iterator[Connection]:
-        """Yield a connection in a transaction; failures are a `StoreError`."""
+    def begin(self, doing: str) -> Iterator[psycopg.Connection[Any]]:
+        """Yield a new connection in a transaction; failures are a `StoreError`."""
         with (
             as_store_errors(doing, f"the {self.name}"),
-            self._engine.begin() as connection,
+            connect(self.address) as connection,
         ):
             yield connection
 
@@ -283,8 +153,8 @@ class Store:
         StoreError
             If they were made by a newer version.
         """
-        with self.begin("bring its tables up to date") as connection:
-            migrate(connection)
+        with as_store_errors("bring its tables up to date", f"the {self.name}"):
+            migrate(self.address)
 
     def publish(
         self,
@@ -312,7 +182,7 @@ class Store:
             `membership_strengths` and, if there are any, `dominant_segments` (default:
             the memberships) and `runner_up_segments`, each a struct with a field per
             axis (a null field is left out) or JSON text; `confidence` and the numbers
-            of `core.store.schema.VALUES` (null where missing, NaN becomes null).
+            of `core.store.loading.VALUES` (null where missing, NaN becomes null).
         moves : DataFrame, optional
             Who changed segment: `customer_id`, `run`, `axis`, `old`, `new`, `cause`.
             Those known already are left as they are.
@@ -325,18 +195,31 @@ class Store:
         started = time.perf_counter()
         table = prepare_profiles(profiles, version)
         with self.begin("load the profiles") as connection:
-            lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
-            connection.execute(lock, {"name": f"stable-segments/{store_id}"})
-            driver: Any = connection.connection.driver_connection
-            with driver.cursor() as cursor:
+            connection.execute(
+                "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))",
+                (f"stable-segments/{store_id}",),
+            )
+            with connection.cursor() as cursor:
                 facts = load_profiles(cursor, store_id, table)
                 if moves is not None:
                     load_moves(cursor, store_id, moves)
-            stats = store_statistics(connection, store_id)
-            switch_model(connection, store_id, version, lineage, state, meta, stats)
+            _switch_model(connection, store_id, version, lineage, state, meta)
         if facts.n_inserted or facts.n_updated or facts.n_deleted:
             self._tidy()
         return facts._replace(seconds=time.perf_counter() - started)
+
+    def _tidy(self) -> None:
+        """Free the space of replaced rows, and let the planner see the new ones.
+
+        PostgreSQL does so by itself, but only in a server that runs for a minute: an
+        embedded one that only ever loads would grow by a table's size every time.
+        """
+        try:
+            with connect(self.address, autocommit=True) as connection:
+                connection.execute("VACUUM (ANALYZE) customer_profiles")
+        except psycopg.Error as error:
+            # What was loaded is there all the same.
+            get_logger().warning("The %s was not tidied up: %s", self.name, error)
 
     def query(self, statement: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         """Run one statement that only reads; return names of columns, and rows.
@@ -347,69 +230,100 @@ class Store:
             If it would change anything, or PostgreSQL does not understand it.
         """
         with self.begin("run the query") as connection:
-            connection.execute(text("SET TRANSACTION READ ONLY"))
-            # Not SQLAlchemy's, to which a percent sign means a parameter.
-            driver: Any = connection.connection.driver_connection
-            with driver.cursor() as cursor:
-                # Prepared, it is one statement: none can end the transaction before it.
-                cursor.execute(statement, prepare=True)
-                if cursor.description is None:
-                    return [], []
-                names = [column.name for column in cursor.description]
-                return names, cursor.fetchall()
-
-    def _tidy(self) -> None:
-        """Free the space of replaced rows, and let the planner see the new ones.
-
-        PostgreSQL does so by itself, but only in a server that runs for a minute: an
-        embedded one that only ever loads would grow by a table's size every time.
-        """
-        try:
-            with self._engine.connect() as connection:
-                outside = connection.execution_options(isolation_level="AUTOCOMMIT")
-                outside.execute(text("VACUUM (ANALYZE) customer_profiles"))
-        except SQLAlchemyError as error:
-            # What was loaded is there all the same.
-            get_logger().warning("The %s was not tidied up: %s", self.name, error)
+            connection.execute("SET TRANSACTION READ ONLY")
+            # Prepared, it is one statement: none can end the transaction before it.
+            cursor = connection.execute(statement, prepare=True)
+            if cursor.description is None:
+                return [], []
+            return [column.name for column in cursor.description], cursor.fetchall()
 
     def model(self, store_id: str) -> StoredModel | None:
         """Return the model that serves a store, or None if nothing was published."""
         with self.begin("read the model") as connection:
-            return current_model(connection, store_id)
-
-    def history(self, store_id: str) -> list[dict[str, Any]]:
-        """Return every model published for a store, the newest first.
-
-        Each with `version`, `lineage`, `digest`, `is_current`, `published_at`.
-        """
-        with self.begin("read the history") as connection:
-            return model_history(connection, store_id)
+            row = connection.execute(CURRENT_MODEL, (store_id, None)).fetchone()
+        return None if row is None else StoredModel(*row)
 
 
-def publish_profiles(
-    url: str | None,
-    folder: Path,
+def _switch_model(
+    connection: psycopg.Connection[Any],
     store_id: str,
     version: int,
     lineage: str,
     state: bytes,
     meta: Mapping[str, Any],
-    profiles: pl.DataFrame,
-    moves: pl.DataFrame | None = None,
-) -> LoadFacts:
-    """Open a store, publish as `Store.publish` does, and close it again.
+) -> None:
+    """Let a model serve a store instead of the one before, its customers counted."""
+    content = json.dumps(meta, sort_keys=True).encode()
+    digest = hashlib.sha256(b"%d/" % len(state) + state + content).hexdigest()
+    stats = store_statistics(connection, store_id)
+    connection.execute(
+        "UPDATE axis_models SET is_current = false WHERE store_id = %s AND is_current",
+        (store_id,),
+    )
+    connection.execute(
+        """
+        INSERT INTO axis_models
+            (store_id, lineage, version, is_current, digest, state, meta, stats)
+        VALUES (%s, %s, %s, true, %s, %s, %s, %s)
+        ON CONFLICT (store_id, lineage, version) DO UPDATE SET
+            is_current = true, digest = excluded.digest, state = excluded.state,
+            meta = excluded.meta, stats = excluded.stats, published_at = now()
+        """,
+        (store_id, lineage, version, digest, state, Jsonb(dict(meta)), Jsonb(stats)),
+    )
 
-    Raises
-    ------
-    StoreError
-        If the store cannot be opened, or what it serves cannot be replaced; then the
-        profiles before are still complete.
+
+def store_statistics(
+    connection: psycopg.Connection[Any], store_id: str
+) -> dict[str, Any]:
+    """Count a store's customers by axis and segment.
+
+    Who is not placed on an axis has a name there, too (`not_enough_orders`,
+    `no_items`), but strength 0; a name with which nobody has any strength is no
+    segment.
+
+    Returns
+    -------
+    dict
+        `total_customers`; `customers_with_segments`, those placed on one axis at least;
+        `axes_count`; `segments_per_axis`, without the names of those not placed; and
+        `segment_distribution`, customers per axis and name, with them.
     """
-    with Store.open(url, folder) as store:
-        return store.publish(store_id, version, lineage, state, meta, profiles, moves)
-
-
-_PATTERN = re.compile(r"ss_([0-9a-f]{12})_([0-9a-f]{64})")
+    customers = connection.execute(
+        """
+        SELECT count(*), count(*) FILTER (
+            WHERE jsonb_path_exists(membership_strengths, '$.* ? (@ > 0)')
+        )
+        FROM customer_profiles
+        WHERE store_id = %s
+        """,
+        (store_id,),
+    )
+    total, placed = customers.fetchall()[0]
+    counts = connection.execute(
+        """
+        SELECT axis, segment, count(*),
+               max((membership_strengths ->> axis)::double precision) > 0
+        FROM customer_profiles,
+             jsonb_each_text(segment_memberships) AS _ (axis, segment)
+        WHERE store_id = %s
+        GROUP BY axis, segment
+        ORDER BY axis, segment
+        """,
+        (store_id,),
+    )
+    distribution: dict[str, dict[str, int]] = {}
+    n_segments: dict[str, int] = {}
+    for axis, name, count, is_segment in counts:
+        distribution.setdefault(axis, {})[name] = count
+        n_segments[axis] = n_segments.get(axis, 0) + bool(is_segment)
+    return {
+        "total_customers": total,
+        "customers_with_segments": placed,
+        "axes_count": len(distribution),
+        "segments_per_axis": n_segments,
+        "segment_distribution": distribution,
+    }
 
 
 @dataclass(frozen=True)
@@ -446,14 +360,12 @@ def create_key(store: Store, store_id: str, name: str = "") -> str:
         If the database cannot be used.
     """
     prefix, secret = secrets.token_hex(6), secrets.token_hex(32)
-    row = {
-        "prefix": prefix,
-        "store_id": store_id,
-        "name": name,
-        "secret_hash": hash_secret(secret),
-    }
     with store.begin("make a key") as connection:
-        connection.execute(insert(api_keys).values(row))
+        connection.execute(
+            "INSERT INTO api_keys (prefix, store_id, name, secret_hash) "
+            "VALUES (%s, %s, %s, %s)",
+            (prefix, store_id, name, hash_secret(secret)),
+        )
     return f"ss_{prefix}_{secret}"
 
 
@@ -474,14 +386,13 @@ def revoke_key(store: Store, prefix: str) -> Key:
     """
     wanted = prefix.removeprefix("ss_").partition("_")[0]
     with store.begin("revoke a key") as connection:
-        statement = (
-            update(api_keys)
-            .where(api_keys.c.prefix == wanted)
-            .values(revoked_at=func.coalesce(api_keys.c.revoked_at, func.now()))
+        connection.execute(
+            "UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) "
+            "WHERE prefix = %s",
+            (wanted,),
         )
-        found = connection.execute(statement).rowcount
     keys = {key.prefix: key for key in list_keys(store)}
-    if not found:
+    if wanted not in keys:
         raise StoreError(
             f"there is no key `{wanted}`.{did_you_mean(wanted, keys)} `segments keys "
             "list` shows them all."
@@ -491,12 +402,13 @@ def revoke_key(store: Store, prefix: str) -> Key:
 
 def list_keys(store: Store, store_id: str | None = None) -> list[Key]:
     """Return the keys of one store, or of all, the oldest first."""
-    columns = [api_keys.c[name] for name in Key.__dataclass_fields__]
-    statement = select(*columns).order_by(api_keys.c.created_at, api_keys.c.prefix)
-    if store_id is not None:
-        statement = statement.where(api_keys.c.store_id == store_id)
     with store.begin("list the keys") as connection:
-        rows = connection.execute(statement).all()
+        rows = connection.execute(
+            "SELECT prefix, store_id, name, created_at, revoked_at FROM api_keys "
+            "WHERE %(store_id)s::text IS NULL OR store_id = %(store_id)s "
+            "ORDER BY created_at, prefix",
+            {"store_id": store_id},
+        ).fetchall()
     return [
         Key(prefix, owner, name, _in_utc(created), _in_utc(revoked))
         for prefix, owner, name, created, revoked in rows
@@ -510,7 +422,7 @@ def _in_utc(moment: Any) -> Any:
 
 def split_key(key: str) -> tuple[str, str] | None:
     """Return prefix and secret of a key, or None if it does not look like one."""
-    found = _PATTERN.fullmatch(key)
+    found = re.fullmatch(r"ss_([0-9a-f]{12})_([0-9a-f]{64})", key)
     return None if found is None else (found[1], found[2])
 
 
@@ -522,63 +434,3 @@ def hash_secret(secret: str) -> bytes:
 def is_secret(secret: str, expected: bytes) -> bool:
     """Return whether a secret has a hash, in a time that does not tell how nearly."""
     return hmac.compare_digest(hash_secret(secret), expected)
-
-
-_BLOCK = ("month", "version", "role")
-_COLUMNS = (*_BLOCK, "entity", "segment", "strength", "settled")
-
-
-def has_store(url: str | None, folder: Path) -> bool:
-    """Whether there is a store to write to: one that was chosen, or the embedded one.
-
-    Parameters
-    ----------
-    url : str, optional
-        ``store.url``; without it the environment variable ``DATABASE_URL`` counts.
-    folder : path
-        Of the embedded server, which has to be there already.
-    """
-    return chosen_address(url) is not None or folder.is_dir()
-
-
-def publish_ledger(
-    url: str | None, folder: Path, lineage: str, blocks: Sequence[pl.DataFrame]
-) -> int | None:
-    """Add the blocks that the store does not have yet; return how many those are.
-
-    Returns None, and makes no store, where `has_store` finds none.
-
-    Parameters
-    ----------
-    url, folder
-        As for `Store.open`.
-    lineage : str
-        Of the models that the ledger belongs to.
-    blocks : sequence of DataFrame
-        With the columns of `core.segments.ledger.LEDGER_SCHEMA`, a month, version and
-        role each.
-
-    Raises
-    ------
-    StoreError
-        If the store cannot be opened or written to; nothing is added then.
-    """
-    if not has_store(url, folder):
-        return None
-    with Store.open(url, folder) as store, store.begin("add to the ledger") as opened:
-        driver: Any = opened.connection.driver_connection
-        with driver.cursor() as cursor:
-            return sum(_add(cursor, lineage, block) for block in blocks)
-
-
-def _add(cursor: Any, lineage: str, block: pl.DataFrame) -> int:
-    """Add one block unless it is there; return 1 if it was added, else 0."""
-    key = (lineage, *block.select(_BLOCK).row(0))
-    same = " AND ".join(f"{name} = %s" for name in ("lineage", *_BLOCK))
-    cursor.execute(f"SELECT 1 FROM segment_ledger WHERE {same} LIMIT 1", key)
-    if cursor.fetchone() is not None:
-        return 0
-    text = escaped(pl.col(pl.String))
-    table = block.select(pl.lit(lineage).alias("lineage"), *_COLUMNS).with_columns(text)
-    copy_into(cursor, f"segment_ledger (lineage, {', '.join(_COLUMNS)})", table)
-    return 1

@@ -34,7 +34,7 @@ def store(folder):
 
 def rows(store, columns, store_id="default"):
     with store.begin("read") as connection:
-        found = connection.exec_driver_sql(
+        found = connection.execute(
             f"SELECT {columns} FROM customer_profiles WHERE store_id = %s "
             "ORDER BY customer_id",
             (store_id,),
@@ -44,8 +44,8 @@ def rows(store, columns, store_id="default"):
 
 def moves(store):
     with store.begin("read") as connection:
-        found = connection.exec_driver_sql("SELECT count(*) FROM axis_moves")
-        return found.scalar()
+        found = connection.execute("SELECT count(*) FROM axis_moves")
+        return found.fetchone()[0]
 
 
 def test_a_run_is_loaded_corrected_and_gone_back_from(folder, store):

@@ -29,7 +29,8 @@ from core.retailers.refresh.output import roll_back, version_rows
 from core.retailers.refresh.run import run_refresh
 from core.retailers.sample import generate_sales
 from core.segments.transitions import stock_and_flow
-from core.store import Store, publish_ledger
+from core.store import Store
+from core.store.publish import publish_ledger
 
 SAMPLE = SampleConfig(n_shops=320, n_months=30, difficulty="easy")
 LAST = "2024-02"  # what the model is trained on: 26 of the 30 months

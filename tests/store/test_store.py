@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 import pytest
+from psycopg.rows import dict_row
 
 from core.errors import StoreError
 from core.store import Store, StoredModel
@@ -53,11 +54,11 @@ def publish(store, store_id, table, version=1, **options):
 
 def rows(store, store_id):
     with store.begin("read") as connection:
-        found = connection.exec_driver_sql(
+        cursor = connection.cursor(row_factory=dict_row)
+        return cursor.execute(
             "SELECT * FROM customer_profiles WHERE store_id = %s ORDER BY customer_id",
             (store_id,),
-        )
-        return [dict(row) for row in found.mappings()]
+        ).fetchall()
 
 
 def test_a_profile_is_stored_as_it_was_handed_in(store):
@@ -112,8 +113,11 @@ def test_the_model_published_last_serves(store):
     found = store.model("models")
     assert isinstance(found, StoredModel)
     assert found[:4] == (2, b"two", {"k": 2}, "line")
-    assert [row["version"] for row in store.history("models")] == [2, 1]
-    assert [row["is_current"] for row in store.history("models")] == [True, False]
+    _, published = store.query(
+        "SELECT version, is_current FROM axis_models WHERE store_id = 'models' "
+        "ORDER BY version DESC"
+    )
+    assert published == [(2, True), (1, False)]
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
     """Return the folder of a server that is not running."""
     folder = tmp_path_factory.mktemp("my shop's, (old) data") / "postgres"
     with Store.open(None, folder) as store, store.begin("make a table") as connection:
-        connection.exec_driver_sql("CREATE TABLE notes AS SELECT 'kept' AS note")
+        connection.execute("CREATE TABLE notes AS SELECT 'kept' AS note")
     assert not is_running(folder)
     return folder
 
@@ -129,7 +129,7 @@ def test_a_killed_server_comes_back_at_the_same_address(folder):
             wait_for_failure(store)
         store.ensure_running()
         assert notes(store.address) == [("kept",)]
-        assert store.history("any") == []
+        assert store.model("any") is None
     assert not is_running(folder)
 
 
@@ -137,7 +137,7 @@ def wait_for_failure(store, seconds: float = 10.0) -> None:
     """Ask until an answer fails: a backend outlives its server for a moment."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        store.history("any")
+        store.model("any")
 
 
 def test_a_server_that_was_killed_with_its_users_starts_again(folder, start):
@@ -156,7 +156,7 @@ def test_half_made_data_of_a_killed_start_is_made_anew(tmp_path):
     (folder / "data.new").mkdir(parents=True)
     (folder / "data.new" / "PG_VERSION").write_text("18\n", encoding="utf-8")
     with Store.open(None, folder) as store:
-        assert store.history("any") == []
+        assert store.model("any") is None
     assert not (folder / "data.new").exists()
 
 

@@ -6,6 +6,7 @@ import re
 from datetime import UTC
 
 import pytest
+from psycopg.rows import namedtuple_row
 from typer.testing import CliRunner
 
 from core.cli import app
@@ -43,9 +44,10 @@ def test_only_the_hash_of_a_key_is_stored(store):
     key = create_key(store, "shop", "CRM")
     prefix, secret = split_key(key)
     with store.begin("read") as connection:
-        row = connection.exec_driver_sql(
+        cursor = connection.cursor(row_factory=namedtuple_row)
+        row = cursor.execute(
             "SELECT * FROM api_keys WHERE prefix = %s", (prefix,)
-        ).one()
+        ).fetchone()
     assert bytes(row.secret_hash) == hash_secret(secret)
     assert not any(secret in str(value) for value in row)
     assert (row.store_id, row.name, row.revoked_at) == ("shop", "CRM", None)

@@ -7,7 +7,8 @@ import pytest
 
 from core.errors import StoreError
 from core.segments.ledger import published_block, serving_block
-from core.store import Store, has_store, publish_ledger
+from core.store import Store
+from core.store.publish import has_store, publish_ledger
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,6 @@ def test_a_key_reads_customers_of_its_store(store, key, customer_id):
     assert json.loads(profile.dominant_segments) == {"purchase_value": "whale"}
     assert json.loads(profile.membership_strengths) == {"purchase_value": 0.25}
     assert profile.model_version == 7
-    assert profile == reading(store, lambda r: r.profile("mine", customer_id))
 
 
 @pytest.mark.parametrize(
@@ -150,21 +149,22 @@ def test_an_outage_is_told_at_once_and_ends_by_itself(store, folder, key):
     server = EmbeddedServer(folder)
 
     async def ask(reader):
-        assert await reader.ready()
+        assert await reader.n_models() == 2
         server.cluster.stop()
         started = time.monotonic()
         for _ in range(5):
             with pytest.raises(StoreError, match=r"cannot be reached|shutting down"):
                 await reader.profile_with_key(key, "ann")
-            assert not await reader.ready()
+            with pytest.raises(StoreError):
+                await reader.n_models()
         assert time.monotonic() - started < 2
         store.ensure_running()
         # Every connection of the pool was lost; no request pays for it.
         reads = [reader.profile_with_key(key, "ann") for _ in range(8)]
         assert all(store_id == "mine" for store_id, _ in await asyncio.gather(*reads))
-        return await reader.ready()
+        return await reader.n_models()
 
-    assert reading(store, ask)
+    assert reading(store, ask) == 2
     # The store's own connections are back, too.
     assert store.model("other").version == 1
 
@@ -184,7 +184,7 @@ def test_a_restart_between_two_requests_goes_unnoticed(store, folder, key):
 def test_a_database_that_does_not_answer_is_given_up_in_time(store):
     async def ask(reader):
         with store.begin("lock the keys") as connection:
-            connection.exec_driver_sql("LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE")
+            connection.execute("LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE")
             with pytest.raises(StoreError, match=r"not managed within 0.3 s to check"):
                 await reader.authenticate(f"ss_{'0' * 12}_{'0' * 64}")
         return await reader.authenticate(f"ss_{'0' * 12}_{'0' * 64}")

@@ -165,7 +165,7 @@ def write_output(
 
 
 LedgerPublisher = Callable[[str | None, Path, str, Sequence[pl.DataFrame]], int | None]
-"""Adds blocks to a store's ledger: `core.store.publish_ledger`."""
+"""Adds blocks to a store's ledger: `core.store.publish.publish_ledger`."""
 
 
 def store_ledger(
@@ -176,7 +176,7 @@ def store_ledger(
     Raises
     ------
     StoreError
-        As `core.store.publish_ledger`.
+        As `core.store.publish.publish_ledger`.
     """
     published = artifacts.published()
     assert published is not None  # a refresh has just gone well

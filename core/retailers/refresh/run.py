@@ -112,7 +112,7 @@ def run_refresh(
     today : date, optional
         For a contract's expiry; default: the day in UTC.
     into_store : callable, optional
-        Copies the ledger into the store, if there is one: `core.store.publish_ledger`.
+        Copies the ledger into the store, if there is one: `core.store.publish`.
 
     Raises
     ------
