@@ -11,15 +11,16 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from core.axes.features.catalog import AXES, FEATURES, Axis
-from core.axes.features.compute import MAX_CHANNELS, MIN_CHANNEL_SHARE
-from core.axes.features.definitions import (
-    DAYS_PER_MONTH,
+from core.axes.features.catalog import (
+    AXES,
+    FEATURES,
     FEW_CHANNELS,
     LACKING,
-    LIFECYCLE_STAGES,
     OTHER_CHANNEL,
+    Axis,
 )
+from core.axes.features.compute import MAX_CHANNELS, MIN_CHANNEL_SHARE
+from core.axes.features.formulas import DAYS_PER_MONTH, LIFECYCLE_STAGES
 from core.config import Config
 from core.retailers.features import FEATURE_SETS, VOLUME, Feature
 
@@ -172,7 +173,7 @@ def axes_page() -> str:
     lines += _table(
         ("feature", "formula", "unit", "null", "scale"),
         (
-            (f"`{f.name}`", f.formula, f.unit, f.null, f.scale)
+            (f"`{f.name}`", f.formula, f.unit, f.null_means, f.scale)
             for f in FEATURES.values()
         ),
     )

@@ -16,8 +16,7 @@ from pydantic import ValidationError
 from core.api.middleware import FieldError, field_error, from_validation
 from core.api.schemas import AssignRequest, Day
 from core.axes.assign import AxesAssigner, confidence
-from core.axes.features.catalog import PROFILE, features_available
-from core.axes.features.definitions import LACKING
+from core.axes.features.catalog import LACKING, PROFILE, features_available
 from core.tables.faults import TABLE_MEANINGS as MEANINGS
 from core.tables.orders import Purchases, purchases_of_customer
 

@@ -38,8 +38,7 @@ from core.axes.criterion import (
     spread_ties,
     tier_sample,
 )
-from core.axes.features.catalog import FEATURES, AxisFeatures
-from core.axes.features.definitions import CHANNEL_SHARE
+from core.axes.features.catalog import CHANNEL_SHARE, FEATURES, AxisFeatures
 from core.axes.model import AxesModel, AxisSegment, FittedAxis
 from core.axes.names import AxisNames, SegmentName, name_clusters, naming_rules
 from core.models.centroids import (

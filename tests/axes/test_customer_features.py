@@ -207,11 +207,11 @@ def test_one_order_and_no_item_give_a_value_or_null_as_documented(features, name
         assert name not in features.columns
     elif name in BEN:
         assert features[name][1] == pytest.approx(BEN[name], rel=1e-9)
-        assert FEATURES[name].null == "never"
+        assert FEATURES[name].null_means == "never"
     else:
         assert features[name][1] is None
         documented = "channel_share" if name.startswith("channel_share") else name
-        assert FEATURES[documented].null != "never"
+        assert FEATURES[documented].null_means != "never"
 
 
 def test_every_feature_is_there_once_and_customers_are_sorted(features):

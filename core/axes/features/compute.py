@@ -22,23 +22,24 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from core.axes.features.catalog import (
+    CHANNEL_SHARE,
     FEATURES,
+    OTHER_CHANNEL,
     channel_share,
     check_absent,
     why_skipped,
 )
-from core.axes.features.definitions import (
-    CHANNEL_SHARE,
+from core.axes.features.formulas import (
+    FORMULAS,
     LIFECYCLE_MONTHS,
     LIFECYCLE_STAGES,
-    OTHER_CHANNEL,
-)
-from core.axes.features.items import category_facts, line_facts, product_facts
-from core.axes.features.orders import (
     Rows,
+    category_facts,
     channel_count,
     has_tenure,
+    line_facts,
     order_facts,
+    product_facts,
     tenure_days,
 )
 from core.errors import SchemaError, listed
@@ -208,16 +209,16 @@ def _features(
 def _expressions(absent: Sequence[str], channels: Sequence[str]) -> list[nw.Expr]:
     """Return every feature that the data allow, then the columns for profiles."""
     columns: list[nw.Expr] = []
-    for name, feature in FEATURES.items():
+    for name in FEATURES:
         if why_skipped(name, absent, channels) is not None:
             continue
         if name == CHANNEL_SHARE:
             columns += _channel_shares(channels)
         elif name == "channel_diversity":
             columns.append(_channel_diversity(channels).alias(name))
-        elif feature.of_facts is not None:
+        else:
             dtype = nw.Int64 if name == "total_orders" else nw.Float64
-            columns.append(feature.of_facts.cast(dtype).alias(name))
+            columns.append(FORMULAS[name].cast(dtype).alias(name))
     columns.append(tenure_days.alias("customer_tenure_days"))
     return [*columns, *_texts(absent, channels)]
 
