@@ -154,19 +154,6 @@ def restored_axis(
 FORMAT = 1
 CUSTOMER = "customer_id"
 
-PLACEMENT_SCHEMA = pl.Schema(
-    {
-        CUSTOMER: pl.String,
-        "axis": pl.String,
-        "segment_id": pl.Int64,
-        "segment": pl.String,
-        "strength": pl.Float64,
-        "runner_up": pl.String,
-        "runner_up_id": pl.Int64,
-    }
-)
-"""Columns of `AxesModel.placements_table`; `runner_up` is null where there is none."""
-
 
 class AxesModel:
     """The segments of all axes.
@@ -253,34 +240,6 @@ class AxesModel:
         """
         table = self._table(features)
         return {name: self._place(axis, table) for name, axis in self.fitted.items()}
-
-    def placements_table(self, features: pl.DataFrame) -> pl.DataFrame:
-        """Return everybody's place as a long table, `PLACEMENT_SCHEMA`.
-
-        Parameters
-        ----------
-        features : DataFrame
-            As for `place`, with ``customer_id``.
-        """
-        parts = [pl.DataFrame(schema=PLACEMENT_SCHEMA)]
-        for name, placed in self.place(features).items():
-            names = self.axes[name].names
-            ids = pl.DataFrame(
-                {
-                    CUSTOMER: features[CUSTOMER],
-                    "segment_id": placed.labels,
-                    "strength": placed.strength,
-                    "runner_up_id": placed.runner_up,
-                }
-            )
-            said = {i: said for i, said in names.items() if i != NOWHERE}
-            part = ids.with_columns(
-                pl.lit(name).alias("axis"),
-                _named("segment_id", names).alias("segment"),
-                _named("runner_up_id", said).alias("runner_up"),
-            )
-            parts.append(part.select(list(PLACEMENT_SCHEMA)))
-        return pl.concat(parts)
 
     def renamed(self, axis: str, segment_id: int, name: str) -> AxesModel:
         """Return the same model with a segment called otherwise.
@@ -371,11 +330,6 @@ class AxesModel:
         return AxisPlacement(
             axis.ids_of(placed.labels), placed.strength, axis.ids_of(placed.runner_up)
         )
-
-
-def _named(column: str, names: Mapping[int, str]) -> pl.Expr:
-    """Return names instead of ids, null where there is none."""
-    return pl.col(column).replace_strict(names, default=None, return_dtype=pl.String)
 
 
 def _require_name(axis: FittedAxis, segment_id: int, name: str) -> None:

@@ -436,37 +436,6 @@ class SquaredErrors:
         return scaled
 
 
-def explained_beyond_size(
-    labels: npt.ArrayLike, outcomes: pl.DataFrame, size: FloatArray, seed: int
-) -> IncrementalR2:
-    """Return the share of each outcome's variance that labels explain beyond size.
-
-    Parameters
-    ----------
-    labels : array-like of int, shape (n_shops,)
-        Segment per shop; -1 is a group of its own.
-    outcomes : DataFrame
-        One row per shop in the same order, a column per outcome, null where unknown;
-        a column ``shop_id`` is passed over. See `core.evaluation.outcomes`.
-    size : ndarray of float, shape (n_shops,)
-        Volume before the cut, from 0.
-    seed : int
-        Of the folds: with the same seed, two labelings meet the same folds, and
-        their difference is a paired one.
-
-    Raises
-    ------
-    ModelError
-        Where the inputs do not tell of the same shops, or `size` is not finite.
-
-    Notes
-    -----
-    See `IncrementalR2Scorer` for the model. Labels that say nothing get a mean near 0,
-    mostly a little below: the price of having been fitted.
-    """
-    return incremental_r2(IncrementalR2Scorer(outcomes, size, seed).losses(labels))
-
-
 def incremental_r2(losses: Sequence[SquaredErrors]) -> IncrementalR2:
     """Return shares of explained variance from squared errors."""
     by_outcome = {}
@@ -495,12 +464,19 @@ class IncrementalR2Scorer:
     that labels get no credit for telling size more finely than ten classes do, and a
     random effect per label: shrunk by ``var_error / var_label``, both estimated in the
     training folds (Henderson's method 3, 1953), to 0 where the labels differ by no more
-    than chance. 5 folds over shops, 4 times; closed form throughout.
+    than chance. 5 folds over shops, 4 times; closed form throughout. Labels that say
+    nothing explain about 0, mostly a little less: the price of having been fitted.
 
     Parameters
     ----------
-    outcomes, size, seed
-        As for `explained_beyond_size`.
+    outcomes : DataFrame
+        One row per shop, a column per outcome, null where unknown; a column
+        ``shop_id`` is passed over.
+    size : ndarray of float, shape (n_shops,)
+        Volume before the cut, from 0.
+    seed : int
+        Of the folds: with the same seed, two labelings meet the same folds, and
+        their difference is a paired one.
 
     Attributes
     ----------
@@ -533,6 +509,11 @@ class IncrementalR2Scorer:
 
     def losses(self, labels: npt.ArrayLike) -> list[SquaredErrors]:
         """Return the squared errors of every outcome that can be judged.
+
+        Parameters
+        ----------
+        labels : array-like of int, shape (n_shops,)
+            Segment per shop, in the order of the outcomes; -1 is a group of its own.
 
         Raises
         ------

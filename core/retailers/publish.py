@@ -161,29 +161,21 @@ def _write_card(evidence: Evidence, path: Path) -> None:
     path.write_text(model_card(card), encoding="utf-8", newline="\n")
 
 
-def publish_segments(out: StageWriter, verdict: Verdict) -> dict[str, Any]:
-    """Publish a complete model's segments under another verdict.
+def model_under(out: StageWriter, verdict: Verdict) -> Model:
+    """Return a complete model with the segments that a verdict publishes.
 
-    Predictions, insights, ``segments.json`` and the report are written anew, of the
-    training data, and the pictures if another kind is published; the model itself stays
-    as it is. Segments of another kind are matched with those that were published, so
-    that ids and names live on where the groups do. Whatever else the stage writes takes
-    effect in the same moment: ::
-
-        with Artifacts(folder).stage("inference", config, is_serving=True) as out:
-            publish_segments(out, verdict)
+    Segments of another kind are matched with those that were published, so that ids
+    and names live on where the groups do. `publish_training` then writes everything
+    else anew; between the two there is time to write what tells of these segments by
+    their ids.
 
     Parameters
     ----------
     out : StageWriter
-        Of ``inference``, opened with ``is_serving=True``.
+        Of ``inference``, opened with ``is_serving=True``. The facts get those of
+        before, and if another kind is published, `out` gets its pictures.
     verdict : Verdict
         Decides which kind of segments is published.
-
-    Returns
-    -------
-    dict
-        The facts of the ``inference`` stage, those of before included.
 
     Raises
     ------
@@ -191,27 +183,6 @@ def publish_segments(out: StageWriter, verdict: Verdict) -> dict[str, Any]:
         If there is no complete run to build on.
     ModelError
         If the verdict is `natural` for a model of fewer than two latent clusters.
-    """
-    publish_training(out, model_under(out, verdict))
-    return out.facts
-
-
-def model_under(out: StageWriter, verdict: Verdict) -> Model:
-    """Return a complete model with the segments that a verdict publishes.
-
-    The first part of `publish_segments`, which `publish_training` completes; between
-    the two there is time to write what else tells of these segments by their ids.
-
-    Parameters
-    ----------
-    out, verdict
-        As for `publish_segments`. The facts get those of before, and if another kind is
-        published, `out` gets its pictures.
-
-    Raises
-    ------
-    ArtifactError, ModelError
-        As `publish_segments`.
     """
     if out.base is None or not out.base.manifest.is_complete:
         raise ArtifactError(

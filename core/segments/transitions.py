@@ -14,14 +14,13 @@ cannot be told apart, and everything counts as model change.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from typing import Final, Literal
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 import polars as pl
 
 from core.errors import SchemaError
 from core.segments.ledger import require_block, require_same_entities
-from core.segments.published import UNASSIGNED
 
 TRANSITIONS_SCHEMA: Final = pl.Schema(
     {
@@ -143,47 +142,6 @@ def stock_and_flow(blocks: Sequence[pl.DataFrame]) -> pl.DataFrame:
         .cast(FLOW_SCHEMA)
         .sort("month", "segment")
     )
-
-
-def kept_share(
-    blocks: Sequence[pl.DataFrame],
-    entities: Collection[str],
-    by: Literal["settled", "segment"] = "settled",
-) -> float:
-    """Return the share of entities that never changed their segment.
-
-    Parameters
-    ----------
-    blocks : sequence of DataFrame
-        Of the ledger; all of them count, published ones too.
-    entities : collection of str
-        Who is asked about. Those in none of the blocks are left out.
-    by : {'settled', 'segment'}
-        Which segment must stay: the confirmed one, or what the models said.
-
-    Returns
-    -------
-    float
-        0 to 1; nan if none of the entities is in a block. Unassigned months are no
-        change, nor is being assigned for the first time.
-
-    Raises
-    ------
-    SchemaError
-        If a block is none.
-    """
-    asked = pl.Series("entity", sorted(set(entities)), dtype=pl.String)
-    seen = [
-        require_block(block)
-        .select("entity", pl.col(by).alias("segment"))
-        .filter(pl.col("entity").is_in(asked.implode()))
-        for block in blocks
-    ]
-    if not seen:
-        return float("nan")
-    held = pl.col("segment").filter(pl.col("segment") != UNASSIGNED)
-    is_kept = pl.concat(seen).group_by("entity").agg(kept=held.n_unique() <= 1)["kept"]
-    return int(is_kept.sum()) / len(is_kept) if len(is_kept) else float("nan")
 
 
 def comparable_block(

@@ -9,10 +9,13 @@ import pytest
 from core.errors import ModelError
 from core.evaluation.outcomes import (
     IncrementalR2Scorer,
-    explained_beyond_size,
     incremental_r2,
     size_classes,
 )
+
+
+def explained_beyond_size(labels, outcomes, size, seed):
+    return incremental_r2(IncrementalR2Scorer(outcomes, size, seed).losses(labels))
 
 
 def shops(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:

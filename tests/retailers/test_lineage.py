@@ -26,7 +26,7 @@ from core.retailers.pipelines import (
     train_autoencoder,
 )
 from core.retailers.profile import profile_segments
-from core.retailers.publish import publish_segments, rename_segment
+from core.retailers.publish import model_under, publish_training, rename_segment
 from core.retailers.sample import generate_sales
 from core.retailers.training import (
     found_predecessor,
@@ -79,7 +79,7 @@ def published_in(folder):
 def publish(folder, verdict):
     config = read_manifest(folder).config.model_copy(update={"artifacts": str(folder)})
     with Artifacts(folder).stage("inference", config, is_serving=True) as out:
-        publish_segments(out, verdict)
+        publish_training(out, model_under(out, verdict))
     return published_in(folder)
 
 

@@ -20,7 +20,7 @@ from core.models.matrix import feature_matrix
 from core.retailers.model import Model
 from core.retailers.pipelines import run_all
 from core.retailers.profile import NotEligible, assigner, explain_shop, profile_segments
-from core.retailers.publish import publish_segments
+from core.retailers.publish import model_under, publish_training
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FILES = {
@@ -54,7 +54,8 @@ def publish(folder, kind):
     config = read_manifest(folder).config
     verdict = Model.load(folder).segments.published.verdict
     with Artifacts(folder).stage("inference", config, is_serving=True) as out:
-        publish_segments(out, Verdict.from_dict({**verdict, "kind": kind}))
+        model = model_under(out, Verdict.from_dict({**verdict, "kind": kind}))
+        publish_training(out, model)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,12 @@ from core.errors import ArtifactError, ModelError
 from core.evaluation.certificate import Verdict
 from core.retailers.model import Model
 from core.retailers.pipelines import run_all, run_inference
-from core.retailers.publish import publish_segments, published_opening, refresh_report
+from core.retailers.publish import (
+    model_under,
+    publish_training,
+    published_opening,
+    refresh_report,
+)
 from core.retailers.sample import generate_sales
 from core.retailers.training import stage_config
 from core.segments.published import (
@@ -87,7 +92,8 @@ def artifacts(trained, tmp_path):
 def publish(folder, verdict):
     config = read_manifest(folder).config.model_copy(update={"artifacts": str(folder)})
     with Artifacts(folder).stage("inference", config, is_serving=True) as out:
-        return publish_segments(out, verdict)
+        publish_training(out, model_under(out, verdict))
+        return out.facts
 
 
 def predictions(folder):
@@ -317,7 +323,7 @@ def test_publishing_needs_a_complete_run(tmp_path):
         pytest.raises(ArtifactError, match="holds no complete run"),
         Artifacts(tmp_path).stage("inference", config, is_serving=True) as out,
     ):
-        publish_segments(out, NATURAL)
+        model_under(out, NATURAL)
 
 
 def test_a_model_from_before_there_were_segments_names_the_script_to_run(artifacts):

@@ -26,7 +26,6 @@ from core.segments.transitions import (
     FLOW_SCHEMA,
     TRANSITIONS_SCHEMA,
     comparable_block,
-    kept_share,
     stock_and_flow,
     transitions,
 )
@@ -424,21 +423,6 @@ def test_only_what_a_model_said_of_an_entity_is_ever_settled(blocks):
             assert row["settled"] == -1 or row["settled"] in said[row["entity"]]
             assert (row["settled"] == -1) == (row["settled_since"] is None)
             assert (row["candidate"] == -1) == (row["candidate_months"] == 0)
-
-
-def test_kept_share_counts_who_never_changed():
-    blocks: list[pl.DataFrame] = []
-    said = {"stays": [0, 0, 0], "flickers": [0, 1, 0], "moves": [0, 1, 1]}
-    said["late"] = [-1, 2, 2]
-    for at, month in enumerate(MONTHS[:3]):
-        assigned = labels({shop: months[at] for shop, months in said.items()})
-        previous = blocks[-1] if blocks else None
-        blocks.append(serving_block(assigned, month, 1, previous, 2))
-    assert kept_share(blocks, list(said)) == 0.75
-    assert kept_share(blocks, list(said), by="segment") == 0.5
-    assert kept_share(blocks, ["stays", "late", "nobody"]) == 1.0
-    assert math.isnan(kept_share(blocks, ["nobody"]))
-    assert math.isnan(kept_share([], ["stays"]))
 
 
 @pytest.mark.parametrize(
