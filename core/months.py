@@ -29,3 +29,19 @@ def month_label_column(t: str) -> pl.Expr:
     year = (pl.col(t) // 12).cast(pl.String).str.zfill(4)
     month = (pl.col(t) % 12 + 1).cast(pl.String).str.zfill(2)
     return year + "-" + month
+
+
+MONTH_NAMES = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
+
+
+def spoken_month(month: str) -> str:
+    """Return a month (YYYY-MM) as people say it.
+
+    >>> spoken_month("2024-05")
+    'May 2024'
+    """
+    year, number = month.split("-")
+    return f"{MONTH_NAMES[int(number) - 1]} {year}"

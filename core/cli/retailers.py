@@ -298,14 +298,14 @@ def explain(
     ] = False,
 ) -> None:
     """Say why a shop is in its segment, and what would move it out of there."""
-    from core.retailers.profile import explain_shop
+    from core.retailers.profile import explain_shop, explanation_lines
 
     found = explain_shop(folder, shop)
     if as_json:
         text = json.dumps(found.facts(), indent=2, ensure_ascii=False, allow_nan=False)
         typer.echo(text)
         return
-    for line in found.lines():
+    for line in explanation_lines(found):
         typer.echo(line)
 
 

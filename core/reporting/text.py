@@ -10,8 +10,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core.segments.names import feature_label
-
 Figures = Mapping[str, Any]
 
 MISSING = "\N{EN DASH}"
@@ -89,26 +87,6 @@ def listed(words: Sequence[str]) -> str:
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def difference(row: Figures) -> str:
-    """Say in the feature's own unit how a segment differs from the other shops.
-
-    Parameters
-    ----------
-    row : mapping
-        ``feature``, ``median``, ``rest_median`` and ``effect``.
-
-    >>> difference({"feature": "assortment_breadth", "median": 2.0,
-    ...             "rest_median": 1.0, "effect": 1.4})
-    'assortment 7.39 products a month (others 2.72)'
-    """
-    words = feature_label(row["feature"])
-    own, rest = words.numbers(row["median"], row["rest_median"])
-    if own == rest:
-        side = "higher" if row["effect"] > 0 else "lower"
-        return f"{words.name} {side} in the ranks"
-    return f"{words.name} {own}{words.suffix} (others {rest})"
 
 
 def command(verb: str, folder: str) -> str:

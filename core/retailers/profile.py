@@ -33,9 +33,10 @@ from core.reporting.plots import plot_curves
 from core.retailers.features import VOLUME
 from core.retailers.judge import TABLE
 from core.retailers.model import SEGMENTS, Model
+from core.retailers.names import feature_label
 from core.retailers.prepare import HISTORY, LATER, MONTHLY
 from core.retailers.publish import refresh_report
-from core.retailers.report.evidence import profile_lines
+from core.retailers.report.evidence import profile_lines, report_lines
 from core.retailers.training import StageResult
 from core.rules.learn import Surrogate, fit_surrogate, rule_table
 from core.segments.contract import (
@@ -49,7 +50,7 @@ from core.segments.contract import (
 )
 from core.segments.explain import Explanation, explain
 from core.segments.profiles import monthly_curves, typical_shops
-from core.segments.published import PublishedSegments
+from core.segments.published import UNASSIGNED, PublishedSegments
 
 # Drawn at random where there are more: nothing here gets sharper with a million.
 MAX_SHOPS = 50_000
@@ -335,12 +336,6 @@ class NotEligible:
         """Return plain values, ready for JSON."""
         return {"shop_id": self.shop_id, "segment": None, "reason": self.reason}
 
-    def lines(self) -> list[str]:
-        """Return a sentence for people."""
-        return [
-            f"Shop {self.shop_id} has no segment: it was not eligible ({self.reason})."
-        ]
-
 
 def explain_shop(artifacts: str | Path, shop_id: str) -> Explanation | NotEligible:
     """Explain where a shop of the training data stands, and why.
@@ -381,6 +376,21 @@ def explain_shop(artifacts: str | Path, shop_id: str) -> Explanation | NotEligib
         model.features,
         model.segments.published.names,
         assigner(model),
+    )
+
+
+def explanation_lines(found: Explanation | NotEligible) -> list[str]:
+    """Return what is said of one shop as sentences for people."""
+    if isinstance(found, NotEligible):
+        return [
+            f"Shop {found.shop_id} has no segment: it was not eligible "
+            f"({found.reason})."
+        ]
+    return report_lines(
+        "explanation",
+        **vars(found),
+        label=feature_label,
+        unassigned=UNASSIGNED,
     )
 
 

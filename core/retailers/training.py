@@ -32,9 +32,9 @@ from core.models.density import DensityClusterer
 from core.models.density_assigner import choose_exemplars
 from core.models.matrix import feature_matrix
 from core.retailers.model import SEGMENT_STATE, SEGMENTS, Model, SegmentAssigner
+from core.retailers.names import name_segments
 from core.retailers.prepare import HISTORY, MONTHLY
 from core.segments.identity import Identity, match_segments
-from core.segments.names import name_segments
 from core.segments.profiles import cluster_contrasts
 from core.segments.published import (
     UNASSIGNED,

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import ModelError
-from core.segments.names import feature_label
 from core.segments.profiles import robust_spread
 
 FloatArray = NDArray[np.float64]
@@ -331,15 +330,6 @@ class Reason:
     other_median: float
     weight: float
 
-    def text(self) -> str:
-        """Return the reason as a sentence."""
-        words = feature_label(self.feature)
-        value, low, high, other = words.numbers(
-            self.value, self.low, self.high, self.other_median
-        )
-        typical = f"typical {low} to {high}; there {other}"
-        return f"{words.name} is {value}{words.suffix} ({typical})"
-
 
 @dataclass(frozen=True)
 class Move:
@@ -363,23 +353,6 @@ class Move:
     segment: int
     segment_name: str
     size: float
-
-    def text(self) -> str:
-        """Return the change as a sentence."""
-        parts = []
-        for one in self.features:
-            words = feature_label(one["feature"])
-            before, after = words.numbers(one["before"], one["after"])
-            verb = "rose" if one["after"] > one["before"] else "fell"
-            span = f"from {before} to {after}{words.suffix}"
-            parts.append(f"its {words.name} {verb} {span}")
-        where = (
-            "it would be in no segment"
-            if self.segment == UNASSIGNED
-            else f"it would be in `{self.segment_name}`"
-        )
-        note = " (the other months giving way evenly)" if self.gives_way else ""
-        return f"if {' and '.join(parts)}{note}, {where}"
 
 
 @dataclass(frozen=True)
@@ -418,45 +391,6 @@ class Explanation:
     def facts(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
         return asdict(self)
-
-    def lines(self) -> list[str]:
-        """Return sentences for people."""
-        return [*self._standing(), *self._why(), *self._changes()]
-
-    def _standing(self) -> list[str]:
-        where = f"in `{self.segment_name}`"
-        if self.segment == UNASSIGNED:
-            where = "in no segment: too few shops are like it"
-        elif self.segment_kind == "partition":
-            where += ", a part of a partition: a convenient cut, not a natural group"
-        lines = [f"Shop {self.shop_id} is {where}."]
-        if self.runner_up_name is None:
-            return [*lines, "There is no other segment."]
-        kind = "nearest segment" if self.segment == UNASSIGNED else "runner-up"
-        return [*lines, f"The {kind} is `{self.runner_up_name}`."]
-
-    def _why(self) -> list[str]:
-        if not self.reasons:
-            return ["No single feature says why; they do together."]
-        against = self.runner_up_name or "the others"
-        if self.segment == UNASSIGNED:
-            head = f"What sets it apart from `{against}` (typical range of that):"
-            return [head, *(f"- {_apart(reason)}" for reason in self.reasons)]
-        head = f"What speaks for its segment against `{against}`:"
-        return [head, *(f"- {reason.text()}" for reason in self.reasons)]
-
-    def _changes(self) -> list[str]:
-        lines = []
-        if self.to_another is not None:
-            lines.append(f"The smallest change found: {self.to_another.text()}.")
-        else:
-            lines.append(
-                "No change of one or two features, within what is seen among the "
-                "shops, would move it into another segment."
-            )
-        if self.out is not None:
-            lines.append(f"Less takes it out of its segment: {self.out.text()}.")
-        return lines
 
 
 def explain(
@@ -561,13 +495,6 @@ def _reasons(
 
 def _known(values: FloatArray) -> FloatArray:
     return values[~np.isnan(values)]
-
-
-def _apart(reason: Reason) -> str:
-    """Return what keeps a shop out of a segment, as a sentence."""
-    words = feature_label(reason.feature)
-    value, low, high = words.numbers(reason.value, reason.low, reason.high)
-    return f"{words.name} is {value}{words.suffix} (there {low} to {high})"
 
 
 def _move(

@@ -255,7 +255,7 @@ def segment_table(
     labels : ndarray of int, shape (n_shops,)
         Cluster of every shop of the training data; -1 for none.
     names : mapping of int to str
-        By cluster, as `core.segments.names.name_segments` gives them.
+        By cluster, as `core.retailers.names.name_segments` gives them.
     """
     n = int(labels.max(initial=UNASSIGNED)) + 1
     counts = np.bincount(labels[labels >= 0], minlength=n)

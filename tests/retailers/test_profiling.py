@@ -19,7 +19,13 @@ from core.evaluation.certificate import Verdict
 from core.models.matrix import feature_matrix
 from core.retailers.model import Model
 from core.retailers.pipelines import run_all
-from core.retailers.profile import NotEligible, assigner, explain_shop, profile_segments
+from core.retailers.profile import (
+    NotEligible,
+    assigner,
+    explain_shop,
+    explanation_lines,
+    profile_segments,
+)
 from core.retailers.publish import model_under, publish_training
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -175,7 +181,7 @@ def test_a_shop_that_was_not_eligible_hears_its_reason(trained):
     shop = pl.read_csv(trained / "exclusions.csv")["shop_id"][0]
     told = explain_shop(trained, shop)
     assert isinstance(told, NotEligible)
-    assert "too few active months" in told.lines()[0]
+    assert "too few active months" in explanation_lines(told)[0]
 
 
 def test_an_unknown_shop_is_answered_with_one_that_looks_like_it(trained):

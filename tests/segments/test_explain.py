@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from core.errors import ModelError
 from core.retailers.features import FEATURE_SETS
+from core.retailers.names import feature_label
+from core.retailers.profile import explanation_lines
 from core.segments.explain import explain, search_bounds, smallest_change
-from core.segments.names import feature_label
 
 MONTHS = [f"log_season_month_{month}" for month in range(1, 13)]
 FEATURES = ["breadth", "trend"]
@@ -96,7 +97,7 @@ def test_a_changed_month_leaves_a_year_that_still_averages_out():
         "nearest_segment": 1, "distance": 2.0}, table, summer(table), MONTHS,
         {0: "Even year", 1: "Summer peak (Jul)"}, summer,
     )  # fmt: skip
-    lines = told.lines()
+    lines = explanation_lines(told)
     assert "convenient cut" in lines[0]
     assert lines[1] == "The runner-up is `Summer peak (Jul)`."
     assert lines[-1].startswith("The smallest change found: if its ")
@@ -156,7 +157,7 @@ def test_a_shop_in_no_segment_hears_what_keeps_it_out():
         "mart", np.array([5.0, 0.0]), placed, table, by_breadth(table), FEATURES,
         names, by_breadth,
     )  # fmt: skip
-    lines = told.lines()
+    lines = explanation_lines(told)
     assert lines[0] == "Shop mart is in no segment: too few shops are like it."
     assert lines[1] == "The nearest segment is `Narrow`."
     assert lines[2].startswith("What sets it apart from `Narrow`")

@@ -13,6 +13,7 @@ from core.artifacts.manifest import Manifest
 from core.config import Config
 from core.errors import ArtifactError
 from core.evaluation.retrain_policy import TriggerState
+from core.months import spoken_month
 from core.reporting.text import plural
 from core.retailers.model import SEGMENTS, Model
 from core.retailers.publish import publish_scored
@@ -28,7 +29,6 @@ from core.retailers.report.decision import Decision, RefreshFacts
 from core.retailers.report.model_card import MODEL_CARD
 from core.retailers.report.movement import Moves
 from core.retailers.report.refresh import RefreshContent, write_refresh_page
-from core.segments.names import spoken_month
 from core.segments.published import UNASSIGNED, PublishedSegments, restore_version
 from core.segments.transitions import comparable_block, stock_and_flow, transitions
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
+from core.months import spoken_month
 from core.reporting.text import MISSING, count, decimal, listed, plural
 from core.retailers.report.evidence import TEMPLATES
-from core.segments.names import spoken_month
 from core.segments.published import UNASSIGNED, UNASSIGNED_NAME
 
 Decision = Literal["kept", "recommended", "published", "refused", "unchanged"]

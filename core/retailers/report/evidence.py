@@ -20,7 +20,8 @@ import polars as pl
 from core.artifacts.folder import StageWriter
 from core.artifacts.manifest import Manifest
 from core.reporting.page import Templates
-from core.reporting.text import command, count, decimal, difference, percent
+from core.reporting.text import command, count, decimal, percent
+from core.retailers.names import difference
 from core.segments.published import UNASSIGNED, PublishedSegments
 
 

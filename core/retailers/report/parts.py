@@ -13,13 +13,8 @@ from typing import Any
 import polars as pl
 
 from core.reporting.page import NextStep, Part, Picture, Table
-from core.reporting.text import (
-    count,
-    decimal,
-    difference,
-    listed,
-    percent,
-)
+from core.reporting.text import count, decimal, listed, percent
+from core.retailers.names import SEASON, difference, feature_label
 from core.retailers.report.evidence import Evidence, report_line, report_lines
 from core.retailers.report.plots import (
     ALL,
@@ -30,7 +25,6 @@ from core.retailers.report.plots import (
     scorecard_lines,
     scorecard_rows,
 )
-from core.segments.names import SEASON, feature_label
 from core.segments.published import UNASSIGNED
 
 CARDS = 24

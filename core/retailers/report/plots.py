@@ -11,8 +11,8 @@ import polars as pl
 
 from core.reporting.plots import plot_heatmap, plot_sizes, plot_space
 from core.reporting.style import COLOURS, FAINT_INK, INK, footnote, picture
+from core.retailers.names import feature_label
 from core.retailers.report.evidence import report_line, report_lines
-from core.segments.names import feature_label
 from core.segments.profiles import cluster_contrasts, effect_matrix
 
 if TYPE_CHECKING:

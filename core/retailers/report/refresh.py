@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from core.months import spoken_month
 from core.reporting.page import NextStep, Part, Picture, Table
 from core.reporting.plots import add_colour_bar, draw_cells, write_cells
 from core.reporting.style import footnote, picture, shortened
@@ -21,6 +22,7 @@ from core.reporting.text import (
     listed,
     percent,
 )
+from core.retailers.names import feature_label
 from core.retailers.report.decision import (
     RefreshFacts,
     announcement,
@@ -33,7 +35,6 @@ from core.retailers.report.decision import (
 )
 from core.retailers.report.evidence import TEMPLATES
 from core.retailers.report.movement import Moves, movement_part, sizes_part
-from core.segments.names import feature_label, spoken_month
 
 _MOST_ROWS = 30
 _MOST_MONTHS = 24

@@ -1,4 +1,4 @@
-"""Names of segments and labels of features in words, by documented rules.
+"""Names of segments of shops, and labels of their features, by documented rules.
 
 A name tells what sets a segment apart from all other shops *and* is true of the segment
 by itself: "Growing sales" needs both a trend well above the others' and one that is
@@ -14,14 +14,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import polars as pl
 
+from core.months import MONTH_NAMES
+
 MONTHS = 12
-_MONTH_NAMES = (
-    *("Jan", "Feb", "Mar", "Apr", "May", "Jun"),
-    *("Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
-)
 # Of the northern year, by the month in which a run has its top; January first.
 _SEASONS = (
     *("Winter",) * 2,
@@ -83,7 +82,7 @@ def months_label(run: Sequence[int]) -> str:
     >>> months_label([10, 11, 0])
     'Nov-Jan'
     """
-    first, last = _MONTH_NAMES[run[0]], _MONTH_NAMES[run[-1]]
+    first, last = MONTH_NAMES[run[0]][:3], MONTH_NAMES[run[-1]][:3]
     return first if len(run) == 1 else f"{first}-{last}"
 
 
@@ -124,10 +123,6 @@ def _season(run: Sequence[int], top: int) -> str:
     return _SEASONS[top]
 
 
-_MONTHS = (
-    *("January", "February", "March", "April", "May", "June"),
-    *("July", "August", "September", "October", "November", "December"),
-)
 _BY_MONTH = {
     "log_season_month_": ("{month} level", "of_average_month"),
     "avg_sales_qty_month_": ("average {month} sales", "units"),
@@ -170,16 +165,6 @@ def _signed(value: float, digits: int) -> str:
 def _ratio(value: float, digits: int) -> str:
     """Return the logarithm of a ratio as a signed percentage."""
     return f"{_signed(100 * math.expm1(min(value, 100.0)), digits)}%"
-
-
-def spoken_month(month: str) -> str:
-    """Return a month (YYYY-MM) as people say it.
-
-    >>> spoken_month("2024-05")
-    'May 2024'
-    """
-    year, number = month.split("-")
-    return f"{_MONTHS[int(number) - 1]} {year}"
 
 
 # The number, and what follows it.
@@ -257,9 +242,9 @@ def feature_label(feature: str) -> FeatureLabel:
     'basket size'
     """
     found = re.fullmatch(r"(.+_month_)(\d{1,2})", feature)
-    if found and found[1] in _BY_MONTH and 1 <= int(found[2]) <= len(_MONTHS):
+    if found and found[1] in _BY_MONTH and 1 <= int(found[2]) <= len(MONTH_NAMES):
         name, unit = _BY_MONTH[found[1]]
-        return FeatureLabel(name.format(month=_MONTHS[int(found[2]) - 1]), unit)
+        return FeatureLabel(name.format(month=MONTH_NAMES[int(found[2]) - 1]), unit)
     if feature in _FEATURE_NAMES:
         return FeatureLabel(*_FEATURE_NAMES[feature])
     return FeatureLabel(feature.replace("_", " ").strip(), "plain")
@@ -575,3 +560,23 @@ def _in_words(feature: str) -> str:
 
 def _capitalised(words: str) -> str:
     return words[:1].upper() + words[1:]
+
+
+def difference(row: Mapping[str, Any]) -> str:
+    """Say in the feature's own unit how a segment differs from the other shops.
+
+    Parameters
+    ----------
+    row : mapping
+        ``feature``, ``median``, ``rest_median`` and ``effect``.
+
+    >>> difference({"feature": "assortment_breadth", "median": 2.0,
+    ...             "rest_median": 1.0, "effect": 1.4})
+    'assortment 7.39 products a month (others 2.72)'
+    """
+    words = feature_label(row["feature"])
+    own, rest = words.numbers(row["median"], row["rest_median"])
+    if own == rest:
+        side = "higher" if row["effect"] > 0 else "lower"
+        return f"{words.name} {side} in the ranks"
+    return f"{words.name} {own}{words.suffix} (others {rest})"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.retailers.features import FEATURE_SETS, VOLUME
-from core.segments.names import LEVELS, RULES, SEASON, name_segments, naming_rules
+from core.retailers.names import LEVELS, RULES, SEASON, name_segments, naming_rules
 
 
 def contrasts(*segments: dict[str, tuple[float | None, float | None]]) -> pl.DataFrame:
