@@ -9,7 +9,8 @@ recorded. From the root of the repository::
                                                                   # anything differs
 
 ``--only quick`` is the short subset for every push; ``--only NAME ...`` (globs too)
-records some cases, with those they start from, into a folder that may hold others.
+records some cases, with those they start from, into a folder that may hold others;
+``months-certified`` and ``months-compared`` take minutes and are run by name only.
 ``record NEW --models OLD`` also goes on from the models in OLD: what the recorded code
 makes of them has to be what the old code made. ``list`` names the cases.
 
@@ -38,12 +39,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from itertools import zip_longest
 from pathlib import Path
-from threading import Semaphore
 from typing import Any
 
 import polars as pl
@@ -52,6 +52,7 @@ from safetensors import safe_open
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECORD = "golden.json"
 OLD_MODELS = "@old"
+Items = dict[str, str]  # name of an item: digest of its content
 
 # Fields of JSON files that are no content: paths as flattened below, `*` any part.
 NO_CONTENT = (
@@ -113,7 +114,7 @@ class Case:
     ``start`` is the case whose artifacts are copied first, ``after`` one that has to be
     there already, ``needs`` what has to be in the folder of shared data, and ``inputs``
     makes files in ``../inputs``. Commands name files relative to the case's folder, so
-    that what they write is the same in every recording.
+    that what they write is the same in every recording. Slow cases are run by name.
     """
 
     name: str
@@ -123,6 +124,7 @@ class Case:
     needs: str | None = None
     inputs: Callable[[Paths], None] | None = None
     is_quick: bool = False
+    is_slow: bool = False
 
     @property
     def before(self) -> str | None:
@@ -219,6 +221,38 @@ SAMPLES = [
         is_quick=True,
     ),
     Case(
+        "months-told",
+        (
+            "verify",
+            "versions",
+            "profile",
+            "explain S000009 --json",
+            "explain S000010",
+            "contract draft --owner Ana --expires 2030-01-01 --output contract.yaml",
+            "contract check contract.yaml --today 2027-01-01",
+            "rename 1 Seaside",
+            "rollback",
+        ),
+        start="months-refit",
+    ),
+    Case(
+        "months-judged",
+        ("scorecard --permutations 19", "stability --refits 2 --workers 0"),
+        start="months",
+    ),
+    Case(
+        "months-certified",
+        ("certify --nulls 19 --refits 2 --seed-refits 2",),
+        start="months",
+        is_slow=True,
+    ),
+    Case(
+        "months-compared",
+        ("compare --refits 2 --nulls 19 --shops 200",),
+        start="months",
+        is_slow=True,
+    ),
+    Case(
         "sample-small",
         (f"run --seed 7 --set sample.n_shops=400 {SHORT}",),
     ),
@@ -226,18 +260,21 @@ SAMPLES = [
     Case(
         "sample-baseline",
         (
-            "run --seed 3 --features baseline --set sample.n_shops=600 "
+            "run --seed 3 --features baseline --set sample.n_shops=400 "
             "--set scaling.method=robust --set autoencoder.architecture=reference",
         ),
     ),
     Case(
         "sample-none",
         (
-            "run --seed 5 --set sample.n_shops=600 --set sample.structure=none "
-            "--set autoencoder.architecture=denoising --set autoencoder.epochs=30",
+            "run --seed 5 --set sample.n_shops=400 --set sample.structure=none "
+            f"--set autoencoder.architecture=denoising {SHORT}",
         ),
     ),
-    Case("sample-duckdb", ("prepare --set features.engine=duckdb",)),
+    Case(
+        "sample-duckdb",
+        ("prepare --set features.engine=duckdb --set sample.n_shops=1000",),
+    ),
     Case(
         "axes-small",
         ("axes --no-store --set axes.sample_customers=600",),
@@ -251,10 +288,9 @@ SAMPLES = [
 ]
 
 REAL = [
-    Case("iowa", (f"run --input {DATA}/iowa_dev/monthly.parquet {TEN}",)),
     Case(
         "iowa-before",
-        ("run --input ../inputs/iowa/before.parquet",),
+        (f"run --input ../inputs/iowa/before.parquet {TEN} {SHORT}",),
         needs="data/iowa_dev",
         inputs=split_iowa,
     ),
@@ -270,15 +306,18 @@ REAL = [
     ),
     Case(
         "wholesale-months",
-        (f"run --input {DATA}/online_retail/monthly.parquet {YEAR} {TEN}",),
+        (f"prepare --input {DATA}/online_retail/monthly.parquet {YEAR}",),
     ),
     Case(
         "wholesale-lines",
-        (f"run --input {DATA}/online_retail/raw_strings.parquet {RAW} {YEAR} {TEN}",),
+        (
+            f"run --input {DATA}/online_retail/raw_strings.parquet {RAW} {YEAR} "
+            f"{TEN} {SHORT}",
+        ),
     ),
     Case(
         "households",
-        (f"run --input {DATA}/complete_journey_sample/monthly.parquet {TEN}",),
+        (f"run --input {DATA}/complete_journey_sample/monthly.parquet {TEN} {SHORT}",),
     ),
     Case(
         "axes-households",
@@ -361,7 +400,7 @@ def chosen(names: list[str]) -> list[Case]:
     wanted = {
         case.name
         for case in CASES.values()
-        if not names
+        if (not names and not case.is_slow)
         or any(fnmatch(case.name, n) or (n == "quick" and case.is_quick) for n in names)
     }
     unknown = [n for n in names if n != "quick" and not any_match(n)]
@@ -379,63 +418,66 @@ def any_match(name: str) -> bool:
 # --- recording ------------------------------------------------------------------------
 
 
-def record(
-    paths: Paths, names: list[str], models: Path | None, n_jobs: int
-) -> dict[str, dict[str, str]]:
-    """Run the chosen cases; return what was recorded, by case."""
-    paths.folder.mkdir(parents=True, exist_ok=True)
-    link = paths.folder / "shared"
-    if not link.exists() and paths.shared.exists():
-        link.symlink_to(paths.shared, target_is_directory=True)
-    cases = chosen(names)
-    recorded: dict[str, Future[dict[str, str] | None]] = {}
-    slots = Semaphore(n_jobs)
-    with ThreadPoolExecutor(2 * len(cases)) as pool:
-        for case in cases:
-            before = recorded.get(case.before or "")
-            recorded[case.name] = pool.submit(run_case, case, paths, slots, before)
-            if models is not None and (models / f"{case.start}" / "artifacts").exists():
-                recorded[case.name + OLD_MODELS] = pool.submit(
-                    run_case, case, paths, slots, before, models
-                )
-    results = {name: future.result() for name, future in recorded.items()}
-    return {name: result for name, result in results.items() if result is not None}
+@dataclass(frozen=True)
+class Task:
+    """A case to run; with ``models`` it starts from the models of that recording."""
+
+    case: Case
+    models: Path | None = None
+
+    @property
+    def name(self) -> str:
+        return self.case.name + ("" if self.models is None else OLD_MODELS)
 
 
-def run_case(
-    case: Case,
-    paths: Paths,
-    slots: Semaphore,
-    before: Future[dict[str, str] | None] | None,
-    models: Path | None = None,
-) -> dict[str, str] | None:
-    """Run a case's commands; return the digest of each item, None if it is skipped.
-
-    With ``models`` it starts from an artifacts folder of that recording.
-    """
-    name = case.name if models is None else case.name + OLD_MODELS
-    absent = [place for place in needed(case) if not (paths.shared / place).exists()]
-    if absent or (before is not None and before.result() is None):
-        print(f"{name}: skipped, no {absent[0] if absent else case.before}", flush=True)
-        return None
-    with slots:
-        return run_in(paths.folder / name, case, paths, models)
+def record(paths: Paths, tasks: list[Task], n_jobs: int) -> Iterator[tuple[str, Items]]:
+    """Run tasks, ``n_jobs`` side by side; yield what each has left."""
+    waiting, ended = list(tasks), set[str]()
+    running: dict[Future[Items], Task] = {}
+    with ThreadPoolExecutor(n_jobs) as pool:
+        while waiting or running:
+            ready = [t for t in waiting if t.case.before in {None, *ended}]
+            for task in ready[: n_jobs - len(running)]:
+                waiting.remove(task)
+                running[pool.submit(run_task, task, paths)] = task
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                name = running.pop(future).name
+                ended.add(name)
+                yield name, future.result()
 
 
-def run_in(work: Path, case: Case, paths: Paths, models: Path | None) -> dict[str, str]:
-    """Run a case's commands in a fresh folder."""
+def run_task(task: Task, paths: Paths) -> Items:
+    """Run a case's commands in a fresh folder; return the digest of each item left."""
     started = time.monotonic()
+    case, work = task.case, paths.folder / task.name
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
-    if case.start is not None:
-        source = (models or paths.folder) / case.start / "artifacts"
-        shutil.copytree(source, work / "artifacts")
+    start = (task.models or paths.folder) / f"{case.start}" / "artifacts"
+    if start.exists():
+        shutil.copytree(start, work / "artifacts")
     if case.inputs is not None:
         case.inputs(paths)
     told = "\n".join(run_command(command, work, paths) for command in case.commands)
     (work / "told.txt").write_text(told, encoding="utf-8")
-    print(f"{work.name}: {time.monotonic() - started:.0f} s", flush=True)
+    print(f"{task.name}: {time.monotonic() - started:.0f} s", flush=True)
     return {item: digest(lines(work / item)) for item in items(work)}
+
+
+def tasks_of(cases: list[Case], paths: Paths, models: Path | None) -> list[Task]:
+    """Return the cases that can be run, and those to run from other models as well."""
+    tasks: list[Task] = []
+    absent: set[str] = set()
+    for case in cases:
+        missing = [p for p in needed(case) if not (paths.shared / p).exists()]
+        if missing or case.before in absent:
+            absent.add(case.name)
+            print(f"{case.name}: skipped, no {(missing or [case.before])[0]}")
+            continue
+        tasks.append(Task(case))
+        if models is not None and (models / f"{case.start}" / "artifacts").exists():
+            tasks.append(Task(case, models))
+    return tasks
 
 
 def run_command(command: str, work: Path, paths: Paths) -> str:
@@ -624,7 +666,7 @@ def compare(old: Path, new: Path, passed_over: list[str]) -> list[str]:
     return told
 
 
-def read_record(folder: Path) -> dict[str, dict[str, str]]:
+def read_record(folder: Path) -> dict[str, Items]:
     file = folder / RECORD
     if not file.exists():
         sys.exit(f"{folder} holds no recording ({RECORD}).")
@@ -711,14 +753,20 @@ def do_record(options: argparse.Namespace) -> None:
         options.folder.resolve(), options.checkout.resolve(), options.shared.resolve()
     )
     check_imports(paths.checkout)
+    paths.folder.mkdir(parents=True, exist_ok=True)
+    link = paths.folder / "shared"
+    if not link.exists() and paths.shared.exists():
+        link.symlink_to(paths.shared, target_is_directory=True)
     models = None if options.models is None else options.models.resolve()
-    started = time.monotonic()
-    found = record(paths, options.only, models, options.jobs)
+    tasks = tasks_of(chosen(options.only), paths, models)
     file = paths.folder / RECORD
-    before = read_record(paths.folder) if file.exists() else {}
-    text = json.dumps({"cases": before | found}, indent=1, sort_keys=True)
-    file.write_text(text + "\n", encoding="utf-8")
-    print(f"{len(found)} cases in {time.monotonic() - started:.0f} s: {file}")
+    cases = read_record(paths.folder) if file.exists() else {}
+    started = time.monotonic()
+    for name, found in record(paths, tasks, options.jobs):
+        cases[name] = found
+        text = json.dumps({"cases": cases}, indent=1, sort_keys=True)
+        file.write_text(text + "\n", encoding="utf-8")
+    print(f"{len(tasks)} cases in {time.monotonic() - started:.0f} s: {file}")
 
 
 def check_imports(checkout: Path) -> None:
