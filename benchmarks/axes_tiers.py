@@ -47,7 +47,7 @@ def main() -> None:
         size: fit_axes(features, available, AxesOptions(fit_customers=size))
         for size in (None, *chosen.draws)
     }
-    placed = {size: model.place(features) for size, model in models.items()}
+    placed = {size: model.assign(features) for size, model in models.items()}
     head = [f"ARI, {size:,} drawn | segments" for size in chosen.draws]
     print(f"| axis | segments | {' | '.join(head)} |")
     print(f"|---|---:|{'---:|' * 2 * len(head)}")

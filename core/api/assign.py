@@ -93,7 +93,7 @@ def assign(assigner: AxesAssigner, request: AssignRequest) -> dict[str, Any]:
     lacking = [name for name in lacks(request) if name not in assigner.absent]
     features, not_placed = _without(assigner, assigner.features(purchases), lacking)
     # By the same placing as a batch; a table of one row would cost 2 ms more.
-    placed, names = assigner.model.place(features), assigner.model.names
+    placed, names = assigner.model.assign(features), assigner.model.names
     segments = {axis: names[axis][int(own.labels[0])] for axis, own in placed.items()}
     return {
         "customer_id": features["customer_id"][0],

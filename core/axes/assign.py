@@ -25,7 +25,7 @@ from core.axes.features.compute import customer_features
 from core.axes.files import META, PROFILES, STATE
 from core.axes.model import AxesModel
 from core.errors import ArtifactError, FeatureMismatchError, SegmentsError, listed
-from core.models.centroids import NOWHERE, AxisPlacement
+from core.models.centroids import NOWHERE, Assignment
 
 if TYPE_CHECKING:
     from core.tables.orders import Purchases
@@ -70,7 +70,7 @@ class CustomerProfile:
 
 def profile_table(
     features: pl.DataFrame,
-    placed: Mapping[str, AxisPlacement],
+    placed: Mapping[str, Assignment],
     names: Mapping[str, Mapping[int, str]],
 ) -> pl.DataFrame:
     """Return the profiles of customers.
@@ -79,7 +79,7 @@ def profile_table(
     ----------
     features : DataFrame
         Of `core.axes.features.compute.customer_features`.
-    placed : mapping of axis to AxisPlacement
+    placed : mapping of axis to Assignment
         Where a model has the same rows.
     names : mapping of axis to mapping of id to name
         Of its segments, -1 among them.
@@ -121,7 +121,7 @@ def profile_table(
 
 
 def confidence(
-    placed: Mapping[str, AxisPlacement], n_customers: int
+    placed: Mapping[str, Assignment], n_customers: int
 ) -> npt.NDArray[np.float64]:
     """Return the mean strength of each customer.
 
@@ -236,7 +236,7 @@ class AxesAssigner:
     def profiles(
         self,
         features: pl.DataFrame,
-        placed: Mapping[str, AxisPlacement] | None = None,
+        placed: Mapping[str, Assignment] | None = None,
     ) -> pl.DataFrame:
         """Return profiles as a table; see `core.axes.assign.profile_table`.
 
@@ -244,11 +244,11 @@ class AxesAssigner:
         ----------
         features : DataFrame
             Of `core.axes.features.compute.customer_features`.
-        placed : mapping of axis to AxisPlacement, optional
+        placed : mapping of axis to Assignment, optional
             Where the model places the same rows, if that is known.
         """
         if placed is None:
-            placed = self.model.place(features)
+            placed = self.model.assign(features)
         return profile_table(features, placed, self.model.names)
 
     def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:

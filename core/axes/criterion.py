@@ -73,12 +73,12 @@ import numpy as np
 from core.models.centroids import (
     Clusters,
     IntArray,
-    going_on,
     kmeans,
     mean_silhouette,
     means_of,
     pairwise_distances,
     split_half_ari,
+    warm_start,
 )
 from core.models.matrix import FloatArray
 
@@ -472,7 +472,7 @@ def _best(
             near = kmeans(drawn.rows, n, seed, start=start)
             if _valley(drawn, near) >= KEPT_VALLEY:
                 return near, start
-    found = going_on(drawn.rows, n, seed, drawn.before)
+    found = warm_start(drawn.rows, n, seed, drawn.before)
     if parted is None or len(parted.centres) != n:
         return found, None
     is_as_deep = _valley(drawn, parted) >= _valley(drawn, found) - SAME

@@ -43,11 +43,11 @@ from core.axes.model import AxesModel, AxisSegment, FittedAxis
 from core.axes.names import AxisNames, SegmentName, name_clusters, naming_rules
 from core.models.centroids import (
     NOWHERE,
-    AxisModel,
-    AxisPlacement,
-    AxisScaling,
+    Assignment,
     BoolArray,
+    CentroidModel,
     IntArray,
+    Scaling,
     kmeans,
     one_thread,
 )
@@ -64,9 +64,9 @@ class AxisFit(NamedTuple):
     Attributes
     ----------
     features : AxisFeatures
-    model : AxisModel or None
+    model : CentroidModel or None
         None where the axis is skipped, as `placed` and `choice` are then.
-    placed : AxisPlacement or None
+    placed : Assignment or None
         Of all customers, by cluster.
     before : ndarray of int, shape (n_customers,), or None
         Ids that the model before gives the same customers.
@@ -74,8 +74,8 @@ class AxisFit(NamedTuple):
     """
 
     features: AxisFeatures
-    model: AxisModel | None
-    placed: AxisPlacement | None
+    model: CentroidModel | None
+    placed: Assignment | None
     before: IntArray | None
     choice: AxisChoice | None
 
@@ -102,7 +102,7 @@ def with_identity(
     identity = _identity(fit, before, next_id)
     sizes = np.bincount(fit.placed.labels + 1, minlength=fit.model.n_segments + 1)
     centres = fit.model.centres
-    values = fit.model.scaling.in_units(centres)
+    values = fit.model.in_units()
     used = fit.features.used
     kept = _kept_names(identity, before, fit.model.n_segments)
     by_rules = name_clusters(centres, values, used, names)
@@ -346,8 +346,8 @@ def _fit_axis(
     choice, centres = _segments(
         table, is_known, scaling, drawn, options, before, n_before
     )
-    model = _by_size(AxisModel(scaling, centres), table)
-    return AxisFit(its, model, model.place(table), before, choice)
+    model = CentroidModel(centres, scaling).by_size(table)
+    return AxisFit(its, model, model.assign(table), before, choice)
 
 
 def _labels_before(
@@ -357,13 +357,13 @@ def _labels_before(
     found = None if previous is None else previous.fitted.get(axis)
     if found is None or not set(found.features) <= set(features.columns):
         return None
-    return AxesModel((found,)).place(features)[axis].labels
+    return AxesModel((found,)).assign(features)[axis].labels
 
 
 def _segments(
     table: FloatArray,
     is_known: BoolArray,
-    scaling: AxisScaling,
+    scaling: Scaling,
     drawn: tuple[IntArray, FloatArray] | None,
     options: AxesOptions,
     before: IntArray | None,
@@ -397,15 +397,6 @@ def _segments(
     return choice, final.centres
 
 
-def _by_size(model: AxisModel, table: FloatArray) -> AxisModel:
-    """Return a model with segments by descending size, empty ones left out."""
-    labels = model.place(table).labels
-    sizes = np.bincount(labels[labels >= 0], minlength=model.n_segments)
-    order = np.lexsort([*model.centres.T[::-1], -sizes])
-    kept = order[: int((sizes > 0).sum())]
-    return AxisModel(model.scaling, np.ascontiguousarray(model.centres[kept]))
-
-
 def _is_log(name: str) -> bool:
     """Return whether a feature enters distances as its logarithm."""
     known = FEATURES.get(name)
@@ -414,7 +405,7 @@ def _is_log(name: str) -> bool:
     return known is not None and known.scale == "log"
 
 
-def learn_scaling(table: FloatArray, is_log: list[bool]) -> AxisScaling:
+def learn_scaling(table: FloatArray, is_log: list[bool]) -> Scaling:
     """Learn how the features of an axis are put on one scale.
 
     Parameters
@@ -427,8 +418,8 @@ def learn_scaling(table: FloatArray, is_log: list[bool]) -> AxisScaling:
 
     p = table.shape[1]
     same = np.zeros(p), np.ones(p)
-    plain = AxisScaling(np.array(is_log), same[0] - np.inf, same[1] * np.inf, *same)
+    plain = Scaling(np.array(is_log), same[0] - np.inf, same[1] * np.inf, *same)
     scaler = FeatureScaler("winsorised", TAIL_SHARE).fit(plain.columns(table).T)
-    return AxisScaling(
+    return Scaling(
         np.array(is_log), scaler.lower_, scaler.upper_, scaler.centre_, scaler.scale_
     )

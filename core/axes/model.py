@@ -15,8 +15,8 @@ from core.axes.criterion import Kind
 from core.errors import ConfigError, FeatureMismatchError, did_you_mean, listed
 from core.models.centroids import (
     NOWHERE,
-    AxisModel,
-    AxisPlacement,
+    Assignment,
+    CentroidModel,
     IntArray,
     refused,
 )
@@ -74,7 +74,7 @@ class FittedAxis:
         Columns that it was learnt from; empty if the axis was skipped.
     skipped : dict of str to str
         Features left out, and why.
-    model : AxisModel or None
+    model : CentroidModel or None
         None if the axis was skipped.
     segments : tuple of AxisSegment
         By id, ascending, -1 last (there always, with its size, unless skipped).
@@ -93,7 +93,7 @@ class FittedAxis:
     axis: str
     features: tuple[str, ...]
     skipped: dict[str, str]
-    model: AxisModel | None
+    model: CentroidModel | None
     segments: tuple[AxisSegment, ...]
     next_id: int
     events: tuple[IdentityEvent, ...] = ()
@@ -126,7 +126,9 @@ def restored_axis(
         for key, array in arrays.items()
         if key.startswith(f"{name}/")
     }
-    model = None if meta["model"] is None else AxisModel.from_state(own, meta["model"])
+    model = (
+        None if meta["model"] is None else CentroidModel.from_state(own, meta["model"])
+    )
     try:
         segments = _SEGMENTS.validate_python(meta["segments"])
         events = _EVENTS.validate_python(meta["events"])
@@ -152,7 +154,6 @@ def restored_axis(
 
 
 FORMAT = 1
-CUSTOMER = "customer_id"
 
 
 class AxesModel:
@@ -219,8 +220,8 @@ class AxesModel:
             for name, axis in self.axes.items()
         ]
 
-    def place(self, features: pl.DataFrame) -> dict[str, AxisPlacement]:
-        """Place customers on every axis.
+    def assign(self, features: pl.DataFrame) -> dict[str, Assignment]:
+        """Assign customers to a segment of every axis.
 
         Parameters
         ----------
@@ -230,7 +231,7 @@ class AxesModel:
 
         Returns
         -------
-        dict of str to AxisPlacement
+        dict of str to Assignment
             By axis, without skipped ones; segments are permanent ids.
 
         Raises
@@ -239,7 +240,7 @@ class AxesModel:
             If a feature is missing.
         """
         table = self._table(features)
-        return {name: self._place(axis, table) for name, axis in self.fitted.items()}
+        return {name: self._assign(axis, table) for name, axis in self.fitted.items()}
 
     def renamed(self, axis: str, segment_id: int, name: str) -> AxesModel:
         """Return the same model with a segment called otherwise.
@@ -323,12 +324,12 @@ class AxesModel:
         floats = features.select(pl.col(self.features).cast(pl.Float64))
         return np.asarray(floats.fill_null(np.nan).to_numpy())
 
-    def _place(self, axis: FittedAxis, table: FloatArray) -> AxisPlacement:
-        """Place customers on one axis, under permanent ids."""
+    def _assign(self, axis: FittedAxis, table: FloatArray) -> Assignment:
+        """Assign customers on one axis, under permanent ids."""
         assert axis.model is not None
-        placed = axis.model.place(table[:, self._places[axis.axis]])
-        return AxisPlacement(
-            axis.ids_of(placed.labels), placed.strength, axis.ids_of(placed.runner_up)
+        found = axis.model.assign(table[:, self._places[axis.axis]])
+        return found._replace(
+            labels=axis.ids_of(found.labels), runner_up=axis.ids_of(found.runner_up)
         )
 
 

@@ -34,7 +34,7 @@ from core.axes.model import AxesModel
 from core.axes.moves import Labels, block_name, carry_ledger
 from core.axes.report import AxesContent, write_axes_page
 from core.config import Config
-from core.models.centroids import NOWHERE, AxisPlacement, IntArray
+from core.models.centroids import NOWHERE, Assignment, IntArray
 from core.reporting.page import NextStep
 from core.reporting.text import command, listed
 from core.tables.faults import intake_lines
@@ -510,7 +510,7 @@ class Result:
     assigner : AxesAssigner
     features : DataFrame
         Of the customers, as the assigner knows them.
-    placed : dict of axis to AxisPlacement
+    placed : dict of axis to Assignment
         Of the same customers.
     rejected : DataFrame
         Rows that could not be used.
@@ -522,7 +522,7 @@ class Result:
 
     assigner: AxesAssigner
     features: pl.DataFrame
-    placed: dict[str, AxisPlacement]
+    placed: dict[str, Assignment]
     rejected: pl.DataFrame
     drift: pl.DataFrame
     moves: pl.DataFrame

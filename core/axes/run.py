@@ -45,10 +45,10 @@ from core.axes.sample import generate_shoppers
 from core.config import Config
 from core.errors import ConfigError, FeatureMismatchError
 from core.logging import get_logger
-from core.models.centroids import AxisPlacement
+from core.models.centroids import Assignment
 from core.tables.orders import Purchases, purchases_from_frames, read_purchases
 
-Placed = dict[str, AxisPlacement]
+Placed = dict[str, Assignment]
 
 
 class Run:
@@ -102,7 +102,7 @@ class Run:
             negative_orders=self.config.axes.negative_orders,
         )
         with self._timed("placing"):
-            placed = assigner.model.place(features)
+            placed = assigner.model.assign(features)
         drift, alerts, moves = self._compare(before, view, assigner, features, placed)
         facts = self._facts(purchases, assigner, before, is_learnt=is_learnt)
         facts |= {"drift": alerts, "n_moved": move_counts(moves), "notes": self.notes}
@@ -209,7 +209,7 @@ class Run:
         with self._timed("comparing"):
             model, seed = before.assigner.model, self.config.seed
             is_same = assigner.model is model
-            own = placed if is_same else model.place(view)
+            own = placed if is_same else model.assign(view)
             labels = {axis: found.labels for axis, found in own.items()}
             reference = AxesDrift.load(before.base.path(DRIFT_REFERENCE))
             drift, alerts = reference.measure(view, labels, model.names, seed)

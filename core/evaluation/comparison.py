@@ -53,8 +53,8 @@ from core.evaluation.quality import IntArray, label_summary
 from core.evaluation.stability import FloatArray, Labels, Recipe, agreement, refit
 from core.evaluation.workers import Workers
 from core.models.autoencoder.estimator import Autoencoder
-from core.models.centroids import Partition
 from core.models.density import fit_density
+from core.models.partition import Partition
 from core.models.scaling import FeatureScaler
 from core.models.umap import fit_umap
 

@@ -41,7 +41,7 @@ from core.evaluation.out_of_time import (
     out_of_time,
 )
 from core.evaluation.stability import FloatArray, Labels, Recipe, agreement, refit
-from core.models.centroids import METHODS, Partition
+from core.models.partition import METHODS, Partition
 from core.models.scaling import FeatureScaler
 from core.models.seeding import derived_seed
 

@@ -6,14 +6,14 @@ findings become a `ModelError`, and missing or infinite values are reported by c
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from sklearn.utils.validation import validate_data
 
-from core.errors import ModelError, listed
+from core.errors import ArtifactError, ModelError, listed
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -56,6 +56,9 @@ def checked_matrix(
         For a table of another shape, type or width, and for values that are not
         finite or larger than 1e30.
     """
+    # Here, because assigning to centres waits for NumPy only.
+    from sklearn.utils.validation import validate_data
+
     name = type(estimator).__name__
     try:
         table = validate_data(
@@ -99,6 +102,48 @@ def plain_matrix(values: Any, n_columns: int, what: str) -> FloatArray:
             "Pass the columns that `transform` of the same model returned."
         )
     return table
+
+
+def checked_arrays(
+    arrays: Mapping[str, npt.NDArray[Any]],
+    spec: Mapping[str, tuple[str, ...]],
+    refused: Callable[[str], ArtifactError],
+) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of a saved state, each as it must be.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+    spec : mapping of str to tuple of str
+        Names of the dimensions of each array, such as ``("segments", "features")``;
+        those of one name have one length, of 1 at least. Arrays called ``is_...`` are
+        boolean, others finite floats.
+    refused : callable
+        Makes the error of a finding.
+
+    Raises
+    ------
+    ArtifactError
+        Naming the array that is missing or not as it must be.
+    """
+    missing = [name for name in spec if name not in arrays]
+    if missing:
+        raise refused(f"missing {listed(missing)}")
+    given = {name: np.asarray(arrays[name]) for name in spec}
+    lengths: dict[str, int] = {}
+    for name, dimensions in spec.items():
+        array, shape = given[name], given[name].shape
+        if len(shape) != len(dimensions) or 0 in shape:
+            known = ", ".join(dimensions)
+            raise refused(f"`{name}` has the shape {shape}; expected {known}")
+        pairs = zip(dimensions, shape, strict=True)
+        expected = tuple(lengths.setdefault(d, n) for d, n in pairs)
+        if shape != expected:
+            raise refused(f"`{name}` has the shape {shape}, not {expected}")
+        dtype = "bool" if name.startswith("is_") else "float64"
+        if str(array.dtype) != dtype or not np.isfinite(array).all():
+            raise refused(f"`{name}` holds other values than finite {dtype}")
+    return given
 
 
 def feature_matrix(features: pl.DataFrame, names: list[str]) -> np.ndarray:

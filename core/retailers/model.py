@@ -21,10 +21,10 @@ from core.artifacts.manifest import SCRIPTS
 from core.config import Config
 from core.errors import ArtifactError
 from core.models.autoencoder.estimator import Autoencoder
-from core.models.centroids import Partition
 from core.models.density import DensityClusterer
 from core.models.density_assigner import Exemplars
 from core.models.matrix import feature_matrix
+from core.models.partition import Partition
 from core.models.scaling import FeatureScaler
 from core.retailers.features import VOLUME, check_features
 from core.retailers.prepare import Prepared, prepare
@@ -141,8 +141,8 @@ class SegmentAssigner:
         """
         if self.published.kind == "partition":
             found = self.partition.assign(scaled)
-            labels, nearest = found.labels, found.nearest
-            distance = found.nearest_distances
+            labels, nearest = found.labels, found.runner_up
+            distance = found.runner_up_distances
         else:
             labels = clusters
             nearest, distance = self.exemplars.nearest(latent, labels)

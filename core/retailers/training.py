@@ -27,10 +27,10 @@ from core.evaluation.n_segments import (
 from core.evaluation.null import StructureCheck
 from core.evaluation.quality import project_2d
 from core.logging import get_logger, progress
-from core.models.centroids import Partition
 from core.models.density import DensityClusterer
 from core.models.density_assigner import choose_exemplars
 from core.models.matrix import feature_matrix
+from core.models.partition import Partition
 from core.retailers.model import SEGMENT_STATE, SEGMENTS, Model, SegmentAssigner
 from core.retailers.names import name_segments
 from core.retailers.prepare import HISTORY, MONTHLY

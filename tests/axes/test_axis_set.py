@@ -69,7 +69,7 @@ def placements(model, customers):
                 "runner_up_id": placed.runner_up,
             }
         )
-        for axis, placed in model.place(customers).items()
+        for axis, placed in model.assign(customers).items()
     )
 
 
@@ -97,14 +97,14 @@ def test_planted_groups_are_found_and_named_and_the_rest_left_whole(model):
     assert names["price_sensitivity"][0] == "full_price"
     assert names["price_sensitivity"][1] == "deal_hunter"
     assert names["purchase_frequency"] == {0: "everyone", -1: "not_enough_orders"}
-    placed = model.place(CUSTOMERS)
+    placed = model.assign(CUSTOMERS)
     right = placed["purchase_value"].labels == CUSTOMERS["spender"].to_numpy()
     assert right.mean() > 0.99
     assert list(placed) == ["purchase_value", "purchase_frequency", "price_sensitivity"]
 
 
 def test_an_unknown_feature_leaves_a_customer_out_of_that_axis_only(model):
-    placed = model.place(CUSTOMERS)
+    placed = model.assign(CUSTOMERS)
     assert (placed["price_sensitivity"].labels[49::50] == -1).all()
     assert (placed["price_sensitivity"].labels >= 0).sum() == 1960
     assert (placed["purchase_value"].labels >= 0).all()
@@ -194,13 +194,13 @@ def test_a_damaged_state_is_refused(model):
 
 def test_missing_features_are_named(model):
     with pytest.raises(FeatureMismatchError, match="lacks `avg_order_value`"):
-        model.place(CUSTOMERS.drop("avg_order_value"))
+        model.assign(CUSTOMERS.drop("avg_order_value"))
 
 
 def test_ids_and_names_survive_a_refit_on_other_customers(model):
     later = shoppers(n=2500, seed=1, shares=(0.2, 0.5, 0.3))
     refitted = fit_axes(later, AVAILABLE, previous=model)
-    placed = refitted.place(later)["purchase_value"]
+    placed = refitted.assign(later)["purchase_value"]
     # The large ones of today were the second before: ids stay, sizes do not matter.
     assert (placed.labels == later["spender"].to_numpy()).mean() > 0.99
     assert refitted.names == model.names
@@ -269,7 +269,7 @@ def test_a_segment_that_appears_has_a_new_id_and_the_name_of_all_is_given_up():
 def test_an_axis_skipped_for_once_gives_no_id_out_twice(model):
     less = {"purchase_value": AxisFeatures("purchase_value", (), {})}
     skipped = fit_axes(CUSTOMERS, less, previous=model)
-    assert "purchase_value" not in skipped.place(CUSTOMERS)
+    assert "purchase_value" not in skipped.assign(CUSTOMERS)
     back = fit_axes(CUSTOMERS, VALUE, previous=skipped)
     assert sorted(back.names["purchase_value"]) == [-1, 3, 4, 5]
 
@@ -304,7 +304,7 @@ def test_an_axis_nobody_can_be_placed_on_is_skipped():
 def test_a_handful_of_customers_is_one_segment(n):
     found = fit_axes(CUSTOMERS[:n], AVAILABLE)
     assert [row["n_segments"] for row in found.report] == [1, 1, 1, 0]
-    assert found.place(CUSTOMERS[:n])["purchase_value"].labels.tolist() == [0] * n
+    assert found.assign(CUSTOMERS[:n])["purchase_value"].labels.tolist() == [0] * n
 
 
 def test_equal_customers_are_one_segment():
@@ -315,8 +315,8 @@ def test_equal_customers_are_one_segment():
 
 def test_a_draw_by_value_tier_finds_the_segments_of_everybody(model):
     drawn = fit_axes(CUSTOMERS, AVAILABLE, AxesOptions(fit_customers=1000))
-    for axis, placed in drawn.place(CUSTOMERS).items():
-        whole = model.place(CUSTOMERS)[axis].labels
+    for axis, placed in drawn.assign(CUSTOMERS).items():
+        whole = model.assign(CUSTOMERS)[axis].labels
         assert (placed.labels == whole).mean() > 0.97
     assert report_of(drawn, "purchase_value")["n_customers"] == 2000
 

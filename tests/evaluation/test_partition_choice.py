@@ -14,7 +14,7 @@ from core.evaluation.n_segments import (
     partition_stability,
     simplest,
 )
-from core.models.centroids import Partition
+from core.models.partition import Partition
 from core.months import month_index
 
 FEATURES = ["a", "b", "c", "d"]

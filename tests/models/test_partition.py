@@ -12,7 +12,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from core.errors import ArtifactError, ConfigError, ModelError
-from core.models.centroids import METHODS, Partition
+from core.models.partition import METHODS, Partition
 
 
 def expected_failures(estimator):
@@ -52,10 +52,10 @@ def test_hand_checked_shops_are_numbered_by_size_with_their_runner_up():
     np.testing.assert_allclose(partition.centres_, [[1.5, 1.5], [9, 2], [1, 30]])
     placed = partition.assign([[1.5, 1.5], [9, 5], [1, 30]])
     assert placed.labels.tolist() == [0, 1, 2]
-    assert placed.nearest.tolist() == [1, 0, 0]
+    assert placed.runner_up.tolist() == [1, 0, 0]
     np.testing.assert_allclose(placed.distances, [0, 3, 0])
     np.testing.assert_allclose(
-        placed.nearest_distances,
+        placed.runner_up_distances,
         [np.hypot(7.5, 0.5), np.hypot(7.5, 3.5), np.hypot(0.5, 28.5)],
     )
 
@@ -104,7 +104,7 @@ def test_a_row_is_placed_the_same_alone_and_among_others(method):
     for place in (0, 4095, 4096, 8999):
         alone = partition.assign(rows[place : place + 1])
         for one, many in zip(alone, together, strict=True):
-            assert one[0] == many[place]
+            np.testing.assert_array_equal(one[0], many[place])
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -133,8 +133,8 @@ def test_there_are_no_more_segments_than_kinds_of_rows(method, n_kinds):
     assert partition.sizes_.tolist() == [7, 5, 3][:n_kinds]
     placed = partition.assign(rows)
     if n_kinds == 1:
-        assert (placed.nearest == -1).all()
-        assert np.isnan(placed.nearest_distances).all()
+        assert (placed.runner_up == -1).all()
+        assert np.isnan(placed.runner_up_distances).all()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -152,9 +152,9 @@ def test_any_table_is_divided_without_empty_segments(method, data):
     assert (np.diff(partition.sizes_) <= 0).all()
     placed = partition.assign(rows)
     assert np.isfinite(placed.distances).all()
-    assert (placed.nearest != placed.labels).all()
+    assert (placed.runner_up != placed.labels).all()
     if method == "kmeans" and partition.n_segments_ > 1:
-        assert (placed.distances <= placed.nearest_distances).all()
+        assert (placed.distances <= placed.runner_up_distances).all()
 
 
 @pytest.mark.parametrize("method", METHODS)
