@@ -286,7 +286,11 @@ class CentroidModel:
             return cls(
                 given["centres"], Scaling(**{name: given[name] for name in parts})
             )
-        return cls(**given)
+        return cls(
+            given["centres"],
+            handicap=given.get("handicap"),
+            whitening=given.get("whitening"),
+        )
 
 
 SCALING_ARRAYS = dict.fromkeys(

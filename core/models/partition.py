@@ -203,7 +203,7 @@ class Partition(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sklearn i
         except ConfigError as error:
             raise refused(str(error), _CURE) from None
         optional: dict[str, tuple[str, ...]] = {"handicap": ("segments",)}
-        is_one = np.shape(arrays.get("handicap")) == (1,)
+        is_one = len(arrays.get("handicap", ())) == 1
         if "whitening" in arrays or (partition.method == "mixture" and not is_one):
             optional["whitening"] = ("features", "features")
         if "whitening" in optional and partition.method == "kmeans":
