@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, FastAPI, Path, Request, Security
@@ -17,6 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.security import APIKeyHeader
 from fastapi_offline import FastAPIOffline
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from core.api import schemas
@@ -25,13 +27,12 @@ from core.api.middleware import (
     CONTENT_TYPE,
     RETRY_SECONDS,
     FieldError,
-    Gate,
     Metrics,
+    RequestMiddleware,
     answer_field_error,
-    facts_of,
     field_error,
     log,
-    said,
+    log_fields,
     unauthorised,
     unavailable,
 )
@@ -47,13 +48,8 @@ from core.errors import ArtifactError, StoreError
 from core.store import AsyncReader
 
 MAX_MODELS = 32
-
-
-class Loaded(NamedTuple):
-    """A model, and the digest of what it was read from."""
-
-    digest: str
-    assigner: AxesAssigner
+# Beyond this an answer would come too late to be of use.
+MAX_WAITING = 64
 
 
 class ModelCache:
@@ -72,7 +68,8 @@ class ModelCache:
     def __init__(self, reader: AsyncReader, metrics: Metrics) -> None:
         self._reader = reader
         self._metrics = metrics
-        self._kept: OrderedDict[str, Loaded] = OrderedDict()
+        # By store, the digest of what a model was read from beside it.
+        self._kept: OrderedDict[str, tuple[str, AxesAssigner]] = OrderedDict()
 
     async def get(self, store_id: str) -> AxesAssigner | None:
         """Return the model that serves a store now, or None if nothing is published.
@@ -84,68 +81,84 @@ class ModelCache:
         ArtifactError
             If what it holds is no model.
         """
-        kept = self._kept.get(store_id)
-        stored = await self._reader.model(store_id, kept.digest if kept else None)
-        if stored is None:
-            if kept is not None:
-                self._kept.move_to_end(store_id)
-            return kept.assigner if kept else None
-        assigner = await asyncio.to_thread(AxesAssigner.from_bytes, stored.state)
-        self._kept[store_id] = Loaded(stored.digest, assigner)
-        self._kept.move_to_end(store_id)
+        known, assigner = self._kept.get(store_id, (None, None))
+        stored = await self._reader.model(store_id, known)
+        if stored is not None:
+            assigner = await asyncio.to_thread(AxesAssigner.from_bytes, stored.state)
+            self._kept[store_id] = stored.digest, assigner
+            self._metrics.models_loaded.inc()
+            log(logging.INFO, "model loaded", store=store_id, version=stored.version)
+        if store_id in self._kept:
+            self._kept.move_to_end(store_id)
         while len(self._kept) > MAX_MODELS:
             self._kept.popitem(last=False)
-        self._metrics.models_loaded.inc()
-        log(logging.INFO, "model loaded", store=store_id, version=stored.version)
         return assigner
 
 
-# Beyond this an answer would come too late to be of use.
-MAX_WAITING = 64
+@dataclass
+class Services:
+    """What the endpoints work with, in the application's state.
 
-
-class Services(NamedTuple):
-    """What the endpoints work with, in the application's state."""
+    Attributes
+    ----------
+    reader : AsyncReader
+    models : ModelCache
+    metrics : Metrics
+    limits : Limits
+    pool : ThreadPoolExecutor
+        Where assignments are computed.
+    n_waiting : int
+        Assignments begun and not ended.
+    """
 
     reader: AsyncReader
     models: ModelCache
     metrics: Metrics
     limits: Limits
     pool: ThreadPoolExecutor
-    waiting: list[int]  # one number: assignments begun and not ended
+    n_waiting: int = 0
+
+    @classmethod
+    def of(cls, request: Request) -> Services:
+        """Return those of the application that a request came to."""
+        services: Services = request.app.state.services
+        return services
+
+    async def authorised_store(self, request: Request, key: str | None) -> str:
+        """Return the store that a request's key opens; note it for the log."""
+        store_id = await self.reader.authenticate(key) if key else None
+        if store_id is None:
+            raise unauthorised()
+        log_fields(request.scope)["store"] = store_id
+        return store_id
+
+    async def model_of(self, store_id: str) -> AxesAssigner:
+        """Return the store's model, or answer that there is none yet."""
+        assigner = await self.models.get(store_id)
+        if assigner is None:
+            raise unavailable(
+                f"the store `{store_id}` has no model yet. Learn one with `segments "
+                f"axes --store {store_id}`."
+            )
+        return assigner
+
+    async def in_pool(self, work: Callable[[], bytes]) -> bytes:
+        """Run work beside the event loop, unless too much is waiting already."""
+        if self.n_waiting >= MAX_WAITING:
+            raise unavailable(
+                f"{MAX_WAITING} assignments are waiting; try again shortly."
+            )
+        self.n_waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self.pool, work)
+        finally:
+            self.n_waiting -= 1
 
 
-async def store_of(request: Request, key: str | None) -> str:
-    """Return the store that a request's key opens; note it for the log."""
-    services: Services = request.app.state.services
-    store_id = await services.reader.authenticate(key) if key else None
-    if store_id is None:
-        raise unauthorised()
-    facts_of(request.scope)["store"] = store_id
-    return store_id
-
-
-async def model_of(services: Services, store_id: str) -> AxesAssigner:
-    """Return the store's model, or answer that there is none yet."""
-    assigner = await services.models.get(store_id)
-    if assigner is None:
-        raise unavailable(
-            f"the store `{store_id}` has no model yet. Learn one with `segments axes "
-            f"--store {store_id}`."
-        )
-    return assigner
-
-
-async def in_pool(services: Services, work: Callable[[], bytes]) -> bytes:
-    """Run work beside the event loop, unless too much is waiting already."""
-    if services.waiting[0] >= MAX_WAITING:
-        raise unavailable(f"{MAX_WAITING} assignments are waiting; try again shortly.")
-    services.waiting[0] += 1
-    try:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(services.pool, work)
-    finally:
-        services.waiting[0] -= 1
+def _described(what: str, model: type[BaseModel] = schemas.Problem) -> dict[str, Any]:
+    """Return how the document describes an answer that is not the usual one."""
+    return {"model": model, "description": what}
 
 
 operations = APIRouter(tags=["operations"])
@@ -162,13 +175,12 @@ async def get_health() -> Response:
 @operations.get(
     "/ready",
     response_model=schemas.Ready,
-    responses={503: said(schemas.Problem, "The database is away, or holds no model")},
+    responses={503: _described("The database is away, or holds no model")},
     summary="Whether requests can be served",
 )
 async def get_ready(request: Request) -> Response:
     """Return whether the database answers and holds a model; for load balancers."""
-    services: Services = request.app.state.services
-    n_models = await services.reader.n_models()
+    n_models = await Services.of(request).reader.n_models()
     if not n_models:
         raise unavailable("no model is published yet. Learn one with `segments axes`.")
     return JSONResponse({"status": "ready", "models": n_models})
@@ -182,8 +194,9 @@ async def get_ready(request: Request) -> Response:
 )
 async def get_metrics(request: Request) -> Response:
     """Return counts and times of requests, by route."""
-    services: Services = request.app.state.services
-    return Response(services.metrics.page(), headers={"Content-Type": CONTENT_TYPE})
+    return Response(
+        Services.of(request).metrics.page(), headers={"Content-Type": CONTENT_TYPE}
+    )
 
 
 JSON = "application/json"
@@ -208,11 +221,11 @@ CustomerId = Annotated[
 
 
 AUTHORISED: dict[int | str, dict[str, Any]] = {
-    401: said(schemas.Problem, "No key, a wrong or a revoked one"),
-    503: said(schemas.Problem, "The database is away, or no model is published yet"),
+    401: _described("No key, a wrong or a revoked one"),
+    503: _described("The database is away, or no model is published yet"),
 }
-NOT_FOUND = said(schemas.Problem, "The key's store has no such customer")
-BAD_FIELDS = said(schemas.FieldProblems, "A field is not as it should be")
+NOT_FOUND = _described("The key's store has no such customer")
+BAD_FIELDS = _described("A field is not as it should be", schemas.FieldProblems)
 HEADERS = {
     "X-Model-Version": {
         "description": "Version of the model behind the answer",
@@ -240,12 +253,12 @@ async def get_customer(
     """Return the segment on every axis that the newest run gave a customer."""
     if not key:
         raise unauthorised()
-    services: Services = request.app.state.services
+    services = Services.of(request)
     # The key is checked in the same round trip, so a revoked one is refused at once.
     store_id, profile = await services.reader.profile_with_key(key, customer_id)
     if store_id is None:
         raise unauthorised()
-    facts_of(request.scope)["store"] = store_id
+    log_fields(request.scope)["store"] = store_id
     if profile is None:
         return JSONResponse({"detail": f"no customer `{customer_id}`."}, 404)
     headers = {"X-Model-Version": str(profile.model_version)}
@@ -258,9 +271,9 @@ async def get_customer(
     responses={
         **AUTHORISED,
         200: {"description": "Segments of the rows sent", "headers": HEADERS},
-        408: said(schemas.Problem, "The body came too slowly"),
-        413: said(schemas.Problem, "The body is too large"),
-        415: said(schemas.Problem, "The body is not declared as JSON"),
+        408: _described("The body came too slowly"),
+        413: _described("The body is too large"),
+        415: _described("The body is not declared as JSON"),
         422: BAD_FIELDS,
     },
     summary="Segments of a customer's own rows, computed at once",
@@ -279,8 +292,8 @@ async def post_assign(request: Request, key: ApiKey) -> Response:
     A stored customer's own rows get the stored segments. Rows that a file would have
     set aside are set aside here, too, and counted in `set_aside`.
     """
-    services: Services = request.app.state.services
-    store_id = await store_of(request, key)
+    services = Services.of(request)
+    store_id = await services.authorised_store(request, key)
     _require_json(request)
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -288,7 +301,7 @@ async def post_assign(request: Request, key: ApiKey) -> Response:
     except TimeoutError:
         detail = f"the body did not come within {BODY_SECONDS:.0f} seconds."
         return JSONResponse({"detail": detail}, 408, {"Connection": "close"})
-    assigner = await model_of(services, store_id)
+    assigner = await services.model_of(store_id)
 
     def work() -> bytes:
         received = read_request(body, services.limits)
@@ -297,7 +310,7 @@ async def post_assign(request: Request, key: ApiKey) -> Response:
         services.metrics.assign_seconds.observe(time.perf_counter() - started)
         return json.dumps(answer, ensure_ascii=False, allow_nan=False).encode()
 
-    answer = await in_pool(services, work)
+    answer = await services.in_pool(work)
     headers = {"X-Model-Version": str(assigner.version)}
     return Response(answer, media_type=JSON, headers=headers)
 
@@ -310,8 +323,8 @@ async def post_assign(request: Request, key: ApiKey) -> Response:
 )
 async def get_stats(request: Request, key: ApiKey) -> Response:
     """Return the counts made when the profiles were loaded."""
-    services: Services = request.app.state.services
-    store_id = await store_of(request, key)
+    services = Services.of(request)
+    store_id = await services.authorised_store(request, key)
     return JSONResponse(await services.reader.stats(store_id))
 
 
@@ -323,8 +336,8 @@ async def get_stats(request: Request, key: ApiKey) -> Response:
 )
 async def get_axes(request: Request, key: ApiKey) -> Response:
     """Return all axes; what is not among a store's data is named as skipped."""
-    services: Services = request.app.state.services
-    store_id = await store_of(request, key)
+    services = Services.of(request)
+    store_id = await services.authorised_store(request, key)
     assigner = await services.models.get(store_id)
     version = assigner.version if assigner else None
     return JSONResponse({"axes": axes_of(assigner), "model_version": version})
@@ -383,7 +396,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         pool = ThreadPoolExecutor(settings.n_threads, thread_name_prefix="assign")
         async with AsyncReader(settings.address) as reader:
             models = ModelCache(reader, metrics)
-            app.state.services = Services(reader, models, metrics, limits, pool, [0])
+            app.state.services = Services(reader, models, metrics, limits, pool)
             try:
                 yield
             finally:
@@ -399,7 +412,9 @@ def create_app(settings: ApiSettings) -> FastAPI:
     )
     app.include_router(segments)
     app.include_router(operations)
-    app.add_middleware(Gate, max_body_bytes=settings.max_body_bytes, metrics=metrics)
+    app.add_middleware(
+        RequestMiddleware, max_body_bytes=settings.max_body_bytes, metrics=metrics
+    )
     app.add_exception_handler(FieldError, answer_field_error)
     app.add_exception_handler(RequestValidationError, _answer_validation)
     app.add_exception_handler(StoreError, _answer_outage)

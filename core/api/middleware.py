@@ -1,11 +1,12 @@
 """What every request passes: logs, metrics, limits, and the form of refusals.
 
-Labels are bounded: the route is the pattern it matched, never the address asked for.
-With several worker processes, ``PROMETHEUS_MULTIPROC_DIR`` makes each write to files of
-one folder, and whichever is asked answers for all.
+The route that metrics are labelled with is the pattern it matched, never the address
+asked for, so there are few labels. With several worker processes,
+``PROMETHEUS_MULTIPROC_DIR`` makes each write to files of one folder, and whichever is
+asked answers for all.
 
-Plain ASGI: it costs a request some 20 microseconds, and a body is counted while it
-comes in, so that a large one is refused before it fills the memory.
+The middleware is plain ASGI: it costs a request some 20 microseconds, and a body is
+counted while it comes in, so that a large one is refused before it fills the memory.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -144,27 +145,24 @@ RETRY_SECONDS = "2"
 
 
 class FieldError(Exception):
-    """A request's fields are not what they should be: 422, or 413 for too many.
+    """A request's fields are not what they should be; answered with 422.
 
     Parameters
     ----------
-    problems : sequence of dict
+    problems : list of dict
         ``loc``, ``msg`` and ``type`` of each.
     """
 
-    def __init__(
-        self, problems: Sequence[Mapping[str, Any]], status: int = 422
-    ) -> None:
+    def __init__(self, problems: list[dict[str, Any]]) -> None:
         super().__init__(str(problems[0]["msg"]))
         self.problems = problems
-        self.status = status
 
 
 def field_error(
-    loc: Sequence[str | int], msg: str, kind: str = "value_error", status: int = 422
+    loc: Sequence[str | int], msg: str, kind: str = "value_error"
 ) -> FieldError:
     """Return the error of one field; `msg` follows the field's name."""
-    return FieldError([_problem(loc, msg, kind)], status)
+    return FieldError([_problem(loc, msg, kind)])
 
 
 def from_validation(error: ValidationError) -> FieldError:
@@ -213,19 +211,14 @@ def unavailable(detail: str) -> HTTPException:
     return HTTPException(503, detail, headers={"Retry-After": RETRY_SECONDS})
 
 
-def said(model: type[BaseModel], what: str) -> dict[str, Any]:
-    """Return how the document describes an answer that is not the usual one."""
-    return {"model": model, "description": what}
-
-
 async def answer_field_error(request: Request, error: Exception) -> Response:
     """Answer with the faults of a request's fields."""
     assert isinstance(error, FieldError)
-    return JSONResponse({"detail": list(error.problems)}, error.status)
+    return JSONResponse({"detail": error.problems}, 422)
 
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-FACTS = "segments.facts"
+_LOG_FIELDS = "segments.log_fields"
 CLIENT_GONE = 499  # nginx's number for a client that did not wait for the answer
 
 
@@ -233,13 +226,13 @@ class BodyTooLargeError(Exception):
     """A body turned out larger than allowed while it was read."""
 
 
-def facts_of(scope: Scope) -> dict[str, Any]:
+def log_fields(scope: Scope) -> dict[str, Any]:
     """Return what handlers have noted of a request for its line in the log."""
-    facts: dict[str, Any] = scope.setdefault(FACTS, {})
+    facts: dict[str, Any] = scope.setdefault(_LOG_FIELDS, {})
     return facts
 
 
-class Gate:
+class RequestMiddleware:
     """ASGI middleware around the whole application.
 
     Parameters
@@ -261,64 +254,62 @@ class Gate:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        passage = Passage(scope, receive, send, self.max_body_bytes)
+        state = RequestState(scope, receive, send, self.max_body_bytes)
         self.metrics.in_progress.inc()
         try:
-            await self._pass(passage)
+            await self._pass(state)
         finally:
             self.metrics.in_progress.dec()
-            self._note(passage, time.perf_counter() - started)
+            self._note(state, time.perf_counter() - started)
 
-    async def _pass(self, passage: Passage) -> None:
+    async def _pass(self, state: RequestState) -> None:
         """Run the application; whatever it raises becomes an answer."""
         try:
-            if passage.declared_bytes() > self.max_body_bytes:
-                await self._refuse(passage)
+            if state.declared_bytes() > self.max_body_bytes:
+                await self._refuse(state)
             else:
-                await self.app(passage.scope, passage.receive, passage.send)
+                await self.app(state.scope, state.receive, state.send)
         except BodyTooLargeError:
-            await self._refuse(passage)
+            await self._refuse(state)
         except ClientDisconnect:
-            passage.status = CLIENT_GONE
+            state.status = CLIENT_GONE
         except Exception:
-            facts = {"request_id": passage.request_id, "path": passage.scope["path"]}
-            logging.getLogger("stable_segments.api").exception(
-                "error", extra={"fields": facts}
-            )
+            facts = {"request_id": state.request_id, "path": state.scope["path"]}
+            LOGGER.exception("error", extra={"fields": facts})
             detail = (
                 "an error of the service, not of the request; it is in the log under "
-                f"the request id `{passage.request_id}`."
+                f"the request id `{state.request_id}`."
             )
-            await passage.answer(500, detail)
+            await state.answer(500, detail)
 
-    async def _refuse(self, passage: Passage) -> None:
+    async def _refuse(self, state: RequestState) -> None:
         detail = (
             f"the body is larger than {self.max_body_bytes:,} bytes. Send fewer rows, "
             "or have `store.max_body_bytes` raised."
         )
         # The rest of the body is not read, so the connection cannot be used again.
-        await passage.answer(413, detail, {"Connection": "close"})
+        await state.answer(413, detail, {"Connection": "close"})
 
-    def _note(self, passage: Passage, seconds: float) -> None:
+    def _note(self, state: RequestState, seconds: float) -> None:
         """Count the request and write its line."""
-        scope = passage.scope
+        scope = state.scope
         route = getattr(scope.get("route"), "path_format", "unmatched")
-        self.metrics.observe(scope["method"], route, passage.status, seconds)
+        self.metrics.observe(scope["method"], route, state.status, seconds)
         log(
             logging.INFO,
             "request",
-            request_id=passage.request_id,
+            request_id=state.request_id,
             method=scope["method"],
             path=scope["path"],
             route=route,
-            status=passage.status,
+            status=state.status,
             duration_ms=round(1000 * seconds, 2),
             client=scope["client"][0] if scope.get("client") else None,
-            **scope.get(FACTS, {}),
+            **scope.get(_LOG_FIELDS, {}),
         )
 
 
-class Passage:
+class RequestState:
     """One request on its way: counts the body coming in, marks the answer going out."""
 
     def __init__(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from importlib import resources
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -26,6 +27,16 @@ MAX_ID_LENGTH = 256
 # The same bounds as for files: an amount beyond them is a mistake in the data.
 LIMIT = 1e9
 FIRST_YEAR, LAST_YEAR = 1900, 2199
+
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+_EXAMPLES: dict[str, Any] = json.loads(
+    resources.files("core.api").joinpath("examples.json").read_text("utf-8")
+)
+
+
+def _example(name: str) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [_EXAMPLES[name]]})
 
 
 def _as_text(value: Any) -> Any:
@@ -93,13 +104,13 @@ Moment = Annotated[
 Amount = Annotated[float, Field(ge=-LIMIT, le=LIMIT, allow_inf_nan=False)]
 
 
-class Received(BaseModel):
+class RequestModel(BaseModel):
     """A part of a request: unknown fields are refused, numbers are never texts."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class OrderIn(Received):
+class OrderIn(RequestModel):
     """One order of the customer."""
 
     order_id: Identifier
@@ -116,7 +127,7 @@ class OrderIn(Received):
     )
 
 
-class ItemIn(Received):
+class ItemIn(RequestModel):
     """One line of an order."""
 
     order_id: Identifier
@@ -129,48 +140,10 @@ class ItemIn(Received):
     )
 
 
-ASSIGN_EXAMPLE: dict[str, Any] = {
-    "customer_id": "C-1048",
-    "orders": [
-        {
-            "order_id": "O-1",
-            "order_date": "2026-01-09T18:20:00Z",
-            "total_price": 42.5,
-            "discount_amount": 0.0,
-            "source": "web",
-        },
-        {
-            "order_id": "O-2",
-            "order_date": "2026-02-20T11:05:00Z",
-            "total_price": 61.0,
-            "discount_amount": 6.1,
-            "source": "app",
-        },
-    ],
-    "items": [
-        {
-            "order_id": "O-1",
-            "product_id": "P-17",
-            "quantity": 2,
-            "price": 21.25,
-            "category": "coffee",
-        },
-        {
-            "order_id": "O-2",
-            "product_id": "P-3",
-            "quantity": 1,
-            "price": 67.1,
-            "category": "machines",
-            "refund_amount": 0.0,
-        },
-    ],
-}
-
-
-class AssignRequest(Received):
+class AssignRequest(RequestModel):
     """A customer's orders and items, all of them that are known."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [ASSIGN_EXAMPLE]})
+    model_config = _example("assign_request")
 
     customer_id: Identifier
     orders: list[OrderIn] = Field(min_length=1)
@@ -186,39 +159,10 @@ class AssignRequest(Received):
     )
 
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
-PROFILE_EXAMPLE: dict[str, Any] = {
-    "customer_id": "C-1048",
-    "segment_memberships": {
-        "purchase_frequency": "regular",
-        "price_sensitivity": "deal_hunter",
-    },
-    "dominant_segments": {
-        "purchase_frequency": "regular",
-        "price_sensitivity": "deal_hunter",
-    },
-    "membership_strengths": {"purchase_frequency": 0.83, "price_sensitivity": 0.41},
-    "confidence": 0.62,
-    "runner_up_segments": {
-        "purchase_frequency": "occasional",
-        "price_sensitivity": "careful_buyer",
-    },
-    "model_version": 3,
-    "lifetime_value": 103.5,
-    "total_orders": 2,
-    "avg_order_value": 51.75,
-    "days_since_last_purchase": 9.0,
-    "customer_tenure_days": 51.0,
-    "churn_risk_score": 0.11,
-    "last_updated": "2026-03-01T04:12:09.125000+00:00",
-}
-
-
 class CustomerSegments(BaseModel):
     """A customer's segment and its strength on every axis, and the profile."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [PROFILE_EXAMPLE]})
+    model_config = _example("customer_segments")
 
     customer_id: str
     segment_memberships: dict[str, str] = Field(
@@ -251,15 +195,6 @@ class CustomerSegments(BaseModel):
     )
 
 
-ASSIGNED_EXAMPLE: dict[str, Any] = {
-    **PROFILE_EXAMPLE,
-    "last_updated": None,
-    "reference_date": "2026-03-01T00:00:00Z",
-    "set_aside": {"orders": {}, "items": {"unknown_order": 1}},
-    "not_placed": {},
-}
-
-
 class SetAside(BaseModel):
     """Rows of a request that were not used: how many, by fault."""
 
@@ -270,7 +205,7 @@ class SetAside(BaseModel):
 class AssignedSegments(CustomerSegments):
     """Segments computed from the request's own rows; nothing is stored."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [ASSIGNED_EXAMPLE]})
+    model_config = _example("assigned_segments")
 
     reference_date: datetime = Field(description="what stood for now, UTC")
     set_aside: SetAside = Field(description="rows that were not used, as in a file")
@@ -282,26 +217,7 @@ class AssignedSegments(CustomerSegments):
 class Stats(BaseModel):
     """How many customers the store holds, and how they spread over the segments."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "total_customers": 93564,
-                    "customers_with_segments": 93564,
-                    "axes_count": 13,
-                    "segments_per_axis": {"purchase_frequency": 3},
-                    "segment_distribution": {
-                        "purchase_frequency": {
-                            "regular": 41210,
-                            "occasional": 39002,
-                            "loyal": 13352,
-                        }
-                    },
-                    "model_version": 3,
-                }
-            ]
-        }
-    )
+    model_config = _example("stats")
 
     total_customers: int
     customers_with_segments: int
@@ -339,28 +255,7 @@ class AxisOut(BaseModel):
 class AxesOut(BaseModel):
     """The axes, in their order."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "axes": [
-                        {
-                            "name": "price_sensitivity",
-                            "group": "marketing",
-                            "description": "How much a customer waits for discounts.",
-                            "features": ["discount_rate", "avg_discount_pct"],
-                            "skipped_features": {},
-                            "segments": [
-                                {"id": 0, "name": "careful_buyer", "share": 0.71},
-                                {"id": 1, "name": "deal_hunter", "share": 0.29},
-                            ],
-                        }
-                    ],
-                    "model_version": 3,
-                }
-            ]
-        }
-    )
+    model_config = _example("axes")
 
     axes: list[AxisOut]
     model_version: int | None = Field(description="null: nothing is stored yet")
@@ -399,30 +294,21 @@ class FieldProblems(BaseModel):
     detail: list[FieldProblem]
 
 
+_PROFILE = ", ".join(f'"{name}": {{}}' for name in StoredProfile._fields)
+
+
 def profile_text(profile: StoredProfile) -> str:
-    """Return `core.api.schemas.CustomerSegments`; stored JSON is passed through."""
+    """Return `CustomerSegments` as JSON; what is stored as JSON is passed through."""
     updated = profile.last_updated.astimezone(UTC).isoformat()
-    return (
-        f'{{"customer_id": {json.dumps(profile.customer_id)}, '
-        f'"segment_memberships": {profile.segment_memberships}, '
-        f'"dominant_segments": {profile.dominant_segments}, '
-        f'"membership_strengths": {profile.membership_strengths}, '
-        f'"confidence": {json.dumps(profile.confidence)}, '
-        f'"runner_up_segments": {profile.runner_up_segments}, '
-        f'"model_version": {profile.model_version}, '
-        f'"lifetime_value": {json.dumps(profile.lifetime_value)}, '
-        f'"total_orders": {json.dumps(profile.total_orders)}, '
-        f'"avg_order_value": {json.dumps(profile.avg_order_value)}, '
-        '"days_since_last_purchase": '
-        f"{json.dumps(profile.days_since_last_purchase)}, "
-        f'"customer_tenure_days": {json.dumps(profile.customer_tenure_days)}, '
-        f'"churn_risk_score": {json.dumps(profile.churn_risk_score)}, '
-        f'"last_updated": "{updated}"}}'
-    )
+    customer_id = json.dumps(profile.customer_id)
+    values = (customer_id, *profile[1:-1], f'"{updated}"')
+    # Finite numbers read the same in Python and in JSON.
+    texts = ["null" if value is None else value for value in values]
+    return f"{{{_PROFILE.format(*texts)}}}"
 
 
 def axes_of(assigner: AxesAssigner | None) -> list[dict[str, Any]]:
-    """Return `core.api.schemas.AxisOut` of every axis."""
+    """Return `AxisOut` of every axis."""
     rows = []
     for axis in AXES:
         fitted = assigner.model.axes.get(axis.name) if assigner else None

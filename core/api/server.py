@@ -15,14 +15,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 
 from core.api.app import ApiSettings, create_app
 from core.api.middleware import MULTIPROCESS, configure_json, log
@@ -36,26 +36,6 @@ GRACE_SECONDS = 10
 # Longer than clients and proxies keep an idle connection (nginx: 60 s), so that it is
 # not closed under a request on its way.
 IDLE_SECONDS = 75
-
-
-@dataclass(frozen=True)
-class AppFactory:
-    """Makes the application in whichever process it is called in."""
-
-    settings: ApiSettings
-
-    def __call__(self) -> Any:
-        """Return the ASGI application."""
-        configure_json()
-        app = create_app(self.settings)
-        # What is there now stays: looking through its 155,000 objects for garbage, now
-        # and then, would stop all requests for 80 ms (measured).
-        gc.collect()
-        gc.freeze()
-        # An assignment computes beside the event loop and hands over to it after this
-        # long instead of 5 ms: reads beside assignments had a p99 of 6 ms, not 19.
-        sys.setswitchinterval(0.0005)
-        return app
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
@@ -102,7 +82,7 @@ def serve(
             options.max_items,
         )
         if on_ready is not None:
-            on_ready(address_of(listener), store)
+            on_ready(url_of(listener), store)
         with _kept_running(store):
             run(settings, listener, n_workers)
 
@@ -143,10 +123,23 @@ def run(settings: ApiSettings, listener: socket.socket, n_workers: int = 1) -> N
                     worker.join()
 
 
+def _make_app(settings: ApiSettings) -> FastAPI:
+    configure_json()
+    app = create_app(settings)
+    # What is there now stays: looking through its 155,000 objects for garbage, now and
+    # then, would stop all requests for 80 ms (measured).
+    gc.collect()
+    gc.freeze()
+    # An assignment computes beside the event loop and hands over to it after this long
+    # instead of 5 ms: reads beside assignments had a p99 of 6 ms, not 19.
+    sys.setswitchinterval(0.0005)
+    return app
+
+
 def _server(settings: ApiSettings) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
-            AppFactory(settings),
+            partial(_make_app, settings),
             factory=True,
             loop="core.api.server:new_event_loop",
             lifespan="on",
@@ -198,7 +191,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def address_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket) -> str:
     """Return the address that clients on this machine reach a socket at."""
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)

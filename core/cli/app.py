@@ -164,7 +164,7 @@ def print_summary(result: StageResult) -> None:
     print_lines(result.lines)
 
 
-def finish(lines: list[str], exit_code: int, *, quiet: bool = False) -> None:
+def report_and_exit(lines: list[str], exit_code: int, *, quiet: bool = False) -> None:
     """Say what was done, if `quiet` only where it went wrong, and exit."""
     if not quiet or exit_code:
         print_lines(lines)

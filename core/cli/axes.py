@@ -16,8 +16,8 @@ from core.cli.app import (
     Seed,
     app,
     assignments_of,
-    finish,
     option,
+    report_and_exit,
 )
 from core.config import Config, resolve_config
 from core.logging import configure
@@ -117,11 +117,11 @@ def axes(
     )
     into_store = _loader(no_store=no_store)
     run = run_axes(chosen, refit=retrain == "always", into_store=into_store)
-    finish(run.lines, run.exit_code, quiet=quiet)
+    report_and_exit(run.lines, run.exit_code, quiet=quiet)
 
 
-@axes_app.command()
-def rename(
+@axes_app.command("rename")
+def rename_in_axes(
     axis: Annotated[str, typer.Argument(help="Such as `purchase_value`.")],
     segment: Annotated[
         int, typer.Argument(help="Id of a segment, see axis_sizes.csv.")
@@ -137,11 +137,11 @@ def rename(
 
     chosen = _of_store(store, database, artifacts)
     into_store = _loader(no_store=no_store)
-    finish(*rename_segment(chosen, axis, segment, name, into_store=into_store))
+    report_and_exit(*rename_segment(chosen, axis, segment, name, into_store=into_store))
 
 
-@axes_app.command()
-def rollback(
+@axes_app.command("rollback")
+def roll_back_axes(
     to: Annotated[
         str | None,
         option("A version by its name in the folder `versions`.", "the version before"),
@@ -155,7 +155,7 @@ def rollback(
     from core.axes.versions import roll_back
 
     chosen = _of_store(store, database, artifacts)
-    finish(*roll_back(chosen, to, into_store=_loader(no_store=no_store)))
+    report_and_exit(*roll_back(chosen, to, into_store=_loader(no_store=no_store)))
 
 
 def _of_store(store: str | None, database: str | None, artifacts: str | None) -> Config:

@@ -26,11 +26,11 @@ from core.cli.app import (
     Seed,
     app,
     assignments_of,
-    finish,
     guarded,
     option,
     print_summary,
     print_table,
+    report_and_exit,
 )
 from core.config import Config, resolve_config
 from core.errors import ConfigError, ContractError
@@ -194,8 +194,8 @@ def stability(
     print_summary(measure_stability(folder, refits, how, workers))
 
 
-@app.command()
-def certify(
+@app.command("certify")
+def certify_model(
     folder: Folder = "",
     nulls: Nulls = 19,
     refits: Annotated[int, option("How often all is learnt on 80% of shops.")] = 5,
@@ -216,13 +216,12 @@ def certify(
     verdict (natural, reproducible, constructive), and publishes the segments under it.
     Writes certificate.json, stability.csv and null-distribution.png.
     """
-    from core.retailers.judge import Effort
-    from core.retailers.judge import certify as certify_model
+    from core.retailers.judge import Effort, certify
 
     configure(logging.INFO)
     effort = Effort(nulls, refits, seed_refits, budget_minutes, workers)
     try:
-        result = certify_model(folder, effort)
+        result = certify(folder, effort)
     except KeyboardInterrupt:
         typer.echo(
             "Interrupted. What is done is kept: run the same command again, and it "
@@ -233,8 +232,8 @@ def certify(
     print_summary(result)
 
 
-@app.command()
-def compare(
+@app.command("compare")
+def compare_published(
     folder: Folder = "",
     spaces: Annotated[
         str | None,
@@ -265,11 +264,11 @@ def compare(
     without structure, out-of-time score. Writes comparison-spaces.csv and .png.
     """
     from core.evaluation.comparison import Effort
-    from core.retailers.research import compare as compare_spaces
+    from core.retailers.research import compare
 
     configure(logging.INFO)
     wanted = None if spaces is None else [name.strip() for name in spaces.split(",")]
-    result = compare_spaces(
+    result = compare(
         folder,
         spaces=wanted,
         effort=Effort(refits, nulls, 60.0 * budget_minutes),
@@ -289,8 +288,8 @@ def profile(folder: Folder = "") -> None:
     print_summary(profile_segments(folder))
 
 
-@app.command()
-def explain(
+@app.command("explain")
+def explain_member(
     shop: Annotated[str, typer.Argument(help="The shop's id, as in the data.")],
     folder: Folder = "",
     as_json: Annotated[
@@ -371,7 +370,7 @@ def refresh(
         restate=restate,
         into_store=publish_ledger,
     )
-    finish(result.lines, result.exit_code, quiet=quiet)
+    report_and_exit(result.lines, result.exit_code, quiet=quiet)
 
 
 @app.command()

@@ -19,6 +19,7 @@ import psycopg
 
 from core.errors import StoreError
 from core.store.address import redacted, store_error
+from core.store.loading import SEGMENTS
 from core.store.store import (
     CURRENT_MODEL,
     NO_STATISTICS,
@@ -116,12 +117,29 @@ async def _ask(connection: Connection, statement: str, values: Row) -> Row | Non
     return await cursor.fetchone()
 
 
-_PROFILE = """
-    p.customer_id, p.segment_memberships::text, p.dominant_segments::text,
-    p.membership_strengths::text, p.runner_up_segments::text, p.confidence,
-    p.lifetime_value, p.total_orders, p.avg_order_value, p.days_since_last_purchase,
-    p.customer_tenure_days, p.churn_risk_score, p.model_version, p.last_updated
-"""
+class StoredProfile(NamedTuple):
+    """One customer's row; the four JSON objects are text, ready to be sent on."""
+
+    customer_id: str
+    segment_memberships: str
+    dominant_segments: str
+    membership_strengths: str
+    confidence: float | None
+    runner_up_segments: str
+    model_version: int
+    lifetime_value: float | None
+    total_orders: int | None
+    avg_order_value: float | None
+    days_since_last_purchase: float | None
+    customer_tenure_days: float | None
+    churn_risk_score: float | None
+    last_updated: Any
+
+
+_PROFILE = ", ".join(
+    f"p.{name}::text" if name in SEGMENTS else f"p.{name}"
+    for name in StoredProfile._fields
+)
 _KEY = """
     SELECT store_id, secret_hash FROM api_keys
     WHERE prefix = %s AND revoked_at IS NULL
@@ -138,25 +156,6 @@ _STATS = """
     WHERE store_id = %s AND is_current
 """
 _N_MODELS = "SELECT count(*) FROM axis_models WHERE is_current"
-
-
-class StoredProfile(NamedTuple):
-    """One customer's row; the four JSON objects are text, ready to be sent on."""
-
-    customer_id: str
-    segment_memberships: str
-    dominant_segments: str
-    membership_strengths: str
-    runner_up_segments: str
-    confidence: float | None
-    lifetime_value: float | None
-    total_orders: int | None
-    avg_order_value: float | None
-    days_since_last_purchase: float | None
-    customer_tenure_days: float | None
-    churn_risk_score: float | None
-    model_version: int
-    last_updated: Any
 
 
 class AsyncReader:

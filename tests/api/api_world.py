@@ -15,7 +15,7 @@ import polars as pl
 import uvicorn
 
 from core.api.app import ApiSettings, create_app
-from core.api.server import address_of, listen, new_event_loop
+from core.api.server import listen, new_event_loop, url_of
 from core.axes.run import run_axes
 from core.axes.sample import generate_shoppers
 from core.config import resolve_config
@@ -85,7 +85,7 @@ def serving(settings: ApiSettings, key: str = "") -> Iterator[httpx.Client]:
     while not server.started:
         time.sleep(0.01)
     try:
-        with httpx.Client(base_url=address_of(listener), timeout=60) as client:
+        with httpx.Client(base_url=url_of(listener), timeout=60) as client:
             client.headers["X-API-Key"] = key
             yield client
     finally:
