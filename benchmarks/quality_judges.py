@@ -35,6 +35,7 @@ from core.evaluation.stability import (
 )
 from core.models.matrix import feature_matrix
 from core.models.scaling import FeatureScaler
+from core.retailers.files import RETAILERS
 from core.retailers.pipelines import check_structure, run_all
 from core.retailers.prepare import HISTORY, MONTHLY
 
@@ -171,7 +172,7 @@ def judge_real(name: str, groups: str | None = None) -> Result:
         run_all(data.REAL[name].config(folder))
         seconds = time.perf_counter() - started
         root = Path(folder)
-        manifest = read_manifest(root)
+        manifest = read_manifest(root, RETAILERS)
         assert manifest is not None  # written by the run
         config, facts = manifest.config, manifest.facts("clustering")
         features = manifest.facts("prepare")["features"]

@@ -27,6 +27,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from core.artifacts.folder import Artifacts
 from core.config import Config, SampleConfig
+from core.retailers.files import RETAILERS
 from core.retailers.model import Model
 from core.retailers.pipelines import (
     prepare_features,
@@ -93,7 +94,7 @@ def roll(
     log = root.parent / "months.jsonl"
     lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
     done = [json.loads(line) for line in lines]
-    published = Artifacts(root).published() if root.is_dir() else None
+    published = Artifacts(root, RETAILERS).published() if root.is_dir() else None
     if published is None or not done:
         shutil.rmtree(root.parent, ignore_errors=True)
         root.mkdir(parents=True)
@@ -120,7 +121,7 @@ def _clusters(root: Path) -> dict[str, int]:
 
 def _blocks(root: Path) -> list[pl.DataFrame]:
     """Return the ledger of a folder."""
-    published = Artifacts(root).published()
+    published = Artifacts(root, RETAILERS).published()
     assert published is not None  # refreshes have run in it
     return ledger_blocks(published)
 
@@ -278,7 +279,7 @@ def judge_repeat(data: str, way: str, number: int) -> Result:
     rows, settings = _repeat_data(data)
     first = WORK / f"repeat-{data}"
     config = _config(settings, first)
-    if Artifacts(config.artifacts).published() is None:
+    if Artifacts(config.artifacts, RETAILERS).published() is None:
         run_all(config, rows)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         shutil.copytree(first, folder, dirs_exist_ok=True)

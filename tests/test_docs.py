@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 import core
-from core.artifacts.manifest import SCRIPTS
 from core.cli import app
+from core.cli.app import systems
 from core.docs import configuration_page, features_page
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -27,7 +28,8 @@ def test_reference_pages_are_printed_from_the_code(name, page):
 
 
 def test_every_script_and_link_of_the_readme_exists():
-    for script in SCRIPTS.values():
+    commands = [system.commands.values() for system in systems()]
+    for script in chain.from_iterable(commands):
         assert script in README
         assert (REPOSITORY / script).is_file() or script.startswith("-m core ")
     for link in re.findall(r"\]\(([^)#]+)\)", README):

@@ -8,18 +8,18 @@
     `-- .publishing/      for a moment, while a set is moved into place
 
 Every stage writes into a folder of its own, which becomes ``pending/`` in one rename. A
-set is published when all four stages have run, or at once where no complete set has to
-be protected (a first run). Publishing commits with one rename to
-``.publishing/``; from then on that folder *is* the published set, and the next run
-finishes the move. So a kill at any moment leaves a whole set: the old one before the
-rename, the new one after it.
+set is published when every stage of a run has run, or at once where no complete set has
+to be protected (a first run). Publishing commits with one rename to ``.publishing/``;
+from then on that folder *is* the published set, and the next run finishes the move. So
+a kill at any moment leaves a whole set: the old one before the rename, the new one
+after it.
 
-Customer axes have a folder of their own, laid out like this one, and are learnt, placed
-and written in one stage, so that every run of theirs is a whole set.
+Stages and files are those of a `System`, which has folders of its own. Where a run is a
+single stage, every run is a whole set.
 
-What the monthly refreshes have recorded (the files of the stage ``refresh``) belongs to
-a lineage of models, not to one of them: it stays when another version is published,
-whether by a refresh, by a training run or by going back.
+What has been recorded since (`System.records`) belongs to a lineage of models, not to
+one of them: it stays when another version is published, whether by a later stage, by a
+training run or by going back.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,15 +37,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from core.artifacts.manifest import (
-    EVERY_STAGE,
     MANIFEST,
-    STAGES,
     FileEntry,
     Manifest,
-    Stage,
     StageFacts,
+    System,
     digest,
-    is_record,
     library_versions,
     now,
     read_manifest,
@@ -53,6 +50,8 @@ from core.artifacts.manifest import (
 )
 from core.config import Config
 from core.errors import ArtifactError, did_you_mean, listed
+
+PUBLISHING = ".publishing"
 
 
 def link(source: Path, target: Path) -> None:
@@ -118,7 +117,7 @@ class StageWriter:
     folder : Path
         Its own empty folder; every file left in it becomes an artifact.
     base : ArtifactSet or None
-        The verified set that the stage builds on; None for a first ``prepare``.
+        The verified set that the stage builds on, if any.
     config : Config
         Saved with the set.
     root : Path
@@ -129,7 +128,7 @@ class StageWriter:
         A folder for what shall not become an artifact, deleted at the end.
     adopted : ArtifactSet or None
         A complete set, made aside, that takes the place of `base`'s model; set by a
-        ``refresh``.
+        later stage.
     is_void : bool
         Whether there is nothing to publish after all; set by the stage.
     """
@@ -149,7 +148,7 @@ class StageWriter:
 
 
 def complete(
-    writer: StageWriter, manifest: Manifest, stage: Stage, seconds: float
+    writer: StageWriter, manifest: Manifest, stage: str, seconds: float
 ) -> None:
     """Add the configuration, the stage's own files and facts, and the manifest."""
     config_path = writer.path("config.yaml")
@@ -171,7 +170,7 @@ def complete(
 
 
 def take(
-    source: ArtifactSet, stages: Sequence[Stage], folder: Path, manifest: Manifest
+    source: ArtifactSet, stages: Collection[str], folder: Path, manifest: Manifest
 ) -> None:
     """Give a new set the facts and files of some stages that it has not of its own."""
     old = source.manifest
@@ -197,12 +196,13 @@ def enter_new_files(folder: Path, manifest: Manifest, old: Manifest) -> None:
 
 
 def take_record(source: ArtifactSet, folder: Path, manifest: Manifest) -> None:
-    """Give a new set what the refreshes of its lineage have recorded."""
+    """Give a new set what was recorded of its lineage since the model was learnt."""
     old = source.manifest
-    if "refresh" in old.stages:
-        manifest.stages["refresh"] = old.stages["refresh"]
+    for stage in old.system.later:
+        if stage in old.stages:
+            manifest.stages[stage] = old.stages[stage]
     for name, entry in old.files.items():
-        if is_record(name) and not (folder / name).exists():
+        if old.system.is_record(name) and not (folder / name).exists():
             link(source.folder / name, folder / name)
             manifest.files[name] = entry
 
@@ -217,7 +217,38 @@ def version_name(manifest: Manifest) -> str:
 
 def age(manifest: Manifest) -> tuple[str, int]:
     """Return what sorts kept sets: by the time of their model, then version."""
-    return manifest.stages[manifest.model_stage].finished_at, manifest.version
+    return manifest.stages[manifest.system.model_stage].finished_at, manifest.version
+
+
+def published_set(root: Path, *systems: System) -> ArtifactSet | None:
+    """Return the verified published set of a folder, or None where there is none.
+
+    Parameters
+    ----------
+    root : Path
+        The artifacts folder.
+    *systems : System
+        Whose it may be.
+
+    Raises
+    ------
+    ArtifactError
+        If it is the set of another system, or not whole.
+    """
+    return _verified_set(_published_folder(root), *systems)
+
+
+def _published_folder(root: Path) -> Path:
+    is_moving = (root / PUBLISHING / MANIFEST).is_file()
+    return root / PUBLISHING if is_moving else root
+
+
+def _verified_set(folder: Path, *systems: System) -> ArtifactSet | None:
+    manifest = read_manifest(folder, *systems)
+    if manifest is None:
+        return None
+    verify(folder, manifest)
+    return ArtifactSet(folder, manifest)
 
 
 class Artifacts:
@@ -227,32 +258,35 @@ class Artifacts:
     ----------
     root : path
         The folder; made when a stage first writes.
+    system : System
+        Whose artifacts it holds.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, system: System) -> None:
         self.root = Path(root)
+        self.system = system
         self.pending_folder = self.root / "pending"
         self.versions_folder = self.root / "versions"
-        self._publishing = self.root / ".publishing"
+        self._publishing = self.root / PUBLISHING
 
     def published(self) -> ArtifactSet | None:
         """Return the verified published set, or None if nothing was ever published."""
-        return self._open(self._published_folder())
+        return published_set(self.root, self.system)
 
-    def base(self, stage: Stage) -> ArtifactSet | None:
+    def base(self, stage: str) -> ArtifactSet | None:
         """Return the verified set that a stage of a training run builds on.
 
-        The pending set, if it holds what the stage needs; else the published set. Of
-        ``axes``, the whole of a run, the set of the run before.
+        The pending set, if it holds what the stage needs; else the published set. The
+        first of several stages builds on none; a stage that is the whole of a run, on
+        the run before.
         """
-        if stage == "prepare":
-            return None
-        if stage == "axes":
-            return self.published()
-        needed = STAGES[STAGES.index(stage) - 1]
-        pending = read_manifest(self.pending_folder)
-        if pending is not None and needed in pending.stages:
-            return self._open(self.pending_folder)
+        if len(self.system.stages) > 1:
+            earlier = self.system.before(stage)
+            if not earlier:
+                return None
+            pending = self._manifest(self.pending_folder)
+            if pending is not None and earlier[-1] in pending.stages:
+                return self._open(self.pending_folder)
         return self.published()
 
     def serving(self) -> ArtifactSet | None:
@@ -261,13 +295,14 @@ class Artifacts:
         The published model; a pending one only as long as none is published.
         """
         published = self.published()
-        if published is not None and "clustering" in published.manifest.stages:
+        model_stage = self.system.model_stage
+        if published is not None and model_stage in published.manifest.stages:
             return published
-        return self.base("inference")
+        return self.base(list(self.system.stages)[-1])
 
     @contextmanager
     def stage(
-        self, stage: Stage, config: Config, is_serving: bool = False
+        self, stage: str, config: Config, is_serving: bool = False
     ) -> Iterator[StageWriter]:
         """Run a stage: yield its writer, and on a clean exit make its files a set.
 
@@ -288,6 +323,7 @@ class Artifacts:
         """
         with self._locked():
             started = time.perf_counter()
+            self._manifest(self.root)  # another system's folder is refused at once
             base = self.serving() if is_serving else self.base(stage)
             with self._staging() as tmp:
                 writer = StageWriter(tmp / "new", base, config, self.root)
@@ -306,7 +342,7 @@ class Artifacts:
         """Return the manifests of the kept sets by name, the newest version first."""
         found = {}
         for folder in self.versions_folder.glob("*/"):
-            if (manifest := read_manifest(folder)) is not None:
+            if (manifest := self._manifest(folder)) is not None:
                 found[folder.name] = manifest
         order = sorted(found, key=lambda name: age(found[name]), reverse=True)
         return {name: found[name] for name in order}
@@ -351,11 +387,11 @@ class Artifacts:
             with self._staging() as tmp:
                 new = tmp / "new"
                 new.mkdir()
-                manifest = Manifest(config=kept.manifest.config)
+                manifest = Manifest.begun(self.system, kept.manifest.config)
                 take_record(current, new, manifest)
                 if amend is not None:
                     amend(current, kept, new)
-                take(kept, EVERY_STAGE, new, manifest)
+                take(kept, self.system.commands, new, manifest)
                 link(kept.path("config.yaml"), new / "config.yaml")
                 enter_new_files(new, manifest, kept.manifest)
                 text = manifest.model_dump_json(indent=2)
@@ -416,20 +452,15 @@ class Artifacts:
         ) as tmp:
             yield Path(tmp)
 
-    def _published_folder(self) -> Path:
-        is_moving = (self._publishing / MANIFEST).is_file()
-        return self._publishing if is_moving else self.root
+    def _manifest(self, folder: Path) -> Manifest | None:
+        return read_manifest(folder, self.system)
 
     def _open(self, folder: Path) -> ArtifactSet | None:
-        manifest = read_manifest(folder)
-        if manifest is None:
-            return None
-        verify(folder, manifest)
-        return ArtifactSet(folder, manifest)
+        return _verified_set(folder, self.system)
 
     def _commit(self, folder: Path, manifest: Manifest, is_serving: bool) -> None:
         """Publish a whole set if it may be; else let it wait as the pending one."""
-        protected = read_manifest(self.root)
+        protected = self._manifest(self.root)
         must_wait = protected is not None and protected.is_complete
         if must_wait and not manifest.is_complete:
             replace_folder(folder, self.pending_folder, self.root)
@@ -442,29 +473,28 @@ class Artifacts:
         self._finish_publishing()
         self._prune(manifest)
 
-    def _inherit(self, writer: StageWriter, stage: Stage, is_serving: bool) -> Manifest:
+    def _inherit(self, writer: StageWriter, stage: str, is_serving: bool) -> Manifest:
         """Carry over the files that earlier stages wrote and this one has not."""
-        manifest = Manifest(config=writer.config)
+        system = self.system
+        manifest = Manifest.begun(system, writer.config)
         source = writer.adopted or writer.base
-        # A run of customer axes hands on by itself what stays.
-        if source is None or stage == "axes":
+        # A stage that is the whole of a run hands on by itself what stays.
+        if source is None or len(system.stages) == 1:
             return manifest
-        kept: tuple[Stage, ...] = STAGES
-        if stage != "refresh":
-            kept = STAGES[: STAGES.index(stage)]
-            if is_serving:
-                kept = (*STAGES, "refresh")
+        kept: Collection[str] = system.stages
+        if stage not in system.later:
+            kept = system.commands if is_serving else system.before(stage)
         take(source, kept, writer.folder, manifest)
         record = self._record(manifest, stage)
         if record is not None:
             take_record(record, writer.folder, manifest)
         return manifest
 
-    def _record(self, manifest: Manifest, stage: Stage) -> ArtifactSet | None:
+    def _record(self, manifest: Manifest, stage: str) -> ArtifactSet | None:
         """Return the published set if its monthly record is the new set's as well."""
-        folder = self._published_folder()
-        published = read_manifest(folder)
-        if published is None or not {*STAGES} <= {*manifest.stages, stage}:
+        folder = _published_folder(self.root)
+        published = self._manifest(folder)
+        if published is None or not {*self.system.stages} <= {*manifest.stages, stage}:
             return None
         is_same = published.lineage == manifest.lineage
         return ArtifactSet(folder, published) if is_same else None
@@ -501,9 +531,9 @@ class Artifacts:
 
     def _finish_publishing(self) -> None:
         """Move every file of ``.publishing/`` into place; safe to repeat."""
-        new = read_manifest(self._publishing)
+        new = self._manifest(self._publishing)
         assert new is not None  # the caller has seen the file
-        old = read_manifest(self.root)
+        old = self._manifest(self.root)
         for name in (*new.files, MANIFEST):
             source, target = self._publishing / name, self.root / name
             # Renaming one name of a file to another of its names does nothing.

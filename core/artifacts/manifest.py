@@ -12,67 +12,80 @@ import hashlib
 import importlib.metadata
 import platform
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+)
 
 from core.config import Config, updated_config
-from core.errors import ArtifactError, ConfigError
+from core.errors import ArtifactError, listed
 
 MANIFEST = "manifest.json"
-Stage = Literal["prepare", "autoencoder", "clustering", "inference", "refresh", "axes"]
-STAGES: tuple[Stage, ...] = ("prepare", "autoencoder", "clustering", "inference")
-"""The stages of a training run, in their order; `refresh` comes after, every month."""
-EVERY_STAGE: tuple[Stage, ...] = (*STAGES, "refresh", "axes")
-"""A set of customer axes has a folder of its own, and `axes` as its one stage."""
-SCRIPTS: dict[Stage, str] = {
-    "prepare": "feature-preparation-pipeline.py",
-    "autoencoder": "autoencoder-training-pipeline.py",
-    "clustering": "clustering-training-pipeline.py",
-    "inference": "clustering-inference-pipeline.py",
-    "refresh": "-m core refresh",
-    "axes": "-m core axes",
-}
-# Sections of the configuration that a finished stage has used up.
-_SETTLED: dict[Stage, tuple[str, ...]] = {
-    "prepare": ("data", "sample", "eligibility", "features", "evaluation"),
-    "autoencoder": ("scaling", "autoencoder"),
-    "clustering": ("clustering",),
-}
-# Nothing but the report reads these back, which does without those that a user has
-# deleted; changed ones are refused.
+# Outputs of every system; see `System.outputs`.
 OUTPUT_SUFFIXES = {".png", ".html", ".pkl"}
-OUTPUT_NAMES = {
-    "axes_drift.csv",
-    "axes_report.csv",
-    "axis_overlap.csv",
-    "axis_segments.csv",
-    "axis_sizes.csv",
-    "certificate.json",
-    "cluster_insights.csv",
-    "cluster_predictions.csv",
-    "comparison-spaces.csv",
-    "model-card.md",
-    "sample_truth.csv",
-    "scorecard-decay.csv",
-    "scorecard.csv",
-    "segment_curves.csv",
-    "segment_exemplars.csv",
-    "segment_insights.csv",
-    "segment_moves.csv",
-    "segment_profiles.csv",
-    "segment_rules.csv",
-    "segment_rules.txt",
-    "selection.csv",  # of `segments select`, which is gone: models of before have it
-    "stability.csv",
-}
-# Written month after month by refreshes (the first also by a training run); it belongs
-# to all versions of a model, not to one of them.
-RECORD_NAMES = {"drift.parquet", "refresh.json", "sales.parquet"}
-RECORD_PREFIX = "ledger-"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class System:
+    """Whose artifacts they are: the stages of a run, and what becomes of its files.
+
+    Attributes
+    ----------
+    name : str
+        What its folders hold, as messages say it.
+    stages : dict of str to str
+        The stages of a run in their order, each with what ``python`` is to run for it.
+        A run of a single stage is always whole: it builds on the run before, and hands
+        on by itself what stays.
+    model_stage : str
+        The stage whose facts say which model this is (``lineage`` and ``version``).
+    later : dict of str to str
+        Stages that may follow a whole run, and keep what it has made.
+    outputs : frozenset of str
+        Files that nothing reads back but a report, which does without those that a
+        user has deleted; changed ones are refused. Pictures, pages and pickles are
+        outputs under any name.
+    records : tuple of str
+        Patterns of files that belong to a lineage of models, not to one of its
+        versions.
+    """
+
+    name: str
+    stages: Mapping[str, str]
+    model_stage: str
+    later: Mapping[str, str] = field(default_factory=dict)
+    outputs: frozenset[str] = frozenset()
+    records: tuple[str, ...] = ()
+
+    @property
+    def commands(self) -> dict[str, str]:
+        """Every stage, with what ``python`` is to run for it."""
+        return {**self.stages, **self.later}
+
+    def before(self, stage: str) -> tuple[str, ...]:
+        """Return the stages of a run that come before one of them."""
+        order = tuple(self.stages)
+        return order[: order.index(stage)]
+
+    def is_output(self, name: str) -> bool:
+        """Whether a set is whole without a file."""
+        return Path(name).suffix in OUTPUT_SUFFIXES or name in self.outputs
+
+    def is_record(self, name: str) -> bool:
+        """Whether a file belongs to a lineage of models, not to one of its versions."""
+        return any(fnmatchcase(name, pattern) for pattern in self.records)
 
 
 class FileEntry(BaseModel):
@@ -81,7 +94,7 @@ class FileEntry(BaseModel):
     model_config = ConfigDict(extra="forbid")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     size: int = Field(ge=0)
-    stage: Stage
+    stage: str
 
 
 class StageFacts(BaseModel):
@@ -101,8 +114,16 @@ class Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid")
     format: Literal[1] = 1
     config: Config
-    stages: dict[Stage, StageFacts] = Field(default_factory=dict)
+    stages: dict[str, StageFacts] = Field(default_factory=dict)
     files: dict[str, FileEntry] = Field(default_factory=dict)
+    _system: System = PrivateAttr()
+
+    @classmethod
+    def begun(cls, system: System, config: Config) -> Self:
+        """Return the manifest of a set that holds nothing yet."""
+        manifest = cls(config=config)
+        manifest._system = system
+        return manifest
 
     @field_validator("config", mode="before")
     @classmethod
@@ -119,13 +140,13 @@ class Manifest(BaseModel):
 
     @property
     def is_complete(self) -> bool:
-        """Whether all four stages have run, or the one of customer axes."""
-        return "axes" in self.stages or all(stage in self.stages for stage in STAGES)
+        """Whether all stages of a run have run."""
+        return self._system.stages.keys() <= self.stages.keys()
 
     @property
-    def model_stage(self) -> Stage:
-        """The stage whose facts say which model this is."""
-        return "axes" if "axes" in self.stages else "clustering"
+    def system(self) -> System:
+        """Whose artifacts these are."""
+        return self._system
 
     @property
     def model_id(self) -> str:
@@ -148,10 +169,10 @@ class Manifest(BaseModel):
         return int(self._model_facts().get("version", 1))
 
     def _model_facts(self) -> dict[str, Any]:
-        stage = self.stages.get(self.model_stage)
+        stage = self.stages.get(self._system.model_stage)
         return stage.facts if stage is not None else {}
 
-    def facts(self, stage: Stage) -> dict[str, Any]:
+    def facts(self, stage: str) -> dict[str, Any]:
         """Return the facts of a stage that has run.
 
         Raises
@@ -162,18 +183,26 @@ class Manifest(BaseModel):
         if stage not in self.stages:
             raise ArtifactError(
                 f"the artifacts hold no result of the `{stage}` stage yet. "
-                f"Run `python {SCRIPTS[stage]}` first."
+                f"Run `python {self._system.commands[stage]}` first."
             )
         return self.stages[stage].facts
 
 
-def read_manifest(folder: Path) -> Manifest | None:
+def read_manifest(folder: Path, *systems: System) -> Manifest | None:
     """Return the manifest of a folder, or None where there is none.
+
+    Parameters
+    ----------
+    folder : Path
+        Of a set of artifacts.
+    *systems : System
+        Whose it may be: the first one that knows the stages in it.
 
     Raises
     ------
     ArtifactError
-        If the file is there but is not a manifest of this format.
+        If the file is there but is not a manifest of this format, or is that of
+        another system.
     """
     path = folder / MANIFEST
     try:
@@ -183,7 +212,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     except (OSError, UnicodeDecodeError) as error:
         raise ArtifactError(f"`{path}` cannot be read: {error}.") from None
     try:
-        return Manifest.model_validate_json(text)
+        manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "content"
@@ -191,42 +220,15 @@ def read_manifest(folder: Path) -> Manifest | None:
             f"`{path}` is not a manifest of this version ({where}: {first['msg']}). "
             "Run the four pipelines again, or restore the file."
         ) from None
-
-
-def refuse_late_changes(manifest: Manifest, config: Config, stage: Stage) -> None:
-    """Raise if an option was changed that an earlier, finished stage depends on.
-
-    Other data (and another `as_of`) is free in ``inference``: that is scoring.
-
-    Raises
-    ------
-    ConfigError
-        Naming the option, both values and the script to run again.
-    ArtifactError
-        If an earlier stage has not run.
-    """
-    for earlier in STAGES[: STAGES.index(stage)]:
-        manifest.facts(earlier)
-        for section in _SETTLED[earlier]:
-            if stage == "inference" and section in {"data", "sample"}:
-                continue
-            old = getattr(manifest.config, section).model_dump()
-            new = getattr(config, section).model_dump()
-            if stage == "inference":
-                old.pop("as_of", None), new.pop("as_of", None)
-            changed = [key for key in old if old[key] != new[key]]
-            if changed:
-                key = changed[0]
-                raise ConfigError(
-                    f"`{section}.{key}` is {new[key]!r}, but the artifacts in "
-                    f"`{config.artifacts}` were made with {old[key]!r}. Run `python "
-                    f"{SCRIPTS[earlier]}` again with the new value, or leave it out."
-                )
-
-
-def is_record(name: str) -> bool:
-    """Whether a file belongs to a lineage of models, not to one of its versions."""
-    return name in RECORD_NAMES or name.startswith(RECORD_PREFIX)
+    stages = {*manifest.stages, *(entry.stage for entry in manifest.files.values())}
+    for system in systems:
+        if stages <= system.commands.keys():
+            manifest._system = system
+            return manifest
+    raise ArtifactError(
+        f"`{folder}` does not hold {systems[0].name}: `{MANIFEST}` names the stages "
+        f"{listed(sorted(stages))}. Pass `--artifacts` another folder."
+    )
 
 
 def digest(path: Path) -> str:
@@ -244,22 +246,23 @@ def verify(folder: Path, manifest: Manifest) -> None:
         Naming the first file that is missing or differs. A missing *output* (CSV,
         picture, report, notebook pickle) is no error, since nothing reads it.
     """
+    system = manifest.system
     for name, entry in manifest.files.items():
         path = folder / name
-        is_output = path.suffix in OUTPUT_SUFFIXES or name in OUTPUT_NAMES
+        is_output = system.is_output(name)
         if not path.is_file():
             if is_output:
                 continue
             raise ArtifactError(
                 f"`{path}` is missing, though `{MANIFEST}` lists it. Restore it, or "
-                f"run `python {SCRIPTS[entry.stage]}` again."
+                f"run `python {system.commands[entry.stage]}` again."
             )
         if path.stat().st_size != entry.size or digest(path) != entry.sha256:
             cure = "Delete it" if is_output else "Restore it"
             raise ArtifactError(
                 f"`{path}` has changed since it was written: its SHA-256 is not the "
-                f"one in `{MANIFEST}`. {cure}, or run `python {SCRIPTS[entry.stage]}` "
-                "again."
+                f"one in `{MANIFEST}`. {cure}, or run "
+                f"`python {system.commands[entry.stage]}` again."
             )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from core.artifacts.folder import ArtifactSet
-from core.artifacts.manifest import library_versions
+from core.artifacts.manifest import System, library_versions
 from core.config import Config
 from core.errors import ArtifactError, ConfigError
 
@@ -33,6 +33,15 @@ REJECTED = "rejected_rows.parquet"
 DRIFT_REFERENCE = "axes_drift.safetensors"
 DRIFT = "axes_drift.csv"
 PAGE = "axes.html"
+LEDGER = "ledger-"
+"""Beginning of the names of the ledger's blocks, one for each run."""
+AXES = System(
+    name="customer axes",
+    stages={"axes": "-m core axes"},
+    model_stage="axes",
+    outputs=frozenset({LONG_TABLE, SIZES, REPORT, OVERLAP, DRIFT}),
+    records=(f"{LEDGER}*",),
+)
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import polars as pl
 
 from core.artifacts.folder import ArtifactSet, link
-from core.artifacts.manifest import RECORD_PREFIX
+from core.axes.files import LEDGER
 
 Cause = Literal["behaviour", "model"]
 MOVES_SCHEMA: Final = pl.Schema(
@@ -56,7 +56,7 @@ MOVES_SCHEMA: Final = pl.Schema(
 
 # Segment ids by axis, one per customer, in the order of `customers`.
 Labels = Mapping[str, npt.NDArray[np.int64]]
-_BLOCK = re.compile(rf"{RECORD_PREFIX}([0-9]{{4,}})\.parquet")
+_BLOCK = re.compile(rf"{LEDGER}([0-9]{{4,}})\.parquet")
 
 
 def label_table(customers: pl.Series, labels: Labels) -> pl.DataFrame:
@@ -135,7 +135,7 @@ def ledger_block(
 
 def block_name(run: int) -> str:
     """Return the file name of a run's block."""
-    return f"{RECORD_PREFIX}{run:04d}.parquet"
+    return f"{LEDGER}{run:04d}.parquet"
 
 
 def blocks_of(base: ArtifactSet) -> dict[int, str]:

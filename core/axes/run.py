@@ -24,7 +24,7 @@ from core.axes.assign import AxesAssigner, Before
 from core.axes.drift import AXES_DRIFT_ROWS, AxesDrift
 from core.axes.features.catalog import features_available
 from core.axes.features.compute import known_channels
-from core.axes.files import DRIFT_REFERENCE, Marks, folder_of, one_at_a_time
+from core.axes.files import AXES, DRIFT_REFERENCE, Marks, folder_of, one_at_a_time
 from core.axes.fit import AxesOptions, fit_axes
 from core.axes.moves import (
     MOVES_SCHEMA,
@@ -365,7 +365,7 @@ def run_axes(
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work,
     ):
         purchases = _received(config, orders, items, Path(work))
-        artifacts = Artifacts(folder)
+        artifacts = Artifacts(folder, AXES)
         marks = Marks.of(config, purchases)
         base = artifacts.published()
         if base is not None and marks.are_known(base, refit=refit):

@@ -11,6 +11,7 @@ from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter, link
 from core.axes.assign import AxesAssigner, write_meta
 from core.axes.drift import AXES_DRIFT_ROWS
 from core.axes.files import (
+    AXES,
     DRIFT,
     DRIFT_REFERENCE,
     META,
@@ -62,7 +63,7 @@ def rename_segment(
     ConfigError
         For an unknown axis or segment, or a name that cannot be.
     """
-    artifacts = Artifacts(folder_of(config))
+    artifacts = Artifacts(folder_of(config), AXES)
     with one_at_a_time(artifacts.root):
         base = _published(artifacts)
         assigner = AxesAssigner.of_set(base)
@@ -95,7 +96,7 @@ def roll_back(
     ArtifactError
         If there is nothing to go back from or to.
     """
-    artifacts = Artifacts(folder_of(config))
+    artifacts = Artifacts(folder_of(config), AXES)
     with one_at_a_time(artifacts.root):
         later = AxesAssigner.of_set(_published(artifacts))
         left, now = artifacts.roll_back(name)

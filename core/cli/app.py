@@ -19,6 +19,7 @@ from core.config import resolve_config
 from core.errors import SegmentsError
 
 if TYPE_CHECKING:
+    from core.artifacts.manifest import System
     from core.retailers.training import StageResult
 
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
@@ -31,6 +32,14 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings=HELP_NAMES,
 )
+
+
+def systems() -> tuple[System, ...]:
+    """Return every system that writes artifacts; by its stages a folder says whose."""
+    from core.axes.files import AXES
+    from core.retailers.files import RETAILERS
+
+    return RETAILERS, AXES
 
 
 def guarded(command: typer.Typer) -> None:

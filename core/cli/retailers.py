@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from core.artifacts.manifest import Stage
 from core.cli.app import (
     HELP_NAMES,
     ArtifactsFolder,
@@ -31,10 +30,12 @@ from core.cli.app import (
     print_summary,
     print_table,
     report_and_exit,
+    systems,
 )
 from core.config import Config, resolve_config
 from core.errors import ConfigError, ContractError
 from core.logging import configure, get_logger
+from core.retailers.files import Stage
 
 Column = Annotated[
     list[str] | None,
@@ -511,9 +512,9 @@ def print_features() -> None:
 @app.command("verify")
 def verify_artifacts(folder: Folder = "") -> None:
     """Check every file of the published artifacts against its digest."""
-    from core.artifacts.folder import Artifacts
+    from core.artifacts.folder import published_set
 
-    published = Artifacts(folder).published()
+    published = published_set(Path(folder), *systems())
     if published is None:
         typer.echo(f"{folder} holds no artifacts yet.")
         return

@@ -45,6 +45,7 @@ from core.evaluation.stability import (
 from core.evaluation.workers import Workers
 from core.logging import get_logger, progress
 from core.models.matrix import feature_matrix
+from core.retailers.files import RETAILERS
 from core.retailers.model import Model
 from core.retailers.publish import (
     model_under,
@@ -113,7 +114,7 @@ def standing_model(artifacts: str | Path) -> Standing:
     ArtifactError
         If there is no complete run.
     """
-    published = Artifacts(artifacts).serving()
+    published = Artifacts(artifacts, RETAILERS).serving()
     if published is None or not published.manifest.is_complete:
         raise ArtifactError(
             f"`{artifacts}` holds no complete run. Run the four pipelines first."
@@ -225,7 +226,7 @@ def certify(artifacts: str | Path, effort: Effort | None = None) -> StageResult:
         store = FitStore(Path(artifacts) / WORK, _key(standing))
         certificate, refits = _fit_all(standing, effort, store, started)
         found = _Findings(standing, certificate, refits, time.perf_counter() - started)
-        with Artifacts(artifacts).stage(
+        with Artifacts(artifacts, RETAILERS).stage(
             "inference", standing.config, is_serving=True
         ) as out:
             refuse_another(out, standing)
@@ -507,7 +508,9 @@ def measure_stability(
     )
     same = agreement(standing.labels[kind], refits).mean().row(0, named=True)
     facts: dict[str, Any] = {"kind": kind, "how": how, "n_refits": n_refits, **same}
-    with Artifacts(artifacts).stage("inference", config, is_serving=True) as out:
+    with Artifacts(artifacts, RETAILERS).stage(
+        "inference", config, is_serving=True
+    ) as out:
         refuse_another(out, standing)
         assert out.base is not None  # as `refuse_another` has found
         segments.select(pl.lit(kind).alias("kind"), pl.all()).write_csv(out.path(TABLE))

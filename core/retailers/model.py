@@ -17,7 +17,6 @@ import polars as pl
 
 from core.artifacts.arrays import State, join_states, load_arrays, state_part
 from core.artifacts.folder import Artifacts, ArtifactSet
-from core.artifacts.manifest import SCRIPTS
 from core.config import Config
 from core.errors import ArtifactError
 from core.models.autoencoder.estimator import Autoencoder
@@ -27,6 +26,7 @@ from core.models.matrix import feature_matrix
 from core.models.partition import Partition
 from core.models.scaling import FeatureScaler
 from core.retailers.features import VOLUME, check_features
+from core.retailers.files import RETAILERS
 from core.retailers.prepare import Prepared, prepare
 from core.segments.profiles import cluster_insights
 from core.segments.published import (
@@ -89,8 +89,8 @@ class SegmentAssigner:
                 raise ArtifactError(
                     f"`{artifact_set.folder}` holds no `{name}`: its clusters were "
                     "trained by an earlier version, which published no segments. Run "
-                    f"`python {SCRIPTS['clustering']}` and then "
-                    f"`python {SCRIPTS['inference']}`."
+                    f"`python {RETAILERS.stages['clustering']}` and then "
+                    f"`python {RETAILERS.stages['inference']}`."
                 )
         arrays, meta = load_arrays(artifact_set.path(SEGMENT_STATE))
         point_arrays, _ = state_part(arrays, meta, "exemplars")
@@ -216,7 +216,7 @@ class Model:
         ArtifactError
             If there is none, it is not finished, or any of its files has changed.
         """
-        published = Artifacts(artifacts).published()
+        published = Artifacts(artifacts, RETAILERS).published()
         if published is None:
             raise ArtifactError(
                 f"`{artifacts}` holds no model. Run the training pipelines first "

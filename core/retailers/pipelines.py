@@ -20,6 +20,7 @@ from core.models.autoencoder.estimator import Autoencoder, in_new_units
 from core.models.density import DensityClusterer, choose_density, fit_density
 from core.models.scaling import FeatureScaler
 from core.retailers.features import feature_set
+from core.retailers.files import RETAILERS
 from core.retailers.model import (
     CLUSTER_STATE,
     ENCODER_STATE,
@@ -83,7 +84,7 @@ def prepare_features(config: Config, frame: Any = None) -> StageResult:
     chosen = feature_set(config.features.name)
     with (
         tempfile.TemporaryDirectory() as work,
-        Artifacts(config.artifacts).stage("prepare", config) as out,
+        Artifacts(config.artifacts, RETAILERS).stage("prepare", config) as out,
     ):
         prepared = prepare(config, Path(work), frame)
         _check_enough(prepared, config)
@@ -142,7 +143,7 @@ def train_autoencoder(config: Config, start: Model | None = None) -> StageResult
     """
     from core.reporting.plots import plot_loss
 
-    with Artifacts(config.artifacts).stage("autoencoder", config) as out:
+    with Artifacts(config.artifacts, RETAILERS).stage("autoencoder", config) as out:
         _, X = training_table(out)
         scaler = FeatureScaler(**config.scaling.model_dump()).fit(X)
         scaled = scaler.transform(X)
@@ -216,7 +217,7 @@ def train_clustering(config: Config, predecessor: Model | None = None) -> StageR
     """
     from core.retailers.report.plots import draw_spaces
 
-    with Artifacts(config.artifacts).stage("clustering", config) as out:
+    with Artifacts(config.artifacts, RETAILERS).stage("clustering", config) as out:
         table, X = training_table(out)
         assert out.base is not None  # _training_table has read from it
         scaler, encoder = load_encoder(out.base)
@@ -239,7 +240,7 @@ def train_clustering(config: Config, predecessor: Model | None = None) -> StageR
         }
         shops = TrainingShops(table, features, X, scaled, spaces["latent"])
         before = predecessor or found_predecessor(
-            Artifacts(config.artifacts), table, features
+            Artifacts(config.artifacts, RETAILERS), table, features
         )
         published = learn_segments(out, shops, fitted["latent"], check, before)
     lines = [
@@ -309,7 +310,7 @@ def run_inference(config: Config, frame: Any = None) -> StageResult:
     frame : pandas, Polars, DuckDB or Arrow table, optional
         Rows to score instead.
     """
-    artifacts = Artifacts(config.artifacts)
+    artifacts = Artifacts(config.artifacts, RETAILERS)
     base = artifacts.base("inference")
     is_training_data = frame is None and base is not None and is_same_data(config, base)
     source = base if is_training_data else artifacts.serving()

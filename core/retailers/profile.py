@@ -31,6 +31,7 @@ from core.models.matrix import feature_matrix
 from core.months import month_index
 from core.reporting.plots import plot_curves
 from core.retailers.features import VOLUME
+from core.retailers.files import RETAILERS
 from core.retailers.judge import TABLE
 from core.retailers.model import SEGMENTS, Model
 from core.retailers.names import feature_label
@@ -99,13 +100,15 @@ def profile_segments(artifacts: str | Path) -> StageResult:
     ArtifactError
         If there is no complete run.
     """
-    published = Artifacts(artifacts).serving()
+    published = Artifacts(artifacts, RETAILERS).serving()
     if published is None or not published.manifest.is_complete:
         raise ArtifactError(
             f"`{artifacts}` holds no complete run. Run the four pipelines first."
         )
     config: Config = published.manifest.config
-    with Artifacts(artifacts).stage("inference", config, is_serving=True) as out:
+    with Artifacts(artifacts, RETAILERS).stage(
+        "inference", config, is_serving=True
+    ) as out:
         base = out.base
         assert base is not None  # `published`, opened again under the lock
         model = Model.from_set(base)
@@ -291,7 +294,7 @@ def breaches_of(
 
 def _complete(artifacts: str | Path) -> ArtifactSet:
     """Return the complete published set."""
-    published = Artifacts(artifacts).serving()
+    published = Artifacts(artifacts, RETAILERS).serving()
     if published is None or not published.manifest.is_complete:
         raise ArtifactError(
             f"`{artifacts}` holds no complete run. Run the four pipelines first."
@@ -353,7 +356,7 @@ def explain_shop(artifacts: str | Path, shop_id: str) -> Explanation | NotEligib
     ConfigError
         If the run knows no such shop; the message names one that looks like it.
     """
-    published = Artifacts(artifacts).serving()
+    published = Artifacts(artifacts, RETAILERS).serving()
     if published is None or not published.manifest.is_complete:
         raise ArtifactError(
             f"`{artifacts}` holds no complete run. Run the four pipelines first."

@@ -22,6 +22,7 @@ from core.evaluation.certificate import Verdict
 from core.evaluation.quality import LabelSummary, label_summary
 from core.models.matrix import feature_matrix
 from core.reporting.plots import plot_curves
+from core.retailers.files import RETAILERS
 from core.retailers.model import (
     SEGMENTS,
     Model,
@@ -272,13 +273,15 @@ def rename_segment(artifacts: str | Path, segment: int, name: str) -> StageResul
         For an id that is not published, a name that another segment has, and one that
         `checked_name` refuses.
     """
-    published = Artifacts(artifacts).serving()
+    published = Artifacts(artifacts, RETAILERS).serving()
     if published is None or not published.manifest.is_complete:
         raise ArtifactError(
             f"`{artifacts}` holds no complete run. Run the four pipelines first."
         )
     config = published.manifest.config
-    with Artifacts(artifacts).stage("inference", config, is_serving=True) as out:
+    with Artifacts(artifacts, RETAILERS).stage(
+        "inference", config, is_serving=True
+    ) as out:
         assert out.base is not None  # `published`, opened again under the lock
         model = Model.from_set(out.base)
         before = model.segments.published

@@ -47,6 +47,7 @@ from core.models.matrix import feature_matrix
 from core.models.umap import HOW_TO_INSTALL, has_umap
 from core.months import month_index
 from core.retailers.features import FEATURE_SETS, feature_set
+from core.retailers.files import RETAILERS
 from core.retailers.model import SEGMENTS, SegmentAssigner
 from core.retailers.monthly import ARCHIVE, archived_sales
 from core.retailers.prepare import HISTORY, LATER, MONTHLY, prepare, write_history
@@ -91,13 +92,15 @@ def measure_scorecard(
         scorecard_rows,
     )
 
-    published = Artifacts(artifacts).serving()
+    published = Artifacts(artifacts, RETAILERS).serving()
     if published is None or not published.manifest.is_complete:
         raise ArtifactError(
             f"`{artifacts}` holds no complete run. Run the four pipelines first."
         )
     config = published.manifest.config
-    with Artifacts(artifacts).stage("inference", config, is_serving=True) as out:
+    with Artifacts(artifacts, RETAILERS).stage(
+        "inference", config, is_serving=True
+    ) as out:
         assert out.base is not None  # `published`, opened again under the lock
         cuts = cuts_of(out.base)
         shown = _published_labels(out.base)
@@ -277,7 +280,7 @@ def compare(
     """
     from core.retailers.report.plots import comparison_lines, comparison_table
 
-    published = Artifacts(artifacts).serving()
+    published = Artifacts(artifacts, RETAILERS).serving()
     if published is None or not published.manifest.is_complete:
         raise ArtifactError(
             f"`{artifacts}` holds no complete run. Run the four pipelines first."
@@ -296,7 +299,7 @@ def compare(
         table = compare_recipes(
             shops, config, parts, chosen, effort or Effort(), workers, report
         )
-    facts = _write(table, Artifacts(artifacts), published.manifest)
+    facts = _write(table, Artifacts(artifacts, RETAILERS), published.manifest)
     notes += more
     folder = Path(artifacts)
     lines = [*notes, *comparison_lines(table), f"Table: {folder / COMPARISON_TABLE}"]

@@ -15,7 +15,6 @@ import polars as pl
 
 from core.artifacts.arrays import save_arrays
 from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
-from core.artifacts.manifest import SCRIPTS, Stage, refuse_late_changes
 from core.config import Config, RefreshConfig, resolve_config
 from core.errors import ArtifactError
 from core.evaluation.certificate import Verdict, derive_verdict
@@ -31,6 +30,7 @@ from core.models.density import DensityClusterer
 from core.models.density_assigner import choose_exemplars
 from core.models.matrix import feature_matrix
 from core.models.partition import Partition
+from core.retailers.files import RETAILERS, Stage, refuse_late_changes
 from core.retailers.model import SEGMENT_STATE, SEGMENTS, Model, SegmentAssigner
 from core.retailers.names import name_segments
 from core.retailers.prepare import HISTORY, MONTHLY
@@ -100,12 +100,12 @@ def stage_config(
     config = resolve_config(file, flags, assignments, environ)
     if stage == "prepare":
         return config
-    artifacts = Artifacts(config.artifacts)
+    artifacts = Artifacts(config.artifacts, RETAILERS)
     base = artifacts.base(stage)
     if base is None:
         raise ArtifactError(
             f"`{config.artifacts}` holds no artifacts yet. "
-            f"Run `python {SCRIPTS['prepare']}` first."
+            f"Run `python {RETAILERS.stages['prepare']}` first."
         )
     saved = base.manifest.config
     config = resolve_config(file, flags, assignments, environ, base=saved)
@@ -121,7 +121,8 @@ def training_table(out: StageWriter) -> tuple[pl.DataFrame, np.ndarray]:
     """Return the features of the set that a stage builds on, as table and matrix."""
     if out.base is None:
         raise ArtifactError(
-            f"there are no features yet. Run `python {SCRIPTS['prepare']}` first."
+            "there are no features yet. Run "
+            f"`python {RETAILERS.stages['prepare']}` first."
         )
     facts = out.base.manifest.facts("prepare")
     table = pl.read_parquet(out.base.path("features.parquet"), memory_map=False)
@@ -159,7 +160,7 @@ def stage_result(
     table: list[dict[str, str]] | None = None,
 ) -> StageResult:
     """Say where a finished stage's files lie."""
-    artifacts = Artifacts(config.artifacts)
+    artifacts = Artifacts(config.artifacts, RETAILERS)
     is_pending = artifacts.pending_folder.is_dir()
     folder = artifacts.pending_folder if is_pending else artifacts.root
     if is_pending:

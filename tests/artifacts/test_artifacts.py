@@ -16,19 +16,22 @@ from core.artifacts.arrays import load_arrays, save_arrays
 from core.artifacts.folder import Artifacts
 from core.artifacts.manifest import (
     MANIFEST,
-    STAGES,
     read_manifest,
-    refuse_late_changes,
     verify,
 )
 from core.config import Config
 from core.errors import ArtifactError, ConfigError
+from core.retailers.files import RETAILERS, refuse_late_changes
+
+STAGES = tuple(RETAILERS.stages)
 
 
 def run_stages(root, tag, stages=STAGES):
     """Run stages that write a state file, an output and a picture each."""
     for stage in stages:
-        with Artifacts(root).stage(stage, Config(artifacts=str(root))) as out:
+        with Artifacts(root, RETAILERS).stage(
+            stage, Config(artifacts=str(root))
+        ) as out:
             out.path(f"{stage}.safetensors").write_text(f"{stage} of {tag}", "utf-8")
             out.path(f"{stage}.png").write_text(f"picture of {tag}", "utf-8")
             if tag == "first":
@@ -38,7 +41,7 @@ def run_stages(root, tag, stages=STAGES):
 
 def tags(folder):
     """Return what a folder's state files say, after checking the whole set."""
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder, RETAILERS)
     verify(folder, manifest)
     return {
         (folder / name).read_text(encoding="utf-8").split(" of ")[1]
@@ -48,15 +51,15 @@ def tags(folder):
 
 
 def test_first_run_is_published_stage_by_stage(tmp_path):
-    assert Artifacts(tmp_path / "new").published() is None
+    assert Artifacts(tmp_path / "new", RETAILERS).published() is None
     run_stages(tmp_path, "first", STAGES[:2])
-    published = Artifacts(tmp_path).published()
+    published = Artifacts(tmp_path, RETAILERS).published()
     assert not published.manifest.is_complete
     assert published.manifest.facts("autoencoder") == {"tag": "first"}
     with pytest.raises(ArtifactError, match=r"clustering-training-pipeline\.py"):
         published.manifest.facts("clustering")
     run_stages(tmp_path, "first", STAGES[2:])
-    assert Artifacts(tmp_path).published().manifest.is_complete
+    assert Artifacts(tmp_path, RETAILERS).published().manifest.is_complete
     assert not (tmp_path / "pending").exists()
 
 
@@ -65,7 +68,9 @@ def test_complete_set_stays_until_the_next_one_is_complete(tmp_path):
     run_stages(tmp_path, "second", STAGES[:3])
     assert tags(tmp_path) == {"first"}
     assert tags(tmp_path / "pending") == {"second"}
-    assert Artifacts(tmp_path).base("inference").folder == tmp_path / "pending"
+    assert (
+        Artifacts(tmp_path, RETAILERS).base("inference").folder == tmp_path / "pending"
+    )
     run_stages(tmp_path, "second", STAGES[3:])
     assert tags(tmp_path) == {"second"}
     (kept,) = (tmp_path / "versions").iterdir()
@@ -77,7 +82,7 @@ def test_complete_set_stays_until_the_next_one_is_complete(tmp_path):
 def test_repeating_a_stage_keeps_earlier_files_and_drops_later_ones(tmp_path):
     run_stages(tmp_path, "first")
     run_stages(tmp_path, "second", ("clustering",))
-    pending = read_manifest(tmp_path / "pending")
+    pending = read_manifest(tmp_path / "pending", RETAILERS)
     assert set(pending.stages) == {"prepare", "autoencoder", "clustering"}
     assert "inference.png" not in pending.files
     assert tags(tmp_path / "pending") == {"first", "second"}
@@ -85,10 +90,12 @@ def test_repeating_a_stage_keeps_earlier_files_and_drops_later_ones(tmp_path):
 
 def test_scoring_keeps_the_model_and_what_it_does_not_write(tmp_path):
     run_stages(tmp_path, "first")
-    model_id = Artifacts(tmp_path).published().manifest.model_id
-    with Artifacts(tmp_path).stage("inference", Config(), is_serving=True) as out:
+    model_id = Artifacts(tmp_path, RETAILERS).published().manifest.model_id
+    with Artifacts(tmp_path, RETAILERS).stage(
+        "inference", Config(), is_serving=True
+    ) as out:
         out.path("inference.png").write_text("new", "utf-8")
-    published = Artifacts(tmp_path).published()
+    published = Artifacts(tmp_path, RETAILERS).published()
     assert published.manifest.model_id == model_id
     assert published.path("only-inference.csv").exists()
     assert published.path("inference.png").read_text("utf-8") == "new"
@@ -99,8 +106,10 @@ def test_scoring_keeps_the_model_and_what_it_does_not_write(tmp_path):
 def test_scoring_leaves_a_pending_training_run_alone(tmp_path):
     run_stages(tmp_path, "first")
     run_stages(tmp_path, "second", STAGES[:3])
-    assert Artifacts(tmp_path).serving().folder == tmp_path
-    with Artifacts(tmp_path).stage("inference", Config(), is_serving=True) as out:
+    assert Artifacts(tmp_path, RETAILERS).serving().folder == tmp_path
+    with Artifacts(tmp_path, RETAILERS).stage(
+        "inference", Config(), is_serving=True
+    ) as out:
         assert out.base.folder == tmp_path
     assert tags(tmp_path) == {"first"}
     assert tags(tmp_path / "pending") == {"second"}
@@ -111,7 +120,7 @@ def test_failing_stage_changes_nothing(tmp_path):
     before = sorted(path.name for path in tmp_path.iterdir())
 
     def fail():
-        with Artifacts(tmp_path).stage("prepare", Config()) as out:
+        with Artifacts(tmp_path, RETAILERS).stage("prepare", Config()) as out:
             out.path("prepare.safetensors").write_text("half", "utf-8")
             raise ValueError("stopped half-way")
 
@@ -135,7 +144,7 @@ def test_a_kill_at_any_file_operation_leaves_a_whole_set(tmp_path):
             run_stages(root, "second")
             os._exit(0)
         _, status = os.waitpid(child, 0)
-        published = Artifacts(root).published()
+        published = Artifacts(root, RETAILERS).published()
         assert published.manifest.is_complete
         found = tags(published.folder)
         assert found in ({"first"}, {"second"}), f"mixed after step {step}"
@@ -182,16 +191,16 @@ def test_a_changed_byte_is_refused_by_name(tmp_path, name):
     (tmp_path / name).unlink()
     (tmp_path / name).write_bytes(bytes(content))
     with pytest.raises(ArtifactError, match=name.replace(".", r"\.")):
-        Artifacts(tmp_path).published()
+        Artifacts(tmp_path, RETAILERS).published()
 
 
 def test_missing_state_is_refused_and_a_missing_picture_is_not(tmp_path):
     run_stages(tmp_path, "first")
     (tmp_path / "clustering.png").unlink()
-    assert Artifacts(tmp_path).published() is not None
+    assert Artifacts(tmp_path, RETAILERS).published() is not None
     (tmp_path / "clustering.safetensors").unlink()
     with pytest.raises(ArtifactError, match=r"clustering\.safetensors` is missing"):
-        Artifacts(tmp_path).published()
+        Artifacts(tmp_path, RETAILERS).published()
 
 
 @pytest.mark.parametrize(
@@ -203,44 +212,46 @@ def test_a_manifest_cannot_name_files_elsewhere(tmp_path, name):
     content["files"][name] = content["files"]["prepare.png"]
     (tmp_path / MANIFEST).write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(ArtifactError, match="is not a plain name"):
-        Artifacts(tmp_path).published()
+        Artifacts(tmp_path, RETAILERS).published()
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"format": 2}', "[]", '"\\u0000"'])
 def test_a_broken_manifest_is_one_clear_error(tmp_path, text):
     (tmp_path / MANIFEST).write_text(text, encoding="utf-8")
     with pytest.raises(ArtifactError, match="is not a manifest of this version"):
-        Artifacts(tmp_path).published()
+        Artifacts(tmp_path, RETAILERS).published()
 
 
 def test_a_saved_value_that_is_gone_is_read_as_what_took_its_place(tmp_path):
     run_stages(tmp_path, "first")
-    saved = read_manifest(tmp_path).config
+    saved = read_manifest(tmp_path, RETAILERS).config
     content = json.loads((tmp_path / MANIFEST).read_text(encoding="utf-8"))
     content["config"]["refresh"]["retrain"] = "noise"
     (tmp_path / MANIFEST).write_text(json.dumps(content), encoding="utf-8")
-    assert read_manifest(tmp_path).config == saved
+    assert read_manifest(tmp_path, RETAILERS).config == saved
 
 
 def test_a_second_run_at_the_same_time_is_refused(tmp_path):
     with (
-        Artifacts(tmp_path).stage("prepare", Config()),
+        Artifacts(tmp_path, RETAILERS).stage("prepare", Config()),
         pytest.raises(ArtifactError, match="another run is writing"),
-        Artifacts(tmp_path).stage("prepare", Config()),
+        Artifacts(tmp_path, RETAILERS).stage("prepare", Config()),
     ):
         raise AssertionError("the second run must not start")
 
 
 def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path):
     (tmp_path / "file").write_text("no folder", encoding="utf-8")
-    stage = Artifacts(tmp_path / "file" / "artifacts").stage("prepare", Config())
+    stage = Artifacts(tmp_path / "file" / "artifacts", RETAILERS).stage(
+        "prepare", Config()
+    )
     with pytest.raises(ArtifactError, match="cannot be written to"), stage:
         raise AssertionError("the stage must not start")
 
 
 def test_settled_options_cannot_be_changed_by_a_later_stage(tmp_path):
     run_stages(tmp_path, "first", STAGES[:3])
-    manifest = read_manifest(tmp_path)
+    manifest = read_manifest(tmp_path, RETAILERS)
     baseline = Config().features.model_copy(update={"name": "baseline"})
     changed = Config(features=baseline)
     with pytest.raises(
@@ -285,17 +296,17 @@ def test_a_file_of_another_kind_is_refused_and_never_unpickled(tmp_path):
 
 def run_refresh_stage(root, month, adopted=None):
     """Run a refresh that adds a block to the ledger, and may adopt another run."""
-    with Artifacts(root).stage("refresh", Config(), is_serving=True) as out:
+    with Artifacts(root, RETAILERS).stage("refresh", Config(), is_serving=True) as out:
         out.path(f"ledger-{month}-v001.parquet").write_text(month, "utf-8")
         out.path("refresh.json").write_text(f"recorded up to {month}", "utf-8")
         out.path("refresh.html").write_text(f"page of {month}", "utf-8")
         if adopted is not None:
             run_stages(out.aside / "challenger", adopted)
-            out.adopted = Artifacts(out.aside / "challenger").published()
+            out.adopted = Artifacts(out.aside / "challenger", RETAILERS).published()
 
 
 def record_of(root):
-    manifest = read_manifest(root)
+    manifest = read_manifest(root, RETAILERS)
     verify(root, manifest)
     return {name for name in manifest.files if name.startswith("ledger-")}
 
@@ -303,7 +314,9 @@ def record_of(root):
 def run_lineage(root, tag, version):
     """Run the stages as a version of one lineage."""
     for stage in STAGES:
-        with Artifacts(root).stage(stage, Config(artifacts=str(root))) as out:
+        with Artifacts(root, RETAILERS).stage(
+            stage, Config(artifacts=str(root))
+        ) as out:
             out.path(f"{stage}.safetensors").write_text(f"{stage} of {tag}", "utf-8")
             if stage == "clustering":
                 out.facts |= {"lineage": "abc", "version": version}
@@ -319,12 +332,14 @@ def test_the_monthly_record_outlives_versions_and_pages_do_not(tmp_path):
     assert tags(tmp_path) == {"second"}
     assert record_of(tmp_path) == both
     assert not (tmp_path / "refresh.html").exists(), "it told of the other version"
-    left, now = Artifacts(tmp_path).roll_back()
+    left, now = Artifacts(tmp_path, RETAILERS).roll_back()
     assert (left.version, now.version) == (2, 1)
     assert tags(tmp_path) == {"first"}
     assert record_of(tmp_path) == both
     assert (tmp_path / "config.yaml").is_file()
-    assert [m.version for m in Artifacts(tmp_path).versions().values()] == [2]
+    assert [m.version for m in Artifacts(tmp_path, RETAILERS).versions().values()] == [
+        2
+    ]
 
 
 def test_a_record_does_not_pass_to_another_lineage(tmp_path):
@@ -340,16 +355,21 @@ def test_only_so_many_versions_are_kept(tmp_path):
     keep = Config().refresh.keep_versions
     for version in range(1, keep + 4):
         run_lineage(tmp_path, str(version), version)
-    kept = [manifest.version for manifest in Artifacts(tmp_path).versions().values()]
+    kept = [
+        manifest.version
+        for manifest in Artifacts(tmp_path, RETAILERS).versions().values()
+    ]
     assert kept == list(range(keep + 2, 2, -1))
     with pytest.raises(ArtifactError, match="keeps no version `v001`"):
-        Artifacts(tmp_path).roll_back("v001")
+        Artifacts(tmp_path, RETAILERS).roll_back("v001")
 
 
 def test_a_stage_that_finds_nothing_to_do_leaves_everything(tmp_path):
     run_stages(tmp_path, "first")
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    with Artifacts(tmp_path).stage("refresh", Config(), is_serving=True) as out:
+    with Artifacts(tmp_path, RETAILERS).stage(
+        "refresh", Config(), is_serving=True
+    ) as out:
         out.path("refresh.json").write_text("void", "utf-8")
         out.is_void = True
     after = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
@@ -363,7 +383,7 @@ def test_a_kill_while_a_version_changes_leaves_one_whole(tmp_path, change):
     run_stages(first, "first")
     run_stages(first, "second")
     run_refresh_stage(first, "2024-01")
-    (name,) = Artifacts(first).versions()
+    (name,) = Artifacts(first, RETAILERS).versions()
     seen = []
     for step in range(1, 300, 4):
         root = shutil.copytree(first, tmp_path / str(step))
@@ -373,10 +393,10 @@ def test_a_kill_while_a_version_changes_leaves_one_whole(tmp_path, change):
             if change == "adopt":
                 run_refresh_stage(root, "2024-02", adopted="third")
             else:
-                Artifacts(root).roll_back(name)
+                Artifacts(root, RETAILERS).roll_back(name)
             os._exit(0)
         _, status = os.waitpid(child, 0)
-        published = Artifacts(root).published()
+        published = Artifacts(root, RETAILERS).published()
         assert published.manifest.is_complete
         found = tags(published.folder)
         assert len(found) == 1, f"mixed after step {step}"

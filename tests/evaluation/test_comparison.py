@@ -24,6 +24,7 @@ from core.evaluation.comparison import (
     recipe_of,
 )
 from core.evaluation.stability import whole_pipeline
+from core.retailers.files import RETAILERS
 from core.retailers.pipelines import run_all
 from core.retailers.report.plots import (
     comparison_lines,
@@ -195,7 +196,7 @@ def run(tmp_path_factory):
 
 def test_the_verb_judges_both_feature_sets_and_leaves_the_model_whole(run):
     folder, _ = run
-    before = read_manifest(folder)
+    before = read_manifest(folder, RETAILERS)
     arguments = ["compare", "--artifacts", str(folder), "--spaces", "raw,pca"]
     arguments += ["--refits", "2", "--nulls", "0", "--workers", "0"]
     result = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
@@ -207,7 +208,7 @@ def test_the_verb_judges_both_feature_sets_and_leaves_the_model_whole(run):
     assert found["n_shops"].n_unique() == 1
     assert found["out_of_time"].null_count() == 0
     assert (folder / PICTURE).stat().st_size > 10_000
-    after = read_manifest(folder)
+    after = read_manifest(folder, RETAILERS)
     verify(folder, after)
     assert after.is_complete
     assert after.model_id == before.model_id

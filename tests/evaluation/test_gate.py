@@ -23,6 +23,7 @@ from core.evaluation.gate import (
 )
 from core.evaluation.out_of_time import Cut, OutOfTime
 from core.evaluation.stability import Refit
+from core.retailers.files import RETAILERS
 from core.retailers.model import Model
 from core.retailers.pipelines import run_all
 from core.retailers.refresh.challenger import GateData, evaluate_gate, score_models
@@ -334,7 +335,7 @@ def standing(tmp_path_factory):
     run_all(Config.model_validate(options))
     model = Model.load(folder)
     assert model.latent.n_clusters_ >= 2, "the gate needs segments of both kinds"
-    return model, GateData.of(Artifacts(folder).published())
+    return model, GateData.of(Artifacts(folder, RETAILERS).published())
 
 
 def published_as(model: Model, kind: str) -> Model:

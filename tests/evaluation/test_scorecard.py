@@ -24,6 +24,7 @@ from core.evaluation.out_of_time import (
     shop_codes,
 )
 from core.retailers.features import feature_set
+from core.retailers.files import RETAILERS
 from core.retailers.pipelines import prepare_features, run_all
 from core.retailers.prepare import HISTORY, LATER, MONTHLY, prepare, write_history
 from core.retailers.report.plots import (
@@ -240,9 +241,9 @@ def config_of(folder: Path, **sample: int) -> Config:
 
 def test_the_verb_publishes_tables_and_a_picture_beside_the_model(tmp_path):
     run_all(config_of(tmp_path, n_shops=200))
-    before = read_manifest(tmp_path)
+    before = read_manifest(tmp_path, RETAILERS)
     result = measure_scorecard(tmp_path, n_permutations=19)
-    after = read_manifest(tmp_path)
+    after = read_manifest(tmp_path, RETAILERS)
     verify(tmp_path, after)
     assert after.model_id == before.model_id
     assert set(before.files) < set(after.files)
@@ -261,7 +262,7 @@ def test_the_verb_publishes_tables_and_a_picture_beside_the_model(tmp_path):
 
 def test_history_too_short_says_how_many_months_it_takes(tmp_path):
     prepare_features(config_of(tmp_path, n_shops=100, n_months=15))
-    found = Artifacts(tmp_path).published()
+    found = Artifacts(tmp_path, RETAILERS).published()
     with pytest.raises(EligibilityError, match=r"15 months of sales up to 2023-03.*18"):
         cuts_of(found)
 

@@ -11,6 +11,7 @@ import pytest
 from core.artifacts.folder import Artifacts
 from core.artifacts.manifest import read_manifest, verify
 from core.config import Config
+from core.retailers.files import RETAILERS
 from core.retailers.model import Model
 from core.retailers.pipelines import run_all
 from core.retailers.refresh.month import ledger_blocks, refresh_config
@@ -41,7 +42,7 @@ def run(shared_data, folder, file, eligibility=None, columns=None):
         }
     )
     results = run_all(config)
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder, RETAILERS)
     verify(folder, manifest)
     assert manifest.is_complete
     predictions = pl.read_csv(folder / "cluster_predictions.csv")
@@ -101,7 +102,7 @@ def test_iowa_stores_keep_their_ids_from_month_to_month(shared_data, tmp_path):
             "published",
             "refused",
         }
-    published = Artifacts(tmp_path).published()
+    published = Artifacts(tmp_path, RETAILERS).published()
     blocks = ledger_blocks(published)
     assert [block["month"][0] for block in blocks][:3] == [
         "2021-09",

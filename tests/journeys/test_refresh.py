@@ -22,6 +22,7 @@ from core.errors import (
     SourceError,
     StoreError,
 )
+from core.retailers.files import RETAILERS
 from core.retailers.model import Model
 from core.retailers.pipelines import run_all
 from core.retailers.refresh.month import Record, ledger_blocks, refresh_config
@@ -94,7 +95,7 @@ def test_a_month_is_assigned_recorded_and_told(refreshed):
     assert first.facts["month"] == "2024-03"
     assert first.facts["decision"] in {"kept", "recommended"}
     assert first.facts["n_assigned"] > 200
-    blocks = ledger_blocks(Artifacts(folder).published())
+    blocks = ledger_blocks(Artifacts(folder, RETAILERS).published())
     months = [(b["month"][0], b["role"][0], b["version"][0]) for b in blocks]
     assert months[:2] == [(LAST, "serving", 1), ("2024-03", "serving", 1)]
     flow = stock_and_flow(blocks)
@@ -110,7 +111,7 @@ def test_predictions_of_the_month_are_those_of_the_serving_model(
     refresh(folder, months_of(rows, "2024-03", "2024-03"))
     alone = model.assign_sales(months_of(rows, "2022-01", "2024-03"))
     wanted = dict(alone.select("shop_id", "segment").iter_rows())
-    block = ledger_blocks(Artifacts(folder).published())[-1]
+    block = ledger_blocks(Artifacts(folder, RETAILERS).published())[-1]
     found = dict(block.select("entity", "segment").iter_rows())
     # Shops that closed half a year ago are in the one and not in the other.
     assert found.items() <= wanted.items()
@@ -138,7 +139,7 @@ def test_a_refit_that_passes_serves_under_the_same_ids_and_names(trained, refres
         assert (folder / name).stat().st_size > 0
     card = (folder / "model-card.md").read_text(encoding="utf-8")
     assert "version 2" in card
-    kept = list(Artifacts(folder).versions().values())
+    kept = list(Artifacts(folder, RETAILERS).versions().values())
     assert [manifest.version for manifest in kept] == [1]
 
 
@@ -197,7 +198,7 @@ def test_earlier_months_with_other_rows_are_told_and_replaced_only_if_asked(
 def test_all_new_months_at_once_are_recorded_one_by_one(trained, rows, tmp_path):
     folder = copied(trained, tmp_path)
     result = refresh(folder, rows, retrain="never")
-    record = Record.of(Artifacts(folder).published())
+    record = Record.of(Artifacts(folder, RETAILERS).published())
     assert [m.month for m in record.months] == [
         "2024-03",
         "2024-04",
@@ -245,7 +246,7 @@ def test_a_broken_contract_keeps_the_old_model_and_has_its_own_exit_code(
     assert result.facts["decision"] == "refused"
     assert result.facts["breaches"]
     assert Model.load(folder).segments.published.version == 1
-    record = Record.of(Artifacts(folder).published())
+    record = Record.of(Artifacts(folder, RETAILERS).published())
     assert record.months[-1].month == "2024-03", "the month is recorded all the same"
     contract.write_text("owner: [", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"contract\.yaml"):
@@ -261,9 +262,9 @@ def test_rolling_back_serves_the_version_before_and_keeps_the_record(
 ):
     folder = copied(refreshed[0], tmp_path)
     labels = Model.load(folder).segments.published
-    n_blocks = len(ledger_blocks(Artifacts(folder).published()))
+    n_blocks = len(ledger_blocks(Artifacts(folder, RETAILERS).published()))
     assert "Version 1 serves again" in roll_back(folder)[0]
-    published = Artifacts(folder).published()
+    published = Artifacts(folder, RETAILERS).published()
     back = Model.load(folder).segments.published
     assert back.version == 1
     assert back.next_id >= labels.next_id
@@ -273,7 +274,7 @@ def test_rolling_back_serves_the_version_before_and_keeps_the_record(
     with pytest.raises(ArtifactError, match="keeps no version before 1"):
         roll_back(folder)
     third = refresh(folder, months_of(rows, "2024-05", "2024-05"), retrain="always")
-    stock_and_flow(ledger_blocks(Artifacts(folder).published()))
+    stock_and_flow(ledger_blocks(Artifacts(folder, RETAILERS).published()))
     if third.facts["decision"] == "published":
         assert Model.load(folder).segments.published.version == 3
     assert "2" in roll_back(folder, "v002")[0]
@@ -325,7 +326,7 @@ def test_a_refresh_killed_anywhere_has_not_happened_or_has(trained, rows, tmp_pa
         command = [sys.executable, "-c", DYING, str(folder), str(path), str(step)]
         done = subprocess.run(command, capture_output=True, check=False)
         assert done.returncode == (0 if step == 10_000 else 9), done.stderr
-        published = Artifacts(folder).published()
+        published = Artifacts(folder, RETAILERS).published()
         assert published.manifest.is_complete
         assert Model.from_set(published).segments.published.version == 1
         outcomes.append(len(Record.of(published).months))

@@ -20,6 +20,7 @@ from core.artifacts.manifest import read_manifest, verify
 from core.config import Config
 from core.errors import ArtifactError, ModelError
 from core.evaluation.certificate import Verdict
+from core.retailers.files import RETAILERS
 from core.retailers.judge import (
     WORK,
     Effort,
@@ -55,7 +56,7 @@ def nothing(tmp_path_factory):
 @pytest.fixture(scope="module")
 def certified(nothing):
     """The same, with what its certificate returned and the id of the model."""
-    model_id = read_manifest(nothing).model_id
+    model_id = read_manifest(nothing, RETAILERS).model_id
     return nothing, model_id, certify(nothing, QUICK)
 
 
@@ -68,7 +69,7 @@ def test_the_recipe_gives_the_published_labels(nothing):
 
 def test_the_certificate_is_written_beside_an_unchanged_model(certified):
     folder, model_id, result = certified
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder, RETAILERS)
     verify(folder, manifest)
     assert manifest.model_id == model_id
     assert not (folder / WORK).exists()
@@ -113,7 +114,7 @@ def test_stability_is_that_of_what_is_published(certified):
     assert result.facts["stability"]["ari_held_out"] is not None
     table = pl.read_csv(folder / "stability.csv")
     assert table["kind"].unique().to_list() == ["partition"]
-    assert "certificate" in read_manifest(folder).facts("inference")
+    assert "certificate" in read_manifest(folder, RETAILERS).facts("inference")
 
 
 def test_an_interrupted_certificate_says_how_to_go_on_and_does(nothing):
@@ -162,7 +163,7 @@ def test_what_cannot_be_certified_is_refused(nothing, tmp_path):
         certify(nothing, Effort(n_null=5))
     with pytest.raises(ModelError, match="1 seed refits"):
         certify(nothing, Effort(n_seed_refits=1))
-    assert Artifacts(nothing).published().manifest.is_complete
+    assert Artifacts(nothing, RETAILERS).published().manifest.is_complete
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from core.cli import app
 from core.config import Config
 from core.errors import ArtifactError, ConfigError
 from core.evaluation.certificate import Verdict
+from core.retailers.files import RETAILERS
 from core.retailers.model import Model
 from core.retailers.pipelines import (
     prepare_features,
@@ -77,8 +78,12 @@ def published_in(folder):
 
 
 def publish(folder, verdict):
-    config = read_manifest(folder).config.model_copy(update={"artifacts": str(folder)})
-    with Artifacts(folder).stage("inference", config, is_serving=True) as out:
+    config = read_manifest(folder, RETAILERS).config.model_copy(
+        update={"artifacts": str(folder)}
+    )
+    with Artifacts(folder, RETAILERS).stage(
+        "inference", config, is_serving=True
+    ) as out:
         publish_training(out, model_under(out, verdict))
     return published_in(folder)
 
@@ -94,7 +99,7 @@ def test_the_first_model_of_a_lineage_counts_from_0(trained):
     assert (published.version, published.latest, published.events) == (1, 1, ())
     assert published.next_id == published.n_segments
     assert all(s.cluster == s.id for s in published.segments)
-    manifest = read_manifest(trained)
+    manifest = read_manifest(trained, RETAILERS)
     assert (manifest.lineage, manifest.version) == (published.lineage, 1)
 
 
@@ -117,11 +122,11 @@ def test_another_seed_and_order_of_rows_rename_nothing(trained, refitted):
     before, after = segments_of_shops(trained), segments_of_shops(refitted)
     kept = sum(after[shop] == segment for shop, segment in before.items())
     assert kept >= 0.9 * len(before)
-    assert list(Artifacts(refitted).versions()) == [f"v001-{first.lineage}"]
+    assert list(Artifacts(refitted, RETAILERS).versions()) == [f"v001-{first.lineage}"]
 
 
 def test_the_manifest_tells_what_became_of_the_segments(refitted):
-    facts = read_manifest(refitted).facts("clustering")
+    facts = read_manifest(refitted, RETAILERS).facts("clustering")
     published = published_in(refitted)
     assert (facts["version"], facts["lineage"]) == (2, published.lineage)
     assert facts["events"] == [e.model_dump(mode="json") for e in published.events]
@@ -133,11 +138,11 @@ def test_after_going_back_neither_versions_nor_ids_are_given_out_twice(
     refitted, rows, tmp_path
 ):
     folder = shutil.copytree(refitted, tmp_path / "artifacts")
-    Artifacts(folder).roll_back()
+    Artifacts(folder, RETAILERS).roll_back()
     assert published_in(folder).version == 1
     shops = pl.read_parquet(folder / "features.parquet")
     features = Model.load(folder).features
-    before = found_predecessor(Artifacts(folder), shops, features)
+    before = found_predecessor(Artifacts(folder, RETAILERS), shops, features)
     followed = before.segments.published
     assert (followed.version, followed.latest) == (1, 2)
     run_all(config_of(folder), rows)
@@ -166,7 +171,7 @@ def test_a_segment_whose_shops_have_closed_died_whoever_holds_the_rest(trained):
 
 def test_half_of_the_smaller_population_has_to_be_the_same(artifacts):
     shops = pl.read_parquet(artifacts / "features.parquet")
-    folder, features = Artifacts(artifacts), Model.load(artifacts).features
+    folder, features = Artifacts(artifacts, RETAILERS), Model.load(artifacts).features
     n = shops.height
     some = shops.head(100)
     new = pl.lit("new ") + pl.col("shop_id")
@@ -183,7 +188,7 @@ def test_half_of_the_smaller_population_has_to_be_the_same(artifacts):
 def test_a_predecessor_that_cannot_be_read_is_not_followed(artifacts, caplog):
     (artifacts / "cluster-state.safetensors").write_bytes(b"changed")
     shops = pl.read_parquet(artifacts / "features.parquet")
-    assert found_predecessor(Artifacts(artifacts), shops, ["any"]) is None
+    assert found_predecessor(Artifacts(artifacts, RETAILERS), shops, ["any"]) is None
     assert "Ids and names start anew" in caplog.text
     with pytest.raises(ArtifactError, match="has changed"):
         Model.load(artifacts)
@@ -193,7 +198,7 @@ def test_a_model_with_segments_added_later_names_the_cure(artifacts, caplog):
     path = artifacts / "cluster-state.safetensors"
     arrays, meta = load_arrays(path)
     save_arrays(path, arrays, meta | {"extension_1": {"format": 1, "level": 0.5}})
-    manifest = read_manifest(artifacts)
+    manifest = read_manifest(artifacts, RETAILERS)
     manifest.files[path.name].sha256 = digest(path)
     manifest.files[path.name].size = path.stat().st_size
     (artifacts / "manifest.json").write_text(
@@ -202,7 +207,7 @@ def test_a_model_with_segments_added_later_names_the_cure(artifacts, caplog):
     with pytest.raises(ArtifactError, match="Train it again with `segments run`"):
         Model.load(artifacts)
     shops = pl.read_parquet(artifacts / "features.parquet")
-    assert found_predecessor(Artifacts(artifacts), shops, ["any"]) is None
+    assert found_predecessor(Artifacts(artifacts, RETAILERS), shops, ["any"]) is None
     assert "Ids and names start anew" in caplog.text
 
 
@@ -263,7 +268,7 @@ def test_the_same_kind_under_another_verdict_changes_no_id(artifacts):
 
 
 def test_a_new_name_is_told_everywhere_and_changes_nothing_else(artifacts):
-    old, before = published_in(artifacts), read_manifest(artifacts)
+    old, before = published_in(artifacts), read_manifest(artifacts, RETAILERS)
     tables = {
         path.name: pl.read_csv(path, infer_schema=False)
         for path in artifacts.glob("*.csv")
@@ -272,7 +277,7 @@ def test_a_new_name_is_told_everywhere_and_changes_nothing_else(artifacts):
     assert result.lines == [
         f"Segment 2 is now called {SEASIDE} (it was {old.names[2]})."
     ]
-    after = read_manifest(artifacts)
+    after = read_manifest(artifacts, RETAILERS)
     verify(artifacts, after)
     assert (after.model_id, after.version) == (before.model_id, before.version)
     assert set(after.files) == set(before.files)
@@ -368,7 +373,7 @@ def test_a_folder_from_before_ids_were_permanent_is_read_as_a_first_model(artifa
     }
     path = artifacts / "segments.json"
     path.write_text(json.dumps(old), encoding="utf-8")
-    manifest = read_manifest(artifacts)
+    manifest = read_manifest(artifacts, RETAILERS)
     manifest.files["segments.json"].sha256 = digest(path)
     manifest.files["segments.json"].size = path.stat().st_size
     for key in ("lineage", "version", "events"):

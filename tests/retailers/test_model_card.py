@@ -9,6 +9,7 @@ import yaml
 
 from core.artifacts.folder import Artifacts
 from core.config import Config
+from core.retailers.files import RETAILERS
 from core.retailers.model import SEGMENTS
 from core.retailers.pipelines import run_all
 from core.retailers.publish import published_opening
@@ -41,7 +42,7 @@ def content(tmp_path_factory):
         "clustering": {"min_cluster_size": 12, "min_samples": 5},
     }
     run_all(Config.model_validate(options))
-    complete = Artifacts(folder).published()
+    complete = Artifacts(folder, RETAILERS).published()
     published = PublishedSegments.read(complete.path(SEGMENTS))
     return ModelCardContent(
         complete.manifest, published, published_opening(published), {}, {}

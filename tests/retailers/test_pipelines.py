@@ -19,6 +19,7 @@ from core.artifacts.folder import Artifacts
 from core.artifacts.manifest import read_manifest, verify
 from core.config import Config, SampleConfig, resolve_config
 from core.errors import ArtifactError, ConfigError, EligibilityError
+from core.retailers.files import RETAILERS
 from core.retailers.judge import measure_stability
 from core.retailers.model import PREDICTION_SCHEMA, Model
 from core.retailers.pipelines import prepare_features, run_all, run_inference
@@ -100,7 +101,7 @@ def artifacts(trained, tmp_path):
 
 def test_the_four_scripts_write_every_promised_file(trained):
     folder, outputs = trained
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder, RETAILERS)
     verify(folder, manifest)
     assert {path.name for path in folder.iterdir()} >= EXPECTED_FILES
     assert set(manifest.files) >= EXPECTED_FILES
@@ -190,7 +191,7 @@ def test_a_new_file_is_scored_with_the_saved_model(artifacts, tmp_path):
     rows = rows.with_columns(shop_id="new-" + pl.col("shop_id"))
     faulty = rows.head(3).with_columns(month=pl.lit(13, dtype=pl.Int32))
     pl.concat([rows, faulty]).write_csv(tmp_path / "new.csv")
-    model_id = read_manifest(artifacts).model_id
+    model_id = read_manifest(artifacts, RETAILERS).model_id
     arguments = ("--artifacts", str(artifacts), "--input", "new.csv")
     run = script("clustering-inference", *arguments, cwd=tmp_path)
     assert "shops labelled" in run.stdout
@@ -198,7 +199,7 @@ def test_a_new_file_is_scored_with_the_saved_model(artifacts, tmp_path):
     assert predictions.height == 50
     assert predictions["shop_id"].str.starts_with("new-").all()
     assert pl.read_parquet(artifacts / "scored_rejected_rows.parquet").height == 3
-    manifest = read_manifest(artifacts)
+    manifest = read_manifest(artifacts, RETAILERS)
     verify(artifacts, manifest)
     assert manifest.model_id == model_id
     assert "report.html" in manifest.files
@@ -271,14 +272,14 @@ def test_killed_runs_leave_the_previous_artifacts_whole(artifacts, tmp_path):
         time.sleep(seconds)
         process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
         process.wait()
-        published = Artifacts(artifacts).published()
+        published = Artifacts(artifacts, RETAILERS).published()
         assert published.manifest.is_complete
         if published.manifest.stages["prepare"].seed == 7:
             break  # a fast machine has finished: a whole new run is whole, too
         for name in published.manifest.files:
             assert (artifacts / name).read_bytes() == before[name], name
     run_inference(stage_config("inference", flags={"artifacts": str(artifacts)}))
-    assert Artifacts(artifacts).published().manifest.is_complete
+    assert Artifacts(artifacts, RETAILERS).published().manifest.is_complete
 
 
 def test_another_feature_set_is_refused_before_anything_is_computed(artifacts):
@@ -412,10 +413,10 @@ def test_as_of_before_the_data_is_refused(tmp_path):
 
 
 def test_stability_is_measured_beside_an_unchanged_model(artifacts):
-    model_id = read_manifest(artifacts).model_id
+    model_id = read_manifest(artifacts, RETAILERS).model_id
     predictions = (artifacts / "cluster_predictions.csv").read_bytes()
     result = measure_stability(artifacts, n_refits=2)
-    manifest = read_manifest(artifacts)
+    manifest = read_manifest(artifacts, RETAILERS)
     verify(artifacts, manifest)
     assert manifest.model_id == model_id
     assert (artifacts / "cluster_predictions.csv").read_bytes() == predictions

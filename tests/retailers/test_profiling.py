@@ -17,6 +17,7 @@ from core.config import Config
 from core.errors import ArtifactError, ConfigError
 from core.evaluation.certificate import Verdict
 from core.models.matrix import feature_matrix
+from core.retailers.files import RETAILERS
 from core.retailers.model import Model
 from core.retailers.pipelines import run_all
 from core.retailers.profile import (
@@ -57,9 +58,11 @@ def trained(tmp_path_factory):
 
 
 def publish(folder, kind):
-    config = read_manifest(folder).config
+    config = read_manifest(folder, RETAILERS).config
     verdict = Model.load(folder).segments.published.verdict
-    with Artifacts(folder).stage("inference", config, is_serving=True) as out:
+    with Artifacts(folder, RETAILERS).stage(
+        "inference", config, is_serving=True
+    ) as out:
         model = model_under(out, Verdict.from_dict({**verdict, "kind": kind}))
         publish_training(out, model)
 
@@ -78,7 +81,7 @@ def partitioned(trained, tmp_path_factory):
 
 def test_profiles_are_published_with_the_run(profiled):
     result, folder = profiled
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder, RETAILERS)
     verify(folder, manifest)
     assert set(manifest.files) >= FILES
     facts = manifest.facts("inference")

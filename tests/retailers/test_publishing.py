@@ -16,6 +16,7 @@ from core.artifacts.manifest import read_manifest, verify
 from core.config import Config
 from core.errors import ArtifactError, ModelError
 from core.evaluation.certificate import Verdict
+from core.retailers.files import RETAILERS
 from core.retailers.model import Model
 from core.retailers.pipelines import run_all, run_inference
 from core.retailers.publish import (
@@ -90,8 +91,12 @@ def artifacts(trained, tmp_path):
 
 
 def publish(folder, verdict):
-    config = read_manifest(folder).config.model_copy(update={"artifacts": str(folder)})
-    with Artifacts(folder).stage("inference", config, is_serving=True) as out:
+    config = read_manifest(folder, RETAILERS).config.model_copy(
+        update={"artifacts": str(folder)}
+    )
+    with Artifacts(folder, RETAILERS).stage(
+        "inference", config, is_serving=True
+    ) as out:
         publish_training(out, model_under(out, verdict))
         return out.facts
 
@@ -172,12 +177,12 @@ def test_a_partition_leaves_no_shop_out(artifacts):
 
 @pytest.mark.parametrize("verdict", [NATURAL, REPRODUCIBLE])
 def test_another_verdict_rewrites_everything_but_the_model(artifacts, verdict):
-    before = read_manifest(artifacts)
+    before = read_manifest(artifacts, RETAILERS)
     report = (artifacts / "report.html").read_bytes()
     other = REPRODUCIBLE if verdict is NATURAL else NATURAL
     publish(artifacts, other)
     facts = publish(artifacts, verdict)
-    manifest = read_manifest(artifacts)
+    manifest = read_manifest(artifacts, RETAILERS)
     verify(artifacts, manifest)
     assert manifest.is_complete
     assert manifest.model_id == before.model_id
@@ -222,7 +227,7 @@ def test_a_verdict_outlives_labelling_anew_but_not_training_anew(artifacts):
 
 def test_new_shops_are_scored_under_the_standing_verdict(artifacts):
     publish(artifacts, NATURAL)
-    certified = read_manifest(artifacts).facts("inference")["verdict"]
+    certified = read_manifest(artifacts, RETAILERS).facts("inference")["verdict"]
     config = stage_config("inference", flags={"artifacts": str(artifacts)})
     sample = config.sample.model_copy(update={"n_shops": 60})
     rows = generate_sales(sample, seed=9).rows
@@ -234,12 +239,14 @@ def test_new_shops_are_scored_under_the_standing_verdict(artifacts):
     assert set(table["segment_kind"].drop_nulls()) == {"density"}
     assert (artifacts / "segment_insights.csv").is_file()
     assert PublishedSegments.read(artifacts / "segments.json").verdict == certified
-    verify(artifacts, read_manifest(artifacts))
+    verify(artifacts, read_manifest(artifacts, RETAILERS))
 
 
 def judge(folder, **facts):
-    config = read_manifest(folder).config
-    with Artifacts(folder).stage("inference", config, is_serving=True) as out:
+    config = read_manifest(folder, RETAILERS).config
+    with Artifacts(folder, RETAILERS).stage(
+        "inference", config, is_serving=True
+    ) as out:
         out.facts |= out.base.manifest.facts("inference") | facts
         refresh_report(out)
 
@@ -321,7 +328,9 @@ def test_publishing_needs_a_complete_run(tmp_path):
     config = Config.model_validate({"artifacts": str(tmp_path)})
     with (
         pytest.raises(ArtifactError, match="holds no complete run"),
-        Artifacts(tmp_path).stage("inference", config, is_serving=True) as out,
+        Artifacts(tmp_path, RETAILERS).stage(
+            "inference", config, is_serving=True
+        ) as out,
     ):
         model_under(out, NATURAL)
 

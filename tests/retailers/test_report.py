@@ -19,6 +19,7 @@ from core.evaluation.quality import compare_spaces
 from core.reporting import text as wording
 from core.reporting.page import NextStep, Part, Picture, Table
 from core.reporting.plots import plot_sizes
+from core.retailers.files import RETAILERS
 from core.retailers.report.evidence import Evidence, opening, report_line, tiles
 from core.retailers.report.page import ReportContent, Spaces, Step, write_report
 from core.retailers.report.parts import (
@@ -516,7 +517,8 @@ def evidence_of(folder, is_certified=False, **facts):
         finished_at="2026-11-20", seconds=1.0, seed=1, versions={}, facts={}
     )
     clustering = stage.model_copy(update={"facts": {"partition": partition}})
-    manifest = Manifest(config=Config(), stages={"clustering": clustering})
+    manifest = Manifest.begun(RETAILERS, Config())
+    manifest.stages["clustering"] = clustering
     published = first_version(table, verdict.as_dict(), "0123456789ab")
     return Evidence(manifest, facts, published, folder, folder, folder)
 

@@ -13,6 +13,7 @@ from core.artifacts.folder import Artifacts
 from core.cli import main
 from core.config import Config
 from core.errors import ArtifactError, ConfigError, ContractError
+from core.retailers.files import RETAILERS
 from core.retailers.judge import measure_stability
 from core.retailers.pipelines import run_all
 from core.retailers.profile import breaches_of, draft_for
@@ -254,6 +255,6 @@ def test_check_takes_the_contract_that_the_model_names(published):
 
 
 def test_without_a_complete_run_there_is_nothing_to_contract(tmp_path):
-    assert Artifacts(tmp_path).published() is None
+    assert Artifacts(tmp_path, RETAILERS).published() is None
     with pytest.raises(ArtifactError, match="no complete run"):
         draft_for(tmp_path, "Ana", TODAY)

@@ -13,6 +13,7 @@ from core.artifacts.folder import Artifacts
 from core.artifacts.manifest import read_manifest
 from core.config import Config
 from core.evaluation.certificate import Verdict
+from core.retailers.files import RETAILERS
 from core.retailers.judge import Effort, certify, measure_stability
 from core.retailers.model import Model
 from core.retailers.pipelines import run_all, run_inference
@@ -51,8 +52,10 @@ def artifacts(request, trained, tmp_path_factory):
     folder = shutil.copytree(
         trained, tmp_path_factory.mktemp(request.param) / "artifacts"
     )
-    config = read_manifest(folder).config
-    with Artifacts(folder).stage("inference", config, is_serving=True) as out:
+    config = read_manifest(folder, RETAILERS).config
+    with Artifacts(folder, RETAILERS).stage(
+        "inference", config, is_serving=True
+    ) as out:
         model = model_under(out, VERDICTS[request.param])
         published = with_gaps(model.segments.published)
         segments = replace(model.segments, published=published)
@@ -107,7 +110,7 @@ def test_predictions_and_insights_tell_ids(artifacts):
 
 def test_profiles_tell_ids(judged):
     artifacts, _ = judged
-    facts = read_manifest(artifacts).facts("inference")["profiles"]
+    facts = read_manifest(artifacts, RETAILERS).facts("inference")["profiles"]
     ids = ids_in(artifacts)
     assert {int(key) for key in facts["strongest"]} == ids
     for name in ("profiles", "exemplars", "curves"):

@@ -30,6 +30,7 @@ from core.evaluation.stability import OnStep, Recipe, Refit, refit, whole_pipeli
 from core.evaluation.workers import Workers
 from core.logging import get_logger, progress
 from core.models.matrix import feature_matrix
+from core.retailers.files import RETAILERS
 from core.retailers.model import Model
 from core.retailers.pipelines import (
     prepare_features,
@@ -344,7 +345,9 @@ def note_gate(
     """
     before = {str(i): name for i, name in champion.segments.published.names.items()}
     config = challenger.manifest.config
-    with Artifacts(challenger.folder).stage("inference", config, True) as out:
+    with Artifacts(challenger.folder, RETAILERS).stage(
+        "inference", config, True
+    ) as out:
         assert out.base is not None  # the challenger is complete
         gate.challenger.stability.write_csv(out.path("stability.csv"))
         out.facts |= out.base.manifest.facts("inference") | {
@@ -357,7 +360,7 @@ def note_gate(
 
 
 def _published(folder: Path) -> ArtifactSet:
-    published = Artifacts(folder).published()
+    published = Artifacts(folder, RETAILERS).published()
     assert published is not None  # all four stages have run
     return published
 

@@ -24,6 +24,7 @@ from core.evaluation.drift_reference import DriftReference, MonthRows, usual_mon
 from core.evaluation.retrain_policy import TriggerState
 from core.models.matrix import feature_matrix
 from core.months import month_index, month_label
+from core.retailers.files import RETAILERS
 from core.retailers.model import PREDICTION_SCHEMA, Model
 from core.retailers.monthly import (
     ARCHIVE,
@@ -66,7 +67,7 @@ def refresh_config(
         If the folder holds no complete run.
     """
     folder = resolve_config(file, {"artifacts": artifacts}).artifacts
-    published = Artifacts(folder).published()
+    published = Artifacts(folder, RETAILERS).published()
     if published is None or not published.manifest.is_complete:
         raise ArtifactError(
             f"`{folder}` holds no complete run. Train one first with `segments run`."

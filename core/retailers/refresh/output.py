@@ -15,6 +15,7 @@ from core.errors import ArtifactError
 from core.evaluation.retrain_policy import TriggerState
 from core.months import spoken_month
 from core.reporting.text import plural
+from core.retailers.files import RETAILERS
 from core.retailers.model import SEGMENTS, Model
 from core.retailers.publish import publish_scored
 from core.retailers.refresh.challenger import ChallengerResult
@@ -297,7 +298,7 @@ def version_rows(folder: Path) -> list[dict[str, str]]:
     ArtifactError
         If there is no complete run.
     """
-    artifacts = Artifacts(folder)
+    artifacts = Artifacts(folder, RETAILERS)
     published = artifacts.published()
     if published is None or not published.manifest.is_complete:
         raise ArtifactError(
@@ -331,7 +332,7 @@ def roll_back(folder: Path, name: str | None = None) -> list[str]:
     ArtifactError
         If there is nothing to go back from or to.
     """
-    left, published = Artifacts(folder).roll_back(name, _lasting)
+    left, published = Artifacts(folder, RETAILERS).roll_back(name, _lasting)
     return [
         f"Version {published.version} serves again (data up to "
         f"{published.facts('prepare')['as_of']}); version {left.version} is kept.",

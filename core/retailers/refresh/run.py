@@ -21,6 +21,7 @@ from core.errors import ArtifactError, EligibilityError, SegmentsError
 from core.evaluation.drift import DriftReport
 from core.evaluation.retrain_policy import after_publishing, step
 from core.logging import get_logger
+from core.retailers.files import RETAILERS
 from core.retailers.model import Model
 from core.retailers.monthly import ARCHIVE, archived_sales
 from core.retailers.refresh.challenger import (
@@ -125,7 +126,7 @@ def run_refresh(
     ConfigError
         If the contract cannot be read.
     """
-    artifacts = Artifacts(config.artifacts)
+    artifacts = Artifacts(config.artifacts, RETAILERS)
     serving = artifacts.published()
     if serving is None or not serving.manifest.is_complete:
         raise ArtifactError(

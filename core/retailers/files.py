@@ -1,0 +1,83 @@
+"""What a folder of retailers' artifacts holds: stages, files, and options used up."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from core.artifacts.manifest import Manifest, System
+from core.config import Config
+from core.errors import ConfigError
+
+Stage = Literal["prepare", "autoencoder", "clustering", "inference", "refresh"]
+RETAILERS = System(
+    name="segments of retailers",
+    stages={
+        "prepare": "feature-preparation-pipeline.py",
+        "autoencoder": "autoencoder-training-pipeline.py",
+        "clustering": "clustering-training-pipeline.py",
+        "inference": "clustering-inference-pipeline.py",
+    },
+    model_stage="clustering",
+    later={"refresh": "-m core refresh"},
+    outputs=frozenset(
+        {
+            "certificate.json",
+            "cluster_insights.csv",
+            "cluster_predictions.csv",
+            "comparison-spaces.csv",
+            "model-card.md",
+            "sample_truth.csv",
+            "scorecard-decay.csv",
+            "scorecard.csv",
+            "segment_curves.csv",
+            "segment_exemplars.csv",
+            "segment_insights.csv",
+            "segment_moves.csv",
+            "segment_profiles.csv",
+            "segment_rules.csv",
+            "segment_rules.txt",
+            "selection.csv",  # of `segments select`, which models of before may have
+            "stability.csv",
+        }
+    ),
+    # Written month after month by refreshes; the sales by a training run, too.
+    records=("drift.parquet", "refresh.json", "sales.parquet", "ledger-*"),
+)
+# Sections of the configuration that a finished stage has used up.
+_SETTLED: dict[str, tuple[str, ...]] = {
+    "prepare": ("data", "sample", "eligibility", "features", "evaluation"),
+    "autoencoder": ("scaling", "autoencoder"),
+    "clustering": ("clustering",),
+}
+
+
+def refuse_late_changes(manifest: Manifest, config: Config, stage: Stage) -> None:
+    """Raise if an option was changed that an earlier, finished stage depends on.
+
+    Other data (and another `as_of`) is free in ``inference``: that is scoring.
+
+    Raises
+    ------
+    ConfigError
+        Naming the option, both values and the script to run again.
+    ArtifactError
+        If an earlier stage has not run.
+    """
+    for earlier in RETAILERS.before(stage):
+        manifest.facts(earlier)
+        for section in _SETTLED[earlier]:
+            if stage == "inference" and section in {"data", "sample"}:
+                continue
+            old = getattr(manifest.config, section).model_dump()
+            new = getattr(config, section).model_dump()
+            if stage == "inference":
+                old.pop("as_of", None), new.pop("as_of", None)
+            changed = [key for key in old if old[key] != new[key]]
+            if changed:
+                key = changed[0]
+                raise ConfigError(
+                    f"`{section}.{key}` is {new[key]!r}, but the artifacts in "
+                    f"`{config.artifacts}` were made with {old[key]!r}. Run `python "
+                    f"{RETAILERS.stages[earlier]}` again with the new value, or leave "
+                    "it out."
+                )
