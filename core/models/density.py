@@ -68,10 +68,6 @@ class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sk
     selection_method : {'eom', 'leaf'}
         Which clusters of the hierarchy are taken: the most persistent ones (excess of
         mass), or the smallest.
-    n_jobs : int or None
-        Threads that search up to 12 columns; None or -1 for one per processor. More
-        columns are searched by matrix products, which follow ``OMP_NUM_THREADS``. The
-        result does not depend on it.
 
     Attributes
     ----------
@@ -106,12 +102,10 @@ class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sk
         min_cluster_size: int = 50,
         min_samples: int = 10,
         selection_method: str = "eom",
-        n_jobs: int | None = None,
     ) -> None:
         self.min_cluster_size = min_cluster_size
         self.min_samples = min_samples
         self.selection_method = selection_method
-        self.n_jobs = n_jobs
 
     def fit(self, X: Any, y: None = None) -> Self:
         """Find the clusters.
@@ -133,7 +127,7 @@ class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sk
         self._check_options()
         table = _without_tiny(checked_matrix(self, X, is_fit=True))
         self._check_size(len(table))
-        linkage = build_linkage(table, int(self.min_samples), self._n_threads())
+        linkage = build_linkage(table, int(self.min_samples))
         found = build_hierarchy(
             linkage, int(self.min_cluster_size), self.selection_method
         )
@@ -168,7 +162,7 @@ class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sk
             columns.
         """
         table = self._rows_to_assign(X)
-        return self._assigner.assign(table, self._n_threads())
+        return self._assigner.assign(table)
 
     def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """Return what `assign` needs as named arrays and JSON-able values."""
@@ -260,17 +254,6 @@ class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sk
                 f"than {self.min_samples:,} rows or lower `clustering.min_samples` "
                 "(and `clustering.min_cluster_size`)."
             )
-
-    def _n_threads(self) -> int | None:
-        """Return the number of threads; None for one per processor."""
-        if self.n_jobs is None or self.n_jobs == -1:
-            return None
-        if not isinstance(self.n_jobs, int | np.integer) or self.n_jobs < 1:
-            raise ConfigError(
-                f"`n_jobs` is {self.n_jobs!r}; expected a number of threads, or None "
-                "or -1 for one per processor."
-            )
-        return int(self.n_jobs)
 
 
 def _without_tiny(table: FloatArray) -> FloatArray:

@@ -66,22 +66,6 @@ class Assignment(NamedTuple):
     strengths: FloatArray
 
 
-class Joins(NamedTuple):
-    """Where rows join the training rows.
-
-    Attributes
-    ----------
-    point : ndarray of shape (n_rows,), intp
-        The training point.
-    reach : ndarray of shape (n_rows,), float64
-        At which mutual reachability distance; 0 stands for an equal row, whatever the
-        core distances.
-    """
-
-    point: IntArray
-    reach: FloatArray
-
-
 @dataclass(frozen=True, eq=False)
 class Assigner:
     """What it takes to assign rows; see `core.models.hierarchy` for the terms.
@@ -123,15 +107,13 @@ class Assigner:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_index", NeighbourIndex(self.points))
 
-    def assign(self, rows: FloatArray, n_jobs: int | None = None) -> Assignment:
+    def assign(self, rows: FloatArray) -> Assignment:
         """Return label and strength of every row, a block of rows at a time.
 
         Parameters
         ----------
         rows : ndarray of shape (n_rows, n_features), float64
             Finite.
-        n_jobs : int, optional
-            Threads; None for one per processor.
         """
         labels = np.full(len(rows), -1, dtype=np.int64)
         strengths = np.zeros(len(rows))
@@ -140,14 +122,11 @@ class Assigner:
             return Assignment(labels, strengths)
         for start in range(0, len(rows), step):
             part = slice(start, start + step)
-            labels[part], strengths[part] = self.labels_at(
-                self.join(rows[part], n_jobs)
-            )
+            labels[part], strengths[part] = self._labels_at(*self._join(rows[part]))
         return Assignment(labels, strengths)
 
-    def labels_at(self, joins: Joins) -> Assignment:
+    def _labels_at(self, point: IntArray, reach: FloatArray) -> Assignment:
         """Return label and strength of rows, from where they join the training rows."""
-        point, reach = joins
         is_known = reach == 0.0
         # An equal row has no finite lambda; it takes the fitted values below.
         lam = 1.0 / np.where(is_known, 1.0, reach)
@@ -158,13 +137,13 @@ class Assigner:
         strengths[is_known] = self.strength[point[is_known]]
         return Assignment(labels.astype(np.int64), strengths)
 
-    def join(self, rows: FloatArray, n_jobs: int | None = None) -> Joins:
-        """Return where each row joins: the same for every choice of clusters.
+    def _join(self, rows: FloatArray) -> tuple[IntArray, FloatArray]:
+        """Return the training point that each row joins, and the distance there.
 
-        Memory grows with the number of rows, `2 * min_samples` neighbours each.
+        The distance is the mutual reachability distance, 0 for a row that equals the
+        point. Memory grows with the number of rows, `2 * min_samples` neighbours each.
         """
-        near = self._index.query(rows, self.min_samples + 1, n_jobs)
-        distances, indices = near
+        distances, indices = self._index.query(rows, self.min_samples + 1)
         everyone = np.arange(len(rows))
         seen = np.cumsum(self.counts[indices], axis=1)
         own_core = distances[everyone, (seen > self.min_samples).argmax(axis=1)]
@@ -178,17 +157,17 @@ class Assigner:
         rest = np.flatnonzero(~reaches[everyone, first])
         if len(rest):
             point[rest], reach[rest] = self._widely_joined_point(
-                rows[rest], own_core[rest], n_jobs
+                rows[rest], own_core[rest]
             )
         is_known = distances[:, 0] == 0.0
         point[is_known], reach[is_known] = indices[is_known, 0], 0.0
-        return Joins(point, reach)
+        return point, reach
 
     def _widely_joined_point(
-        self, rows: FloatArray, own_core: FloatArray, n_jobs: int | None
+        self, rows: FloatArray, own_core: FloatArray
     ) -> tuple[IntArray, FloatArray]:
         """Look among the ``2 * min_samples`` nearest training rows."""
-        distances, indices = self._index.query(rows, 2 * self.min_samples, n_jobs)
+        distances, indices = self._index.query(rows, 2 * self.min_samples)
         counts = self.counts[indices]
         reach = np.maximum(np.maximum(self.core[indices], distances), own_core[:, None])
         reach[np.cumsum(counts, axis=1) - counts >= 2 * self.min_samples] = np.inf

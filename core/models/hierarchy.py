@@ -241,9 +241,7 @@ class Hierarchy(NamedTuple):
     model: Any
 
 
-def build_linkage(
-    table: FloatArray, min_samples: int, n_jobs: int | None = None
-) -> Linkage:
+def build_linkage(table: FloatArray, min_samples: int) -> Linkage:
     """Link the rows of a table by the spanning tree that every clustering starts from.
 
     Parameters
@@ -252,17 +250,15 @@ def build_linkage(
         Finite, without negative zeros, of at least ``min_samples + 1`` rows.
     min_samples : int
         As hdbscan's.
-    n_jobs : int, optional
-        Threads; None for one per processor.
     """
     points = _different_rows(table)
     index = NeighbourIndex(points.values)
-    nearest = index.query(points.values, min_samples + 1 + LISTED, n_jobs)
+    nearest = index.query(points.values, min_samples + 1 + LISTED)
     core = _distance_of(nearest.distances, points.counts[nearest.indices], min_samples)
     fit_core = _distance_of(
         nearest.distances, points.counts[nearest.indices], min_samples + 1
     )
-    edges = spanning_tree(points.values, fit_core, nearest, n_jobs)
+    edges = spanning_tree(points.values, fit_core, nearest)
     of_rows = _edges_of_rows(edges, points, fit_core)
     return Linkage(table, min_samples, points, core, fit_core, of_rows)
 

@@ -78,14 +78,11 @@ class NeighbourIndex:
             self._search = NearestNeighbors(algorithm="brute")
             self._search.fit(self.points - self._centre)
 
-    def query(
-        self,
-        rows: FloatArray,
-        k: int,
-        n_jobs: int | None = None,
-        within: float = np.inf,
-    ) -> Neighbours:
+    def query(self, rows: FloatArray, k: int, within: float = np.inf) -> Neighbours:
         """Return the `k` nearest points (all, if there are fewer) of every row.
+
+        The tree takes every processor; products are left to OpenMP, which does so
+        unless ``OMP_NUM_THREADS`` is set. The result does not depend on it.
 
         Parameters
         ----------
@@ -93,9 +90,6 @@ class NeighbourIndex:
             Finite.
         k : int
             At least 1.
-        n_jobs : int, optional
-            Threads of the tree; None for one per processor. Products are left to
-            OpenMP, which takes every processor unless ``OMP_NUM_THREADS`` is set.
         within : float
             Points farther away may be left out.
         """
@@ -105,7 +99,7 @@ class NeighbourIndex:
         distances, indices = self._tree.query(
             rows,
             k=k,
-            workers=n_jobs or os.cpu_count() or 1,
+            workers=os.cpu_count() or 1,
             # The limit is exclusive and compared after squaring.
             distance_upper_bound=within * (1 + 1e-12),
         )

@@ -45,10 +45,7 @@ class Edges(NamedTuple):
 
 
 def spanning_tree(
-    points: FloatArray,
-    core: FloatArray,
-    neighbours: Neighbours,
-    n_jobs: int | None = None,
+    points: FloatArray, core: FloatArray, neighbours: Neighbours
 ) -> Edges:
     """Return the minimum spanning tree of the mutual reachability distances.
 
@@ -63,8 +60,6 @@ def spanning_tree(
         Core distances, of at most the last of each point's neighbours.
     neighbours : Neighbours
         Of every point, itself included.
-    n_jobs : int, optional
-        Threads; None for one per processor.
 
     Returns
     -------
@@ -87,7 +82,7 @@ def spanning_tree(
         np.minimum.at(doubt, component, reach)
         is_certain = (weight <= doubt) & np.isfinite(weight)
         if not is_certain.any():
-            found = _search(points, core, component, weight, doubt, reach, n_jobs)
+            found = _search(points, core, component, weight, doubt, reach)
             edges = _in_order([edges, *found])
             continue
         joins = edges.at(_acyclic(edges, shortest[is_certain], component, n_components))
@@ -162,7 +157,6 @@ def _search(
     weight: FloatArray,
     doubt: FloatArray,
     reach: FloatArray,
-    n_jobs: int | None,
 ) -> list[Edges]:
     """Find the shortest edge out of every component in doubt, but the largest.
 
@@ -197,7 +191,7 @@ def _search(
         outside = np.flatnonzero(is_near[component] & (core < bound))
         if len(outside):
             index = NeighbourIndex(points[outside])
-            found += _leave(inside, outside, index, points, core, bound, reach, n_jobs)
+            found += _leave(inside, outside, index, points, core, bound, reach)
         else:
             reach[inside] = np.maximum(reach[inside], bound)
     return found
@@ -217,7 +211,6 @@ def _leave(
     core: FloatArray,
     bound: float,
     reach: FloatArray,
-    n_jobs: int | None,
 ) -> list[Edges]:
     """Search from `inside` until no edge to `outside` below the best one is unknown."""
     limit = bound  # the points left out of `outside` are no nearer than this
@@ -226,7 +219,7 @@ def _leave(
     found: list[Edges] = []
     k = 1
     while len(rows):
-        distances, indices = index.query(points[rows], k, n_jobs, within=bound)
+        distances, indices = index.query(points[rows], k, within=bound)
         edges = _listed_edges(
             rows, core, Neighbours(distances, np.append(outside, -1)[indices])
         )

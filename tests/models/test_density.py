@@ -180,14 +180,14 @@ def test_any_finite_table_is_clustered_and_assigned_as_fitted(table):
 
 
 @pytest.mark.parametrize("n_dims", [5, 20])
-def test_labels_are_numbered_by_size_and_do_not_depend_on_order_or_threads(n_dims):
+def test_labels_are_numbered_by_size_and_do_not_depend_on_order(n_dims):
     rows = groups(1000, n_dims)
     rows[500:520] = rows[480:500]
-    one = DensityClusterer(20, 5, n_jobs=1).fit(rows)
+    one = DensityClusterer(20, 5).fit(rows)
     sizes = np.bincount(one.labels_[one.labels_ >= 0])
     assert (np.diff(sizes) <= 0).all()
     order = np.random.default_rng(1).permutation(len(rows))
-    two = DensityClusterer(20, 5, n_jobs=2).fit(rows[order])
+    two = DensityClusterer(20, 5).fit(rows[order])
     assert (two.labels_ == one.labels_[order]).all()
     assert (two.strengths_ == one.strengths_[order]).all()
 
@@ -281,7 +281,6 @@ def test_too_few_shops_for_the_neighbours_names_the_option():
         ({"min_cluster_size": 1}, "`min_cluster_size` is 1; .* at least 2"),
         ({"min_samples": 2.5}, "`min_samples` is 2.5"),
         ({"selection_method": "leafs"}, "Did you mean `leaf`"),
-        ({"n_jobs": 0}, "`n_jobs` is 0"),
     ],
 )
 def test_impossible_option_is_refused(options, message):
