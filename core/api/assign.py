@@ -41,17 +41,13 @@ class Limits(NamedTuple):
     max_items: int
 
 
-def read_request(
-    body: bytes, limits: Limits, now: datetime | None = None
-) -> AssignRequest:
+def read_request(body: bytes, limits: Limits) -> AssignRequest:
     """Return the request in a body of JSON.
 
     Parameters
     ----------
     body : bytes
     limits : Limits
-    now : datetime, optional
-        Naive UTC; default: the clock.
 
     Raises
     ------
@@ -68,7 +64,7 @@ def read_request(
         if size > most:
             text = f"{size:,} rows; expected at most {most:,} in one request"
             raise field_error(("body", name), text, "too_long")
-    latest = (now or datetime.now(UTC).replace(tzinfo=None)) + CLOCK_SLACK
+    latest = datetime.now(UTC).replace(tzinfo=None) + CLOCK_SLACK
     for place, order in enumerate(request.orders):
         if order.order_date > latest:
             text = (

@@ -34,8 +34,6 @@ def log_version(
     uri: str,
     facts: Mapping[str, Any],
     files: Sequence[Path],
-    *,
-    experiment: str = EXPERIMENT,
 ) -> str:
     """Log one version as one MLflow run.
 
@@ -55,8 +53,6 @@ def log_version(
         the run.
     files : sequence of Path
         To be stored with it: the model card, pictures, ``segments.json``.
-    experiment : str, optional
-        MLflow experiment, made where it is not there.
 
     Returns
     -------
@@ -76,7 +72,7 @@ def log_version(
         mlflow = _mlflow()
         try:
             client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
-            place = _experiment(client, experiment)
+            place = _experiment(client)
             known = client.search_runs([place], filter_string=_query(names))
             if known:
                 return str(known[0].info.run_id)
@@ -135,10 +131,12 @@ def _mlflow() -> Any:
     return mlflow
 
 
-def _experiment(client: Any, name: str) -> str:
-    """Return the id of an experiment, made where it is not there."""
-    known = client.get_experiment_by_name(name)
-    return str(client.create_experiment(name) if known is None else known.experiment_id)
+def _experiment(client: Any) -> str:
+    """Return the id of the MLflow experiment, made where it is not there."""
+    known = client.get_experiment_by_name(EXPERIMENT)
+    if known is None:
+        return str(client.create_experiment(EXPERIMENT))
+    return str(known.experiment_id)
 
 
 def _query(names: Mapping[str, str]) -> str:

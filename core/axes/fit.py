@@ -268,7 +268,6 @@ def fit_axes(
     options: AxesOptions = AxesOptions(),
     *,
     previous: AxesModel | None = None,
-    values: FloatArray | None = None,
     context: Mapping[str, Any] | None = None,
 ) -> AxesModel:
     """Learn the segments of all axes.
@@ -282,9 +281,6 @@ def fit_axes(
     options : AxesOptions
     previous : AxesModel, optional
         The model before, whose ids and names are kept.
-    values : ndarray of shape (n_customers,), optional
-        What the value tiers of `fit_customers` are cut from; None: ``lifetime_value``
-        of the features.
     context : mapping, optional
         See `AxesModel`.
 
@@ -299,7 +295,7 @@ def fit_axes(
         For naming rules that cannot be read.
     """
     names = naming_rules(options.names)
-    drawn = _drawn_customers(features, options, values)
+    drawn = _drawn_customers(features, options)
     axes = []
     with one_thread():
         for axis, its in available.items():
@@ -310,14 +306,13 @@ def fit_axes(
 
 
 def _drawn_customers(
-    features: pl.DataFrame, options: AxesOptions, values: FloatArray | None
+    features: pl.DataFrame, options: AxesOptions
 ) -> tuple[IntArray, FloatArray] | None:
     """Return customers to learn from with their weights; None: everybody."""
     n = options.fit_customers
     if n is None or n >= features.height:
         return None
-    if values is None:
-        values = features["lifetime_value"].cast(pl.Float64).to_numpy()
+    values = features["lifetime_value"].cast(pl.Float64).to_numpy()
     return tier_sample(values, n, options.seed)
 
 

@@ -1,8 +1,8 @@
 """The built-in sample: orders and items of shoppers whose behaviour is known.
 
 A shopper has one type per trait, drawn independently of the other traits, so that each
-axis of behaviour has groups of its own. `PLANTED` says on which axis a trait is meant
-to show; axes that are not there have no groups by design.
+axis of behaviour has groups of its own, but for `customer_maturity` and
+`loyalty_trajectory`: tenure is uniform, and nobody's orders grow or shrink by design.
 
 The model, for shopper c with the values of its types (`core.axes.sample`)::
 
@@ -129,20 +129,6 @@ ONE_KIND: dict[str, float] = {
     "refund": 0.03,
     "faithful": 0.45,
 }
-
-# The axis of `core.axes.features.compute` that a trait is planted for.
-PLANTED = {
-    "purchase_frequency": "frequency",
-    "purchase_value": "value",
-    "price_sensitivity": "discount",
-    "purchase_cadence": "cadence",
-    "category_exploration": "exploration",
-    "repurchase_behavior": "repurchase",
-    "return_behavior": "returns",
-    "communication_preference": "channel",
-}
-# Tenure is uniform, and nobody's orders grow or shrink by design.
-UNPLANTED = ("customer_maturity", "loyalty_trajectory")
 
 
 Floats = NDArray[np.float64]

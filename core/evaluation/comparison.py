@@ -73,7 +73,6 @@ CLUSTERERS: dict[ClustererName, str] = {
     "mixture": "Gaussian mixture",
 }
 Transform = Callable[[FloatArray], FloatArray]
-Space = Callable[[FloatArray, int], Transform]
 
 
 def fit_space(X: FloatArray, seed: int, name: SpaceName, config: Config) -> Transform:

@@ -248,7 +248,6 @@ def structure_check(
     seed: int = 0,
     max_rows: int = 5000,
     on_step: Callable[[int, int], None] | None = None,
-    min_excess: float = MIN_EXCESS,
     n_components: int | None = 5,
 ) -> StructureCheck:
     """Compare the structure score of `X` with that of Gaussian-copula nulls.
@@ -256,7 +255,7 @@ def structure_check(
     Each null goes the whole way of the data: principal components fitted anew, then
     `cluster`. Structure is reported only if none of 19 nulls (at most 5% of more)
     reaches the data's score, *and* the score lies above the largest of them by a
-    margin: at least `min_excess`, and at least the standard deviation of the nulls'
+    margin: at least `MIN_EXCESS`, and at least the standard deviation of the nulls'
     scores. The margin is there because p alone calls one structureless data set in
     twenty structured, and because a difference of some shops is no finding.
 
@@ -277,8 +276,6 @@ def structure_check(
         Larger tables are sampled without replacement to this many rows.
     on_step : callable, optional
         Called with (clusterings done, clusterings in all) after each.
-    min_excess : float, default 0.1
-        In nats: what two equal clusters of 7% of the shops each would score.
     n_components : int or None, default 5
         Principal components handed to `cluster`; ``None`` hands over the features
         themselves, for a `cluster` with a representation of its own.
@@ -319,18 +316,16 @@ def structure_check(
         scores.append(null.structure_score)
     if on_step is not None:
         on_step(n_null + 1, n_null + 1)
-    return _judge(summary, scores, min_excess)
+    return _judge(summary, scores)
 
 
-def _judge(
-    summary: LabelSummary, null_scores: list[float], min_excess: float
-) -> StructureCheck:
+def _judge(summary: LabelSummary, null_scores: list[float]) -> StructureCheck:
     """Weigh the data's score against the nulls'."""
     score = summary.structure_score
     nulls = np.array(null_scores)
     p_value = (1 + int((nulls >= score).sum())) / (len(nulls) + 1)
     excess = score - float(nulls.max())
-    required = required_excess(null_scores, min_excess)
+    required = required_excess(null_scores)
     return StructureCheck(
         statistic=score,
         null_statistics=tuple(null_scores),
@@ -343,14 +338,12 @@ def _judge(
     )
 
 
-def required_excess(
-    null_scores: Sequence[float], min_excess: float = MIN_EXCESS
-) -> float:
+def required_excess(null_scores: Sequence[float]) -> float:
     """Return by how much a score has to exceed the largest of the nulls'.
 
-    At least `min_excess`, and at least their standard deviation.
+    At least `MIN_EXCESS`, and at least their standard deviation.
     """
-    return max(min_excess, float(np.std(null_scores, ddof=1)))
+    return max(MIN_EXCESS, float(np.std(null_scores, ddof=1)))
 
 
 def _summary_of(

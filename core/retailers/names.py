@@ -208,9 +208,9 @@ class FeatureLabel:
         """What follows a number in this unit, once for several."""
         return _UNITS[self.unit][1]
 
-    def value(self, value: float | None, digits: int = 3) -> str:
-        """Return a value in its unit, with so many significant digits."""
-        number = self._number(value, digits)
+    def value(self, value: float | None) -> str:
+        """Return a value in its unit, with three significant digits."""
+        number = self._number(value, 3)
         return number if number == UNKNOWN else number + self.suffix
 
     def numbers(self, *values: float | None) -> tuple[str, ...]:
@@ -298,11 +298,9 @@ class Rule:
         return (effect > 0) == self.is_above and self.low <= median < self.high
 
 
-def _moves(
-    feature: str, up: str, down: str, theme: str = "trend", even: float = 0.05
-) -> tuple[Rule, ...]:
+def _moves(feature: str, up: str, down: str) -> tuple[Rule, ...]:
     """Return the rules of a change per year: its sign counts, beside the others'."""
-    inf = math.inf
+    theme, even, inf = "trend", 0.05, math.inf
     return (
         Rule(theme, feature, True, even, inf, f"growing {up}"),
         Rule(theme, feature, True, -even, even, f"{up} holding up"),

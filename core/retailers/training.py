@@ -85,7 +85,6 @@ def stage_config(
     file: str | Path | None = None,
     flags: Mapping[str, Any] | None = None,
     assignments: Sequence[str] = (),
-    environ: Mapping[str, str] | None = None,
 ) -> Config:
     """Resolve the configuration of a stage, on top of what earlier stages have saved.
 
@@ -97,7 +96,7 @@ def stage_config(
     ArtifactError
         If an earlier stage has not run, or its artifacts are not sound.
     """
-    config = resolve_config(file, flags, assignments, environ)
+    config = resolve_config(file, flags, assignments)
     if stage == "prepare":
         return config
     artifacts = Artifacts(config.artifacts, RETAILERS)
@@ -108,11 +107,11 @@ def stage_config(
             f"Run `python {RETAILERS.stages['prepare']}` first."
         )
     saved = base.manifest.config
-    config = resolve_config(file, flags, assignments, environ, base=saved)
+    config = resolve_config(file, flags, assignments, base=saved)
     if stage == "inference" and not names_same_data(config, saved):
         base = artifacts.serving() or base
         saved = base.manifest.config
-        config = resolve_config(file, flags, assignments, environ, base=saved)
+        config = resolve_config(file, flags, assignments, base=saved)
     refuse_late_changes(base.manifest, config, stage)
     return config
 

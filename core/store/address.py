@@ -22,12 +22,11 @@ def address_of(
     host: str,
     port: int,
     password: str | None = None,
-    database: str = "postgres",
 ) -> str:
     """Return the address of a server; a `host` that is a folder holds its socket."""
     secret = "" if password is None else f":{quote(password, safe='')}"
     query = urlencode({"host": host, "port": port})
-    return f"postgresql://{quote(user, safe='')}{secret}@/{database}?{query}"
+    return f"postgresql://{quote(user, safe='')}{secret}@/postgres?{query}"
 
 
 def chosen_address(url: str | None) -> str | None:

@@ -239,8 +239,8 @@ def _detached() -> int:
     return sum(getattr(subprocess, name, 0) for name in names)
 
 
-def _last_lines(text: str, n: int = 5) -> str:
-    return " / ".join(text.splitlines()[-n:]) or "it printed nothing"
+def _last_lines(text: str) -> str:
+    return " / ".join(text.splitlines()[-5:]) or "it printed nothing"
 
 
 Transport = Literal["socket", "tcp"]

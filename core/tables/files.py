@@ -268,11 +268,11 @@ def chunks(file: SourceFile) -> Iterator[bytes]:
         raise SourceError(f"{file.name}: {describe(error)}.") from None
 
 
-def _head(file: SourceFile, n_bytes: int = 4096) -> bytes:
+def _head(file: SourceFile) -> bytes:
     """Return the first bytes of a file."""
     try:
         with file.path.open("rb") as stream:
-            return stream.read(n_bytes)
+            return stream.read(4096)
     except OSError as error:
         raise SourceError(f"{file.name}: {describe(error)}.") from None
 

@@ -11,7 +11,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from core.axes.features.catalog import AXES, FEATURES, PROFILE, features_available
-from core.axes.features.compute import customer_features, has_times, known_channels
+from core.axes.features.compute import customer_features, known_channels
 from core.errors import ConfigError, SchemaError
 
 # A Monday.
@@ -371,8 +371,6 @@ def test_channels_are_known_from_a_hundredth_of_the_orders_on():
 
 def test_dates_alone_have_no_time_of_day():
     days = ORDERS.with_columns(pl.col("order_date").dt.truncate("1d"))
-    assert has_times(ORDERS)
-    assert not has_times(days)
     available = features_available(("order_time",), CHANNELS)["purchase_cadence"]
     assert available.used == ("weekend_vs_weekday_ratio", "weekend_rate")
     assert available.skipped["morning_share"] == (

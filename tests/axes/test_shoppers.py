@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from core.axes.sample import CHANNELS, PLANTED, TRAITS, UNPLANTED, generate_shoppers
+from core.axes.sample import CHANNELS, TRAITS, generate_shoppers
 from core.config import Config
 from core.errors import ConfigError
 from core.tables.orders import read_purchases
@@ -82,11 +82,6 @@ def test_shares_of_the_types_are_those_of_the_table(made):
         found = dict(made.truth[trait].value_counts(normalize=True).rows())
         for kind in kinds:
             assert found[kind.name] == pytest.approx(kind.share, abs=0.03)
-
-
-def test_every_axis_is_planted_or_known_not_to_be():
-    assert set(PLANTED.values()) <= set(TRAITS)
-    assert not set(PLANTED) & set(UNPLANTED)
 
 
 def test_planted_types_show_in_the_rows(made):

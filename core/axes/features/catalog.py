@@ -174,7 +174,7 @@ def features_available(
     ----------
     absent : sequence of str
         What the data do not have: ``items``, ``discount_amount``, ``source``,
-        ``category``, ``refund_amount``, and ``order_time`` (see `has_times`).
+        ``category``, ``refund_amount``, and ``order_time``.
     channels : sequence of str
         The channels known, from `known_channels`.
 

@@ -309,17 +309,6 @@ def known_channels(orders: Any) -> tuple[str, ...]:
     return tuple(frequent["source"].head(MAX_CHANNELS).to_list())
 
 
-def has_times(orders: Any) -> bool:
-    """Return whether any order is not at midnight.
-
-    Dates alone say nothing of mornings and evenings: ``order_time`` is then absent.
-    """
-    date = nw.col("order_date")
-    seconds = date.dt.hour() * 3600 + date.dt.minute() * 60 + date.dt.second()
-    table = _collect(_lazy(_rows(orders)).select(latest=seconds.max()))
-    return bool(table["latest"][0])
-
-
 def customer_features(
     orders: Any,
     items: Any | None,

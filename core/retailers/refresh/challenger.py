@@ -27,7 +27,6 @@ from core.evaluation.n_segments import partition_recipe
 from core.evaluation.out_of_time import MIN_SHOPS_AT_CUT, Cut, backtest_cuts
 from core.evaluation.retrain_policy import TriggerState
 from core.evaluation.stability import OnStep, Recipe, Refit, refit, whole_pipeline
-from core.evaluation.workers import Workers
 from core.logging import get_logger, progress
 from core.models.matrix import feature_matrix
 from core.retailers.files import RETAILERS
@@ -109,14 +108,13 @@ def evaluate_gate(
     contract: Contract | None,
     today: date,
     *,
-    workers: Workers | None = None,
     on_step: OnStep | None = None,
 ) -> GateResult:
     """Judge both models, hold the contract against the challenger, and decide.
 
     Parameters
     ----------
-    champion, challenger, data, n_refits, workers, on_step
+    champion, challenger, data, n_refits, on_step
         See `score_models`.
     contract : Contract or None
         None: nothing is agreed on. The stability it asks for is that of these refits.
@@ -128,9 +126,7 @@ def evaluate_gate(
     FeatureMismatchError, ModelError
         As `score_models`.
     """
-    old, new = score_models(
-        champion, challenger, data, n_refits, workers=workers, on_step=on_step
-    )
+    old, new = score_models(champion, challenger, data, n_refits, on_step=on_step)
     breaches: list[Breach] = []
     if contract is not None:
         table = challenger.segments.published
@@ -146,7 +142,6 @@ def score_models(
     data: GateData,
     n_refits: int,
     *,
-    workers: Workers | None = None,
     on_step: OnStep | None = None,
 ) -> tuple[ModelScore, ModelScore]:
     """Judge two models on the same rows, against refits on those rows.
@@ -163,8 +158,6 @@ def score_models(
         many are drawn at random.
     n_refits : int
         At least 2; each takes as long as a training.
-    workers : Workers, optional
-        None: everything in this process. The result is the same.
     on_step : callable, optional
         Called with (refits done, refits in all), anew for a second series.
 
@@ -193,9 +186,7 @@ def score_models(
         key = _made_like(model)
         if key not in refits:
             seed = challenger.config.seed
-            refits[key] = refit(
-                X, _recipe(model), seed, n_refits, on_step=on_step, workers=workers
-            )
+            refits[key] = refit(X, _recipe(model), seed, n_refits, on_step=on_step)
         part = challenger.config.refresh.part
         found.append(_judged(model, table, refits[key], part))
     cuts = _cuts(data, challenger)

@@ -204,7 +204,7 @@ def plot_movement(
 
 
 def largest_moves(
-    transitions: pl.DataFrame, names: Mapping[str, str], n: int = 8
+    transitions: pl.DataFrame, names: Mapping[str, str]
 ) -> list[dict[str, str]]:
     """Return the largest moves between segments as a table of texts.
 
@@ -216,7 +216,7 @@ def largest_moves(
         transitions.filter(has_moved)
         .join(sizes, on="from")
         .sort(["n", "from", "to"], descending=[True, False, False])
-        .head(n)
+        .head(8)
     )
     return [
         {

@@ -161,7 +161,7 @@ def plot_drift(rows: pl.DataFrame, names: Mapping[str, str], path: Path) -> None
 
 
 def drift_table(
-    rows: pl.DataFrame, month: str, names: Mapping[str, str], n: int = 12
+    rows: pl.DataFrame, month: str, names: Mapping[str, str]
 ) -> list[dict[str, str]]:
     """Return what is nearest to its threshold in a month as a table of texts."""
     ratio = pl.col("value").abs() / pl.col("threshold")
@@ -173,7 +173,7 @@ def drift_table(
             descending=[True, True, False, False, False],
             nulls_last=True,
         )
-        .head(n)
+        .head(12)
     )
     return [_drift_row(row, names) for row in own.to_dicts()]
 
