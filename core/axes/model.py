@@ -22,6 +22,7 @@ from core.models.centroids import (
 )
 from core.models.matrix import FloatArray
 from core.segments.identity import IdentityEvent
+from core.segments.published import ids_of, names_of, rename, with_given_names
 
 
 class AxisSegment(BaseModel):
@@ -102,14 +103,11 @@ class FittedAxis:
     @property
     def names(self) -> dict[int, str]:
         """Names by id, -1 included."""
-        return {segment.id: segment.name for segment in self.segments}
+        return names_of(self.segments)
 
     def ids_of(self, clusters: IntArray) -> IntArray:
         """Return the permanent ids of clusters; -1 stays -1."""
-        ids = {segment.cluster: segment.id for segment in self.segments}
-        # The last one is what -1 reaches.
-        table = [ids[cluster] for cluster in range(len(ids) - 1)]
-        return np.asarray(np.array([*table, NOWHERE], dtype=np.int64)[clusters])
+        return ids_of(self.segments, clusters)
 
 
 _SEGMENTS = TypeAdapter(tuple[AxisSegment, ...])
@@ -258,14 +256,26 @@ class AxesModel:
                 f"unknown axis `{axis}`; expected one of "
                 f"{listed(list(self.fitted), 13)}.{hint}"
             )
-        _require_name(found, segment_id, name)
-        segments = tuple(
-            s.model_copy(update={"name": name.strip(), "is_edited": True})
-            if s.id == segment_id
-            else s
-            for s in found.segments
+        return self.with_segments({axis: rename(found.segments, segment_id, name)})
+
+    def restored_after(self, later: AxesModel) -> AxesModel:
+        """Return the model under the names that users have given a later one."""
+        return self.with_segments(
+            {
+                axis: with_given_names(own.segments, later.axes[axis].segments)
+                for axis, own in self.fitted.items()
+                if axis in later.fitted
+            }
         )
-        axes = {**self.axes, axis: replace(found, segments=segments)}
+
+    def with_segments(
+        self, changed: Mapping[str, tuple[AxisSegment, ...]]
+    ) -> AxesModel:
+        """Return the same model with other segments on some axes."""
+        axes = {
+            name: replace(axis, segments=changed.get(name, axis.segments))
+            for name, axis in self.axes.items()
+        }
         return AxesModel(tuple(axes.values()), self.context)
 
     def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
@@ -330,19 +340,4 @@ class AxesModel:
         found = axis.model.assign(table[:, self._places[axis.axis]])
         return found._replace(
             labels=axis.ids_of(found.labels), runner_up=axis.ids_of(found.runner_up)
-        )
-
-
-def _require_name(axis: FittedAxis, segment_id: int, name: str) -> None:
-    """Refuse a name that a segment cannot have."""
-    if segment_id not in axis.names:
-        raise ConfigError(
-            f"axis `{axis.axis}` has no segment {segment_id}; expected one of "
-            f"{listed([str(i) for i in axis.names])}."
-        )
-    others = {said for i, said in axis.names.items() if i != segment_id}
-    if not name.strip() or name.strip() in others:
-        raise ConfigError(
-            f"`{name}` cannot be the name of segment {segment_id} of `{axis.axis}`: "
-            f"expected a text that no other has ({listed(sorted(others))})."
         )

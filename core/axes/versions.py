@@ -21,13 +21,10 @@ from core.axes.files import (
     folder_of,
     one_at_a_time,
 )
-from core.axes.model import AxesModel
 from core.axes.moves import carry_ledger
 from core.axes.output import StoreLoader, write_tables
 from core.config import Config
 from core.errors import ArtifactError
-from core.models.centroids import NOWHERE
-from core.segments.published import checked_name
 
 Told = tuple[list[str], int]
 
@@ -67,7 +64,7 @@ def rename_segment(
     with one_at_a_time(artifacts.root):
         base = _published(artifacts)
         assigner = AxesAssigner.of_set(base)
-        model = assigner.model.renamed(axis, segment_id, checked_name(name))
+        model = assigner.model.renamed(axis, segment_id, name)
         before = assigner.model.names[axis][segment_id]
         _publish_names(artifacts, base, replace(assigner, model=model))
         said = f"{axis}: `{before}` is called `{model.names[axis][segment_id]}` now."
@@ -103,7 +100,7 @@ def roll_back(
         base = _published(artifacts)
         assigner = AxesAssigner.of_set(base)
         if now.lineage == left.lineage:
-            model = _with_given_names(assigner.model, later.model)
+            model = assigner.model.restored_after(later.model)
             if model.names != assigner.model.names:
                 _publish_names(artifacts, base, replace(assigner, model=model))
         date = now.facts("axes")["reference_date"][:10]
@@ -123,17 +120,6 @@ def _published(artifacts: Artifacts) -> ArtifactSet:
             "axes`."
         )
     return published
-
-
-def _with_given_names(model: AxesModel, later: AxesModel) -> AxesModel:
-    """Return an earlier model with the names that users have given since."""
-    for axis, fitted in later.fitted.items():
-        known = model.names.get(axis, {})
-        for segment in fitted.segments:
-            is_wanted = segment.is_edited and segment.name not in known.values()
-            if is_wanted and segment.id in known and segment.id != NOWHERE:
-                model = model.renamed(axis, segment.id, segment.name)
-    return model
 
 
 def _publish_names(

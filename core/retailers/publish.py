@@ -45,8 +45,8 @@ from core.segments.published import (
     UNASSIGNED_NAME,
     PublishedSegments,
     SegmentKind,
-    checked_name,
     publishable,
+    rename,
 )
 
 Scored = Iterator[tuple[pl.DataFrame, pl.DataFrame]]
@@ -271,7 +271,7 @@ def rename_segment(artifacts: str | Path, segment: int, name: str) -> StageResul
         If there is no complete run.
     ConfigError
         For an id that is not published, a name that another segment has, and one that
-        `checked_name` refuses.
+        `core.segments.published.rename` refuses.
     """
     published = Artifacts(artifacts, RETAILERS).serving()
     if published is None or not published.manifest.is_complete:
@@ -306,37 +306,16 @@ def renamed(published: PublishedSegments, segment: int, name: str) -> PublishedS
     ConfigError
         As `rename_segment`.
     """
-    ids = [s.id for s in published.segments if s.id != UNASSIGNED]
-    if segment not in ids:
+    if name.strip().casefold() == UNASSIGNED_NAME:
         raise ConfigError(
-            f"no segment has the id {segment}; the published ones are "
-            f"{', '.join(map(str, ids))}."
+            f"`{name.strip()}` is what shops without a segment are called; expected "
+            "another name."
         )
-    text = _checked(name)
-    known = {} if published.withdrawn is None else published.withdrawn.names
-    taken = {**known, **published.names}
-    for other, other_name in taken.items():
-        if other != segment and other_name.casefold() == text.casefold():
-            raise ConfigError(
-                f"segment {other} is called `{other_name}` already; expected a name "
-                "that no other segment has."
-            )
-    segments = tuple(
-        s.model_copy(update={"name": text, "is_edited": True}) if s.id == segment else s
-        for s in published.segments
-    )
+    reserved = {} if published.withdrawn is None else published.withdrawn.names
+    own = [s for s in published.segments if s.id != UNASSIGNED]
+    others = [s for s in published.segments if s.id == UNASSIGNED]
+    segments = (*rename(own, segment, name, reserved), *others)
     return published.model_copy(update={"segments": segments})
-
-
-def _checked(name: str) -> str:
-    """Return a name that can be shown anywhere, or say why it cannot."""
-    text = checked_name(name)
-    if text.casefold() == UNASSIGNED_NAME:
-        raise ConfigError(
-            f"`{text}` is what shops without a segment are called; expected another "
-            "name."
-        )
-    return text
 
 
 def _rewrite(

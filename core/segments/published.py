@@ -11,9 +11,10 @@ a number by size that is dealt out anew with every model. This is where the two 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from types import MappingProxyType
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +69,111 @@ def require_printable(name: str) -> str:
                 "be shown; expected letters, digits, signs and plain spaces in one line"
             )
     return name
+
+
+class NamedSegment(Protocol):
+    """What every published segment has: permanent id, name, cluster of its model."""
+
+    @property
+    def id(self) -> int:
+        """Permanent, from 0; -1 are those in no segment."""
+
+    @property
+    def name(self) -> str:
+        """In words; no two segments share one."""
+
+    @property
+    def cluster(self) -> int:
+        """Its number within the model; -1 for id -1."""
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether a user gave the name, which then stays as long as the segment."""
+
+    def model_copy(self, *, update: Mapping[str, Any]) -> Self:
+        """Return a copy with some values changed, as pydantic's models do."""
+
+
+S = TypeVar("S", bound=NamedSegment)
+
+
+def names_of(segments: Iterable[NamedSegment]) -> dict[int, str]:
+    """Return names by id."""
+    return {segment.id: segment.name for segment in segments}
+
+
+def ids_of(
+    segments: Iterable[NamedSegment], clusters: npt.NDArray[np.integer]
+) -> npt.NDArray[np.int64]:
+    """Return the ids of clusters, shape (n_rows,); -1 stays -1."""
+    ids = {s.cluster: s.id for s in segments if s.cluster != UNASSIGNED}
+    # The last one is what -1 reaches.
+    table = [*(ids[cluster] for cluster in range(len(ids))), UNASSIGNED]
+    return np.asarray(np.array(table, dtype=np.int64)[clusters])
+
+
+def rename(
+    segments: Sequence[S],
+    segment_id: int,
+    name: str,
+    reserved: Mapping[int, str] = MappingProxyType({}),
+) -> tuple[S, ...]:
+    """Return segments, one of them under a name that a user gives.
+
+    Parameters
+    ----------
+    segments : sequence of segments
+    segment_id : int
+    name : str
+        White space around it is cut off. The segment's present name is allowed: it is
+        then kept like one that was given.
+    reserved : mapping of int to str
+        Names of other segments, by id, that it must not have either.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown id, a name that another segment has, whatever its case, and one
+        that `checked_name` refuses.
+    """
+    names = names_of(segments)
+    if segment_id not in names:
+        raise ConfigError(
+            f"no segment has the id {segment_id}; the published ones are "
+            f"{', '.join(map(str, names))}."
+        )
+    text = checked_name(name)
+    for other, taken in {**reserved, **names}.items():
+        if other != segment_id and taken.casefold() == text.casefold():
+            raise ConfigError(
+                f"`{text}` cannot be the name of segment {segment_id}: segment {other} "
+                f"is called `{taken}` already; expected a name that no other segment "
+                "has."
+            )
+    given = {"name": text, "is_edited": True}
+    return tuple(
+        s.model_copy(update=given) if s.id == segment_id else s for s in segments
+    )
+
+
+def with_given_names(then: Iterable[S], now: Iterable[S]) -> tuple[S, ...]:
+    """Return earlier segments under the names that users have given since.
+
+    Where such a name is that of another segment of the earlier ones, that one gets a
+    number.
+    """
+    given = names_of(segment for segment in now if segment.is_edited)
+    earlier = tuple(then)
+    taken = {given[s.id] for s in earlier if s.id in given}
+    named = []
+    for segment in earlier:
+        name, number = given.get(segment.id, segment.name), 2
+        while segment.id not in given and name in taken:
+            name, number = f"{segment.name} {number}", number + 1
+        taken.add(name)
+        is_edited = segment.is_edited or segment.id in given
+        named.append(segment.model_copy(update={"name": name, "is_edited": is_edited}))
+    return tuple(named)
 
 
 class Segment(BaseModel):
@@ -146,7 +252,7 @@ class SegmentTable(BaseModel):
     @property
     def names(self) -> dict[int, str]:
         """Names by id."""
-        return {segment.id: segment.name for segment in self.segments}
+        return names_of(self.segments)
 
     @property
     def ids(self) -> dict[int, int]:
@@ -155,9 +261,7 @@ class SegmentTable(BaseModel):
 
     def ids_of(self, clusters: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
         """Return the ids of clusters, shape (n_rows,); -1 stays -1."""
-        ids = [self.ids[cluster] for cluster in range(self.n_segments)]
-        # The last one is what -1 reaches.
-        return np.asarray(np.array([*ids, UNASSIGNED], dtype=np.int64)[clusters])
+        return ids_of(self.segments, clusters)
 
     @property
     def unassigned_share(self) -> float:
@@ -458,8 +562,7 @@ def restore_version(
     """Publish an earlier version again, without undoing what outlives a model.
 
     Ids and versions that were used since stay used, and names that users gave since
-    stay. Where such a name is that of another segment of the earlier version, that one
-    gets a number.
+    stay, see `with_given_names`.
 
     Parameters
     ----------
@@ -469,19 +572,9 @@ def restore_version(
     """
     if now.lineage != then.lineage:
         return then
-    given = {s.id: s.name for s in now.segments if s.is_edited}
-    taken = {name for i, name in given.items() if i in then.names}
-    segments = []
-    for segment in then.segments:
-        name, number = given.get(segment.id, segment.name), 2
-        while segment.id not in given and name in taken:
-            name, number = f"{segment.name} {number}", number + 1
-        taken.add(name)
-        is_edited = segment.is_edited or segment.id in given
-        changes = {"name": name, "is_edited": is_edited}
-        segments.append(segment.model_copy(update=changes))
     marked = reserve_ids(then, [now])
-    return marked.model_copy(update={"segments": tuple(segments)})
+    segments = with_given_names(then.segments, now.segments)
+    return marked.model_copy(update={"segments": segments})
 
 
 def _renumbered(

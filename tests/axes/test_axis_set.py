@@ -240,9 +240,14 @@ def test_a_name_a_user_gave_stays_over_a_refit(model):
     ("axis", "segment", "name", "message"),
     [
         ("purchase_valu", 0, "x", "Did you mean `purchase_value`"),
-        ("purchase_value", 7, "x", "no segment 7; expected one of `0`, `1`, `2`"),
-        ("purchase_value", 0, "whale", "a text that no other has"),
-        ("purchase_value", 0, "  ", "a text that no other has"),
+        (
+            "purchase_value",
+            7,
+            "x",
+            "no segment has the id 7; the published ones are 0, 1",
+        ),
+        ("purchase_value", 0, "Whale", "a name that no other segment has"),
+        ("purchase_value", 0, "  ", "is no name for a segment"),
     ],
 )
 def test_an_impossible_name_is_refused(model, axis, segment, name, message):
