@@ -390,7 +390,7 @@ class Before:
     assigner : AxesAssigner
         Its model; its ids and its version are below those that are free.
     labels : DataFrame
-        Where its run had everyone, see `core.axes.moves.label_table`.
+        Where its run had everyone, see `core.axes.changes.label_table`.
     """
 
     base: ArtifactSet

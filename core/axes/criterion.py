@@ -292,14 +292,11 @@ def tier_sample(values: FloatArray, n: int, seed: int) -> tuple[IntArray, FloatA
     order = np.lexsort([rng.permutation(len(values)), known])
     edges = [round(share * len(values)) for _, share, _ in TIERS]
     rows, weights = [], []
-    for tier, (first, share) in zip(
-        np.split(order, edges[:-1]), ((t[0], t[2]) for t in TIERS), strict=True
-    ):
+    for tier, (_, _, share) in zip(np.split(order, edges[:-1]), TIERS, strict=True):
         size = min(len(tier), max(round(share * n), 1))
         if size:
             rows.append(rng.choice(tier, size, replace=False))
             weights.append(np.full(size, len(tier) / size))
-        del first
     picked, heavy = np.concatenate(rows), np.concatenate(weights)
     ascending = np.argsort(picked)
     return picked[ascending].astype(np.int64), heavy[ascending]
@@ -532,18 +529,12 @@ def _taken(
         n = max(admissible, default=1)
     if n >= fewest and n > 1:
         found = candidates[n]
-        return (
-            "natural",
-            n,
-            (f"{n} segments, parted by valleys (depth {found.valley:.2f} at least)"),
-        )
+        said = f"{n} segments, parted by valleys (depth {found.valley:.2f} at least)"
+        return "natural", n, said
     if fewest > 1 and candidates:
         n = min(fewest, max(candidates))
-        return (
-            "cut",
-            n,
-            (f"no {fewest} segments are parted; cut into {n}, as `min_segments` asks"),
-        )
+        said = f"no {fewest} segments are parted; cut into {n}, as `min_segments` asks"
+        return "cut", n, said
     if not candidates:
         return "single", 1, "too few customers, or all alike: nothing to look for"
     shown = max(candidates.values(), key=lambda c: c.valley)

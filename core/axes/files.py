@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from core.artifacts.folder import ArtifactSet
+from core.artifacts.folder import ArtifactSet, link
 from core.artifacts.manifest import System, library_versions
 from core.config import Config
 from core.errors import ArtifactError, ConfigError
@@ -42,6 +42,7 @@ AXES = System(
     outputs=frozenset({LONG_TABLE, SIZES, REPORT, OVERLAP, DRIFT}),
     records=(f"{LEDGER}*",),
 )
+_BLOCK = re.compile(rf"{LEDGER}([0-9]{{4,}})\.parquet")
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -98,6 +99,34 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def block_name(run: int) -> str:
+    """Return the file name of a run's block."""
+    return f"{LEDGER}{run:04d}.parquet"
+
+
+def blocks_of(base: ArtifactSet) -> dict[int, str]:
+    """Return the file names of the ledger's blocks by run, ascending."""
+    found = {name: _BLOCK.fullmatch(name) for name in base.manifest.files}
+    runs = {int(match[1]): name for name, match in found.items() if match is not None}
+    return dict(sorted(runs.items()))
+
+
+def next_run(base: ArtifactSet | None) -> int:
+    """Return the number of the run after a set; 1 where there is none.
+
+    After going back, the ledger knows later runs than the set does.
+    """
+    if base is None:
+        return 1
+    return max(int(base.manifest.facts("axes")["run"]), *blocks_of(base), 0) + 1
+
+
+def carry_ledger(base: ArtifactSet, folder: Path) -> None:
+    """Give a new set the blocks of the one before."""
+    for name in blocks_of(base).values():
+        link(base.path(name), folder / name)
 
 
 _DECIDING = ("max_segments", "min_segments", "fit_customers")

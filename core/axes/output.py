@@ -16,6 +16,7 @@ import polars as pl
 from core.artifacts.folder import ArtifactSet, StageWriter, link
 from core.artifacts.manifest import library_versions
 from core.axes.assign import AxesAssigner, write_meta
+from core.axes.changes import Labels
 from core.axes.features.catalog import AXES
 from core.axes.files import (
     DRIFT,
@@ -29,9 +30,10 @@ from core.axes.files import (
     REPORT,
     SIZES,
     STATE,
+    block_name,
+    carry_ledger,
 )
 from core.axes.model import AxesModel
-from core.axes.moves import Labels, block_name, carry_ledger
 from core.axes.report import AxesContent, write_axes_page
 from core.config import Config
 from core.models.centroids import NOWHERE, Assignment, IntArray
@@ -448,7 +450,7 @@ def write_page(
     overlap : DataFrame
         Of `core.axes.output.axis_overlap`.
     drift : DataFrame
-        Columns `core.axes.drift.AXES_DRIFT_ROWS`.
+        Columns `core.axes.changes.AXES_DRIFT_ROWS`.
     """
     kinds = report["kind"]
     content = AxesContent(
@@ -513,7 +515,7 @@ class Result:
     rejected : DataFrame
         Rows that could not be used.
     drift : DataFrame
-        Columns `core.axes.drift.AXES_DRIFT_ROWS`.
+        Columns `core.axes.changes.AXES_DRIFT_ROWS`.
     moves : DataFrame
         The run's block of the ledger.
     """

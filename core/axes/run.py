@@ -21,19 +21,26 @@ import polars as pl
 
 from core.artifacts.folder import Artifacts, StageWriter
 from core.axes.assign import AxesAssigner, Before
-from core.axes.drift import AXES_DRIFT_ROWS, AxesDrift
-from core.axes.features.catalog import features_available
-from core.axes.features.compute import known_channels
-from core.axes.files import AXES, DRIFT_REFERENCE, Marks, folder_of, one_at_a_time
-from core.axes.fit import AxesOptions, fit_axes
-from core.axes.moves import (
+from core.axes.changes import (
+    AXES_DRIFT_ROWS,
     MOVES_SCHEMA,
+    AxesDrift,
     label_table,
     ledger_block,
     move_counts,
     moves_between,
-    next_run,
 )
+from core.axes.features.catalog import features_available
+from core.axes.features.compute import known_channels
+from core.axes.files import (
+    AXES,
+    DRIFT_REFERENCE,
+    Marks,
+    folder_of,
+    next_run,
+    one_at_a_time,
+)
+from core.axes.fit import AxesOptions, fit_axes
 from core.axes.output import (
     Result,
     StoreLoader,

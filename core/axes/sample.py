@@ -23,10 +23,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import resources
 from typing import Literal
 
 import numpy as np
 import polars as pl
+import yaml
 from numpy.typing import NDArray
 
 from core.errors import ConfigError
@@ -61,58 +63,19 @@ class ShopperType:
     values: Mapping[str, float]
 
 
-def _type(name: str, share: float, **values: float) -> ShopperType:
-    """Return a type with its values by keyword."""
-    return ShopperType(name, share, values)
+def _traits() -> dict[str, tuple[ShopperType, ...]]:
+    """Return the types of every trait, from ``shoppers.yaml``."""
+    text = resources.files("core.axes").joinpath("shoppers.yaml").read_text("utf-8")
+    return {
+        trait: tuple(
+            ShopperType(name, values.pop("share"), values)
+            for name, values in kinds.items()
+        )
+        for trait, kinds in yaml.safe_load(text).items()
+    }
 
 
-TRAITS: dict[str, tuple[ShopperType, ...]] = {
-    "frequency": (
-        # Orders per month, and the shape of the gamma-distributed gaps between them.
-        _type("frequent", 0.30, rate=1.9, regularity=6.0),
-        _type("occasional", 0.70, rate=0.22, regularity=2.0),
-    ),
-    "value": (
-        # The shelf (0 plain, 1 standard, 2 fine) and the units per item beyond one.
-        _type("small_basket", 0.45, shelf=0.0, more_units=0.3),
-        _type("middle_basket", 0.43, shelf=1.0, more_units=0.6),
-        _type("large_basket", 0.12, shelf=2.0, more_units=1.6),
-    ),
-    "discount": (
-        # Probability that an order has a discount, and its mean share of the goods.
-        _type("full_price", 0.55, discount_chance=0.04, discount_depth=0.10),
-        _type("now_and_then", 0.25, discount_chance=0.40, discount_depth=0.14),
-        _type("deal_hunter", 0.20, discount_chance=0.88, discount_depth=0.24),
-    ),
-    "cadence": (
-        # Probability of a weekend, hour of the day that orders gather around.
-        _type("office_hours", 0.40, weekend=0.06, hour=11.5),
-        _type("evening", 0.35, weekend=0.25, hour=19.5),
-        _type("weekend", 0.25, weekend=0.85, hour=14.5),
-    ),
-    "exploration": (
-        # Categories that a shopper buys in.
-        _type("one_category", 0.45, breadth=1.4),
-        _type("many_categories", 0.55, breadth=8.0),
-    ),
-    "repurchase": (
-        # Probability that an item is the shopper's favourite of its category.
-        _type("loyal", 0.45, favourite=0.94),
-        _type("variety_seeker", 0.55, favourite=0.06),
-    ),
-    "returns": (
-        # Probability that an item comes back.
-        _type("keeper", 0.80, refund=0.002),
-        _type("returner", 0.20, refund=0.35),
-    ),
-    "channel": (
-        # The main channel, as its place in `CHANNELS`, and how often it is used.
-        _type("web", 0.40, main=0.0, faithful=0.94),
-        _type("app", 0.30, main=1.0, faithful=0.94),
-        _type("pos", 0.20, main=2.0, faithful=0.94),
-        _type("email", 0.10, main=3.0, faithful=0.94),
-    ),
-}
+TRAITS: dict[str, tuple[ShopperType, ...]] = _traits()
 
 # With `structure="none"` everyone is drawn around these values, in one hump per value;
 # positive ones lognormal, shares beta distributed.

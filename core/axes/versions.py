@@ -9,7 +9,7 @@ import polars as pl
 
 from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter, link
 from core.axes.assign import AxesAssigner, write_meta
-from core.axes.drift import AXES_DRIFT_ROWS
+from core.axes.changes import AXES_DRIFT_ROWS
 from core.axes.files import (
     AXES,
     DRIFT,
@@ -18,10 +18,10 @@ from core.axes.files import (
     PROFILES,
     REJECTED,
     STATE,
+    carry_ledger,
     folder_of,
     one_at_a_time,
 )
-from core.axes.moves import carry_ledger
 from core.axes.output import StoreLoader, write_tables
 from core.config import Config
 from core.errors import ArtifactError

@@ -89,6 +89,29 @@ def transitions(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def moved(
+    before: pl.DataFrame, after: pl.DataFrame, key: str, segment: str
+) -> pl.DataFrame:
+    """Return who is in another segment than before.
+
+    Parameters
+    ----------
+    before, after : DataFrame
+        With the columns `key`, who it is, and `segment`, where.
+    key, segment : str
+
+    Returns
+    -------
+    DataFrame
+        `key`, ``old``, ``new``; in the order of `after`. Who is in only one of the two
+        has not moved.
+    """
+    then = before.select(key, pl.col(segment).alias("old"))
+    both = after.join(then, on=key, maintain_order="left")
+    is_elsewhere = pl.col("old") != pl.col(segment)
+    return both.filter(is_elsewhere).select(key, "old", pl.col(segment).alias("new"))
+
+
 def stock_and_flow(blocks: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """Say month by month how many entities each segment has, and where from and to.
 

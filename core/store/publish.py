@@ -10,8 +10,7 @@ import polars as pl
 
 from core.artifacts.folder import ArtifactSet
 from core.axes.assign import AxesAssigner
-from core.axes.files import META, PROFILES
-from core.axes.moves import blocks_of
+from core.axes.files import META, PROFILES, blocks_of
 from core.axes.output import StoreLoad
 from core.config import Config
 from core.errors import StoreError

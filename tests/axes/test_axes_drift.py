@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from core.artifacts.arrays import save_arrays
-from core.axes.drift import AxesDrift
+from core.axes.changes import AxesDrift
 from core.errors import ArtifactError
 
 NAMES = {"purchase_value": {0: "regular", 1: "whale"}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from core.axes.moves import (
+from core.axes.changes import (
     MOVES_SCHEMA,
     label_table,
     ledger_block,

@@ -31,7 +31,12 @@ from core.retailers.report.model_card import MODEL_CARD
 from core.retailers.report.movement import Moves
 from core.retailers.report.refresh import RefreshContent, write_refresh_page
 from core.segments.published import UNASSIGNED, PublishedSegments, restore_version
-from core.segments.transitions import comparable_block, stock_and_flow, transitions
+from core.segments.transitions import (
+    comparable_block,
+    moved,
+    stock_and_flow,
+    transitions,
+)
 
 
 def facts_of_month(
@@ -228,10 +233,11 @@ def _moves_of(blocks: list[pl.DataFrame]) -> pl.DataFrame:
     earlier = [block for block in blocks if block["month"][0] < now["month"][0]]
     if not earlier:
         return pl.DataFrame(schema=schema)
-    before = earlier[-1].select("entity", pl.col("settled").alias("from"))
-    joined = now.join(before, on="entity")
-    return joined.filter(pl.col("from") != pl.col("settled")).select(
-        "entity", "from", pl.col("settled").alias("to"), "month"
+    return moved(earlier[-1], now, "entity", "settled").select(
+        "entity",
+        pl.col("old").alias("from"),
+        pl.col("new").alias("to"),
+        pl.lit(now["month"][0]).alias("month"),
     )
 
 

@@ -1,12 +1,22 @@
-"""Whether customers have moved away from those that the axes were learnt on.
+"""What differs between two runs of the axes: drift of the customers, and who moved.
 
-A stationary run shall alert in at most 5% of all cases, *over everything together*.
-Half of that is the features': `core.evaluation.drift` draws its limits for them by lot.
-The other half is the shares of the segments of all axes. A share s differs between n
-and m customers by chance with the standard deviation sqrt(s (1 - s) (1/n + 1/m)); the
-limit is the normal quantile of the level divided by the number of shares (Bonferroni),
-and never below `SHARE_SHIFT`, since with many customers a change that does not matter
-would alert.
+**Drift.** A stationary run shall alert in at most 5% of all cases, *over everything
+together*. Half of that is the features': `core.evaluation.drift` draws its limits for
+them by lot. The other half is the shares of the segments of all axes. A share s differs
+between n and m customers by chance with the standard deviation
+sqrt(s (1 - s) (1/n + 1/m)); the limit is the normal quantile of the level divided by
+the number of shares (Bonferroni), and never below `SHARE_SHIFT`, since with many
+customers a change that does not matter would alert.
+
+**Moves.** Two runs differ for two reasons, which are never added up unseen:
+
+- ``behaviour``: the model of the run before places a customer elsewhere on the new data
+  than it did on the old;
+- ``model``: the new model places a customer, on the same data, elsewhere than the one
+  before. Ids live on between the two, so a renumbered segment moves nobody.
+
+A run adds one block of rows to the ledger; blocks are never rewritten. A customer who
+is new, or gone, has not moved.
 """
 
 from __future__ import annotations
@@ -16,17 +26,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from core.artifacts.arrays import load_arrays, save_arrays
-from core.axes.moves import Labels
 from core.errors import ArtifactError
 from core.evaluation.drift import DRIFT_ROWS, DriftOptions, measure_drift
 from core.evaluation.drift_reference import DriftReference, segment_shares
+from core.segments.transitions import moved
 
 LEVEL = 0.05
 SHARE_SHIFT = 0.05
@@ -53,6 +63,8 @@ AXES_DRIFT_ROWS: Final[dict[str, Any]] = {
 ``before``, ``now``
     The shares themselves, of all customers; null for features.
 """
+# Segment ids by axis, one per customer, in the order of `customers`.
+Labels = Mapping[str, npt.NDArray[np.int64]]
 Names = Mapping[str, Mapping[int, str]]
 Shares = dict[str, dict[int, float]]
 
@@ -209,3 +221,111 @@ def _in_words(row: Mapping[str, Any]) -> str:
         f"{row['before']:.1%} when the axis was learnt ({100 * row['value']:.1f} "
         f"points, above {100 * row['threshold']:.1f})"
     )
+
+
+Cause = Literal["behaviour", "model"]
+MOVES_SCHEMA: Final = pl.Schema(
+    {
+        "run": pl.Int32,
+        "reference_date": pl.String,
+        "version": pl.Int32,
+        "customer_id": pl.String,
+        "axis": pl.String,
+        "old": pl.Int32,
+        "new": pl.Int32,
+        "old_name": pl.String,
+        "new_name": pl.String,
+        "cause": pl.String,
+    }
+)
+"""Columns of a block of the ledger.
+
+``run``
+    Number of the run, from 1.
+``reference_date``
+    Its "now", ISO 8601.
+``version``
+    Of the model that placed the customer in ``new``.
+``old``, ``new``, ``old_name``, ``new_name``
+    Segments by id and by name; -1 where the axis did not place the customer.
+``cause``
+    ``behaviour`` or ``model``.
+"""
+
+
+def label_table(customers: pl.Series, labels: Labels) -> pl.DataFrame:
+    """Return ``customer_id`` and a column of segment ids for each axis."""
+    columns = [pl.Series(axis, ids, dtype=pl.Int32) for axis, ids in labels.items()]
+    return pl.DataFrame([customers.alias("customer_id"), *columns])
+
+
+def moves_between(
+    before: pl.DataFrame, after: pl.DataFrame, cause: Cause
+) -> pl.DataFrame:
+    """Return the customers whose segment differs, axis by axis.
+
+    Parameters
+    ----------
+    before, after : DataFrame
+        From `label_table`. Customers and axes of only one of them are left out.
+    cause : {'behaviour', 'model'}
+        What differs between the two.
+
+    Returns
+    -------
+    DataFrame
+        ``customer_id``, ``axis``, ``old``, ``new``, ``cause``; by axis, then customer.
+    """
+    axes = [name for name in after.columns[1:] if name in before.columns]
+    keys = ("customer_id", "axis", "old", "new", "cause")
+    empty = pl.DataFrame(schema={name: MOVES_SCHEMA[name] for name in keys})
+    rows = [
+        moved(before, after, "customer_id", axis).with_columns(
+            axis=pl.lit(axis), cause=pl.lit(cause)
+        )
+        for axis in axes
+    ]
+    return pl.concat([empty, *(row.select(keys).cast(empty.schema) for row in rows)])
+
+
+def ledger_block(
+    moves: pl.DataFrame,
+    names: Mapping[str, Mapping[int, str]],
+    *,
+    run: int,
+    reference_date: str,
+    version: int,
+) -> pl.DataFrame:
+    """Return moves with their names, ready for the ledger.
+
+    Parameters
+    ----------
+    moves : DataFrame
+        Of `moves_between`, one or more.
+    names : mapping of axis to mapping of id to name
+        Of all segments before and after.
+    run, reference_date, version
+        See `MOVES_SCHEMA`.
+    """
+    said = pl.DataFrame(
+        [(axis, i, name) for axis, known in names.items() for i, name in known.items()],
+        schema={"axis": pl.String, "id": pl.Int32, "name": pl.String},
+        orient="row",
+    )
+    named = moves
+    for side in ("old", "new"):
+        own = said.rename({"id": side, "name": f"{side}_name"})
+        named = named.join(own, on=["axis", side], how="left", maintain_order="left")
+    heads = {"run": run, "reference_date": reference_date, "version": version}
+    return named.with_columns(
+        pl.lit(value).alias(key) for key, value in heads.items()
+    ).select(pl.col(name).cast(dtype) for name, dtype in MOVES_SCHEMA.items())
+
+
+def move_counts(block: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return how many customers moved by cause, for each axis with any."""
+    counts = block.group_by("axis", "cause").len().sort("axis", "cause")
+    found: dict[str, dict[str, Any]] = {}
+    for axis, cause, n in counts.iter_rows():
+        found.setdefault(axis, {})[cause] = n
+    return found
