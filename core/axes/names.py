@@ -10,9 +10,8 @@ One entry per axis::
         - {name: whale, when: {lifetime_value: very high}}
         - {name: big_basket, when: {avg_order_value: ">= 150", total_orders: "z < 0"}}
 
-A condition is a word (`very high`, `high`, `low`, `very low`), a bound in standard
-deviations from the mean customer (``z >= 1.5``), or a bound in the feature's own unit
-(``>= 150``). A feature with ``*`` stands for every feature of the axis that fits, and
+Conditions are those of `core.rules.conditions`, standard deviations being those of
+customers. A feature with ``*`` stands for every feature of the axis that fits, and
 ``{}`` in the name for what stood in its place: ``{name: "{}_preferred", when:
 {"channel_share_*": ">= 0.5"}}`` makes `web_preferred`.
 
@@ -27,10 +26,7 @@ then the next, and at last a number.
 from __future__ import annotations
 
 import fnmatch
-import math
-import operator
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -38,62 +34,23 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-import yaml
 
-from core.axes.features.catalog import AXES, FEATURES
+from core.axes.features.catalog import AXES, CHANNEL_SHARE, FEATURES
 from core.errors import ConfigError, did_you_mean, listed
 from core.models.matrix import FloatArray
+from core.rules.conditions import (
+    Condition,
+    parsed_condition,
+    parsed_yaml,
+    require_known,
+    require_mapping,
+)
 from core.segments.published import checked_name
 
 SINGLE: Final = "everyone"
 UNPLACED: Final = "not_enough_orders"
 BUILT_IN: Final = "axis_names.yaml"
-WORDS: Final = {
-    "very high": ("z", ">=", 1.25),
-    "high": ("z", ">=", 0.5),
-    "low": ("z", "<=", -0.5),
-    "very low": ("z", "<=", -1.25),
-}
-_COMPARE: Final[dict[str, Callable[[float, float], bool]]] = {
-    ">=": operator.ge,
-    ">": operator.gt,
-    "<=": operator.le,
-    "<": operator.lt,
-}
-_BOUND = re.compile(r"(z\s*)?(>=|<=|>|<)\s*(-?[0-9]+(?:\.[0-9]+)?)")
 _KEYS: Final = ("otherwise", "single", "unplaced", "rules")
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What a rule asks of one feature of a segment's centre.
-
-    Attributes
-    ----------
-    feature : str
-        May hold ``*`` until `NameRule.for_features`.
-    is_standard : bool
-        Whether the bound is in standard deviations from the mean customer, or in the
-        feature's own unit.
-    sign : {'>=', '>', '<=', '<'}
-    bound : float
-    text : str
-        As it was written.
-    """
-
-    feature: str
-    is_standard: bool
-    sign: str
-    bound: float
-    text: str
-
-    def holds(self, z: float, value: float) -> bool:
-        """Whether a centre, in standard deviations and in units, meets it."""
-        return _COMPARE[self.sign](z if self.is_standard else value, self.bound)
-
-    def strength(self, z: float) -> float:
-        """Return how far out a centre lies in the direction asked for."""
-        return z if self.sign in {">=", ">"} else -z
 
 
 @dataclass(frozen=True)
@@ -166,14 +123,10 @@ def _parsed(
     text: str, where: str, base: Mapping[str, AxisNames]
 ) -> dict[str, AxisNames]:
     """Return the names in a YAML text, on top of others."""
-    try:
-        content = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: no YAML: {error}") from None
-    content = _mapping(content, where)
-    _require_known(content, ("axes",), where)
-    axes = _mapping(content.get("axes") or {}, f"{where}: `axes`")
-    _require_known(axes, [axis.name for axis in AXES], f"{where}: `axes`")
+    content = parsed_yaml(text, where)
+    require_known(content, ("axes",), where)
+    axes = require_mapping(content.get("axes") or {}, f"{where}: `axes`")
+    require_known(axes, [axis.name for axis in AXES], f"{where}: `axes`")
     return {
         axis: _axis_names(entry, f"{where}: `axes.{axis}", base.get(axis, AxisNames()))
         for axis, entry in axes.items()
@@ -182,8 +135,8 @@ def _parsed(
 
 def _axis_names(entry: Any, where: str, base: AxisNames) -> AxisNames:
     """Return the names of one axis; `where` lacks its closing backtick."""
-    entry = _mapping(entry, f"{where}`")
-    _require_known(entry, _KEYS, f"{where}`")
+    entry = require_mapping(entry, f"{where}`")
+    require_known(entry, _KEYS, f"{where}`")
     changes: dict[str, Any] = {
         key: _name(entry[key], f"{where}.{key}`") for key in _KEYS[:-1] if key in entry
     }
@@ -198,9 +151,9 @@ def _axis_names(entry: Any, where: str, base: AxisNames) -> AxisNames:
 
 
 def _rule(entry: Any, where: str) -> NameRule:
-    entry = _mapping(entry, f"{where}`")
-    _require_known(entry, ("name", "when"), f"{where}`")
-    when = _mapping(entry.get("when"), f"{where}.when`")
+    entry = require_mapping(entry, f"{where}`")
+    require_known(entry, ("name", "when"), f"{where}`")
+    when = require_mapping(entry.get("when"), f"{where}.when`")
     if not when:
         raise ConfigError(
             f"{where}.when` is empty; expected a feature and a condition."
@@ -217,26 +170,15 @@ def _rule(entry: Any, where: str) -> NameRule:
 
 
 def _condition(feature: Any, said: Any, where: str) -> Condition:
-    known = [*FEATURES, *(f"{name}_*" for name in FEATURES if name == "channel_share")]
-    is_channel = str(feature).startswith("channel_share_")
+    known = [*FEATURES, f"{CHANNEL_SHARE}_*"]
+    is_channel = str(feature).startswith(f"{CHANNEL_SHARE}_")
     if feature not in known and not is_channel:
         raise ConfigError(
             f"{where}`: unknown feature `{feature}`."
             f"{did_you_mean(str(feature), known)} The features of each axis are listed "
             "in docs/axes-features.md."
         )
-    text = str(said).strip().lower()
-    if text in WORDS:
-        _, sign, bound = WORDS[text]
-        return Condition(feature, True, sign, bound, text)
-    found = _BOUND.fullmatch(text)
-    if found is None or not math.isfinite(float(found[3])):
-        raise ConfigError(
-            f"{where}.{feature}` is `{said}`; expected {listed(list(WORDS))}, a bound "
-            "in standard deviations such as `z >= 1.5`, or one in the feature's unit "
-            f"such as `>= 0.5`.{did_you_mean(text, WORDS)}"
-        )
-    return Condition(feature, found[1] is not None, found[2], float(found[3]), text)
+    return parsed_condition(feature, said, where)
 
 
 def _name(value: Any, where: str) -> str:
@@ -246,22 +188,6 @@ def _name(value: Any, where: str) -> str:
         return checked_name(value)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
-
-
-def _mapping(value: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{where} is {value!r}; expected keys and values.")
-    return value
-
-
-def _require_known(entry: Mapping[str, Any], known: Iterable[str], where: str) -> None:
-    names = list(known)
-    for key in entry:
-        if key not in names:
-            raise ConfigError(
-                f"{where}: unknown key `{key}`; expected {listed(names, 13)}."
-                f"{did_you_mean(str(key), names)}"
-            )
 
 
 SLIGHT_Z = 0.2

@@ -27,7 +27,7 @@ UNASSIGNED = -1
 
 
 @dataclass(frozen=True)
-class Condition:
+class Interval:
     """What a rule asks of one feature: low < value <= high.
 
     Attributes
@@ -65,7 +65,7 @@ class SegmentRule:
 
     Attributes
     ----------
-    conditions : tuple of Condition
+    conditions : tuple of Interval
         All of them have to hold; none means every shop.
     segment : int
         What a shop is called that meets them.
@@ -75,7 +75,7 @@ class SegmentRule:
         Share of those that are in that segment, 0 to 1.
     """
 
-    conditions: tuple[Condition, ...]
+    conditions: tuple[Interval, ...]
     segment: int
     n_shops: int
     purity: float
@@ -250,7 +250,7 @@ def _leaf_rules(tree: Any, features: Sequence[str]) -> list[SegmentRule]:
     state, classes = tree.tree_, tree.classes_
     rules: list[SegmentRule] = []
 
-    def descend(node: int, conditions: dict[str, Condition]) -> None:
+    def descend(node: int, conditions: dict[str, Interval]) -> None:
         left, right = state.children_left[node], state.children_right[node]
         if left == right:
             segment = int(classes[state.value[node][0].argmax()])
@@ -258,7 +258,7 @@ def _leaf_rules(tree: Any, features: Sequence[str]) -> list[SegmentRule]:
             return
         name, cut = features[state.feature[node]], float(state.threshold[node])
         unknown_left = bool(state.missing_go_to_left[node])
-        before = conditions.get(name, Condition(name, -math.inf, math.inf, True))
+        before = conditions.get(name, Interval(name, -math.inf, math.inf, True))
         below = replace(
             before, high=cut, takes_unknown=before.takes_unknown and unknown_left
         )
@@ -309,7 +309,7 @@ def _union(left: SegmentRule, right: SegmentRule) -> SegmentRule | None:
     a, b = ours[differing[0]], theirs[differing[0]]
     if a.high != b.low:
         return None
-    whole = Condition(a.feature, a.low, b.high, a.takes_unknown or b.takes_unknown)
+    whole = Interval(a.feature, a.low, b.high, a.takes_unknown or b.takes_unknown)
     ours[whole.feature] = whole
     is_asking = {
         c.feature: c for c in ours.values()
