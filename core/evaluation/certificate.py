@@ -5,7 +5,7 @@
     clusters that hold it. The segments are those clusters.
 ``reproducible``
     No such structure, but a partition that comes out the same again and again when
-    everything is learnt anew on other shops. A useful map of a continuum, not groups
+    everything is learnt anew on other entities. A useful map of a continuum, not groups
     that exist.
 ``constructive``
     Neither: a convenient cut. Simple rules do the same and are easier to explain.
@@ -43,6 +43,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from core.entities import Entity
 from core.errors import ArtifactError, ModelError
 from core.evaluation.null import (
     MIN_EXCESS,
@@ -72,7 +73,8 @@ REPRODUCIBLE_ARI = 0.8
 DISSOLVED_JACCARD = 0.5
 
 MEANINGS: dict[VerdictKind, str] = {
-    "natural": "the shops form groups of their own, denser than data without structure",
+    "natural": "the {entities} form groups of their own, denser than data without "
+    "structure",
     "reproducible": "no groups of their own, but a partition that comes out the same "
     "again and again",
     "constructive": "no groups of their own, and no partition that comes out the same; "
@@ -98,10 +100,9 @@ class Verdict:
     is_certified: bool
     basis: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def meaning(self) -> str:
-        """The kind in words."""
-        return MEANINGS[self.kind]
+    def meaning(self, entity: Entity) -> str:
+        """Return the kind in words."""
+        return MEANINGS[self.kind].format(entities=entity.plural)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
@@ -152,11 +153,11 @@ def derive_verdict(
         Clusters that the published model has found; with fewer than 2 there is nothing
         natural to publish.
     partition_ari : float or None
-        Mean adjusted Rand index, over all shops, between the partition and refits of
-        it on 80% of the shops; None where it was not measured, which counts as not
+        Mean adjusted Rand index, over all entities, between the partition and refits of
+        it on 80% of the entities; None where it was not measured, which counts as not
         reproducible.
     cluster_jaccard : float or None
-        Mean over the clustered shops of their cluster's Jaccard similarity under
+        Mean over the clustered entities of their cluster's Jaccard similarity under
         refits of the whole pipeline; None where it was not measured, which demands
         nothing. At most 0.5, the clusters at hand have dissolved, whatever structure
         there is: they are not called natural.
@@ -203,8 +204,8 @@ class SegmentCheck:
     ----------
     cluster : int
         Its label.
-    n_shops : int
-        Its members among the shops looked at.
+    n_entities : int
+        Its members among the entities looked at.
     purity : float
         Share of members among its members' neighbours, corrected for chance.
     statistic : float
@@ -216,7 +217,7 @@ class SegmentCheck:
     """
 
     cluster: int
-    n_shops: int
+    n_entities: int
     purity: float
     statistic: float
     p_value: float
@@ -246,7 +247,7 @@ class Certificate:
     segments : tuple of SegmentCheck
         One for each cluster of the data.
     n_rows : int
-        Shops looked at.
+        Entities looked at.
     clusters : LabelSummary
         What the recipe finds in them.
     seconds_per_fit : float
@@ -284,7 +285,7 @@ def certify_table(
     n_null: int = FEWEST_NULLS,
     budget_seconds: float | None = None,
     stop_early: bool = True,
-    max_shops: int = 5000,
+    max_entities: int = 5000,
     labels: IntArray | None = None,
     workers: Workers | None = None,
     store: FitStore | None = None,
@@ -298,7 +299,7 @@ def certify_table(
 
     Parameters
     ----------
-    X : ndarray of float64, shape (n_shops, n_features)
+    X : ndarray of float64, shape (n_entities, n_features)
         Features as prepared, not scaled; NaN where unknown.
     recipe : callable
         See `core.evaluation.stability.Recipe`; data and nulls get the same seed.
@@ -310,10 +311,10 @@ def certify_table(
         Make as many nulls as fit instead, 19 to 999, by the time that the first take.
     stop_early : bool, default True
         Stop as soon as p <= 0.05 is out of reach.
-    max_shops : int, default 5000
-        Larger tables are sampled to this many shops, and so are the nulls; T is then
+    max_entities : int, default 5000
+        Larger tables are sampled to this many entities, and so are the nulls; T is then
         that of the recipe fitted on the sample.
-    labels : ndarray of int, shape (n_shops,), optional
+    labels : ndarray of int, shape (n_entities,), optional
         What the recipe has found in `X`, if that is known. Of a larger table, the
         checks of single clusters are about these.
     workers : Workers, optional
@@ -334,8 +335,8 @@ def certify_table(
             f"be significant at {SIGNIFICANCE}. Ask for {FEWEST_NULLS} or more."
         )
     rng = np.random.default_rng(seed)
-    if len(X) > max_shops:
-        rows = np.sort(rng.choice(len(X), max_shops, replace=False))
+    if len(X) > max_entities:
+        rows = np.sort(rng.choice(len(X), max_entities, replace=False))
         X, of_all, labels = X[rows], labels, None
         of_all = of_all[rows] if of_all is not None else None
     else:
@@ -439,7 +440,7 @@ def _check_segments(
     return tuple(
         SegmentCheck(
             cluster=cluster,
-            n_shops=int((labels == cluster).sum()),
+            n_entities=int((labels == cluster).sum()),
             purity=purity[cluster],
             statistic=score,
             p_value=(1 + sum(other >= score for other in best)) / (len(best) + 1),
@@ -472,7 +473,7 @@ def _judge(
         required_excess=required,
         is_structured=p_value <= SIGNIFICANCE and excess >= required,
         segments=segments,
-        n_rows=summary.n_shops,
+        n_rows=summary.n_entities,
         clusters=summary,
         seconds_per_fit=float(np.median([fit["seconds"] for fit in fits])),
     )

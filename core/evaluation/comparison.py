@@ -1,6 +1,6 @@
 """Spaces and clusterers side by side, each recipe judged as a whole.
 
-A space learns from unscaled features and a seed and returns what places any shops in
+A space learns from unscaled features and a seed and returns what places any entities in
 it; a clusterer learns from a space. One of each makes a recipe
 (`core.evaluation.stability.Recipe`), learnt whole: scaler, space and clusters.
 
@@ -76,11 +76,11 @@ Transform = Callable[[FloatArray], FloatArray]
 
 
 def fit_space(X: FloatArray, seed: int, name: SpaceName, config: Config) -> Transform:
-    """Learn a space; return what places shops in it.
+    """Learn a space; return what places entities in it.
 
     Parameters
     ----------
-    X : ndarray of float64, shape (n_shops, n_features)
+    X : ndarray of float64, shape (n_entities, n_features)
         Features as prepared, not scaled; NaN where unknown.
     seed : int
         Of UMAP and of the encoders.
@@ -92,7 +92,7 @@ def fit_space(X: FloatArray, seed: int, name: SpaceName, config: Config) -> Tran
     Raises
     ------
     ModelError
-        For `umap` where it is not installed, or too few shops.
+        For `umap` where it is not installed, or too few entities.
     """
     if name == "reference":
         scaler = FeatureScaler(method="robust").fit(X)
@@ -130,7 +130,7 @@ def fit_clusters(
 
     Parameters
     ----------
-    Z : ndarray of float64, shape (n_shops, n_columns)
+    Z : ndarray of float64, shape (n_entities, n_columns)
         The space.
     seed : int
         Of the starts of KMeans and of the mixture, and of samples.
@@ -166,7 +166,7 @@ def _fit_recipe(
     config: Config,
     k: int,
 ) -> Callable[[FloatArray], Labels]:
-    """Learn space and clusters; return what labels shops by their features."""
+    """Learn space and clusters; return what labels entities by their features."""
     place = fit_space(X, seed, space, config)
     label = fit_clusters(place(X), seed, clusterer, config, k)
     return lambda table: label(place(table))
@@ -175,8 +175,8 @@ def _fit_recipe(
 class SharedSpace:
     """A space that is learnt once per table and seed, whoever asks.
 
-    Three clusterers refitted on the same shops need the same space; learning it is what
-    takes the time. What is learnt is kept as long as this object lives.
+    Three clusterers refitted on the same entities need the same space; learning it is
+    what takes the time. What is learnt is kept as long as this object lives.
 
     Parameters
     ----------
@@ -241,7 +241,7 @@ SCHEMA: dict[str, Any] = {
     "feature_set": pl.String,
     "space": pl.String,
     "clusterer": pl.String,
-    "n_shops": pl.Int64,
+    "n_entities": pl.Int64,
     "k": pl.Int64,
     "clusters": pl.Int64,
     "noise_ratio": pl.Float64,
@@ -263,21 +263,21 @@ NO_TIME = "p not measured: the time budget was used up"
 NO_NULLS = "p not measured: no nulls were asked for"
 NO_PAST = "no out-of-time score: no month far enough back"
 NO_CLUSTER = "no stability: there is no cluster that could come back"
-WARM_UP_SHOPS = 64
+WARM_UP_ROWS = 64
 OnStep = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Shops:
-    """The shops as one feature set sees them.
+class FeatureTable:
+    """The entities as one feature set sees them.
 
     Attributes
     ----------
-    X : ndarray of float64, shape (n_shops, n_features)
+    X : ndarray of float64, shape (n_entities, n_features)
         Features, unscaled; NaN where unknown.
     cuts : sequence of Cut
-        The shops eligible at earlier months, from `core.evaluation.out_of_time`; empty
-        where the data does not reach back far enough.
+        The entities eligible at earlier months, from `core.evaluation.out_of_time`;
+        empty where the data does not reach back far enough.
     """
 
     X: FloatArray
@@ -291,7 +291,7 @@ class Effort:
     Attributes
     ----------
     n_refits : int
-        Refits on 80% of the shops, at least 2.
+        Refits on 80% of the entities, at least 2.
     n_nulls : int
         Most data sets without structure per recipe, at least 19, or 0 for none at all;
         fewer are made where the answer is settled earlier.
@@ -305,7 +305,7 @@ class Effort:
 
 
 def compare_recipes(
-    shops: Mapping[str, Shops],
+    tables: Mapping[str, FeatureTable],
     config: Config,
     k: int,
     spaces: Sequence[SpaceName],
@@ -317,8 +317,8 @@ def compare_recipes(
 
     Parameters
     ----------
-    shops : mapping of feature set to Shops
-        The same shops in every set.
+    tables : mapping of feature set to FeatureTable
+        The same entities in every set.
     config : Config
         Options of scaling, autoencoder and clusterer, and the seed.
     k : int
@@ -337,15 +337,16 @@ def compare_recipes(
     DataFrame
         One row per recipe:
 
-        ``feature_set, space, clusterer, n_shops``
+        ``feature_set, space, clusterer, n_entities``
         ``k`` : int
             Null for HDBSCAN, which is not told.
         ``clusters, noise_ratio, effective_clusters, largest_share``
             See `core.evaluation.quality.LabelSummary`.
         ``stability, stability_lowest, stability_highest`` : float
             Adjusted Rand index of the labels with those of the recipe learnt anew on
-            80% of the shops, noise as a class of its own: mean and range of the refits.
-            Null without a cluster: that all is noise again and again is no stability.
+            80% of the entities, noise as a class of its own: mean and range of the
+            refits. Null without a cluster: that all is noise again and again is no
+            stability.
         ``null_p, n_nulls, beyond_null`` : float, int, bool
             Of HDBSCAN: see `core.evaluation.certificate`. Null for the others, and
             where the time budget was used up.
@@ -370,29 +371,29 @@ def compare_recipes(
             f"`n_nulls` is {effort.n_nulls}; expected {FEWEST_NULLS} or more, with "
             "fewer no p can be significant, or 0 for none at all."
         )
-    _warm_up(next(iter(shops.values())).X, spaces, config)
-    watch = _Watch(shops, spaces, effort, on_step)
+    _warm_up(next(iter(tables.values())).X, spaces, config)
+    watch = _Watch(tables, spaces, effort, on_step)
     cells: list[_Cell] = []
-    for feature_set, table in shops.items():
+    for feature_set, table in tables.items():
         for space in spaces:
             shared = SharedSpace(space, config, watch.step)
             place = _Place(feature_set, table, shared, config, k, effort.n_refits)
             cells += place.cells()
     for cell in sorted(cells, key=lambda cell: cell.row["seconds"]):
         if cell.row["clusterer"] == "hdbscan":
-            X = shops[cell.row["feature_set"]].X
+            X = tables[cell.row["feature_set"]].X
             _compare_with_nulls(cell, X, config, watch, workers)
     rows = [cell.row | {"note": "; ".join(cell.notes)} for cell in cells]
     return pl.DataFrame(rows, schema=SCHEMA)
 
 
 def _warm_up(X: FloatArray, spaces: Sequence[SpaceName], config: Config) -> None:
-    """Learn everything once on a few shops.
+    """Learn everything once on a few entities.
 
     Imports and compilation (20 s for UMAP) are paid by the first fit of a process, and
     would pass for the seconds of whichever recipe comes first.
     """
-    few = X[: max(WARM_UP_SHOPS, config.clustering.n_needed)]
+    few = X[: max(WARM_UP_ROWS, config.clustering.n_needed)]
     for space in spaces:
         shared = SharedSpace(space, config)
         for clusterer in CLUSTERERS:
@@ -413,7 +414,7 @@ class _Watch:
 
     def __init__(
         self,
-        shops: Mapping[str, Shops],
+        tables: Mapping[str, FeatureTable],
         spaces: Sequence[SpaceName],
         effort: Effort,
         on_step: OnStep | None,
@@ -423,7 +424,7 @@ class _Watch:
         self._started = time.monotonic()
         per_space = [
             1 + effort.n_refits + bool(table.cuts) + effort.n_nulls
-            for table in shops.values()
+            for table in tables.values()
         ]
         self._done, self._total = 0, sum(per_space) * len(spaces)
         self.step(0)
@@ -443,10 +444,10 @@ class _Watch:
 
 @dataclass(frozen=True)
 class _Place:
-    """One space of one feature set, and the shops in it."""
+    """One space of one feature set, and the entities in it."""
 
     feature_set: str
-    table: Shops
+    table: FeatureTable
     shared: SharedSpace
     config: Config
     k: int
@@ -470,7 +471,7 @@ class _Place:
             "feature_set": self.feature_set,
             "space": self.shared.name,
             "clusterer": clusterer,
-            "n_shops": summary.n_shops,
+            "n_entities": summary.n_entities,
             "k": self.k if is_told else None,
             "clusters": summary.n_clusters,
             "noise_ratio": summary.noise_ratio,
@@ -485,7 +486,7 @@ class _Place:
         return _Cell(row | self._out_of_time(recipe), labels, notes)
 
     def _stability(self, recipe: Recipe, labels: IntArray) -> dict[str, float]:
-        """Return how well the labels come back when all is learnt on other shops."""
+        """Return how well the labels come back when all is learnt on other entities."""
         refits = refit(self.table.X, recipe, self.config.seed, self.n_refits)
         values = agreement(labels, refits)["ari"].to_numpy()
         return {
@@ -539,7 +540,7 @@ def _compare_with_nulls(
             recipe,
             seed=config.seed,
             n_null=watch.effort.n_nulls,
-            max_shops=len(X),
+            max_entities=len(X),
             labels=cell.labels,
             workers=workers,
             on_step=on_step,

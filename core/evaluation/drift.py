@@ -17,7 +17,7 @@ stay dependent. All statistics are put on one scale by their mean and standard d
 over the pairs (PSI by its square root, whose tail is like the others'), and the limit
 is the ``1 - level`` quantile of the *largest* (max-T: Westfall and Young, 1993):
 of the months that differ from the training month by chance only, 5% alert, *over
-everything together*. Features of the same shops overlap from month to month, which
+everything together*. Features of the same entities overlap from month to month, which
 makes a stationary month differ less than two samples do: the rate is an upper bound.
 
 With many rows, chance hardly moves anything and a shift that does not matter would

@@ -20,7 +20,7 @@ largest difference between the two distribution functions, 0 to 1.
   differ in the 13th digit, and a point mass must not fall apart by that.
 
 Some change is usual. Features over a window of one year cannot tell a season from a
-trend and move as the window does; shops get older. Where earlier months of the same
+trend and move as the window does; entities get older. Where earlier months of the same
 model are given (`past`), the reference remembers by how much they differ from the
 training month beyond chance, and later months may differ by as much, too. The largest
 of k differences understates what more months would show; as for evenly spread values,

@@ -1,26 +1,27 @@
 """Effect sizes of segments on features, today and in held-out months.
 
-The effect is Cliff's delta, P(a shop of the segment lies above another shop) minus
+The effect is Cliff's delta, P(an entity of the segment lies above another entity) minus
 P(below): -1 to 1, 0 where the segment says nothing. It needs no unit and no scale,
-outliers cannot carry it, and where most shops share one value (months without a sale,
-say) it still counts those who do not, while a difference of medians is 0 there.
+outliers cannot carry it, and where most entities share one value (months without a
+sale, say) it still counts those who do not, while a difference of medians is 0 there.
 
 Testing a segmentation on the data that made it is circular: a cut through one
-population differs "significantly" in what it was cut by. Splitting the shops does not
-help, for the other half has to be put into segments by these very features (Gao, Bien
-and Witten, 2022). Splitting time alone does not either: a model that was trained on
-all months knows a shop's later ones, and may know the shop again.
+population differs "significantly" in what it was cut by. Splitting the entities does
+not help, for the other half has to be put into segments by these very features (Gao,
+Bien and Witten, 2022). Splitting time alone does not either: a model that was trained
+on all months knows an entity's later ones, and may know the entity again.
 
 So both are split. Everything (scaler, encoder, clusters) is learnt anew on one half of
-the shops; the other half gets its segments from what was known of it at an earlier
+the entities; the other half gets its segments from what was known of it at an earlier
 month, and is compared by features of the months after that month alone; then the halves
-change places. What a shop did later can have no part in its segment. (Learning from the
-earlier features alone would be as honest, but has less history to learn from: on the
-built-in sample of 2,000 shops it found 7 of 8 published segments again, this all 8.)
+change places. What an entity did later can have no part in its segment. (Learning from
+the earlier features alone would be as honest, but has less history to learn from: on
+the built-in sample of 2,000 shops it found 7 of 8 published segments again, this all
+8.)
 
 The segments compared are thus not the published ones, but those of the same recipe
-learnt from half as many shops: each is matched with a published one by the shops that
-they share, and where too few are shared, nothing is claimed.
+learnt from half as many entities: each is matched with a published one by the entities
+that they share, and where too few are shared, nothing is claimed.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import hypergeom, norm, rankdata
 from scipy.stats import t as student_t
 
+from core.entities import Entity
 from core.errors import ModelError
 from core.evaluation.outcomes import OUTCOMES, outcomes_after
 from core.evaluation.quality import NOISE, FloatArray, IntArray, check_labels
@@ -68,23 +70,23 @@ def effects_against_rest(
     is_tested: bool,
     scopes: Mapping[int, BoolArray] | None = None,
 ) -> pl.DataFrame:
-    r"""Compare every segment with all other shops, feature by feature.
+    r"""Compare every segment with all other entities, feature by feature.
 
     Parameters
     ----------
     table : DataFrame
-        One row per shop with the numeric `features`; null and NaN are left out of
+        One row per entity with the numeric `features`; null and NaN are left out of
         their feature.
-    labels : ndarray of int, shape (n_shops,)
-        Segment per shop; -1 belongs to none, and to the rest of every segment.
+    labels : ndarray of int, shape (n_entities,)
+        Segment per entity; -1 belongs to none, and to the rest of every segment.
     features : sequence of str
         Columns to compare.
     is_tested : bool
         Whether to add intervals and p-values. They mean something only where the
         labels were made *without* these features' values: a segmentation of pure noise
         differs "significantly" in what it was cut by.
-    scopes : mapping of segment to ndarray of bool, shape (n_shops,), optional
-        The shops among which a segment is compared; all of them where not named.
+    scopes : mapping of segment to ndarray of bool, shape (n_entities,), optional
+        The entities among which a segment is compared; all of them where not named.
 
     Returns
     -------
@@ -93,16 +95,16 @@ def effects_against_rest(
 
         ``segment`` : int; ``feature`` : str
         ``n``, ``n_rest`` : int
-            Shops with a value.
+            Entities with a value.
         ``median``, ``rest_median`` : float
             In the feature's unit; null without a value.
         ``effect`` : float, -1 to 1
             Cliff's delta (1993); null where a side has no value.
         ``low``, ``high`` : float
             Interval of the effect: :math:`\delta \pm t s`, with `s` from the placements
-            (DeLong, DeLong and Clarke-Pearson, 1988), at least one shop of the smaller
-            side (1 / n), and as many degrees of freedom as the smaller side has less
-            one. Its level is 1 - 0.05 R / m, where R of the m comparisons have an
+            (DeLong, DeLong and Clarke-Pearson, 1988), at least one entity of the
+            smaller side (1 / n), and as many degrees of freedom as the smaller side has
+            less one. Its level is 1 - 0.05 R / m, where R of the m comparisons have an
             adjusted p of at most 0.05 (at least one), so that at most 5% of the
             intervals of those are expected to miss (Benjamini and Yekutieli, 2005).
         ``p_value`` : float
@@ -114,18 +116,18 @@ def effects_against_rest(
             Over all rows, by Benjamini and Hochberg (1995). The test and the interval
             rest on different variances, so one in between may differ.
 
-        The last four are null if not `is_tested`, and with fewer than 10 shops on
+        The last four are null if not `is_tested`, and with fewer than 10 values on
         either side.
 
     Raises
     ------
     ModelError
-        If labels and table are not of the same shops.
+        If labels and table are not of the same entities.
     """
     labels = check_labels(labels)
     if len(labels) != table.height:
         raise ModelError(
-            f"there are {len(labels):,} labels for {table.height:,} shops; expected "
+            f"there are {len(labels):,} labels for {table.height:,} rows; expected "
             "one per row of the table."
         )
     everyone = np.ones(len(labels), dtype=bool)
@@ -168,7 +170,7 @@ def benjamini_hochberg(p_values: FloatArray) -> FloatArray:
 
 
 def _compare(values: FloatArray, own: BoolArray) -> dict[str, Any]:
-    """Compare the values of a segment's shops with those of the others."""
+    """Compare the values of a segment's entities with those of the others."""
     n, n_rest = int(own.sum()), int((~own).sum())
     result: dict[str, Any] = {
         "n": n,
@@ -179,7 +181,7 @@ def _compare(values: FloatArray, own: BoolArray) -> dict[str, Any]:
     if not n or not n_rest:
         return result
     ranks = rankdata(values)
-    # Share of the other side that lies below each shop, ties counted half.
+    # Share of the other side that lies below each entity, ties counted half.
     placed = (ranks[own] - rankdata(values[own])) / n_rest
     placed_rest = (ranks[~own] - rankdata(values[~own])) / n
     result["effect"] = float(2 * placed.mean() - 1)
@@ -231,7 +233,7 @@ def _add_tests(rows: list[dict[str, Any]]) -> None:
 
 # Two sets that share more than half of what either holds have no better partner.
 MIN_JACCARD = 0.5
-MIN_SHOPS = 20
+MIN_ENTITIES = 20
 # Within less than two years a trend cannot be told from a season: a peak in December
 # looks like growth from January on. `later_growth` compares with the year before.
 TRENDS = (
@@ -245,27 +247,30 @@ TREND_MONTHS = 24
 
 @dataclass(frozen=True)
 class Past:
-    """What the past of a sample of shops offers for a test.
+    """What the past of a sample of entities offers for a test.
 
     Attributes
     ----------
     at_cut : DataFrame
-        ``as_of`` (one month, the cut), ``shop_id`` and the features of the shops that
+        ``as_of`` (one month, the cut), the ids and the features of the entities that
         were eligible then.
     later : DataFrame
-        ``shop_id`` and the same features of the months after the cut alone. Shops that
+        The ids and the same features of the months after the cut alone. Entities that
         have sold nothing since are not in it; only ``later_activity`` and
         ``later_churn`` tell of them.
     monthly : DataFrame
-        ``shop_id, t, quantity`` of active months, before and after the cut.
+        The ids, ``t`` and ``quantity`` of active months, before and after the cut.
     as_of : str
         Last month of the data, ``YYYY-MM``.
+    entity : Entity
+        Its column of ids, in all tables, and its words.
     """
 
     at_cut: pl.DataFrame
     later: pl.DataFrame
     monthly: pl.DataFrame
     as_of: str
+    entity: Entity
 
     @property
     def cut(self) -> str:
@@ -286,15 +291,15 @@ class LaterEffects:
     ----------
     cut, n_months
         As of `Past`.
-    n_shops : int
-        Shops that were compared.
+    n_entities : int
+        Entities that were compared.
     matches : DataFrame
         One row per published segment: ``segment``, ``n_halves`` (0 to 2: in how many
         it was found again), ``jaccard`` (mean over both halves, 0 where there is no
         partner) and ``is_tested`` (found again in at least one half).
     effects : DataFrame
         `core.evaluation.effects.effects_against_rest` of the tested segments: features
-        of the later months, then what shops did in them (``later_volume``,
+        of the later months, then what entities did in them (``later_volume``,
         ``later_growth``, ``later_activity``, ``later_churn``; see
         `core.evaluation.outcomes.outcomes_after`).
     left_out : list of str
@@ -303,7 +308,7 @@ class LaterEffects:
 
     cut: str
     n_months: int
-    n_shops: int
+    n_entities: int
     matches: pl.DataFrame
     effects: pl.DataFrame
     left_out: list[str]
@@ -323,14 +328,14 @@ def later_effects(
     Parameters
     ----------
     table : DataFrame
-        ``shop_id`` and the features as of today, of the shops to learn from.
-    segments : ndarray of int, shape (n_shops,)
+        The ids and the features as of today, of the entities to learn from.
+    segments : ndarray of int, shape (n_entities,)
         Their published segments; -1 is none.
     past : Past
-        Of as many of these shops as is known.
+        Of as many of these entities as is known.
     features : list of str
     recipe : callable
-        What made the published segments, for half as many shops; see
+        What made the published segments, for half as many entities; see
         `core.evaluation.stability.Recipe`.
     seed : int
         Of the halves and of the recipe.
@@ -339,23 +344,24 @@ def later_effects(
 
     Notes
     -----
-    ``later_growth`` compares with the year before the cut, from which shops got their
-    segments. Chance works against a claim there: a shop that seems to grow because it
-    ended high by luck will fall back.
+    ``later_growth`` compares with the year before the cut, from which entities got
+    their segments. Chance works against a claim there: an entity that seems to grow
+    because it ended high by luck will fall back.
 
     Raises
     ------
     ModelError
-        With fewer than 20 shops, or none of them known at the cut.
+        With fewer than 20 entities, or none of them known at the cut.
     """
-    joined = table.select("shop_id").join(
-        past.at_cut, on="shop_id", how="left", maintain_order="left"
+    ids = table[past.entity.id_column]
+    joined = ids.to_frame().join(
+        past.at_cut, on=ids.name, how="left", maintain_order="left"
     )
     was_known = joined["as_of"].is_not_null().to_numpy()
-    if table.height < MIN_SHOPS or not was_known.any():
+    if table.height < MIN_ENTITIES or not was_known.any():
         raise ModelError(
-            f"{table.height:,} shops, {int(was_known.sum()):,} of them known at the "
-            f"earlier month; expected at least {MIN_SHOPS} and 1."
+            f"{past.entity.counted(table.height)}, {int(was_known.sum()):,} of them "
+            f"known at the earlier month; expected at least {MIN_ENTITIES} and 1."
         )
     now, then = _matrix(table, features), _matrix(joined, features)
     half = np.random.default_rng(seed).permutation(len(now)) % 2
@@ -370,13 +376,13 @@ def later_effects(
         if is_asked.any():
             found[is_asked] = _translated(label(then[is_asked]), match)
         matches.append(match)
-    compared, left_out = _outcome_table(table["shop_id"], past, features)
+    compared, left_out = _outcome_table(ids, past, features)
     scopes = _scopes(matches, half, was_known)
-    tested = [name for name in compared.columns if name != "shop_id"]
+    tested = [name for name in compared.columns if name != ids.name]
     return LaterEffects(
         cut=past.cut,
         n_months=past.n_months,
-        n_shops=int(was_known.sum()),
+        n_entities=int(was_known.sum()),
         matches=_summary(matches),
         effects=effects_against_rest(compared, found, tested, True, scopes),
         left_out=left_out,
@@ -384,18 +390,18 @@ def later_effects(
 
 
 def match_segments(published: IntArray, found: IntArray) -> pl.DataFrame:
-    """Match segments with others by the shops that they share.
+    """Match segments with others by the entities that they share.
 
     Parameters
     ----------
-    published, found : ndarray of int, shape (n_shops,)
-        Two labels of the same shops; -1 belongs to no segment.
+    published, found : ndarray of int, shape (n_entities,)
+        Two labels of the same entities; -1 belongs to no segment.
 
     Returns
     -------
     DataFrame
-        One row per published segment, ascending: ``segment``, ``jaccard`` (shops in
-        both over shops in either; 0 without a partner), ``partner`` (null where the
+        One row per published segment, ascending: ``segment``, ``jaccard`` (entities in
+        both over entities in either; 0 without a partner), ``partner`` (null where the
         Jaccard similarity is below 0.5). The pairs are those with the largest sum of
         similarities (the Hungarian method).
     """
@@ -430,12 +436,12 @@ def _translated(found: IntArray, match: pl.DataFrame) -> IntArray:
 
 
 def _outcome_table(
-    shop_ids: pl.Series, past: Past, features: list[str]
+    ids: pl.Series, past: Past, features: list[str]
 ) -> tuple[pl.DataFrame, list[str]]:
     """Return what is known of the later months, and the features that are not."""
-    after = outcomes_after(past.monthly, shop_ids, past.cut, past.n_months)
-    later = past.later.select("shop_id", *features)
-    later = shop_ids.to_frame().join(later, "shop_id", "left", maintain_order="left")
+    after = outcomes_after(past.monthly, ids, past.cut, past.n_months)
+    later = past.later.select(ids.name, *features)
+    later = ids.to_frame().join(later, ids.name, "left", maintain_order="left")
     is_short = past.n_months < TREND_MONTHS
     left_out = [
         name
@@ -449,7 +455,7 @@ def _outcome_table(
 def _scopes(
     matches: list[pl.DataFrame], half: IntArray, was_known: BoolArray
 ) -> dict[int, BoolArray]:
-    """Return, for each segment, the shops of the halves in which it was looked for."""
+    """Return, for each segment, who was in the halves in which it was looked for."""
     scopes: dict[int, BoolArray] = {}
     for number, match in enumerate(matches):
         for segment in match.drop_nulls("partner")["segment"]:
@@ -465,7 +471,7 @@ def _summary(matches: list[pl.DataFrame]) -> pl.DataFrame:
         .group_by("segment")
         .agg(
             n_halves=pl.col("partner").count().cast(pl.Int64),
-            # A half that holds none of a segment's shops has no row of it.
+            # A half that holds none of a segment's entities has no row of it.
             jaccard=pl.col("jaccard").sum() / len(matches),
         )
         .sort("segment")
@@ -484,6 +490,7 @@ def profile_table(
     tested: LaterEffects | None,
     why_not: str | None,
     names: Mapping[int, str],
+    entity: Entity,
 ) -> pl.DataFrame:
     """Put every difference of today beside its test on later months.
 
@@ -496,6 +503,8 @@ def profile_table(
     why_not : str or None
         Why there is no test, where there is none.
     names : mapping of segment to name
+    entity : Entity
+        Its plural, for the reasons.
 
     Returns
     -------
@@ -505,7 +514,7 @@ def profile_table(
         of today; ``later_n``, ``later_median``, ``later_rest_median``,
         ``later_effect``, ``low``, ``high``, ``p_value`` and ``adjusted_p`` of the test;
         ``status``: "tested", or "descriptive only, not tested: " and the reason. What
-        shops did later (``later_growth``, say) has no figures of today.
+        entities did later (``later_growth``, say) has no figures of today.
     """
     later = pl.DataFrame(schema=EFFECTS) if tested is None else tested.effects
     later = later.drop("n_rest").rename({name: f"later_{name}" for name in _FIGURES})
@@ -513,7 +522,7 @@ def profile_table(
         later, on=_PAIR, how="full", coalesce=True
     )
     is_tested = pl.col("adjusted_p").is_not_null()
-    reason = pl.format(f"{UNTESTED}: {{}}", _reason(tested, why_not))
+    reason = pl.format(f"{UNTESTED}: {{}}", _reason(tested, why_not, entity))
     name = pl.col("segment").replace_strict(names, return_dtype=pl.String)
     return (
         joined.with_columns(
@@ -527,7 +536,9 @@ def profile_table(
     )
 
 
-def _reason(tested: LaterEffects | None, why_not: str | None) -> pl.Expr:
+def _reason(
+    tested: LaterEffects | None, why_not: str | None, entity: Entity
+) -> pl.Expr:
     """Return why a row is not tested."""
     if tested is None:
         return pl.lit(why_not)
@@ -539,7 +550,7 @@ def _reason(tested: LaterEffects | None, why_not: str | None) -> pl.Expr:
         .then(pl.lit(f"not known from {tested.n_months} months"))
         .when(pl.col("later_n").is_null())
         .then(pl.lit("volume is described, not clustered"))
-        .otherwise(pl.lit("too few shops"))
+        .otherwise(pl.lit(f"too few {entity.plural}"))
     )
 
 
@@ -578,7 +589,7 @@ def later_facts(tested: LaterEffects | None, why_not: str | None) -> dict[str, A
         "why_not": None,
         "cut": tested.cut,
         "n_months": tested.n_months,
-        "n_shops": tested.n_shops,
+        "n_entities": tested.n_entities,
         "n_segments": tested.matches.height,
         "n_found_again": int(tested.matches["is_tested"].sum()),
         "n_comparisons": len(adjusted),

@@ -8,7 +8,7 @@ verdict
     passes only where the champion's segments do not stand on the new rows either.
 agreement with refits
     Scaler, encoder and clusterer are learnt anew on the new rows; both labelings meet
-    the same refits. Adjusted Rand index over the shops that both assign.
+    the same refits. Adjusted Rand index over the entities that both assign.
 clusterwise Jaccard
     Hennig's, over the same refits: natural clusters must not dissolve.
 structure found again
@@ -16,12 +16,12 @@ structure found again
     agreement: two segments that have grown into one make the challenger coarser, and
     the champion's line between them, which no refit draws, is no merit.
 explained beyond size
-    Of what shops did after earlier months, by both models frozen as they are. The
+    Of what entities did after earlier months, by both models frozen as they are. The
     boundaries of both have seen some of those months, the challenger's all of them, so
     this can speak against a challenger and never for one. The champion's segments may
-    be of the past by now: shops that have left since do not count, nor do those that it
-    puts into a segment that has fallen (`core.evaluation.gate.score_model`). That its
-    shops would all leave is the best forecast a segment ever gave, and its last.
+    be of the past by now: entities that have left since do not count, nor do those that
+    it puts into a segment that has fallen (`core.evaluation.gate.score_model`). That
+    its entities would all leave is the best forecast a segment ever gave, and its last.
 contract
     No term broken (`core.segments.contract`).
 
@@ -41,9 +41,10 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
+from core.entities import Entity
 from core.errors import ModelError
 from core.evaluation.certificate import DISSOLVED_JACCARD, REPRODUCIBLE_ARI, VerdictKind
-from core.evaluation.out_of_time import MIN_SHOPS_AT_CUT, Cut, OutOfTime, out_of_time
+from core.evaluation.out_of_time import MIN_ENTITIES_AT_CUT, Cut, OutOfTime, out_of_time
 from core.evaluation.outcomes import FloatArray, IntArray
 from core.evaluation.quality import label_summary
 from core.evaluation.stability import (
@@ -68,7 +69,7 @@ class ModelScore:
         Of its published segments.
     verdict : {'natural', 'reproducible', 'constructive'}
         Under which they were published.
-    n_shops : int
+    n_entities : int
         Rows.
     structure_score : float
         Coverage x ln(effective clusters) of its labels, in nats.
@@ -86,7 +87,7 @@ class ModelScore:
 
     kind: Kind
     verdict: VerdictKind
-    n_shops: int
+    n_entities: int
     structure_score: float
     agreement: pl.DataFrame = field(repr=False)
     stability: pl.DataFrame = field(repr=False)
@@ -97,8 +98,8 @@ class ModelScore:
     def ari(self) -> FloatArray:
         """Adjusted Rand index with each refit, shape (n_refits,).
 
-        Over the shops that both put into a segment, 0 where there are none. How many
-        those are is the coverage's to tell: counted as a group, shops near a border
+        Over the entities that both put into a segment, 0 where there are none. How many
+        those are is the coverage's to tell: counted as a group, entities near a border
         swing the index by 0.13 between models that are equally good (8 clusters, 2,000
         shops).
         """
@@ -111,7 +112,7 @@ class ModelScore:
 
     @property
     def mean_jaccard(self) -> float:
-        """The same, averaged over the shops in segments; 0 if there are none."""
+        """The same, averaged over the entities in segments; 0 if there are none."""
         table = self.stability
         if table.is_empty():
             return 0.0
@@ -150,7 +151,7 @@ class ModelScore:
             "kind": self.kind,
             "verdict": self.verdict,
             "stands": self.stands,
-            "n_shops": self.n_shops,
+            "n_entities": self.n_entities,
             "n_segments": self.stability.height,
             "structure_score": self.structure_score,
             "ari": self.mean_ari,
@@ -175,7 +176,7 @@ def score_model(
 
     Parameters
     ----------
-    labels : ndarray of int64, shape (n_shops,)
+    labels : ndarray of int64, shape (n_entities,)
         Its segment ids of the rows, gaps allowed; -1 is unassigned.
     refits : sequence of Refit
         The way the model is made (`core.evaluation.stability.Recipe`), learnt anew on
@@ -183,7 +184,7 @@ def score_model(
     kind, verdict
         What is published, and under which verdict.
     trained : mapping of int to int
-        Shops that each published segment was learnt with, by id, and the unassigned
+        Entities that each published segment was learnt with, by id, and the unassigned
         ones under -1.
     part : float
         Share of these, ``refresh.part``, below which a segment has *fallen*. So has one
@@ -199,7 +200,7 @@ def score_model(
     if len(refits) < 2 or any(len(r.labels) != len(labels) for r in refits):
         raise ModelError(
             f"there are {len(refits)} refits for {len(labels):,} labels; expected at "
-            "least 2, with one label per shop each."
+            "least 2, with one label per row each."
         )
     ids, numbers = np.unique(labels[labels >= 0], return_inverse=True)
     dense = np.full(len(labels), -1, dtype=np.int64)
@@ -212,7 +213,7 @@ def score_model(
     found = ModelScore(
         kind=kind,
         verdict=verdict,
-        n_shops=len(labels),
+        n_entities=len(labels),
         structure_score=label_summary(labels).structure_score,
         agreement=agreement(dense, refits),
         stability=stability,
@@ -227,7 +228,7 @@ def _fallen(
     sizes = dict(judged.stability.select("segment", "size").iter_rows())
     ids = sorted({*trained, *sizes} - {NONE})
     counts = np.array([sizes.get(i, 0) for i in ids], dtype=np.int64)
-    remains = survives(ids, counts, trained, judged.n_shops, part)
+    remains = survives(ids, counts, trained, judged.n_entities, part)
     dissolved: set[int] = set()
     if judged.verdict != "constructive":
         values = judged.jaccard.items()
@@ -243,30 +244,30 @@ def with_backtests(
     labels: tuple[Sequence[IntArray], Sequence[IntArray]],
     seed: int,
 ) -> tuple[ModelScore, ModelScore]:
-    """Judge two models by what shops did after earlier months as well.
+    """Judge two models by what entities did after earlier months as well.
 
-    What a segment explained that has fallen since is of the past: the shops that the
+    What a segment explained that has fallen since is of the past: the entities that the
     champion puts into one are left out of that month, for both.
 
     Parameters
     ----------
     champion, challenger : ModelScore
     cuts : sequence of Cut
-        Earlier months, from `backtest_cuts`, of shops that are
+        Earlier months, from `backtest_cuts`, of entities that are
         still there; empty where the history is too short.
     labels : pair of sequences of ndarray of int64
-        The segment ids of the shops of each cut, by the champion and the challenger.
+        The segment ids of the entities of each cut, by the champion and the challenger.
     seed : int
         Of the folds.
 
     Returns
     -------
     champion, challenger : ModelScore
-        With `ModelScore.explained`, on the same shops and folds; None where no month
+        With `ModelScore.explained`, on the same entities and folds; None where no month
         has enough of them.
     """
     places = [np.flatnonzero(~np.isin(own, champion.fallen)) for own in labels[0]]
-    used = [i for i, rows in enumerate(places) if len(rows) >= MIN_SHOPS_AT_CUT]
+    used = [i for i, rows in enumerate(places) if len(rows) >= MIN_ENTITIES_AT_CUT]
     if not used:
         return replace(champion, explained=None), replace(challenger, explained=None)
     parts = [_rows(cuts[i], places[i]) for i in used]
@@ -281,10 +282,10 @@ def with_backtests(
 
 
 def _rows(cut: Cut, places: npt.NDArray[np.intp]) -> Cut:
-    """Return some shops of a cut."""
+    """Return some entities of a cut."""
     return replace(
         cut,
-        shop_id=cut.shop_id.gather(places),
+        ids=cut.ids.gather(places),
         X=cut.X[places],
         size=cut.size[places],
         outcomes=cut.outcomes[places],
@@ -347,7 +348,10 @@ class GateDecision(BaseModel):
 
 
 def judge_challenger(
-    champion: ModelScore, challenger: ModelScore, breaches: Sequence[Breach] = ()
+    champion: ModelScore,
+    challenger: ModelScore,
+    entity: Entity,
+    breaches: Sequence[Breach] = (),
 ) -> GateDecision:
     """Decide whether a challenger may take the champion's place.
 
@@ -355,6 +359,8 @@ def judge_challenger(
     ----------
     champion, challenger : ModelScore
         On the same rows, and where both are of one kind, against the same refits.
+    entity : Entity
+        Its plural, for the sentences.
     breaches : sequence of Breach
         Terms of the contract that the challenger breaks.
 
@@ -363,16 +369,16 @@ def judge_challenger(
     ModelError
         If they were judged on different numbers of rows or refits.
     """
-    if champion.n_shops != challenger.n_shops or len(champion.ari) != len(
+    if champion.n_entities != challenger.n_entities or len(champion.ari) != len(
         challenger.ari
     ):
         raise ModelError(
-            f"the champion was judged on {champion.n_shops:,} shops and "
-            f"{len(champion.ari)} refits, the challenger on {challenger.n_shops:,} and "
-            f"{len(challenger.ari)}; expected the same."
+            f"the champion was judged on {entity.counted(champion.n_entities)} and "
+            f"{len(champion.ari)} refits, the challenger on "
+            f"{challenger.n_entities:,} and {len(challenger.ari)}; expected the same."
         )
     rows = (
-        _verdict_row(champion, challenger),
+        _verdict_row(champion, challenger, entity),
         _agreement_row(champion, challenger),
         _jaccard_row(champion, challenger),
         _structure_row(champion, challenger),
@@ -381,21 +387,23 @@ def judge_challenger(
     )
     failed = [row.check for row in rows if not row.is_passed]
     reason = (
-        f"The challenger fails the gate on {champion.n_shops:,} shops: "
+        f"The challenger fails the gate on {entity.counted(champion.n_entities)}: "
         f"{', '.join(failed)}."
         if failed
         else f"The challenger is no worse than the champion on the same "
-        f"{champion.n_shops:,} shops, by every check."
+        f"{entity.counted(champion.n_entities)}, by every check."
     )
     return GateDecision(is_passed=not failed, rows=rows, reason=reason)
 
 
-def _verdict_row(champion: ModelScore, challenger: ModelScore) -> GateRow:
+def _verdict_row(
+    champion: ModelScore, challenger: ModelScore, entity: Entity
+) -> GateRow:
     is_weaker = STRENGTH.index(challenger.verdict) < STRENGTH.index(champion.verdict)
     stands = "stands" if champion.stands else "no longer stands"
     return GateRow(
         check="verdict",
-        champion=f"{champion.verdict}, {stands} on these shops",
+        champion=f"{champion.verdict}, {stands} on these {entity.plural}",
         challenger=challenger.verdict,
         needed=f"{champion.verdict} or stronger" if champion.stands else "-",
         is_passed=not (is_weaker and champion.stands),
@@ -448,8 +456,8 @@ def _explained_row(champion: ModelScore, challenger: ModelScore) -> GateRow:
     """Compare what is explained of later months: within what chance gives.
 
     That is one standard error of the champion's share (Breiman et al., 1984), or two of
-    the difference where they are more. The latter is over shops, which both share, and
-    leaves out that models differ by how they were learnt; it is the larger one only
+    the difference where they are more. The latter is over entities, which both share,
+    and leaves out that models differ by how they were learnt; it is the larger one only
     where the labels have little in common, as those of a partition and of clusters.
 
     Of models that are equally good (8 learnt with other seeds from 90% of the same
@@ -502,7 +510,7 @@ def _row(
 
 
 def _error(differences: FloatArray) -> float:
-    """Return the standard error of a mean over refits that share most of their shops.
+    """Return the standard error of a mean over refits that share most rows.
 
     The variance counts as ``1 / n + share left out / share learnt from`` of theirs,
     not as ``1 / n`` (Nadeau and Bengio, 2003).

@@ -1,20 +1,20 @@
 """The number of segments of a partition: by stability and out-of-time value.
 
 A partition exists for any number of segments, so something outside of it has to choose.
-That is what shops did later: every candidate is learnt on the features of the oldest
+That is what entities did later: every candidate is learnt on the features of the oldest
 cut, frozen, and judged at every cut by how much of the outcomes after it the segments
 explain beyond size (`core.evaluation.outcomes`). Of those within one standard error of
 the best, the simplest is taken: the fewest segments, KMeans before a mixture (the rule
 of Breiman et al., 1984).
 
 Data without a usable past cannot say what is of use, nor can a past of which no
-candidate tells anything: leaving the shops undivided explains 0, and where the best
+candidate tells anything: leaving the entities undivided explains 0, and where the best
 candidate is not two standard errors above that, taking one by its score is to follow
 noise. What the data can say then is how fine a cut still comes back: KMeans takes the
-largest number of segments whose refits on 80% of the shops agree with one another by an
-ARI of at least 0.9 (as Tibshirani & Walther, 2005, do with their prediction strength);
-if none does, the number with the highest. That a cut can be repeated does not make it
-useful, so the choice carries its criterion with it.
+largest number of segments whose refits on 80% of the entities agree with one another by
+an ARI of at least 0.9 (as Tibshirani & Walther, 2005, do with their prediction
+strength); if none does, the number with the highest. That a cut can be repeated does
+not make it useful, so the choice carries its criterion with it.
 
 A refit that goes on from another model keeps that model's method and number where they
 are as good: within one standard error of the best, or, by refits, above what is asked;
@@ -34,6 +34,7 @@ import numpy as np
 import polars as pl
 
 from core.config import Config
+from core.entities import Entity
 from core.evaluation.out_of_time import (
     Cut,
     backtest_cuts,
@@ -50,8 +51,8 @@ OnStep = Callable[[int, int], None]
 
 MAX_SEGMENTS = 10
 """More than ten groups of customers are not told apart by those who act on them."""
-SHOPS_PER_SEGMENT = 10
-"""Fewest shops per segment, on average: 30 shops are cut into 3 segments at most."""
+ENTITIES_PER_SEGMENT = 10
+"""Fewest entities per segment, on average: 30 are cut into 3 segments at most."""
 REPRODUCED_ARI = 0.9
 """Asked of refits where they choose. Above the 0.8 of the verdict, so that the verdict,
 which refits anew, does not hang on the luck of the choice."""
@@ -60,8 +61,8 @@ TELLING_ERRORS = 2.0
 than the one that compares them, since the best of 18 is looked at."""
 N_CHOOSING_REFITS = 5
 N_REFITS = 10
-REFITTED_SHOPS = 10_000
-"""Shops that refits see: as many as a partition learns from."""
+REFITTED_ROWS = 10_000
+"""Entities that refits see: as many as a partition learns from."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Candidate:
         By the choice's criterion: share of variance explained beyond size, averaged
         over outcomes and cuts; or mean ARI between refits.
     standard_error : float
-        Of the score; over shops, or over pairs of refits.
+        Of the score; over entities, or over pairs of refits.
     """
 
     method: str
@@ -137,6 +138,7 @@ def choose_partition(
     history: pl.DataFrame,
     monthly: pl.DataFrame,
     config: Config,
+    entity: Entity,
     on_step: OnStep | None = None,
     before: tuple[str, int] | None = None,
 ) -> PartitionChoice:
@@ -144,36 +146,46 @@ def choose_partition(
 
     Parameters
     ----------
-    X : ndarray of float64, shape (n_shops, n_features)
-        Features of today's shops, unscaled; NaN where unknown.
+    X : ndarray of float64, shape (n_entities, n_features)
+        Features of today's entities, unscaled; NaN where unknown.
     features : sequence of str
         Their names.
     history, monthly : DataFrame
-        `core.retailers.prepare.HISTORY` and `MONTHLY`; both may be empty.
+        As of `core.evaluation.out_of_time.backtest_cuts`; both may be empty.
     config : Config
         Scaling, horizon and seed.
+    entity : Entity
+        Its columns, and its plural for the reason.
     on_step : callable, optional
         Called with (candidates judged, candidates in all).
     before : (method, number of segments), optional
         Of the model that is gone on from: kept where it is as good.
     """
-    cuts = backtest_cuts(history, monthly, features, config.evaluation.horizon_months)
+    horizon_months = config.evaluation.horizon_months
+    cuts = backtest_cuts(history, monthly, features, horizon_months, entity)
+    entities = entity.plural
     if not cuts:
-        why = "no earlier month has enough shops to judge partitions by what came after"
-        return _by_refits(X, config, why, on_step, before)
+        why = (
+            f"no earlier month has enough {entities} to judge partitions by what came "
+            "after"
+        )
+        return _by_refits(X, config, why, entity, on_step, before)
     candidates = _judged(cuts, config, on_step)
     best = max(candidates, key=lambda candidate: candidate.score)
     months = tuple(cut.as_of for cut in cuts)
     if not best.score > TELLING_ERRORS * best.standard_error:
-        why = f"no partition tells what shops did after {', '.join(months)}"
-        return _by_refits(X, config, f"{why}, beyond their size", on_step, before)
+        why = (
+            f"no partition tells what {entities} did after {', '.join(months)}, beyond "
+            "their size"
+        )
+        return _by_refits(X, config, why, entity, on_step, before)
     enough = best.score - best.standard_error
     kept = _kept(candidates, before, enough)
     chosen = kept or simplest(candidates)
     which = "that of the model before, one" if kept is not None else "the simplest"
     reason = (
         f"{which} of {len(candidates)} partitions within one standard error of "
-        f"the best at explaining what shops did after {', '.join(months)}, beyond "
+        f"the best at explaining what {entities} did after {', '.join(months)}, beyond "
         f"their size: {chosen.score:.1%} of the variance, the best {best.score:.1%}"
     )
     return PartitionChoice(
@@ -185,16 +197,16 @@ def choose_partition(
 def partition_stability(
     X: FloatArray, labels: Labels, choice: PartitionChoice, config: Config
 ) -> dict[str, Any]:
-    """Learn scaler and partition anew on 80% of the shops, ten times, and compare.
+    """Learn scaler and partition anew on 80% of the entities, ten times, and compare.
 
     No encoder takes part in a partition, so this is the whole of its pipeline, but for
     the choice of method and number, which is kept.
 
     Parameters
     ----------
-    X : ndarray of float64, shape (n_shops, n_features)
+    X : ndarray of float64, shape (n_entities, n_features)
         Features, unscaled; NaN where unknown. A random 10,000 are used of more.
-    labels : ndarray of int64, shape (n_shops,)
+    labels : ndarray of int64, shape (n_entities,)
         The published partition.
     choice : PartitionChoice
     config : Config
@@ -204,8 +216,8 @@ def partition_stability(
     -------
     dict
         ``ari`` (mean over the refits of the adjusted Rand index with `labels`, over all
-        shops, seen by the refit or not), ``lowest_ari``, ``ami``, ``n_refits``,
-        ``how`` and ``n_shops``.
+        entities, seen by the refit or not), ``lowest_ari``, ``ami``, ``n_refits``,
+        ``how`` and ``n_entities``.
     """
     rows = _sampled(len(X), config.seed)
     recipe = partition_recipe(config, choice.method, choice.n_segments)
@@ -217,7 +229,7 @@ def partition_stability(
         "ami": float(found["ami"].to_numpy().mean()),
         "n_refits": N_REFITS,
         "how": "subsample",
-        "n_shops": len(rows),
+        "n_entities": len(rows),
     }
 
 
@@ -248,7 +260,7 @@ def _kept(
 def _fit(
     X: FloatArray, seed: int, scaling: dict[str, Any], method: str, n_segments: int
 ) -> Callable[[FloatArray], Labels]:
-    """Learn scaler and partition; return what labels other shops."""
+    """Learn scaler and partition; return what labels other entities."""
     scaler = FeatureScaler(**scaling).fit(X)
     partition = Partition(method, n_segments, seed).fit(scaler.transform(X))
 
@@ -258,9 +270,9 @@ def _fit(
     return label
 
 
-def _numbers(n_shops: int) -> range:
-    """Return the numbers of segments that so many shops allow, at least 2."""
-    return range(2, max(min(MAX_SEGMENTS, n_shops // SHOPS_PER_SEGMENT), 2) + 1)
+def _numbers(n_entities: int) -> range:
+    """Return the numbers of segments that so many entities allow, at least 2."""
+    return range(2, max(min(MAX_SEGMENTS, n_entities // ENTITIES_PER_SEGMENT), 2) + 1)
 
 
 def _judged(
@@ -283,6 +295,7 @@ def _by_refits(
     X: FloatArray,
     config: Config,
     why: str,
+    entity: Entity,
     on_step: OnStep | None,
     before: tuple[str, int] | None,
 ) -> PartitionChoice:
@@ -320,7 +333,7 @@ def _by_refits(
     else:
         found = f"the number that comes back best, though below {REPRODUCED_ARI},"
     reason = (
-        f"{why}; {found} when learnt anew on 80% of the shops: ARI "
+        f"{why}; {found} when learnt anew on 80% of the {entity.plural}: ARI "
         f"{chosen.score:.2f}. Whether they are of use is not known"
     )
     return PartitionChoice(
@@ -328,9 +341,9 @@ def _by_refits(
     )
 
 
-def _sampled(n_shops: int, seed: int) -> np.ndarray:
+def _sampled(n_entities: int, seed: int) -> np.ndarray:
     """Return the rows of a random sample, all where there are few enough."""
-    if n_shops <= REFITTED_SHOPS:
-        return np.arange(n_shops)
+    if n_entities <= REFITTED_ROWS:
+        return np.arange(n_entities)
     rng = np.random.default_rng(seed)
-    return np.sort(rng.choice(n_shops, REFITTED_SHOPS, replace=False))
+    return np.sort(rng.choice(n_entities, REFITTED_ROWS, replace=False))

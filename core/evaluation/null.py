@@ -5,11 +5,11 @@ the rank correlations between features, and holds nothing else.
 
 Missing values are kept as they come, together: each row drawn gets the whole pattern
 of missing values of a row of the data (a short history leaves several features unknown
-at once, and once they are filled in such shops sit in one place of the feature space;
-a null without that would make a group of every set of new shops). How many values a
-row lacks is one more column of the copula, so that what goes with a short history goes
-with it in the null as well. Which of several patterns of equally many missing values
-goes with what is not kept.
+at once, and once they are filled in such entities sit in one place of the feature
+space; a null without that would make a group of every set of new entities). How many
+values a row lacks is one more column of the copula, so that what goes with a short
+history goes with it in the null as well. Which of several patterns of equally many
+missing values goes with what is not kept.
 
 HDBSCAN finds clusters in structureless data too. So the same clustering runs on the
 data and on nulls that keep every feature's own distribution and the rank correlations
@@ -48,12 +48,12 @@ class GaussianCopula:
 
     Attributes
     ----------
-    sorted_columns : ndarray of float64, shape (n_shops, n_features)
+    sorted_columns : ndarray of float64, shape (n_entities, n_features)
         Each column sorted by itself: its empirical quantiles, ties and all; NaN last.
     root : ndarray of float64, shape (n_features, n_features)
         Symmetric square root of the latent normal correlation matrix; one more row and
         column, for the number of missing values, where `patterns` are given.
-    patterns : ndarray of bool, shape (n_shops, n_features), or None
+    patterns : ndarray of bool, shape (n_entities, n_features), or None
         Which values each row of the data lacks, rows with fewest first; None where no
         value is missing.
     """
@@ -83,7 +83,7 @@ def fit_gaussian_copula(X: FloatArray, rng: np.random.Generator) -> GaussianCopu
 
     Parameters
     ----------
-    X : ndarray of float64, shape (n_shops, n_features)
+    X : ndarray of float64, shape (n_entities, n_features)
         NaN where a value is missing; else finite. The correlation of two columns is
         taken over the rows in which both are known.
     rng : numpy.random.Generator
@@ -121,8 +121,8 @@ def _check_table(X: FloatArray) -> None:
     """Refuse what is not a table of numbers, missing ones allowed."""
     if X.ndim != 2 or 0 in X.shape:
         raise ModelError(
-            f"the feature matrix has shape {X.shape}; expected at least one shop "
-            "(row) and one feature (column)."
+            f"the feature matrix has shape {X.shape}; expected at least one row "
+            "and one feature (column)."
         )
     if n_bad := int(np.isinf(X).sum()):
         raise ModelError(
@@ -191,7 +191,7 @@ Clusterer = Callable[[FloatArray], IntArray]
 
 # Largest p that still counts; with 19 nulls it is met only if none reaches the data.
 SIGNIFICANCE = 0.05
-# In nats: what two equal clusters of 7% of the shops each would score.
+# In nats: what two equal clusters of 7% of the entities each would score.
 MIN_EXCESS = 0.1
 
 
@@ -214,9 +214,9 @@ class StructureCheck:
     is_structured : bool
         Whether p is at most 0.05 and the excess reaches what is required.
     n_rows : int
-        Shops looked at (a random sample where there are more than `max_rows`).
+        Entities looked at (a random sample where there are more than `max_rows`).
     clusters : LabelSummary
-        What the clustering found in those shops.
+        What the clustering found in those entities.
     """
 
     statistic: float
@@ -257,16 +257,16 @@ def structure_check(
     reaches the data's score, *and* the score lies above the largest of them by a
     margin: at least `MIN_EXCESS`, and at least the standard deviation of the nulls'
     scores. The margin is there because p alone calls one structureless data set in
-    twenty structured, and because a difference of some shops is no finding.
+    twenty structured, and because a difference of some entities is no finding.
 
     Parameters
     ----------
-    X : ndarray of float64, shape (n_shops, n_features)
+    X : ndarray of float64, shape (n_entities, n_features)
         Scaled features, finite.
     cluster : callable
         From ndarray (n_rows, n_columns) to int labels (n_rows,), -1 for noise; the
         same for data and nulls. It sees at most `max_rows` rows, so a smallest
-        cluster size meant for all shops should be scaled down by the caller or, kept
+        cluster size meant for all entities should be scaled down by the caller or, kept
         as it is, looks for groups of at least that share of the sample.
     n_null : int, default 19
         Nulls; fewer than 19 can never reach p <= 0.05 and are refused.
@@ -333,7 +333,7 @@ def _judge(summary: LabelSummary, null_scores: list[float]) -> StructureCheck:
         excess=excess,
         required_excess=required,
         is_structured=p_value <= SIGNIFICANCE and excess >= required,
-        n_rows=summary.n_shops,
+        n_rows=summary.n_entities,
         clusters=summary,
     )
 

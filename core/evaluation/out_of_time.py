@@ -1,12 +1,13 @@
 """Segments of earlier months held against the months after: backtests and scorecard.
 
-A model is learnt at the oldest cut and frozen; every cut then asks it about the shops
-as they were known there, and the months that followed say what its labels were worth.
+A model is learnt at the oldest cut and frozen; every cut then asks it about the
+entities as they were known there, and the months that followed say what its labels were
+worth.
 
-The model is learnt on the features of the oldest cut and frozen. Shops at that cut and
-at later ones are labelled by it, and the share of the variance of what they did next is
-put beside the share that size alone explains, and beside what labels explain that are
-dealt out among shops of one size.
+The model is learnt on the features of the oldest cut and frozen. Entities at that cut
+and at later ones are labelled by it, and the share of the variance of what they did
+next is put beside the share that size alone explains, and beside what labels explain
+that are dealt out among entities of one size.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
+from core.entities import Entity
 from core.errors import ModelError
 from core.evaluation.outcomes import (
     FloatArray,
@@ -31,25 +33,24 @@ from core.evaluation.outcomes import (
 from core.evaluation.stability import Recipe
 from core.models.seeding import derived_seed
 
-SIZE = "sales_qty_last_12_months"
-# Fewer shops than this tell nothing of any outcome.
-MIN_SHOPS_AT_CUT = 50
+# Fewer entities than this tell nothing of any outcome.
+MIN_ENTITIES_AT_CUT = 50
 
 
 @dataclass(frozen=True)
 class Cut:
-    """The shops that were eligible at one month.
+    """The entities that were eligible at one month.
 
     Attributes
     ----------
     as_of : str
         The last month known, ``YYYY-MM``.
-    shop_id : Series of str
-        The shops; everything else is in their order.
-    X : ndarray of float64, shape (n_shops, n_features)
+    ids : Series of str
+        The entities, under the name of their column; everything else is in this order.
+    X : ndarray of float64, shape (n_entities, n_features)
         Their features as of the cut, unscaled; NaN where unknown.
-    size : ndarray of float64, shape (n_shops,)
-        Units sold in the 12 months up to the cut.
+    size : ndarray of float64, shape (n_entities,)
+        Size up to the cut, by the column of `core.entities.Entity`.
     outcomes : DataFrame
         `core.evaluation.outcomes.outcomes_after` the cut.
     by_month : DataFrame
@@ -57,7 +58,7 @@ class Cut:
     """
 
     as_of: str
-    shop_id: pl.Series
+    ids: pl.Series
     X: FloatArray
     size: FloatArray
     outcomes: pl.DataFrame
@@ -74,12 +75,12 @@ class OutOfTime:
         Share of variance beyond size, averaged over outcomes and cuts; 0 if nothing
         can be judged.
     standard_error : float
-        Of the mean, over shops: one that appears at several cuts is one shop. Infinite
-        if nothing can be judged.
+        Of the mean, over entities: one that appears at several cuts is one entity.
+        Infinite if nothing can be judged.
     by_cut : dict of str to IncrementalR2
         The same for each cut, oldest first.
-    influence : ndarray of float64, shape (n_shops,)
-        What each shop contributes to the error of the mean, by `shop_codes` of the
+    influence : ndarray of float64, shape (n_entities,)
+        What each entity contributes to the error of the mean, by `entity_codes` of the
         cuts: of two labelings of the same cuts, the difference of these tells the
         error of theirs. Empty if nothing can be judged.
     """
@@ -95,20 +96,24 @@ def backtest_cuts(
     monthly: pl.DataFrame,
     features: Sequence[str],
     horizon_months: int,
-    min_shops: int = MIN_SHOPS_AT_CUT,
+    entity: Entity,
+    min_entities: int = MIN_ENTITIES_AT_CUT,
 ) -> list[Cut]:
     """Put features, size and outcomes of every usable cut together.
 
     Parameters
     ----------
     history, monthly : DataFrame
-        `core.retailers.prepare.HISTORY` and `MONTHLY`.
+        The features of eligible entities by earlier month (``as_of``), and their
+        active months (``t, quantity``), by the column of ids.
     features : sequence of str
         The model's features, in order.
     horizon_months : int
         Months after a cut that every cut has, at least 1.
-    min_shops : int, default 50
-        Cuts with fewer shops are left out: neither a model nor a share of variance
+    entity : Entity
+        Its columns of ids and of size.
+    min_entities : int, default 50
+        Cuts with fewer entities are left out: neither a model nor a share of variance
         can be learnt from them.
 
     Returns
@@ -117,27 +122,27 @@ def backtest_cuts(
         Oldest first; empty where the data does not reach back far enough.
     """
     cuts = []
-    for (as_of,), table in history.sort("as_of", "shop_id").group_by(
+    for (as_of,), table in history.sort("as_of", entity.id_column).group_by(
         "as_of", maintain_order=True
     ):
-        if table.height < min_shops:
+        if table.height < min_entities:
             continue
-        month, shops = str(as_of), table["shop_id"]
+        month, ids = str(as_of), table[entity.id_column]
         cuts.append(
             Cut(
                 as_of=month,
-                shop_id=shops,
+                ids=ids,
                 X=table.select(pl.col(features).cast(pl.Float64)).to_numpy(),
-                size=table[SIZE].cast(pl.Float64).to_numpy(),
-                outcomes=outcomes_after(monthly, shops, month, horizon_months),
-                by_month=outcomes_by_month(monthly, shops, month, horizon_months),
+                size=table[entity.size_column].cast(pl.Float64).to_numpy(),
+                outcomes=outcomes_after(monthly, ids, month, horizon_months),
+                by_month=outcomes_by_month(monthly, ids, month, horizon_months),
             )
         )
     return cuts
 
 
 def labels_over_time(cuts: Sequence[Cut], recipe: Recipe, seed: int) -> list[IntArray]:
-    """Learn a recipe at the oldest cut, freeze it, and label the shops of all cuts."""
+    """Learn a recipe at the oldest cut, freeze it, and label all cuts by it."""
     label = recipe(cuts[0].X, seed)
     return [label(cut.X) for cut in cuts]
 
@@ -145,7 +150,7 @@ def labels_over_time(cuts: Sequence[Cut], recipe: Recipe, seed: int) -> list[Int
 def out_of_time(
     cuts: Sequence[Cut], labels: Sequence[IntArray], seed: int
 ) -> OutOfTime:
-    """Judge labels of the shops at all cuts by the outcomes after each.
+    """Judge labels of the entities at all cuts by the outcomes after each.
 
     Parameters
     ----------
@@ -156,8 +161,8 @@ def out_of_time(
     seed : int
         Of the folds; with the same seed two recipes are compared on the same folds.
     """
-    codes, n_shops = shop_codes(cuts)
-    influence = np.zeros(n_shops)
+    codes, n_entities = entity_codes(cuts)
+    influence = np.zeros(n_entities)
     by_cut, shares = {}, []
     for cut, code, own in zip(cuts, codes, labels, strict=True):
         losses = IncrementalR2Scorer(cut.outcomes, cut.size, seed).losses(own)
@@ -172,13 +177,13 @@ def out_of_time(
     return OutOfTime(float(np.mean(shares)), error, by_cut, influence)
 
 
-def shop_codes(cuts: Sequence[Cut]) -> tuple[list[IntArray], int]:
-    """Return the shops of each cut as positions among all shops, and their number."""
-    everyone = pl.concat([cut.shop_id for cut in cuts]).unique().sort()
-    places = pl.DataFrame({"shop_id": everyone}).with_row_index("code")
+def entity_codes(cuts: Sequence[Cut]) -> tuple[list[IntArray], int]:
+    """Return the entities of each cut as positions among all, and how many they are."""
+    everyone = pl.concat([cut.ids for cut in cuts]).unique().sort()
+    places = everyone.to_frame("id").with_row_index("code")
     codes = [
-        cut.shop_id.to_frame("shop_id")
-        .join(places, on="shop_id", how="left", maintain_order="left")["code"]
+        cut.ids.to_frame("id")
+        .join(places, on="id", how="left", maintain_order="left")["code"]
         .cast(pl.Int64)
         .to_numpy()
         for cut in cuts
@@ -203,10 +208,10 @@ class Scorecard:
     outcomes : DataFrame
         One row per cut and outcome, then the averages over the cuts (``cut`` is "all")
         and over the outcomes (``outcome`` is "all", too). Shares of the outcome's
-        variance, out of fold, at most 1, with 95% bootstrap intervals over shops:
+        variance, out of fold, at most 1, with 95% bootstrap intervals over entities:
 
-        ``cut, outcome`` : str; ``n_shops`` : int
-            Shops whose outcome is known; shops at cuts in the averages.
+        ``cut, outcome`` : str; ``n_entities`` : int
+            Entities whose outcome is known; entities at cuts in the averages.
         ``n_groups`` : int
             Labels that differ, -1 among them; the largest number in the averages.
         ``size, size_low, size_high`` : float
@@ -216,13 +221,13 @@ class Scorecard:
         ``beyond, beyond_low, beyond_high`` : float
             What the labels add.
         ``permuted_mean, permuted_95`` : float
-            Mean and 95th percentile of `beyond` of labels exchanged between shops of
+            Mean and 95th percentile of `beyond` of labels exchanged between entities of
             one size.
         ``p_value`` : float
             (1 + number of these that reach `beyond`) / (permutations + 1).
     decay : DataFrame
         One row per outcome (``volume``, ``activity``) and ``month`` after the cut, from
-        1, averaged over the cuts: ``outcome, month, n_shops``, and shares with their
+        1, averaged over the cuts: ``outcome, month, n_entities``, and shares with their
         intervals as above, each outcome that of the single month.
     """
 
@@ -251,7 +256,7 @@ class Scorer:
     n_permutations : int, default 199
         At least 19: p is at least 1 / (permutations + 1).
     n_resamples : int, default 500
-        Bootstrap samples of shops.
+        Bootstrap samples of entities.
 
     Raises
     ------
@@ -281,14 +286,14 @@ class Scorer:
         self._monthly = [
             IncrementalR2Scorer(cut.by_month, cut.size, seed) for cut in cuts
         ]
-        self._codes, self._n_shops = shop_codes(cuts)
+        self._codes, self._n_entities = entity_codes(cuts)
         self._strata = self._exchangeable()
         self._seed = seed
         self.n_permutations = n_permutations
         rng = np.random.default_rng(derived_seed(seed, 1))
-        draws = rng.integers(self._n_shops, size=(n_resamples, self._n_shops))
+        draws = rng.integers(self._n_entities, size=(n_resamples, self._n_entities))
         self._weights = np.stack(
-            [np.bincount(draw, minlength=self._n_shops) for draw in draws]
+            [np.bincount(draw, minlength=self._n_entities) for draw in draws]
         ).astype(np.float64)
 
     def score(
@@ -305,10 +310,10 @@ class Scorer:
 
         Notes
         -----
-        A permutation exchanges shops that were seen at the same cuts and were in the
-        same size class at the first of them, with all their labels: a shop stays one
-        shop over the cuts. An interval resamples shops, with all their cuts and months,
-        over their out-of-fold errors; the folds' fits are not repeated.
+        A permutation exchanges entities that were seen at the same cuts and were in the
+        same size class at the first of them, with all their labels: an entity stays one
+        entity over the cuts. An interval resamples entities, with all their cuts and
+        months, over their out-of-fold errors; the folds' fits are not repeated.
         """
         parts = self._parts(self._judges, labels)
         permuted = self._permuted(labels, len(parts), on_step)
@@ -347,7 +352,7 @@ class Scorer:
     ) -> FloatArray:
         """Return `beyond` of permuted labels, shape (n_permutations, n_parts)."""
         rng = np.random.default_rng(derived_seed(self._seed, 2))
-        history = np.zeros((self._n_shops, len(self._cuts)), dtype=np.int64)
+        history = np.zeros((self._n_entities, len(self._cuts)), dtype=np.int64)
         for place, (code, own) in enumerate(zip(self._codes, labels, strict=True)):
             history[code, place] = own
         home = np.argsort(self._strata, kind="stable")
@@ -356,7 +361,7 @@ class Scorer:
             if on_step is not None:
                 on_step(number, self.n_permutations)
             shuffled = np.empty_like(history)
-            order = np.lexsort((rng.random(self._n_shops), self._strata))
+            order = np.lexsort((rng.random(self._n_entities), self._strata))
             shuffled[home] = history[order]
             dealt = [shuffled[code, place] for place, code in enumerate(self._codes)]
             parts = self._parts(self._judges, dealt)
@@ -366,19 +371,19 @@ class Scorer:
         return found
 
     def _exchangeable(self) -> IntArray:
-        """Return a number for every shop; those that share it may change places."""
-        size_class = np.full((self._n_shops, len(self._cuts)), -1, dtype=np.int64)
+        """Return a number for every entity; those that share it may change places."""
+        size_class = np.full((self._n_entities, len(self._cuts)), -1, dtype=np.int64)
         for place, (code, judge) in enumerate(
             zip(self._codes, self._judges, strict=True)
         ):
             size_class[code, place] = judge.size_class
         is_there = size_class >= 0
-        first = size_class[np.arange(self._n_shops), is_there.argmax(axis=1)]
+        first = size_class[np.arange(self._n_entities), is_there.argmax(axis=1)]
         keys = np.column_stack([is_there.astype(np.int64), first])
         return np.unique(keys, axis=0, return_inverse=True)[1].ravel()
 
     def _resampled(self, parts: Sequence[_Part]) -> FloatArray:
-        """Return shares of resampled shops, shape (n_resamples, n_parts, 2).
+        """Return shares of resampled entities, shape (n_resamples, n_parts, 2).
 
         The last axis is (size, both).
         """
@@ -406,7 +411,7 @@ _SHARE_SCHEMA = {
 _OUTCOMES_SCHEMA = {
     "cut": pl.String,
     "outcome": pl.String,
-    "n_shops": pl.Int64,
+    "n_entities": pl.Int64,
     "n_groups": pl.Int64,
     **_SHARE_SCHEMA,
     "permuted_mean": pl.Float64,
@@ -416,7 +421,7 @@ _OUTCOMES_SCHEMA = {
 _DECAY_SCHEMA = {
     "outcome": pl.String,
     "month": pl.Int64,
-    "n_shops": pl.Int64,
+    "n_entities": pl.Int64,
     **_SHARE_SCHEMA,
 }
 
@@ -449,7 +454,7 @@ def _row(
     row: dict[str, object] = {
         "cut": cut,
         "outcome": outcome,
-        "n_shops": sum(len(part.losses.rows) for part in chosen),
+        "n_entities": sum(len(part.losses.rows) for part in chosen),
         "n_groups": max(part.n_groups for part in chosen),
     }
     values = (size, both, both - size)

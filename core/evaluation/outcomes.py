@@ -8,9 +8,9 @@ random effects with a variance estimated by Henderson's third method (Searle, Ca
 and McCulloch, 1992), so that labels which tell nothing shrink to nothing. Everything is
 closed form over sums per fold.
 
-Big shops stay big: nearly any segmentation that sees size "predicts" sales. So size
+Big entities stay big: nearly any segmentation that sees size "predicts" sales. So size
 goes first, as ten classes and a straight line within them, and the labels get what they
-add, measured on shops that the fit has not seen.
+add, measured on entities that the fit has not seen.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from core.months import month_index
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 OUTCOMES = ("volume", "growth", "activity", "churn")
-# A factor of five either way: beyond it a shop has opened a branch or all but closed,
-# and how far beyond would decide every mean.
+# A factor of five either way: beyond it an entity has opened a branch or all but
+# closed, and how far beyond would decide every mean.
 GROWTH_LIMIT = float(np.log(5.0))
 # Silent for a quarter at the cut: gone already, or pausing.
 IN_BUSINESS_MONTHS = 3
@@ -40,11 +40,11 @@ MONTHS = 12
 
 
 def outcomes_after(
-    monthly: pl.DataFrame, shop_ids: pl.Series, cut: str, horizon_months: int
+    monthly: pl.DataFrame, ids: pl.Series, cut: str, horizon_months: int
 ) -> pl.DataFrame:
-    """Return what shops did in the months after a cut.
+    """Return what entities did in the months after a cut.
 
-    A shop without a sale in the three months up to the cut had stopped, or paused,
+    An entity without a sale in the three months up to the cut had stopped, or paused,
     before: that it stays away is no forecast, so it is not followed and all its
     outcomes are null. Of the others, with ``q[j]`` the quantity of the j-th month after
     the cut (0 in a month that was not active), ``b[j]`` that of the same calendar month
@@ -53,8 +53,8 @@ def outcomes_after(
     ``volume`` = ln(1 + mean q / u)
         u is one unit; see `small_unit` for data that counts in tonnes.
     ``growth`` = ln(sum q[j] / sum b[j]), clipped to +-ln 5
-        Over the months j whose ``b[j]`` is not older than the shop's first active
-        month, so that neither season nor the opening of a shop passes for growth.
+        Over the months j whose ``b[j]`` is not older than the entity's first active
+        month, so that neither season nor the opening of an entity passes for growth.
         Null where these are fewer than half of the horizon, where nothing was sold in
         them a year before, and where nothing was sold after (`churn` tells that).
     ``activity`` = active months / h, 0 to 1
@@ -63,10 +63,11 @@ def outcomes_after(
     Parameters
     ----------
     monthly : DataFrame
-        ``shop_id, t, quantity``: active months only, as in
-        `core.retailers.prepare.MONTHLY`, back to the shops' first one.
-    shop_ids : Series of str
-        Shops wanted; one without any row is not followed either.
+        The column of ids, ``t`` and ``quantity``: active months only, back to the
+        first one of each entity.
+    ids : Series of str
+        Entities wanted, under the name of the column of ids in `monthly`; one without
+        any row is not followed either.
     cut : str
         Last month known, ``YYYY-MM``. The data must reach `horizon_months` beyond it:
         a month that is not there counts as one without sales.
@@ -76,7 +77,7 @@ def outcomes_after(
     Returns
     -------
     DataFrame
-        ``shop_id`` in the order given, then Float64 `volume`, `growth`, `activity`
+        The ids in the order given, then Float64 `volume`, `growth`, `activity`
         and `churn`; null as said above.
 
     Raises
@@ -84,37 +85,37 @@ def outcomes_after(
     ModelError
         For a horizon below 1.
     """
-    after = _months_after(monthly, shop_ids, cut, horizon_months)
+    after = _months_after(monthly, ids, cut, horizon_months)
     sold = after.sum(axis=1)
     unit = small_unit(monthly["quantity"].to_numpy())
     columns = {
         "volume": np.log1p(sold / horizon_months / unit),
-        "growth": _growth(monthly, shop_ids, cut, after),
+        "growth": _growth(monthly, ids, cut, after),
         "activity": (after > 0).mean(axis=1),
         "churn": (sold <= 0).astype(np.float64),
     }
-    return _table(shop_ids, columns, _in_business(monthly, shop_ids, cut))
+    return _table(ids, columns, _in_business(monthly, ids, cut))
 
 
 def outcomes_by_month(
-    monthly: pl.DataFrame, shop_ids: pl.Series, cut: str, horizon_months: int
+    monthly: pl.DataFrame, ids: pl.Series, cut: str, horizon_months: int
 ) -> pl.DataFrame:
     """Return the volume and the activity of each single month after a cut.
 
     Returns
     -------
     DataFrame
-        ``shop_id``, then ``volume_1, activity_1`` to ``volume_h, activity_h``:
-        ln(1 + q / u), and 1.0 in an active month, else 0.0; null for the shops that
+        The ids, then ``volume_1, activity_1`` to ``volume_h, activity_h``:
+        ln(1 + q / u), and 1.0 in an active month, else 0.0; null for the entities that
         `outcomes_after` does not follow.
     """
-    after = _months_after(monthly, shop_ids, cut, horizon_months)
+    after = _months_after(monthly, ids, cut, horizon_months)
     unit = small_unit(monthly["quantity"].to_numpy())
     columns = {}
     for month, sold in enumerate(after.T, start=1):
         columns[f"volume_{month}"] = np.log1p(sold / unit)
         columns[f"activity_{month}"] = (sold > 0).astype(np.float64)
-    return _table(shop_ids, columns, _in_business(monthly, shop_ids, cut))
+    return _table(ids, columns, _in_business(monthly, ids, cut))
 
 
 def small_unit(quantities: FloatArray) -> float:
@@ -122,52 +123,52 @@ def small_unit(quantities: FloatArray) -> float:
 
     That is 1, unless more than a tenth of the positive quantities lie below it (kegs
     counted in tonnes): then their tenth percentile, or the logarithm would not tame
-    the largest shops. 1 where nothing is positive.
+    the largest entities. 1 where nothing is positive.
     """
     positive = quantities[quantities > 0]
     return min(1.0, float(np.quantile(positive, 0.1))) if len(positive) else 1.0
 
 
 def _table(
-    shop_ids: pl.Series, columns: dict[str, FloatArray], is_followed: BoolArray
+    ids: pl.Series, columns: dict[str, FloatArray], is_followed: BoolArray
 ) -> pl.DataFrame:
-    """Return columns of the shops that are followed; null for the others."""
+    """Return columns of the entities that are followed; null for the others."""
     known = {
         name: np.where(is_followed, values, np.nan) for name, values in columns.items()
     }
-    table = pl.DataFrame({"shop_id": shop_ids.rename("shop_id"), **known})
-    return table.with_columns(pl.exclude("shop_id").fill_nan(None))
+    table = pl.DataFrame({ids.name: ids, **known})
+    return table.with_columns(pl.exclude(ids.name).fill_nan(None))
 
 
-def _in_business(monthly: pl.DataFrame, shop_ids: pl.Series, cut: str) -> BoolArray:
-    """Return whether a shop sold in the quarter up to the cut."""
+def _in_business(monthly: pl.DataFrame, ids: pl.Series, cut: str) -> BoolArray:
+    """Return whether an entity sold in the quarter up to the cut."""
     last = month_index(cut)
-    recent = _grid(monthly, shop_ids, last - IN_BUSINESS_MONTHS + 1, last)
+    recent = _grid(monthly, ids, last - IN_BUSINESS_MONTHS + 1, last)
     return np.asarray((recent > 0).any(axis=1))
 
 
 def _months_after(
-    monthly: pl.DataFrame, shop_ids: pl.Series, cut: str, horizon_months: int
+    monthly: pl.DataFrame, ids: pl.Series, cut: str, horizon_months: int
 ) -> FloatArray:
-    """Return quantities of the months after a cut, shape (n_shops, horizon_months)."""
+    """Return quantities after a cut, shape (n_entities, horizon_months)."""
     if horizon_months < 1:
         raise ModelError(f"`horizon_months` is {horizon_months}; expected at least 1.")
     first = month_index(cut) + 1
-    return _grid(monthly, shop_ids, first, first + horizon_months - 1)
+    return _grid(monthly, ids, first, first + horizon_months - 1)
 
 
 def _growth(
-    monthly: pl.DataFrame, shop_ids: pl.Series, cut: str, after: FloatArray
+    monthly: pl.DataFrame, ids: pl.Series, cut: str, after: FloatArray
 ) -> FloatArray:
     """Return the logarithmic growth over the same calendar months; NaN if unknown."""
     horizon = after.shape[1]
     last = month_index(cut)
-    year = _grid(monthly, shop_ids, last - MONTHS + 1, last)
+    year = _grid(monthly, ids, last - MONTHS + 1, last)
     place = np.arange(horizon) % MONTHS
     before = year[:, place]
-    first = monthly.group_by("shop_id").agg(pl.col("t").min())
-    started = shop_ids.to_frame("shop_id").join(
-        first, on="shop_id", how="left", maintain_order="left"
+    first = monthly.group_by(ids.name).agg(pl.col("t").min())
+    started = ids.to_frame().join(
+        first, on=ids.name, how="left", maintain_order="left"
     )["t"]
     opened = started.fill_null(last + 1).to_numpy()
     is_matched = last - MONTHS + 1 + place[None, :] >= opened[:, None]
@@ -180,15 +181,13 @@ def _growth(
     return clipped
 
 
-def _grid(
-    monthly: pl.DataFrame, shop_ids: pl.Series, first: int, last: int
-) -> FloatArray:
-    """Return quantities by shop and month, 0 where there is no row."""
-    codes = shop_ids.to_frame("shop_id").with_row_index("code")
+def _grid(monthly: pl.DataFrame, ids: pl.Series, first: int, last: int) -> FloatArray:
+    """Return quantities by entity and month, 0 where there is no row."""
+    codes = ids.to_frame().with_row_index("code")
     rows = monthly.filter(pl.col("t").is_between(first, last)).join(
-        codes, on="shop_id", how="inner"
+        codes, on=ids.name, how="inner"
     )
-    grid = np.zeros((len(shop_ids), last - first + 1))
+    grid = np.zeros((len(ids), last - first + 1))
     grid[rows["code"].to_numpy(), rows["t"].to_numpy() - first] = rows["quantity"]
     return grid
 
@@ -200,25 +199,25 @@ TOLERANCE = 1e-9
 
 
 class FoldSums:
-    """Outcomes that are known of the same shops, as sums over folds.
+    """Outcomes that are known of the same entities, as sums over folds.
 
     Parameters
     ----------
     names : list of str
         Of the outcomes.
     rows : ndarray of int, shape (n_known,)
-        The shops, among all.
+        The entities, among all.
     Y : ndarray of float64, shape (n_known, n_outcomes)
     size_class : ndarray of int, shape (n_known,)
     slope : ndarray of float64, shape (n_known,)
         Size on a continuous scale.
     folds : ndarray of int, shape (n_repeats, n_known)
-        The fold, 0 to 4, in which each shop is judged, per repeat.
+        The fold, 0 to 4, in which each entity is judged, per repeat.
 
     Attributes
     ----------
     size_only : ndarray of float64, shape (n_known, n_outcomes)
-        Squared errors of size alone on shops not seen, means over the repeats.
+        Squared errors of size alone on entities not seen, means over the repeats.
     """
 
     def __init__(
@@ -269,7 +268,7 @@ class FoldSums:
     def _sums(
         self, group: IntArray, n_groups: int, fold: IntArray
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return shops per label, and sums of size columns and outcomes, per fold."""
+        """Return entities per label, and sums of size and outcomes, per fold."""
         n_classes, n_columns = self.n_classes, self.Y.shape[1]
         cell = fold * n_groups + group
         shape = (N_FOLDS, n_groups)
@@ -318,7 +317,7 @@ class _SizeFit:
         Parameters
         ----------
         counts : ndarray, shape (n_labels,)
-            Z'Z: training shops per label.
+            Z'Z: training entities per label.
         cross : ndarray, shape (p, n_labels)
             S'Z.
         sums : ndarray, shape (n_labels, n_outcomes)
@@ -345,28 +344,28 @@ class _SizeFit:
 
 N_REPEATS = 4
 SIZE_CLASSES = 10
-SHOPS_PER_SIZE_CLASS = 20
-# An outcome that fewer shops show is an anecdote (two of 5,000 stopped).
-MIN_DEVIATING_SHOPS = 10
+ENTITIES_PER_SIZE_CLASS = 20
+# An outcome that fewer entities show is an anecdote (two of 5,000 stopped).
+MIN_DEVIATING_ENTITIES = 10
 
 
 @dataclass(frozen=True)
 class OutcomeR2:
-    """Which share of one outcome's variance is explained, on shops not fitted.
+    """Which share of one outcome's variance is explained, on entities not fitted.
 
     Attributes
     ----------
-    n_shops : int
-        Shops whose outcome is known.
+    n_entities : int
+        Entities whose outcome is known.
     size : float
         By size alone: out-of-fold R squared, at most 1; below 0 if it misleads.
     both : float
         By size and labels.
     standard_error : float
-        Of `beyond`, over shops.
+        Of `beyond`, over entities.
     """
 
-    n_shops: int
+    n_entities: int
     size: float
     both: float
     standard_error: float
@@ -386,9 +385,9 @@ class IncrementalR2:
     mean : float
         `OutcomeR2.beyond`, averaged over the outcomes; 0 if none can be judged.
     standard_error : float
-        Of the mean, over shops; infinite if no outcome can be judged.
+        Of the mean, over entities; infinite if no outcome can be judged.
     by_outcome : mapping of str to OutcomeR2
-        Outcomes that hardly any shop shows are left out.
+        Outcomes that hardly any entity shows are left out.
     """
 
     mean: float
@@ -398,14 +397,14 @@ class IncrementalR2:
 
 @dataclass(frozen=True)
 class SquaredErrors:
-    """Squared errors of one outcome, per shop, each on a fit without that shop.
+    """Squared errors of one outcome, per entity, each on a fit without that entity.
 
     Attributes
     ----------
     outcome : str
         Its name.
     rows : ndarray of int, shape (n_known,)
-        The shops whose outcome is known, as positions.
+        The entities whose outcome is known, as positions.
     value : ndarray of float, shape (n_known,)
         The outcome, minus its mean.
     size, both : ndarray of float, shape (n_known,)
@@ -429,7 +428,7 @@ class SquaredErrors:
         return float((self.size - self.both).sum()) / self.total
 
     def influence(self) -> FloatArray:
-        """Return what each shop contributes to the error of `beyond`, (n_known,)."""
+        """Return what each entity contributes to the error of `beyond`, (n_known,)."""
         n = len(self.rows)
         deviation = self.size - self.both - self.beyond * self.value**2
         scaled: FloatArray = deviation / self.total * np.sqrt(n / max(n - 1, 1))
@@ -445,7 +444,7 @@ def incremental_r2(losses: Sequence[SquaredErrors]) -> IncrementalR2:
         own = part.influence()
         influence[part.rows] += own / len(losses)
         by_outcome[part.outcome] = OutcomeR2(
-            n_shops=len(part.rows),
+            n_entities=len(part.rows),
             size=1 - float(part.size.sum()) / part.total,
             both=1 - float(part.both.sum()) / part.total,
             standard_error=float(np.sqrt(own @ own)),
@@ -457,14 +456,14 @@ def incremental_r2(losses: Sequence[SquaredErrors]) -> IncrementalR2:
 
 
 class IncrementalR2Scorer:
-    """Outcomes and sizes of the shops of one cut, ready to judge any labels of them.
+    """Outcomes and sizes of the entities of one cut, ready to judge any labels of them.
 
-    An outcome is fitted by an effect per size class (deciles; classes of about 20 shops
+    An outcome is fitted by an effect per size class (deciles; classes of about 20
     where there are fewer than 200), a slope in ln(1 + size) common to all classes, so
     that labels get no credit for telling size more finely than ten classes do, and a
     random effect per label: shrunk by ``var_error / var_label``, both estimated in the
     training folds (Henderson's method 3, 1953), to 0 where the labels differ by no more
-    than chance. 5 folds over shops, 4 times; closed form throughout. Labels that say
+    than chance. 5 folds over entities, 4 times; closed form throughout. Labels that say
     nothing explain about 0, mostly a little less: the price of having been fitted.
 
     Parameters
@@ -480,20 +479,20 @@ class IncrementalR2Scorer:
 
     Attributes
     ----------
-    size_class : ndarray of int, shape (n_shops,)
+    size_class : ndarray of int, shape (n_entities,)
         Equal sizes share a class; ascending from 0.
     """
 
     def __init__(self, outcomes: pl.DataFrame, size: FloatArray, seed: int) -> None:
-        self.n_shops = outcomes.height
-        _check_size(size, self.n_shops)
+        self.n_entities = outcomes.height
+        _check_size(size, self.n_entities)
         self.size_class = size_classes(size)
         slope = _standardised(np.log1p(size / small_unit(size)))
         rng = np.random.default_rng(seed)
         folds = np.stack(
-            [rng.permutation(self.n_shops) % N_FOLDS for _ in range(N_REPEATS)]
+            [rng.permutation(self.n_entities) % N_FOLDS for _ in range(N_REPEATS)]
         )
-        columns = [name for name in outcomes.columns if name != "shop_id"]
+        columns = [n for n, dtype in outcomes.schema.items() if dtype != pl.String]
         values = outcomes.select(pl.col(columns).cast(pl.Float64)).to_numpy()
         self._blocks = [
             FoldSums(
@@ -518,13 +517,13 @@ class IncrementalR2Scorer:
         Raises
         ------
         ModelError
-            For labels that are not one integer of at least -1 per shop.
+            For labels that are not one integer of at least -1 per entity.
         """
         array = check_labels(labels)
-        if len(array) != self.n_shops:
+        if len(array) != self.n_entities:
             raise ModelError(
-                f"there are {len(array):,} labels and {self.n_shops:,} shops with "
-                "outcomes; expected one label per shop, in the same order."
+                f"there are {len(array):,} labels and {self.n_entities:,} rows of "
+                "outcomes; expected one label per row, in the same order."
             )
         found = []
         for block in self._blocks:
@@ -544,9 +543,9 @@ class IncrementalR2Scorer:
 def size_classes(size: FloatArray) -> IntArray:
     """Return deciles of size, 0 the smallest; equal sizes stay together.
 
-    With fewer than 200 shops the classes are fewer, of about 20 shops each.
+    With fewer than 200 rows the classes are fewer, of about 20 rows each.
     """
-    n_classes = min(SIZE_CLASSES, max(len(size) // SHOPS_PER_SIZE_CLASS, 1))
+    n_classes = min(SIZE_CLASSES, max(len(size) // ENTITIES_PER_SIZE_CLASS, 1))
     edges = np.quantile(size, np.arange(1, n_classes) / n_classes)
     place = np.searchsorted(edges, size, side="right")
     return np.unique(place, return_inverse=True)[1].astype(np.int64)
@@ -568,7 +567,7 @@ def _by_known_rows(
         rows = np.flatnonzero(is_known)
         counts = np.unique(column[rows], return_counts=True)[1]
         n_deviating = len(rows) - int(counts.max(initial=0))
-        if len(rows) >= 2 * N_FOLDS and n_deviating >= MIN_DEVIATING_SHOPS:
+        if len(rows) >= 2 * N_FOLDS and n_deviating >= MIN_DEVIATING_ENTITIES:
             found.setdefault(is_known.tobytes(), (rows, []))[1].append(j)
     return list(found.values())
 
@@ -580,15 +579,15 @@ def _standardised(values: FloatArray) -> FloatArray:
     return centred / spread if spread > TOLERANCE else np.zeros_like(values)
 
 
-def _check_size(size: FloatArray, n_shops: int) -> None:
-    """Refuse sizes that are not one finite number of at least 0 per shop."""
-    if size.shape != (n_shops,) or not n_shops:
+def _check_size(size: FloatArray, n_entities: int) -> None:
+    """Refuse sizes that are not one finite number of at least 0 per entity."""
+    if size.shape != (n_entities,) or not n_entities:
         raise ModelError(
-            f"`size` has shape {size.shape}, there are {n_shops:,} shops with "
-            "outcomes; expected one size per shop, and at least one shop."
+            f"`size` has shape {size.shape}, there are {n_entities:,} rows of "
+            "outcomes; expected one size per row, and at least one row."
         )
     if not (np.isfinite(size) & (size >= 0)).all():
         raise ModelError(
             "`size` holds values that are missing, not finite or below 0; expected "
-            "the volume that each shop had sold before the cut."
+            "the volume of each row before the cut."
         )

@@ -14,10 +14,11 @@ no distance or density of a latent space enters.
 Which figure tells a cluster of the data from the best one of each null was tried on
 three of the built-in tables of 1,135 shops (19 nulls each, the whole pipeline on every
 one; p <= 0.05). Purity alone told 0 of 17 planted clusters: in a null, one cluster
-often holds 95% of the shops and is as pure as can be. The part of the structure score
-alone, which depends on sizes only, told 8; the product of both, `confirmed_scores`, 11,
-and 0 of the 2 clusters of the table without structure. What it does not tell are
-clusters of less than some 6% of the shops: nulls have dense spots of that size, too.
+often holds 95% of the entities and is as pure as can be. The part of the structure
+score alone, which depends on sizes only, told 8; the product of both,
+`confirmed_scores`, 11, and 0 of the 2 clusters of the table without structure. What it
+does not tell are clusters of less than some 6% of the entities: nulls have dense spots
+of that size, too.
 """
 
 from __future__ import annotations
@@ -45,24 +46,24 @@ class LabelSummary:
 
     Attributes
     ----------
-    n_shops : int
-        Labelled shops, noise included.
+    n_entities : int
+        Labelled entities, noise included.
     n_clusters : int
         Distinct labels other than -1.
     noise_ratio : float
-        Share of shops with label -1, 0 to 1.
+        Share of entities with label -1, 0 to 1.
     effective_clusters : float
         exp(entropy) of the cluster sizes, noise excluded (the Hill number of order
         1): 4 equal clusters count as 4, one of 97% beside three of 1% as 1.18.
         0 without any cluster.
     largest_share : float or None
-        Share of the *clustered* shops that sit in the largest cluster; ``None``
+        Share of the *clustered* entities that sit in the largest cluster; ``None``
         without any cluster.
     sizes : tuple of int
-        Shops per cluster, largest first.
+        Entities per cluster, largest first.
     """
 
-    n_shops: int
+    n_entities: int
     n_clusters: int
     noise_ratio: float
     effective_clusters: float
@@ -71,8 +72,8 @@ class LabelSummary:
 
     @property
     def coverage(self) -> float:
-        """Share of shops in any cluster: 1 - `noise_ratio`."""
-        return sum(self.sizes) / self.n_shops
+        """Share of entities in any cluster: 1 - `noise_ratio`."""
+        return sum(self.sizes) / self.n_entities
 
     @property
     def structure_score(self) -> float:
@@ -89,12 +90,12 @@ class LabelSummary:
 
 
 def label_summary(labels: ArrayLike) -> LabelSummary:
-    """Count clusters, noise, and how evenly the clusters share the shops.
+    """Count clusters, noise, and how evenly the clusters share the entities.
 
     Parameters
     ----------
-    labels : array-like of int, shape (n_shops,)
-        Cluster per shop; -1 is noise.
+    labels : array-like of int, shape (n_entities,)
+        Cluster per entity; -1 is noise.
 
     Raises
     ------
@@ -106,7 +107,7 @@ def label_summary(labels: ArrayLike) -> LabelSummary:
     sizes = tuple(sorted((int(count) for count in counts), reverse=True))
     shares = np.array(sizes, dtype=np.float64) / max(sum(sizes), 1)
     return LabelSummary(
-        n_shops=len(array),
+        n_entities=len(array),
         n_clusters=len(sizes),
         noise_ratio=1.0 - sum(sizes) / len(array),
         effective_clusters=(
@@ -122,13 +123,13 @@ def check_labels(labels: ArrayLike) -> IntArray:
     array = np.asarray(labels)
     if array.ndim != 1 or not len(array):
         raise ModelError(
-            f"labels have shape {array.shape}; expected one label per shop, and at "
-            "least one shop."
+            f"labels have shape {array.shape}; expected one label per row, and at "
+            "least one row."
         )
     if not np.issubdtype(array.dtype, np.integer):
         raise ModelError(
             f"labels are of type {array.dtype}; expected integers, -1 for noise. "
-            "Leave out shops that have no label."
+            "Leave out rows that have no label."
         )
     if array.min() < NOISE:
         raise ModelError(
@@ -141,8 +142,8 @@ def check_labels(labels: ArrayLike) -> IntArray:
 def explained_variance(X: FloatArray, labels: ArrayLike) -> float:
     """Share of the features' variance that the labels explain, beyond chance.
 
-    Each clustered shop is predicted by the mean of its cluster, each noise shop by
-    the mean of all shops, and eta squared = 1 - residual / total sum of squares is
+    Each clustered entity is predicted by the mean of its cluster, each noise entity by
+    the mean of all entities, and eta squared = 1 - residual / total sum of squares is
     averaged over the features that vary. Labels dealt out at random explain, in
     expectation, ``e = sum_c (1 - n_c / n) / (n - 1)`` (sampling without replacement),
     so what is returned is ``(eta squared - e) / (1 - e)``; without noise this is
@@ -186,19 +187,20 @@ def compare_spaces(
 
     Parameters
     ----------
-    labels : mapping of space to array-like of int, shape (n_shops,)
-        The same shops in the same order in every space; -1 is noise.
-    X : ndarray of float64, shape (n_shops, n_features)
+    labels : mapping of space to array-like of int, shape (n_entities,)
+        The same entities in the same order in every space; -1 is noise.
+    X : ndarray of float64, shape (n_entities, n_features)
         The scaled features: the one yardstick, whatever space made the labels.
-    strengths : mapping of space to array-like of float, shape (n_shops,)
-        Strength per shop, 0 to 1; 0 for noise.
+    strengths : mapping of space to array-like of float, shape (n_entities,)
+        Strength per entity, 0 to 1; 0 for noise.
 
     Returns
     -------
     polars.DataFrame
         One row per space, in the order of `labels`:
 
-        ``space``, ``n_shops``, ``clusters``, ``noise_ratio``, ``effective_clusters``,
+        ``space``, ``n_entities``, ``clusters``, ``noise_ratio``,
+        ``effective_clusters``,
         ``largest_share``
             See `LabelSummary`.
         ``sizes`` : str
@@ -213,14 +215,14 @@ def compare_spaces(
             own. Null for a single space, and where either has no cluster. Two spaces
             can agree on something that is not there: noise agrees with noise.
         ``mean_strength`` : float, 0 to 1
-            Over the clustered shops; null without any. Strength is relative to the
-            densest point of the shop's own cluster: it tells core-heavy clusters
+            Over the clustered entities; null without any. Strength is relative to the
+            densest point of the entity's own cluster: it tells core-heavy clusters
             from straggling ones, and is no measure of quality.
 
     Raises
     ------
     ModelError
-        Where labels, strengths and `X` do not tell of the same shops, or `X` holds
+        Where labels, strengths and `X` do not tell of the same entities, or `X` holds
         values that are not finite.
     """
     if set(labels) != set(strengths):
@@ -241,8 +243,8 @@ def check_matrix(X: FloatArray) -> None:
     """Refuse what is not a table of finite numbers with a row and a column."""
     if X.ndim != 2 or 0 in X.shape:
         raise ModelError(
-            f"the feature matrix has shape {X.shape}; expected at least one shop "
-            "(row) and one feature (column)."
+            f"the feature matrix has shape {X.shape}; expected at least one row "
+            "and one feature (column)."
         )
     n_bad = int((~np.isfinite(X)).sum())
     if n_bad:
@@ -257,14 +259,14 @@ def principal_scores(X: FloatArray, n_components: int) -> tuple[FloatArray, Floa
 
     Parameters
     ----------
-    X : ndarray of float64, shape (n_shops, n_features)
+    X : ndarray of float64, shape (n_entities, n_features)
         Finite; centred here, not rescaled.
     n_components : int
         Columns returned; those beyond `n_features` are 0.
 
     Returns
     -------
-    scores : ndarray of float64, shape (n_shops, n_components)
+    scores : ndarray of float64, shape (n_entities, n_components)
         The largest loading of each component is positive, so that a picture does not
         flip from one run to the next.
     shares : ndarray of float64, shape (n_components,)
@@ -293,7 +295,7 @@ def project_2d(X: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 _COMPARISON_SCHEMA: dict[str, Any] = {
     "space": pl.String,
-    "n_shops": pl.Int64,
+    "n_entities": pl.Int64,
     "clusters": pl.Int64,
     "noise_ratio": pl.Float64,
     "effective_clusters": pl.Float64,
@@ -324,7 +326,7 @@ def _space_row(
     is_clustered = own != NOISE
     return {
         "space": space,
-        "n_shops": summary.n_shops,
+        "n_entities": summary.n_entities,
         "clusters": summary.n_clusters,
         "noise_ratio": summary.noise_ratio,
         "effective_clusters": summary.effective_clusters,
@@ -359,14 +361,14 @@ def nearest_neighbours(
 
     Parameters
     ----------
-    scaled : ndarray of float64, shape (n_shops, n_features)
+    scaled : ndarray of float64, shape (n_entities, n_features)
         Scaled features, finite.
     n_neighbours : int
-        Fewer where there are not so many shops.
+        Fewer where there are not so many entities.
 
     Returns
     -------
-    ndarray of int, shape (n_shops, n_neighbours)
+    ndarray of int, shape (n_entities, n_neighbours)
     """
     k = min(n_neighbours, len(scaled) - 1)
     if k < 1:
@@ -379,14 +381,14 @@ def neighbour_purity(neighbours: IntArray, labels: IntArray) -> dict[int, float]
     """Return each cluster's share of members among its members' neighbours.
 
     Corrected for chance: ``(share of the members' nearest neighbours with the same
-    label - s) / (1 - s)``, with ``s`` the share of the other shops that are members.
+    label - s) / (1 - s)``, with ``s`` the share of the other entities that are members.
 
     Parameters
     ----------
-    neighbours : ndarray of int, shape (n_shops, n_neighbours)
+    neighbours : ndarray of int, shape (n_entities, n_neighbours)
         As `nearest_neighbours` returns them.
-    labels : ndarray of int, shape (n_shops,)
-        Cluster per shop; -1 is noise, and has no purity.
+    labels : ndarray of int, shape (n_entities,)
+        Cluster per entity; -1 is noise, and has no purity.
 
     Returns
     -------
@@ -411,14 +413,14 @@ def confirmed_scores(purity: Mapping[int, float], labels: IntArray) -> dict[int,
     """Return each cluster's part of the structure score, as far as neighbours agree.
 
     ``max(purity, 0) x n_c / n x ln(m / n_c)``, with `n_c` members among `m` clustered
-    and `n` shops in all. Without the purity, the parts add up to the structure score
+    and `n` entities in all. Without the purity, the parts add up to the structure score
     (`core.evaluation.quality.LabelSummary`).
 
     Parameters
     ----------
     purity : mapping of int to float
         As `neighbour_purity` returns it.
-    labels : ndarray of int, shape (n_shops,)
+    labels : ndarray of int, shape (n_entities,)
 
     Returns
     -------

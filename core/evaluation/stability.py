@@ -3,10 +3,10 @@
 A store keeps each fit under its name, so that what was interrupted goes on where it
 was. It belongs to one key (a model, a seed); opened with another one, it starts empty.
 
-A recipe (scaler, encoder and clusterer, say) is refitted on other shops or with another
-seed, and all shops are labelled by the new model. Refitting the clusterer alone over a
-frozen encoder tells nothing: the encoder has already cast the groups, on data without
-any as well.
+A recipe (scaler, encoder and clusterer, say) is refitted on other entities or with
+another seed, and all entities are labelled by the new model. Refitting the clusterer
+alone over a frozen encoder tells nothing: the encoder has already cast the groups, on
+data without any as well.
 
 Stability is needed, and it is not enough: noise agrees with noise, and a convenient cut
 can come back every time. Read it beside the structure check.
@@ -45,8 +45,8 @@ class Fit:
 
     Attributes
     ----------
-    labels : ndarray of int64, shape (n_shops,)
-        Cluster per shop, -1 for noise.
+    labels : ndarray of int64, shape (n_entities,)
+        Cluster per entity, -1 for noise.
     figures : dict
         JSON-able figures.
     """
@@ -133,8 +133,8 @@ def run_fits(
 FloatArray = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 # From features as prepared (not scaled, NaN where unknown) and a seed to what labels
-# any shops' features. Everything that is learnt is learnt in it. To be run by `Workers`
-# it must be picklable: a module's function, or a `partial` of one.
+# any entities' features. Everything that is learnt is learnt in it. To be run by
+# `Workers` it must be picklable: a module's function, or a `partial` of one.
 Recipe = Callable[[FloatArray, int], Callable[[FloatArray], Labels]]
 How = Literal["subsample", "bootstrap", "seed"]
 SUBSAMPLE_SHARE = 0.8
@@ -150,10 +150,10 @@ class Refit:
 
     Attributes
     ----------
-    labels : ndarray of int, shape (n_shops,)
-        Its cluster for every shop; -1 is noise.
-    is_seen : ndarray of bool, shape (n_shops,)
-        The shops that it learnt from.
+    labels : ndarray of int, shape (n_entities,)
+        Its cluster for every entity; -1 is noise.
+    is_seen : ndarray of bool, shape (n_entities,)
+        The entities that it learnt from.
     """
 
     labels: Labels
@@ -174,7 +174,7 @@ def whole_pipeline(config: Config) -> Recipe:
 def _fit_whole(
     X: FloatArray, seed: int, config: Config
 ) -> Callable[[FloatArray], Labels]:
-    """Learn scaler, encoder and latent clusters; return what labels other shops."""
+    """Learn scaler, encoder and latent clusters; return what labels other entities."""
     scaler = FeatureScaler(**config.scaling.model_dump()).fit(X)
     encoder = Autoencoder(**config.autoencoder.model_dump(), seed=seed)
     latent = encoder.fit_transform(scaler.transform(X))
@@ -201,7 +201,7 @@ def refit(
 
     Parameters
     ----------
-    X : ndarray of float, shape (n_shops, n_features)
+    X : ndarray of float, shape (n_entities, n_features)
         Features as prepared, not scaled; NaN where unknown.
     recipe : callable
         What is learnt; see `Recipe`.
@@ -210,8 +210,8 @@ def refit(
     n_refits : int
         At least 2.
     how : {'subsample', 'bootstrap', 'seed'}
-        80% of the shops without replacement; as many as there are, with replacement; or
-        all shops with another seed of the recipe.
+        80% of the entities without replacement; as many as there are, with replacement;
+        or all entities with another seed of the recipe.
     on_step : callable, optional
         Called with (refits done, refits in all).
     workers : Workers, optional
@@ -222,7 +222,7 @@ def refit(
     Raises
     ------
     ModelError
-        For fewer than 2 refits, or too few shops for one.
+        For fewer than 2 refits, or too few entities for one.
     """
     if n_refits < 2:
         raise ModelError(f"`n_refits` is {n_refits}; expected at least 2.")
@@ -263,15 +263,15 @@ def _drawn(n: int, how: How, seed: int) -> npt.NDArray[np.intp]:
 
 
 def agreement(reference: Labels, refits: Sequence[Refit]) -> pl.DataFrame:
-    """Compare labels with those of each refit, over all shops.
+    """Compare labels with those of each refit, over all entities.
 
     Returns
     -------
     DataFrame
         One row per refit: ``ari`` and ``ami`` with noise as a class of its own;
-        ``ari_clustered`` and ``ami_clustered`` over the shops that both put into a
-        cluster; ``ari_held_out`` as ``ari``, over the shops that the refit has not
-        learnt from. Null where there are no such shops; 1 is the same, 0 is chance.
+        ``ari_clustered`` and ``ami_clustered`` over the entities that both put into a
+        cluster; ``ari_held_out`` as ``ari``, over the entities that the refit has not
+        learnt from. Null where there are no such entities; 1 is the same, 0 is chance.
     """
     everyone = np.ones(len(reference), dtype=bool)
     rows = []
@@ -300,12 +300,12 @@ def _same(
     index: Callable[[Labels, Labels], float],
     reference: Labels,
     refit: Refit,
-    shops: npt.NDArray[np.bool_],
+    rows: npt.NDArray[np.bool_],
 ) -> float | None:
-    """Return an index of agreement over some shops, None without any."""
-    if not shops.any():
+    """Return an index of agreement over some entities, None without any."""
+    if not rows.any():
         return None
-    return float(index(reference[shops], refit.labels[shops]))
+    return float(index(reference[rows], refit.labels[rows]))
 
 
 def cluster_stability(reference: Labels, refits: Sequence[Refit]) -> pl.DataFrame:
@@ -315,7 +315,7 @@ def cluster_stability(reference: Labels, refits: Sequence[Refit]) -> pl.DataFram
     -------
     DataFrame
         One row per cluster: ``cluster, size``, ``jaccard`` (mean over the refits of the
-        best Jaccard similarity with any of their clusters, over the shops that the
+        best Jaccard similarity with any of their clusters, over the entities that the
         refit has seen), ``lowest_jaccard`` and ``verdict`` in words.
     """
     rows = []

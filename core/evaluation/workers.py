@@ -1,6 +1,6 @@
 """Run independent fits side by side, in processes that keep to one thread each.
 
-Fits of a few thousand shops gain little from more threads and much from being made
+Fits of a few thousand entities gain little from more threads and much from being made
 two at a time. What a task returns must depend on its arguments alone; then neither the
 number of workers nor the order in which they finish can change a result.
 

@@ -36,6 +36,7 @@ import numpy as np
 import polars as pl
 
 from core.config import FeaturesConfig
+from core.entities import Entity
 from core.errors import ConfigError, FeatureMismatchError, did_you_mean, listed
 from core.retailers.monthly import (
     ShopSeries,
@@ -425,6 +426,8 @@ BEHAVIOUR = FeatureSet(
 )
 
 FEATURE_SETS = {feature_set.name: feature_set for feature_set in (BEHAVIOUR, BASELINE)}
+
+RETAILER = Entity("shop_id", "shop", "shops", "sales_qty_last_12_months")
 
 ShopRange = tuple[str | None, str | None]
 EVERY_SHOP: ShopRange = (None, None)

@@ -45,6 +45,7 @@ from core.evaluation.stability import (
 from core.evaluation.workers import Workers
 from core.logging import get_logger, progress
 from core.models.matrix import feature_matrix
+from core.retailers.features import RETAILER
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model
 from core.retailers.publish import (
@@ -296,7 +297,7 @@ def _fit_all(
                 seed=config.seed,
                 n_null=effort.n_null,
                 budget_seconds=budget,
-                max_shops=config.evaluation.certificate_max_shops,
+                max_entities=config.evaluation.certificate_max_shops,
                 labels=standing.labels["density"],
                 workers=workers,
                 store=store,
@@ -403,7 +404,7 @@ class _Findings:
             "seed": self.standing.config.seed,
             "seconds": round(self.seconds, 1),
             "verdict": self.verdict.as_dict(),
-            "structure": self.certificate.as_dict(),
+            "structure": RETAILER.named_facts(self.certificate.as_dict()),
             "agreement": self.agreement,
         }
 

@@ -14,7 +14,7 @@ from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
 from core.config import Config
 from core.errors import ArtifactError, ConfigError, did_you_mean
 from core.evaluation.effects import (
-    MIN_SHOPS,
+    MIN_ENTITIES,
     LaterEffects,
     Past,
     effects_against_rest,
@@ -30,7 +30,7 @@ from core.logging import progress
 from core.models.matrix import feature_matrix
 from core.months import month_index
 from core.reporting.plots import plot_curves
-from core.retailers.features import VOLUME
+from core.retailers.features import RETAILER, VOLUME
 from core.retailers.files import RETAILERS
 from core.retailers.judge import TABLE
 from core.retailers.model import SEGMENTS, Model
@@ -117,7 +117,7 @@ def profile_segments(artifacts: str | Path) -> StageResult:
         features = [*model.features, *(feature.name for feature in VOLUME)]
         today = effects_against_rest(shops.table, shops.segments, features, False)
         names = model.segments.published.names
-        profiles = profile_table(today, tested, why_not, names)
+        profiles = profile_table(today, tested, why_not, names, RETAILER)
         profiles.write_csv(out.path("segment_profiles.csv"))
         exemplars = _exemplars(shops, model)
         exemplars.write_csv(out.path("segment_exemplars.csv"))
@@ -127,7 +127,7 @@ def profile_segments(artifacts: str | Path) -> StageResult:
         out.facts |= base.manifest.facts("inference")
         out.facts["profiles"] = {
             "segment_kind": model.segments.published.kind,
-            "test": later_facts(tested, why_not),
+            "test": RETAILER.named_facts(later_facts(tested, why_not)),
             "strongest": strongest(profiles, model.features),
             "surrogate": rules.facts() if rules is not None else None,
             "rules": texts,
@@ -166,11 +166,12 @@ def _test(
         pl.read_parquet(base.path(name), memory_map=False)
         for name in (HISTORY, LATER, MONTHLY)
     )
-    past = Past(history.filter(as_of=min(cuts)), later, monthly, model.as_of)
+    at_cut = history.filter(as_of=min(cuts))
+    past = Past(at_cut, later, monthly, model.as_of, RETAILER)
     is_sampled = shops.table["shop_id"].is_in(monthly["shop_id"].unique().implode())
     table, segments = shops.table.filter(is_sampled), shops.segments[is_sampled]
     n_known = table.join(past.at_cut, on="shop_id", how="semi").height
-    if table.height < MIN_SHOPS or not n_known:
+    if table.height < MIN_ENTITIES or not n_known:
         return None, "too few shops with a past"
     recipe = _recipe(base, model, table.height / 2 / shops.n_all)
     given = (table, segments, past, model.features, recipe, model.config.seed)

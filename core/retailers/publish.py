@@ -19,9 +19,10 @@ import polars as pl
 from core.artifacts.folder import Artifacts, StageWriter
 from core.errors import ArtifactError, ConfigError
 from core.evaluation.certificate import Verdict
-from core.evaluation.quality import LabelSummary, label_summary
+from core.evaluation.quality import label_summary
 from core.models.matrix import feature_matrix
 from core.reporting.plots import plot_curves
+from core.retailers.features import RETAILER
 from core.retailers.files import RETAILERS
 from core.retailers.model import (
     SEGMENTS,
@@ -133,8 +134,8 @@ def _write_report(
     evidence = Evidence.of(out, published)
     content = report_content(
         evidence,
-        Verdict.from_dict(published.verdict).meaning,
-        asdict(published_summary(published)),
+        Verdict.from_dict(published.verdict).meaning(RETAILER),
+        published_summary(published),
         table,
         SPACES,
         insights,
@@ -219,26 +220,26 @@ def _under(
     return published
 
 
-def published_summary(published: PublishedSegments) -> LabelSummary:
-    """Count what is published, by the shops of the training data."""
+def published_summary(published: PublishedSegments) -> dict[str, Any]:
+    """Return the figures of what is published, by the shops of the training data."""
     segments = published.segments
-    return label_summary(
-        np.repeat([s.id for s in segments], [s.size for s in segments])
-    )
+    labels = np.repeat([s.id for s in segments], [s.size for s in segments])
+    facts: dict[str, Any] = RETAILER.named_facts(asdict(label_summary(labels)))
+    return facts
 
 
 def published_opening(published: PublishedSegments) -> Opening:
     """Put the verdict of what is published into words."""
     return opening(
         published.verdict,
-        Verdict.from_dict(published.verdict).meaning,
-        asdict(published_summary(published)),
+        Verdict.from_dict(published.verdict).meaning(RETAILER),
+        published_summary(published),
     )
 
 
 def published_row(published: PublishedSegments) -> dict[str, str]:
     """Return the closing table's row for what is published."""
-    row = closing_table({"published": asdict(published_summary(published))})[0]
+    row = closing_table({"published": published_summary(published)})[0]
     # A partition has no noise by its making, which is no finding.
     return row if published.kind == "density" else row | {"noise": "-"}
 

@@ -25,14 +25,14 @@ from core.evaluation.comparison import (
     CLUSTERERS,
     SPACES,
     Effort,
-    Shops,
+    FeatureTable,
     SpaceName,
     compare_recipes,
     recipe_of,
 )
 from core.evaluation.n_segments import partition_recipe
 from core.evaluation.out_of_time import (
-    MIN_SHOPS_AT_CUT,
+    MIN_ENTITIES_AT_CUT,
     N_PERMUTATIONS,
     Cut,
     Scorecard,
@@ -46,7 +46,7 @@ from core.logging import get_logger, progress
 from core.models.matrix import feature_matrix
 from core.models.umap import HOW_TO_INSTALL, has_umap
 from core.months import month_index
-from core.retailers.features import FEATURE_SETS, feature_set
+from core.retailers.features import FEATURE_SETS, RETAILER, feature_set
 from core.retailers.files import RETAILERS
 from core.retailers.model import SEGMENTS, SegmentAssigner
 from core.retailers.monthly import ARCHIVE, archived_sales
@@ -146,12 +146,13 @@ def cuts_of(base: ArtifactSet) -> list[Cut]:
     """
     config, facts = base.manifest.config, base.manifest.facts("prepare")
     monthly = pl.read_parquet(base.path(MONTHLY), memory_map=False)
-    needed = max(MIN_SHOPS_AT_CUT, config.clustering.n_needed)
+    needed = max(MIN_ENTITIES_AT_CUT, config.clustering.n_needed)
     cuts = backtest_cuts(
         pl.read_parquet(base.path(HISTORY), memory_map=False),
         monthly,
         facts["features"],
         config.evaluation.horizon_months,
+        RETAILER,
         needed,
     )
     if not cuts:
@@ -215,7 +216,7 @@ def _joined(tables: Mapping[str, pl.DataFrame], shown: str) -> pl.DataFrame:
     names = sorted(tables, key=lambda name: name != shown)
     return pl.concat(
         [
-            tables[name].select(
+            RETAILER.named_table(tables[name]).select(
                 pl.lit(name).alias("labels"),
                 pl.lit(name == shown).alias("is_published"),
                 pl.all(),
@@ -296,9 +297,8 @@ def compare(
         Workers(n_workers) as workers,
     ):
         config = published.manifest.config
-        table = compare_recipes(
-            shops, config, parts, chosen, effort or Effort(), workers, report
-        )
+        given = (shops, config, parts, chosen, effort or Effort(), workers, report)
+        table = RETAILER.named_table(compare_recipes(*given))
     facts = _write(table, Artifacts(artifacts, RETAILERS), published.manifest)
     notes += more
     folder = Path(artifacts)
@@ -342,7 +342,9 @@ def _chosen_spaces(wanted: Sequence[str] | None) -> tuple[list[SpaceName], list[
     return chosen, []
 
 
-def _shops_of(base: ArtifactSet, max_shops: int) -> tuple[dict[str, Shops], list[str]]:
+def _shops_of(
+    base: ArtifactSet, max_shops: int
+) -> tuple[dict[str, FeatureTable], list[str]]:
     """Return the same shops in every feature set that can be had."""
     config = base.manifest.config
     known, notes = _known_of(base)
@@ -352,7 +354,7 @@ def _shops_of(base: ArtifactSet, max_shops: int) -> tuple[dict[str, Shops], list
     past = _drawn(then["shop_id"].unique(), max_shops, config.seed)
     asked = then.join(past.to_frame(), on="shop_id", how="semi")
     monthly = pl.read_parquet(base.path(MONTHLY), memory_map=False)
-    needed = max(MIN_SHOPS_AT_CUT, config.clustering.n_needed)
+    needed = max(MIN_ENTITIES_AT_CUT, config.clustering.n_needed)
     shops = {}
     for name, part in known.items():
         names = feature_set(name).names
@@ -364,9 +366,10 @@ def _shops_of(base: ArtifactSet, max_shops: int) -> tuple[dict[str, Shops], list
             monthly,
             names,
             config.evaluation.horizon_months,
+            RETAILER,
             needed,
         )
-        shops[name] = Shops(feature_matrix(table, names), cuts)
+        shops[name] = FeatureTable(feature_matrix(table, names), cuts)
     return shops, notes
 
 

@@ -69,7 +69,9 @@ def test_planted_groups_are_certified_and_each_of_them_is(has_new_shops):
     assert not found.is_stopped_early
     assert len(found.segments) == found.clusters.n_clusters >= 3
     assert {check.p_value for check in found.segments} == {0.05}
-    assert sum(found.clusters.sizes) == sum(check.n_shops for check in found.segments)
+    assert sum(found.clusters.sizes) == sum(
+        check.n_entities for check in found.segments
+    )
 
 
 def test_structureless_tables_are_hardly_ever_certified():
@@ -110,7 +112,7 @@ def test_the_verdict_does_not_depend_on_stopping_early():
 def test_a_larger_table_is_sampled_and_its_own_labels_are_checked():
     X = planted(0)
     labels = np.random.default_rng(3).integers(0, 2, N_SHOPS)
-    found = certify_table(X, density_recipe, labels=labels, max_shops=300)
+    found = certify_table(X, density_recipe, labels=labels, max_entities=300)
     assert found.n_rows == 300
     assert found.clusters.n_clusters != 2
     assert [check.cluster for check in found.segments] == [0, 1]

@@ -17,8 +17,8 @@ from core.errors import ArtifactError, ConfigError, ModelError
 from core.evaluation.comparison import (
     SCHEMA,
     Effort,
+    FeatureTable,
     SharedSpace,
-    Shops,
     compare_recipes,
     fit_space,
     recipe_of,
@@ -59,7 +59,7 @@ def four_kinds_of_kiosk(n=240, seed=0):
 def table():
     X, _ = four_kinds_of_kiosk()
     nothing = np.random.default_rng(1).uniform(size=(240, 6))
-    shops = {"behaviour": Shops(X, ()), "baseline": Shops(nothing, ())}
+    shops = {"behaviour": FeatureTable(X, ()), "baseline": FeatureTable(nothing, ())}
     effort = Effort(n_refits=2, n_nulls=19)
     return compare_recipes(shops, CONFIG, 4, ["raw", "pca"], effort)
 
@@ -111,7 +111,7 @@ def test_no_null_is_started_when_the_time_is_used_up():
     effort = Effort(n_refits=2, n_nulls=19, budget_seconds=0.0)
     steps = []
     found = compare_recipes(
-        {"behaviour": Shops(X, ())}, CONFIG, 3, ["raw"], effort, None,
+        {"behaviour": FeatureTable(X, ())}, CONFIG, 3, ["raw"], effort, None,
         lambda done, total: steps.append((done, total)),
     )  # fmt: skip
     row = cell(found, "behaviour", "raw", "hdbscan")
@@ -133,7 +133,7 @@ def test_no_null_is_started_when_the_time_is_used_up():
 def test_too_few_parts_nulls_or_refits_are_refused(k, effort, message):
     X, _ = four_kinds_of_kiosk()
     with pytest.raises(ModelError, match=message):
-        compare_recipes({"behaviour": Shops(X, ())}, CONFIG, k, ["raw"], effort)
+        compare_recipes({"behaviour": FeatureTable(X, ())}, CONFIG, k, ["raw"], effort)
 
 
 def test_our_latent_with_hdbscan_is_the_whole_pipeline():

@@ -17,6 +17,7 @@ from core.evaluation.effects import (
     later_effects,
     match_segments,
 )
+from core.retailers.features import RETAILER
 
 MONTHS_BEFORE, MONTHS_AFTER = 24, 12
 FIRST = 2022 * 12
@@ -109,7 +110,7 @@ def test_a_segment_is_compared_within_its_scope_only():
 
 
 def test_labels_of_other_shops_are_refused():
-    with pytest.raises(ModelError, match="2 labels for 1 shops"):
+    with pytest.raises(ModelError, match="2 labels for 1 rows"):
         effects_against_rest(pl.DataFrame({"x": [1.0]}), np.array([0, 1]), ["x"], True)
 
 
@@ -152,7 +153,7 @@ def shops_and_past(rng, is_lasting: bool):
     later = features(months[:, MONTHS_BEFORE:]).with_columns(
         swing=pl.lit(None, pl.Float64)
     )
-    return features(months), Past(at_cut, later, monthly, "2024-12")
+    return features(months), Past(at_cut, later, monthly, "2024-12", RETAILER)
 
 
 def test_lasting_groups_are_found_again_and_confirmed_by_later_months():
@@ -160,7 +161,7 @@ def test_lasting_groups_are_found_again_and_confirmed_by_later_months():
     X = table.select("level", "swing").to_numpy()
     segments = halved(X, 0)(X)
     found = later_effects(table, segments, past, ["level", "swing"], halved, 0)
-    assert (found.cut, found.n_months, found.n_shops) == ("2023-12", 12, 300)
+    assert (found.cut, found.n_months, found.n_entities) == ("2023-12", 12, 300)
     assert found.left_out == ["swing"]
     assert found.matches["n_halves"].to_list() == [2, 2]
     level = found.effects.filter(pl.col("feature") == "level")

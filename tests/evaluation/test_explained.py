@@ -125,7 +125,7 @@ def test_unknown_outcomes_are_passed_over():
         growth=pl.when(pl.Series(is_known)).then("growth")
     )
     found = explained_beyond_size(segment, outcomes, size, 0)
-    assert found.by_outcome["growth"].n_shops == is_known.sum()
+    assert found.by_outcome["growth"].n_entities == is_known.sum()
     assert found.by_outcome["growth"].beyond > 0.1
     assert found.mean == pytest.approx(
         np.mean([share.beyond for share in found.by_outcome.values()])
@@ -192,7 +192,7 @@ def test_equal_sizes_share_a_class():
 def test_inputs_of_other_shops_are_refused():
     size, volume, _ = shops(30, 11)
     outcomes = pl.DataFrame({"volume": volume})
-    with pytest.raises(ModelError, match="29 labels and 30 shops"):
+    with pytest.raises(ModelError, match="29 labels and 30 rows"):
         explained_beyond_size(np.zeros(29, dtype=int), outcomes, size, 0)
     with pytest.raises(ModelError, match=r"`size` has shape \(29,\)"):
         explained_beyond_size(np.zeros(30, dtype=int), outcomes, size[:29], 0)

@@ -28,7 +28,7 @@ def sales(**shops: dict[str, float]) -> pl.DataFrame:
 
 
 def after(monthly: pl.DataFrame, shop: str, horizon: int = 3) -> dict[str, float]:
-    found = outcomes_after(monthly, pl.Series([shop]), CUT, horizon)
+    found = outcomes_after(monthly, pl.Series("shop_id", [shop]), CUT, horizon)
     return found.row(0, named=True)
 
 
@@ -64,10 +64,14 @@ def test_a_shop_that_had_stopped_before_the_cut_is_not_followed():
     back = gone | {"2024-02": 5}
     pausing = {"2023-01": 5, "2023-10": 5}
     monthly = sales(gone=gone, back=back, pausing=pausing)
-    found = outcomes_after(monthly, pl.Series(["gone", "back", "pausing"]), CUT, 3)
+    found = outcomes_after(
+        monthly, pl.Series("shop_id", ["gone", "back", "pausing"]), CUT, 3
+    )
     assert found["churn"].to_list() == [None, None, 1.0]
     assert found.null_count().row(0) == (0, 2, 3, 2, 2)
-    months = outcomes_by_month(monthly, pl.Series(["gone", "pausing"]), CUT, 3)
+    months = outcomes_by_month(
+        monthly, pl.Series("shop_id", ["gone", "pausing"]), CUT, 3
+    )
     assert months["activity_2"].to_list() == [None, 0.0]
 
 
@@ -104,7 +108,7 @@ def test_what_lies_beyond_the_horizon_does_not_count():
 
 def test_shops_come_back_in_the_order_asked_for():
     monthly = sales(b=OPEN | {"2024-01": 3}, a=OPEN)
-    found = outcomes_after(monthly, pl.Series(["b", "never", "a"]), CUT, 3)
+    found = outcomes_after(monthly, pl.Series("shop_id", ["b", "never", "a"]), CUT, 3)
     assert found["shop_id"].to_list() == ["b", "never", "a"]
     assert found["churn"].to_list() == [0.0, None, 1.0]
 
@@ -114,7 +118,9 @@ def test_data_in_tonnes_keeps_the_steps_of_the_same_data_in_grams():
         f"shop_{i}": dict.fromkeys(("2023-12", *AFTER), 50.0 * 2**i) for i in range(12)
     }
     tonnes = sales(**doubling).with_columns(pl.col("quantity") / 1e6)
-    volume = outcomes_after(tonnes, pl.Series(list(doubling)), CUT, 3)["volume"]
+    volume = outcomes_after(tonnes, pl.Series("shop_id", list(doubling)), CUT, 3)[
+        "volume"
+    ]
     steps = volume.diff().drop_nulls()
     assert steps.min() > 0.25, "still the logarithm: every doubling is a step"
     assert steps.max() < math.log(2)
@@ -122,7 +128,7 @@ def test_data_in_tonnes_keeps_the_steps_of_the_same_data_in_grams():
 
 def test_months_one_by_one():
     monthly = sales(kiosk=OPEN | {"2024-01": 7, "2024-03": 1})
-    months = outcomes_by_month(monthly, pl.Series(["kiosk"]), CUT, 3)
+    months = outcomes_by_month(monthly, pl.Series("shop_id", ["kiosk"]), CUT, 3)
     assert months.select("^activity.*$").row(0) == (1.0, 0.0, 1.0)
     assert months.select("^volume.*$").row(0) == pytest.approx(
         (math.log(8), 0.0, math.log(2))

@@ -49,7 +49,7 @@ def test_all_noise_has_no_clusters_no_largest_share_and_no_score():
 @given(st.lists(st.integers(-1, 6), min_size=1, max_size=80))
 def test_effective_clusters_lie_between_one_and_their_number(labels):
     summary = label_summary(labels)
-    assert sum(summary.sizes) == summary.n_shops - labels.count(-1)
+    assert sum(summary.sizes) == summary.n_entities - labels.count(-1)
     if summary.n_clusters:
         assert 1 - 1e-9 <= summary.effective_clusters <= summary.n_clusters + 1e-9
         assert 1 / summary.n_clusters <= summary.largest_share <= 1
@@ -58,8 +58,8 @@ def test_effective_clusters_lie_between_one_and_their_number(labels):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([], "at least one shop"),
-        ([[0, 1]], "one label per shop"),
+        ([], "at least one row"),
+        ([[0, 1]], "one label per row"),
         ([0.5, 1.0], "expected integers"),
         ([0, -3], "labels hold -3"),
     ],
@@ -118,7 +118,7 @@ def test_comparison_puts_companions_beside_the_noise_ratio():
     }
     table = compare_spaces(labels, X, strengths)
     assert table.columns[:7] == [
-        "space", "n_shops", "clusters", "noise_ratio", "effective_clusters",
+        "space", "n_entities", "clusters", "noise_ratio", "effective_clusters",
         "largest_share", "sizes",
     ]  # fmt: skip
     latent, raw, flat = table.to_dicts()

@@ -19,11 +19,11 @@ from core.evaluation.out_of_time import (
     Cut,
     Scorer,
     backtest_cuts,
+    entity_codes,
     labels_over_time,
     out_of_time,
-    shop_codes,
 )
-from core.retailers.features import feature_set
+from core.retailers.features import RETAILER, feature_set
 from core.retailers.files import RETAILERS
 from core.retailers.pipelines import prepare_features, run_all
 from core.retailers.prepare import HISTORY, LATER, MONTHLY, prepare, write_history
@@ -51,7 +51,7 @@ def past(structure: str, n_shops: int) -> list[Cut]:
             pl.read_parquet(paths[name], memory_map=False)
             for name in (HISTORY, MONTHLY)
         ]
-    return backtest_cuts(*tables, FEATURES, horizon_months=6)
+    return backtest_cuts(*tables, FEATURES, horizon_months=6, entity=RETAILER)
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,8 @@ def planted() -> list[Cut]:
 
 def by_lot(cuts: list[Cut], seed: int) -> list[np.ndarray]:
     """Return labels dealt out at random, the same for a shop at every cut."""
-    codes, n_shops = shop_codes(cuts)
-    labels = np.random.default_rng(seed).integers(-1, 4, n_shops)
+    codes, n_entities = entity_codes(cuts)
+    labels = np.random.default_rng(seed).integers(-1, 4, n_entities)
     return [labels[code] for code in codes]
 
 
@@ -78,9 +78,9 @@ def average(scorer: Scorer, labels: list[np.ndarray]) -> dict[str, float]:
 def test_cuts_come_oldest_first_with_what_was_known_and_what_followed(planted):
     assert [cut.as_of for cut in planted] == ["2024-03", "2024-06"]
     for cut in planted:
-        n = len(cut.shop_id)
+        n = len(cut.ids)
         assert cut.X.shape == (n, len(FEATURES))
-        assert cut.outcomes["shop_id"].equals(cut.shop_id)
+        assert cut.outcomes["shop_id"].equals(cut.ids)
         assert cut.by_month.width == 1 + 2 * 6
         followed = cut.outcomes["volume"].is_not_null()
         assert 0.9 * n < followed.sum() < n
@@ -89,12 +89,12 @@ def test_cuts_come_oldest_first_with_what_was_known_and_what_followed(planted):
 def test_cuts_with_too_few_shops_are_left_out(planted):
     cut = planted[0]
     history = pl.DataFrame(cut.X, schema=FEATURES).with_columns(
-        shop_id=cut.shop_id,
+        shop_id=cut.ids,
         as_of=pl.Series(["2024-03"] * 49 + ["2024-06"] * (len(cut.X) - 49)),
         sales_qty_last_12_months=pl.Series(cut.size),
     )
     monthly = pl.DataFrame({"shop_id": ["x"], "t": [24290], "quantity": [1.0]})
-    found = backtest_cuts(history, monthly, FEATURES, 6)
+    found = backtest_cuts(history, monthly, FEATURES, 6, RETAILER)
     assert [cut.as_of for cut in found] == ["2024-06"]
 
 
@@ -157,7 +157,7 @@ def test_decay_has_every_month_with_its_interval(planted):
         assert (months["beyond_low"] <= months["beyond"]).all()
         assert (months["beyond"] <= months["beyond_high"]).all()
     followed = sum(cut.outcomes["volume"].is_not_null().sum() for cut in planted)
-    assert set(decay["n_shops"]) == {followed}
+    assert set(decay["n_entities"]) == {followed}
 
 
 def test_one_label_for_all_adds_exactly_nothing(structureless):

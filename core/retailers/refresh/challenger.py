@@ -24,11 +24,12 @@ from core.evaluation.gate import (
     with_backtests,
 )
 from core.evaluation.n_segments import partition_recipe
-from core.evaluation.out_of_time import MIN_SHOPS_AT_CUT, Cut, backtest_cuts
+from core.evaluation.out_of_time import MIN_ENTITIES_AT_CUT, Cut, backtest_cuts
 from core.evaluation.retrain_policy import TriggerState
 from core.evaluation.stability import OnStep, Recipe, Refit, refit, whole_pipeline
 from core.logging import get_logger, progress
 from core.models.matrix import feature_matrix
+from core.retailers.features import RETAILER
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model
 from core.retailers.pipelines import (
@@ -94,8 +95,8 @@ class GateResult:
         """Return plain values, ready for JSON."""
         return {
             **self.decision.model_dump(mode="json"),
-            "champion": self.champion.as_dict(),
-            "challenger": self.challenger.as_dict(),
+            "champion": RETAILER.named_facts(self.champion.as_dict()),
+            "challenger": RETAILER.named_facts(self.challenger.as_dict()),
             "breaches": [asdict(breach) for breach in self.breaches],
         }
 
@@ -132,7 +133,7 @@ def evaluate_gate(
         table = challenger.segments.published
         facts = facts_of(table, new.jaccard)
         breaches = check_contract(contract, facts, table.unassigned_share, today)
-    decision = judge_challenger(old, new, breaches)
+    decision = judge_challenger(old, new, RETAILER, breaches)
     return GateResult(decision, old, new, tuple(breaches))
 
 
@@ -222,7 +223,7 @@ def _at_cuts(model: Model, cuts: Sequence[Cut]) -> list[np.ndarray]:
 def _as_table(cut: Cut, model: Model) -> pl.DataFrame:
     """Return a cut's features as `Model.assign` takes them."""
     features = pl.DataFrame(cut.X, schema=model.features, orient="row")
-    return features.insert_column(0, cut.shop_id)
+    return features.insert_column(0, cut.ids)
 
 
 def _recipe(model: Model) -> Recipe:
@@ -258,7 +259,8 @@ def _cuts(data: GateData, model: Model) -> list[Cut]:
         data.monthly,
         model.features,
         config.evaluation.horizon_months,
-        max(MIN_SHOPS_AT_CUT, config.clustering.n_needed),
+        RETAILER,
+        max(MIN_ENTITIES_AT_CUT, config.clustering.n_needed),
     )
 
 
