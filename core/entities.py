@@ -35,14 +35,6 @@ class Entity:
         """Column or key of a number of them in saved files, such as ``n_shops``."""
         return f"n_{self.plural}"
 
-    def counted(self, n: int) -> str:
-        """Return a number of them.
-
-        >>> Entity("shop_id", "shop", "shops", "volume").counted(1200)
-        '1,200 shops'
-        """
-        return f"{n:,} {self.noun if n == 1 else self.plural}"
-
     def named_table(self, table: pl.DataFrame) -> pl.DataFrame:
         """Return a table with ``n_entities`` under the `count_column`."""
         return table.rename({COUNT: self.count_column}, strict=False)

@@ -298,11 +298,17 @@ def explain_member(
     ] = False,
 ) -> None:
     """Say why a shop is in its segment, and what would move it out of there."""
-    from core.retailers.profile import explain_shop, explanation_lines
+    from core.retailers.profile import (
+        explain_shop,
+        explanation_facts,
+        explanation_lines,
+    )
 
     found = explain_shop(folder, shop)
     if as_json:
-        text = json.dumps(found.facts(), indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(
+            explanation_facts(found), indent=2, ensure_ascii=False, allow_nan=False
+        )
         typer.echo(text)
         return
     for line in explanation_lines(found):

@@ -360,7 +360,7 @@ def later_effects(
     was_known = joined["as_of"].is_not_null().to_numpy()
     if table.height < MIN_ENTITIES or not was_known.any():
         raise ModelError(
-            f"{past.entity.counted(table.height)}, {int(was_known.sum()):,} of them "
+            f"{table.height:,} {past.entity.plural}, {int(was_known.sum()):,} of them "
             f"known at the earlier month; expected at least {MIN_ENTITIES} and 1."
         )
     now, then = _matrix(table, features), _matrix(joined, features)

@@ -373,7 +373,7 @@ def judge_challenger(
         challenger.ari
     ):
         raise ModelError(
-            f"the champion was judged on {entity.counted(champion.n_entities)} and "
+            f"the champion was judged on {champion.n_entities:,} {entity.plural} and "
             f"{len(champion.ari)} refits, the challenger on "
             f"{challenger.n_entities:,} and {len(challenger.ari)}; expected the same."
         )
@@ -387,11 +387,11 @@ def judge_challenger(
     )
     failed = [row.check for row in rows if not row.is_passed]
     reason = (
-        f"The challenger fails the gate on {entity.counted(champion.n_entities)}: "
+        f"The challenger fails the gate on {champion.n_entities:,} {entity.plural}: "
         f"{', '.join(failed)}."
         if failed
         else f"The challenger is no worse than the champion on the same "
-        f"{entity.counted(champion.n_entities)}, by every check."
+        f"{champion.n_entities:,} {entity.plural}, by every check."
     )
     return GateDecision(is_passed=not failed, rows=rows, reason=reason)
 

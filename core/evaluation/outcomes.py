@@ -469,9 +469,9 @@ class IncrementalR2Scorer:
     Parameters
     ----------
     outcomes : DataFrame
-        One row per shop, a column per outcome, null where unknown; a column
-        ``shop_id`` is passed over.
-    size : ndarray of float, shape (n_shops,)
+        One row per entity, a column per outcome, null where unknown; columns of
+        text are passed over.
+    size : ndarray of float, shape (n_entities,)
         Volume before the cut, from 0.
     seed : int
         Of the folds: with the same seed, two labelings meet the same folds, and
@@ -511,8 +511,8 @@ class IncrementalR2Scorer:
 
         Parameters
         ----------
-        labels : array-like of int, shape (n_shops,)
-            Segment per shop, in the order of the outcomes; -1 is a group of its own.
+        labels : array-like of int, shape (n_entities,)
+            Segment per entity, in the order of the outcomes; -1 is a group of its own.
 
         Raises
         ------

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
+from core.entities import Entity
 from core.errors import ModelError
 from core.reporting.style import (
     COLOURS,
@@ -44,29 +45,32 @@ def plot_space(
     title: str,
     axis_labels: tuple[str, str],
     path: Path,
+    entity: Entity,
     noun: str = "cluster",
 ) -> None:
-    """Draw shops in two dimensions, by cluster.
+    """Draw entities in two dimensions, by cluster.
 
     Parameters
     ----------
-    coordinates : ndarray of float64, shape (n_shops, 2)
+    coordinates : ndarray of float64, shape (n_entities, 2)
         Such as the two leading principal components of the space.
-    labels : array-like of int, shape (n_shops,)
-        Cluster per shop; -1 is noise.
+    labels : array-like of int, shape (n_entities,)
+        Cluster per entity; -1 is noise.
     title : str
     axis_labels : tuple of str
         Of the horizontal and the vertical axis.
     path : Path
         PNG to write.
+    entity : Entity
+        Its plural, for the texts.
     noun : str
         What the groups are called.
 
     Notes
     -----
-    At most 30,000 shops are drawn (small clusters keep 150 of theirs), and the view
+    At most 30,000 entities are drawn (small clusters keep 150 of theirs), and the view
     ends where the outermost 0.2% on each side would squeeze the rest; the picture says
-    how many shops it leaves out.
+    how many entities it leaves out.
     """
     marks = np.asarray(labels)
     drawn = _subsample(marks)
@@ -93,12 +97,13 @@ def plot_space(
         axes.set_title(wrapped(title, 80))
         axes.set_xlabel(axis_labels[0])
         axes.set_ylabel(axis_labels[1])
-        _space_legend(axes, clusters, sizes, int((marks == NOISE).sum()), noun)
-        footnote(figure, _left_out(len(marks), len(seen), int((~inside).sum())))
+        _space_legend(axes, clusters, sizes, int((marks == NOISE).sum()), noun, entity)
+        left_out = _left_out(len(marks), len(seen), int((~inside).sum()), entity)
+        footnote(figure, left_out)
 
 
 def _subsample(labels: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Return the shops to draw: a fixed draw, small clusters not thinned away."""
+    """Return the entities to draw: a fixed draw, small clusters not thinned away."""
     if len(labels) <= _POINTS_DRAWN:
         return np.arange(len(labels))
     rng = np.random.default_rng(0)
@@ -161,7 +166,8 @@ def _write_on_clusters(
 def _crowded_place(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the middle of the fullest cell of a 12 x 12 grid over the points.
 
-    A cluster that falls into two islands has its median between them, on other shops.
+    A cluster that falls into two islands has its median between them, on other
+    entities.
     """
     counts, x_edges, y_edges = np.histogram2d(points[:, 0], points[:, 1], bins=12)
     column, row = np.unravel_index(int(counts.argmax()), counts.shape)
@@ -178,6 +184,7 @@ def _space_legend(
     sizes: NDArray[np.int64],
     n_noise: int,
     noun: str,
+    entity: Entity,
 ) -> None:
     """Name clusters and noise, if there is any, with their sizes."""
     from matplotlib.lines import Line2D
@@ -194,7 +201,7 @@ def _space_legend(
     noise = Line2D(
         [], [], label=f"noise  ({n_noise:,})", marker="o", color=NOISE_COLOUR, **look
     )
-    heading = f"{noun} (shops)" if len(clusters) else f"no {noun}"
+    heading = f"{noun} ({entity.plural})" if len(clusters) else f"no {noun}"
     axes.legend(
         handles=[*handles, noise] if n_noise else handles,
         title=heading,
@@ -205,12 +212,12 @@ def _space_legend(
     )
 
 
-def _left_out(n_shops: int, n_seen: int, n_outside: int) -> str:
+def _left_out(n_entities: int, n_seen: int, n_outside: int, entity: Entity) -> str:
     """Say what was left out of a picture of a space; nothing if all is there."""
-    if n_seen == n_shops:
+    if n_seen == n_entities:
         return ""
     outside = f"; {n_outside:,} lie outside the view" if n_outside else ""
-    return f"{n_seen:,} of {n_shops:,} shops drawn{outside}."
+    return f"{n_seen:,} of {n_entities:,} {entity.plural} drawn{outside}."
 
 
 _CELLS_WRITTEN = 12  # clusters up to which a heat map shows its numbers
@@ -310,20 +317,23 @@ def plot_heatmap(
     cluster_names: Sequence[str],
     feature_names: Sequence[str],
     path: Path,
+    entity: Entity,
     noun: str = "cluster",
 ) -> None:
-    """Draw how each cluster differs from the other shops, feature by feature.
+    """Draw how each cluster differs from the other entities, feature by feature.
 
     Parameters
     ----------
     cluster_medians : ndarray of float64, shape (n_clusters, n_features)
-        In robust standard deviations from the other shops (see
+        In robust standard deviations from the other entities (see
         `core.segments.profiles.cluster_contrasts`); NaN is drawn as a grey cell.
         The colours end at -3 and 3; the numbers do not.
     cluster_names, feature_names : sequence of str
     path : Path
         PNG to write. Features run downwards, since their names are long; the first 30
         clusters and the 40 features that differ most are drawn.
+    entity : Entity
+        Its words, for the texts.
     noun : str
         What the clusters are called.
     """
@@ -331,7 +341,9 @@ def plot_heatmap(
         with picture(path, (6.2, 1.4)) as figure:
             axes = figure.add_subplot(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
-            axes.text(0.5, 0.5, "No cluster: every shop is noise.", ha="center")
+            axes.text(
+                0.5, 0.5, f"No cluster: every {entity.noun} is noise.", ha="center"
+            )
         return
     values, kept = _strongest(np.asarray(cluster_medians, dtype=np.float64))
     columns = list(cluster_names[: len(values)])
@@ -351,7 +363,7 @@ def plot_heatmap(
         axes.set_xticks(range(len(columns)), columns)
         axes.tick_params(labelsize=9)
         axes.set_xlabel(noun)
-        axes.set_title(f"What sets each {noun} apart from the other shops")
+        axes.set_title(f"What sets each {noun} apart from the other {entity.plural}")
         if len(columns) <= _CELLS_WRITTEN:
             write_cells(axes, _worth_reading(values))
         add_colour_bar(
@@ -447,10 +459,12 @@ def plot_loss(
         axes.set_axisbelow(True)
 
 
-def plot_sizes(labels_by_space: Mapping[str, ArrayLike], path: Path) -> None:
-    """Draw the shops in every cluster and in noise, one panel per space.
+def plot_sizes(
+    labels_by_space: Mapping[str, ArrayLike], path: Path, entity: Entity
+) -> None:
+    """Draw the entities in every cluster and in noise, one panel per space.
 
-    All panels share one linear scale that starts at 0 and ends at all shops, so that
+    All panels share one linear scale that starts at 0 and ends at all entities, so that
     a dominating cluster looks dominating. The 15 largest clusters get a bar each, the
     others one together.
 
@@ -460,6 +474,8 @@ def plot_sizes(labels_by_space: Mapping[str, ArrayLike], path: Path) -> None:
         The title of a space to its labels; -1 is noise.
     path : Path
         PNG to write.
+    entity : Entity
+        Its plural, for the axis.
     """
     panels = {name: _bars(np.asarray(x)) for name, x in labels_by_space.items()}
     heights = [len(bars) for bars in panels.values()]
@@ -473,7 +489,7 @@ def plot_sizes(labels_by_space: Mapping[str, ArrayLike], path: Path) -> None:
             _draw_bars(axes, bars)
             axes.set_title(wrapped(name, 70))
             axes.set_xlim(0, total * 1.24)
-        grid[-1].set_xlabel("shops")
+        grid[-1].set_xlabel(entity.plural)
         grid[-1].xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         grid[-1].set_xticks([t for t in grid[-1].get_xticks() if 0 <= t <= total])
 
@@ -517,7 +533,7 @@ def _mark_best_epoch(
 
 
 def _bars(labels: NDArray[np.int64]) -> list[tuple[str, int, str]]:
-    """Return name, shops and colour of each bar, from the top down."""
+    """Return name, entities and colour of each bar, from the top down."""
     clusters, sizes = np.unique(labels[labels != NOISE], return_counts=True)
     bars = [
         (f"cluster {cluster}", int(size), str(cluster_look(place)["color"]))
@@ -558,17 +574,21 @@ _MOST_PANELS = 15
 _MOST_YEARS_NAMED = 4
 
 
-def plot_curves(curves: pl.DataFrame, names: Mapping[int, str], path: Path) -> None:
-    """Draw the monthly sales of every segment, relative to its shops' own means.
+def plot_curves(
+    curves: pl.DataFrame, names: Mapping[int, str], path: Path, entity: Entity
+) -> None:
+    """Draw the monthly sales of every segment, relative to its entities' own means.
 
     Parameters
     ----------
     curves : DataFrame
-        As `core.segments.profiles.monthly_curves` returns it. The first 15 segments
-        are drawn.
+        As `core.segments.profiles.monthly_curves` returns it, with the number of
+        entities under its saved name. The first 15 segments are drawn.
     names : mapping of segment to name
     path : Path
         PNG to write. All panels share both scales, so that a flat year looks flat.
+    entity : Entity
+        Its words and the name of its count.
     """
     segments = curves["segment"].unique().sort().to_list()
     if not segments:
@@ -591,16 +611,16 @@ def plot_curves(curves: pl.DataFrame, names: Mapping[int, str], path: Path) -> N
                 continue
             own = curves.filter(pl.col("segment") == drawn[place])
             _draw(axes, own, months, str(cluster_look(place)["color"]))
-            n_shops = max(own["n_shops"].to_list())
-            title = f"{wrapped(names[drawn[place]], 32)}\n{n_shops:,} shops"
+            n = max(own[entity.count_column].to_list())
+            title = f"{wrapped(names[drawn[place]], 32)}\n{n:,} {entity.plural}"
             axes.set_title(title, fontsize=9.5, pad=5)
             # The last row may be shorter: its upper neighbours name the years, too.
             axes.tick_params(labelbottom=place + n_columns >= len(drawn))
         top = float(np.nanmax(curves["high"].to_numpy()))
         top = max(top, float(np.nanmax(curves["mean"].to_numpy())))
         grid[0, 0].set_ylim(0, top * 1.05 or 1)
-        figure.supylabel("sales over the shop's mean", fontsize=9.5)
-        footnote(figure, _note(len(segments), len(drawn)))
+        figure.supylabel(f"sales over the {entity.noun}'s mean", fontsize=9.5)
+        footnote(figure, _note(len(segments), len(drawn), entity))
 
 
 def _draw(axes: Axes, own: pl.DataFrame, months: list[str], colour: str) -> None:
@@ -624,9 +644,11 @@ def _tick(month: str) -> str:
     return month[:4] if month.endswith("-01") else month
 
 
-def _note(n_segments: int, n_drawn: int) -> str:
+def _note(n_segments: int, n_drawn: int, entity: Entity) -> str:
     """Say how to read the picture, and what was left out of it."""
-    text = "Line: mean of the segment's shops; band: the middle half of them."
+    text = (
+        f"Line: mean of the segment's {entity.plural}; band: the middle half of them."
+    )
     if n_drawn < n_segments:
         text += f" {n_drawn} of {n_segments} segments."
     return text

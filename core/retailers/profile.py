@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -50,7 +51,7 @@ from core.segments.contract import (
     read_contract,
 )
 from core.segments.explain import Explanation, explain
-from core.segments.profiles import monthly_curves, typical_shops
+from core.segments.profiles import monthly_curves, typical_members
 from core.segments.published import UNASSIGNED, PublishedSegments
 
 # Drawn at random where there are more: nothing here gets sharper with a million.
@@ -71,7 +72,7 @@ class _Shops:
     segments : ndarray of int
         Published segment; -1 is none.
     closeness : ndarray of float
-        How typical each is; see `core.segments.profiles.typical_shops`.
+        How typical each is; see `core.segments.profiles.typical_members`.
     n_all : int
         Shops that the model was trained on.
     """
@@ -129,7 +130,7 @@ def profile_segments(artifacts: str | Path) -> StageResult:
             "segment_kind": model.segments.published.kind,
             "test": RETAILER.named_facts(later_facts(tested, why_not)),
             "strongest": strongest(profiles, model.features),
-            "surrogate": rules.facts() if rules is not None else None,
+            "surrogate": RETAILER.named_facts(rules.facts()) if rules else None,
             "rules": texts,
         }
         refresh_report(out)
@@ -205,7 +206,7 @@ def _exemplars(shops: _Shops, model: Model) -> pl.DataFrame:
         *(feature.name for feature in VOLUME),
     )
     names = pl.col("segment").replace_strict(published.names, return_dtype=pl.String)
-    chosen = typical_shops(table, shops.closeness, shops.scaled)
+    chosen = typical_members(table, shops.closeness, shops.scaled, "shop_id")
     return chosen.insert_column(1, chosen.select(segment_name=names).to_series())
 
 
@@ -217,9 +218,10 @@ def _write_rules(
         return []
     names = model.segments.published.names
     has_unknown = {n: shops.table[n].null_count() > 0 for n in model.features}
-    texts = [rule.text(names, has_unknown) for rule in rules.rules]
+    texts = [rule.text(names, has_unknown, RETAILER) for rule in rules.rules]
     out.path("segment_rules.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
-    rule_table(rules, names).write_csv(out.path("segment_rules.csv"))
+    table = RETAILER.named_table(rule_table(rules, names))
+    table.write_csv(out.path("segment_rules.csv"))
     return texts
 
 
@@ -229,13 +231,15 @@ def _write_curves(
     """Write and draw the months of every segment."""
     monthly = pl.read_parquet(base.path(MONTHLY), memory_map=False)
     segments = shops.table.select("shop_id", segment=pl.Series(shops.segments))
-    curves = monthly_curves(monthly, segments, month_index(model.as_of))
+    curves = RETAILER.named_table(
+        monthly_curves(monthly, segments, month_index(model.as_of), "shop_id")
+    )
     names = model.segments.published.names
     named = pl.col("segment").replace_strict(names, return_dtype=pl.String)
     curves.insert_column(1, curves.select(segment_name=named).to_series()).write_csv(
         out.path("segment_curves.csv")
     )
-    plot_curves(curves, names, out.path("segment-curves.png"))
+    plot_curves(curves, names, out.path("segment-curves.png"), RETAILER)
 
 
 def draft_for(artifacts: str | Path, owner: str, expires: date) -> str:
@@ -336,10 +340,6 @@ class NotEligible:
     shop_id: str
     reason: str
 
-    def facts(self) -> dict[str, str | None]:
-        """Return plain values, ready for JSON."""
-        return {"shop_id": self.shop_id, "segment": None, "reason": self.reason}
-
 
 def explain_shop(artifacts: str | Path, shop_id: str) -> Explanation | NotEligible:
     """Explain where a shop of the training data stands, and why.
@@ -381,6 +381,14 @@ def explain_shop(artifacts: str | Path, shop_id: str) -> Explanation | NotEligib
         model.segments.published.names,
         assigner(model),
     )
+
+
+def explanation_facts(found: Explanation | NotEligible) -> dict[str, Any]:
+    """Return what is said of one shop as plain values, ready for JSON."""
+    if isinstance(found, NotEligible):
+        return {"shop_id": found.shop_id, "segment": None, "reason": found.reason}
+    facts = found.facts()
+    return {"shop_id": facts.pop("entity_id"), **facts}
 
 
 def explanation_lines(found: Explanation | NotEligible) -> list[str]:

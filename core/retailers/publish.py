@@ -335,7 +335,7 @@ def _rewrite(
         out.path(_RULES).write_text("\n".join(texts) + "\n", encoding="utf-8")
     if out.path(_CURVES).is_file():
         curves = pl.read_csv(out.path(_CURVES), schema_overrides={"month": pl.String})
-        plot_curves(curves, names, out.path(_CURVES_PICTURE))
+        plot_curves(curves, names, out.path(_CURVES_PICTURE), RETAILER)
     profiles: dict[str, Any] | None = out.facts.get("profiles")
     if profiles is not None:
         rules = [_retold(rule, old_name, names[segment]) for rule in profiles["rules"]]

@@ -16,12 +16,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from core.entities import Entity
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 MAX_LEAVES = 10
 N_FOLDS = 5
-# A rule that fits fewer shops is an anecdote.
+# A rule that fits fewer entities is an anecdote.
 MIN_LEAF = 5
 UNASSIGNED = -1
 
@@ -36,7 +38,7 @@ class Interval:
     low, high : float
         In the feature's own unit; infinite where there is no bound.
     takes_unknown : bool
-        Whether a shop whose value is unknown meets it.
+        Whether an entity whose value is unknown meets it.
     """
 
     feature: str
@@ -66,37 +68,41 @@ class SegmentRule:
     Attributes
     ----------
     conditions : tuple of Interval
-        All of them have to hold; none means every shop.
+        All of them have to hold; none means every entity.
     segment : int
-        What a shop is called that meets them.
-    n_shops : int
-        Shops of the training data that meet them.
+        What an entity is called that meets them.
+    n_entities : int
+        Entities of the training data that meet them.
     purity : float
         Share of those that are in that segment, 0 to 1.
     """
 
     conditions: tuple[Interval, ...]
     segment: int
-    n_shops: int
+    n_entities: int
     purity: float
 
-    def text(self, names: Mapping[int, str], has_unknown: Mapping[str, bool]) -> str:
+    def text(
+        self, names: Mapping[int, str], has_unknown: Mapping[str, bool], entity: Entity
+    ) -> str:
         """Return the rule as a sentence.
 
         Parameters
         ----------
         names : mapping of segment to its name
         has_unknown : mapping of feature to bool
-            Whether there are shops for which it is unknown; only then the sentence
+            Whether there are entities for which it is unknown; only then the sentence
             says where they belong.
+        entity : Entity
+            Its words.
         """
         parts = []
         for asked in self.conditions:
             is_open = asked.takes_unknown and has_unknown[asked.feature]
             parts.append(asked.text() + (" (or unknown)" if is_open else ""))
-        premise = " and ".join(parts) or "every shop"
+        premise = " and ".join(parts) or f"every {entity.noun}"
         return (
-            f"{premise} -> {names[self.segment]}, {self.n_shops:,} shops, "
+            f"{premise} -> {names[self.segment]}, {self.n_entities:,} {entity.plural}, "
             f"{self.purity:.0%} of them"
         )
 
@@ -108,19 +114,19 @@ class Surrogate:
     Attributes
     ----------
     rules : tuple of SegmentRule
-        At most 10; every shop meets exactly one. Largest segment first.
+        At most 10; every entity meets exactly one. Largest segment first.
     accuracy, balanced_accuracy : float or None
-        Share of shops for which rules learnt from four fifths of the others say the
+        Share of entities for which rules learnt from four fifths of the others say the
         published segment; the balanced one is the mean of the segments' own shares.
-        None where there are too few shops to hold some out.
+        None where there are too few entities to hold some out.
     largest_share : float
         Share of the largest segment: the accuracy of saying always that.
     chance : float
         1 / number of segments: the balanced accuracy of the same.
-    n_shops : int
-        Shops with a segment; the others are left out of all figures.
+    n_entities : int
+        Entities with a segment; the others are left out of all figures.
     n_unassigned : int
-        Shops without one.
+        Entities without one.
     """
 
     rules: tuple[SegmentRule, ...]
@@ -128,13 +134,13 @@ class Surrogate:
     balanced_accuracy: float | None
     largest_share: float
     chance: float
-    n_shops: int
+    n_entities: int
     n_unassigned: int
 
     def facts(self) -> dict[str, Any]:
         """Return the figures without the rules, ready for JSON and for the report."""
         names = ("accuracy", "balanced_accuracy", "largest_share", "chance")
-        counts = ("n_shops", "n_unassigned")
+        counts = ("n_entities", "n_unassigned")
         facts = {name: getattr(self, name) for name in (*names, *counts)}
         return facts | {"n_rules": len(self.rules)}
 
@@ -147,9 +153,9 @@ def fit_surrogate(
     Parameters
     ----------
     table : DataFrame
-        One row per shop with the `features`, in their own units; null is unknown.
-    segments : ndarray of int, shape (n_shops,)
-        Published segment of each; shops with -1 (in none) are left out.
+        One row per entity with the `features`, in their own units; null is unknown.
+    segments : ndarray of int, shape (n_entities,)
+        Published segment of each; entities with -1 (in none) are left out.
     features : sequence of str
     seed : int
         Of the folds, and of ties between equally good splits.
@@ -157,12 +163,12 @@ def fit_surrogate(
     Returns
     -------
     Surrogate or None
-        None where no shop has a segment.
+        None where no entity has a segment.
 
     Notes
     -----
     A decision tree (Breiman and others, 1984) grown best-first to ten leaves of at
-    least five shops; neighbouring leaves that say the same are joined.
+    least five entities; neighbouring leaves that say the same are joined.
     """
     is_in = segments != UNASSIGNED
     if not is_in.any():
@@ -174,14 +180,14 @@ def fit_surrogate(
     shares = np.unique(y, return_counts=True)[1] / len(y)
     accuracy, balanced = _fidelity(X, y, seed)
     order = {int(s): i for i, s in enumerate(np.unique(y)[np.argsort(-shares)])}
-    rules.sort(key=lambda rule: (order[rule.segment], -rule.n_shops))
+    rules.sort(key=lambda rule: (order[rule.segment], -rule.n_entities))
     return Surrogate(
         rules=tuple(rules),
         accuracy=accuracy,
         balanced_accuracy=balanced,
         largest_share=float(shares.max()),
         chance=1 / len(shares),
-        n_shops=len(y),
+        n_entities=len(y),
         n_unassigned=int((~is_in).sum()),
     )
 
@@ -193,12 +199,12 @@ def rule_table(surrogate: Surrogate, names: Mapping[int, str]) -> pl.DataFrame:
     -------
     DataFrame
         One row per rule (numbered from 1) and feature: ``rule, segment, segment_name,
-        n_shops, purity, feature, above, up_to`` (null: no bound), ``takes_unknown``; a
-        rule without a condition has null there.
+        n_entities, purity, feature, above, up_to`` (null: no bound), ``takes_unknown``;
+        a rule without a condition has null there.
     """
     rows = []
     for number, rule in enumerate(surrogate.rules, start=1):
-        head = (number, rule.segment, names[rule.segment], rule.n_shops, rule.purity)
+        head = (number, rule.segment, names[rule.segment], rule.n_entities, rule.purity)
         for c in rule.conditions:
             bounds = [b if math.isfinite(b) else None for b in (c.low, c.high)]
             rows.append((*head, c.feature, *bounds, c.takes_unknown))
@@ -211,7 +217,7 @@ _RULE_SCHEMA: dict[str, Any] = {
     "rule": pl.Int64,
     "segment": pl.Int64,
     "segment_name": pl.String,
-    "n_shops": pl.Int64,
+    "n_entities": pl.Int64,
     "purity": pl.Float64,
     "feature": pl.String,
     "above": pl.Float64,
@@ -221,7 +227,7 @@ _RULE_SCHEMA: dict[str, Any] = {
 
 
 def _new_tree(seed: int) -> Any:
-    # Here, because who only explains a shop must not wait for it.
+    # Here, because who only explains an entity must not wait for it.
     from sklearn.tree import DecisionTreeClassifier
 
     return DecisionTreeClassifier(
@@ -232,7 +238,7 @@ def _new_tree(seed: int) -> Any:
 def _fidelity(
     X: FloatArray, y: IntArray, seed: int
 ) -> tuple[float | None, float | None]:
-    """Return accuracy and balanced accuracy on shops held out, fold by fold."""
+    """Return accuracy and balanced accuracy on entities held out, fold by fold."""
     if len(y) < 2 * N_FOLDS:
         return None, None
     fold = np.random.default_rng(seed).permutation(len(y)) % N_FOLDS
@@ -291,7 +297,7 @@ def _joined(
             meets &= condition.holds(X[:, place[condition.feature]])
         n = int(meets.sum())
         purity = float((y[meets] == rule.segment).mean()) if n else 0.0
-        counted.append(replace(rule, n_shops=n, purity=purity))
+        counted.append(replace(rule, n_entities=n, purity=purity))
     return counted
 
 

@@ -1,10 +1,10 @@
 """Why an entity is in its segment, and the smallest change that would move it.
 
-From where the shop stands, straight lines lead along one feature, or two, to the ends
+From where the entity stands, straight lines lead along one feature, or two, to the ends
 of what has been observed. Every line is walked in steps; where the answer changes, the
 place is narrowed down by halving. A change is a possible one as far as this can be
-seen: each value has been seen among the shops, and the months of a year still average
-to what they did. The links between other features are not kept.
+seen: each value has been seen among the entities, and the months of a year still
+average to what they did. The links between other features are not kept.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class SearchBounds:
     ----------
     features : sequence of str
     low, high : ndarray of shape (n_features,)
-        Smallest and largest value among the shops; NaN where never known.
+        Smallest and largest value among the entities; NaN where never known.
     spread : ndarray of shape (n_features,)
         What counts as a step of 1 (a robust standard deviation); 0 where a feature
         does not vary, which is then left alone.
@@ -69,11 +69,11 @@ class SearchBounds:
 
 
 def search_bounds(table: FloatArray, features: Sequence[str]) -> SearchBounds:
-    """Learn from all shops what a change may do.
+    """Learn from all entities what a change may do.
 
     Parameters
     ----------
-    table : ndarray of float64, shape (n_shops, n_features)
+    table : ndarray of float64, shape (n_entities, n_features)
         NaN is unknown.
     features : sequence of str
     """
@@ -87,7 +87,7 @@ def search_bounds(table: FloatArray, features: Sequence[str]) -> SearchBounds:
 
 @dataclass(frozen=True)
 class Change:
-    """A change that moves a shop, checked by the assigner.
+    """A change that moves an entity, checked by the assigner.
 
     Attributes
     ----------
@@ -97,9 +97,9 @@ class Change:
         The features that were changed on purpose, one or two; months of a year that
         gave way are not among them.
     segment : int
-        Where the shop would be; -1: in none.
+        Where the entity would be; -1: in none.
     size : float
-        In robust standard deviations of the shops.
+        In robust standard deviations of the entities.
     """
 
     values: FloatArray
@@ -124,12 +124,12 @@ def smallest_change(
     bounds: SearchBounds,
     is_to_segment: bool,
 ) -> Change | None:
-    """Search the smallest change that moves a shop: of one feature, else of two.
+    """Search the smallest change that moves an entity: of one feature, else of two.
 
     Parameters
     ----------
     start : ndarray of shape (n_features,)
-        The shop; what is unknown (NaN) stays unknown.
+        The entity; what is unknown (NaN) stays unknown.
     own : int
         Its segment now.
     assign : callable
@@ -247,7 +247,7 @@ def _pair_rays(start: FloatArray, bounds: SearchBounds) -> Iterator[_Ray]:
 
 
 def _movable(start: FloatArray, bounds: SearchBounds) -> list[int]:
-    """Return the features that are known of this shop and vary among the shops."""
+    """Return the features that are known of this entity and vary among the entities."""
     known = ~np.isnan(start) & (bounds.spread > 0)
     return [int(column) for column in np.flatnonzero(known)]
 
@@ -299,7 +299,7 @@ def _is_within(
 
 
 N_REASONS = 5
-# The typical range of a segment holds the middle 80% of its shops.
+# The typical range of a segment holds the middle 80% of its entities.
 _TYPICAL = (0.1, 0.5, 0.9)
 # In robust standard deviations: less speaks for nobody.
 _LEAST_WEIGHT = 0.1
@@ -312,14 +312,14 @@ class Reason:
     Attributes
     ----------
     feature, value : str, float
-        The shop's own.
+        The entity's own.
     median, low, high : float
         The middle and the range (80%) of the segment that it speaks for.
     other_median : float
         The middle of the segment that it speaks against.
     weight : float
-        How much nearer the shop is to the one middle than to the other, in robust
-        standard deviations of all shops.
+        How much nearer the entity is to the one middle than to the other, in robust
+        standard deviations of all entities.
     """
 
     feature: str
@@ -342,10 +342,10 @@ class Move:
     gives_way : dict of str to float
         The other months of the year afterwards, where a month was changed.
     segment : int
-        Where the shop would be; -1: in none.
+        Where the entity would be; -1: in none.
     segment_name : str
     size : float
-        In robust standard deviations of the shops.
+        In robust standard deviations of the entities.
     """
 
     features: list[dict[str, Any]]
@@ -357,11 +357,11 @@ class Move:
 
 @dataclass(frozen=True)
 class Explanation:
-    """All that is said of one shop; `facts` is the same for machines.
+    """All that is said of one entity; `facts` is the same for machines.
 
     Attributes
     ----------
-    shop_id : str
+    entity_id : str
     segment, segment_name, segment_kind : int, str, str
         -1 is in no segment.
     runner_up, runner_up_name : int or None, str or None
@@ -369,15 +369,15 @@ class Explanation:
     distance : float or None
         To the runner-up, in the space of the assigner.
     reasons : list of Reason
-        For its segment against the runner-up, the weightiest first; of a shop in no
+        For its segment against the runner-up, the weightiest first; of an entity in no
         segment: against the runner-up, that is, what keeps it out.
     to_another : Move or None
-        The smallest change found that moves the shop into another segment.
+        The smallest change found that moves the entity into another segment.
     out : Move or None
         A smaller one that takes it out of its segment, into none.
     """
 
-    shop_id: str
+    entity_id: str
     segment: int
     segment_name: str
     segment_kind: str
@@ -394,7 +394,7 @@ class Explanation:
 
 
 def explain(
-    shop_id: str,
+    entity_id: str,
     start: FloatArray,
     placed: Mapping[str, Any],
     table: FloatArray,
@@ -403,19 +403,19 @@ def explain(
     names: Mapping[int, str],
     assign: Assign,
 ) -> Explanation:
-    """Explain where one shop stands.
+    """Explain where one entity stands.
 
     Parameters
     ----------
-    shop_id : str
+    entity_id : str
     start : ndarray of shape (n_features,)
         Its features; NaN is unknown.
     placed : mapping
         What the assigner says of it: ``segment, segment_kind, nearest_segment`` (or
         None), ``distance``.
-    table : ndarray of shape (n_shops, n_features)
-        Features of the shops to compare with, the shop among them.
-    segments : ndarray of int, shape (n_shops,)
+    table : ndarray of shape (n_entities, n_features)
+        Features of the entities to compare with, the entity among them.
+    segments : ndarray of int, shape (n_entities,)
         Their segments; -1 is none.
     features : sequence of str
     names : mapping of segment to name
@@ -430,7 +430,7 @@ def explain(
     own, runner_up = int(placed["segment"]), placed["nearest_segment"]
     if int(assign(start[None, :])[0]) != own:
         raise ModelError(
-            f"the assigner does not put `{shop_id}` into segment {own}; expected the "
+            f"the assigner does not put `{entity_id}` into segment {own}; expected the "
             "assigner that did."
         )
     bounds = search_bounds(table, features)
@@ -443,7 +443,7 @@ def explain(
     if out is not None and to_another is not None and out.size >= to_another.size:
         out = None
     return Explanation(
-        shop_id=shop_id,
+        entity_id=entity_id,
         segment=own,
         segment_name=names[own],
         segment_kind=str(placed["segment_kind"]),
@@ -466,8 +466,8 @@ def _reasons(
 ) -> list[Reason]:
     """Return the features that speak most for one segment against another.
 
-    For a shop in none they speak against the nearest, which has no middle to be nearer
-    to: there the distance from the nearest one's middle counts.
+    For an entity in none they speak against the nearest, which has no middle to be
+    nearer to: there the distance from the nearest one's middle counts.
     """
     is_in = own != UNASSIGNED
     told = own if is_in else runner_up

@@ -17,9 +17,9 @@ The kinds of change are those of MONIC (Spiliopoulou, Ntoutsi, Theodoridis and S
 - A merged segment keeps the id of its largest contributor, and the largest part of a
   split one keeps its id; MONIC has no identity beyond survival.
 - Rows that have gone altogether have no label. What they leave of a segment, such as a
-  few shops at its border that go on when all others have closed, falls to a neighbour,
-  and by MONIC's overlap the segment would be absorbed. Its size when it was learnt
-  tells that it ended.
+  few entities at its border that go on when all others have closed, falls to a
+  neighbour, and by MONIC's overlap the segment would be absorbed. Its size when it was
+  learnt tells that it ended.
 """
 
 from __future__ import annotations

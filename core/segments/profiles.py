@@ -1,7 +1,7 @@
 """Profiles of segments: sizes, averages, what sets them apart, typical members.
 
 Everything reads a lazy table a few columns at a time, so that a Parquet file of a
-million shops never has to fit in memory.
+million rows never has to fit in memory.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from core.months import month_label
 
 NOISE = -1
 # Medians need the values of their column at once; this many columns at a time keep
-# a million shops within some 100 MB.
+# a million rows within some 100 MB.
 _COLUMNS_AT_ONCE = 4
 _NORMAL_IQR = 1.3489795003921634  # interquartile range of a standard normal
 _TAIL_SHARE = 0.01
@@ -34,8 +34,8 @@ def cluster_insights(
     Parameters
     ----------
     table : polars LazyFrame or DataFrame
-        One row per shop: the numeric `features` and one integer label column per
-        space. A null label (a shop that was not eligible) is not counted; -1 is
+        One row per entity: the numeric `features` and one integer label column per
+        space. A null label (an entity that was not eligible) is not counted; -1 is
         noise.
     spaces : mapping of space to its label column
         Such as ``{"latent": "latent_cluster", "raw": "raw_cluster"}``.
@@ -51,9 +51,9 @@ def cluster_insights(
 
         ``space`` : str; ``cluster`` : int
         ``size`` : int
-            Shops.
+            Entities.
         ``share`` : float
-            Size over all shops of the space that have a label, noise included.
+            Size over all entities of the space that have a label, noise included.
         ``<feature>_mean``, ``<feature>_median``, ``<feature>_std`` : float
             Null where the cluster has no value; the sample standard deviation
             (n - 1) is null for a single value too.
@@ -76,7 +76,7 @@ def cluster_insights(
 def cluster_contrasts(
     table: pl.LazyFrame | pl.DataFrame, label: str, features: Sequence[str]
 ) -> pl.DataFrame:
-    """Measure how far the median of each cluster lies from that of all other shops.
+    """Measure how far the median of each cluster lies from that of all other entities.
 
     Parameters
     ----------
@@ -92,11 +92,11 @@ def cluster_contrasts(
 
         ``cluster`` : int; ``feature`` : str
         ``median``, ``rest_median`` : float
-            In the feature's own unit, of the cluster and of every other shop that
+            In the feature's own unit, of the cluster and of every other entity that
             has a label, noise included; null without a value on that side.
         ``effect`` : float
             ``(median - rest_median) / spread``, in robust standard deviations. The
-            spread is that of all shops: the larger of IQR / 1.349 (the standard
+            spread is that of all entities: the larger of IQR / 1.349 (the standard
             deviation, for a normal) and the standard deviation after clipping 1% at
             either end, so that the collapsed quartiles of a column that is mostly
             zero do not make every difference look enormous. Null where either
@@ -149,7 +149,7 @@ def robust_spread(ordered: NDArray[np.float64]) -> float:
 
     Parameters
     ----------
-    ordered : ndarray of float64, shape (n_shops,)
+    ordered : ndarray of float64, shape (n_entities,)
         Known values of one feature, ascending; 0 is returned where there are none.
     """
     if not len(ordered):
@@ -286,7 +286,7 @@ def _check_columns(
     for name in [*labels, *features]:
         if name not in schema:
             raise SchemaError(
-                f"the table of shops has no column `{name}`; it has "
+                f"the table has no column `{name}`; it has "
                 f"{listed(schema.names())}.{did_you_mean(name, schema.names())}"
             )
     repeated = sorted({name for name in features if list(features).count(name) > 1})
@@ -308,38 +308,41 @@ CURVE_MONTHS = 36
 _CURVE_SCHEMA: dict[str, Any] = {
     "segment": pl.Int64,
     "month": pl.String,
-    "n_shops": pl.Int64,
+    "n_entities": pl.Int64,
     "mean": pl.Float64,
     "low": pl.Float64,
     "high": pl.Float64,
 }
 
 
-def typical_shops(
+def typical_members(
     table: pl.DataFrame,
     closeness: NDArray[np.float64],
     X: NDArray[np.float64],
+    id_column: str,
     n: int = N_TYPICAL,
 ) -> pl.DataFrame:
-    """Choose the most typical shops of every segment.
+    """Choose the most typical entities of every segment.
 
     Parameters
     ----------
     table : DataFrame
-        ``shop_id``, ``segment`` (-1 is none) and what else is to be kept.
-    closeness : ndarray of float, shape (n_shops,)
+        The ids, ``segment`` (-1 is none) and what else is to be kept.
+    closeness : ndarray of float, shape (n_entities,)
         The larger, the more typical: strength within a density segment, or less the
         distance from the centre of a partition's.
-    X : ndarray of float, shape (n_shops, n_features)
-        Scaled features. Of equally typical shops (many have the full strength) those
+    X : ndarray of float, shape (n_entities, n_features)
+        Scaled features. Of equally typical entities (many have the full strength) those
         come first that lie nearest to the medians of their segment.
+    id_column : str
+        Column of the ids.
     n : int
-        Shops per segment; fewer where it has no more.
+        Entities per segment; fewer where it has no more.
 
     Returns
     -------
     DataFrame
-        ``segment``, ``place`` (from 1), then the columns of `table`; at last the shop
+        ``segment``, ``place`` (from 1), then the columns of `table`; at last the entity
         whose id comes first.
     """
     keys = {
@@ -351,7 +354,7 @@ def typical_shops(
             pl.Series(name, key, dtype=pl.Float64) for name, key in keys.items()
         )
         .filter(pl.col("segment") != UNASSIGNED)
-        .sort("segment", *keys, "shop_id")
+        .sort("segment", *keys, id_column)
         .with_columns(
             place=pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("segment")
         )
@@ -363,7 +366,7 @@ def typical_shops(
 def _from_medians(
     X: NDArray[np.float64], segments: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Return how far each shop lies from the medians of its segment."""
+    """Return how far each entity lies from the medians of its segment."""
     apart = np.zeros(len(X))
     for segment in np.unique(segments):
         own = segments == segment
@@ -375,58 +378,61 @@ def monthly_curves(
     monthly: pl.DataFrame,
     segments: pl.DataFrame,
     as_of_t: int,
+    id_column: str,
     n_months: int = CURVE_MONTHS,
 ) -> pl.DataFrame:
-    """Average the relative monthly sales of the shops of every segment.
+    """Average the relative monthly sales of the entities of every segment.
 
-    A shop's sales are divided by their mean over the months looked at, from its first
-    active month on; a month without sales counts as 0.
+    An entity's sales are divided by their mean over the months looked at, from its
+    first active month on; a month without sales counts as 0.
 
     Parameters
     ----------
     monthly : DataFrame
-        ``shop_id, t, quantity`` of active months.
+        The ids, ``t`` and ``quantity`` of active months.
     segments : DataFrame
-        ``shop_id, segment``; -1 (none) is left out.
+        The ids and ``segment``; -1 (none) is left out.
     as_of_t : int
         Last month looked at, as `core.months.month_index` counts.
+    id_column : str
+        Column of the ids, in both tables.
     n_months : int
         Months up to it, or as many as there are.
 
     Returns
     -------
     DataFrame
-        One row per segment and month: ``segment``, ``month`` (YYYY-MM), ``n_shops``
-        with a value, their ``mean``, and ``low`` and ``high``, the quartiles; 1 is a
-        shop's own average month.
+        One row per segment and month: ``segment``, ``month`` (YYYY-MM), ``n_entities``
+        with a value, their ``mean``, and ``low`` and ``high``, the quartiles; 1 is an
+        entity's own average month.
     """
     known = monthly.filter(pl.col("t") <= as_of_t).join(
-        segments.filter(pl.col("segment") != UNASSIGNED), on="shop_id"
+        segments.filter(pl.col("segment") != UNASSIGNED), on=id_column
     )
     if known.is_empty():
         return pl.DataFrame(schema=_CURVE_SCHEMA)
     first_t = max(as_of_t - n_months + 1, int(known["t"].min()))  # type: ignore[arg-type]  # not empty
-    shops = known.group_by("shop_id").agg(
+    starts = known.group_by(id_column).agg(
         pl.col("segment").first(), start=pl.col("t").min()
     )
     months = pl.DataFrame({"t": range(first_t, as_of_t + 1)}, schema={"t": pl.Int32})
     grid = (
-        shops.join(months, how="cross")
+        starts.join(months, how="cross")
         .filter(pl.col("t") >= pl.col("start"))
         .join(
-            known.select("shop_id", pl.col("t").cast(pl.Int32), "quantity"),
-            on=["shop_id", "t"],
+            known.select(id_column, pl.col("t").cast(pl.Int32), "quantity"),
+            on=[id_column, "t"],
             how="left",
         )
         .with_columns(pl.col("quantity").fill_null(0.0))
     )
-    relative = pl.col("quantity") / pl.col("quantity").mean().over("shop_id")
+    relative = pl.col("quantity") / pl.col("quantity").mean().over(id_column)
     return (
         grid.with_columns(relative=relative)
         .filter(pl.col("relative").is_finite())
         .group_by("segment", "t")
         .agg(
-            n_shops=pl.len().cast(pl.Int64),
+            n_entities=pl.len().cast(pl.Int64),
             # Summed in one order, so that the last bit does not depend on threads.
             mean=pl.col("relative").sort().mean(),
             low=pl.col("relative").quantile(0.25, "linear"),

@@ -1,8 +1,8 @@
 """Published segments (``segments.json``): ids, names, versions, and their successors.
 
 Two kinds of segments are learnt in every run: the clusters of the latent space
-(*density*; -1 are the shops in none of them) and a *partition*, which has a segment for
-everyone. The verdict decides which of them is published.
+(*density*; -1 are the entities in none of them) and a *partition*, which has a segment
+for everyone. The verdict decides which of them is published.
 
 A segment that is published has a permanent *id*. Inside one model its *cluster* counts,
 a number by size that is dealt out anew with every model. This is where the two meet.
@@ -177,20 +177,20 @@ def with_given_names(then: Iterable[S], now: Iterable[S]) -> tuple[S, ...]:
 
 
 class Segment(BaseModel):
-    """One segment: its id and name, and how many shops it was learnt with.
+    """One segment: its id and name, and how many entities it was learnt with.
 
     Attributes
     ----------
     id : int
         Permanent, from 0, never given out twice in a lineage of models; -1 are the
-        shops that no density segment holds.
+        entities that no density segment holds.
     name : str
         In words; no two segments share one.
     kind : {'density', 'partition'}
     size : int
-        Shops of the training data.
+        Entities of the training data.
     share : float
-        `size` over all shops of the training data, 0 to 1.
+        `size` over all entities of the training data, 0 to 1.
     cluster : int
         Its number within the model, from 0 by size; -1 for id -1. Where it is not
         given it is the id, as in a first model.
@@ -265,7 +265,7 @@ class SegmentTable(BaseModel):
 
     @property
     def unassigned_share(self) -> float:
-        """Share of the training shops that no segment holds."""
+        """Share of the training entities that no segment holds."""
         return sum(s.share for s in self.segments if s.id == UNASSIGNED)
 
 
@@ -356,8 +356,8 @@ def segment_table(
     Parameters
     ----------
     kind : {'density', 'partition'}
-    labels : ndarray of int, shape (n_shops,)
-        Cluster of every shop of the training data; -1 for none.
+    labels : ndarray of int, shape (n_entities,)
+        Cluster of every entity of the training data; -1 for none.
     names : mapping of int to str
         By cluster, as `core.retailers.names.name_segments` gives them.
     """

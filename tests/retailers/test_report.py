@@ -143,14 +143,14 @@ def content(tmp_path):
     )
     spaces = {"latent": "latent_cluster", "raw": "raw_cluster"}
     labels = {"latent": latent, "raw": raw}
-    plot_sizes(labels, tmp_path / "sizes.png")
+    plot_sizes(labels, tmp_path / "sizes.png", RETAILER)
     picture = Picture("Sizes", tmp_path / "sizes.png", f'Bars " {SCRIPT}')
     card = Card(
         title=f"0 Summer {SCRIPT}",
         size=90,
         share=0.3,
         differences=[Difference(f"trend {SCRIPT}", "confirmed")],
-        shops=[SCRIPT],
+        members=[SCRIPT],
         rules=[f"trend above 2 {SCRIPT}"],
         curve=curve_of(CURVES, 0),
         stability="stable",
@@ -163,7 +163,7 @@ def content(tmp_path):
         opening=opened(),
         tiles=tiles(FOUR, "density"),
         check=FOUND,
-        cards=[card, replace(card, curve=None, shops=[], rules=[], stability="")],
+        cards=[card, replace(card, curve=None, members=[], rules=[], stability="")],
         reading=["Medians."],
         notes=["`explain` tells."],
         pictures=[picture],

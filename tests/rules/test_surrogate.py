@@ -6,8 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from core.retailers.features import RETAILER
 from core.rules.learn import fit_surrogate, rule_table
-from core.segments.profiles import monthly_curves, typical_shops
+from core.segments.profiles import monthly_curves, typical_members
 
 NAMES = {0: "Even year", 1: "Summer peak (Jul)", 2: "Declining sales"}
 
@@ -30,8 +31,11 @@ def test_plain_rules_are_found_again_and_said_in_words():
     assert found.accuracy > 0.97
     assert found.balanced_accuracy > 0.97
     assert all(rule.purity == 1.0 for rule in found.rules)
-    assert sum(rule.n_shops for rule in found.rules) == 300
-    texts = [rule.text(NAMES, {"july": False, "trend": True}) for rule in found.rules]
+    assert sum(rule.n_entities for rule in found.rules) == 300
+    texts = [
+        rule.text(NAMES, {"july": False, "trend": True}, RETAILER)
+        for rule in found.rules
+    ]
     summer = next(text for text in texts if "Summer" in text)
     n = int((segments == 1).sum())
     assert summer.startswith("july > 0.12")
@@ -62,7 +66,7 @@ def test_one_segment_needs_no_condition():
     table, _ = shops()
     found = fit_surrogate(table, np.zeros(300, int), ["july"], seed=0)
     assert [rule.conditions for rule in found.rules] == [()]
-    text = found.rules[0].text(NAMES, {})
+    text = found.rules[0].text(NAMES, {}, RETAILER)
     assert text == "every shop -> Even year, 300 shops, 100% of them"
     assert rule_table(found, NAMES)["feature"].to_list() == [None]
 
@@ -82,7 +86,7 @@ def test_every_shop_meets_exactly_one_rule_and_there_are_ten_at_most():
         meets = np.ones(500, dtype=bool)
         for condition in rule.conditions:
             meets &= condition.holds(X[:, features.index(condition.feature)])
-        assert meets.sum() == rule.n_shops
+        assert meets.sum() == rule.n_entities
         met += meets
     assert (met == 1).all()
     exact = rule_table(found, {i: str(i) for i in range(4)})
@@ -102,9 +106,9 @@ def test_typical_shops_are_the_closest_then_the_most_middling_then_the_first():
     )  # fmt: skip
     closeness = np.array([1.0, 1.0, 0.5, 0.2, 1.0])
     X = np.array([[0.0], [5.0], [1.0], [3.0], [9.0]])
-    found = typical_shops(table, closeness, X, n=2)
+    found = typical_members(table, closeness, X, "shop_id", n=2)
     assert found.rows() == [(0, 1, "deli"), (0, 2, "cafe"), (1, 1, "kiosk")]
-    same = typical_shops(table, closeness, np.zeros((5, 1)), n=2)
+    same = typical_members(table, closeness, np.zeros((5, 1)), "shop_id", n=2)
     assert same["shop_id"].to_list() == ["cafe", "deli", "kiosk"]
 
 
@@ -121,11 +125,11 @@ def test_curves_divide_by_the_shops_own_mean_from_its_first_month_on():
     segments = pl.DataFrame(
         {"shop_id": ["kiosk", "mart", "stall"], "segment": [0, 0, -1]}
     )
-    found = monthly_curves(monthly, segments, first + 2)
+    found = monthly_curves(monthly, segments, first + 2, "shop_id")
     assert found["month"].to_list() == ["2024-01", "2024-02", "2024-03"]
-    assert found["n_shops"].to_list() == [1, 2, 2]
+    assert found["n_entities"].to_list() == [1, 2, 2]
     assert found["mean"].to_list() == pytest.approx([1.0, 0.75, 1.25])
     assert found["low"].to_list() == pytest.approx([1.0, 0.375, 0.875])
-    assert monthly_curves(monthly.clear(), segments, first).is_empty()
-    late = monthly_curves(monthly, segments, first + 2, n_months=1)
+    assert monthly_curves(monthly.clear(), segments, first, "shop_id").is_empty()
+    late = monthly_curves(monthly, segments, first + 2, "shop_id", n_months=1)
     assert late["mean"].to_list() == [1.0]

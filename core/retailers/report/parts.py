@@ -85,7 +85,7 @@ class Card:
         Shops of the training data; `share` of all of them, 0 to 1.
     differences : list of Difference
         The clearest first.
-    shops : list of str
+    members : list of str
         The most typical ones, the most typical first.
     rules : list of str
         Plain rules that imitate the segment, the widest first.
@@ -98,7 +98,7 @@ class Card:
     size: int
     share: float
     differences: list[Difference]
-    shops: list[str]
+    members: list[str]
     rules: list[str]
     curve: Curve | None
     stability: str
@@ -128,7 +128,7 @@ def segment_cards(evidence: Evidence, contrasts: pl.DataFrame) -> list[Card]:
                 if profiles
                 else contrasts.filter(cluster=segment.id).to_dicts()
             ),
-            shops=_shops_of(shops, segment.id),
+            members=_shops_of(shops, segment.id),
             rules=[] if rules is None else rule_texts(rules, segment.id),
             curve=None if curves is None else curve_of(curves, segment.id),
             stability=stable.get(segment.id, ""),
