@@ -35,7 +35,7 @@ from core.evaluation.stability import (
 )
 from core.models.matrix import feature_matrix
 from core.models.scaling import FeatureScaler
-from core.retailers.features import RETAILER
+from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
 from core.retailers.pipelines import check_structure, run_all
 from core.retailers.prepare import HISTORY, MONTHLY
@@ -186,7 +186,7 @@ def judge_real(name: str, groups: str | None = None) -> Result:
             pl.read_parquet(root / MONTHLY, memory_map=False),
             features,
             config.evaluation.horizon_months,
-            RETAILER,
+            SHOP,
         )
     recipe = whole_pipeline(config)
     reference = recipe(X, config.seed)(X)

@@ -427,7 +427,7 @@ BEHAVIOUR = FeatureSet(
 
 FEATURE_SETS = {feature_set.name: feature_set for feature_set in (BEHAVIOUR, BASELINE)}
 
-RETAILER = Entity("shop_id", "shop", "shops", "sales_qty_last_12_months")
+SHOP = Entity("shop_id", "shop", "shops", "sales_qty_last_12_months")
 
 ShopRange = tuple[str | None, str | None]
 EVERY_SHOP: ShopRange = (None, None)

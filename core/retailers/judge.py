@@ -45,7 +45,7 @@ from core.evaluation.stability import (
 from core.evaluation.workers import Workers
 from core.logging import get_logger, progress
 from core.models.matrix import feature_matrix
-from core.retailers.features import RETAILER
+from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model
 from core.retailers.publish import (
@@ -404,7 +404,7 @@ class _Findings:
             "seed": self.standing.config.seed,
             "seconds": round(self.seconds, 1),
             "verdict": self.verdict.as_dict(),
-            "structure": RETAILER.named_facts(self.certificate.as_dict()),
+            "structure": SHOP.named_facts(self.certificate.as_dict()),
             "agreement": self.agreement,
         }
 

@@ -19,7 +19,7 @@ from core.logging import get_logger, progress
 from core.models.autoencoder.estimator import Autoencoder, in_new_units
 from core.models.density import DensityClusterer, choose_density, fit_density
 from core.models.scaling import FeatureScaler
-from core.retailers.features import RETAILER, feature_set
+from core.retailers.features import SHOP, feature_set
 from core.retailers.files import RETAILERS
 from core.retailers.model import (
     CLUSTER_STATE,
@@ -227,17 +227,17 @@ def train_clustering(config: Config, predecessor: Model | None = None) -> StageR
         fitted = _fit_spaces(spaces, out, near)
         labels = {name: clusterer.labels_ for name, clusterer in fitted.items()}
         strengths = {name: clusterer.strengths_ for name, clusterer in fitted.items()}
-        comparison = RETAILER.named_table(compare_spaces(labels, scaled, strengths))
+        comparison = SHOP.named_table(compare_spaces(labels, scaled, strengths))
         comparison.write_csv(out.path("comparison.csv"))
         check = check_structure(scaled, config)
         draw_spaces(out.folder, {"raw": project_2d(scaled)}, labels)
         features = out.base.manifest.facts("prepare")["features"]
         out.facts |= {
             "spaces": {
-                name: RETAILER.named_facts(asdict(label_summary(values)))
+                name: SHOP.named_facts(asdict(label_summary(values)))
                 for name, values in labels.items()
             },
-            "structure_check": RETAILER.named_facts(check.as_dict()),
+            "structure_check": SHOP.named_facts(check.as_dict()),
         }
         shops = TrainingShops(table, features, X, scaled, spaces["latent"])
         before = predecessor or found_predecessor(

@@ -31,7 +31,7 @@ from core.logging import progress
 from core.models.matrix import feature_matrix
 from core.months import month_index
 from core.reporting.plots import plot_curves
-from core.retailers.features import RETAILER, VOLUME
+from core.retailers.features import SHOP, VOLUME
 from core.retailers.files import RETAILERS
 from core.retailers.judge import TABLE
 from core.retailers.model import SEGMENTS, Model
@@ -118,7 +118,7 @@ def profile_segments(artifacts: str | Path) -> StageResult:
         features = [*model.features, *(feature.name for feature in VOLUME)]
         today = effects_against_rest(shops.table, shops.segments, features, False)
         names = model.segments.published.names
-        profiles = profile_table(today, tested, why_not, names, RETAILER)
+        profiles = profile_table(today, tested, why_not, names, SHOP)
         profiles.write_csv(out.path("segment_profiles.csv"))
         exemplars = _exemplars(shops, model)
         exemplars.write_csv(out.path("segment_exemplars.csv"))
@@ -128,9 +128,9 @@ def profile_segments(artifacts: str | Path) -> StageResult:
         out.facts |= base.manifest.facts("inference")
         out.facts["profiles"] = {
             "segment_kind": model.segments.published.kind,
-            "test": RETAILER.named_facts(later_facts(tested, why_not)),
+            "test": SHOP.named_facts(later_facts(tested, why_not)),
             "strongest": strongest(profiles, model.features),
-            "surrogate": RETAILER.named_facts(rules.facts()) if rules else None,
+            "surrogate": SHOP.named_facts(rules.facts()) if rules else None,
             "rules": texts,
         }
         refresh_report(out)
@@ -168,7 +168,7 @@ def _test(
         for name in (HISTORY, LATER, MONTHLY)
     )
     at_cut = history.filter(as_of=min(cuts))
-    past = Past(at_cut, later, monthly, model.as_of, RETAILER)
+    past = Past(at_cut, later, monthly, model.as_of, SHOP)
     is_sampled = shops.table["shop_id"].is_in(monthly["shop_id"].unique().implode())
     table, segments = shops.table.filter(is_sampled), shops.segments[is_sampled]
     n_known = table.join(past.at_cut, on="shop_id", how="semi").height
@@ -218,9 +218,9 @@ def _write_rules(
         return []
     names = model.segments.published.names
     has_unknown = {n: shops.table[n].null_count() > 0 for n in model.features}
-    texts = [rule.text(names, has_unknown, RETAILER) for rule in rules.rules]
+    texts = [rule.text(names, has_unknown, SHOP) for rule in rules.rules]
     out.path("segment_rules.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
-    table = RETAILER.named_table(rule_table(rules, names))
+    table = SHOP.named_table(rule_table(rules, names))
     table.write_csv(out.path("segment_rules.csv"))
     return texts
 
@@ -231,7 +231,7 @@ def _write_curves(
     """Write and draw the months of every segment."""
     monthly = pl.read_parquet(base.path(MONTHLY), memory_map=False)
     segments = shops.table.select("shop_id", segment=pl.Series(shops.segments))
-    curves = RETAILER.named_table(
+    curves = SHOP.named_table(
         monthly_curves(monthly, segments, month_index(model.as_of), "shop_id")
     )
     names = model.segments.published.names
@@ -239,7 +239,7 @@ def _write_curves(
     curves.insert_column(1, curves.select(segment_name=named).to_series()).write_csv(
         out.path("segment_curves.csv")
     )
-    plot_curves(curves, names, out.path("segment-curves.png"), RETAILER)
+    plot_curves(curves, names, out.path("segment-curves.png"), SHOP)
 
 
 def draft_for(artifacts: str | Path, owner: str, expires: date) -> str:

@@ -22,7 +22,7 @@ from core.evaluation.certificate import Verdict
 from core.evaluation.quality import label_summary
 from core.models.matrix import feature_matrix
 from core.reporting.plots import plot_curves
-from core.retailers.features import RETAILER
+from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
 from core.retailers.model import (
     SEGMENTS,
@@ -134,7 +134,7 @@ def _write_report(
     evidence = Evidence.of(out, published)
     content = report_content(
         evidence,
-        Verdict.from_dict(published.verdict).meaning(RETAILER),
+        Verdict.from_dict(published.verdict).meaning(SHOP),
         published_summary(published),
         table,
         SPACES,
@@ -224,7 +224,7 @@ def published_summary(published: PublishedSegments) -> dict[str, Any]:
     """Return the figures of what is published, by the shops of the training data."""
     segments = published.segments
     labels = np.repeat([s.id for s in segments], [s.size for s in segments])
-    facts: dict[str, Any] = RETAILER.named_facts(asdict(label_summary(labels)))
+    facts: dict[str, Any] = SHOP.named_facts(asdict(label_summary(labels)))
     return facts
 
 
@@ -232,7 +232,7 @@ def published_opening(published: PublishedSegments) -> Opening:
     """Put the verdict of what is published into words."""
     return opening(
         published.verdict,
-        Verdict.from_dict(published.verdict).meaning(RETAILER),
+        Verdict.from_dict(published.verdict).meaning(SHOP),
         published_summary(published),
     )
 
@@ -335,7 +335,7 @@ def _rewrite(
         out.path(_RULES).write_text("\n".join(texts) + "\n", encoding="utf-8")
     if out.path(_CURVES).is_file():
         curves = pl.read_csv(out.path(_CURVES), schema_overrides={"month": pl.String})
-        plot_curves(curves, names, out.path(_CURVES_PICTURE), RETAILER)
+        plot_curves(curves, names, out.path(_CURVES_PICTURE), SHOP)
     profiles: dict[str, Any] | None = out.facts.get("profiles")
     if profiles is not None:
         rules = [_retold(rule, old_name, names[segment]) for rule in profiles["rules"]]

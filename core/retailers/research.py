@@ -46,7 +46,7 @@ from core.logging import get_logger, progress
 from core.models.matrix import feature_matrix
 from core.models.umap import HOW_TO_INSTALL, has_umap
 from core.months import month_index
-from core.retailers.features import FEATURE_SETS, RETAILER, feature_set
+from core.retailers.features import FEATURE_SETS, SHOP, feature_set
 from core.retailers.files import RETAILERS
 from core.retailers.model import SEGMENTS, SegmentAssigner
 from core.retailers.monthly import ARCHIVE, archived_sales
@@ -152,7 +152,7 @@ def cuts_of(base: ArtifactSet) -> list[Cut]:
         monthly,
         facts["features"],
         config.evaluation.horizon_months,
-        RETAILER,
+        SHOP,
         needed,
     )
     if not cuts:
@@ -216,7 +216,7 @@ def _joined(tables: Mapping[str, pl.DataFrame], shown: str) -> pl.DataFrame:
     names = sorted(tables, key=lambda name: name != shown)
     return pl.concat(
         [
-            RETAILER.named_table(tables[name]).select(
+            SHOP.named_table(tables[name]).select(
                 pl.lit(name).alias("labels"),
                 pl.lit(name == shown).alias("is_published"),
                 pl.all(),
@@ -298,7 +298,7 @@ def compare(
     ):
         config = published.manifest.config
         given = (shops, config, parts, chosen, effort or Effort(), workers, report)
-        table = RETAILER.named_table(compare_recipes(*given))
+        table = SHOP.named_table(compare_recipes(*given))
     facts = _write(table, Artifacts(artifacts, RETAILERS), published.manifest)
     notes += more
     folder = Path(artifacts)
@@ -366,7 +366,7 @@ def _shops_of(
             monthly,
             names,
             config.evaluation.horizon_months,
-            RETAILER,
+            SHOP,
             needed,
         )
         shops[name] = FeatureTable(feature_matrix(table, names), cuts)

@@ -30,7 +30,7 @@ from core.models.density import DensityClusterer
 from core.models.density_assigner import choose_exemplars
 from core.models.matrix import feature_matrix
 from core.models.partition import Partition
-from core.retailers.features import RETAILER
+from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS, Stage, refuse_late_changes
 from core.retailers.model import SEGMENT_STATE, SEGMENTS, Model, SegmentAssigner
 from core.retailers.names import name_segments
@@ -467,7 +467,7 @@ def learn_segments(
     drawn = (published, labels, shops.spaces, shops.table, shops.features)
     draw_segments(out.folder, *drawn)
     out.facts |= {
-        "partition": choice.as_dict() | {"stability": RETAILER.named_facts(stability)},
+        "partition": choice.as_dict() | {"stability": SHOP.named_facts(stability)},
         "verdict": verdict.as_dict(),
     }
     return published
@@ -554,5 +554,5 @@ def _choose(
         for name in (HISTORY, MONTHLY)
     )
     with progress("Choosing a partition by what shops did later") as report:
-        given = (shops.X, shops.features, history, monthly, config, RETAILER)
+        given = (shops.X, shops.features, history, monthly, config, SHOP)
         return choose_partition(*given, report, before)

@@ -17,7 +17,7 @@ from core.evaluation.effects import (
     later_effects,
     match_segments,
 )
-from core.retailers.features import RETAILER
+from core.retailers.features import SHOP
 
 MONTHS_BEFORE, MONTHS_AFTER = 24, 12
 FIRST = 2022 * 12
@@ -153,7 +153,7 @@ def shops_and_past(rng, is_lasting: bool):
     later = features(months[:, MONTHS_BEFORE:]).with_columns(
         swing=pl.lit(None, pl.Float64)
     )
-    return features(months), Past(at_cut, later, monthly, "2024-12", RETAILER)
+    return features(months), Past(at_cut, later, monthly, "2024-12", SHOP)
 
 
 def test_lasting_groups_are_found_again_and_confirmed_by_later_months():

@@ -23,7 +23,7 @@ from core.evaluation.gate import (
 )
 from core.evaluation.out_of_time import Cut, OutOfTime
 from core.evaluation.stability import Refit
-from core.retailers.features import RETAILER
+from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model
 from core.retailers.pipelines import run_all
@@ -70,7 +70,7 @@ def judged(
 
 
 def failed(champion, challenger, breaches=()):
-    decision = judge_challenger(champion, challenger, RETAILER, breaches)
+    decision = judge_challenger(champion, challenger, SHOP, breaches)
     names = [row.check for row in decision.rows if not row.is_passed]
     assert decision.is_passed == (not names)
     assert all(name in decision.reason for name in names)
@@ -190,7 +190,7 @@ def gate_of(champion, challenger, labels, growth):
     cuts = [earlier(np.tile(growth, 4))]
     labels = tuple([np.tile(own, 4)] for own in labels)
     found = with_backtests(champion, challenger, cuts, labels, seed=0)
-    decision = judge_challenger(*found, RETAILER)
+    decision = judge_challenger(*found, SHOP)
     row = next(row for row in decision.rows if "later months" in row.check)
     return row, found
 
@@ -217,7 +217,7 @@ def test_what_a_dead_segment_explained_is_no_reason_to_keep_it():
     assert row.is_passed
     assert row.champion.endswith(" without 1, fallen")
     assert new.explained.mean == pytest.approx(old.explained.mean, abs=0.01)
-    assert judge_challenger(old, new, RETAILER).is_passed
+    assert judge_challenger(old, new, SHOP).is_passed
     standing = replace(champion, fallen=())
     row, _ = gate_of(standing, challenger, (GROUPS, then), GROWTH)
     assert not row.is_passed
@@ -230,7 +230,7 @@ def test_what_parted_two_segments_that_have_merged_is_of_the_past():
     assert champion.fallen == (1,)
     row, (old, new) = gate_of(champion, challenger, (GROUPS, merged), GROWTH)
     assert row.is_passed
-    assert judge_challenger(old, new, RETAILER).is_passed
+    assert judge_challenger(old, new, SHOP).is_passed
 
 
 def test_a_challenger_that_has_lost_what_still_stands_fails_beside_a_dead_segment():
@@ -298,7 +298,7 @@ def test_every_order_of_three_models_is_judged_without_a_circle():
 
 
 def test_a_decision_survives_json():
-    decision = judge_challenger(judged(GROUPS), judged(GROUPS), RETAILER)
+    decision = judge_challenger(judged(GROUPS), judged(GROUPS), SHOP)
     text = json.dumps(decision.model_dump(mode="json"))
     assert GateDecision.model_validate_json(text) == decision
 
@@ -307,9 +307,7 @@ def test_too_few_refits_and_other_rows_are_refused():
     with pytest.raises(ModelError, match="at least 2"):
         judged(GROUPS, found_again(GROUPS, 1))
     with pytest.raises(ModelError, match="expected the same"):
-        judge_challenger(
-            judged(GROUPS), judged(GROUPS, found_again(GROUPS, 2)), RETAILER
-        )
+        judge_challenger(judged(GROUPS), judged(GROUPS, found_again(GROUPS, 2)), SHOP)
 
 
 def test_shops_that_have_left_since_do_not_count(standing):

@@ -16,7 +16,7 @@ from core.evaluation.n_segments import (
 )
 from core.models.partition import Partition
 from core.months import month_index
-from core.retailers.features import RETAILER
+from core.retailers.features import SHOP
 
 FEATURES = ["a", "b", "c", "d"]
 CONFIG = Config()
@@ -64,7 +64,7 @@ def planted(n=600, is_told=True, seed=0):
 
 def test_the_number_is_what_later_behaviour_needs_and_no_more():
     X, _, history, monthly = planted()
-    choice = choose_partition(X, FEATURES, history, monthly, CONFIG, RETAILER)
+    choice = choose_partition(X, FEATURES, history, monthly, CONFIG, SHOP)
     assert (choice.method, choice.n_segments) == ("kmeans", KINDS)
     assert choice.criterion == "out_of_time"
     assert choice.cuts == CUTS
@@ -74,7 +74,7 @@ def test_the_number_is_what_later_behaviour_needs_and_no_more():
 
 def test_behaviour_that_no_segment_tells_does_not_choose():
     X, _, history, monthly = planted(is_told=False)
-    choice = choose_partition(X, FEATURES, history, monthly, CONFIG, RETAILER)
+    choice = choose_partition(X, FEATURES, history, monthly, CONFIG, SHOP)
     assert choice.criterion == "refits"
     assert "no partition tells what shops did after 2023-12, 2024-03" in choice.reason
 
@@ -82,14 +82,14 @@ def test_behaviour_that_no_segment_tells_does_not_choose():
 def test_outcomes_that_nobody_shows_do_not_choose():
     X, _, history, monthly = planted(n=60)
     still = monthly.with_columns(quantity=pl.lit(100.0))
-    choice = choose_partition(X, FEATURES, history, still, CONFIG, RETAILER)
+    choice = choose_partition(X, FEATURES, history, still, CONFIG, SHOP)
     assert choice.criterion == "refits"
 
 
 def test_without_a_past_the_finest_cut_that_comes_back_is_taken_and_said_so():
     X, _, history, monthly = planted()
     choice = choose_partition(
-        X, FEATURES, history.clear(), monthly.clear(), CONFIG, RETAILER
+        X, FEATURES, history.clear(), monthly.clear(), CONFIG, SHOP
     )
     assert choice.criterion == "refits"
     assert choice.cuts == ()
@@ -102,7 +102,7 @@ def test_without_a_past_the_finest_cut_that_comes_back_is_taken_and_said_so():
 def test_where_no_cut_comes_back_the_best_of_them_is_taken():
     X = np.random.default_rng(0).normal(size=(120, 6))
     empty = planted(n=5)[2].clear(), planted(n=5)[3].clear()
-    choice = choose_partition(X, FEATURES, *empty, CONFIG, RETAILER)
+    choice = choose_partition(X, FEATURES, *empty, CONFIG, SHOP)
     best = max(choice.candidates, key=lambda candidate: candidate.score)
     assert best.score < 0.9
     assert choice.n_segments == best.n_segments
@@ -111,13 +111,13 @@ def test_where_no_cut_comes_back_the_best_of_them_is_taken():
 
 def test_a_choice_that_is_as_good_is_kept_and_a_worse_one_is_not():
     X, _, history, monthly = planted()
-    free = choose_partition(X, FEATURES, history, monthly, CONFIG, RETAILER)
+    free = choose_partition(X, FEATURES, history, monthly, CONFIG, SHOP)
     by_score = {(c.method, c.n_segments): c for c in free.candidates}
     best = max(free.candidates, key=lambda c: c.score)
     enough = best.score - best.standard_error
     good = [key for key, c in by_score.items() if c.score >= enough]
     bad = [key for key, c in by_score.items() if c.score < enough]
-    given = (X, FEATURES, history, monthly, CONFIG, RETAILER)
+    given = (X, FEATURES, history, monthly, CONFIG, SHOP)
     as_good = choose_partition(*given, before=good[-1])
     assert (as_good.method, as_good.n_segments) == good[-1]
     assert "that of the model before" in as_good.reason
@@ -128,7 +128,7 @@ def test_a_choice_that_is_as_good_is_kept_and_a_worse_one_is_not():
 
 def test_without_a_past_a_number_that_comes_back_is_kept():
     X, _, history, monthly = planted()
-    given = (X, FEATURES, history.clear(), monthly.clear(), CONFIG, RETAILER)
+    given = (X, FEATURES, history.clear(), monthly.clear(), CONFIG, SHOP)
     free = choose_partition(*given)
     fine = [c.n_segments for c in free.candidates if c.score >= 0.9]
     kept = choose_partition(*given, before=("kmeans", fine[0]))
@@ -140,7 +140,7 @@ def test_without_a_past_a_number_that_comes_back_is_kept():
 def test_few_shops_are_cut_into_few_segments(n_shops, largest):
     X, _, history, monthly = planted(n=n_shops)
     choice = choose_partition(
-        X, FEATURES, history.clear(), monthly.clear(), CONFIG, RETAILER
+        X, FEATURES, history.clear(), monthly.clear(), CONFIG, SHOP
     )
     assert [c.n_segments for c in choice.candidates] == list(range(2, largest + 1))
 
@@ -156,7 +156,7 @@ def test_the_simplest_within_one_standard_error_of_the_best():
 @pytest.mark.parametrize("method", ["kmeans", "mixture"])
 def test_planted_groups_come_back_and_one_population_does_not(method):
     X, _, history, monthly = planted()
-    choice = choose_partition(X, FEATURES, history, monthly, CONFIG, RETAILER)
+    choice = choose_partition(X, FEATURES, history, monthly, CONFIG, SHOP)
     own = partition_recipe(CONFIG, choice.method, choice.n_segments)(X, CONFIG.seed)(X)
     found = partition_stability(X, own, choice, CONFIG)
     assert found["ari"] >= found["lowest_ari"] > 0.95

@@ -23,7 +23,7 @@ from core.evaluation.out_of_time import (
     labels_over_time,
     out_of_time,
 )
-from core.retailers.features import RETAILER, feature_set
+from core.retailers.features import SHOP, feature_set
 from core.retailers.files import RETAILERS
 from core.retailers.pipelines import prepare_features, run_all
 from core.retailers.prepare import HISTORY, LATER, MONTHLY, prepare, write_history
@@ -51,7 +51,7 @@ def past(structure: str, n_shops: int) -> list[Cut]:
             pl.read_parquet(paths[name], memory_map=False)
             for name in (HISTORY, MONTHLY)
         ]
-    return backtest_cuts(*tables, FEATURES, horizon_months=6, entity=RETAILER)
+    return backtest_cuts(*tables, FEATURES, horizon_months=6, entity=SHOP)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_cuts_with_too_few_shops_are_left_out(planted):
         sales_qty_last_12_months=pl.Series(cut.size),
     )
     monthly = pl.DataFrame({"shop_id": ["x"], "t": [24290], "quantity": [1.0]})
-    found = backtest_cuts(history, monthly, FEATURES, 6, RETAILER)
+    found = backtest_cuts(history, monthly, FEATURES, 6, SHOP)
     assert [cut.as_of for cut in found] == ["2024-06"]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import ArtifactError, ModelError
 from core.evaluation.certificate import Verdict, derive_verdict
-from core.retailers.features import RETAILER
+from core.retailers.features import SHOP
 
 
 def derived(**figures):
@@ -48,7 +48,7 @@ def test_a_verdict_keeps_what_it_rests_on_and_survives_json():
     assert verdict.basis["partition_ari"] == 0.93
     assert verdict.basis["reproducible_ari"] == 0.8
     assert Verdict.from_dict(json.loads(json.dumps(verdict.as_dict()))) == verdict
-    assert verdict.meaning(RETAILER).startswith("no groups of their own")
+    assert verdict.meaning(SHOP).startswith("no groups of their own")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from core.errors import ModelError
 from core.reporting.plots import plot_heatmap, plot_loss, plot_sizes, plot_space
-from core.retailers.features import RETAILER
+from core.retailers.features import SHOP
 
 AXES = ("component 1 (46.1% of the variance)", "component 2 (22.0%)")
 
@@ -42,7 +42,7 @@ def clusters_of(n_shops, n_clusters, rng):
 def test_a_space_is_drawn_with_none_one_or_many_clusters(tmp_path, n_shops, n_clusters):
     coordinates, labels = clusters_of(n_shops, n_clusters, np.random.default_rng(0))
     path = tmp_path / "latent-space.png"
-    plot_space(coordinates, labels, "Latent space", AXES, path, RETAILER)
+    plot_space(coordinates, labels, "Latent space", AXES, path, SHOP)
     width, height = png_size(path)
     assert 800 < width < 1600
     assert 500 < height < 1000
@@ -51,10 +51,10 @@ def test_a_space_is_drawn_with_none_one_or_many_clusters(tmp_path, n_shops, n_cl
 
 def test_one_place_for_all_shops_and_far_outliers_can_be_drawn(tmp_path):
     path = tmp_path / "raw-space.png"
-    plot_space(np.zeros((5, 2)), np.zeros(5, dtype=int), "Raw", AXES, path, RETAILER)
+    plot_space(np.zeros((5, 2)), np.zeros(5, dtype=int), "Raw", AXES, path, SHOP)
     coordinates = np.random.default_rng(0).normal(size=(500, 2))
     coordinates[0] = 1e6
-    plot_space(coordinates, np.zeros(500, dtype=int), "Raw", AXES, path, RETAILER)
+    plot_space(coordinates, np.zeros(500, dtype=int), "Raw", AXES, path, SHOP)
     assert not ink_on_edges(path)
 
 
@@ -66,9 +66,9 @@ def test_sizes_are_drawn_for_dominant_many_and_no_clusters(tmp_path):
         "Raw features": rng.integers(-1, 40, 10_000),
         "Nothing": np.full(10_000, -1),
     }
-    plot_sizes(labels, path, RETAILER)
+    plot_sizes(labels, path, SHOP)
     assert not ink_on_edges(path)
-    plot_sizes({"Latent space": np.array([-1])}, path, RETAILER)
+    plot_sizes({"Latent space": np.array([-1])}, path, SHOP)
     assert not ink_on_edges(path)
 
 
@@ -94,27 +94,25 @@ def test_heat_maps_of_every_shape_keep_their_text_on_the_page(tmp_path, shape):
     values[:1, :1] = np.nan
     names = [f"average_number_of_unique_products_in_month_{i}" for i in range(shape[1])]
     path = tmp_path / "heatmap.png"
-    plot_heatmap(values, [str(i) for i in range(shape[0])], names, path, RETAILER)
+    plot_heatmap(values, [str(i) for i in range(shape[0])], names, path, SHOP)
     assert not ink_on_edges(path)
     assert max(png_size(path)) < 3200
 
 
 def test_names_are_texts_whatever_they_hold(tmp_path):
     path = tmp_path / "odd.png"
-    plot_heatmap(np.ones((1, 3)), ["0"], ["$x", r"$\frac$ _{", "店铺"], path, RETAILER)
-    plot_sizes({"$a$ <b> & 店": np.array([0, -1])}, path, RETAILER)
-    plot_space(
-        np.zeros((2, 2)), np.array([0, 1]), "$\\nope$", ("$", "%"), path, RETAILER
-    )
+    plot_heatmap(np.ones((1, 3)), ["0"], ["$x", r"$\frac$ _{", "店铺"], path, SHOP)
+    plot_sizes({"$a$ <b> & 店": np.array([0, -1])}, path, SHOP)
+    plot_space(np.zeros((2, 2)), np.array([0, 1]), "$\\nope$", ("$", "%"), path, SHOP)
     assert png_size(path)
 
 
 def test_the_callers_style_and_backend_are_left_alone_and_do_not_show(tmp_path):
     plain, styled = tmp_path / "plain.png", tmp_path / "styled.png"
     labels = {"Latent space": np.array([0, 0, 1, -1])}
-    plot_sizes(labels, plain, RETAILER)
+    plot_sizes(labels, plain, SHOP)
     with mpl.rc_context({"font.size": 30, "axes.facecolor": "black"}):
         before = dict(mpl.rcParams)
-        plot_sizes(labels, styled, RETAILER)
+        plot_sizes(labels, styled, SHOP)
         assert dict(mpl.rcParams) == before
     assert styled.read_bytes() == plain.read_bytes()

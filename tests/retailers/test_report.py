@@ -19,7 +19,7 @@ from core.evaluation.quality import compare_spaces
 from core.reporting import text as wording
 from core.reporting.page import NextStep, Part, Picture, Table
 from core.reporting.plots import plot_sizes
-from core.retailers.features import RETAILER
+from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
 from core.retailers.report.evidence import Evidence, opening, report_line, tiles
 from core.retailers.report.page import ReportContent, Spaces, Step, write_report
@@ -93,7 +93,7 @@ def opened(summary=FOUR, check=FOUND, is_certified=False, **figures):
         }
         | figures
     )
-    return opening(verdict.as_dict(), verdict.meaning(RETAILER), summary, check)
+    return opening(verdict.as_dict(), verdict.meaning(SHOP), summary, check)
 
 
 class Page(HTMLParser):
@@ -143,7 +143,7 @@ def content(tmp_path):
     )
     spaces = {"latent": "latent_cluster", "raw": "raw_cluster"}
     labels = {"latent": latent, "raw": raw}
-    plot_sizes(labels, tmp_path / "sizes.png", RETAILER)
+    plot_sizes(labels, tmp_path / "sizes.png", SHOP)
     picture = Picture("Sizes", tmp_path / "sizes.png", f'Bars " {SCRIPT}')
     card = Card(
         title=f"0 Summer {SCRIPT}",
@@ -398,11 +398,11 @@ def test_segments_that_do_not_stand_out_alone_are_named_at_once():
         is_structured=True, n_clusters=2, partition_ari=0.9, is_certified=True
     )
     titles = {0: "0 Steady", 1: "1 Growing sales"}
-    said = opening(verdict.as_dict(), verdict.meaning(RETAILER), FOUR, check, titles)
+    said = opening(verdict.as_dict(), verdict.meaning(SHOP), FOUR, check, titles)
     assert said.headline == "4 groups of shops, 1 of which stand out one by one"
     assert "1 Growing sales does not: hold it more lightly" in " ".join(said.rests_on)
     tested[1]["p_value"] = 0.05
-    said = opening(verdict.as_dict(), verdict.meaning(RETAILER), FOUR, check, titles)
+    said = opening(verdict.as_dict(), verdict.meaning(SHOP), FOUR, check, titles)
     assert said.headline == "4 groups of shops that stand apart"
 
 

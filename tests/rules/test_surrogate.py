@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from core.retailers.features import RETAILER
+from core.retailers.features import SHOP
 from core.rules.learn import fit_surrogate, rule_table
 from core.segments.profiles import monthly_curves, typical_members
 
@@ -33,8 +33,7 @@ def test_plain_rules_are_found_again_and_said_in_words():
     assert all(rule.purity == 1.0 for rule in found.rules)
     assert sum(rule.n_entities for rule in found.rules) == 300
     texts = [
-        rule.text(NAMES, {"july": False, "trend": True}, RETAILER)
-        for rule in found.rules
+        rule.text(NAMES, {"july": False, "trend": True}, SHOP) for rule in found.rules
     ]
     summer = next(text for text in texts if "Summer" in text)
     n = int((segments == 1).sum())
@@ -66,7 +65,7 @@ def test_one_segment_needs_no_condition():
     table, _ = shops()
     found = fit_surrogate(table, np.zeros(300, int), ["july"], seed=0)
     assert [rule.conditions for rule in found.rules] == [()]
-    text = found.rules[0].text(NAMES, {}, RETAILER)
+    text = found.rules[0].text(NAMES, {}, SHOP)
     assert text == "every shop -> Even year, 300 shops, 100% of them"
     assert rule_table(found, NAMES)["feature"].to_list() == [None]
 

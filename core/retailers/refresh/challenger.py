@@ -29,7 +29,7 @@ from core.evaluation.retrain_policy import TriggerState
 from core.evaluation.stability import OnStep, Recipe, Refit, refit, whole_pipeline
 from core.logging import get_logger, progress
 from core.models.matrix import feature_matrix
-from core.retailers.features import RETAILER
+from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model
 from core.retailers.pipelines import (
@@ -95,8 +95,8 @@ class GateResult:
         """Return plain values, ready for JSON."""
         return {
             **self.decision.model_dump(mode="json"),
-            "champion": RETAILER.named_facts(self.champion.as_dict()),
-            "challenger": RETAILER.named_facts(self.challenger.as_dict()),
+            "champion": SHOP.named_facts(self.champion.as_dict()),
+            "challenger": SHOP.named_facts(self.challenger.as_dict()),
             "breaches": [asdict(breach) for breach in self.breaches],
         }
 
@@ -133,7 +133,7 @@ def evaluate_gate(
         table = challenger.segments.published
         facts = facts_of(table, new.jaccard)
         breaches = check_contract(contract, facts, table.unassigned_share, today)
-    decision = judge_challenger(old, new, RETAILER, breaches)
+    decision = judge_challenger(old, new, SHOP, breaches)
     return GateResult(decision, old, new, tuple(breaches))
 
 
@@ -259,7 +259,7 @@ def _cuts(data: GateData, model: Model) -> list[Cut]:
         data.monthly,
         model.features,
         config.evaluation.horizon_months,
-        RETAILER,
+        SHOP,
         max(MIN_ENTITIES_AT_CUT, config.clustering.n_needed),
     )
 

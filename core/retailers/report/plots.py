@@ -11,7 +11,7 @@ import polars as pl
 
 from core.reporting.plots import plot_heatmap, plot_sizes, plot_space
 from core.reporting.style import COLOURS, FAINT_INK, INK, footnote, picture
-from core.retailers.features import RETAILER
+from core.retailers.features import SHOP
 from core.retailers.names import feature_label
 from core.retailers.report.evidence import report_line, report_lines
 from core.segments.profiles import cluster_contrasts, effect_matrix
@@ -550,7 +550,7 @@ def draw_spaces(
     plot_sizes(
         {SPACE_TITLES[name]: values for name, values in labels.items()},
         folder / "cluster-sizes.png",
-        RETAILER,
+        SHOP,
     )
 
 
@@ -615,7 +615,7 @@ def _draw_space(
         for place, share in enumerate(shares, start=1)
     ]
     title = f"{title}: {len(coordinates):,} shops"
-    plot_space(coordinates, labels, title, (axes[0], axes[1]), path, RETAILER, noun)
+    plot_space(coordinates, labels, title, (axes[0], axes[1]), path, SHOP, noun)
 
 
 def _draw_heatmap(
@@ -630,4 +630,4 @@ def _draw_heatmap(
     effects, clusters, names = effect_matrix(contrasts)
     said = [feature_label(name).name for name in names]
     shown = [str(cluster) for cluster in clusters]
-    plot_heatmap(effects, shown, said, path, RETAILER, noun)
+    plot_heatmap(effects, shown, said, path, SHOP, noun)
