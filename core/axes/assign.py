@@ -68,7 +68,7 @@ class CustomerProfile:
     figures: dict[str, float | None]
 
 
-def profile_table(
+def customer_profiles(
     features: pl.DataFrame,
     placed: Mapping[str, Assignment],
     names: Mapping[str, Mapping[int, str]],
@@ -238,7 +238,7 @@ class AxesAssigner:
         features: pl.DataFrame,
         placed: Mapping[str, Assignment] | None = None,
     ) -> pl.DataFrame:
-        """Return profiles as a table; see `core.axes.assign.profile_table`.
+        """Return profiles as a table; see `core.axes.assign.customer_profiles`.
 
         Parameters
         ----------
@@ -249,7 +249,7 @@ class AxesAssigner:
         """
         if placed is None:
             placed = self.model.assign(features)
-        return profile_table(features, placed, self.model.names)
+        return customer_profiles(features, placed, self.model.names)
 
     def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """Return everything as named arrays and JSON-able values."""
@@ -381,7 +381,7 @@ SAME_CUSTOMERS = 0.5
 
 
 @dataclass(frozen=True)
-class Before:
+class PreviousRun:
     """The published set that a run goes on from.
 
     Attributes
@@ -398,7 +398,7 @@ class Before:
     labels: pl.DataFrame
 
     @classmethod
-    def of(cls, base: ArtifactSet, artifacts: Artifacts) -> Before:
+    def of(cls, base: ArtifactSet, artifacts: Artifacts) -> PreviousRun:
         """Read a verified set; `artifacts` knows the versions kept beside it.
 
         Raises

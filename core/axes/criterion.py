@@ -324,7 +324,7 @@ FEWEST_CUSTOMERS: Final = 50
 
 
 @dataclass(frozen=True)
-class Candidate:
+class AxisCandidate:
     """A number of segments that was considered.
 
     Attributes
@@ -363,7 +363,7 @@ class AxisChoice:
     n_segments : int
     verdict : str
         In words.
-    candidates : tuple of Candidate
+    candidates : tuple of AxisCandidate
         All that were considered, the fewest segments first.
     null_silhouette : float or None
         What the same number of segments reaches on a single normal population with the
@@ -373,11 +373,11 @@ class AxisChoice:
     kind: Kind
     n_segments: int
     verdict: str
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[AxisCandidate, ...]
     null_silhouette: float | None = None
 
     @property
-    def shown(self) -> Candidate | None:
+    def shown(self) -> AxisCandidate | None:
         """The candidate taken; with one segment, the one with the deepest valley."""
         by_number = {c.n_segments: c for c in self.candidates}
         deepest = max(self.candidates, key=lambda c: c.valley, default=None)
@@ -430,7 +430,7 @@ def choose_segments(
     if n_rows < FEWEST_CUSTOMERS and fewest < 2:
         numbers = range(0)
     found: dict[int, Clusters] = {}
-    candidates: dict[int, Candidate] = {}
+    candidates: dict[int, AxisCandidate] = {}
     parted = _parted(drawn, most, seed) if numbers else None
     picked = np.arange(0, n_rows, max(1, n_rows // SILHOUETTE_CUSTOMERS))
     distances = pairwise_distances(drawn.rows[picked])
@@ -482,12 +482,12 @@ def _valley(drawn: Drawn, found: Clusters) -> float:
 
 def _candidate(
     drawn: Drawn, found: Clusters, score: float, seed: int, start: FloatArray | None
-) -> Candidate:
+) -> AxisCandidate:
     """Measure a number of segments; its stability only if the rest allows it."""
     n = len(found.centres)
     shares = np.bincount(found.labels, minlength=n) / len(found.labels)
     depth = _valley(drawn, found)
-    candidate = Candidate(n, score, depth, float(shares.min()), float(shares.max()))
+    candidate = AxisCandidate(n, score, depth, float(shares.min()), float(shares.max()))
     fault = _fault(candidate, is_kept=n == drawn.n_before)
     if not fault:
         ari = split_half_ari(drawn.rows, n, seed, N_SPLITS, start)
@@ -495,7 +495,7 @@ def _candidate(
     return replace(candidate, fault=_fault(candidate, is_kept=False))
 
 
-def _fault(candidate: Candidate, *, is_kept: bool) -> str:
+def _fault(candidate: AxisCandidate, *, is_kept: bool) -> str:
     """Return what a candidate does not meet, in words; empty if it meets all."""
     valley = KEPT_VALLEY if is_kept else VALLEY
     smallest = SMALLEST_SHARE / 2 if is_kept else SMALLEST_SHARE
@@ -517,7 +517,7 @@ def _fault(candidate: Candidate, *, is_kept: bool) -> str:
 
 
 def _taken(
-    candidates: dict[int, Candidate], fewest: int, n_before: int
+    candidates: dict[int, AxisCandidate], fewest: int, n_before: int
 ) -> tuple[Kind, int, str]:
     """Return kind, number and verdict."""
     admissible = {n: c for n, c in candidates.items() if not c.fault}

@@ -133,7 +133,7 @@ _DECIDING = ("max_segments", "min_segments", "fit_customers")
 
 
 @dataclass(frozen=True)
-class Marks:
+class RunFingerprint:
     """SHA-256 of what a run is made from.
 
     Attributes
@@ -149,7 +149,7 @@ class Marks:
     options: str
 
     @classmethod
-    def of(cls, config: Config, purchases: Purchases) -> Marks:
+    def of(cls, config: Config, purchases: Purchases) -> RunFingerprint:
         """Return the marks of a run that is about to start.
 
         Raises

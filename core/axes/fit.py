@@ -40,7 +40,7 @@ from core.axes.criterion import (
 )
 from core.axes.features.catalog import CHANNEL_SHARE, FEATURES, AxisFeatures
 from core.axes.model import AxesModel, AxisSegment, FittedAxis
-from core.axes.names import AxisNames, SegmentName, name_clusters, naming_rules
+from core.axes.names import AxisNames, SegmentName, load_axis_names, name_clusters
 from core.models.centroids import (
     NOWHERE,
     Assignment,
@@ -294,7 +294,7 @@ def fit_axes(
     ConfigError
         For naming rules that cannot be read.
     """
-    names = naming_rules(options.names)
+    names = load_axis_names(options.names)
     drawn = _drawn_customers(features, options)
     axes = []
     with one_thread():

@@ -91,7 +91,7 @@ class AxisNames:
     unplaced: str = UNPLACED
 
 
-def naming_rules(path: Path | str | None = None) -> dict[str, AxisNames]:
+def load_axis_names(path: Path | str | None = None) -> dict[str, AxisNames]:
     """Return the names of every axis: the built-in ones, and a user's over them.
 
     Parameters

@@ -274,7 +274,7 @@ def run_lines(facts: Facts, folder: Path) -> list[str]:
     Parameters
     ----------
     facts : mapping
-        Of `core.axes.run.Run.carry_out`.
+        Of `core.axes.run.Run.execute`.
     folder : path
         Of the published set.
     """
@@ -343,7 +343,7 @@ def change_lines(facts: Facts, *, is_short: bool = True) -> list[str]:
     if is_short:
         lines += _moved(facts["n_moved"])
         lines += _first([f"Drift: {alert}." for alert in facts["drift"]], "drift alert")
-    now = names_of(facts["segments"])
+    now = _names_by_axis(facts["segments"])
     for axis, events in facts["events"].items():
         before = {int(i): name for i, name in facts["names_before"][axis].items()}
         lines += event_lines(axis, events, before, now.get(axis, {}))
@@ -380,7 +380,7 @@ def intake_notes(facts: Facts) -> list[str]:
     return [*intake_lines(facts["intake"]), *told]
 
 
-def names_of(segments: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, str]]:
+def _names_by_axis(segments: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, str]]:
     """Return the names in a list of segments by axis and id."""
     found: dict[str, dict[int, str]] = {}
     for segment in segments:

@@ -1,4 +1,4 @@
-"""One run of the axes: read, learn or assign, publish.
+"""What is done to the axes: a run (read, learn or assign, publish), a name, going back.
 
 Everything is written aside and published in one step, so a run that is killed has not
 happened. What was published before is gone on from: ids and names of segments live on,
@@ -19,8 +19,8 @@ from typing import Any
 
 import polars as pl
 
-from core.artifacts.folder import Artifacts, StageWriter
-from core.axes.assign import AxesAssigner, Before
+from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter, link
+from core.axes.assign import AxesAssigner, PreviousRun, write_meta
 from core.axes.changes import (
     AXES_DRIFT_ROWS,
     MOVES_SCHEMA,
@@ -34,8 +34,14 @@ from core.axes.features.catalog import features_available
 from core.axes.features.compute import known_channels
 from core.axes.files import (
     AXES,
+    DRIFT,
     DRIFT_REFERENCE,
-    Marks,
+    META,
+    PROFILES,
+    REJECTED,
+    STATE,
+    RunFingerprint,
+    carry_ledger,
     folder_of,
     next_run,
     one_at_a_time,
@@ -47,10 +53,11 @@ from core.axes.output import (
     run_lines,
     unchanged_lines,
     write_output,
+    write_tables,
 )
 from core.axes.sample import generate_shoppers
 from core.config import Config
-from core.errors import ConfigError, FeatureMismatchError
+from core.errors import ArtifactError, ConfigError, FeatureMismatchError
 from core.logging import get_logger
 from core.models.centroids import Assignment
 from core.tables.orders import Purchases, purchases_from_frames, read_purchases
@@ -68,7 +75,7 @@ class Run:
     artifacts : Artifacts
         Of the folder, for the versions that it keeps.
     config : Config
-    marks : Marks
+    marks : RunFingerprint
         What the run is made from.
     refit : bool
         Whether the axes are learnt although there is a model.
@@ -79,7 +86,7 @@ class Run:
         out: StageWriter,
         artifacts: Artifacts,
         config: Config,
-        marks: Marks,
+        marks: RunFingerprint,
         *,
         refit: bool,
     ) -> None:
@@ -88,10 +95,12 @@ class Run:
         self.seconds: dict[str, float] = {}
         self.notes: list[str] = []
 
-    def carry_out(self, purchases: Purchases) -> dict[str, Any]:
+    def execute(self, purchases: Purchases) -> dict[str, Any]:
         """Do everything, write everything, and return the facts of it."""
         before = (
-            None if self.out.base is None else Before.of(self.out.base, self.artifacts)
+            None
+            if self.out.base is None
+            else PreviousRun.of(self.out.base, self.artifacts)
         )
         if before is not None and not before.is_followed_by(purchases.orders):
             before = self._part_from(before)
@@ -122,7 +131,7 @@ class Run:
         self.out.facts |= facts
         return facts
 
-    def _part_from(self, before: Before) -> Before | None:
+    def _part_from(self, before: PreviousRun) -> PreviousRun | None:
         """Begin anew with other customers, if there is to be learning."""
         if not self.refit:
             self.notes.append(
@@ -136,7 +145,9 @@ class Run:
         )
         return None
 
-    def _as_before(self, before: Before, purchases: Purchases) -> pl.DataFrame | None:
+    def _as_before(
+        self, before: PreviousRun, purchases: Purchases
+    ) -> pl.DataFrame | None:
         """Return the features as the model before knows them.
 
         Where they cannot be had, a new model can be learnt all the same, but nobody can
@@ -155,7 +166,10 @@ class Run:
             return None
 
     def _learn(
-        self, purchases: Purchases, before: Before | None, view: pl.DataFrame | None
+        self,
+        purchases: Purchases,
+        before: PreviousRun | None,
+        view: pl.DataFrame | None,
     ) -> tuple[AxesAssigner, pl.DataFrame]:
         """Return a new model, and the features that it was learnt from."""
         channels = known_channels(purchases.orders)
@@ -204,7 +218,7 @@ class Run:
 
     def _compare(
         self,
-        before: Before | None,
+        before: PreviousRun | None,
         view: pl.DataFrame | None,
         assigner: AxesAssigner,
         features: pl.DataFrame,
@@ -253,7 +267,7 @@ class Run:
         self,
         purchases: Purchases,
         assigner: AxesAssigner,
-        before: Before | None,
+        before: PreviousRun | None,
         *,
         is_learnt: bool,
     ) -> dict[str, Any]:
@@ -288,7 +302,7 @@ class Run:
         }
 
     def _count_customers(
-        self, facts: dict[str, Any], before: Before | None, features: pl.DataFrame
+        self, facts: dict[str, Any], before: PreviousRun | None, features: pl.DataFrame
     ) -> None:
         """Add how many customers there are, and how many came and went."""
         facts["n_customers"] = features.height
@@ -373,7 +387,7 @@ def run_axes(
     ):
         purchases = _received(config, orders, items, Path(work))
         artifacts = Artifacts(folder, AXES)
-        marks = Marks.of(config, purchases)
+        marks = RunFingerprint.of(config, purchases)
         base = artifacts.published()
         if base is not None and marks.are_known(base, refit=refit):
             facts = {**base.manifest.facts("axes"), "is_changed": False}
@@ -381,7 +395,7 @@ def run_axes(
         else:
             with artifacts.stage("axes", _without_secrets(config)) as out:
                 run = Run(out, artifacts, config, marks, refit=refit)
-                facts = {**run.carry_out(purchases), "is_changed": True}
+                facts = {**run.execute(purchases), "is_changed": True}
             lines = run_lines(facts, folder)
         if into_store is None:
             return AxesRun(folder, facts, lines)
@@ -408,3 +422,155 @@ def _without_secrets(config: Config) -> Config:
     """Return what is saved with the set: the store's address may hold a password."""
     store = config.store.model_copy(update={"url": None})
     return config.model_copy(update={"store": store})
+
+
+Told = tuple[list[str], int]
+
+
+def rename_segment(
+    config: Config,
+    axis: str,
+    segment_id: int,
+    name: str,
+    *,
+    into_store: StoreLoader | None = None,
+) -> Told:
+    """Give a segment a name that stays, and publish everything under it.
+
+    Parameters
+    ----------
+    config : Config
+        Names the folder, and the store.
+    axis, segment_id, name
+        See `core.axes.model.AxesModel.renamed`.
+    into_store : callable, optional
+        Gives the profiles in the store the name as well: `core.store.publish`.
+
+    Returns
+    -------
+    (list of str, int)
+        What was done, in words, and the exit code.
+
+    Raises
+    ------
+    ArtifactError
+        If there are no axes, or another process writes to the folder.
+    ConfigError
+        For an unknown axis or segment, or a name that cannot be.
+    """
+    artifacts = Artifacts(folder_of(config), AXES)
+    with one_at_a_time(artifacts.root):
+        base = _published(artifacts)
+        assigner = AxesAssigner.of_set(base)
+        model = assigner.model.renamed(axis, segment_id, name)
+        before = assigner.model.names[axis][segment_id]
+        _publish_names(artifacts, base, replace(assigner, model=model))
+        said = f"{axis}: `{before}` is called `{model.names[axis][segment_id]}` now."
+        return _loaded(config, artifacts, [said], into_store)
+
+
+def roll_back(
+    config: Config, name: str | None = None, *, into_store: StoreLoader | None = None
+) -> Told:
+    """Publish a kept version again, with its profiles, and load these.
+
+    Ids that later versions gave out are not given out again, and names that users have
+    given since stay.
+
+    Parameters
+    ----------
+    config : Config
+        Names the folder, and the store.
+    name : str, optional
+        Of a version in the folder ``versions``; default: the one before.
+    into_store : callable, optional
+        Loads its profiles, too: `core.store.publish`.
+
+    Raises
+    ------
+    ArtifactError
+        If there is nothing to go back from or to.
+    """
+    artifacts = Artifacts(folder_of(config), AXES)
+    with one_at_a_time(artifacts.root):
+        later = AxesAssigner.of_set(_published(artifacts))
+        left, now = artifacts.roll_back(name)
+        base = _published(artifacts)
+        assigner = AxesAssigner.of_set(base)
+        if now.lineage == left.lineage:
+            model = assigner.model.restored_after(later.model)
+            if model.names != assigner.model.names:
+                _publish_names(artifacts, base, replace(assigner, model=model))
+        date = now.facts("axes")["reference_date"][:10]
+        said = [
+            f"Version {now.version} serves again, with the profiles of {date}; version "
+            f"{left.version} is kept.",
+            "To place today's customers by it, run `segments axes --retrain never`.",
+        ]
+        return _loaded(config, artifacts, said, into_store)
+
+
+def _published(artifacts: Artifacts) -> ArtifactSet:
+    published = artifacts.published()
+    if published is None:
+        raise ArtifactError(
+            f"`{artifacts.root}` holds no customer axes. Learn them with `segments "
+            "axes`."
+        )
+    return published
+
+
+def _publish_names(
+    artifacts: Artifacts, base: ArtifactSet, assigner: AxesAssigner
+) -> None:
+    """Publish the same model and the same profiles under other names."""
+    with artifacts.stage("axes", base.manifest.config) as out:
+        for name in (STATE, DRIFT_REFERENCE, REJECTED):
+            link(base.path(name), out.path(name))
+        write_meta(out.path(META), assigner.get_state()[1])
+        carry_ledger(base, out.folder)
+        drift = _drift_of(base, out)
+        old, new = AxesAssigner.of_set(base).model.names, assigner.model.names
+        profiles = pl.read_parquet(base.path(PROFILES), memory_map=False)
+        facts: dict[str, Any] = dict(base.manifest.facts("axes"))
+        write_tables(out, assigner.model, _renamed(profiles, old, new), drift, facts)
+        out.facts |= facts
+
+
+def _renamed(
+    profiles: pl.DataFrame,
+    old: dict[str, dict[int, str]],
+    new: dict[str, dict[int, str]],
+) -> pl.DataFrame:
+    """Return profiles in which segments are called otherwise."""
+    changed = {}
+    for column in ("segment_memberships", "runner_up_segments"):
+        fields = [
+            profiles[column]
+            .struct.field(axis)
+            .replace({old[axis][i]: name for i, name in new[axis].items()})
+            .alias(axis)
+            for axis in profiles[column].struct.fields
+        ]
+        changed[column] = pl.DataFrame(fields).to_struct(column)
+    return profiles.with_columns(**changed)
+
+
+def _drift_of(base: ArtifactSet, out: StageWriter) -> pl.DataFrame:
+    """Carry the drift of the run over; a user may have deleted it."""
+    if DRIFT not in base.manifest.files or not base.path(DRIFT).is_file():
+        return pl.DataFrame(schema=AXES_DRIFT_ROWS)
+    link(base.path(DRIFT), out.path(DRIFT))
+    return pl.read_csv(base.path(DRIFT), schema=AXES_DRIFT_ROWS)
+
+
+def _loaded(
+    config: Config,
+    artifacts: Artifacts,
+    lines: list[str],
+    into_store: StoreLoader | None,
+) -> Told:
+    if into_store is None:
+        return lines, 0
+    stored = into_store(config, _published(artifacts))
+    return [*lines, stored.line], stored.exit_code

@@ -133,7 +133,7 @@ def rename_in_axes(
     artifacts: ArtifactsFolder = None,
 ) -> None:
     """Give a segment of an axis a name that stays."""
-    from core.axes.versions import rename_segment
+    from core.axes.run import rename_segment
 
     chosen = _of_store(store, database, artifacts)
     into_store = _loader(no_store=no_store)
@@ -152,7 +152,7 @@ def roll_back_axes(
     artifacts: ArtifactsFolder = None,
 ) -> None:
     """Let the version before serve again, in the files and in the store."""
-    from core.axes.versions import roll_back
+    from core.axes.run import roll_back
 
     chosen = _of_store(store, database, artifacts)
     report_and_exit(*roll_back(chosen, to, into_store=_loader(no_store=no_store)))

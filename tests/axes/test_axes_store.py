@@ -10,8 +10,7 @@ from test_axes_run import JUNE, MAY, config, profiles, published, until
 
 from core.axes.assign import AxesAssigner
 from core.axes.files import axes_folder
-from core.axes.run import run_axes
-from core.axes.versions import rename_segment, roll_back
+from core.axes.run import rename_segment, roll_back, run_axes
 from core.errors import StoreError
 from core.store import Store
 from core.store.publish import publish_axes

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from core.axes.assign import AxesAssigner
 from core.axes.files import axes_folder
-from core.axes.versions import rename_segment, roll_back
+from core.axes.run import rename_segment, roll_back
 from core.cli import app
 from core.errors import ArtifactError, ConfigError
 

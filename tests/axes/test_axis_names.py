@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from core.axes.features.catalog import AXES, FEATURES, features_available
-from core.axes.names import name_clusters, naming_rules
+from core.axes.names import load_axis_names, name_clusters
 from core.errors import ConfigError
 
 VALUE = ("lifetime_value", "avg_order_value", "value_trend")
@@ -19,7 +19,7 @@ def named(axis, features, centres, values=None, kept=None, rules=None):
     centres = np.array(centres, dtype=float)
     values = centres if values is None else np.array(values, dtype=float)
     found = name_clusters(
-        centres, values, features, (rules or naming_rules())[axis], kept or {}
+        centres, values, features, (rules or load_axis_names())[axis], kept or {}
     )
     return {cluster: name.name for cluster, name in found.items()}
 
@@ -82,7 +82,7 @@ def test_a_name_that_is_kept_is_given_to_no_other():
 
 def test_names_of_any_centres_are_unique_and_the_reasons_told():
     rng = np.random.default_rng(1)
-    for axis, rules in naming_rules().items():
+    for axis, rules in load_axis_names().items():
         features = features_available((), ("web", "pos"))[axis].used
         for _ in range(20):
             centres = rng.normal(size=(6, len(features))).round(1)
@@ -93,7 +93,7 @@ def test_names_of_any_centres_are_unique_and_the_reasons_told():
 
 
 def test_every_axis_has_rules_on_features_of_its_own():
-    rules = naming_rules()
+    rules = load_axis_names()
     assert list(rules) == [axis.name for axis in AXES]
     for axis in AXES:
         used = features_available((), ("web", "pos"))[axis.name].used
@@ -113,14 +113,14 @@ def test_a_users_file_replaces_the_keys_it_has(tmp_path):
         '      - {name: Großkunde, when: {lifetime_value: "z >= 1.5"}}\n',
         encoding="utf-8",
     )
-    rules = naming_rules(file)
+    rules = load_axis_names(file)
     centres = [[2.0, 0, 0], [1.4, 0, 0]]
     assert named("purchase_value", VALUE, centres, rules=rules) == {
         0: "Großkunde",
         1: "Mittelfeld",
     }
     assert rules["purchase_value"].single == "everyone"
-    assert rules["price_sensitivity"] == naming_rules()["price_sensitivity"]
+    assert rules["price_sensitivity"] == load_axis_names()["price_sensitivity"]
 
 
 @pytest.mark.parametrize(
@@ -159,14 +159,14 @@ def test_a_faulty_file_is_refused_with_the_place(tmp_path, text, message):
     file = tmp_path / "names.yaml"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=f"(?s)names.yaml.*{message}"):
-        naming_rules(file)
+        load_axis_names(file)
 
 
 def test_a_file_that_is_not_there_is_named():
     with pytest.raises(
         ConfigError, match=r"`axes\.names`: `nowhere\.yaml` cannot be read"
     ):
-        naming_rules("nowhere.yaml")
+        load_axis_names("nowhere.yaml")
 
 
 def test_names_do_not_hang_on_the_order_of_equal_clusters():
@@ -178,7 +178,7 @@ def test_names_do_not_hang_on_the_order_of_equal_clusters():
 
 
 def test_conditions_name_known_features_only():
-    for rules in naming_rules().values():
+    for rules in load_axis_names().values():
         for rule in rules.rules:
             for condition in rule.when:
                 is_channel = condition.feature.startswith("channel_share_")

@@ -120,7 +120,7 @@ def unchanged_facts(
     )
 
 
-def names_of(models: Sequence[Model]) -> dict[str, str]:
+def segment_names(models: Sequence[Model]) -> dict[str, str]:
     """Return the names of the segments of models by id, the last model's first."""
     return {
         str(segment.id): segment.name

@@ -50,7 +50,7 @@ from core.retailers.refresh.output import (
     LedgerPublisher,
     facts_of_month,
     log_serving_version,
-    names_of,
+    segment_names,
     store_ledger,
     unchanged_facts,
     write_output,
@@ -358,7 +358,7 @@ class _Refresh:
             self.record.trigger,
             self.report.alerts if self.report is not None else [],
             self.ledger.blocks(last_months=2),
-            names_of(models),
+            segment_names(models),
         )
         if self.record.months:
             last = self.record.months[-1]
