@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import polars as pl
 from pydantic import ValidationError
 
-from core.api.middleware import FieldError, field_error, from_validation
+from core.api.middleware import field_error, from_validation
 from core.api.schemas import AssignRequest, Day
 from core.axes.assign import AxesAssigner, confidence
 from core.axes.features.catalog import LACKING, PROFILE, features_available
@@ -85,9 +85,13 @@ def assign(assigner: AxesAssigner, request: AssignRequest) -> dict[str, Any]:
     """
     purchases = _purchases(assigner, request)
     if purchases.orders.is_empty():
-        raise _unusable(purchases)
+        faults = set_aside(purchases)["orders"]
+        found = [f"{count:,} {MEANINGS[fault]}" for fault, count in faults.items()]
+        text = f"none can be used: {', '.join(found)}"
+        raise field_error(("body", "orders"), text)
     lacking = [name for name in lacks(request) if name not in assigner.absent]
-    features, not_placed = _without(assigner, assigner.features(purchases), lacking)
+    known = assigner.features(purchases)
+    features, not_placed = _empty_unknown(assigner, known, lacking)
     # By the same placing as a batch; a table of one row would cost 2 ms more.
     placed, names = assigner.model.assign(features), assigner.model.names
     segments = {axis: names[axis][int(own.labels[0])] for axis, own in placed.items()}
@@ -161,7 +165,7 @@ def _purchases(assigner: AxesAssigner, request: AssignRequest) -> Purchases:
     )
 
 
-def _without(
+def _empty_unknown(
     assigner: AxesAssigner, features: pl.DataFrame, lacking: list[str]
 ) -> tuple[pl.DataFrame, dict[str, str]]:
     """Empty the features that a request lacks the rows' fields for.
@@ -187,10 +191,3 @@ def _without(
             not_placed[axis] = "; ".join(causes)
     nulls = [pl.lit(None, pl.Float64).alias(name) for name in sorted(unknown)]
     return features.with_columns(nulls), not_placed
-
-
-def _unusable(purchases: Purchases) -> FieldError:
-    """Return the error of a request in which no order is left."""
-    faults = set_aside(purchases)["orders"]
-    found = ", ".join(f"{count:,} {MEANINGS[fault]}" for fault, count in faults.items())
-    return field_error(("body", "orders"), f"none can be used: {found}")

@@ -38,28 +38,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import psycopg
 from filelock import FileLock, Timeout
 
 from core.errors import StoreError, listed
 from core.logging import get_logger
-from core.store.address import address_of
+from core.store.address import address_of, connect
+
+if TYPE_CHECKING:
+    import pwd
 
 ACCOUNT = "pgserver"
 """System account that the server runs under where we are root, which it refuses."""
 INSTEAD = "Or point `DATABASE_URL` (or `store.url`) to a PostgreSQL of your own."
 
 _logger = get_logger()
-
-
-@dataclass(frozen=True)
-class Account:
-    """The numbers of a POSIX account."""
-
-    uid: int
-    gid: int
 
 
 @dataclass(frozen=True)
@@ -72,13 +67,13 @@ class Postgres:
         Where they lie.
     version : int
         The major version, such as 18.
-    account : Account, optional
+    account : pwd.struct_passwd, optional
         Whom they run as; None: as ourselves.
     """
 
     folder: Path
     version: int
-    account: Account | None
+    account: pwd.struct_passwd | None
 
     def run(
         self, program: str, arguments: Sequence[str], cwd: Path, timeout: float = 300
@@ -92,6 +87,10 @@ class Postgres:
         """
         suffix = ".exe" if os.name == "nt" else ""
         command = [str(self.folder / f"{program}{suffix}"), *arguments]
+        identity: dict[str, Any] = {}
+        if self.account is not None:
+            user, group = self.account.pw_uid, self.account.pw_gid
+            identity = {"user": user, "group": group, "extra_groups": []}
         # Files, not pipes: the server inherits them from `pg_ctl` and would keep a
         # reader of a pipe waiting as long as it runs.
         with tempfile.TemporaryFile() as output:
@@ -105,7 +104,7 @@ class Postgres:
                     stderr=subprocess.STDOUT,
                     timeout=timeout,
                     creationflags=_detached(),
-                    **self._identity(),
+                    **identity,
                 )
             except (OSError, subprocess.TimeoutExpired) as error:
                 raise StoreError(
@@ -127,7 +126,7 @@ class Postgres:
             return
         path.chmod(0o700 if path.is_dir() else 0o600)
         if self.account is not None:
-            os.chown(path, self.account.uid, self.account.gid)
+            os.chown(path, self.account.pw_uid, self.account.pw_gid)
 
     def open_way_to(self, path: Path) -> None:
         """Let the server's account pass through, not list, the folders above.
@@ -150,12 +149,6 @@ class Postgres:
                 "does not run as root.",
                 names,
             )
-
-    def _identity(self) -> dict[str, Any]:
-        if self.account is None:
-            return {}
-        account = self.account
-        return {"user": account.uid, "group": account.gid, "extra_groups": []}
 
 
 def find_postgres(version: int | None = None) -> Postgres:
@@ -190,18 +183,17 @@ def find_postgres(version: int | None = None) -> Postgres:
     return postgres
 
 
-def _account() -> Account | None:
+def _account() -> pwd.struct_passwd | None:
     """Return the account to run the server under; made where root has none yet."""
     if os.name == "nt" or os.geteuid() != 0:
         return None
     import pwd
 
     try:
-        entry = pwd.getpwnam(ACCOUNT)
+        return pwd.getpwnam(ACCOUNT)
     except KeyError:
         _make_account()
-        entry = pwd.getpwnam(ACCOUNT)
-    return Account(entry.pw_uid, entry.pw_gid)
+        return pwd.getpwnam(ACCOUNT)
 
 
 def _make_account() -> None:
@@ -224,11 +216,11 @@ def _make_account() -> None:
     _logger.info("Made the system account `%s`: PostgreSQL refuses root.", ACCOUNT)
 
 
-def _may_pass(status: os.stat_result, account: Account) -> bool:
+def _may_pass(status: os.stat_result, account: pwd.struct_passwd) -> bool:
     """Return whether an account may enter a folder."""
-    if status.st_uid == account.uid:
+    if status.st_uid == account.pw_uid:
         return bool(status.st_mode & stat.S_IXUSR)
-    if status.st_gid == account.gid:
+    if status.st_gid == account.pw_gid:
         return bool(status.st_mode & stat.S_IXGRP)
     return bool(status.st_mode & stat.S_IXOTH)
 
@@ -333,16 +325,16 @@ class Cluster:
                 said = self._log_tail()
                 is_left = "already exists" in said or "shared memory block" in said
                 if is_left and time.monotonic() < deadline:
-                    self._forget_zombie()
+                    self._remove_stale_record()
                     time.sleep(0.2)
                     continue
                 raise StoreError(f"{error} {said} {INSTEAD}") from None
             return
 
-    def _forget_zombie(self) -> None:
-        """Remove the record of a dead server that nobody has buried.
+    def _remove_stale_record(self) -> None:
+        """Remove the record of a server that has ended but is still a process.
 
-        In a container without an init process its number stays taken for ever, and a
+        In a container without an init process it stays one (a zombie) for ever, and a
         new server takes it for running.
         """
         record = self.data / "postmaster.pid"
@@ -436,7 +428,7 @@ def _socket_folder(folder: Path, postgres: Postgres) -> Path:
         )
     owners = {os.geteuid()}
     if postgres.account is not None:
-        owners.add(postgres.account.uid)
+        owners.add(postgres.account.pw_uid)
     try:
         with suppress(FileExistsError):
             path.mkdir(mode=0o700)
@@ -568,7 +560,7 @@ class EmbeddedServer:
             if address is None:
                 return self.cluster.start()
             try:
-                psycopg.connect(address, connect_timeout=10).close()
+                connect(address).close()
             except psycopg.OperationalError as error:
                 if "too many clients" in str(error):
                     return address

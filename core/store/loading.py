@@ -11,7 +11,7 @@ a first load, 2.5 s to find that nothing has changed, 5.4 s if everything has.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -198,15 +198,14 @@ def load_profiles(cursor: Any, store_id: str, table: pl.DataFrame) -> LoadFacts:
 def copy_into(cursor: Any, name: str, table: pl.DataFrame) -> None:
     """Copy rows, their text escaped already, into a table of the database."""
     with cursor.copy(f"COPY {name} FROM STDIN") as copy:
-        for chunk in _copy_text(table):
-            copy.write(chunk)
-
-
-def _copy_text(table: pl.DataFrame) -> Iterator[bytes]:
-    for chunk in table.iter_slices(_CHUNK):
-        yield chunk.write_csv(
-            include_header=False, separator="\t", quote_style="never", null_value="\\N"
-        ).encode()
+        for chunk in table.iter_slices(_CHUNK):
+            text = chunk.write_csv(
+                include_header=False,
+                separator="\t",
+                quote_style="never",
+                null_value="\\N",
+            )
+            copy.write(text.encode())
 
 
 def _update(staged: Sequence[str]) -> str:
@@ -280,8 +279,8 @@ def _check(profiles: pl.DataFrame) -> None:
 COLUMNS = ("customer_id", "run", "axis", "old", "new", "cause")
 
 
-def load_moves(cursor: Any, store_id: str, moves: pl.DataFrame) -> int:
-    """Add the moves of a run that are not known yet, and return how many.
+def load_moves(cursor: Any, store_id: str, moves: pl.DataFrame) -> None:
+    """Add the moves of a run that are not known yet.
 
     Parameters
     ----------
@@ -315,4 +314,3 @@ def load_moves(cursor: Any, store_id: str, moves: pl.DataFrame) -> int:
         f"SELECT %s, {names} FROM staged_moves ON CONFLICT DO NOTHING",
         (store_id,),
     )
-    return int(cursor.rowcount)

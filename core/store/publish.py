@@ -53,10 +53,10 @@ def publish_axes(config: Config, published: ArtifactSet) -> StoreLoad:
 
 def _load(store: Store, store_id: str, published: ArtifactSet) -> StoreLoad:
     """Load, unless that has been done."""
-    loaded = _loaded(published)
+    fingerprint = _fingerprint(published)
     stored = store.model(store_id)
     known = {} if stored is None else stored.meta.get(LOADED, {})
-    if known == loaded:
+    if known == fingerprint:
         return StoreLoad(
             f"{store.name} holds these profiles already.", {"is_loaded": False}
         )
@@ -67,7 +67,7 @@ def _load(store: Store, store_id: str, published: ArtifactSet) -> StoreLoad:
         assigner.version,
         assigner.lineage,
         assigner.to_bytes(),
-        {**assigner.get_state()[1], LOADED: loaded},
+        {**assigner.get_state()[1], LOADED: fingerprint},
         profiles,
         _moves_after(published, known),
     )
@@ -85,7 +85,7 @@ def _load(store: Store, store_id: str, published: ArtifactSet) -> StoreLoad:
     return StoreLoad(line, {"is_loaded": True, **counts, "seconds": facts.seconds})
 
 
-def _loaded(published: ArtifactSet) -> dict[str, Any]:
+def _fingerprint(published: ArtifactSet) -> dict[str, Any]:
     """Return what tells these rows from others."""
     files = published.manifest.files
     facts = published.manifest.facts("axes")

@@ -32,86 +32,6 @@ Connection = psycopg.AsyncConnection[Any]
 Row = tuple[Any, ...]
 
 
-class Connections:
-    """Up to `size` connections to one database.
-
-    Parameters
-    ----------
-    address : str
-        Of the database.
-    size : int
-        Connections; more requests at once wait for their turn.
-    timeout : float
-        Seconds to wait for a turn, for a connection and for an answer, all in all.
-    """
-
-    def __init__(self, address: str, size: int, timeout: float) -> None:
-        self.address = address
-        self.timeout = timeout
-        # Last in, first out: what was used last is the least likely to be dead.
-        self._free: asyncio.LifoQueue[Connection | None] = asyncio.LifoQueue()
-        for _ in range(size):
-            self._free.put_nowait(None)
-        self._size = size
-
-    async def first_row(self, doing: str, statement: str, values: Row) -> Row | None:
-        """Run a statement and return its first row, or None if it has none.
-
-        Raises
-        ------
-        StoreError
-            If the database is away, too slow or refuses.
-        """
-        place = f"the PostgreSQL at `{redacted(self.address)}`"
-        try:
-            async with asyncio.timeout(self.timeout):
-                return await self._first_row(statement, values)
-        except TimeoutError:
-            raise StoreError(
-                f"{place} has not managed within {self.timeout:g} s to {doing}. It is "
-                "busy, or the network has swallowed the answer."
-            ) from None
-        except psycopg.Error as error:
-            raise store_error(doing, place, error) from error
-
-    async def close(self) -> None:
-        """Close what is open; for requests under way, wait."""
-        for _ in range(self._size):
-            connection = await self._free.get()
-            if connection is not None:
-                await connection.close()
-
-    async def _first_row(self, statement: str, values: Row) -> Row | None:
-        connection = await self._free.get()
-        try:
-            if connection is not None:
-                try:
-                    return await _ask(connection, statement, values)
-                except psycopg.OperationalError:
-                    if not connection.broken:
-                        raise
-                    # It died while nobody used it, which says nothing of the database.
-            connection = None
-            connection = await self._connect()
-            return await _ask(connection, statement, values)
-        except asyncio.CancelledError:
-            # The answer to this statement may still come: nobody else may read it.
-            if connection is not None:
-                await connection.close()
-            raise
-        finally:
-            is_lost = connection is None or connection.closed
-            self._free.put_nowait(None if is_lost else connection)
-
-    async def _connect(self) -> Connection:
-        return await psycopg.AsyncConnection.connect(
-            self.address,
-            autocommit=True,
-            connect_timeout=math.ceil(self.timeout),
-            application_name="stable-segments-api",
-        )
-
-
 async def _ask(connection: Connection, statement: str, values: Row) -> Row | None:
     cursor = await connection.execute(statement, values, prepare=True)
     return await cursor.fetchone()
@@ -180,20 +100,29 @@ class AsyncReader:
 
     def __init__(self, address: str, pool_size: int = 4, timeout: float = 5.0) -> None:
         self.address = address
-        self._connections = Connections(address, pool_size, timeout)
+        self._timeout = timeout
+        # Last in, first out: what was used last is the least likely to be dead.
+        self._free: asyncio.LifoQueue[Connection | None] = asyncio.LifoQueue()
+        for _ in range(pool_size):
+            self._free.put_nowait(None)
+        self._pool_size = pool_size
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self._connections.close()
+    async def __aexit__(self, *error: object) -> None:
+        # Requests under way give their connections back first.
+        for _ in range(self._pool_size):
+            connection = await self._free.get()
+            if connection is not None:
+                await connection.close()
 
     async def authenticate(self, key: str) -> str | None:
         """Return the store that a key opens, or None if it is wrong or revoked."""
         parts = split_key(key)
         if parts is None:
             return None
-        row = await self._connections.first_row("check a key", _KEY, (parts[0],))
+        row = await self._first_row("check a key", _KEY, (parts[0],))
         return row[0] if row is not None and is_secret(parts[1], row[1]) else None
 
     async def profile_with_key(
@@ -211,7 +140,7 @@ class AsyncReader:
         parts = split_key(key)
         if parts is None:
             return None, None
-        row = await self._connections.first_row(
+        row = await self._first_row(
             "read a profile", _READ_WITH_KEY, (_text(customer_id), parts[0])
         )
         if row is None or not is_secret(parts[1], row[1]):
@@ -224,9 +153,7 @@ class AsyncReader:
         And `model_version`, of the model that placed them. Where nothing was loaded,
         all counts are 0 and the version is None.
         """
-        row = await self._connections.first_row(
-            "read the statistics", _STATS, (store_id,)
-        )
+        row = await self._first_row("read the statistics", _STATS, (store_id,))
         if row is None:
             return {**NO_STATISTICS, "model_version": None}
         return dict(row[0])
@@ -248,15 +175,54 @@ class AsyncReader:
         StoredModel or None
             None if it is the one that is known, or there is none.
         """
-        row = await self._connections.first_row(
-            "read the model", CURRENT_MODEL, (store_id, known)
-        )
+        row = await self._first_row("read the model", CURRENT_MODEL, (store_id, known))
         return None if row is None else StoredModel(*row)
 
     async def n_models(self) -> int:
         """Return how many stores have a model that serves."""
-        row = await self._connections.first_row("count the models", _N_MODELS, ())
+        row = await self._first_row("count the models", _N_MODELS, ())
         return 0 if row is None else int(row[0])
+
+    async def _first_row(self, doing: str, statement: str, values: Row) -> Row | None:
+        """Run a statement and return its first row, or None if it has none."""
+        place = f"the PostgreSQL at `{redacted(self.address)}`"
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._ask_in_turn(statement, values)
+        except TimeoutError:
+            raise StoreError(
+                f"{place} has not managed within {self._timeout:g} s to {doing}. It is "
+                "busy, or the network has swallowed the answer."
+            ) from None
+        except psycopg.Error as error:
+            raise store_error(doing, place, error) from error
+
+    async def _ask_in_turn(self, statement: str, values: Row) -> Row | None:
+        connection = await self._free.get()
+        try:
+            if connection is not None:
+                try:
+                    return await _ask(connection, statement, values)
+                except psycopg.OperationalError:
+                    if not connection.broken:
+                        raise
+                    # It died while nobody used it, which says nothing of the database.
+            connection = None
+            connection = await psycopg.AsyncConnection.connect(
+                self.address,
+                autocommit=True,
+                connect_timeout=math.ceil(self._timeout),
+                application_name="stable-segments-api",
+            )
+            return await _ask(connection, statement, values)
+        except asyncio.CancelledError:
+            # The answer to this statement may still come: nobody else may read it.
+            if connection is not None:
+                await connection.close()
+            raise
+        finally:
+            is_lost = connection is None or connection.closed
+            self._free.put_nowait(None if is_lost else connection)
 
 
 def _text(customer_id: str) -> str | None:
