@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from once import SMALL_RUN, Once
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
@@ -52,3 +56,73 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"the real data sets are not at {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Return what makes folders that all tests of this run share."""
+    base = tmp_path_factory.getbasetemp()
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    return Once((base.parent if is_worker else base) / "once")
+
+
+@pytest.fixture(autouse=True)
+def _shared_folders_are_only_read(once: Once) -> Iterator[None]:
+    yield
+    once.check()
+
+
+# --- one small model of retailers ---------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def _trained_run(once: Once) -> tuple[Path, list[Any]]:
+    def make(folder: Path) -> list[Any]:
+        from core.config import Config
+        from core.retailers.pipelines import run_all
+
+        return run_all(Config.model_validate({**SMALL_RUN, "artifacts": str(folder)}))
+
+    return once.made("retailers", make)
+
+
+@pytest.fixture(scope="session")
+def trained(_trained_run: tuple[Path, list[Any]]) -> Path:
+    """Return a complete run of 300 shops with eight natural segments, to be read."""
+    return _trained_run[0]
+
+
+@pytest.fixture(scope="session")
+def trained_results(_trained_run: tuple[Path, list[Any]]) -> list[Any]:
+    """Return what the four stages of `trained` said."""
+    return _trained_run[1]
+
+
+@pytest.fixture
+def artifacts(trained: Path, tmp_path: Path) -> Path:
+    """Return a copy of `trained` that a test may change."""
+    return Path(shutil.copytree(trained, tmp_path / "artifacts"))
+
+
+@pytest.fixture(scope="session")
+def _profiled_run(once: Once, trained: Path) -> tuple[Path, tuple[Any, Any]]:
+    def make(folder: Path) -> tuple[Any, Any]:
+        from core.retailers.judge import measure_stability
+        from core.retailers.profile import profile_segments
+
+        shutil.copytree(trained, folder)
+        return profile_segments(folder), measure_stability(folder, n_refits=2)
+
+    return once.made("profiled", make)
+
+
+@pytest.fixture(scope="session")
+def profiled(_profiled_run: tuple[Path, Any]) -> Path:
+    """Return `trained` with profiles and the stability of its segments, to be read."""
+    return _profiled_run[0]
+
+
+@pytest.fixture(scope="session")
+def profiled_result(_profiled_run: tuple[Path, tuple[Any, Any]]) -> Any:
+    """Return what `segments profile` said of `profiled`."""
+    return _profiled_run[1][0]

@@ -12,7 +12,6 @@ import polars as pl
 import pytest
 
 from core.artifacts.folder import Artifacts
-from core.config import Config
 from core.errors import FeatureMismatchError, ModelError
 from core.evaluation.gate import (
     GateDecision,
@@ -26,7 +25,6 @@ from core.evaluation.stability import Refit
 from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model
-from core.retailers.pipelines import run_all
 from core.retailers.refresh.challenger import GateData, evaluate_gate, score_models
 from core.segments.contract import Breach, Contract
 from core.segments.published import first_version, publishable
@@ -324,19 +322,11 @@ def test_shops_that_have_left_since_do_not_count(standing):
 
 
 @pytest.fixture(scope="module")
-def standing(tmp_path_factory):
+def standing(trained):
     """Return a model and the rows that it was learnt from."""
-    folder = tmp_path_factory.mktemp("gate")
-    options = {
-        "artifacts": str(folder),
-        "sample": {"n_shops": 300, "difficulty": "easy"},
-        "autoencoder": {"epochs": 5},
-        "clustering": {"min_cluster_size": 12, "min_samples": 5},
-    }
-    run_all(Config.model_validate(options))
-    model = Model.load(folder)
+    model = Model.load(trained)
     assert model.latent.n_clusters_ >= 2, "the gate needs segments of both kinds"
-    return model, GateData.of(Artifacts(folder, RETAILERS).published())
+    return model, GateData.of(Artifacts(trained, RETAILERS).published())
 
 
 def published_as(model: Model, kind: str) -> Model:

@@ -35,7 +35,8 @@ def test_of_something_else():
 def test_fail_on_skip_turns_a_skip_into_a_failure(tmp_path, strict, expected):
     folder = tmp_path / "repository" / "tests"
     folder.mkdir(parents=True)
-    shutil.copy(Path(__file__).parents[1] / "conftest.py", folder)
+    for name in ("conftest.py", "once.py"):
+        shutil.copy(Path(__file__).parents[1] / name, folder)
     (folder / "test_it.py").write_text(TESTS, encoding="utf-8")
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = shared_data\n", "utf-8")
     result = subprocess.run(

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import polars as pl
 import pytest
+from once import SMALL_RUN
 from polars.testing import assert_frame_equal
 from typer.testing import CliRunner
 
@@ -26,7 +27,6 @@ from core.retailers.pipelines import (
     run_inference,
     train_autoencoder,
 )
-from core.retailers.profile import profile_segments
 from core.retailers.publish import model_under, publish_training, rename_segment
 from core.retailers.sample import generate_sales
 from core.retailers.training import (
@@ -43,34 +43,18 @@ SEASIDE = "Our seaside shops"
 
 
 def config_of(folder, **options):
-    base = {
-        "artifacts": str(folder),
-        "sample": {"n_shops": 400, "difficulty": "easy"},
-        "clustering": {"min_cluster_size": 12, "min_samples": 5},
-        "autoencoder": {"epochs": 12},
-    }
-    return Config.model_validate({**base, **options})
+    return Config.model_validate({**SMALL_RUN, "artifacts": str(folder), **options})
 
 
 @pytest.fixture(scope="module")
 def rows():
-    """Sales that do not change with the seed of a run."""
+    """The sales of `trained`, which do not change with the seed of a run."""
     return generate_sales(config_of("unused").sample, seed=42).rows
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, rows):
-    """One small complete run whose segments are natural, profiles included."""
-    folder = tmp_path_factory.mktemp("run")
-    run_all(config_of(folder), rows)
-    profile_segments(folder)
-    assert published_in(folder).kind == "density"
-    return folder
-
-
 @pytest.fixture
-def artifacts(trained, tmp_path):
-    return shutil.copytree(trained, tmp_path / "artifacts")
+def artifacts(profiled, tmp_path):
+    return shutil.copytree(profiled, tmp_path / "artifacts")
 
 
 def published_in(folder):

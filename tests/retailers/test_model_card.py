@@ -11,7 +11,6 @@ from core.artifacts.folder import Artifacts
 from core.config import Config
 from core.retailers.files import RETAILERS
 from core.retailers.model import SEGMENTS
-from core.retailers.pipelines import run_all
 from core.retailers.publish import published_opening
 from core.retailers.report.model_card import ModelCardContent, model_card
 from core.segments.identity import IdentityEvent
@@ -33,16 +32,8 @@ GATE = {
 
 
 @pytest.fixture(scope="module")
-def content(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("card")
-    options = {
-        "artifacts": str(folder),
-        "sample": {"n_shops": 300, "difficulty": "easy"},
-        "autoencoder": {"epochs": 3},
-        "clustering": {"min_cluster_size": 12, "min_samples": 5},
-    }
-    run_all(Config.model_validate(options))
-    complete = Artifacts(folder, RETAILERS).published()
+def content(trained):
+    complete = Artifacts(trained, RETAILERS).published()
     published = PublishedSegments.read(complete.path(SEGMENTS))
     return ModelCardContent(
         complete.manifest, published, published_opening(published), {}, {}

@@ -40,23 +40,6 @@ FILES = {
 }
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """Return the artifacts of a run of 300 shops, published as density segments."""
-    folder = tmp_path_factory.mktemp("run") / "artifacts"
-    config = Config.model_validate(
-        {
-            "artifacts": str(folder),
-            "sample": {"n_shops": 300, "difficulty": "easy"},
-            "autoencoder": {"epochs": 15},
-            "clustering": {"min_cluster_size": 10, "min_samples": 5},
-        }
-    )
-    run_all(config)
-    publish(folder, "natural")
-    return folder
-
-
 def publish(folder, kind):
     config = read_manifest(folder, RETAILERS).config
     verdict = Model.load(folder).segments.published.verdict
@@ -68,19 +51,15 @@ def publish(folder, kind):
 
 
 @pytest.fixture(scope="module")
-def profiled(trained):
-    return profile_segments(trained), trained
-
-
-@pytest.fixture(scope="module")
 def partitioned(trained, tmp_path_factory):
     folder = shutil.copytree(trained, tmp_path_factory.mktemp("copy") / "artifacts")
     publish(folder, "reproducible")
-    return profile_segments(folder), folder
+    profile_segments(folder)
+    return folder
 
 
-def test_profiles_are_published_with_the_run(profiled):
-    result, folder = profiled
+def test_profiles_are_published_with_the_run(profiled, profiled_result):
+    result, folder = profiled_result, profiled
     manifest = read_manifest(folder, RETAILERS)
     verify(folder, manifest)
     assert set(manifest.files) >= FILES
@@ -91,7 +70,7 @@ def test_profiles_are_published_with_the_run(profiled):
 
 
 def test_every_segment_and_feature_is_tested_or_says_why_not(profiled):
-    _, folder = profiled
+    folder = profiled
     model = Model.load(folder)
     names = model.segments.published.names
     table = pl.read_csv(folder / "segment_profiles.csv")
@@ -113,7 +92,7 @@ def test_every_segment_and_feature_is_tested_or_says_why_not(profiled):
     ("run", "column"), [("profiled", "strength"), ("partitioned", "distance_to_centre")]
 )
 def test_exemplars_are_shops_of_their_segment_with_their_volume(run, column, request):
-    _, folder = request.getfixturevalue(run)
+    folder = request.getfixturevalue(run)
     exemplars = pl.read_csv(folder / "segment_exemplars.csv")
     predictions = pl.read_csv(folder / "cluster_predictions.csv")
     joined = exemplars.join(predictions, on="shop_id", how="left")
@@ -124,15 +103,15 @@ def test_exemplars_are_shops_of_their_segment_with_their_volume(run, column, req
 
 
 def test_a_partition_is_learnt_anew_as_a_partition(partitioned):
-    result, folder = partitioned
-    assert result.facts["profiles"]["segment_kind"] == "partition"
-    test = result.facts["profiles"]["test"]
-    assert test["n_segments"] == Model.load(folder).segments.published.n_segments
+    found = read_manifest(partitioned).facts("inference")["profiles"]
+    assert found["segment_kind"] == "partition"
+    test = found["test"]
+    assert test["n_segments"] == Model.load(partitioned).segments.published.n_segments
     assert test["n_found_again"] >= 1
 
 
-def test_rules_and_what_was_found_are_said_in_sentences(profiled):
-    result, folder = profiled
+def test_rules_and_what_was_found_are_said_in_sentences(profiled, profiled_result):
+    result, folder = profiled_result, profiled
     rules = (folder / "segment_rules.txt").read_text(encoding="utf-8").splitlines()
     assert 2 <= len(rules) <= 10
     assert all(" -> " in rule and " shops, " in rule for rule in rules)

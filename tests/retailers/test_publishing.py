@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +17,7 @@ from core.errors import ArtifactError, ModelError
 from core.evaluation.certificate import Verdict
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model
-from core.retailers.pipelines import run_all, run_inference
+from core.retailers.pipelines import run_inference
 from core.retailers.publish import (
     model_under,
     publish_training,
@@ -36,7 +35,7 @@ from core.segments.published import (
     segment_table,
 )
 
-SHOPS = 500
+SHOPS = 300
 COLUMNS = [
     "shop_id",
     "latent_cluster",
@@ -69,27 +68,6 @@ NATURAL = Verdict("natural", True, {"p_value": 0.01})
 REPRODUCIBLE = Verdict("reproducible", True, {"partition_ari": 0.93})
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    config = Config.model_validate(
-        {
-            "artifacts": str(folder),
-            "sample": {"n_shops": SHOPS, "difficulty": "easy"},
-            "clustering": {"min_cluster_size": 12, "min_samples": 5},
-        }
-    )
-    results = run_all(config)
-    n_clusters = results[2].facts["spaces"]["latent"]["n_clusters"]
-    assert n_clusters >= 2, "these tests need segments of both kinds"
-    return folder, results
-
-
-@pytest.fixture
-def artifacts(trained, tmp_path):
-    return shutil.copytree(trained[0], tmp_path / "artifacts")
-
-
 def publish(folder, verdict):
     config = read_manifest(folder, RETAILERS).config.model_copy(
         update={"artifacts": str(folder)}
@@ -105,8 +83,10 @@ def predictions(folder):
     return pl.read_csv(folder / "cluster_predictions.csv", infer_schema_length=None)
 
 
-def test_every_run_publishes_segments_beside_what_hdbscan_said(trained):
-    folder, results = trained
+def test_every_run_publishes_segments_beside_what_hdbscan_said(
+    trained, trained_results
+):
+    folder, results = trained, trained_results
     table = predictions(folder)
     assert table.columns == COLUMNS
     published = json.loads((folder / "segments.json").read_text(encoding="utf-8"))
@@ -125,8 +105,10 @@ def test_every_run_publishes_segments_beside_what_hdbscan_said(trained):
     assert excluded.null_count().row(0) == (excluded.height,) * excluded.width
 
 
-def test_the_closing_says_what_is_published_and_how_far_to_trust_it(trained):
-    folder, results = trained
+def test_the_closing_says_what_is_published_and_how_far_to_trust_it(
+    trained, trained_results
+):
+    folder, results = trained, trained_results
     published = PublishedSegments.read(folder / "segments.json")
     said = published_opening(published)
     assert set(said.lines) <= set(results[3].lines)

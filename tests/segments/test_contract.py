@@ -11,11 +11,8 @@ from hypothesis import strategies as st
 
 from core.artifacts.folder import Artifacts
 from core.cli import main
-from core.config import Config
 from core.errors import ArtifactError, ConfigError, ContractError
 from core.retailers.files import RETAILERS
-from core.retailers.judge import measure_stability
-from core.retailers.pipelines import run_all
 from core.retailers.profile import breaches_of, draft_for
 from core.segments.contract import (
     Contract,
@@ -201,21 +198,6 @@ def test_a_missing_or_unreadable_file_is_refused(tmp_path):
         read_contract(tmp_path / "latin.yaml")
 
 
-@pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    """Return a folder with a model whose segments' stability was measured."""
-    folder = tmp_path_factory.mktemp("contracted") / "artifacts"
-    options = {
-        "artifacts": str(folder),
-        "sample": {"n_shops": 300, "difficulty": "easy"},
-        "autoencoder": {"epochs": 3},
-        "clustering": {"min_cluster_size": 12, "min_samples": 5},
-    }
-    run_all(Config.model_validate(options))
-    measure_stability(folder, n_refits=2)
-    return folder
-
-
 @pytest.fixture
 def segments(monkeypatch, capsys):
     """Run a command as a user does; return its exit code and what it said."""
@@ -229,9 +211,9 @@ def segments(monkeypatch, capsys):
     return run
 
 
-def test_draft_and_check_from_the_command_line(published, segments, tmp_path):
+def test_draft_and_check_from_the_command_line(profiled, segments, tmp_path):
     path = tmp_path / "contract.yaml"
-    where = ("--artifacts", published)
+    where = ("--artifacts", profiled)
     draft = ("contract", "draft", "--owner", "Ana", "--expires", "2030-01-01", *where)
     assert segments(*draft, "--output", path)[0] == 0
     contract = read_contract(path)
@@ -249,9 +231,9 @@ def test_draft_and_check_from_the_command_line(published, segments, tmp_path):
     assert "Ask Ana" in said.err
 
 
-def test_check_takes_the_contract_that_the_model_names(published):
+def test_check_takes_the_contract_that_the_model_names(trained):
     with pytest.raises(ConfigError, match=r"refresh\.contract"):
-        breaches_of(published, None, TODAY)
+        breaches_of(trained, None, TODAY)
 
 
 def test_without_a_complete_run_there_is_nothing_to_contract(tmp_path):
