@@ -60,14 +60,14 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, default=str)
 
 
-def configure_json(level: int = logging.INFO) -> None:
+def configure_json() -> None:
     """Send our messages and uvicorn's to standard output, as JSON lines."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
     for name in (LOGGER_NAME, "uvicorn", "psycopg"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
-        logger.setLevel(level if name != "psycopg" else logging.ERROR)
+        logger.setLevel(logging.INFO if name != "psycopg" else logging.ERROR)
         logger.propagate = False
 
 
