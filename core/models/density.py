@@ -34,7 +34,7 @@ from core.errors import ArtifactError, ConfigError, ModelError, did_you_mean
 from core.models.density_assigner import (
     FORMAT,
     Assigner,
-    Assignment,
+    DensityAssignment,
     assigner_arrays,
     relative_strength,
     restored_assigner,
@@ -140,7 +140,7 @@ class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sk
         self.hdbscan_ = found.model
         return self
 
-    def assign(self, X: Any) -> Assignment:
+    def assign(self, X: Any) -> DensityAssignment:
         """Return the cluster and the strength of rows, new ones or those of `fit`.
 
         Memory does not grow with the number of rows beyond `X` and the answer.
@@ -152,7 +152,7 @@ class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sk
 
         Returns
         -------
-        Assignment
+        DensityAssignment
             ``labels`` (int64; -1 is noise) and ``strengths`` (float64; 0 for noise).
 
         Raises

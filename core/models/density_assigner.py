@@ -51,7 +51,7 @@ CELLS = 4_000_000
 """Neighbours looked at together: bounds the memory to about 200 MB."""
 
 
-class Assignment(NamedTuple):
+class DensityAssignment(NamedTuple):
     """Cluster and strength of each row.
 
     Attributes
@@ -107,7 +107,7 @@ class Assigner:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_index", NeighbourIndex(self.points))
 
-    def assign(self, rows: FloatArray) -> Assignment:
+    def assign(self, rows: FloatArray) -> DensityAssignment:
         """Return label and strength of every row, a block of rows at a time.
 
         Parameters
@@ -119,13 +119,13 @@ class Assigner:
         strengths = np.zeros(len(rows))
         step = max(1, CELLS // (2 * self.min_samples))
         if not len(self.max_lambda):
-            return Assignment(labels, strengths)
+            return DensityAssignment(labels, strengths)
         for start in range(0, len(rows), step):
             part = slice(start, start + step)
             labels[part], strengths[part] = self._labels_at(*self._join(rows[part]))
-        return Assignment(labels, strengths)
+        return DensityAssignment(labels, strengths)
 
-    def _labels_at(self, point: IntArray, reach: FloatArray) -> Assignment:
+    def _labels_at(self, point: IntArray, reach: FloatArray) -> DensityAssignment:
         """Return label and strength of rows, from where they join the training rows."""
         is_known = reach == 0.0
         # An equal row has no finite lambda; it takes the fitted values below.
@@ -135,7 +135,7 @@ class Assigner:
         labels = self.cluster_label[cluster]
         strengths = relative_strength(labels, lam, self.max_lambda)
         strengths[is_known] = self.strength[point[is_known]]
-        return Assignment(labels.astype(np.int64), strengths)
+        return DensityAssignment(labels.astype(np.int64), strengths)
 
     def _join(self, rows: FloatArray) -> tuple[IntArray, FloatArray]:
         """Return the training point that each row joins, and the distance there.
