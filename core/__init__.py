@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from core.artifacts.folder import StageResult
     from core.config import Config, resolve_config
     from core.errors import SegmentsError
     from core.retailers.judge import measure_stability
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
         train_autoencoder,
         train_clustering,
     )
-    from core.retailers.training import StageResult
 
 _HOMES = {
     "Config": "core.config",

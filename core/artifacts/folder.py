@@ -251,6 +251,32 @@ def _verified_set(folder: Path, *systems: System) -> ArtifactSet | None:
     return ArtifactSet(folder, manifest)
 
 
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage has done.
+
+    Attributes
+    ----------
+    stage : str
+        Its name.
+    folder : Path
+        Where its files lie: the artifacts folder, or ``pending`` in it while a
+        complete earlier set is being replaced.
+    facts : dict
+        What it also wrote to the manifest.
+    lines : list of str
+        A summary for people.
+    table : list of dict
+        Rows of the closing table, if there is one.
+    """
+
+    stage: str
+    folder: Path
+    facts: dict[str, Any]
+    lines: list[str]
+    table: list[dict[str, str]] = field(default_factory=list)
+
+
 class Artifacts:
     """The artifacts folder of one project.
 
@@ -272,6 +298,39 @@ class Artifacts:
     def published(self) -> ArtifactSet | None:
         """Return the verified published set, or None if nothing was ever published."""
         return published_set(self.root, self.system)
+
+    def complete(self) -> ArtifactSet:
+        """Return the verified published set of a whole run.
+
+        Raises
+        ------
+        ArtifactError
+            If there is none.
+        """
+        published = self.published()
+        if published is None or not published.manifest.is_complete:
+            raise ArtifactError(
+                f"`{self.root}` holds no complete run. Train one first with "
+                f"`segments {self.system.command}`."
+            )
+        return published
+
+    def result(
+        self,
+        stage: str,
+        facts: dict[str, Any],
+        lines: list[str],
+        table: list[dict[str, str]] | None = None,
+    ) -> StageResult:
+        """Say what a finished stage has done, and where its files lie."""
+        is_pending = self.pending_folder.is_dir()
+        folder = self.pending_folder if is_pending else self.root
+        if is_pending:
+            lines.append(
+                f"Built aside in {folder}; {self.root} keeps its complete run until "
+                "this one is complete too."
+            )
+        return StageResult(stage, folder, facts, lines, table or [])
 
     def base(self, stage: str) -> ArtifactSet | None:
         """Return the verified set that a stage of a training run builds on.

@@ -49,6 +49,8 @@ class System:
         The stages of a run in their order, each with what ``python`` is to run for it.
         A run of a single stage is always whole: it builds on the run before, and hands
         on by itself what stays.
+    command : str
+        What ``segments`` is to run for a whole run.
     model_stage : str
         The stage whose facts say which model this is (``lineage`` and ``version``).
     later : dict of str to str
@@ -64,6 +66,7 @@ class System:
 
     name: str
     stages: Mapping[str, str]
+    command: str
     model_stage: str
     later: Mapping[str, str] = field(default_factory=dict)
     outputs: frozenset[str] = frozenset()

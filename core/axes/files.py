@@ -38,6 +38,7 @@ LEDGER = "ledger-"
 AXES = System(
     name="customer axes",
     stages={"axes": "-m core axes"},
+    command="axes",
     model_stage="axes",
     outputs=frozenset({LONG_TABLE, SIZES, REPORT, OVERLAP, DRIFT}),
     records=(f"{LEDGER}*",),

@@ -19,8 +19,8 @@ from core.config import resolve_config
 from core.errors import SegmentsError
 
 if TYPE_CHECKING:
+    from core.artifacts.folder import StageResult
     from core.artifacts.manifest import System
-    from core.retailers.training import StageResult
 
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 

@@ -134,8 +134,9 @@ def _run(
     assignments: list[str],
     quiet: bool,
 ) -> None:
+    from core.artifacts.folder import StageResult
     from core.retailers import pipelines
-    from core.retailers.training import StageResult, stage_config
+    from core.retailers.pipelines import stage_config
 
     functions: dict[Stage, Callable[[Config], StageResult]] = {
         "prepare": pipelines.prepare_features,

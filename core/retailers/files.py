@@ -17,6 +17,7 @@ RETAILERS = System(
         "clustering": "clustering-training-pipeline.py",
         "inference": "clustering-inference-pipeline.py",
     },
+    command="run",
     model_stage="clustering",
     later={"refresh": "-m core refresh"},
     outputs=frozenset(

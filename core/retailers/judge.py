@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 from filelock import FileLock, Timeout
 
-from core.artifacts.folder import Artifacts, StageWriter
+from core.artifacts.folder import Artifacts, StageResult, StageWriter
 from core.artifacts.manifest import Manifest, library_versions, now
 from core.config import Config
 from core.errors import ArtifactError, ModelError
@@ -56,7 +56,7 @@ from core.retailers.publish import (
 )
 from core.retailers.report.evidence import report_lines, stability_table
 from core.retailers.report.plots import certificate_lines, plot_nulls
-from core.retailers.training import StageResult, clusters_of
+from core.retailers.training import clusters_of
 from core.segments.published import PublishedSegments
 
 Kind = Literal["density", "partition"]
@@ -115,11 +115,7 @@ def standing_model(artifacts: str | Path) -> Standing:
     ArtifactError
         If there is no complete run.
     """
-    published = Artifacts(artifacts, RETAILERS).serving()
-    if published is None or not published.manifest.is_complete:
-        raise ArtifactError(
-            f"`{artifacts}` holds no complete run. Run the four pipelines first."
-        )
+    published = Artifacts(artifacts, RETAILERS).complete()
     model = Model.from_set(published)
     table = pl.read_parquet(published.path("features.parquet"), memory_map=False)
     X = feature_matrix(table, model.features)

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from core.artifacts.arrays import State, join_states, load_arrays, state_part
-from core.artifacts.folder import Artifacts, ArtifactSet
+from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
 from core.config import Config
 from core.errors import ArtifactError
 from core.models.autoencoder.estimator import Autoencoder
@@ -27,7 +27,7 @@ from core.models.partition import Partition
 from core.models.scaling import FeatureScaler
 from core.retailers.features import VOLUME, check_features
 from core.retailers.files import RETAILERS
-from core.retailers.prepare import Prepared, prepare
+from core.retailers.prepare import Prepared, prepare, write_batches
 from core.segments.profiles import cluster_insights
 from core.segments.published import (
     PublishedSegments,
@@ -365,19 +365,6 @@ def excluded_rows(exclusions: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def write_batches(batches: Iterator[pl.DataFrame], path: Path) -> None:
-    """Write batches as row groups of one Parquet file."""
-    import pyarrow.parquet as pq
-
-    writer = None
-    for batch in batches:
-        table = batch.to_arrow()
-        writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
-        writer.write_table(table)
-    if writer is not None:
-        writer.close()
-
-
 def score_training(
     base: ArtifactSet, model: Model
 ) -> tuple[Iterator[tuple[pl.DataFrame, pl.DataFrame]], pl.DataFrame]:
@@ -479,3 +466,45 @@ def segment_insights(table: Path, model: Model) -> pl.DataFrame:
         pl.lit(published.kind).alias("segment_kind"),
         pl.exclude("space", "cluster"),
     )
+
+
+def publish_scored(
+    out: StageWriter,
+    model: Model,
+    scored: Scored,
+    exclusions: pl.DataFrame,
+    work: Path,
+) -> tuple[Path, pl.DataFrame]:
+    """Write the predictions and the insights of shops, and count them in the facts.
+
+    Parameters
+    ----------
+    out : StageWriter
+        Of ``inference``.
+    model : Model
+        Its published segments are written.
+    scored, exclusions
+        As for `core.retailers.model.write_predictions`.
+    work : Path
+        Folder for an interim file.
+
+    Returns
+    -------
+    table : Path
+        That file: features beside labels, if any shop is eligible.
+    insights : DataFrame
+        What ``cluster_insights.csv`` holds.
+    """
+    table = work / "scored.parquet"
+    predictions = out.path("cluster_predictions.csv")
+    out.facts |= write_predictions(scored, exclusions, predictions, table)
+    insights = insights_of(table, model, SPACES)
+    insights.write_csv(out.path("cluster_insights.csv"))
+    segment_insights(table, model).write_csv(out.path("segment_insights.csv"))
+    return table, insights
+
+
+SPACES = {"latent": "latent_cluster", "raw": "raw_cluster"}
+
+
+Scored = Iterator[tuple[pl.DataFrame, pl.DataFrame]]

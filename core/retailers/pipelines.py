@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from core.artifacts.arrays import join_states, save_arrays
-from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
-from core.config import Config
+from core.artifacts.folder import Artifacts, ArtifactSet, StageResult, StageWriter
+from core.config import Config, resolve_config
 from core.errors import ArtifactError
+from core.evaluation.certificate import Verdict
 from core.evaluation.null import StructureCheck, structure_check
 from core.evaluation.quality import compare_spaces, label_summary, project_2d
 from core.logging import get_logger, progress
@@ -20,13 +22,13 @@ from core.models.autoencoder.estimator import Autoencoder, in_new_units
 from core.models.density import DensityClusterer, choose_density, fit_density
 from core.models.scaling import FeatureScaler
 from core.retailers.features import SHOP, feature_set
-from core.retailers.files import RETAILERS
+from core.retailers.files import RETAILERS, Stage, refuse_late_changes
 from core.retailers.model import (
     CLUSTER_STATE,
     ENCODER_STATE,
     Model,
     load_encoder,
-    write_batches,
+    publish_scored,
 )
 from core.retailers.monthly import ARCHIVE, write_archive
 from core.retailers.prepare import (
@@ -36,30 +38,23 @@ from core.retailers.prepare import (
     Prepared,
     prepare,
     require_eligible,
+    write_batches,
     write_history,
 )
-from core.retailers.publish import (
-    publish_scored,
-    publish_training,
-    published_opening,
-    published_row,
-)
+from core.retailers.publish import publish_training, published_opening, published_row
 from core.retailers.report.evidence import (
     closing_table,
-    report_line,
     report_lines,
 )
 from core.retailers.training import (
-    StageResult,
     TrainingShops,
     found_predecessor,
-    is_same_data,
     learn_segments,
-    stage_result,
     training_table,
     write_pickle,
 )
-from core.tables.sales import Sales
+from core.segments.published import PublishedSegments
+from core.tables.sales import Sales, source_fingerprint
 
 
 def prepare_features(config: Config, frame: Any = None) -> StageResult:
@@ -115,10 +110,10 @@ def prepare_features(config: Config, frame: Any = None) -> StageResult:
     lines = [
         *prepared.sales.intake.summary(),
         *prepared.notes,
-        report_line("eligibility", **out.facts),
+        _eligibility_line(out.facts),
         f"{len(chosen.names)} `{chosen.name}` features as of {prepared.as_of}.",
     ]
-    return stage_result("prepare", config, out.facts, lines)
+    return Artifacts(config.artifacts, RETAILERS).result("prepare", out.facts, lines)
 
 
 def _check_enough(prepared: Prepared, config: Config) -> None:
@@ -173,7 +168,7 @@ def train_autoencoder(config: Config, start: Model | None = None) -> StageResult
         f"shops: best of {facts['epochs']} epochs is {facts['best_epoch']}, with a "
         f"validation loss of {facts['validation_loss']:.3f}."
     ]
-    return stage_result("autoencoder", config, facts, lines)
+    return Artifacts(config.artifacts, RETAILERS).result("autoencoder", facts, lines)
 
 
 def _started_from(
@@ -250,7 +245,7 @@ def train_clustering(config: Config, predecessor: Model | None = None) -> StageR
         f"Partition: {out.facts['partition']['reason']}.",
         *published_opening(published).lines,
     ]
-    return stage_result("clustering", config, out.facts, lines)
+    return Artifacts(config.artifacts, RETAILERS).result("clustering", out.facts, lines)
 
 
 def _fit_spaces(
@@ -346,10 +341,29 @@ def run_inference(config: Config, frame: Any = None) -> StageResult:
                 rejected = prepared.sales.rejected
                 rejected.write_parquet(out.path("scored_rejected_rows.parquet"))
             out.facts["is_training_data"] = False
-            lines = published_opening(published).lines[:1]
-    file = folder / "cluster_predictions.csv"
-    lines = [*report_lines("inference", **out.facts, file=file), *lines]
-    return stage_result("inference", config, out.facts, lines, closing)
+            lines = [_verdict_line(published)]
+    line = f"{out.facts['labelled']:,} shops labelled"
+    if out.facts["not_eligible"]:
+        line += f", {out.facts['not_eligible']:,} listed with the reason why not"
+    lines = [f"{line}: {folder / 'cluster_predictions.csv'}", *lines]
+    return Artifacts(config.artifacts, RETAILERS).result(
+        "inference", out.facts, lines, closing
+    )
+
+
+def _eligibility_line(facts: Mapping[str, Any]) -> str:
+    """Say how many shops are eligible, and why the others are not."""
+    reasons = "; ".join(f"{n:,} {reason}" for reason, n in facts["exclusions"].items())
+    line = f"{facts['n_eligible']:,} of {facts['n_shops']:,} shops are eligible"
+    return f"{line} ({reasons})." if reasons else f"{line}."
+
+
+def _verdict_line(published: PublishedSegments) -> str:
+    """Say under which verdict the segments are published."""
+    verdict = Verdict.from_dict(published.verdict)
+    standing = "certified" if verdict.is_certified else "provisional"
+    kind = verdict.kind.capitalize()
+    return f"Verdict: {kind} ({standing}): {verdict.meaning(SHOP)}."
 
 
 def _facts_before(base: ArtifactSet) -> dict[str, Any]:
@@ -366,3 +380,56 @@ def run_all(config: Config, frame: Any = None) -> list[StageResult]:
         train_clustering(config),
         run_inference(config),
     ]
+
+
+def stage_config(
+    stage: Stage,
+    file: str | Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    assignments: Sequence[str] = (),
+) -> Config:
+    """Resolve the configuration of a stage, on top of what earlier stages have saved.
+
+    Raises
+    ------
+    ConfigError
+        As `core.config.resolve_config`; also if an option differs that an earlier stage
+        has already used.
+    ArtifactError
+        If an earlier stage has not run, or its artifacts are not sound.
+    """
+    config = resolve_config(file, flags, assignments)
+    if stage == "prepare":
+        return config
+    artifacts = Artifacts(config.artifacts, RETAILERS)
+    base = artifacts.base(stage)
+    if base is None:
+        raise ArtifactError(
+            f"`{config.artifacts}` holds no artifacts yet. "
+            f"Run `python {RETAILERS.stages['prepare']}` first."
+        )
+    saved = base.manifest.config
+    config = resolve_config(file, flags, assignments, base=saved)
+    if stage == "inference" and not names_same_data(config, saved):
+        base = artifacts.serving() or base
+        saved = base.manifest.config
+        config = resolve_config(file, flags, assignments, base=saved)
+    refuse_late_changes(base.manifest, config, stage)
+    return config
+
+
+def names_same_data(config: Config, saved: Config) -> bool:
+    """Whether two configurations name the same data."""
+    return config.data == saved.data and config.sample == saved.sample
+
+
+def is_same_data(config: Config, artifact_set: ArtifactSet) -> bool:
+    """Whether a configuration names the data that the set was trained on."""
+    manifest = artifact_set.manifest
+    if not names_same_data(config, manifest.config):
+        return False
+    facts = manifest.facts("prepare")
+    # A refit learns from the archive, which grew out of the source that is named.
+    if config.data.source != "input" or facts.get("from_archive"):
+        return True
+    return bool(source_fingerprint(config) == facts["fingerprint"])

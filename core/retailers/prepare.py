@@ -476,3 +476,16 @@ def _empty(prepared: Prepared, first: list[str]) -> pl.DataFrame:
     schema: dict[str, Any] = dict.fromkeys([*first, "shop_id"], pl.String)
     numbers = [*names, *(feature.name for feature in VOLUME)]
     return pl.DataFrame(schema=schema | dict.fromkeys(numbers, pl.Float64))
+
+
+def write_batches(batches: Iterator[pl.DataFrame], path: Path) -> None:
+    """Write batches as row groups of one Parquet file."""
+    import pyarrow.parquet as pq
+
+    writer = None
+    for batch in batches:
+        table = batch.to_arrow()
+        writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
+        writer.write_table(table)
+    if writer is not None:
+        writer.close()

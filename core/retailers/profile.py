@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
+from core.artifacts.folder import Artifacts, ArtifactSet, StageResult, StageWriter
 from core.config import Config
-from core.errors import ArtifactError, ConfigError, did_you_mean
+from core.errors import ConfigError, did_you_mean
 from core.evaluation.effects import (
     MIN_ENTITIES,
     LaterEffects,
@@ -39,7 +39,6 @@ from core.retailers.names import feature_label
 from core.retailers.prepare import HISTORY, LATER, MONTHLY
 from core.retailers.publish import refresh_report
 from core.retailers.report.evidence import profile_lines, report_lines
-from core.retailers.training import StageResult
 from core.rules.learn import Surrogate, fit_surrogate, rule_table
 from core.segments.contract import (
     Breach,
@@ -101,11 +100,7 @@ def profile_segments(artifacts: str | Path) -> StageResult:
     ArtifactError
         If there is no complete run.
     """
-    published = Artifacts(artifacts, RETAILERS).serving()
-    if published is None or not published.manifest.is_complete:
-        raise ArtifactError(
-            f"`{artifacts}` holds no complete run. Run the four pipelines first."
-        )
+    published = Artifacts(artifacts, RETAILERS).complete()
     config: Config = published.manifest.config
     with Artifacts(artifacts, RETAILERS).stage(
         "inference", config, is_serving=True
@@ -260,7 +255,7 @@ def draft_for(artifacts: str | Path, owner: str, expires: date) -> str:
     ArtifactError
         If there is no complete run.
     """
-    facts, unassigned = _facts(_complete(artifacts))
+    facts, unassigned = _facts(Artifacts(artifacts, RETAILERS).complete())
     return contract_text(draft_contract(facts, unassigned, owner, expires))
 
 
@@ -286,7 +281,7 @@ def breaches_of(
     ArtifactError
         If there is no complete run.
     """
-    published = _complete(artifacts)
+    published = Artifacts(artifacts, RETAILERS).complete()
     path = contract or published.manifest.config.refresh.contract
     if path is None:
         raise ConfigError(
@@ -295,16 +290,6 @@ def breaches_of(
         )
     facts, unassigned = _facts(published)
     return check_contract(read_contract(path), facts, unassigned, today)
-
-
-def _complete(artifacts: str | Path) -> ArtifactSet:
-    """Return the complete published set."""
-    published = Artifacts(artifacts, RETAILERS).serving()
-    if published is None or not published.manifest.is_complete:
-        raise ArtifactError(
-            f"`{artifacts}` holds no complete run. Run the four pipelines first."
-        )
-    return published
 
 
 def _facts(published: ArtifactSet) -> tuple[list[SegmentFacts], float]:
@@ -357,11 +342,7 @@ def explain_shop(artifacts: str | Path, shop_id: str) -> Explanation | NotEligib
     ConfigError
         If the run knows no such shop; the message names one that looks like it.
     """
-    published = Artifacts(artifacts, RETAILERS).serving()
-    if published is None or not published.manifest.is_complete:
-        raise ArtifactError(
-            f"`{artifacts}` holds no complete run. Run the four pipelines first."
-        )
+    published = Artifacts(artifacts, RETAILERS).complete()
     shop = shop_id.strip()
     model = Model.from_set(published)
     everyone = pl.scan_parquet(published.path("features.parquet"))

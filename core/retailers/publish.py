@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from core.artifacts.folder import Artifacts, StageWriter
+from core.artifacts.folder import Artifacts, StageResult, StageWriter
 from core.errors import ArtifactError, ConfigError
 from core.evaluation.certificate import Verdict
 from core.evaluation.quality import label_summary
@@ -26,21 +26,16 @@ from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
 from core.retailers.model import (
     SEGMENTS,
+    SPACES,
     Model,
     insights_of,
+    publish_scored,
     score_training,
-    segment_insights,
     write_predictions,
 )
 from core.retailers.report.evidence import Evidence, Opening, closing_table, opening
 from core.retailers.report.model_card import MODEL_CARD, ModelCardContent, model_card
-from core.retailers.training import (
-    SPACES,
-    StageResult,
-    clusters_of,
-    draw_segments,
-    publish_other_kind,
-)
+from core.retailers.training import clusters_of, draw_segments, publish_other_kind
 from core.segments.published import (
     UNASSIGNED,
     UNASSIGNED_NAME,
@@ -49,44 +44,6 @@ from core.segments.published import (
     publishable,
     rename,
 )
-
-Scored = Iterator[tuple[pl.DataFrame, pl.DataFrame]]
-
-
-def publish_scored(
-    out: StageWriter,
-    model: Model,
-    scored: Scored,
-    exclusions: pl.DataFrame,
-    work: Path,
-) -> tuple[Path, pl.DataFrame]:
-    """Write the predictions and the insights of shops, and count them in the facts.
-
-    Parameters
-    ----------
-    out : StageWriter
-        Of ``inference``.
-    model : Model
-        Its published segments are written.
-    scored, exclusions
-        As for `core.retailers.model.write_predictions`.
-    work : Path
-        Folder for an interim file.
-
-    Returns
-    -------
-    table : Path
-        That file: features beside labels, if any shop is eligible.
-    insights : DataFrame
-        What ``cluster_insights.csv`` holds.
-    """
-    table = work / "scored.parquet"
-    predictions = out.path("cluster_predictions.csv")
-    out.facts |= write_predictions(scored, exclusions, predictions, table)
-    insights = insights_of(table, model, SPACES)
-    insights.write_csv(out.path("cluster_insights.csv"))
-    segment_insights(table, model).write_csv(out.path("segment_insights.csv"))
-    return table, insights
 
 
 def publish_training(out: StageWriter, model: Model) -> None:
@@ -274,11 +231,7 @@ def rename_segment(artifacts: str | Path, segment: int, name: str) -> StageResul
         For an id that is not published, a name that another segment has, and one that
         `core.segments.published.rename` refuses.
     """
-    published = Artifacts(artifacts, RETAILERS).serving()
-    if published is None or not published.manifest.is_complete:
-        raise ArtifactError(
-            f"`{artifacts}` holds no complete run. Run the four pipelines first."
-        )
+    published = Artifacts(artifacts, RETAILERS).complete()
     config = published.manifest.config
     with Artifacts(artifacts, RETAILERS).stage(
         "inference", config, is_serving=True

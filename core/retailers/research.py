@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from core.artifacts.folder import Artifacts, ArtifactSet
+from core.artifacts.folder import Artifacts, ArtifactSet, StageResult
 from core.artifacts.manifest import Manifest
 from core.config import Config
 from core.errors import (
@@ -52,7 +52,6 @@ from core.retailers.model import SEGMENTS, SegmentAssigner
 from core.retailers.monthly import ARCHIVE, archived_sales
 from core.retailers.prepare import HISTORY, LATER, MONTHLY, prepare, write_history
 from core.retailers.publish import refresh_report
-from core.retailers.training import StageResult
 from core.segments.published import PublishedSegments
 
 SCORECARD_TABLE = "scorecard.csv"
@@ -92,11 +91,7 @@ def measure_scorecard(
         scorecard_rows,
     )
 
-    published = Artifacts(artifacts, RETAILERS).serving()
-    if published is None or not published.manifest.is_complete:
-        raise ArtifactError(
-            f"`{artifacts}` holds no complete run. Run the four pipelines first."
-        )
+    published = Artifacts(artifacts, RETAILERS).complete()
     config = published.manifest.config
     with Artifacts(artifacts, RETAILERS).stage(
         "inference", config, is_serving=True
@@ -281,11 +276,7 @@ def compare(
     """
     from core.retailers.report.plots import comparison_lines, comparison_table
 
-    published = Artifacts(artifacts, RETAILERS).serving()
-    if published is None or not published.manifest.is_complete:
-        raise ArtifactError(
-            f"`{artifacts}` holds no complete run. Run the four pipelines first."
-        )
+    published = Artifacts(artifacts, RETAILERS).complete()
     chosen, notes = _chosen_spaces(spaces)
     if max_shops < 100:
         raise ConfigError(f"`max_shops` is {max_shops}; expected at least 100.")

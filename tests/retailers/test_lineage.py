@@ -25,16 +25,12 @@ from core.retailers.pipelines import (
     prepare_features,
     run_all,
     run_inference,
+    stage_config,
     train_autoencoder,
 )
 from core.retailers.publish import model_under, publish_training, rename_segment
 from core.retailers.sample import generate_sales
-from core.retailers.training import (
-    found_predecessor,
-    named_table,
-    publish_successor,
-    stage_config,
-)
+from core.retailers.training import found_predecessor, named_table, publish_successor
 from core.segments.published import PublishedSegments, reserve_ids
 
 NATURAL = Verdict("natural", True, {"p_value": 0.01})

@@ -22,9 +22,13 @@ from core.errors import ArtifactError, ConfigError, EligibilityError
 from core.retailers.files import RETAILERS
 from core.retailers.judge import measure_stability
 from core.retailers.model import PREDICTION_SCHEMA, Model
-from core.retailers.pipelines import prepare_features, run_all, run_inference
+from core.retailers.pipelines import (
+    prepare_features,
+    run_all,
+    run_inference,
+    stage_config,
+)
 from core.retailers.sample import generate_sales
-from core.retailers.training import stage_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = {"sample": {"n_shops": 600}, "clustering": {"min_cluster_size": 20}}

@@ -17,7 +17,7 @@ from core.errors import ArtifactError, ModelError
 from core.evaluation.certificate import Verdict
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model
-from core.retailers.pipelines import run_inference
+from core.retailers.pipelines import run_inference, stage_config
 from core.retailers.publish import (
     model_under,
     publish_training,
@@ -25,7 +25,6 @@ from core.retailers.publish import (
     refresh_report,
 )
 from core.retailers.sample import generate_sales
-from core.retailers.training import stage_config
 from core.segments.published import (
     PublishedSegments,
     SegmentTable,

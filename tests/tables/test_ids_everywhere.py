@@ -16,12 +16,11 @@ from core.evaluation.certificate import Verdict
 from core.retailers.files import RETAILERS
 from core.retailers.judge import Effort, certify, measure_stability
 from core.retailers.model import Model
-from core.retailers.pipelines import run_all, run_inference
+from core.retailers.pipelines import run_all, run_inference, stage_config
 from core.retailers.profile import explain_shop, profile_segments
 from core.retailers.publish import model_under, publish_training
 from core.retailers.research import measure_scorecard
 from core.retailers.sample import generate_sales
-from core.retailers.training import stage_config
 from core.segments.published import PublishedSegments
 
 GAPS = (11, 2, 5, 8, 23, 14, 17, 20)

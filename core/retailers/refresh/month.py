@@ -67,11 +67,7 @@ def refresh_config(
         If the folder holds no complete run.
     """
     folder = resolve_config(file, {"artifacts": artifacts}).artifacts
-    published = Artifacts(folder, RETAILERS).published()
-    if published is None or not published.manifest.is_complete:
-        raise ArtifactError(
-            f"`{folder}` holds no complete run. Train one first with `segments run`."
-        )
+    published = Artifacts(folder, RETAILERS).complete()
     saved = published.manifest.config
     nothing = saved.data.model_copy(update={"input": None, "source": "sample"})
     base = saved.model_copy(update={"data": nothing, "artifacts": folder})

@@ -11,13 +11,11 @@ import polars as pl
 from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
 from core.artifacts.manifest import Manifest
 from core.config import Config
-from core.errors import ArtifactError
 from core.evaluation.retrain_policy import TriggerState
 from core.months import spoken_month
 from core.reporting.text import plural
 from core.retailers.files import RETAILERS
-from core.retailers.model import SEGMENTS, Model
-from core.retailers.publish import publish_scored
+from core.retailers.model import SEGMENTS, Model, publish_scored
 from core.retailers.refresh.challenger import ChallengerResult
 from core.retailers.refresh.month import (
     DRIFT,
@@ -305,11 +303,7 @@ def version_rows(folder: Path) -> list[dict[str, str]]:
         If there is no complete run.
     """
     artifacts = Artifacts(folder, RETAILERS)
-    published = artifacts.published()
-    if published is None or not published.manifest.is_complete:
-        raise ArtifactError(
-            f"`{folder}` holds no complete run. Train one first with `segments run`."
-        )
+    published = artifacts.complete()
     kept = artifacts.versions()
     return [
         _row("(serves)", published.manifest),

@@ -17,7 +17,7 @@ import polars as pl
 
 from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter, link
 from core.config import Config
-from core.errors import ArtifactError, EligibilityError, SegmentsError
+from core.errors import EligibilityError, SegmentsError
 from core.evaluation.drift import DriftReport
 from core.evaluation.retrain_policy import after_publishing, step
 from core.logging import get_logger
@@ -127,12 +127,7 @@ def run_refresh(
         If the contract cannot be read.
     """
     artifacts = Artifacts(config.artifacts, RETAILERS)
-    serving = artifacts.published()
-    if serving is None or not serving.manifest.is_complete:
-        raise ArtifactError(
-            f"`{config.artifacts}` holds no complete run. Train one first with "
-            "`segments run`."
-        )
+    serving = artifacts.complete()
     path = config.refresh.contract
     contract = None if path is None else read_contract(path)
     terms = Terms(
