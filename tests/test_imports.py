@@ -288,7 +288,7 @@ KNOWN = {
     "core",
     "core.errors",
     "core.config",
-    "core.tables.sources",
+    "core.tables.sales",
     "core.models.scaling",
     "core.models.density",
     "core.rules.learn",
@@ -300,10 +300,10 @@ KNOWN = {
 @pytest.mark.parametrize(
     ("module", "source", "n_wrong"),
     [
-        ("core.tables.sources", "from core.errors import SourceError", 0),
-        ("core.tables.sources", "from core.models.scaling import Scaler", 1),
-        ("core.tables.sources", "def f():\n    import core.retailers", 1),
-        ("core.tables.sources", "from ..models import scaling", 1),
+        ("core.tables.sales", "from core.errors import SourceError", 0),
+        ("core.tables.sales", "from core.models.scaling import Scaler", 1),
+        ("core.tables.sales", "def f():\n    import core.retailers", 1),
+        ("core.tables.sales", "from ..models import scaling", 1),
         ("core.models.density", "from core.rules import learn", 1),
         ("core.models.density", "from core import retailers", 1),
         ("core.models.density", "from core import segment_shops", 1),

@@ -17,8 +17,8 @@ from core.api.middleware import field_error, from_validation
 from core.api.schemas import AssignRequest, Day
 from core.axes.assign import AxesAssigner, confidence
 from core.axes.features.catalog import LACKING, PROFILE, features_available
-from core.tables.faults import TABLE_MEANINGS as MEANINGS
 from core.tables.orders import Purchases, purchases_of_customer
+from core.tables.reconcile import ORDERS
 
 # Clocks differ a little, and so do time zones; files are read with the same slack.
 CLOCK_SLACK = timedelta(days=1)
@@ -86,7 +86,9 @@ def assign(assigner: AxesAssigner, request: AssignRequest) -> dict[str, Any]:
     purchases = _purchases(assigner, request)
     if purchases.orders.is_empty():
         faults = set_aside(purchases)["orders"]
-        found = [f"{count:,} {MEANINGS[fault]}" for fault, count in faults.items()]
+        found = [
+            f"{count:,} {ORDERS.meanings[fault]}" for fault, count in faults.items()
+        ]
         text = f"none can be used: {', '.join(found)}"
         raise field_error(("body", "orders"), text)
     lacking = [name for name in lacks(request) if name not in assigner.absent]

@@ -39,7 +39,7 @@ from core.config import Config
 from core.models.centroids import NOWHERE, Assignment, IntArray
 from core.reporting.page import NextStep
 from core.reporting.text import command, listed
-from core.tables.faults import intake_lines
+from core.tables.orders import intake_lines
 
 
 class StoreLoad(NamedTuple):

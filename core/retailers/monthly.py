@@ -25,8 +25,8 @@ import polars as pl
 
 from core.config import Config
 from core.months import month_index, month_label
-from core.tables.faults import FaultCount, ValidationReport, policies_in_order
-from core.tables.sales import Sales
+from core.tables.faults import FaultCount
+from core.tables.sales import Sales, ValidationReport
 
 MILLIONTHS = 1_000_000
 MAX_MONTHS = 240
@@ -331,7 +331,7 @@ def archived_sales(path: Path, config: Config) -> Sales:
         .collect()
         .row(0)
     )
-    policies = policies_in_order(config.data.policies)
+    policies = config.data.policies.model_dump()
     intake = ValidationReport(
         rows_read=n,
         rows_kept=n,

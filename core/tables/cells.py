@@ -1,23 +1,40 @@
-"""Cells as received to ids, numbers, dates and moments, as Polars expressions.
+"""Cells as received to ids, numbers, dates and moments of ours, with flags of faults.
 
-Nothing is guessed: what cannot be read becomes null, and the caller counts it.
-
-One pass of expressions, the same for a file of a million rows and for the records of
-one request. What cannot be read becomes null and a mark; nothing is guessed.
+Polars expressions, the same for a file of a million rows and for the records of one
+request. Nothing is guessed: what cannot be read becomes null, and the row gets a flag.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
 
 import polars as pl
 
-from core.errors import ConfigError, SchemaError
-from core.tables.columns import ORDERS, TableSpec
-from core.tables.faults import BITS, MARKS, ROW
-from core.tables.readers import BEYOND
+from core.config import DataConfig
+from core.errors import ConfigError, SchemaError, listed
+from core.tables.columns import (
+    FLAGS,
+    MONTH,
+    ROW,
+    Column,
+    TableSpec,
+    fault_flags,
+    match_columns,
+)
+from core.tables.readers import BEYOND, Table
 
+# Where dates are known: year, month and day as one number.
+DAY = "__day__"
+# Of all received cells of a row.
+HASH = "__hash__"
+UNKNOWN = "unknown"
+LARGEST = 1e9
+FIRST_YEAR, LAST_YEAR = 1900, 2199
 # A text that stands for "nothing" in an id column.
 MISSING_TEXTS = (
     "", "nan", "NaN", "NAN", "None", "none", "null", "Null", "NULL", "NA", "N/A",
@@ -37,44 +54,325 @@ WHOLE_DATE_TOKENS = frozenset({"%D", "%F", "%x", "%c", "%s", "%+", "%v"})
 DAY_TOKENS = WHOLE_DATE_TOKENS | {"%d", "%e", "%j"}
 MONTH_TOKENS = WHOLE_DATE_TOKENS | {"%m", "%b", "%B", "%h", "%j"}
 YEAR_TOKENS = WHOLE_DATE_TOKENS | {"%Y", "%y"}
+ISO_MOMENT = (
+    r"^\d{4}-\d{2}-\d{2}( \d{2}:\d{2}(:\d{2}(\.\d+)?)?( ?(Z|[+-]\d{2}:?\d{2}))?)?$"
+)
+OFFSET = r"(Z|[+-]\d{2}:?\d{2})$"
 
 
-def check_type(dtype: pl.DataType, name: str, ours: str, where: str) -> None:
-    """Refuse a received column whose type can never be read as `ours`.
+@dataclass(frozen=True)
+class ParsedRows:
+    """The rows of one table with their values and flags.
+
+    Attributes
+    ----------
+    spec : TableSpec
+        Which table it is.
+    name : str
+        What it is called in messages.
+    rows : polars.LazyFrame
+        `ROW`, our columns, `DAY` where dates are known, `FLAGS`, and `HASH` if asked
+        for.
+    received : polars.LazyFrame
+        `ROW`, numbered from 1, and the columns as received.
+    columns : dict of str to str
+        Our name: the name as received.
+    compared : list of polars.Expr
+        The received cells that make two rows equal; `HASH` is of them.
+    notes : list of str
+        What the user should know about how it was read.
+    """
+
+    spec: TableSpec
+    name: str
+    rows: pl.LazyFrame
+    received: pl.LazyFrame
+    columns: Mapping[str, str]
+    compared: list[pl.Expr]
+    notes: list[str]
+
+    @property
+    def hashed(self) -> pl.Expr:
+        """`HASH` of the received cells."""
+        return pl.struct(self.compared).hash(seed=0).alias(HASH)
+
+
+def parse_rows(
+    table: Table,
+    wanted: Mapping[str, str],
+    spec: TableSpec,
+    data: DataConfig,
+    *,
+    has_hash: bool = False,
+) -> ParsedRows:
+    """Match the columns of a table, and read and flag its rows, lazily.
+
+    Parameters
+    ----------
+    table : Table
+        Rows as received.
+    wanted : mapping of str to str
+        The user's names, our name: their name.
+    spec : TableSpec
+        Which table it is.
+    data : DataConfig
+        Format of dates.
+    has_hash : bool
+        Whether rows get a `HASH`, by which equal ones are found.
 
     Raises
     ------
-    SchemaError
-        For nested types, and for dates where a number is expected.
+    ConfigError, SchemaError
+        As `core.tables.columns.match_columns`, or if a file lacks a column that others
+        have.
     """
-    is_date = isinstance(dtype, pl.Date | pl.Datetime)
-    expected = {"date": "a date", "shop_id": "an id", "product_id": "an id"}
-    advice = ""
-    if dtype.is_nested() or isinstance(dtype, pl.Object | pl.Time | pl.Duration):
-        advice = "Convert it before, or map another column."
-    elif is_date and ours in ("year", "month"):
-        advice = f"Map it as the date instead: `--column date={name.strip()}`."
-    elif is_date and ours != "date":
-        advice = f"Map the right column: `--column {ours}=NAME`."
-    elif ours == "date" and (dtype.is_float() or isinstance(dtype, pl.Boolean)):
-        advice = "Give dates as dates, as text, or as whole numbers such as 20240131."
-    if advice:
-        raise SchemaError(
-            f"{where}: column `{name.strip()}` is of type {dtype}; expected "
-            f"{expected.get(ours, 'a number')} for `{ours}`. {advice}"
-        )
+    schema = table.scan.collect_schema()
+    columns, notes = match_columns(schema, wanted, spec, table.name)
+    _check_parts(table, columns, spec)
+    received = table.scan.with_row_index(ROW, offset=1)
+    if table.has_empty_rows:
+        received = received.filter(~pl.all_horizontal(pl.all().exclude(ROW).is_null()))
+    nested = [c for c, t in schema.items() if t.is_nested() or t == pl.Object]
+    if has_hash and nested:
+        notes.append(f"Not compared when looking for equal rows: {listed(nested)}.")
+    compared = [_comparable(c, t) for c, t in schema.items() if c not in nested]
+    parsed = ParsedRows(
+        spec, table.name, received, received, columns, compared, [*table.notes, *notes]
+    )
+    read, mended, kept = _parsing_steps(
+        schema,
+        columns,
+        spec,
+        decimal_comma=table.decimal_comma,
+        date_format=data.date_format,
+    )
+    hashed = [parsed.hashed] if has_hash else []
+    rows = received.select(ROW, *read, *hashed).with_columns(mended)
+    return replace(parsed, rows=rows.select(ROW, *kept, *[HASH for _ in hashed]))
 
 
-def plain_text(name: str, dtype: pl.DataType) -> pl.Expr:
+def _check_parts(table: Table, columns: Mapping[str, str], spec: TableSpec) -> None:
+    """Refuse a table with a file that lacks a column that the others have."""
+    needed = [name for ours, name in columns.items() if spec[ours].is_required]
+    for name, found in table.parts:
+        if lacking := [column for column in needed if column not in found]:
+            raise SchemaError(
+                f"{table.name}: {name} has no column {listed(lacking)}, which other "
+                f"files have; it has {listed([c for c in found if c != BEYOND], 30)}. "
+                "Name files of one make only, or rename its columns."
+            )
+
+
+def _comparable(column: str, dtype: pl.DataType) -> pl.Expr:
+    """Return a column in a form that hashes and groups the same in every chunk."""
+    if isinstance(dtype, pl.Categorical | pl.Enum):
+        return pl.col(column).cast(pl.String)
+    return pl.col(column)
+
+
+def parse_records(
+    records: Sequence[Mapping[str, Any]], spec: TableSpec, **same: Any
+) -> ParsedRows:
+    """Read and flag the records of a request, in which every column may be missing.
+
+    Parameters
+    ----------
+    records : sequence of mapping
+        Our names: values; a date without a zone is taken for UTC.
+    spec : TableSpec
+        Which table it is.
+    **same
+        Columns with one value for all records.
+    """
+    series = [pl.int_range(1, len(records) + 1, dtype=pl.UInt32, eager=True).alias(ROW)]
+    types, steps = _record_steps(spec)
+    for name, dtype in types.items():
+        values = [record.get(name) for record in records]
+        if name in same:
+            values = [same[name]] * len(records)
+        if dtype == pl.Datetime:
+            values = [naive(v) if isinstance(v, datetime) else v for v in values]
+        series.append(pl.Series(name, values, dtype=dtype, strict=False))
+    received = pl.DataFrame(series)
+    read, mended, kept = steps
+    rows = received.select(ROW, *read).with_columns(mended).select(ROW, *kept)
+    columns = {name: name for name in types}
+    name = f"the {spec.name}"
+    return ParsedRows(spec, name, rows.lazy(), received.lazy(), columns, [], [])
+
+
+@cache
+def _record_steps(spec: TableSpec) -> tuple[pl.Schema, tuple[list[pl.Expr], ...]]:
+    """Return the types of records, always the same, and how they are read."""
+    text, number = pl.String(), pl.Float64()
+    types = {"moment": pl.Datetime("us"), "number": number, "amount": number}
+    schema = pl.Schema({c.name: types.get(c.kind, text) for c in spec.columns})
+    return schema, _parsing_steps(schema, {name: name for name in schema}, spec)
+
+
+def naive(moment: datetime) -> datetime:
+    """Return a moment without its zone, in UTC if it had one."""
+    if moment.tzinfo is None:
+        return moment
+    return moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def _parsing_steps(
+    schema: pl.Schema,
+    received: Mapping[str, str],
+    spec: TableSpec,
+    *,
+    decimal_comma: bool = False,
+    date_format: str | None = None,
+) -> tuple[list[pl.Expr], list[pl.Expr], list[pl.Expr]]:
+    """Return the expressions that read a table: as typed, mended, and as kept.
+
+    In steps, since an expression that is used twice would be evaluated twice.
+    """
+    read, mended = [_is_ragged(schema)], []
+    for ours, name in received.items():
+        column, dtype = spec[ours], schema[name]
+        read += _as_typed(column, name, dtype, decimal_comma, date_format)
+        mended += _mended(column)
+    names = set(received) | (set(MONTH) if "date" in received else set())
+    columns = [c for c in spec.columns if c.name in names and c.kind != "day"]
+    found: dict[str, list[pl.Expr]] = {"ragged_line": [pl.col("is_ragged")]}
+    kept = []
+    for column in columns:
+        value, flags = _finished(column)
+        kept.append(value)
+        for flag, is_found in zip(column.flags, flags, strict=True):
+            found.setdefault(flag, []).append(is_found)
+    for fault, is_found in spec.checks.items():
+        found.setdefault(fault, []).append(is_found)
+    any_found = {
+        flag: pl.any_horizontal(each) if len(each) > 1 else each[0]
+        for flag, each in found.items()
+        if flag
+    }
+    if "date" in received:
+        kept.append(pl.col(DAY))
+    return read, mended, [*kept, fault_flags(spec, any_found).alias(FLAGS)]
+
+
+def _as_typed(
+    column: Column,
+    name: str,
+    dtype: pl.DataType,
+    decimal_comma: bool,
+    date_format: str | None,
+) -> list[pl.Expr]:
+    """Return the cells of a column as values, and what only they as typed can tell."""
+    told: list[pl.Expr] = []
+    match column.kind:
+        case "id":
+            value = _id_text(name, dtype)
+        case "day":
+            value = _calendar_day(name, dtype, date_format)
+        case "moment":
+            value, has_offset = parse_timestamp(name, dtype, date_format)
+            told = [has_offset.alias(f"offset_{column.name}")]
+        case "name" | "word":
+            value = _plain_text(name, dtype)
+        case "whole":
+            value = _as_float(name, dtype)
+        case _:
+            value = _as_float(name, dtype, decimal_comma=decimal_comma)
+            told = [_is_given(name, dtype).alias(f"given_{column.name}")]
+    return [value.alias(column.name), *told]
+
+
+def _mended(column: Column) -> list[pl.Expr]:
+    """Return values with what no column can hold as null, and what tells of mending."""
+    ours = pl.col(column.name)
+    match column.kind:
+        case "id":
+            return [_is_float_text(ours).alias(f"float_{column.name}")]
+        case "day":
+            year, month, day = (ours.struct.field(f) for f in (*MONTH, "day"))
+            number = pl.when(day > 0).then(year * 10_000 + month * 100 + day)
+            return [year, month, number.cast(pl.Int32).alias(DAY)]
+        case "whole":
+            whole = pl.when(ours == ours.floor()).then(ours)
+            return [whole.cast(pl.Int32, strict=False)]
+        case "number" | "amount" | "value":
+            # -0.0 becomes 0.0, so that equal quantities are equal bits.
+            unsigned = pl.when(ours == 0.0).then(pl.lit(0.0)).otherwise(ours)
+            return [pl.when(ours.is_finite()).then(unsigned).alias(column.name)]
+        case _:
+            return []
+
+
+def _finished(column: Column) -> tuple[pl.Expr, list[pl.Expr]]:
+    """Return a column as it is kept, null where unusable, and its flags in order."""
+    ours = pl.col(column.name)
+    match column.kind:
+        case "id":
+            is_float = pl.col(f"float_{column.name}")
+            kept, flags = _mended_id(ours, is_float), [_is_nothing(ours), is_float]
+        case "moment":
+            is_possible = _is_between(ours.dt.year(), FIRST_YEAR, LAST_YEAR)
+            kept = pl.when(is_possible).then(ours)
+            flags = [~is_possible, pl.col(f"offset_{column.name}")]
+        case "whole":
+            is_possible = _is_between(ours, *column.limits)
+            kept, flags = pl.when(is_possible).then(ours), [~is_possible]
+        case "number":
+            is_usable = _is_between(ours, -LARGEST, LARGEST)
+            kept, flags = pl.when(is_usable).then(ours), [~is_usable]
+        case "amount":
+            is_given = pl.col(f"given_{column.name}")
+            is_usable = _is_between(ours, -LARGEST, LARGEST)
+            kept = pl.when(is_usable & (ours > 0)).then(ours).otherwise(0.0)
+            flags = [is_given & ~is_usable, is_usable & (ours < 0), ~is_given]
+        case "name" | "word":
+            is_empty = _is_nothing(ours)
+            known = pl.when(~is_empty).then(ours).otherwise(pl.lit(UNKNOWN))
+            kept = known.str.to_lowercase() if column.kind == "word" else known
+            flags = [is_empty]
+        case _:
+            kept, flags = ours, [pl.col(f"given_{column.name}") & ours.is_null()]
+    return kept.alias(column.name), flags
+
+
+def _is_between(value: pl.Expr, low: float, high: float) -> pl.Expr:
+    """Return whether a value is there and within limits."""
+    return value.is_between(low, high).fill_null(value=False)
+
+
+def _is_nothing(text: pl.Expr) -> pl.Expr:
+    """Return whether an id or a text is empty or stands for nothing."""
+    return text.is_in(list(MISSING_TEXTS)).fill_null(value=True)
+
+
+def _is_given(name: str, dtype: pl.DataType) -> pl.Expr:
+    """Return whether a cell holds anything, be it a number or not."""
+    if dtype.is_float():
+        return pl.col(name).is_not_nan().fill_null(value=False)
+    if dtype != pl.String:
+        return pl.col(name).is_not_null()
+    text = _plain_text(name, dtype)
+    return ~text.is_in(list(MISSING_TEXTS)).fill_null(value=True)
+
+
+def _is_ragged(schema: pl.Schema) -> pl.Expr:
+    """Return whether a line goes on beyond the header's last column."""
+    if BEYOND not in schema:
+        return pl.lit(value=False).alias("is_ragged")
+    beyond = pl.col(BEYOND).str.strip_chars() != ""
+    return beyond.fill_null(value=False).alias("is_ragged")
+
+
+def _plain_text(name: str, dtype: pl.DataType) -> pl.Expr:
     """Return the cells as text without spaces around; unreadable bytes are null."""
     text = pl.col(name).cast(pl.String, strict=False)
     is_typed = dtype.is_numeric() or isinstance(dtype, pl.Boolean)
     return text if is_typed else text.str.strip_chars()
 
 
-def id_text(name: str, dtype: pl.DataType) -> pl.Expr:
+def _id_text(name: str, dtype: pl.DataType) -> pl.Expr:
     """Return ids as text, not mended yet: a float as `17850.0`, NaN as null."""
-    text = plain_text(name, dtype)
+    text = _plain_text(name, dtype)
     if not dtype.is_float():
         return text
     value = pl.col(name).cast(pl.Float64)
@@ -86,7 +384,7 @@ def id_text(name: str, dtype: pl.DataType) -> pl.Expr:
     )
 
 
-def is_float_text(text: pl.Expr) -> pl.Expr:
+def _is_float_text(text: pl.Expr) -> pl.Expr:
     """Return whether an id is a whole number that was written as a float."""
     # The regular expression costs five times the rest, and is rarely needed.
     ends_in_zero = text.str.ends_with(".0") | text.str.ends_with(".00")
@@ -94,15 +392,15 @@ def is_float_text(text: pl.Expr) -> pl.Expr:
     return is_float.fill_null(value=False)
 
 
-def mended_id(text: pl.Expr, is_float: pl.Expr) -> pl.Expr:
+def _mended_id(text: pl.Expr, is_float: pl.Expr) -> pl.Expr:
     """Return `17850.0` as `17850`, and texts that stand for nothing as null."""
     # Cut off in two steps, so that the zeros of 100.0 before the point stay.
     cut = pl.when(is_float).then(text).str.strip_chars_end("0")
     mended = pl.when(is_float).then(cut.str.strip_suffix(".")).otherwise(text)
-    return pl.when(~text.is_in(list(MISSING_TEXTS))).then(mended)
+    return pl.when(~_is_nothing(text)).then(mended)
 
 
-def as_float(name: str, dtype: pl.DataType, *, decimal_comma: bool = False) -> pl.Expr:
+def _as_float(name: str, dtype: pl.DataType, *, decimal_comma: bool = False) -> pl.Expr:
     """Return cells as Float64; null where they are no number, not even NaN.
 
     Thousands separators are not guessed. With `decimal_comma`, text such as `3,5` is
@@ -110,7 +408,7 @@ def as_float(name: str, dtype: pl.DataType, *, decimal_comma: bool = False) -> p
     """
     if dtype.is_numeric() or isinstance(dtype, pl.Boolean):
         return pl.col(name).cast(pl.Float64, strict=False)
-    text = plain_text(name, dtype)
+    text = _plain_text(name, dtype)
     if decimal_comma:
         has_one_mark = text.str.count_matches("[.,]") <= 1
         pointed = text.str.replace(",", ".", literal=True)
@@ -118,21 +416,7 @@ def as_float(name: str, dtype: pl.DataType, *, decimal_comma: bool = False) -> p
     return text.cast(pl.Float64, strict=False)
 
 
-def whole(value: pl.Expr) -> pl.Expr:
-    """Return a year or a month as Int32; null unless it is a whole number."""
-    return pl.when(value == value.floor()).then(value).cast(pl.Int32, strict=False)
-
-
-def finite(value: pl.Expr) -> pl.Expr:
-    """Return a quantity or value; null unless it is finite.
-
-    -0.0 becomes 0.0, so that equal quantities are equal bits.
-    """
-    positive_zero = pl.when(value == 0.0).then(pl.lit(0.0)).otherwise(value)
-    return pl.when(value.is_finite()).then(positive_zero)
-
-
-def calendar_day(name: str, dtype: pl.DataType, date_format: str | None) -> pl.Expr:
+def _calendar_day(name: str, dtype: pl.DataType, date_format: str | None) -> pl.Expr:
     """Return a struct of `year`, `month` and `day` (Int32), null where unreadable.
 
     `day` is 0 where the cell or the format names none. Times and offsets are passed
@@ -147,10 +431,10 @@ def calendar_day(name: str, dtype: pl.DataType, date_format: str | None) -> pl.E
     if isinstance(dtype, pl.Date | pl.Datetime):
         date = pl.col(name)
     elif date_format is not None:
-        check_date_format(date_format)
-        date, has_day = _by_format(plain_text(name, dtype), date_format)
+        _check_date_format(date_format)
+        date, has_day = _by_format(_plain_text(name, dtype), date_format)
     else:
-        text = plain_text(name, dtype)
+        text = _plain_text(name, dtype)
         date = pl.coalesce(
             pl.when(text.str.contains(ISO_DATE))
             .then(text.str.slice(0, 10).str.replace_all("/", "-", literal=True))
@@ -190,7 +474,7 @@ def _tokens(date_format: str) -> set[str]:
     return {f"%{letter}" for letter in re.findall(r"%[-_0]?(.)", date_format)}
 
 
-def check_date_format(date_format: str) -> None:
+def _check_date_format(date_format: str) -> None:
     """Refuse a format that names no year or no month.
 
     Raises
@@ -204,12 +488,6 @@ def check_date_format(date_format: str) -> None:
             f"`data.date_format` is `{date_format}`, which names no year and month. "
             "Expected strptime tokens, such as `%d.%m.%Y` or `%m/%d/%Y %H:%M`."
         )
-
-
-_ISO_TEXT = (
-    r"^\d{4}-\d{2}-\d{2}( \d{2}:\d{2}(:\d{2}(\.\d+)?)?( ?(Z|[+-]\d{2}:?\d{2}))?)?$"
-)
-_OFFSET = r"(Z|[+-]\d{2}:?\d{2})$"
 
 
 def parse_timestamp(
@@ -243,14 +521,14 @@ def parse_timestamp(
     elif dtype.is_numeric():
         moment = _epoch(column.cast(pl.Float64))
     else:
-        moment, has_offset = _from_text(plain_text(name, dtype), date_format)
+        moment, has_offset = _from_text(_plain_text(name, dtype), date_format)
     return moment, has_offset
 
 
 def _from_text(text: pl.Expr, date_format: str | None) -> tuple[pl.Expr, pl.Expr]:
     """Return moments typed as text, and whether an offset was given and taken off."""
     if date_format is not None:
-        check_date_format(date_format)
+        _check_date_format(date_format)
         read = text.str.strptime(pl.Datetime("us"), date_format, strict=False)
         # A format without a time of day is one of a date.
         day = text.str.strptime(pl.Date, date_format, strict=False)
@@ -259,11 +537,11 @@ def _from_text(text: pl.Expr, date_format: str | None) -> tuple[pl.Expr, pl.Expr
         "/", "-", literal=True
     )
     plain = plain.str.replace(",", ".", literal=True)
-    iso = pl.when(plain.str.contains(_ISO_TEXT)).then(plain)
-    has_offset = (iso.str.len_bytes() > 16) & iso.str.contains(_OFFSET)
+    iso = pl.when(plain.str.contains(ISO_MOMENT)).then(plain)
+    has_offset = (iso.str.len_bytes() > 16) & iso.str.contains(OFFSET)
     local = (
         pl.when(has_offset)
-        .then(iso.str.replace(_OFFSET, "").str.strip_chars_end())
+        .then(iso.str.replace(OFFSET, "").str.strip_chars_end())
         .otherwise(iso)
     )
     n = local.str.len_bytes()
@@ -309,171 +587,3 @@ def _epoch(value: pl.Expr) -> pl.Expr:
     )
     since_1970 = micros.round().cast(pl.Int64, strict=False).cast(pl.Datetime("us"))
     return pl.when(is_day).then(day).when(size >= 1e8).then(since_1970)
-
-
-UNKNOWN = "unknown"
-LARGEST = 1e9
-FIRST_YEAR, LAST_YEAR = 1900, 2199
-
-
-def read_cells(
-    schema: pl.Schema,
-    received: Mapping[str, str],
-    spec: TableSpec,
-    *,
-    decimal_comma: bool = False,
-    date_format: str | None = None,
-) -> tuple[list[pl.Expr], list[pl.Expr]]:
-    """Return the expressions that read a table, in two steps.
-
-    Parameters
-    ----------
-    schema : polars.Schema
-        Columns as received.
-    received : mapping of str to str
-        Our name: the name as received.
-    spec : TableSpec
-        Which table it is.
-    decimal_comma : bool
-        Whether a comma in a number typed as text is its decimal mark.
-    date_format : str or None
-        strptime format of dates typed as text; None: ISO 8601, or epoch numbers.
-
-    Returns
-    -------
-    list of polars.Expr, list of polars.Expr
-        To be selected one after the other; `ROW` must be there. The result has `ROW`,
-        our columns (String, Datetime("us"), Float64) and `MARKS`, a UInt32 with a bit
-        of `BITS` for each fault and repair.
-    """
-    first: list[pl.Expr] = [pl.col(ROW)]
-    for ours, name in received.items():
-        kind, dtype = spec[ours].kind, schema[name]
-        if kind == "id":
-            text = id_text(name, dtype)
-            first += [
-                text.alias(ours),
-                is_float_text(text).alias(f"float_{ours}"),
-            ]
-        elif kind == "moment":
-            moment, has_offset = parse_timestamp(name, dtype, date_format)
-            first += [moment.alias(ours), has_offset.alias("has_offset")]
-        elif kind == "number":
-            value = as_float(name, dtype, decimal_comma=decimal_comma)
-            first += [value.alias(ours), _is_given(name, dtype).alias(f"given_{ours}")]
-        else:
-            first.append(plain_text(name, dtype).alias(ours))
-    first.append(_is_ragged(schema))
-    return first, _second_step(received, spec)
-
-
-def _second_step(received: Mapping[str, str], spec: TableSpec) -> list[pl.Expr]:
-    """Return our columns with unusable cells null, and the marks."""
-    values = [_value(ours, spec) for ours in received if spec[ours].is_required]
-    values += [_value(ours, spec) for ours in received if not spec[ours].is_required]
-    marks = _order_marks(received) if spec is ORDERS else _item_marks(received)
-    ids = [f"float_{ours}" for ours in received if spec[ours].kind == "id"]
-    marks["float_id"] = pl.any_horizontal(ids)
-    marks["ragged_line"] = pl.col("is_ragged")
-    bits = [
-        is_found.fill_null(value=False).cast(pl.UInt32) * BITS[spec.name][name]
-        for name, is_found in marks.items()
-    ]
-    return [pl.col(ROW), *values, pl.sum_horizontal(bits).cast(pl.UInt32).alias(MARKS)]
-
-
-def _value(ours: str, spec: TableSpec) -> pl.Expr:
-    """Return one of our columns as it is kept."""
-    column, kind = pl.col(ours), spec[ours].kind
-    if kind == "id":
-        return mended_id(column, pl.col(f"float_{ours}")).alias(ours)
-    if kind == "moment":
-        return pl.when(_is_possible(column)).then(column).alias(ours)
-    if kind == "text":
-        known = pl.when(~_is_nothing(ours)).then(column).otherwise(pl.lit(UNKNOWN))
-        # Channels are a vocabulary: `Web` and `web` are one. Categories are names.
-        return (known.str.to_lowercase() if ours == "source" else known).alias(ours)
-    if spec[ours].is_required:
-        return pl.when(_is_usable(column)).then(finite(column)).alias(ours)
-    # An empty discount or refund is none; so is one that cannot be meant (counted).
-    usable = _is_usable(column) & (column > 0)
-    return pl.when(usable).then(column).otherwise(0.0).alias(ours)
-
-
-def _order_marks(received: Mapping[str, str]) -> dict[str, pl.Expr]:
-    """Return what an order row shows by itself."""
-    marks = {
-        "missing_customer": _is_nothing("customer_id"),
-        "missing_order": _is_nothing("order_id"),
-        "impossible_date": ~_is_possible(pl.col("order_date")),
-        "invalid_total": ~_is_usable(pl.col("total_price")),
-        "with_offset": pl.col("has_offset"),
-    }
-    if "discount_amount" in received:
-        marks |= _deduction_marks("discount_amount", "discount")
-    if "source" in received:
-        marks["unknown_source"] = _is_nothing("source")
-    return marks
-
-
-def _item_marks(received: Mapping[str, str]) -> dict[str, pl.Expr]:
-    """Return what an item row shows by itself."""
-    quantity, price = pl.col("quantity"), pl.col("price")
-    is_priced = _is_usable(price) & ~((price < 0) & (quantity < 0))
-    marks = {
-        "missing_order": _is_nothing("order_id"),
-        "missing_product": _is_nothing("product_id"),
-        "invalid_quantity": ~_is_usable(quantity),
-        "invalid_price": ~is_priced,
-    }
-    if "refund_amount" in received:
-        marks |= _deduction_marks("refund_amount", "refund")
-    if "category" in received:
-        marks["unknown_category"] = _is_nothing("category")
-    return marks
-
-
-def _deduction_marks(ours: str, word: str) -> dict[str, pl.Expr]:
-    """Return what is odd about an amount that is at least 0, or empty."""
-    column = pl.col(ours)
-    is_usable = _is_usable(column)
-    return {
-        f"unusable_{word}": pl.col(f"given_{ours}") & ~is_usable,
-        f"negative_{word}": is_usable & (column < 0),
-        f"empty_{word}": ~pl.col(f"given_{ours}"),
-    }
-
-
-def _is_usable(column: pl.Expr) -> pl.Expr:
-    """Return whether a number is finite and within +-1e9."""
-    is_within = column.is_finite() & (column.abs() <= LARGEST)
-    return is_within.fill_null(value=False)
-
-
-def _is_possible(moment: pl.Expr) -> pl.Expr:
-    """Return whether a date was read, and lies in the years 1900 to 2199."""
-    year = moment.dt.year()
-    return year.is_between(FIRST_YEAR, LAST_YEAR).fill_null(value=False)
-
-
-def _is_nothing(ours: str) -> pl.Expr:
-    """Return whether an id or a text is empty or stands for nothing."""
-    return pl.col(ours).is_in(list(MISSING_TEXTS)).fill_null(value=True)
-
-
-def _is_given(name: str, dtype: pl.DataType) -> pl.Expr:
-    """Return whether a cell holds anything, be it a number or not."""
-    if dtype.is_float():
-        return pl.col(name).is_not_nan().fill_null(value=False)
-    if dtype != pl.String:
-        return pl.col(name).is_not_null()
-    text = plain_text(name, dtype)
-    return ~text.is_in(list(MISSING_TEXTS)).fill_null(value=True)
-
-
-def _is_ragged(schema: pl.Schema) -> pl.Expr:
-    """Return whether a line goes on beyond the header's last column."""
-    if BEYOND not in schema:
-        return pl.lit(value=False).alias("is_ragged")
-    beyond = pl.col(BEYOND).str.strip_chars() != ""
-    return beyond.fill_null(value=False).alias("is_ragged")

@@ -1,4 +1,4 @@
-"""Columns of tables: ours, those met in the field, and how they are matched.
+"""Specifications of tables, and how the headers met in the field are matched to them.
 
 A name is taken only where it is meant: mapped by the user, or equal to ours (spaces
 around it aside). Look-alikes and well-known synonyms are suggested, never taken.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import polars as pl
@@ -17,207 +18,24 @@ import polars as pl
 from core.errors import ConfigError, SchemaError, did_you_mean, listed
 from core.tables.readers import BEYOND
 
-KEY_COLUMNS = ("shop_id", "product_id", "year", "month")
-OUR_COLUMNS = (*KEY_COLUMNS, "date", "sales_qty", "sales_value")
-EXPECTED = (
-    "`shop_id`, `product_id`, `year` and `month` (or one `date`), `sales_qty`, and "
-    "`sales_value` if there is one"
-)
-SALES_SCHEMA = {
-    "shop_id": pl.String,
-    "product_id": pl.String,
-    "year": pl.Int32,
-    "month": pl.Int32,
-    "sales_qty": pl.Float64,
-    "sales_value": pl.Float64,
+# The number of a received row, from 1, and the flags of what is wrong with it.
+ROW = "__row__"
+FLAGS = "__flags__"
+# A column `date` may stand for these two.
+MONTH = ("year", "month")
+# From this similarity on, a name is suggested; `order_id` and `order_date` have 0.75.
+ALIKE = 0.8
+
+Kind = Literal[
+    "id", "day", "moment", "whole", "number", "amount", "value", "name", "word"
+]
+EXPECTED = {
+    "id": "an id",
+    "day": "a date",
+    "moment": "a date with its time",
+    "name": "text",
+    "word": "text",
 }
-
-# Names as they are met in the field, lower case, letters and digits only.
-SYNONYMS = {
-    "shop_id": "shop store storeid shopcode storecode storenumber storename retailer "
-    "retailerid retailercode outlet outletid outletcode customer customerid custid "
-    "customercode customernumber client clientid account accountid buyer buyerid "
-    "household householdid dealer dealerid pos posid userid",
-    "product_id": "product productcode productnumber sku skuid skucode stockcode item "
-    "itemid itemcode itemnumber article articleid articlecode articlenumber material "
-    "materialid ean upc barcode gtin",
-    "year": "yr salesyear saleyear orderyear fiscalyear calendaryear jahr annee ano",
-    "month": "mon mth monthnumber monthno salesmonth salemonth ordermonth monat mois",
-    "date": "day datetime timestamp invoicedate orderdate saledate salesdate "
-    "transactiondate purchasedate orderedat period yearmonth datum",
-    "sales_qty": "qty quantity salesquantity saleqty soldqty unitssold units sold "
-    "bottlessold pieces pcs volume orderqty orderquantity count amountsold salesunits",
-    "sales_value": "value sales salesamount revenue turnover amount total netsales",
-}
-
-
-@dataclass(frozen=True)
-class ColumnMap:
-    """Which received column is which of ours.
-
-    Attributes
-    ----------
-    received : dict of str to str
-        Our name: the name as received, spaces included.
-    """
-
-    received: dict[str, str]
-
-    @property
-    def is_dated(self) -> bool:
-        """Whether year and month are derived from `date`."""
-        return "date" in self.received
-
-
-def match_columns(
-    found: Sequence[str], wanted: Mapping[str, str], where: str
-) -> ColumnMap:
-    """Match the columns of a table to ours.
-
-    Parameters
-    ----------
-    found : sequence of str
-        Column names as received.
-    wanted : mapping of str to str
-        The user's option `data.columns`, our name: their name.
-    where : str
-        What the table is called in messages.
-
-    Raises
-    ------
-    ConfigError
-        If `wanted` names a column we do not have, gives one column two meanings, or
-        maps both `date` and `year` or `month`.
-    SchemaError
-        If a column is missing or named twice; shows what was expected and found, near
-        names, and the option that maps them.
-    """
-    _check_wanted(wanted)
-    received: dict[str, str] = {}
-    missing: list[str] = []
-    for ours in _columns_to_find(found, wanted):
-        name = _find(wanted.get(ours, ours), found, where)
-        if name is not None:
-            received[ours] = name
-        elif ours != "sales_value" or ours in wanted:
-            missing.append(ours)
-    if missing:
-        raise SchemaError(_explain_missing(missing, found, wanted, where))
-    return ColumnMap(received)
-
-
-def _check_wanted(wanted: Mapping[str, str]) -> None:
-    """Refuse a mapping that cannot be meant."""
-    for ours in wanted:
-        if ours not in OUR_COLUMNS:
-            raise ConfigError(
-                f"`data.columns` maps `{ours}`, which is none of ours."
-                f"{did_you_mean(ours, OUR_COLUMNS)} Known: {listed(OUR_COLUMNS)}."
-            )
-    if "date" in wanted and ("year" in wanted or "month" in wanted):
-        raise ConfigError(
-            "`data.columns` maps `date` and also `year` or `month`; the month can come "
-            "from one of them only. Map either `date`, or `year` and `month`."
-        )
-    meanings: dict[str, str] = {}
-    for ours, theirs in wanted.items():
-        if (other := meanings.setdefault(theirs.strip(), ours)) != ours:
-            raise ConfigError(
-                f"`data.columns` maps `{theirs}` to both `{other}` and `{ours}`; "
-                "a column has one meaning."
-            )
-
-
-def _columns_to_find(found: Sequence[str], wanted: Mapping[str, str]) -> list[str]:
-    """Return our columns to look for: with `date`, or with `year` and `month`."""
-    names = {name.strip() for name in found}
-    has_months = {"year", "month"} <= names | set(wanted)
-    use_date = "date" in wanted or ("date" in names and not has_months)
-    time = ["date"] if use_date else ["year", "month"]
-    return ["shop_id", "product_id", *time, "sales_qty", "sales_value"]
-
-
-def _find(name: str, found: Sequence[str], where: str) -> str | None:
-    """Return the received name equal to `name`, spaces around it aside."""
-    alike = [other for other in found if other.strip() == name.strip()]
-    if len(alike) > 1:
-        raise SchemaError(
-            f"{where}: {len(alike)} columns are named `{name.strip()}`; it is not "
-            "known which is meant. Rename one of them."
-        )
-    return alike[0] if alike else None
-
-
-def suggest(ours: str, found: Sequence[str], expected: str | None = None) -> str | None:
-    """Return the received column that `ours` probably is, or None.
-
-    `expected` is the name the user gave for it, which is looked for first.
-    """
-    plain = {_plain(name): name.strip() for name in reversed(found)}
-    for target in filter(None, (expected, ours)):
-        if _plain(target) in plain:
-            return plain[_plain(target)]
-        if near := difflib.get_close_matches(_plain(target), plain, n=1, cutoff=0.75):
-            return plain[near[0]]
-    for synonym in SYNONYMS[ours].split():
-        if synonym in plain:
-            return plain[synonym]
-    return None
-
-
-def _plain(name: str) -> str:
-    """Return a name without case, spaces and punctuation."""
-    return re.sub(r"[\W_]+", "", name).lower()
-
-
-def _explain_missing(
-    missing: Sequence[str], found: Sequence[str], wanted: Mapping[str, str], where: str
-) -> str:
-    """Return expected, found, and the options that would mend the difference."""
-    absent = []
-    for ours in missing:
-        theirs = wanted.get(ours)
-        mapped = f" (mapped to `{theirs}`, which is not there)" if theirs else ""
-        absent.append(f"`{ours}`{mapped}")
-    lines = [f"{where}: no column {', '.join(absent)}.", f"  expected: {EXPECTED}"]
-    lines.append(f"  found:    {listed([n.strip() for n in found], 30) or 'none'}")
-    taken = {wanted.get(o, o) for o in OUR_COLUMNS if o not in missing}
-    free = [name for name in found if name.strip() not in taken]
-    if options := _mapping_options(missing, free, wanted):
-        lines.append(f"  perhaps:  {' '.join(options)}")
-    else:
-        lines.append(
-            "  Map your own names with `--column OURS=YOURS`, such as "
-            f"`--column {missing[0]}=NAME`."
-        )
-    if (
-        found
-        and sum(bool(re.fullmatch(r"[\d.,-]*", n.strip())) for n in found)
-        > len(found) / 2
-    ):
-        lines.append("  The first line looks like data: is the header line missing?")
-    return "\n".join(lines)
-
-
-def _mapping_options(
-    missing: Sequence[str], free: Sequence[str], wanted: Mapping[str, str]
-) -> list[str]:
-    """Return `--column` options for the missing columns that have a likely match."""
-    options = []
-    asked = list(missing)
-    if {"year", "month"} <= set(asked) and not {"year", "month"} & set(wanted):
-        has_months = all(suggest(ours, free) for ours in ("year", "month"))
-        if not has_months and suggest("date", free):
-            asked = [o for o in asked if o not in ("year", "month")] + ["date"]
-    for ours in asked:
-        if theirs := suggest(ours, free, wanted.get(ours)):
-            shown = f'"{ours}={theirs}"' if " " in theirs else f"{ours}={theirs}"
-            options.append(f"--column {shown}")
-            free = [name for name in free if name.strip() != theirs]
-    return options
-
-
-Kind = Literal["id", "moment", "number", "text"]
 
 
 @dataclass(frozen=True)
@@ -229,123 +47,141 @@ class Column:
     name : str
         Our name.
     kind : str
-        `id`, `moment`, `number` or `text`.
-    is_required : bool
-        Whether a table without it is refused.
+        What its cells become, and what `flags` tell, in this order:
+
+        - ``id``: String, floats mended; missing, was a float
+        - ``day``: `year`, `month` and `core.tables.cells.DAY` in its place; no flags
+        - ``moment``: Datetime("us") in UTC; unreadable or not of the years 1900 to
+          2199, had a time zone
+        - ``whole``: Int32; no whole number within `limits`
+        - ``number``: Float64; no number within +-1e9
+        - ``amount``: Float64 at least 0, 0 where there is none; unreadable, below 0,
+          empty
+        - ``value``: Float64 or null; unreadable
+        - ``name``, ``word``: String, ``unknown`` where empty, a word in lower case;
+          empty
     synonyms : str
         Names met in the field, lower case, letters and digits only.
+    flags : tuple of str
+        Faults or repairs of its table's specification; ``""``: not told.
+    is_required : bool
+        Whether a table without it is refused.
+    limits : (int, int)
+        Least and greatest whole number.
     """
 
     name: str
     kind: Kind
-    is_required: bool
     synonyms: str
+    flags: tuple[str, ...] = ()
+    is_required: bool = True
+    limits: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
-class TableSpec:
-    """One of the two tables.
+class Fault:
+    """What may be wrong with a row, for which it may be set aside.
 
     Attributes
     ----------
-    name : str
-        `orders` or `items`.
+    name, meaning : str
+        As it is saved, and in words.
+    about : tuple of str
+        Our columns whose cells show why, as examples in messages.
+    cure : str
+        What was expected of them; ``{name}`` stands for a term of the reading.
+    kept_as : str
+        What becomes of such a row where the policy is `keep`; ``""``: nothing.
+    """
+
+    name: str
+    meaning: str
+    about: tuple[str, ...] = ()
+    cure: str = ""
+    kept_as: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class TableSpec:
+    """One kind of table: all that its reading needs to know beside other tables.
+
+    Attributes
+    ----------
+    name, noun : str
+        What the table is called, and one of its rows.
     option, flag : str
         What maps the user's names: in a configuration, and on the command line.
     columns : tuple of Column
         In our order.
+    faults : tuple of Fault
+        In the order of the reasons: those of a row by itself, which a flag of a column
+        or one of `checks` tells, and those that other rows show.
+    repairs : dict of str to str
+        Cells put right on the way: flag and sentence about ``{}`` rows, or ``""``.
+    checks : dict of str to polars.Expr
+        Further faults of a row by itself, over its columns as read (unusable ones are
+        null).
+    key : tuple of str
+        Columns of ours; rows that are equal in them tell of the same thing.
+    has_all_reasons : bool
+        Whether a row is set aside for all its faults, or for the first one.
     """
 
     name: str
+    noun: str
     option: str
     flag: str
     columns: tuple[Column, ...]
+    faults: tuple[Fault, ...]
+    repairs: dict[str, str] = field(default_factory=dict)
+    checks: dict[str, pl.Expr] = field(default_factory=dict)
+    key: tuple[str, ...] = ()
+    has_all_reasons: bool = True
 
     def __getitem__(self, name: str) -> Column:
         """Return the column of that name."""
         return next(column for column in self.columns if column.name == name)
 
+    def fault(self, name: str) -> Fault:
+        """Return the fault of that name."""
+        return next(fault for fault in self.faults if fault.name == name)
 
-_CUSTOMER = (
-    "customer custid customercode customernumber client clientid account accountid "
-    "buyer buyerid shopper shopperid household householdid householdkey user userid "
-    "member memberid"
-)
-_ORDER = (
-    "order ordernumber orderno invoice invoiceid invoiceno invoicenumber basketid "
-    "transaction transactionid receipt receiptid saleid cartid"
-)
-ORDERS = TableSpec(
-    "orders",
-    "axes.order_columns",
-    "--order-column",
-    (
-        Column("customer_id", "id", True, _CUSTOMER),
-        Column("order_id", "id", True, _ORDER),
-        Column(
-            "order_date",
-            "moment",
-            True,
-            "date datetime timestamp orderts ts time createdat orderedat invoicedate "
-            "transactiondate transactiontimestamp purchasedate saledate placedat",
-        ),
-        Column(
-            "total_price",
-            "number",
-            True,
-            "total amount ordertotal ordervalue totalamount value salesvalue revenue "
-            "grandtotal price subtotal netamount payment",
-        ),
-        Column(
-            "discount_amount",
-            "number",
-            False,
-            "discount discounts totaldiscount totaldiscounts discountvalue rebate",
-        ),
-        Column("source", "text", False, "channel sourcename saleschannel orderchannel"),
-    ),
-)
-ITEMS = TableSpec(
-    "items",
-    "axes.item_columns",
-    "--item-column",
-    (
-        Column("customer_id", "id", False, _CUSTOMER),
-        Column("order_id", "id", True, _ORDER),
-        Column(
-            "product_id",
-            "id",
-            True,
-            "product productcode productnumber sku skuid stockcode item itemid "
-            "itemcode article articleid material materialid ean upc barcode",
-        ),
-        Column("quantity", "number", True, "qty units pieces pcs count volume"),
-        Column("price", "number", True, "unitprice itemprice priceperunit pricepaid"),
-        Column(
-            "category",
-            "text",
-            False,
-            "productcategory categoryname producttype department productgroup aisle",
-        ),
-        Column(
-            "refund_amount",
-            "number",
-            False,
-            "refund refunds refunded refundedamount returnamount returned",
-        ),
-    ),
-)
+    @cached_property
+    def meanings(self) -> dict[str, str]:
+        """Each fault in words."""
+        return {fault.name: fault.meaning for fault in self.faults}
+
+    @cached_property
+    def bits(self) -> dict[str, int]:
+        """The bit of each fault and repair in `FLAGS`."""
+        names = (*self.meanings, *self.repairs)
+        return {name: 1 << i for i, name in enumerate(names)}
+
+    @cached_property
+    def own_faults(self) -> tuple[str, ...]:
+        """The faults that a row shows by itself."""
+        own = {"ragged_line", *self.checks}.union(*(c.flags for c in self.columns))
+        return tuple(name for name in self.meanings if name in own)
+
+    def mask(self, names: Iterable[str]) -> int:
+        """Return the bits of some faults and repairs together."""
+        return sum(self.bits[name] for name in names)
+
+    def has_any(self, names: Iterable[str]) -> pl.Expr:
+        """Return whether a row has any of some faults and repairs."""
+        return pl.col(FLAGS) & self.mask(names) != 0
 
 
-EXPECTED_OF_KIND = {
-    "id": "an id",
-    "moment": "a date with its time",
-    "number": "a number",
-    "text": "text",
-}
+def fault_flags(spec: TableSpec, found: Mapping[str, pl.Expr]) -> pl.Expr:
+    """Return flags as the bits of one number (UInt32)."""
+    bits = [
+        is_found.fill_null(value=False).cast(pl.UInt32) * spec.bits[name]
+        for name, is_found in found.items()
+    ]
+    return pl.sum_horizontal(bits).cast(pl.UInt32)
 
 
-def match_table(
+def match_columns(
     schema: pl.Schema, wanted: Mapping[str, str], spec: TableSpec, where: str
 ) -> tuple[dict[str, str], list[str]]:
     """Match the columns of a table to ours, and check that their types will do.
@@ -370,37 +206,45 @@ def match_table(
     Raises
     ------
     ConfigError
-        If `wanted` names a column that we do not have, or gives one two meanings.
+        If `wanted` names a column that we do not have, gives one two meanings, or maps
+        both `date` and `year` or `month`.
     SchemaError
         If a column is missing, named twice, or of a type that cannot be meant; shows
-        what was expected and found, and the option that maps it.
+        what was expected and found, near names, and the option that maps them.
     """
-    _check_table_wanted(wanted, spec)
+    _check_wanted(wanted, spec)
     found = [name for name in schema.names() if name != BEYOND]
     received: dict[str, str] = {}
     missing: list[str] = []
-    for column in spec.columns:
+    for column in _columns_to_find(found, wanted, spec):
         name = _find(wanted.get(column.name, column.name), found, where)
         if name is not None:
             received[column.name] = name
-            _check_type(schema[name], name, column, spec, where)
         elif column.is_required or column.name in wanted:
             missing.append(column.name)
     if missing:
-        raise SchemaError(_explain_table(missing, found, wanted, spec, where))
+        raise SchemaError(_explain_missing(missing, found, wanted, spec, where))
+    for ours, name in received.items():
+        _check_type(schema[name], name, spec[ours], spec, where)
     return received, _suggestions(received, found, spec, where)
 
 
-def _check_table_wanted(wanted: Mapping[str, str], spec: TableSpec) -> None:
+def _check_wanted(wanted: Mapping[str, str], spec: TableSpec) -> None:
     """Refuse a mapping that cannot be meant."""
     known = [column.name for column in spec.columns]
-    meanings: dict[str, str] = {}
-    for ours, theirs in wanted.items():
+    for ours in wanted:
         if ours not in known:
             raise ConfigError(
                 f"`{spec.option}` maps `{ours}`, which is none of ours."
                 f"{did_you_mean(ours, known)} Known: {listed(known)}."
             )
+    if "date" in wanted and set(MONTH) & set(wanted):
+        raise ConfigError(
+            f"`{spec.option}` maps `date` and also `year` or `month`; the month can "
+            "come from one of them only. Map either `date`, or `year` and `month`."
+        )
+    meanings: dict[str, str] = {}
+    for ours, theirs in wanted.items():
         if (other := meanings.setdefault(theirs.strip(), ours)) != ours:
             raise ConfigError(
                 f"`{spec.option}` maps `{theirs}` to both `{other}` and `{ours}`; "
@@ -408,36 +252,71 @@ def _check_table_wanted(wanted: Mapping[str, str], spec: TableSpec) -> None:
             )
 
 
+def _columns_to_find(
+    found: Sequence[str], wanted: Mapping[str, str], spec: TableSpec
+) -> list[Column]:
+    """Return the columns to look for: with `date`, or with `year` and `month`."""
+    names = {name.strip() for name in found}
+    has_months = set(MONTH) <= names | set(wanted)
+    use_date = "date" in wanted or ("date" in names and not has_months)
+    other = MONTH if use_date else ("date",)
+    return [column for column in spec.columns if column.name not in other]
+
+
+def _find(name: str, found: Sequence[str], where: str) -> str | None:
+    """Return the received name equal to `name`, spaces around it aside."""
+    alike = [other for other in found if other.strip() == name.strip()]
+    if len(alike) > 1:
+        raise SchemaError(
+            f"{where}: {len(alike)} columns are named `{name.strip()}`; it is not "
+            "known which is meant. Rename one of them."
+        )
+    return alike[0] if alike else None
+
+
 def _check_type(
     dtype: pl.DataType, name: str, column: Column, spec: TableSpec, where: str
 ) -> None:
     """Refuse a received column whose type can never be read as ours."""
     is_date = isinstance(dtype, pl.Date | pl.Datetime)
-    is_moment = column.kind == "moment"
+    is_bool = isinstance(dtype, pl.Boolean)
     if dtype.is_nested() or isinstance(dtype, pl.Object | pl.Time | pl.Duration):
         advice = "Convert it before, or map another column."
-    elif is_date and not is_moment:
+    elif is_date and column.name in MONTH:
+        advice = f"Map it as the date instead: `{spec.flag} date={name.strip()}`."
+    elif is_date and column.kind not in ("day", "moment"):
         advice = f"Map the right column: `{spec.flag} {column.name}=NAME`."
-    elif is_moment and isinstance(dtype, pl.Boolean):
+    elif column.kind == "day" and (is_bool or dtype.is_float()):
+        advice = "Give dates as dates, as text, or as whole numbers such as 20240131."
+    elif column.kind == "moment" and is_bool:
         advice = "Give dates as dates, as ISO text, or as seconds since 1970."
     else:
         return
     raise SchemaError(
         f"{where}: column `{name.strip()}` is of type {dtype}; expected "
-        f"{EXPECTED_OF_KIND[column.kind]} for `{column.name}`. {advice}"
+        f"{EXPECTED.get(column.kind, 'a number')} for `{column.name}`. {advice}"
     )
 
 
-def _suggest(column: Column, found: Sequence[str], expected: str | None) -> str | None:
-    """Return the received column that one of ours probably is, or None."""
+def _suggest(column: Column, found: Sequence[str], expected: str = "") -> str | None:
+    """Return the received column that one of ours probably is, or None.
+
+    `expected` is the name the user gave for it, which is looked for first.
+    """
     plain = {_plain(name): name.strip() for name in reversed(found)}
     for target in filter(None, (expected, column.name)):
-        if near := difflib.get_close_matches(_plain(target), plain, n=1, cutoff=0.8):
+        near = difflib.get_close_matches(_plain(target), plain, n=1, cutoff=ALIKE)
+        if near:
             return plain[near[0]]
     return next((plain[s] for s in column.synonyms.split() if s in plain), None)
 
 
-def _option(spec: TableSpec, ours: str, theirs: str) -> str:
+def _plain(name: str) -> str:
+    """Return a name without case, spaces and punctuation."""
+    return re.sub(r"[\W_]+", "", name).lower()
+
+
+def _mapping_option(spec: TableSpec, ours: str, theirs: str) -> str:
     """Return the flag that maps a column, quoted where a shell needs it."""
     pair = f"{ours}={theirs}"
     return f'{spec.flag} "{pair}"' if " " in theirs else f"{spec.flag} {pair}"
@@ -447,22 +326,22 @@ def _suggestions(
     received: Mapping[str, str], found: Sequence[str], spec: TableSpec, where: str
 ) -> list[str]:
     """Return a note for each optional column that another one may stand for."""
-    taken = set(received.values())
-    free = [name for name in found if name not in taken]
+    free = [name for name in found if name not in received.values()]
     notes = []
     for column in spec.columns:
-        if column.name in received or column.is_required:
+        # No feature is made of a value, so that nothing is lost without it.
+        if column.name in received or column.is_required or column.kind == "value":
             continue
-        if theirs := _suggest(column, free, None):
+        if theirs := _suggest(column, free):
             free = [name for name in free if name.strip() != theirs]
             notes.append(
                 f"{where} has no `{column.name}`. If `{theirs}` is meant: "
-                f"`{_option(spec, column.name, theirs)}`."
+                f"`{_mapping_option(spec, column.name, theirs)}`."
             )
     return notes
 
 
-def _explain_table(
+def _explain_missing(
     missing: Sequence[str],
     found: Sequence[str],
     wanted: Mapping[str, str],
@@ -475,25 +354,46 @@ def _explain_table(
         theirs = wanted.get(ours)
         mapped = f" (mapped to `{theirs}`, which is not there)" if theirs else ""
         absent.append(f"`{ours}`{mapped}")
-    required = [column.name for column in spec.columns if column.is_required]
+    required = [c.name for c in spec.columns if c.is_required and c.kind != "day"]
     optional = [column.name for column in spec.columns if not column.is_required]
+    has_day = len(required) + len(optional) < len(spec.columns)
+    instead = " (or `date` instead of `year` and `month`)" if has_day else ""
     lines = [
         f"{where}: no column {', '.join(absent)} in the {spec.name}.",
-        f"  expected: {listed(required)}, and if there is one {listed(optional)}",
+        f"  expected: {listed(required)}{instead}, and if there is one "
+        f"{listed(optional)}",
         f"  found:    {listed([n.strip() for n in found], 30) or 'none'}",
     ]
     taken = {wanted.get(c.name, c.name) for c in spec.columns if c.name not in missing}
     free = [name for name in found if name.strip() not in taken]
-    options = []
-    for ours in missing:
-        if likely := _suggest(spec[ours], free, wanted.get(ours)):
-            options.append(_option(spec, ours, likely))
-            free = [name for name in free if name.strip() != likely]
-    if options:
+    if options := _mapping_options(missing, free, wanted, spec):
         lines.append(f"  perhaps:  {' '.join(options)}")
     else:
         lines.append(
             f"  Map your own names with `{spec.flag} OURS=YOURS`, such as "
             f"`{spec.flag} {missing[0]}=NAME`."
         )
+    n_numbers = sum(bool(re.fullmatch(r"[\d.,-]*", n.strip())) for n in found)
+    if n_numbers > len(found) / 2:
+        lines.append("  The first line looks like data: is the header line missing?")
     return "\n".join(lines)
+
+
+def _mapping_options(
+    missing: Sequence[str],
+    free: Sequence[str],
+    wanted: Mapping[str, str],
+    spec: TableSpec,
+) -> list[str]:
+    """Return the flags for the missing columns that have a likely match."""
+    options = []
+    asked = list(missing)
+    if set(MONTH) <= set(asked) and not set(MONTH) & set(wanted):
+        has_months = all(_suggest(spec[ours], free) for ours in MONTH)
+        if not has_months and _suggest(spec["date"], free):
+            asked = [ours for ours in asked if ours not in MONTH] + ["date"]
+    for ours in asked:
+        if theirs := _suggest(spec[ours], free, wanted.get(ours, "")):
+            options.append(_mapping_option(spec, ours, theirs))
+            free = [name for name in free if name.strip() != theirs]
+    return options

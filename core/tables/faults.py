@@ -1,114 +1,34 @@
-"""Faults of rows: their flags and meanings, the account of a reading, rejected rows.
+"""What is wrong with rows: faults found by policy, rows set aside, and the account.
 
-Every fault of every row is counted; a row is set aside for the first fault, in the
-order of `FAULTS`, whose policy says so. Nothing is lost: what was kept and what was set
-aside add up to what was read.
+Every fault of every row is counted; a row is set aside for the first fault (or for all
+its faults), in the order of its table's specification, whose policy says so. Nothing is
+lost: what was kept and what was set aside add up to what was read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from core.config import Policies
+from core.errors import SchemaError, counted
+from core.tables.cells import HASH, ParsedRows
+from core.tables.columns import FLAGS, ROW, TableSpec
 
-ROW = "__row__"
-MARKS = "__marks__"
-
-# Faults set a row aside, first those of the row itself, then those that other rows
-# show; repairs are cells that were put right on the way. In the order of the reasons.
-OWN_FAULTS = {
-    "orders": (
-        "ragged_line",
-        "missing_customer",
-        "missing_order",
-        "impossible_date",
-        "invalid_total",
-    ),
-    "items": (
-        "ragged_line",
-        "missing_order",
-        "missing_product",
-        "invalid_quantity",
-        "invalid_price",
-    ),
-}
-LATER_FAULTS = {
-    "orders": ("refund", "negative", "repeated_order", "after_reference"),
-    "items": (
-        "refund",
-        "negative",
-        "ambiguous_order",
-        "unknown_order",
-        "order_set_aside",
-    ),
-}
-REPAIRS = {
-    "orders": (
-        "float_id",
-        "with_offset",
-        "unusable_discount",
-        "negative_discount",
-        "empty_discount",
-        "unknown_source",
-    ),
-    "items": (
-        "float_id",
-        "unusable_refund",
-        "negative_refund",
-        "empty_refund",
-        "unknown_category",
-    ),
-}
-BITS = {
-    table: {
-        name: 1 << i
-        for i, name in enumerate(
-            (*OWN_FAULTS[table], *LATER_FAULTS[table], *REPAIRS[table])
-        )
-    }
-    for table in ("orders", "items")
-}
-OWN_BITS = {
-    table: sum(BITS[table][name] for name in names)
-    for table, names in OWN_FAULTS.items()
-}
-SET_ASIDE = {
-    table: OWN_BITS[table] | sum(BITS[table][name] for name in names)
-    for table, names in LATER_FAULTS.items()
-}
-
-
-# The order decides which reason a row with several faults is set aside for.
-ROW_FAULTS = (
-    "ragged_line",
-    "missing_id",
-    "impossible_month",
-    "invalid_quantity",
-    "negative_quantity",
-    "zero_quantity",
-)
-FAULTS = (*ROW_FAULTS, "exact_duplicate", "repeated_key")
-MEANINGS = {
-    "ragged_line": "more cells than the header",
-    "missing_id": "no shop or no product",
-    "impossible_month": "no possible month",
-    "invalid_quantity": "no usable quantity",
-    "negative_quantity": "negative quantity",
-    "zero_quantity": "quantity of 0",
-    "exact_duplicate": "equal to an earlier row in every column",
-    "repeated_key": "same shop, product and month as an earlier row",
-}
-KEPT_AS = {
-    "ragged_line": "cut off at the last column",
-    "negative_quantity": "netted off their month",
-    "repeated_key": "summed per month",
-}
 MOST = 0.5
+EXAMPLES = 3
+LOOKED_AT = 1000
+NO_ROWS = pl.DataFrame(schema={ROW: pl.UInt32})
+NO_REASONS = NO_ROWS.with_columns(reason=pl.lit("", pl.String))
+# Hashes sorted at once (128 MB), and distinct repeated rows compared at once.
+HASHES_AT_ONCE = 16_000_000
+DUPLICATES_AT_ONCE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -131,68 +51,324 @@ class FaultCount:
     set_aside: int
 
 
-@dataclass(frozen=True)
-class ValidationReport:
-    """The account of one reading.
+class Validation:
+    """The rows of one table held against its faults, by policy.
 
-    Attributes
+    Parameters
     ----------
-    rows_read, rows_kept : int
-        Rows; lines without any value are not counted as rows.
-    faults : dict of str to FaultCount
-        Per fault, in the order in which reasons are given.
-    repairs : dict of str to int
-        Cells mended on the way, such as ids stored as floats.
-    notes : list of str
-        What the user should know, in sentences.
-    n_shops, n_products : int
-        Distinct ids among the rows kept.
-    oldest_month, newest_month : str
-        YYYY-MM, among the rows kept.
-    partial_last_month : str or None
-        The newest month, if its dates end more than 3 days before the month does.
+    parsed : ParsedRows
+        How they were read.
+    rows : polars.LazyFrame or polars.DataFrame
+        All rows, with the flags that other rows or tables have given them.
+    policies : mapping of str to str
+        `keep`, `drop` or `error` for each fault; others are dropped.
+    option : str
+        Where policies are set, for messages.
+    terms : mapping of str to str
+        What the cures of faults speak of.
     """
 
-    rows_read: int
-    rows_kept: int
-    faults: dict[str, FaultCount]
-    repairs: dict[str, int] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    n_shops: int = 0
-    n_products: int = 0
-    oldest_month: str | None = None
-    newest_month: str | None = None
-    partial_last_month: str | None = None
+    def __init__(
+        self,
+        parsed: ParsedRows,
+        rows: pl.LazyFrame | pl.DataFrame,
+        policies: Mapping[str, str] | None = None,
+        option: str = "",
+        terms: Mapping[str, str] | None = None,
+    ) -> None:
+        self.parsed, self.spec, self.option = parsed, parsed.spec, option
+        self.rows, self.terms = rows.lazy(), terms or {}
+        self.policies = dict.fromkeys(self.spec.meanings, "drop") | dict(policies or {})
+        if isinstance(rows, pl.DataFrame):
+            flags, last = rows[FLAGS].to_numpy(), rows[ROW].to_numpy()
+            n = np.ones_like(flags)
+        else:
+            groups = rows.group_by(FLAGS).agg(pl.len(), pl.col(ROW).max())
+            flags, n, last = groups.collect(engine="streaming").to_numpy().T
+        self.n_read = int(n.sum())
+        self.n_empty = int(last.max(initial=0)) - self.n_read
+        self.n_flagged = int(n[flags & self.spec.mask(self._dropped) != 0].sum())
+        self.found = {
+            name: int(n[flags & bit != 0].sum()) for name, bit in self.spec.bits.items()
+        }
+        self.later: dict[str, pl.DataFrame] = {}
 
     @property
-    def rows_set_aside(self) -> int:
-        """Rows read but not kept."""
-        return self.rows_read - self.rows_kept
+    def repairs(self) -> dict[str, int]:
+        """Rows in which each kind of cell was put right."""
+        return {name: self.found[name] for name in self.spec.repairs}
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the account as plain JSON-able values."""
-        faults = {name: vars(count).copy() for name, count in self.faults.items()}
-        return {**vars(self), "rows_set_aside": self.rows_set_aside, "faults": faults}
+    def drop_duplicates(self, work: Path) -> pl.LazyFrame:
+        """Look for rows equal in all cells, and in their keys; return those kept.
 
-    def summary(self) -> list[str]:
-        """Return the account in sentences, the most important first."""
-        months = f"{self.oldest_month} to {self.newest_month}"
-        sentences = [
-            f"Kept {self.rows_kept:,} of {counted(self.rows_read)}: "
-            f"{counted(self.n_shops, 'shop')}, {counted(self.n_products, 'product')}, "
-            f"{months}."
-        ]
-        if self.rows_set_aside > MOST * self.rows_read:
-            sentences.append(
-                f"Most rows ({share(self.rows_set_aside, self.rows_read)}) were set "
-                "aside; make sure that the right file and columns were read."
+        Rows are on disk and have a `HASH`; `work` takes intermediate files.
+
+        Raises
+        ------
+        SchemaError
+            If a fault was found whose policy is `error`.
+        """
+        self.stop_at_errors(self.spec.own_faults)
+        rows = self.rows
+        # Hashed again from the source: keeping its columns would double the disk used.
+        received = self.parsed.received.with_columns(self.parsed.hashed)
+        compared = self.parsed.compared
+        twins = self._repeats("exact_duplicate", rows, received, compared, work)
+        kept = _without(rows.filter(~self.spec.has_any(self._dropped)), twins)
+        keys = [pl.col(column) for column in self.spec.key]
+        keyed = kept.with_columns(pl.struct(keys).hash(seed=0).alias(HASH))
+        return _without(kept, self._repeats("repeated_key", keyed, keyed, keys, work))
+
+    def _repeats(
+        self,
+        fault: str,
+        hashed: pl.LazyFrame,
+        rows: pl.LazyFrame,
+        cells: Sequence[pl.Expr],
+        work: Path,
+    ) -> pl.DataFrame:
+        """Return the rows to set aside as equal to an earlier one; count them all."""
+        repeated, self.found[fault] = repeated_hashes(hashed.select(HASH))
+        if self.policies[fault] == "keep" or not self.found[fault]:
+            return NO_ROWS
+        later = later_duplicates(rows, cells, repeated, work)
+        self.later[fault] = later
+        self.found[fault] = len(later)
+        self.stop_at_errors([fault])
+        return later
+
+    @cached_property
+    def _dropped(self) -> list[str]:
+        """The faults told by flags for which rows are set aside."""
+        later = ("exact_duplicate", "repeated_key")
+        names = (name for name in self.spec.meanings if name not in later)
+        return [name for name in names if self.policies[name] == "drop"]
+
+    @cached_property
+    def reasons(self) -> pl.DataFrame:
+        """`ROW` and `reason` of the rows set aside."""
+        own = NO_REASONS
+        if self.n_flagged:
+            named = [
+                pl.when(self.spec.has_any([name])).then(pl.lit(name))
+                for name in self._dropped
+            ]
+            reason = (
+                pl.concat_str(named, separator=", ", ignore_nulls=True)
+                if self.spec.has_all_reasons
+                else pl.coalesce(named)
             )
-        sentences += [
-            _fault_sentence(name, count, self.rows_read)
-            for name, count in self.faults.items()
-            if count.found
+            flagged = self.rows.filter(self.spec.has_any(self._dropped))
+            own = flagged.select(ROW, reason=reason).collect(engine="streaming")
+        later = [
+            rows.join(own, on=ROW, how="anti").with_columns(reason=pl.lit(fault))
+            for fault, rows in self.later.items()
         ]
-        return sentences + self.notes
+        return pl.concat([own, *later]).sort(ROW) if later else own
+
+    @cached_property
+    def rejected(self) -> pl.DataFrame:
+        """The rows set aside, as `rejected_rows` gives them."""
+        return rejected_rows(self.parsed, self.reasons)
+
+    @cached_property
+    def faults(self) -> dict[str, FaultCount]:
+        """What was found and set aside of each fault, in order."""
+        aside = dict(self.reasons.group_by("reason").len().iter_rows())
+        if self.spec.has_all_reasons:
+            aside = self.found
+        return {
+            name: FaultCount(self.found[name], policy, aside.get(name, 0))
+            for name, policy in self.policies.items()
+        }
+
+    @cached_property
+    def fixes(self) -> list[str]:
+        """What examples of the rows set aside suggest."""
+        return suggest_fixes(self.parsed, self.rejected, self.terms)
+
+    def stop_at_errors(self, names: Iterable[str]) -> None:
+        """Raise for faults that were found and whose policy is `error`."""
+        lines = []
+        for name in names:
+            if self.policies[name] == "error" and self.found[name]:
+                lines += self._explain_error(name)
+        if lines:
+            raise SchemaError("\n".join(lines))
+
+    def _explain_error(self, name: str) -> list[str]:
+        """Return how often a fault was found, and what to do about it."""
+        rows = self.later.get(name)
+        if rows is None:
+            flagged = self.rows.filter(self.spec.has_any([name])).select(ROW)
+            rows = flagged.head(EXAMPLES).collect()
+        rows = rows.head(EXAMPLES).with_columns(reason=pl.lit(name))
+        fault = self.spec.fault(name)
+        others = "`keep` or `drop`" if fault.kept_as else "`drop`"
+        n = self.found[name]
+        first = (
+            f"{self.parsed.name}: {n:,} of {counted(self.n_read)} "
+            f"({share(n, self.n_read)}): {fault.meaning}; first: row "
+            f"{numbers_of(rows)}. The policy of `{name}` is "
+            f"`error`; to go on without stopping, choose {others}: "
+            f"`--set {self.option}.{name}=drop`."
+        )
+        examples = rejected_rows(self.parsed, rows)
+        return [first, *suggest_fixes(self.parsed, examples, self.terms)]
+
+    def stop_without_rows(self) -> None:
+        """Raise if there are no rows, or none can be used."""
+        name = self.parsed.name
+        if not self.n_read:
+            raise SchemaError(f"{name} has no rows under its column names.")
+        if len(self.reasons) < self.n_read:
+            return
+        found = ", ".join(
+            f"{count.set_aside:,} with `{fault}` ({self.spec.meanings[fault]})"
+            for fault, count in self.faults.items()
+            if count.set_aside
+        )
+        first = f"{name}: none of {counted(self.n_read, self.spec.noun)} can be used: "
+        lines = [f"{first}{found}.", *self.fixes, *self.parsed.notes]
+        raise SchemaError("\n".join(lines))
+
+
+def numbers_of(rows: pl.DataFrame) -> str:
+    """Return the numbers of the first rows."""
+    return ", ".join(f"{row:,}" for row in rows[ROW].head(EXAMPLES))
+
+
+def _without(rows: pl.LazyFrame, others: pl.DataFrame) -> pl.LazyFrame:
+    """Return rows whose number is not among others, in their order."""
+    if others.is_empty():
+        return rows
+    return rows.join(others.lazy(), on=ROW, how="anti", maintain_order="left")
+
+
+def rejected_rows(parsed: ParsedRows, reasons: pl.DataFrame) -> pl.DataFrame:
+    """Return rows as they were received.
+
+    Parameters
+    ----------
+    parsed : ParsedRows
+        All rows.
+    reasons : polars.DataFrame
+        `ROW` and `reason` of the rows wanted.
+
+    Returns
+    -------
+    polars.DataFrame
+        `table` (where a reading has several), `source_row` (from 1), `reason`, and the
+        mapped columns as text, in the order of the source.
+    """
+    names = ["source_row", "reason"]
+    if parsed.spec.has_all_reasons:
+        names.insert(0, "table")
+    shown = {
+        name: f"{name}_received" if name in names else name
+        for name in parsed.columns.values()
+    }
+    if reasons.is_empty():
+        types = dict.fromkeys((*names, *shown.values()), pl.String)
+        return pl.DataFrame(schema=types | {"source_row": pl.UInt32})
+    lead = {
+        "table": pl.lit(parsed.spec.name),
+        "source_row": pl.col(ROW),
+        "reason": pl.col("__reason__"),
+    }
+    # In the order of the source: sorting afterwards would need a second copy.
+    joined = parsed.received.join(
+        reasons.lazy().rename({"reason": "__reason__"}),
+        on=ROW,
+        how="inner",
+        maintain_order="left",
+    )
+    rows = joined.select(
+        *(lead[name].alias(name) for name in names),
+        *(pl.col(n).cast(pl.String, strict=False).alias(s) for n, s in shown.items()),
+    )
+    return rows.collect(engine="streaming")
+
+
+def suggest_fixes(
+    parsed: ParsedRows, rejected: pl.DataFrame, terms: Mapping[str, str]
+) -> list[str]:
+    """Return a sentence for each fault that examples of cells can explain.
+
+    Parameters
+    ----------
+    parsed : ParsedRows
+        Says which received column is which of ours.
+    rejected : polars.DataFrame
+        Rows as `rejected_rows` gives them.
+    terms : mapping of str to str
+        What the cures of faults speak of.
+    """
+    fixes = []
+    for fault in parsed.spec.faults:
+        about = [ours for ours in fault.about if ours in parsed.columns]
+        has_fault = pl.col("reason").str.split(", ").list.contains(fault.name)
+        rows = rejected.filter(has_fault).head(LOOKED_AT)
+        if not about or rows.is_empty():
+            continue
+        names = [parsed.columns[ours] for ours in about]
+        names = [n if n in rejected.columns else f"{n}_received" for n in names]
+        cells = rows.select(
+            "source_row",
+            cell=pl.concat_str(pl.col(names).fill_null(""), separator=" / "),
+        )
+        examples = cells.unique("cell", keep="first", maintain_order=True)
+        shown = ", ".join(
+            f"`{cell[:40]}` (row {row:,})" if cell else f"empty (row {row:,})"
+            for row, cell in examples.head(EXAMPLES).iter_rows()
+        )
+        what = " and ".join(f"`{ours}`" for ours in about)
+        verb = "is" if len(about) == 1 else "are"
+        cure = fault.cure.format(**terms)
+        fixes.append(f"{what} with `{fault.name}` {verb} {shown}. {cure}")
+    return fixes
+
+
+def fault_lines(
+    spec: TableSpec, n_read: int, n_aside: int, faults: Mapping[str, FaultCount]
+) -> list[str]:
+    """Return what was found of each fault and what became of it, in sentences."""
+    lines = []
+    if n_aside > MOST * n_read:
+        lines.append(
+            f"Most {spec.noun}s ({share(n_aside, n_read)}) were set aside; make sure "
+            "that the right file and columns were read."
+        )
+    for name, count in faults.items():
+        if not count.found:
+            continue
+        fault = spec.fault(name)
+        rows = counted(count.found, spec.noun)
+        found = f"{rows} ({share(count.found, n_read)}): {fault.meaning}"
+        rest = count.found - count.set_aside
+        if count.policy == "keep":
+            kept_as = fault.kept_as or "as they are"
+            lines.append(f"{found}; kept, {kept_as} (`{name}`).")
+        elif not rest:
+            lines.append(f"{found}; set aside (`{name}`).")
+        else:
+            lines.append(
+                f"{found}; {count.set_aside:,} set aside (`{name}`), {rest:,} already "
+                "for an earlier reason."
+            )
+    return lines
+
+
+def repair_lines(spec: TableSpec, n_read: int, repairs: Mapping[str, int]) -> list[str]:
+    """Return which cells were put right, in sentences.
+
+    A column that is empty throughout is not told of: it counts as absent.
+    """
+    return [
+        spec.repairs[name].format(counted(n, spec.noun))
+        for name, n in repairs.items()
+        if n and spec.repairs[name] and not (name.startswith("unknown") and n == n_read)
+    ]
 
 
 def share(n: int, total: int) -> str:
@@ -205,239 +381,77 @@ def share(n: int, total: int) -> str:
     return "<0.1%" if 0 < ratio < 0.001 else f"{ratio:.1%}"
 
 
-def counted(n: int, noun: str = "row") -> str:
-    """Return a number with its noun.
-
-    >>> counted(1), counted(2_000, "shop")
-    ('1 row', '2,000 shops')
-    """
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
-
-
-def policies_in_order(policies: Policies) -> dict[str, str]:
-    """Return the policy of each fault, in the order in which reasons are given."""
-    chosen: Mapping[str, str] = policies.model_dump()
-    return {name: chosen[name] for name in FAULTS}
-
-
-def _fault_sentence(name: str, count: FaultCount, n_rows: int) -> str:
-    """Return what was found of one fault, and what became of it."""
-    found = f"{counted(count.found)} ({share(count.found, n_rows)}): {MEANINGS[name]}"
-    if count.policy == "keep":
-        return f"{found}; kept, {KEPT_AS.get(name, 'as they are')} (`{name}`)."
-    if count.set_aside == count.found:
-        return f"{found}; set aside (`{name}`)."
-    rest = count.found - count.set_aside
-    return (
-        f"{found}; {count.set_aside:,} set aside (`{name}`), {rest:,} already for an "
-        "earlier reason."
-    )
-
-
-NO_REASONS = {"table": pl.String, "source_row": pl.UInt32, "reason": pl.String}
-TABLE_FAULTS = {
-    table: (*OWN_FAULTS[table], *LATER_FAULTS[table]) for table in OWN_FAULTS
-}
-TABLE_MEANINGS = {
-    "ragged_line": "more cells than the header",
-    "missing_customer": "no customer",
-    "missing_order": "no order id",
-    "missing_product": "no product",
-    "impossible_date": "no readable date of the years 1900 to 2199",
-    "invalid_total": "no total that is a number within +-1e9",
-    "invalid_quantity": "no quantity that is a number within +-1e9",
-    "invalid_price": "no price that is a number within +-1e9",
-    "refund": "below 0, taken as a refund",
-    "negative": "below 0, which `axes.negative_orders` sets aside",
-    "repeated_order": "same customer and order id as an earlier row",
-    "after_reference": "after the reference date, or in the future",
-    "ambiguous_order": "an order id of several customers, and no customer of its own",
-    "unknown_order": "an order that is not among the orders",
-    "order_set_aside": "an order that was itself set aside",
-}
-REPAIR_NOTES = {
-    ("orders", "float_id"): "{} had an id typed as a float; `17850.0` became `17850`.",
-    ("orders", "with_offset"): (
-        "{} had a time zone; brought to UTC. Hours and weekdays are those of UTC: "
-        "convert the dates to local time before, if that matters."
-    ),
-    ("orders", "unusable_discount"): "{} had an unreadable discount, taken as none.",
-    ("orders", "negative_discount"): (
-        "{} had a discount below 0, taken as none. If discounts are written as "
-        "deductions, turn their sign."
-    ),
-    ("orders", "unknown_source"): "{} had no channel, taken as `unknown`.",
-    ("items", "float_id"): "{} had an id typed as a float; `17850.0` became `17850`.",
-    ("items", "unusable_refund"): "{} had an unreadable refund, taken as none.",
-    ("items", "negative_refund"): (
-        "{} had a refund below 0, taken as none. If refunds are written as deductions, "
-        "turn their sign."
-    ),
-    ("items", "unknown_category"): "{} had no category, taken as `unknown`.",
-}
-
-
-def table_account(rows: pl.DataFrame, table: str, name: str) -> dict[str, Any]:
-    """Return the counts of one table.
+def repeated_hashes(hashes: pl.LazyFrame) -> tuple[NDArray[np.uint64], int]:
+    """Return the hashes that occur more than once, and the number of repeats.
 
     Parameters
     ----------
-    rows : polars.DataFrame
-        All rows, settled, with `MARKS`.
-    table : str
-        `orders` or `items`.
-    name : str
-        Where they came from.
+    hashes : polars.LazyFrame
+        One column `HASH` (UInt64), cheap to read again and again.
 
     Returns
     -------
-    dict
-        `source`, `rows_read`, `rows_kept`, `rows_set_aside`; `faults` (rows with each
-        fault, whatever else they have) and `repairs`, both by name; `hints` (sentences
-        on what faulty cells have in common; none yet).
+    (n,) array of uint64, int
+        Sorted; the number counts each occurrence after the first.
     """
-    marks = rows[MARKS].to_numpy()
-    found = {
-        fault: int(np.count_nonzero(marks & bit)) for fault, bit in BITS[table].items()
-    }
-    n_aside = int(np.count_nonzero(marks & SET_ASIDE[table]))
-    return {
-        "source": name,
-        "rows_read": rows.height,
-        "rows_kept": rows.height - n_aside,
-        "rows_set_aside": n_aside,
-        "faults": {fault: found[fault] for fault in TABLE_FAULTS[table]},
-        "repairs": {repair: found[repair] for repair in REPAIRS[table]},
-        "hints": [],
-    }
+    n_rows = int(hashes.select(pl.len()).collect(engine="streaming").item())
+    n_slices = -(-n_rows // HASHES_AT_ONCE)
+    repeated = [np.empty(0, dtype=np.uint64)]
+    n_repeats = 0
+    for edges in _slices(n_slices):
+        part = hashes.filter(pl.col(HASH).is_between(*edges))
+        values = part.collect(engine="streaming")[HASH].to_numpy(writable=True)
+        values.sort()
+        is_repeat = values[1:] == values[:-1]
+        n_repeats += int(is_repeat.sum())
+        repeated.append(np.unique(values[1:][is_repeat]))
+    return np.concatenate(repeated), n_repeats
 
 
-def reasons(rows: pl.DataFrame, table: str) -> pl.DataFrame:
-    """Return `ROW` and `reason` (several: comma separated) of the rows set aside."""
-    names = [
-        pl.when(pl.col(MARKS) & BITS[table][fault] != 0).then(pl.lit(fault))
-        for fault in TABLE_FAULTS[table]
-    ]
-    aside = rows.filter(pl.col(MARKS) & SET_ASIDE[table] != 0)
-    return aside.select(
-        ROW, reason=pl.concat_str(names, separator=", ", ignore_nulls=True)
-    )
+def _slices(n_slices: int) -> list[tuple[int, int]]:
+    """Return the inclusive edges of equal slices of the 64-bit range."""
+    edges = [2**64 * i // max(n_slices, 1) for i in range(n_slices + 1)]
+    return [(low, high - 1) for low, high in pairwise(edges)]
 
 
-def rejected_rows(
-    reasons_of: pl.DataFrame,
-    received: pl.LazyFrame,
-    names: Sequence[str],
-    table: str,
+def later_duplicates(
+    rows: pl.LazyFrame,
+    columns: Sequence[pl.Expr],
+    repeated: NDArray[np.uint64],
+    work: Path,
 ) -> pl.DataFrame:
-    """Return the rows set aside as they were received.
+    """Return the rows that are equal, cell by cell, to an earlier one.
 
     Parameters
     ----------
-    reasons_of : polars.DataFrame
-        `ROW` and `reason`.
-    received : polars.LazyFrame
-        `ROW` and the received columns.
-    names : sequence of str
-        The received columns that were mapped.
-    table : str
-        `orders` or `items`.
+    rows : polars.LazyFrame
+        With `ROW` (the order), `HASH` and whatever `columns` needs.
+    columns : sequence of polars.Expr
+        The cells that make rows equal; null equals null.
+    repeated : (n,) array of uint64
+        Sorted hashes that occur more than once; other rows are not looked at.
+    work : Path
+        Folder for intermediate files.
 
     Returns
     -------
     polars.DataFrame
-        `table`, `source_row` (from 1), `reason`, and the cells as text.
+        One column `ROW`, ascending.
     """
-    shown = _shown_names(names)
-    texts = [
-        pl.col(name).cast(pl.String, strict=False).alias(alias)
-        for name, alias in shown.items()
-    ]
-    head: list[pl.Expr | str] = [
-        pl.lit(table).alias("table"),
-        pl.col(ROW).alias("source_row"),
-        "reason",
-    ]
-    joined = received.join(
-        reasons_of.lazy(), on=ROW, how="inner", maintain_order="left"
-    )
-    return joined.select(*head, *texts).collect(engine="streaming")
-
-
-def no_rejected(names: Sequence[str]) -> pl.DataFrame:
-    """Return `rejected_rows` of a table of which none was set aside."""
-    texts = dict.fromkeys(_shown_names(names).values(), pl.String)
-    return pl.DataFrame(schema={**NO_REASONS, **texts})
-
-
-def _shown_names(names: Sequence[str]) -> dict[str, str]:
-    """Return what received columns are called beside ours."""
-    return {name: f"{name}_received" if name in NO_REASONS else name for name in names}
-
-
-def intake_lines(intake: Mapping[str, Any]) -> list[str]:
-    """Return the account of `Purchases.intake` in sentences, most important first."""
-    orders, items = intake["orders"], intake["items"]
-    lines = [
-        f"Kept {orders['rows_kept']:,} of {counted(orders['rows_read'], 'order')} "
-        f"({orders['source']}) of {counted(intake['n_customers'], 'customer')}, "
-        f"{intake['oldest_order'][:10]} to {intake['newest_order'][:10]}."
-    ]
-    if items is not None:
-        lines.append(
-            f"Kept {items['rows_kept']:,} of {counted(items['rows_read'], 'item')} "
-            f"({items['source']}) of {counted(intake['n_products'], 'product')}."
+    later = [pl.DataFrame(schema={ROW: pl.UInt32})]
+    suspects_path = work / "suspects.parquet"
+    cells = [cell.alias(f"cell_{i}") for i, cell in enumerate(columns)]
+    names = [f"cell_{i}" for i in range(len(cells))]
+    for start in range(0, len(repeated), DUPLICATES_AT_ONCE):
+        slice_ = repeated[start : start + DUPLICATES_AT_ONCE]
+        wanted = pl.DataFrame({HASH: slice_}).lazy()
+        suspects = rows.filter(
+            pl.col(HASH).is_between(int(slice_[0]), int(slice_[-1]))
+        ).join(wanted, on=HASH, how="semi")
+        suspects.select(ROW, *cells).sink_parquet(suspects_path)
+        scan = pl.scan_parquet(suspects_path)
+        first = scan.group_by(names).agg(pl.col(ROW).min()).select(ROW)
+        later.append(
+            scan.select(ROW).join(first, on=ROW, how="anti").collect(engine="streaming")
         )
-    for table in ("orders", "items"):
-        if (account := intake[table]) is not None:
-            lines += _table_lines(table, account)
-    return [*lines, *_refund_lines(intake), *intake["notes"]]
-
-
-def _table_lines(table: str, account: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each fault and repair that was found in a table."""
-    n_read = account["rows_read"]
-    lines = []
-    if account["rows_set_aside"] > MOST * n_read:
-        lines.append(
-            f"Most {table} ({share(account['rows_set_aside'], n_read)}) were set "
-            "aside; make sure that the right file and columns were read."
-        )
-    for fault, n in account["faults"].items():
-        # Refunds are told of together.
-        if n and fault != "refund":
-            what = f"{counted(n, table[:-1])} ({share(n, n_read)})"
-            lines.append(f"{what}: {TABLE_MEANINGS[fault]}; set aside (`{fault}`).")
-    for repair, n in account["repairs"].items():
-        # A column that is empty throughout has a note of its own.
-        is_empty = repair.startswith("unknown_") and n == n_read
-        if n and not is_empty and (table, repair) in REPAIR_NOTES:
-            found = counted(n, table[:-1])
-            lines.append(REPAIR_NOTES[table, repair].format(found))
-    lines += account["hints"]
-    return lines
-
-
-def _refund_lines(intake: Mapping[str, Any]) -> list[str]:
-    """Return what became of the refunds."""
-    refunds = intake["refunds"]
-    n_orders, n_lines = refunds["n_orders"], refunds["n_lines"]
-    lines = []
-    if n_orders or n_lines:
-        lines.append(
-            f"{counted(n_orders, 'order')} and {counted(n_lines, 'item line')} below 0 "
-            "were taken as refunds (`refund`): they are no orders and no purchases."
-        )
-    if refunds["amount"] > 0:
-        attributed, amount = refunds["attributed"], refunds["amount"]
-        lines.append(
-            f"Refund lines came to {amount:,.2f}; {attributed:,.2f} of it "
-            f"({attributed / amount:.1%}) were put to purchases of the same customer "
-            "and product, the rest was bought before the data or is not in it."
-        )
-    if n := refunds["n_orders_without_lines"]:
-        lines.append(
-            f"{counted(n, 'refund order')} without item lines: what was given back is "
-            "not known, so no feature counts it."
-        )
-    return lines
+    return pl.concat(later).sort(ROW)

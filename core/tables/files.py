@@ -122,6 +122,12 @@ def locate(address: str) -> list[SourceFile]:
     raise SourceError(_explain_missing(path, address))
 
 
+def find_files(address: str, work: Path) -> tuple[list[SourceFile], str]:
+    """Return the files at an address, fetched into `work` if need be, and its name."""
+    files = fetch(address, work) if is_remote(address) else locate(address)
+    return files, files[0].name if len(files) == 1 else address
+
+
 def is_table_name(name: str) -> bool:
     """Return whether a file in a folder is taken for a table, by its name."""
     file = PurePosixPath(name)

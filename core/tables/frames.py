@@ -10,9 +10,10 @@ from typing import Any
 import narwhals as nw
 import polars as pl
 
+from core.config import DataConfig
 from core.errors import SchemaError, SourceError
-from core.tables.files import describe
-from core.tables.readers import Table
+from core.tables.files import describe, new_file
+from core.tables.readers import Table, readable
 
 
 class _Digest:
@@ -26,17 +27,21 @@ class _Digest:
         return len(content)
 
 
-def table_from_frame(native: Any, work: Path, *, decimal_comma: bool) -> Table:
+def table_from_frame(
+    native: Any, data: DataConfig, work: Path, name: str = "the frame"
+) -> Table:
     """Return the rows of a pandas, Polars, Arrow or DuckDB frame.
 
     Parameters
     ----------
     native : frame
         A lazy one (Polars, DuckDB) is written to `work` in a stream, not collected.
+    data : DataConfig
+        The decimal mark of numbers typed as text.
     work : Path
         Folder for that file.
-    decimal_comma : bool
-        Whether a comma in a number typed as text is its decimal mark.
+    name : str
+        What the table is called in messages.
 
     Raises
     ------
@@ -58,8 +63,9 @@ def table_from_frame(native: Any, work: Path, *, decimal_comma: bool) -> Table:
         ) from None
     try:
         if isinstance(frame, nw.LazyFrame):
-            frame.sink_parquet(work / "frame.parquet")
-            scan = pl.scan_parquet(work / "frame.parquet", glob=False)
+            path = new_file(work, "frame.parquet")
+            frame.sink_parquet(path)
+            scan = pl.scan_parquet(path, glob=False)
         else:
             scan = _to_polars(frame).lazy()
     except Exception as error:
@@ -68,8 +74,9 @@ def table_from_frame(native: Any, work: Path, *, decimal_comma: bool) -> Table:
             f"the frame cannot be evaluated ({type(error).__name__}: "
             f"{describe(error)}). Make sure that it can be collected by itself."
         ) from None
-    digest = _content_digest(scan)
-    return Table("the frame", scan, digest, decimal_comma=decimal_comma)
+    with readable(name):
+        digest = _content_digest(scan)
+    return Table(name, scan, digest, decimal_comma=data.decimal == ",")
 
 
 def _to_polars(frame: nw.DataFrame[Any]) -> pl.DataFrame:

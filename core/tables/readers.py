@@ -10,16 +10,27 @@ import codecs
 import csv
 import hashlib
 import io
+import json
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from core.config import DataConfig
-from core.errors import ConfigError, SourceError, did_you_mean, listed
-from core.tables.faults import counted
+from core.errors import (
+    ConfigError,
+    SegmentsError,
+    SourceError,
+    counted,
+    did_you_mean,
+    listed,
+)
 from core.tables.files import (
     CHUNK_BYTES,
     KIND_NAMES,
@@ -38,7 +49,7 @@ SEPARATORS = (",", ";", "\t", "|")
 BEYOND = "__beyond_the_header__"
 HEAD_CHARS = 1 << 18
 # Byte order marks, longest first: UTF-32's begins with UTF-16's.
-MARKS = (
+BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -117,7 +128,9 @@ def _as_utf8(
     with file.path.open("rb") as stream:
         start = stream.read(HEAD_CHARS)
     errors, note = "replace", None
-    marked = next((name for mark, name in MARKS if start.startswith(mark)), None)
+    marked = next(
+        (name for mark, name in BYTE_ORDER_MARKS if start.startswith(mark)), None
+    )
     if encoding is not None:
         _check_encoding(encoding)
     elif marked is not None and marked != "utf-8-sig":
@@ -252,8 +265,8 @@ def _count_rows(scan: pl.LazyFrame) -> int | None:
     """Return the number of rows, or None if the quotes in them make no sense."""
     try:
         # Null counts make Polars take every cell apart; a bare length would not.
-        counted = scan.select(pl.all().null_count(), pl.len().alias("__rows__"))
-        return int(counted.collect(engine="streaming")["__rows__"].item())
+        counts = scan.select(pl.all().null_count(), pl.len().alias("__rows__"))
+        return int(counts.collect(engine="streaming")["__rows__"].item())
     except pl.exceptions.ComputeError:
         return None
 
@@ -500,3 +513,34 @@ def _needs_text(types: set[pl.DataType]) -> bool:
     if len(types) == 1 or all(dtype.is_numeric() for dtype in types):
         return False
     return not all(isinstance(dtype, pl.Date | pl.Datetime) for dtype in types)
+
+
+def fingerprint(content: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of plain values: equal content and options, equal digest."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@contextmanager
+def scratch_folder(work: Path) -> Iterator[Path]:
+    """Give a fresh folder inside `work`, and remove it afterwards."""
+    work.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="reading-", dir=work))
+    try:
+        yield folder
+    finally:
+        # Windows may still hold a file that was mapped; it is not worth an error.
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Turn what a library raises over damaged content into an error of ours."""
+    try:
+        yield
+    except SegmentsError:
+        raise
+    except (pl.exceptions.ComputeError, pl.exceptions.PanicException, OSError) as error:
+        raise SourceError(
+            f"{name} could not be read to its end ({describe(error)}). The file may be "
+            "damaged or cut off, or the disk of the working folder full."
+        ) from None

@@ -1,7 +1,7 @@
-"""What orders and items say of each other: repeats, strangers, refunds.
+"""Orders and items: their specifications, and what they say of each other.
 
-Works on the rows that `core.tables.cells` has read, of a whole file or of one
-request, and adds to their marks.
+Works on parsed rows, of a whole file or of one request, and adds to their flags what
+other rows show: repeats, strangers, refunds.
 
 Refunds
 -------
@@ -22,12 +22,192 @@ from typing import Any, Literal
 
 import polars as pl
 
-from core.tables.faults import BITS, MARKS, OWN_BITS, ROW, SET_ASIDE
+from core.tables.columns import FLAGS, ROW, Column, Fault, TableSpec, fault_flags
 
 Negative = Literal["refund", "drop", "error"]
-PAIR = ["customer_id", "order_id"]
 BOUGHT = ["customer_id", "product_id"]
 KEPT, REFUND, ASIDE = 0, 1, 2
+
+_CUSTOMER = (
+    "customer custid customercode customernumber client clientid account accountid "
+    "buyer buyerid shopper shopperid household householdid householdkey user userid "
+    "member memberid"
+)
+_ORDER = (
+    "order ordernumber orderno invoice invoiceid invoiceno invoicenumber basketid "
+    "transaction transactionid receipt receiptid saleid cartid"
+)
+_NUMBER = (
+    "Expected a number within +-1e9, without thousands separators; if the comma is the "
+    "decimal mark: `--set data.decimal=,`."
+)
+_RAGGED = Fault("ragged_line", "more cells than the header")
+_MISSING_ORDER = Fault("missing_order", "no order id")
+_REFUND = Fault("refund", "below 0, taken as a refund")
+_NEGATIVE = Fault("negative", "below 0, which `axes.negative_orders` sets aside")
+_FLOAT_ID = "{} had an id typed as a float; `17850.0` became `17850`."
+ORDERS = TableSpec(
+    name="orders",
+    noun="order",
+    option="axes.order_columns",
+    flag="--order-column",
+    columns=(
+        Column("customer_id", "id", _CUSTOMER, ("missing_customer", "float_id")),
+        Column("order_id", "id", _ORDER, ("missing_order", "float_id")),
+        Column(
+            "order_date",
+            "moment",
+            "date datetime timestamp orderts ts time createdat orderedat invoicedate "
+            "transactiondate transactiontimestamp purchasedate saledate placedat",
+            ("impossible_date", "with_offset"),
+        ),
+        Column(
+            "total_price",
+            "number",
+            "total amount ordertotal ordervalue totalamount value salesvalue revenue "
+            "grandtotal price subtotal netamount payment",
+            ("invalid_total",),
+        ),
+        Column(
+            "discount_amount",
+            "amount",
+            "discount discounts totaldiscount totaldiscounts discountvalue rebate",
+            ("unusable_discount", "negative_discount", "empty_discount"),
+            is_required=False,
+        ),
+        # Channels are a vocabulary: `Web` and `web` are one. Categories are names.
+        Column(
+            "source",
+            "word",
+            "channel sourcename saleschannel orderchannel",
+            ("unknown_source",),
+            is_required=False,
+        ),
+    ),
+    faults=(
+        _RAGGED,
+        Fault("missing_customer", "no customer"),
+        _MISSING_ORDER,
+        Fault(
+            "impossible_date",
+            "no readable date of the years 1900 to 2199",
+            ("order_date",),
+            "Expected ISO dates such as `2024-01-31 14:05`, or seconds since 1970; for "
+            "another format set `data.date_format`, such as `%d.%m.%Y %H:%M`.",
+        ),
+        Fault(
+            "invalid_total",
+            "no total that is a number within +-1e9",
+            ("total_price",),
+            _NUMBER,
+        ),
+        _REFUND,
+        _NEGATIVE,
+        Fault("repeated_order", "same customer and order id as an earlier row"),
+        Fault(
+            "after_reference",
+            "after the reference date, or in the future",
+            ("order_date",),
+            "Expected none after{until}; set `axes.reference_date` if that is not now.",
+        ),
+    ),
+    repairs={
+        "float_id": _FLOAT_ID,
+        "with_offset": "{} had a time zone; brought to UTC. Hours and weekdays are "
+        "those of UTC: convert the dates to local time before, if that matters.",
+        "unusable_discount": "{} had an unreadable discount, taken as none.",
+        "negative_discount": "{} had a discount below 0, taken as none. If discounts "
+        "are written as deductions, turn their sign.",
+        "empty_discount": "",
+        "unknown_source": "{} had no channel, taken as `unknown`.",
+    },
+    key=("customer_id", "order_id"),
+)
+ITEMS = TableSpec(
+    name="items",
+    noun="item",
+    option="axes.item_columns",
+    flag="--item-column",
+    columns=(
+        # Where it is missing, the order tells.
+        Column("customer_id", "id", _CUSTOMER, ("", "float_id"), is_required=False),
+        Column("order_id", "id", _ORDER, ("missing_order", "float_id")),
+        Column(
+            "product_id",
+            "id",
+            "product productcode productnumber sku skuid stockcode item itemid "
+            "itemcode article articleid material materialid ean upc barcode",
+            ("missing_product", "float_id"),
+        ),
+        Column(
+            "quantity",
+            "number",
+            "qty units pieces pcs count volume",
+            ("invalid_quantity",),
+        ),
+        Column(
+            "price",
+            "number",
+            "unitprice itemprice priceperunit pricepaid",
+            ("invalid_price",),
+        ),
+        Column(
+            "category",
+            "name",
+            "productcategory categoryname producttype department productgroup aisle",
+            ("unknown_category",),
+            is_required=False,
+        ),
+        Column(
+            "refund_amount",
+            "amount",
+            "refund refunds refunded refundedamount returnamount returned",
+            ("unusable_refund", "negative_refund", "empty_refund"),
+            is_required=False,
+        ),
+    ),
+    faults=(
+        _RAGGED,
+        _MISSING_ORDER,
+        Fault("missing_product", "no product"),
+        Fault(
+            "invalid_quantity",
+            "no quantity that is a number within +-1e9",
+            ("quantity",),
+            _NUMBER,
+        ),
+        Fault(
+            "invalid_price",
+            "no price that is a number within +-1e9",
+            ("price",),
+            _NUMBER,
+        ),
+        _REFUND,
+        _NEGATIVE,
+        Fault(
+            "ambiguous_order",
+            "an order id of several customers, and no customer of its own",
+        ),
+        Fault(
+            "unknown_order",
+            "an order that is not among the orders",
+            ("order_id",),
+            "Expected order ids of the orders, and their customers: are both tables of "
+            "one period and one system?",
+        ),
+        Fault("order_set_aside", "an order that was itself set aside"),
+    ),
+    repairs={
+        "float_id": _FLOAT_ID,
+        "unusable_refund": "{} had an unreadable refund, taken as none.",
+        "negative_refund": "{} had a refund below 0, taken as none. If refunds are "
+        "written as deductions, turn their sign.",
+        "empty_refund": "",
+        "unknown_category": "{} had no category, taken as `unknown`.",
+    },
+    checks={"invalid_price": (pl.col("price") < 0) & (pl.col("quantity") < 0)},
+)
+PAIR = list(ORDERS.key)
 
 
 @dataclass(frozen=True)
@@ -53,7 +233,7 @@ class Refunds:
     n_orders_without_lines: int = 0
 
 
-def settle_orders(
+def reconcile_orders(
     rows: pl.DataFrame,
     negative: Negative,
     reference: datetime | None,
@@ -64,9 +244,9 @@ def settle_orders(
     Parameters
     ----------
     rows : polars.DataFrame
-        `ROW`, our columns and `MARKS`.
+        `ROW`, our columns and `FLAGS`.
     negative : str
-        What a negative total is: ``refund``, or set aside with another mark.
+        What a negative total is: ``refund``, or set aside with another flag.
     reference : datetime or None
         The moment that stands for now; None: the newest order.
     latest : datetime or None
@@ -75,10 +255,9 @@ def settle_orders(
     Returns
     -------
     polars.DataFrame, datetime or None
-        The rows with their marks; and the reference date, None without any order.
+        The rows with their flags; and the reference date, None without any order.
     """
-    bits = BITS["orders"]
-    is_sound = pl.col(MARKS) & OWN_BITS["orders"] == 0
+    is_sound = ~ORDERS.has_any(ORDERS.own_faults)
     is_negative = is_sound & (pl.col("total_price") < 0)
     # A refund may carry the id of the order that it takes back.
     key = pl.struct(pl.when(is_sound).then(pl.col(c)) for c in PAIR)
@@ -92,14 +271,14 @@ def settle_orders(
         "repeated_order": is_sound & ~is_first,
         "after_reference": is_sound & is_late,
     }
-    marked = rows.with_columns(_with_marks(found, bits))
+    marked = rows.with_columns(_with_flags(found, ORDERS))
     if reference is None:
-        newest = kept_rows(marked, "orders")["order_date"].max()
+        newest = kept_rows(marked, ORDERS)["order_date"].max()
         reference = newest if isinstance(newest, datetime) else None
     return marked, reference
 
 
-def settle_items(
+def reconcile_items(
     rows: pl.DataFrame, orders: pl.DataFrame, negative: Negative
 ) -> pl.DataFrame:
     """Find each item's order and customer, and mark refunds and strangers.
@@ -107,11 +286,11 @@ def settle_items(
     Parameters
     ----------
     rows : polars.DataFrame
-        `ROW`, our columns (`customer_id` may be absent) and `MARKS`.
+        `ROW`, our columns (`customer_id` may be absent) and `FLAGS`.
     orders : polars.DataFrame
-        All order rows, settled.
+        All order rows, reconciled.
     negative : str
-        As for `settle_orders`.
+        As for `reconcile_orders`.
     """
     known = _known_orders(orders)
     if "customer_id" not in rows.columns:
@@ -123,7 +302,7 @@ def settle_items(
     status = rows[PAIR].join(
         known, on=PAIR, how="left", nulls_equal=True, maintain_order="left"
     )["status"]
-    is_sound = pl.col(MARKS) & OWN_BITS["items"] == 0
+    is_sound = ~ITEMS.has_any(ITEMS.own_faults)
     is_negative = is_sound & ((pl.col("quantity") < 0) | (pl.col("price") < 0))
     is_ambiguous = pl.lit(value=False) if n_owners is None else pl.lit(n_owners) > 1
     is_unknown = pl.col("status").is_null() & ~is_ambiguous
@@ -136,14 +315,14 @@ def settle_items(
         "unknown_order": is_sound & is_unknown,
         "order_set_aside": is_sound & is_aside & ~is_ambiguous,
     }
-    marked = rows.hstack([status]).with_columns(_with_marks(found, BITS["items"]))
+    marked = rows.hstack([status]).with_columns(_with_flags(found, ITEMS))
     return marked[rows.columns]
 
 
 def _known_orders(orders: pl.DataFrame) -> pl.DataFrame:
     """Return `PAIR` and `status`, once each, of all orders that have an id."""
-    is_kept = pl.col(MARKS) & SET_ASIDE["orders"] == 0
-    is_refund = pl.col(MARKS) & SET_ASIDE["orders"] == BITS["orders"]["refund"]
+    faults = pl.col(FLAGS) & ORDERS.mask(ORDERS.meanings)
+    is_kept, is_refund = faults == 0, faults == ORDERS.bits["refund"]
     status = pl.when(is_kept).then(KEPT).when(is_refund).then(REFUND).otherwise(ASIDE)
     known = orders.select(*PAIR, status=status.cast(pl.Int8))
     if known["order_id"].null_count():
@@ -183,7 +362,7 @@ def attribute_refunds(
     Parameters
     ----------
     items, orders : polars.DataFrame
-        All rows, settled.
+        All rows, reconciled.
 
     Returns
     -------
@@ -191,8 +370,8 @@ def attribute_refunds(
         The items kept, with `refund_amount` if the data has it or any refund line; and
         the account.
     """
-    kept, lines = kept_rows(items, "items"), refund_rows(items, "items")
-    refund_orders = refund_rows(orders, "orders")
+    kept, lines = kept_rows(items, ITEMS), refund_rows(items, ITEMS)
+    refund_orders = refund_rows(orders, ORDERS)
     if lines.is_empty():
         n = refund_orders.height
         return kept, Refunds(n_orders=n, n_orders_without_lines=n)
@@ -219,7 +398,7 @@ def _spread(
     kept: pl.DataFrame, orders: pl.DataFrame, given_back: pl.DataFrame
 ) -> pl.DataFrame:
     """Return `ROW` and `extra`: what each bought line takes of its product's refund."""
-    dates = kept_rows(orders, "orders")[[*PAIR, "order_date"]]
+    dates = kept_rows(orders, ORDERS)[[*PAIR, "order_date"]]
     room = pl.col("price") * pl.col("quantity") - pl.col("refund_amount")
     bought = (
         kept.join(given_back, on=BOUGHT, how="inner")
@@ -235,29 +414,27 @@ def _spread(
     return bought.select(ROW, extra=pl.min_horizontal(left, "room"))
 
 
-def kept_rows(rows: pl.DataFrame, table: str) -> pl.DataFrame:
-    """Return the settled rows that have no mark but repairs."""
-    return _rows_marked(rows, table, 0)
+def kept_rows(rows: pl.DataFrame, spec: TableSpec) -> pl.DataFrame:
+    """Return the reconciled rows that have no flag but repairs."""
+    return _rows_flagged(rows, spec, 0)
 
 
-def refund_rows(rows: pl.DataFrame, table: str) -> pl.DataFrame:
-    """Return the settled rows that are refunds, and nothing worse."""
-    return _rows_marked(rows, table, BITS[table]["refund"])
+def refund_rows(rows: pl.DataFrame, spec: TableSpec) -> pl.DataFrame:
+    """Return the reconciled rows that are refunds, and nothing worse."""
+    return _rows_flagged(rows, spec, spec.bits["refund"])
 
 
-def _rows_marked(rows: pl.DataFrame, table: str, mark: int) -> pl.DataFrame:
-    """Return the rows whose faults are these; without a copy, if all are."""
-    is_marked = (rows[MARKS].to_numpy() & SET_ASIDE[table]) == mark
-    return rows if is_marked.all() else rows.filter(pl.Series(is_marked))
+def _rows_flagged(rows: pl.DataFrame, spec: TableSpec, flags: int) -> pl.DataFrame:
+    """Return the rows whose faults are these; without a copy of all or none."""
+    is_flagged = (rows[FLAGS].to_numpy() & spec.mask(spec.meanings)) == flags
+    if not is_flagged.any():
+        return rows.clear()
+    return rows if is_flagged.all() else rows.filter(pl.Series(is_flagged))
 
 
-def _with_marks(found: dict[str, pl.Expr], bits: dict[str, int]) -> pl.Expr:
-    """Return `MARKS` with the bits of what was found."""
-    added = [
-        is_found.fill_null(value=False).cast(pl.UInt32) * bits[name]
-        for name, is_found in found.items()
-    ]
-    return (pl.col(MARKS) | pl.sum_horizontal(added).cast(pl.UInt32)).alias(MARKS)
+def _with_flags(found: dict[str, pl.Expr], spec: TableSpec) -> pl.Expr:
+    """Return `FLAGS` with the bits of what was found."""
+    return (pl.col(FLAGS) | fault_flags(spec, found)).alias(FLAGS)
 
 
 def refund_account(refunds: Refunds) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from core.config import build_config
 from core.errors import ConfigError, SchemaError
-from core.tables.faults import FAULTS
-from core.tables.sales import Sales, read_sales, sales_from_frame
+from core.tables.sales import SALES, Sales, read_sales, sales_from_frame
 
+FAULTS = tuple(SALES.meanings)
 CANONICAL = {
     "shop_id": pl.String,
     "product_id": pl.String,
@@ -384,8 +384,8 @@ def test_no_row_is_ever_lost(
 def test_duplicates_are_found_across_slices(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    monkeypatch.setattr("core.tables.duplicates.HASHES_AT_ONCE", 7)
-    monkeypatch.setattr("core.tables.duplicates.DUPLICATES_AT_ONCE", 3)
+    monkeypatch.setattr("core.tables.faults.HASHES_AT_ONCE", 7)
+    monkeypatch.setattr("core.tables.faults.DUPLICATES_AT_ONCE", 3)
     rows = [("kiosk", i % 20, 2024, 3, i % 5) for i in range(100)]
     sales = _take(_frame(*rows), tmp_path)
     assert sales.frame.collect()["product_id"].to_list() == [str(i) for i in range(20)]

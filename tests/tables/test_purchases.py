@@ -12,8 +12,12 @@ import pytest
 
 from core.config import Config
 from core.errors import ConfigError, SchemaError, SourceError
-from core.tables.faults import intake_lines
-from core.tables.orders import OPTIONAL, purchases_from_frames, read_purchases
+from core.tables.orders import (
+    OPTIONAL,
+    intake_lines,
+    purchases_from_frames,
+    read_purchases,
+)
 
 ORDERS = pl.DataFrame(
     {

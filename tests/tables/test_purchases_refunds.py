@@ -7,8 +7,7 @@ import pytest
 
 from core.config import Config
 from core.errors import SchemaError
-from core.tables.faults import intake_lines
-from core.tables.orders import purchases_from_frames
+from core.tables.orders import intake_lines, purchases_from_frames
 
 # Ann buys 3 cups at 10 (order 1) and 2 more at 12 (order 2); C3 takes cups back.
 ORDERS = pl.DataFrame(
