@@ -4,7 +4,7 @@ KMeans answers for any number, so something else has to say which answers stand 
 something. For each number from 2 up, on a draw of customers:
 
 separation
-    The density falls between every two segments (`axis_valley.valley_depth`): in the
+    The density falls between every two segments (`density_gap`): in the
     emptiest place near the border there are at most `1 - VALLEY` times as many as in
     the middle halves of the segments beside it. A cloud that was merely cut has no such
     valley, whatever its shape, its tails and its silhouette.
@@ -163,7 +163,7 @@ def _spread(
     return np.where(counts[places] > 1, drawn, column)
 
 
-def valley_depth(columns: FloatArray, labels: IntArray, centres: FloatArray) -> float:
+def density_gap(columns: FloatArray, labels: IntArray, centres: FloatArray) -> float:
     """Return how deep the flattest valley between two segments is.
 
     For each two segments their customers are seen along the line through the centres.
@@ -192,7 +192,7 @@ def valley_depth(columns: FloatArray, labels: IntArray, centres: FloatArray) -> 
 def valley_depths(
     columns: FloatArray, labels: IntArray, centres: FloatArray
 ) -> FloatArray:
-    """Return the depth of the valley between every two segments, see `valley_depth`.
+    """Return the depth of the valley between every two segments, see `density_gap`.
 
     Returns
     -------
@@ -206,10 +206,10 @@ def valley_depths(
     return depths
 
 
-def heaps(
+def density_components(
     columns: FloatArray, labels: IntArray, centres: FloatArray, least: float
 ) -> IntArray:
-    """Return the heaps that many small clusters are parts of.
+    """Return the components of density that many small clusters are parts of.
 
     Clusters without a valley between them are one heap, and so are those that hang
     together through others (as in UniForCE, Vardakas, Kalogeratos and Likas, 2023).
@@ -217,7 +217,7 @@ def heaps(
     Parameters
     ----------
     columns, labels, centres
-        As in `valley_depth`.
+        As in `density_gap`.
     least : float
         Depth from which two clusters are parted.
 
@@ -309,7 +309,7 @@ CHOOSING_CUSTOMERS: Final = 6000
 SILHOUETTE_CUSTOMERS: Final = 1500
 N_SPLITS: Final = 2
 N_PARTS: Final = 8
-"""Clusters that heaps are put together from."""
+"""Clusters that components of density are put together from."""
 VALLEY: Final = 0.3
 SMALLEST_SHARE: Final = 0.02
 LARGEST_SHARE: Final = 0.97
@@ -449,10 +449,10 @@ def choose_segments(
 
 
 def _parted(drawn: Drawn, most: int, seed: int) -> Clusters | None:
-    """Return clusters that KMeans reaches from the heaps; None for one, or too many."""
+    """Return KMeans from the components of density; None for one, or too many."""
     n_parts = min(N_PARTS, len(np.unique(drawn.rows, axis=0)))
     parts = kmeans(drawn.rows, n_parts, seed)
-    labels = heaps(drawn.opened, parts.labels, parts.centres, VALLEY)
+    labels = density_components(drawn.opened, parts.labels, parts.centres, VALLEY)
     start = means_of(drawn.rows, labels)
     if not 2 <= len(start) <= most:
         return None
@@ -477,7 +477,7 @@ def _best(
 
 
 def _valley(drawn: Drawn, found: Clusters) -> float:
-    return valley_depth(drawn.opened, found.labels, found.centres)
+    return density_gap(drawn.opened, found.labels, found.centres)
 
 
 def _candidate(

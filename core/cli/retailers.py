@@ -265,7 +265,7 @@ def compare_published(
     On both feature sets, by what holds across spaces: counts, stability, p against data
     without structure, out-of-time score. Writes comparison-spaces.csv and .png.
     """
-    from core.evaluation.comparison import Effort
+    from core.evaluation.comparison import ComparisonEffort
     from core.retailers.research import compare
 
     configure(logging.INFO)
@@ -273,7 +273,7 @@ def compare_published(
     result = compare(
         folder,
         spaces=wanted,
-        effort=Effort(refits, nulls, 60.0 * budget_minutes),
+        effort=ComparisonEffort(refits, nulls, 60.0 * budget_minutes),
         max_shops=shops,
         k=parts,
         n_workers=workers,

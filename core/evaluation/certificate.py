@@ -84,7 +84,7 @@ MEANINGS: dict[VerdictKind, str] = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the segments may be called, and what that rests on.
+    """The verdict on segments, and the figures that it rests on.
 
     Attributes
     ----------
@@ -198,7 +198,7 @@ DATA = "data"
 
 @dataclass(frozen=True)
 class SegmentCheck:
-    """How one cluster stands against the best cluster of each null.
+    """One cluster against the best cluster of each null.
 
     Attributes
     ----------
@@ -225,7 +225,7 @@ class SegmentCheck:
 
 @dataclass(frozen=True)
 class Certificate:
-    """How what a recipe finds in the data stands against what it finds in nulls.
+    """The structure score of a recipe on the data, against its scores on nulls.
 
     Attributes
     ----------
@@ -362,7 +362,7 @@ def _fit_data(X: FloatArray, recipe: Recipe, seed: int) -> Fit:
 
 
 def _fit_null(copula: GaussianCopula, recipe: Recipe, seed: int, number: int) -> Fit:
-    """Draw a null, go the whole way of the data, and count; a task for a worker."""
+    """Draw a null and refit the recipe on it; a task for a worker."""
     started = time.perf_counter()
     null = copula.sample(np.random.default_rng([seed, number]))
     labels = recipe(null, seed)(null)
@@ -425,7 +425,7 @@ def _check_segments(
     fits: list[Mapping[str, Any]],
     rng: np.random.Generator,
 ) -> tuple[SegmentCheck, ...]:
-    """Hold every cluster against the best one of each null.
+    """Compare every cluster with the best one of each null.
 
     A null counts at least what the same labels reach when they are dealt out at random:
     where nulls have no cluster at all, chance would be enough otherwise.
@@ -456,7 +456,7 @@ def _judge(
     n_null_planned: int,
     is_stopped: bool,
 ) -> Certificate:
-    """Weigh the data's figures against the nulls'."""
+    """Return the certificate of the data's score and the nulls'."""
     score = summary.structure_score
     scores = [fit["structure_score"] for fit in fits]
     n_reached = sum(other >= score for other in scores)

@@ -99,11 +99,11 @@ def fit_space(X: FloatArray, seed: int, name: SpaceName, config: Config) -> Tran
         place = _encoder(scaler.transform(X), Autoencoder("reference", seed=seed))
     else:
         scaler = FeatureScaler(**config.scaling.model_dump()).fit(X)
-        place = _placing(scaler.transform(X), seed, name, config)
+        place = _fit_scaled_space(scaler.transform(X), seed, name, config)
     return lambda table: place(scaler.transform(table))
 
 
-def _placing(
+def _fit_scaled_space(
     scaled: FloatArray, seed: int, name: SpaceName, config: Config
 ) -> Transform:
     """Learn a space from scaled features."""
@@ -173,7 +173,7 @@ def _fit_recipe(
 
 
 class SharedSpace:
-    """A space that is learnt once per table and seed, whoever asks.
+    """A space with a cache: learnt once per table and seed.
 
     Three clusterers refitted on the same entities need the same space; learning it is
     what takes the time. What is learnt is kept as long as this object lives.
@@ -204,7 +204,7 @@ class SharedSpace:
         key = (_digest(X), seed)
         if key not in self._learnt:
             place = fit_space(X, seed, self.name, self._config)
-            self._learnt[key] = _remembering(place)
+            self._learnt[key] = _cached(place)
             if self._on_learnt is not None:
                 self._on_learnt()
         return self._learnt[key]
@@ -220,8 +220,8 @@ class SharedSpace:
         return fit
 
 
-def _remembering(place: Transform) -> Transform:
-    """Return a transform that places the same table only once."""
+def _cached(place: Transform) -> Transform:
+    """Return a transform that remembers what it has returned."""
     placed: dict[bytes, FloatArray] = {}
 
     def transform(table: FloatArray) -> FloatArray:
@@ -285,8 +285,8 @@ class FeatureTable:
 
 
 @dataclass(frozen=True)
-class Effort:
-    """How long to look.
+class ComparisonEffort:
+    """Numbers of refits and nulls, and the time allowed.
 
     Attributes
     ----------
@@ -309,7 +309,7 @@ def compare_recipes(
     config: Config,
     k: int,
     spaces: Sequence[SpaceName],
-    effort: Effort,
+    effort: ComparisonEffort,
     workers: Workers | None = None,
     on_step: OnStep | None = None,
 ) -> pl.DataFrame:
@@ -325,7 +325,7 @@ def compare_recipes(
         Parts of KMeans and of the mixture, at least 2.
     spaces : sequence of str
         Of `core.evaluation.comparison.SPACES`, in the order wanted.
-    effort : Effort
+    effort : ComparisonEffort
         Refits, nulls, time.
     workers : Workers, optional
         Who makes the nulls; None: this process. The result is the same.
@@ -372,12 +372,12 @@ def compare_recipes(
             "fewer no p can be significant, or 0 for none at all."
         )
     _warm_up(next(iter(tables.values())).X, spaces, config)
-    watch = _Watch(tables, spaces, effort, on_step)
+    watch = _Progress(tables, spaces, effort, on_step)
     cells: list[_Cell] = []
     for feature_set, table in tables.items():
         for space in spaces:
             shared = SharedSpace(space, config, watch.step)
-            place = _Place(feature_set, table, shared, config, k, effort.n_refits)
+            place = _SpaceRun(feature_set, table, shared, config, k, effort.n_refits)
             cells += place.cells()
     for cell in sorted(cells, key=lambda cell: cell.row["seconds"]):
         if cell.row["clusterer"] == "hdbscan":
@@ -402,21 +402,21 @@ def _warm_up(X: FloatArray, spaces: Sequence[SpaceName], config: Config) -> None
 
 @dataclass
 class _Cell:
-    """One row on its way."""
+    """One row before it is complete."""
 
     row: dict[str, Any]
     labels: IntArray
     notes: list[str] = field(default_factory=list)
 
 
-class _Watch:
-    """Counts the spaces learnt, and knows when the time is up."""
+class _Progress:
+    """Spaces learnt so far, and whether the time budget is used up."""
 
     def __init__(
         self,
         tables: Mapping[str, FeatureTable],
         spaces: Sequence[SpaceName],
-        effort: Effort,
+        effort: ComparisonEffort,
         on_step: OnStep | None,
     ) -> None:
         self.effort = effort
@@ -443,7 +443,7 @@ class _Watch:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _SpaceRun:
     """One space of one feature set, and the entities in it."""
 
     feature_set: str
@@ -461,7 +461,6 @@ class _Place:
         return [self._cell(clusterer, learning) for clusterer in CLUSTERERS]
 
     def _cell(self, clusterer: ClustererName, learning: float) -> _Cell:
-        """Judge one clusterer."""
         recipe = self.shared.recipe(clusterer, self.k)
         started = time.perf_counter()
         labels = recipe(self.table.X, self.config.seed)(self.table.X)
@@ -506,14 +505,18 @@ class _Place:
         return {"out_of_time": found.mean, "out_of_time_se": found.standard_error}
 
 
-class _TimeIsUp(Exception):  # noqa: N818 - ends a loop, tells of no fault
+class _OutOfBudget(Exception):  # noqa: N818 - ends a loop, tells of no fault
     """Raised between two nulls when the budget is used up."""
 
 
 def _compare_with_nulls(
-    cell: _Cell, X: FloatArray, config: Config, watch: _Watch, workers: Workers | None
+    cell: _Cell,
+    X: FloatArray,
+    config: Config,
+    watch: _Progress,
+    workers: Workers | None,
 ) -> None:
-    """Put the whole recipe to data without structure, and note what came of it."""
+    """Add the p of the whole recipe against data without structure."""
     if not watch.effort.n_nulls:
         cell.notes.append(NO_NULLS)
         return
@@ -529,12 +532,12 @@ def _compare_with_nulls(
         watch.step(done - made)
         made = done
         if watch.is_over and done < total:
-            raise _TimeIsUp
+            raise _OutOfBudget
 
     recipe = recipe_of(cell.row["space"], "hdbscan", config)
     try:
         if watch.is_over:
-            raise _TimeIsUp
+            raise _OutOfBudget
         found = certify_table(
             X,
             recipe,
@@ -545,7 +548,7 @@ def _compare_with_nulls(
             workers=workers,
             on_step=on_step,
         )
-    except _TimeIsUp:
+    except _OutOfBudget:
         cell.notes.append(NO_TIME)
     else:
         cell.row |= {

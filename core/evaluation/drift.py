@@ -62,7 +62,7 @@ FLOORS = {"psi": 0.04, "ks": 0.08}
 
 @dataclass(frozen=True)
 class DriftOptions:
-    """What counts as an alert.
+    """Thresholds of drift alerts.
 
     Attributes
     ----------
@@ -149,7 +149,7 @@ def null_samples(
     n_kept = len(reference.X)
     sizes = n_kept, min(n_rows, MAX_ROWS), min(n_rows, MAX_ROWS)
     drawn = [max(size - round(size**0.5), 1) for size in sizes]
-    before, now, previous = (_draws(n_kept, size, rng) for size in drawn)
+    before, now, previous = (_draw_counts(n_kept, size, rng) for size in drawn)
     samples: dict[Key, FloatArray] = {}
     for place, (column, _) in pairs.items():
         psi, samples[*place, "ks"] = column.compare_samples(before, now)
@@ -164,7 +164,7 @@ def null_samples(
     return samples
 
 
-def _draws(n_rows: int, size: int, rng: np.random.Generator) -> CountArray:
+def _draw_counts(n_rows: int, size: int, rng: np.random.Generator) -> CountArray:
     """Return how often each row is drawn, shape (n_rows, `N_SAMPLES`)."""
     counts = [
         np.bincount(rng.integers(n_rows, size=size), minlength=n_rows)
@@ -290,11 +290,11 @@ def measure_drift(
     rows = [(*k, value, limits[k], value > limits[k]) for k, value in measured.items()]
     table = pl.DataFrame(rows, schema=DRIFT_ROWS, orient="row")
     before = {"difference": reference.shares, "step": previous_shares or {}}
-    alerts = _in_words(table, shares, before, names or {})
+    alerts = _alert_sentences(table, shares, before, names or {})
     return DriftReport(table, alerts, shares, len(month.X))
 
 
-def _in_words(
+def _alert_sentences(
     table: pl.DataFrame,
     now: Mapping[int, float],
     before: Mapping[str, Mapping[int, float]],
@@ -314,9 +314,9 @@ def _in_words(
         return kinds.index(place[0]), -clearest
 
     return [
-        _of_column(*place, found[place])
+        _column_sentence(*place, found[place])
         if place[0] in {"feature", "reconstruction"}
-        else _of_share(*place, found[place], now, before, names)
+        else _share_sentence(*place, found[place], now, before, names)
         for place in sorted(found, key=rank)
     ]
 
@@ -324,7 +324,7 @@ def _in_words(
 _NAMES = {"psi": "PSI", "ks": "Kolmogorov-Smirnov"}
 
 
-def _of_column(kind: str, name: str, rows: list[dict[str, Any]]) -> str:
+def _column_sentence(kind: str, name: str, rows: list[dict[str, Any]]) -> str:
     """Say how a distribution moved."""
     what = f"`{name}`" if kind == "feature" else f"the {name}"
     found = [
@@ -334,7 +334,7 @@ def _of_column(kind: str, name: str, rows: list[dict[str, Any]]) -> str:
     return f"{what} moved: " + "; ".join(found)
 
 
-def _of_share(
+def _share_sentence(
     kind: str,
     name: str,
     rows: list[dict[str, Any]],

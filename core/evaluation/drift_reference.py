@@ -228,7 +228,6 @@ def _edges(known: FloatArray) -> FloatArray:
 
 
 def _bin_counts(values: FloatArray, edges: FloatArray) -> FloatArray:
-    """Count sorted values per bin."""
     cuts = np.searchsorted(values, edges, side="right")
     return np.diff(cuts, prepend=0, append=len(values)).astype(np.float64)
 

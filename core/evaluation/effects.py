@@ -246,8 +246,8 @@ TREND_MONTHS = 24
 
 
 @dataclass(frozen=True)
-class Past:
-    """What the past of a sample of entities offers for a test.
+class HoldoutData:
+    """An earlier month and the months after it, for a test on held-out months.
 
     Attributes
     ----------
@@ -284,13 +284,13 @@ class Past:
 
 
 @dataclass(frozen=True)
-class LaterEffects:
-    """Segments of earlier months, compared by what came after.
+class HoldoutEffects:
+    """Effect sizes of segments of an earlier month on the months after it.
 
     Attributes
     ----------
     cut, n_months
-        As of `Past`.
+        As of `HoldoutData`.
     n_entities : int
         Entities that were compared.
     matches : DataFrame
@@ -314,16 +314,16 @@ class LaterEffects:
     left_out: list[str]
 
 
-def later_effects(
+def holdout_effects(
     table: pl.DataFrame,
     segments: IntArray,
-    past: Past,
+    past: HoldoutData,
     features: list[str],
     recipe: Recipe,
     seed: int,
     on_step: Callable[[int, int], None] | None = None,
-) -> LaterEffects:
-    """Compare segments that are given by the past, by what came after it.
+) -> HoldoutEffects:
+    """Compare segments of an earlier month by the months after it.
 
     Parameters
     ----------
@@ -331,7 +331,7 @@ def later_effects(
         The ids and the features as of today, of the entities to learn from.
     segments : ndarray of int, shape (n_entities,)
         Their published segments; -1 is none.
-    past : Past
+    past : HoldoutData
         Of as many of these entities as is known.
     features : list of str
     recipe : callable
@@ -372,14 +372,14 @@ def later_effects(
             on_step(number, 2)
         is_learnt, is_asked = half != number, (half == number) & was_known
         label = recipe(now[is_learnt], seed)
-        match = match_segments(segments[is_learnt], label(now[is_learnt]))
+        match = pair_segments(segments[is_learnt], label(now[is_learnt]))
         if is_asked.any():
-            found[is_asked] = _translated(label(then[is_asked]), match)
+            found[is_asked] = _under_published_ids(label(then[is_asked]), match)
         matches.append(match)
     compared, left_out = _outcome_table(ids, past, features)
-    scopes = _scopes(matches, half, was_known)
+    scopes = _halves_compared(matches, half, was_known)
     tested = [name for name in compared.columns if name != ids.name]
-    return LaterEffects(
+    return HoldoutEffects(
         cut=past.cut,
         n_months=past.n_months,
         n_entities=int(was_known.sum()),
@@ -389,7 +389,7 @@ def later_effects(
     )
 
 
-def match_segments(published: IntArray, found: IntArray) -> pl.DataFrame:
+def pair_segments(published: IntArray, found: IntArray) -> pl.DataFrame:
     """Match segments with others by the entities that they share.
 
     Parameters
@@ -426,7 +426,7 @@ def _matrix(table: pl.DataFrame, features: list[str]) -> FloatArray:
     return table.select(pl.col(features).cast(pl.Float64)).to_numpy()
 
 
-def _translated(found: IntArray, match: pl.DataFrame) -> IntArray:
+def _under_published_ids(found: IntArray, match: pl.DataFrame) -> IntArray:
     """Return found labels under the published ids; -1 where they have none."""
     known = match.drop_nulls("partner")
     result = np.full(len(found), NOISE, dtype=np.int64)
@@ -436,7 +436,7 @@ def _translated(found: IntArray, match: pl.DataFrame) -> IntArray:
 
 
 def _outcome_table(
-    ids: pl.Series, past: Past, features: list[str]
+    ids: pl.Series, past: HoldoutData, features: list[str]
 ) -> tuple[pl.DataFrame, list[str]]:
     """Return what is known of the later months, and the features that are not."""
     after = outcomes_after(past.monthly, ids, past.cut, past.n_months)
@@ -452,7 +452,7 @@ def _outcome_table(
     return later.drop(left_out).hstack(renamed), left_out
 
 
-def _scopes(
+def _halves_compared(
     matches: list[pl.DataFrame], half: IntArray, was_known: BoolArray
 ) -> dict[int, BoolArray]:
     """Return, for each segment, who was in the halves in which it was looked for."""
@@ -487,19 +487,19 @@ _FIGURES = ["n", "median", "rest_median", "effect"]
 
 def profile_table(
     today: pl.DataFrame,
-    tested: LaterEffects | None,
+    tested: HoldoutEffects | None,
     why_not: str | None,
     names: Mapping[int, str],
     entity: Entity,
 ) -> pl.DataFrame:
-    """Put every difference of today beside its test on later months.
+    """Return effect sizes of today beside their tests on held-out months.
 
     Parameters
     ----------
     today : DataFrame
         `core.evaluation.effects.effects_against_rest` of the published segments, not
         tested: what made them cannot test them.
-    tested : LaterEffects or None
+    tested : HoldoutEffects or None
     why_not : str or None
         Why there is no test, where there is none.
     names : mapping of segment to name
@@ -537,9 +537,8 @@ def profile_table(
 
 
 def _reason(
-    tested: LaterEffects | None, why_not: str | None, entity: Entity
+    tested: HoldoutEffects | None, why_not: str | None, entity: Entity
 ) -> pl.Expr:
-    """Return why a row is not tested."""
     if tested is None:
         return pl.lit(why_not)
     found = tested.matches.filter("is_tested")["segment"].to_list()
@@ -580,8 +579,8 @@ def strongest(
     }
 
 
-def later_facts(tested: LaterEffects | None, why_not: str | None) -> dict[str, Any]:
-    """Return what the test was as plain values; ``why_not`` where there was none."""
+def holdout_facts(tested: HoldoutEffects | None, why_not: str | None) -> dict[str, Any]:
+    """Return the test as plain values; ``why_not`` where there was none."""
     if tested is None:
         return {"why_not": why_not}
     adjusted = tested.effects["adjusted_p"].drop_nulls()

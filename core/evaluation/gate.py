@@ -61,7 +61,7 @@ Kind = Literal["density", "partition"]
 
 @dataclass(frozen=True)
 class ModelScore:
-    """What one model is worth on rows that another one is judged on as well.
+    """Scores of a model on rows shared with another model.
 
     Attributes
     ----------
@@ -125,7 +125,7 @@ class ModelScore:
 
     @property
     def stands(self) -> bool:
-        """Whether the rows bear the verdict: by what it demands of refits itself."""
+        """Whether these refits still meet what the verdict demands of refits."""
         if self.verdict == "natural":
             return self.mean_jaccard > DISSOLVED_JACCARD
         return self.verdict != "reproducible" or self.mean_ari >= REPRODUCIBLE_ARI
@@ -172,7 +172,7 @@ def score_model(
     trained: Mapping[int, int],
     part: float,
 ) -> ModelScore:
-    """Judge a model's labels of some rows.
+    """Score a model's labels of some rows against refits on them.
 
     Parameters
     ----------
@@ -244,7 +244,7 @@ def with_backtests(
     labels: tuple[Sequence[IntArray], Sequence[IntArray]],
     seed: int,
 ) -> tuple[ModelScore, ModelScore]:
-    """Judge two models by what entities did after earlier months as well.
+    """Add scores on earlier months, by what entities did after them.
 
     What a segment explained that has fallen since is of the past: the entities that the
     champion puts into one are left out of that month, for both.
@@ -270,7 +270,7 @@ def with_backtests(
     used = [i for i, rows in enumerate(places) if len(rows) >= MIN_ENTITIES_AT_CUT]
     if not used:
         return replace(champion, explained=None), replace(challenger, explained=None)
-    parts = [_rows(cuts[i], places[i]) for i in used]
+    parts = [_subset(cuts[i], places[i]) for i in used]
     old, new = (
         replace(
             judged,
@@ -281,8 +281,7 @@ def with_backtests(
     return old, new
 
 
-def _rows(cut: Cut, places: npt.NDArray[np.intp]) -> Cut:
-    """Return some entities of a cut."""
+def _subset(cut: Cut, places: npt.NDArray[np.intp]) -> Cut:
     return replace(
         cut,
         ids=cut.ids.gather(places),

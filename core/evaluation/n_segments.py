@@ -66,7 +66,7 @@ REFITTED_ROWS = 10_000
 
 
 @dataclass(frozen=True)
-class Candidate:
+class PartitionCandidate:
     """A partition that was considered.
 
     Attributes
@@ -102,7 +102,7 @@ class PartitionChoice:
         In words.
     cuts : tuple of str
         The months at which candidates were judged, oldest first; empty for 'refits'.
-    candidates : tuple of Candidate
+    candidates : tuple of PartitionCandidate
         All that were considered, the simplest first.
     """
 
@@ -111,7 +111,7 @@ class PartitionChoice:
     criterion: Criterion
     reason: str
     cuts: tuple[str, ...]
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[PartitionCandidate, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
@@ -170,7 +170,7 @@ def choose_partition(
             "after"
         )
         return _by_refits(X, config, why, entity, on_step, before)
-    candidates = _judged(cuts, config, on_step)
+    candidates = _scored_candidates(cuts, config, on_step)
     best = max(candidates, key=lambda candidate: candidate.score)
     months = tuple(cut.as_of for cut in cuts)
     if not best.score > TELLING_ERRORS * best.standard_error:
@@ -180,7 +180,7 @@ def choose_partition(
         )
         return _by_refits(X, config, why, entity, on_step, before)
     enough = best.score - best.standard_error
-    kept = _kept(candidates, before, enough)
+    kept = _previous_candidate(candidates, before, enough)
     chosen = kept or simplest(candidates)
     which = "that of the model before, one" if kept is not None else "the simplest"
     reason = (
@@ -233,12 +233,12 @@ def partition_stability(
     }
 
 
-def simplest(candidates: Sequence[Candidate]) -> Candidate:
+def simplest(candidates: Sequence[PartitionCandidate]) -> PartitionCandidate:
     """Return the first candidate within one standard error of the best.
 
     Parameters
     ----------
-    candidates : sequence of Candidate
+    candidates : sequence of PartitionCandidate
         The simplest first.
     """
     best = max(candidates, key=lambda candidate: candidate.score)
@@ -246,9 +246,11 @@ def simplest(candidates: Sequence[Candidate]) -> Candidate:
     return next(c for c in candidates if c.score >= enough)
 
 
-def _kept(
-    candidates: Sequence[Candidate], before: tuple[str, int] | None, enough: float
-) -> Candidate | None:
+def _previous_candidate(
+    candidates: Sequence[PartitionCandidate],
+    before: tuple[str, int] | None,
+    enough: float,
+) -> PartitionCandidate | None:
     """Return the candidate that was chosen before, if it scores enough."""
     for candidate in candidates:
         is_same = (candidate.method, candidate.n_segments) == before
@@ -270,24 +272,26 @@ def _fit(
     return label
 
 
-def _numbers(n_entities: int) -> range:
+def _candidate_numbers(n_entities: int) -> range:
     """Return the numbers of segments that so many entities allow, at least 2."""
     return range(2, max(min(MAX_SEGMENTS, n_entities // ENTITIES_PER_SEGMENT), 2) + 1)
 
 
-def _judged(
+def _scored_candidates(
     cuts: Sequence[Cut], config: Config, on_step: OnStep | None
-) -> list[Candidate]:
+) -> list[PartitionCandidate]:
     """Judge every candidate by what its segments explain, the simplest first."""
-    options = [(m, n) for n in _numbers(len(cuts[0].X)) for m in METHODS]
-    candidates: list[Candidate] = []
+    options = [(m, n) for n in _candidate_numbers(len(cuts[0].X)) for m in METHODS]
+    candidates: list[PartitionCandidate] = []
     for method, n in options:
         if on_step is not None:
             on_step(len(candidates), len(options))
         recipe = partition_recipe(config, method, n)
         labels = labels_over_time(cuts, recipe, config.seed)
         found = out_of_time(cuts, labels, config.seed)
-        candidates.append(Candidate(method, n, found.mean, found.standard_error))
+        candidates.append(
+            PartitionCandidate(method, n, found.mean, found.standard_error)
+        )
     return candidates
 
 
@@ -303,8 +307,8 @@ def _by_refits(
     X = X[_sampled(len(X), config.seed)]
     # Other draws than those of `partition_stability`, which judges what is chosen.
     seed = derived_seed(config.seed, N_REFITS)
-    candidates: list[Candidate] = []
-    numbers = _numbers(len(X))
+    candidates: list[PartitionCandidate] = []
+    numbers = _candidate_numbers(len(X))
     for n in numbers:
         if on_step is not None:
             on_step(len(candidates), len(numbers))
@@ -316,10 +320,12 @@ def _by_refits(
         ]
         values = np.concatenate(pairs)
         error = float(values.std(ddof=1) / np.sqrt(N_CHOOSING_REFITS))
-        candidates.append(Candidate(METHODS[0], n, float(values.mean()), error))
+        candidates.append(
+            PartitionCandidate(METHODS[0], n, float(values.mean()), error)
+        )
     kept = [c for c in candidates if c.score >= REPRODUCED_ARI]
     best = max(candidates, key=lambda c: c.score)
-    same = _kept(candidates, before, REPRODUCED_ARI if kept else -1.0)
+    same = _previous_candidate(candidates, before, REPRODUCED_ARI if kept else -1.0)
     if same is not None and not kept:
         error = float(np.hypot(best.standard_error, same.standard_error))
         same = same if best.score - same.score <= TELLING_ERRORS * error else None

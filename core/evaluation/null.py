@@ -44,7 +44,7 @@ _CALIBRATION_ROUNDS = 4
 
 @dataclass(frozen=True)
 class GaussianCopula:
-    """One population with given marginals and rank correlations, nothing else.
+    """A Gaussian copula: given marginals and rank correlations, nothing else.
 
     Attributes
     ----------
@@ -197,7 +197,7 @@ MIN_EXCESS = 0.1
 
 @dataclass(frozen=True)
 class StructureCheck:
-    """How the data's structure score stands against data without structure.
+    """The structure score of the data, against data without structure.
 
     Attributes
     ----------
@@ -320,7 +320,6 @@ def structure_check(
 
 
 def _judge(summary: LabelSummary, null_scores: list[float]) -> StructureCheck:
-    """Weigh the data's score against the nulls'."""
     score = summary.structure_score
     nulls = np.array(null_scores)
     p_value = (1 + int((nulls >= score).sum())) / (len(nulls) + 1)
@@ -349,6 +348,6 @@ def required_excess(null_scores: Sequence[float]) -> float:
 def _summary_of(
     X: FloatArray, cluster: Clusterer, n_components: int | None
 ) -> LabelSummary:
-    """Cluster one table the way the data goes, and count."""
+    """Cluster one table as the data is clustered, and summarise its labels."""
     seen = X if n_components is None else principal_scores(X, n_components)[0]
     return label_summary(cluster(seen))

@@ -39,7 +39,7 @@ MIN_ENTITIES_AT_CUT = 50
 
 @dataclass(frozen=True)
 class Cut:
-    """The entities that were eligible at one month.
+    """Features, size and later outcomes of the entities eligible at one month.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class OutOfTime:
-    """What labels explain of later outcomes beyond size, over all cuts.
+    """Incremental R2 of labels over all cuts.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ def backtest_cuts(
     entity: Entity,
     min_entities: int = MIN_ENTITIES_AT_CUT,
 ) -> list[Cut]:
-    """Put features, size and outcomes of every usable cut together.
+    """Return the usable cuts, each with features, size and later outcomes.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def labels_over_time(cuts: Sequence[Cut], recipe: Recipe, seed: int) -> list[Int
 def out_of_time(
     cuts: Sequence[Cut], labels: Sequence[IntArray], seed: int
 ) -> OutOfTime:
-    """Judge labels of the entities at all cuts by the outcomes after each.
+    """Return the incremental R2 of labels at all cuts.
 
     Parameters
     ----------
@@ -201,7 +201,7 @@ OnStep = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Scorecard:
-    """What one set of labels explains.
+    """Incremental R2 of one set of labels, by cut, outcome and month after the cut.
 
     Attributes
     ----------
@@ -245,7 +245,7 @@ class _Part:
 
 
 class Scorer:
-    """Cuts made ready, so that several sets of labels meet the same folds and draws.
+    """Scorer of several sets of labels over the same cuts, folds and draws.
 
     Parameters
     ----------

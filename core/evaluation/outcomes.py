@@ -199,7 +199,7 @@ TOLERANCE = 1e-9
 
 
 class FoldSums:
-    """Outcomes that are known of the same entities, as sums over folds.
+    """Outcomes known of the same entities, as sums over folds.
 
     Parameters
     ----------
@@ -351,7 +351,7 @@ MIN_DEVIATING_ENTITIES = 10
 
 @dataclass(frozen=True)
 class OutcomeR2:
-    """Which share of one outcome's variance is explained, on entities not fitted.
+    """R2 of one outcome by size, and by size and labels, out of fold.
 
     Attributes
     ----------
@@ -378,7 +378,7 @@ class OutcomeR2:
 
 @dataclass(frozen=True)
 class IncrementalR2:
-    """What labels explain beyond size.
+    """Incremental R2 of labels over size, averaged over outcomes.
 
     Attributes
     ----------
@@ -397,7 +397,7 @@ class IncrementalR2:
 
 @dataclass(frozen=True)
 class SquaredErrors:
-    """Squared errors of one outcome, per entity, each on a fit without that entity.
+    """Out-of-fold squared errors of one outcome, per entity.
 
     Attributes
     ----------
@@ -436,7 +436,7 @@ class SquaredErrors:
 
 
 def incremental_r2(losses: Sequence[SquaredErrors]) -> IncrementalR2:
-    """Return shares of explained variance from squared errors."""
+    """Return the incremental R2 that squared errors amount to."""
     by_outcome = {}
     n_rows = max((int(part.rows.max()) + 1 for part in losses), default=0)
     influence = np.zeros(n_rows)
@@ -456,7 +456,7 @@ def incremental_r2(losses: Sequence[SquaredErrors]) -> IncrementalR2:
 
 
 class IncrementalR2Scorer:
-    """Outcomes and sizes of the entities of one cut, ready to judge any labels of them.
+    """Scorer of any labels of the entities of one cut: incremental R2 over size.
 
     An outcome is fitted by an effect per size class (deciles; classes of about 20
     where there are fewer than 200), a slope in ln(1 + size) common to all classes, so

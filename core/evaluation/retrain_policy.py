@@ -53,7 +53,7 @@ _KINDS: dict[str, AlertKind] = {
 
 
 class AlertMonth(BaseModel):
-    """What alerted in one month.
+    """Kinds of alerts in one month.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class AlertMonth(BaseModel):
 
 
 class TriggerState(BaseModel):
-    """Where the state machine stands; stored from month to month as JSON.
+    """State of the retrain policy, stored from month to month as JSON.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ def step(
     months_running: int = 2,
     lift_lost: Mapping[int, bool] | None = None,
 ) -> TriggerState:
-    """Go on by one month.
+    """Return the state after one more month.
 
     Parameters
     ----------

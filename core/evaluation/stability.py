@@ -41,7 +41,7 @@ OnStep = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Fit:
-    """What is kept of one fit.
+    """Labels and figures of one fit.
 
     Attributes
     ----------
@@ -146,7 +146,7 @@ DISSOLVED = "dissolves"
 
 @dataclass(frozen=True)
 class Refit:
-    """One model learnt anew.
+    """Labels by one refit, and the rows that it learnt from.
 
     Attributes
     ----------
@@ -197,7 +197,7 @@ def refit(
     workers: Workers | None = None,
     store: FitStore | None = None,
 ) -> list[Refit]:
-    """Learn everything anew several times, and label everyone each time.
+    """Refit a recipe several times, and label all rows each time.
 
     Parameters
     ----------

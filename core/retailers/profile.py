@@ -16,11 +16,11 @@ from core.config import Config
 from core.errors import ConfigError, did_you_mean
 from core.evaluation.effects import (
     MIN_ENTITIES,
-    LaterEffects,
-    Past,
+    HoldoutData,
+    HoldoutEffects,
     effects_against_rest,
-    later_effects,
-    later_facts,
+    holdout_effects,
+    holdout_facts,
     profile_table,
     strongest,
 )
@@ -44,9 +44,9 @@ from core.segments.contract import (
     Breach,
     SegmentFacts,
     check_contract,
+    contract_facts,
     contract_text,
     draft_contract,
-    facts_of,
     read_contract,
 )
 from core.segments.explain import Explanation, explain
@@ -123,7 +123,7 @@ def profile_segments(artifacts: str | Path) -> StageResult:
         out.facts |= base.manifest.facts("inference")
         out.facts["profiles"] = {
             "segment_kind": model.segments.published.kind,
-            "test": SHOP.named_facts(later_facts(tested, why_not)),
+            "test": SHOP.named_facts(holdout_facts(tested, why_not)),
             "strongest": strongest(profiles, model.features),
             "surrogate": SHOP.named_facts(rules.facts()) if rules else None,
             "rules": texts,
@@ -153,7 +153,7 @@ def _published_shops(base: ArtifactSet, model: Model) -> _Shops:
 
 def _test(
     base: ArtifactSet, model: Model, shops: _Shops
-) -> tuple[LaterEffects | None, str | None]:
+) -> tuple[HoldoutEffects | None, str | None]:
     """Test what sets the segments apart, or say why that cannot be done."""
     cuts = base.manifest.facts("prepare").get("cuts", [])
     if not cuts:
@@ -163,7 +163,7 @@ def _test(
         for name in (HISTORY, LATER, MONTHLY)
     )
     at_cut = history.filter(as_of=min(cuts))
-    past = Past(at_cut, later, monthly, model.as_of, SHOP)
+    past = HoldoutData(at_cut, later, monthly, model.as_of, SHOP)
     is_sampled = shops.table["shop_id"].is_in(monthly["shop_id"].unique().implode())
     table, segments = shops.table.filter(is_sampled), shops.segments[is_sampled]
     n_known = table.join(past.at_cut, on="shop_id", how="semi").height
@@ -172,7 +172,7 @@ def _test(
     recipe = _recipe(base, model, table.height / 2 / shops.n_all)
     given = (table, segments, past, model.features, recipe, model.config.seed)
     with progress("Learning the segments anew, from half of the shops twice") as report:
-        return later_effects(*given, on_step=report), None
+        return holdout_effects(*given, on_step=report), None
 
 
 def _recipe(base: ArtifactSet, model: Model, share: float) -> Recipe:
@@ -296,7 +296,7 @@ def _facts(published: ArtifactSet) -> tuple[list[SegmentFacts], float]:
     """Return the published segments, and the share in none of them."""
     table = PublishedSegments.read(published.path(SEGMENTS))
     stability = _stability(published, table.kind)
-    return facts_of(table, stability), table.unassigned_share
+    return contract_facts(table, stability), table.unassigned_share
 
 
 def _stability(published: ArtifactSet, kind: str) -> dict[int, float]:

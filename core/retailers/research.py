@@ -24,7 +24,7 @@ from core.errors import (
 from core.evaluation.comparison import (
     CLUSTERERS,
     SPACES,
-    Effort,
+    ComparisonEffort,
     FeatureTable,
     SpaceName,
     compare_recipes,
@@ -237,7 +237,7 @@ def compare(
     artifacts: str | Path,
     *,
     spaces: Sequence[str] | None = None,
-    effort: Effort | None = None,
+    effort: ComparisonEffort | None = None,
     max_shops: int = 2000,
     k: int | None = None,
     n_workers: int | None = None,
@@ -255,7 +255,7 @@ def compare(
     spaces : sequence of str, optional
         Of `SPACES`; default: all that can be had. `umap` needs
         the optional library of that name, and is left out with a line without it.
-    effort : Effort, optional
+    effort : ComparisonEffort, optional
         Refits, nulls, time.
     max_shops : int
         Shops looked at, drawn at random where there are more; at least 100. What a
@@ -288,7 +288,15 @@ def compare(
         Workers(n_workers) as workers,
     ):
         config = published.manifest.config
-        given = (shops, config, parts, chosen, effort or Effort(), workers, report)
+        given = (
+            shops,
+            config,
+            parts,
+            chosen,
+            effort or ComparisonEffort(),
+            workers,
+            report,
+        )
         table = SHOP.named_table(compare_recipes(*given))
     facts = _write(table, Artifacts(artifacts, RETAILERS), published.manifest)
     notes += more

@@ -57,8 +57,8 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Terms(_Part):
-    """What a segment must keep; None demands nothing.
+class ContractTerms(_Part):
+    """Terms for a segment; None demands nothing.
 
     Attributes
     ----------
@@ -76,8 +76,8 @@ class Terms(_Part):
     share: Band | None = None
 
 
-class SegmentTerms(Terms):
-    """What one segment must keep.
+class SegmentTerms(ContractTerms):
+    """Terms for one segment.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class SegmentTerms(Terms):
 
 
 class UnassignedTerms(_Part):
-    """What must hold of those that no segment holds.
+    """Terms for the unassigned.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ class UnassignedTerms(_Part):
 
 
 class Contract(_Part):
-    """What all segments must keep, who answers for it, and until when.
+    """The terms for all segments, their owner, and how long they hold.
 
     Attributes
     ----------
@@ -133,7 +133,7 @@ class Contract(_Part):
     owner: str = Field(min_length=1)
     expires: date
     must_survive: bool = True
-    defaults: Terms = Terms()
+    defaults: ContractTerms = ContractTerms()
     unassigned: UnassignedTerms = UnassignedTerms()
     segments: tuple[SegmentTerms, ...] = ()
 
@@ -289,7 +289,7 @@ def _model_at(loc: Sequence[int | str]) -> type[BaseModel]:
     """Return the model that a faulty key belongs to."""
     models: dict[str, type[BaseModel]] = {
         "segments": SegmentTerms,
-        "defaults": Terms,
+        "defaults": ContractTerms,
         "unassigned": UnassignedTerms,
     }
     return models.get(str(loc[0]), Contract) if len(loc) > 1 else Contract
@@ -300,7 +300,7 @@ Rule = Literal["expiry", "survival", "name", "size", "stability", "share", "unas
 
 @dataclass(frozen=True)
 class SegmentFacts:
-    """What a contract is held against.
+    """Facts of a segment that a contract is checked against.
 
     Attributes
     ----------
@@ -345,10 +345,10 @@ class Breach:
     message: str
 
 
-def facts_of(
+def contract_facts(
     table: SegmentTable, stability: Mapping[int, float] | None = None
 ) -> list[SegmentFacts]:
-    """Return what a contract is held against, of every segment of a table.
+    """Return the facts of every segment that a contract is checked against.
 
     Parameters
     ----------
@@ -377,7 +377,7 @@ def check_contract(
     ----------
     contract : Contract
     facts : sequence of SegmentFacts
-        Every segment; see `facts_of`.
+        Every segment; see `contract_facts`.
     unassigned_share : float
         Share that no segment holds, 0 to 1.
     today : date
@@ -460,7 +460,7 @@ def _broken(
 
 
 def _findings(
-    defaults: Terms, terms: SegmentTerms, found: SegmentFacts
+    defaults: ContractTerms, terms: SegmentTerms, found: SegmentFacts
 ) -> Iterator[tuple[Rule, str]]:
     """Yield rule and finding, in words, of every term that does not hold."""
     if terms.name is not None and terms.name != found.name:
@@ -481,9 +481,9 @@ def _findings(
         yield "stability", f"{said}; agreed is at least {floor:g}"
 
 
-def _effective(defaults: Terms, terms: SegmentTerms) -> Terms:
+def _effective(defaults: ContractTerms, terms: SegmentTerms) -> ContractTerms:
     """Return a segment's own terms, and the defaults where it has none."""
-    own = terms.model_dump(include=set(Terms.model_fields), exclude_none=True)
+    own = terms.model_dump(include=set(ContractTerms.model_fields), exclude_none=True)
     return defaults.model_copy(update=own)
 
 

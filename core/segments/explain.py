@@ -35,7 +35,7 @@ UNASSIGNED = -1
 
 @dataclass(frozen=True)
 class SearchBounds:
-    """What a change may do.
+    """Bounds of the search: observed ranges and spreads of the features.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class SearchBounds:
 
 
 def search_bounds(table: FloatArray, features: Sequence[str]) -> SearchBounds:
-    """Learn from all entities what a change may do.
+    """Return the bounds that a table of entities sets for changes.
 
     Parameters
     ----------
@@ -357,7 +357,7 @@ class Move:
 
 @dataclass(frozen=True)
 class Explanation:
-    """All that is said of one entity; `facts` is the same for machines.
+    """Why one entity is in its segment, and what would move it.
 
     Attributes
     ----------
@@ -403,7 +403,7 @@ def explain(
     names: Mapping[int, str],
     assign: Assign,
 ) -> Explanation:
-    """Explain where one entity stands.
+    """Explain why an entity is in its segment, and what would move it.
 
     Parameters
     ----------

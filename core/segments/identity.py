@@ -45,7 +45,7 @@ SLACK = 1e-9
 
 @dataclass(frozen=True)
 class Overlap:
-    """How many rows each old segment shares with each new one, in an order of its own.
+    """Counts of rows shared by old and new segments, the new ones in a fixed order.
 
     Attributes
     ----------
@@ -147,7 +147,7 @@ KINDS: tuple[Kind, ...] = ("survived", "split", "merged", "born", "died")
 
 
 class IdentityEvent(BaseModel):
-    """What became of one segment or more, counted on rows that both models label.
+    """A change of segments between two models, counted on rows that both label.
 
     Attributes
     ----------
@@ -370,7 +370,6 @@ def _events(
     is_part: BoolArray,
     is_given: BoolArray,
 ) -> list[IdentityEvent]:
-    """Tell every change once."""
     split: BoolArray = np.asarray(is_part.any(axis=1))
     merged: BoolArray = np.asarray(is_given.any(axis=0))
     events = []

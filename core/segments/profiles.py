@@ -184,7 +184,6 @@ def _clean(name: str) -> pl.Expr:
 def _describe_space(
     table: pl.LazyFrame, space: str, label: str, features: Sequence[str]
 ) -> pl.DataFrame:
-    """Return the insights of one space."""
     labelled = table.filter(pl.col(label).is_not_null())
     key = pl.col(label).cast(pl.Int64).alias("cluster")
     sizes = labelled.group_by(key).agg(pl.len().cast(pl.Int64).alias("size"))
@@ -263,7 +262,6 @@ def _middle_without(
 
 
 def _insight_schema(features: Sequence[str]) -> dict[str, Any]:
-    """Return the columns of `cluster_insights`."""
     figures = {
         f"{name}_{figure}": pl.Float64
         for name in features

@@ -243,7 +243,6 @@ def _steps(
 
 
 def _is_one_model(one: pl.DataFrame, other: pl.DataFrame) -> bool:
-    """Return whether two blocks are of one version."""
     return bool(one["version"][0] == other["version"][0])
 
 

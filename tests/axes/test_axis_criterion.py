@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from core.axes.criterion import Drawn, choose_segments, spread_ties, valley_depth
+from core.axes.criterion import Drawn, choose_segments, density_gap, spread_ties
 from core.axes.fit import learn_scaling
 from core.models.centroids import (
     kmeans,
@@ -189,11 +189,11 @@ def test_hand_checked_valleys():
     even = np.linspace(0, 1, 400)
     # Two even stretches: apart, then as one; 400 customers per unit in both.
     apart = np.concatenate([even, even + 2])[None]
-    depth = valley_depth(apart, labels, np.array([[0.5], [2.5]]))
+    depth = density_gap(apart, labels, np.array([[0.5], [2.5]]))
     assert depth == pytest.approx(1 - 1.64 / 0.1 / 800, abs=0.01)
     whole = np.concatenate([even, even + 1])[None]
-    assert valley_depth(whole, labels, np.array([[0.5], [1.5]])) < 0
-    assert np.isnan(valley_depth(whole, 0 * labels, np.array([[1.0]])))
+    assert density_gap(whole, labels, np.array([[0.5], [1.5]])) < 0
+    assert np.isnan(density_gap(whole, 0 * labels, np.array([[1.0]])))
 
 
 def test_tied_values_are_spread_over_the_room_between_their_neighbours():

@@ -16,7 +16,7 @@ from core.config import Config
 from core.errors import ArtifactError, ConfigError, ModelError
 from core.evaluation.comparison import (
     SCHEMA,
-    Effort,
+    ComparisonEffort,
     FeatureTable,
     SharedSpace,
     compare_recipes,
@@ -45,7 +45,7 @@ from core.retailers.sample import generate_sales
 QUICK = {"architecture": "denoising", "epochs": 1}
 CLUSTERS = {"min_cluster_size": 20, "min_samples": 5}
 CONFIG = Config.model_validate({"clustering": CLUSTERS, "autoencoder": QUICK})
-NO_NULLS = Effort(n_refits=2, n_nulls=0)
+NO_NULLS = ComparisonEffort(n_refits=2, n_nulls=0)
 
 
 def four_kinds_of_kiosk(n=240, seed=0):
@@ -60,7 +60,7 @@ def table():
     X, _ = four_kinds_of_kiosk()
     nothing = np.random.default_rng(1).uniform(size=(240, 6))
     shops = {"behaviour": FeatureTable(X, ()), "baseline": FeatureTable(nothing, ())}
-    effort = Effort(n_refits=2, n_nulls=19)
+    effort = ComparisonEffort(n_refits=2, n_nulls=19)
     return compare_recipes(shops, CONFIG, 4, ["raw", "pca"], effort)
 
 
@@ -108,7 +108,7 @@ def test_without_a_past_there_is_no_out_of_time_score_and_the_reason(table):
 
 def test_no_null_is_started_when_the_time_is_used_up():
     X, _ = four_kinds_of_kiosk()
-    effort = Effort(n_refits=2, n_nulls=19, budget_seconds=0.0)
+    effort = ComparisonEffort(n_refits=2, n_nulls=19, budget_seconds=0.0)
     steps = []
     found = compare_recipes(
         {"behaviour": FeatureTable(X, ())}, CONFIG, 3, ["raw"], effort, None,
@@ -126,8 +126,8 @@ def test_no_null_is_started_when_the_time_is_used_up():
     ("k", "effort", "message"),
     [
         (1, NO_NULLS, "`k` is 1"),
-        (3, Effort(n_nulls=5), "`n_nulls` is 5"),
-        (3, Effort(n_refits=1, n_nulls=0), "`n_refits` is 1"),
+        (3, ComparisonEffort(n_nulls=5), "`n_nulls` is 5"),
+        (3, ComparisonEffort(n_refits=1, n_nulls=0), "`n_refits` is 1"),
     ],
 )
 def test_too_few_parts_nulls_or_refits_are_refused(k, effort, message):

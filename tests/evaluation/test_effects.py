@@ -11,11 +11,11 @@ from scipy.stats import false_discovery_control, mannwhitneyu
 
 from core.errors import ModelError
 from core.evaluation.effects import (
-    Past,
+    HoldoutData,
     benjamini_hochberg,
     effects_against_rest,
-    later_effects,
-    match_segments,
+    holdout_effects,
+    pair_segments,
 )
 from core.retailers.features import SHOP
 
@@ -117,7 +117,7 @@ def test_labels_of_other_shops_are_refused():
 def test_segments_are_matched_by_shared_shops():
     published = np.array([0, 0, 0, 0, 1, 1, 2, -1])
     found = np.array([5, 5, 5, -1, 7, 7, 5, 7])
-    match = match_segments(published, found)
+    match = pair_segments(published, found)
     assert match["segment"].to_list() == [0, 1, 2]
     # Four shops in both or either for 0 with 5 are 3 of 5; 1 with 7 are 2 of 3.
     assert match["jaccard"].to_list() == [pytest.approx(3 / 5), pytest.approx(2 / 3), 0]
@@ -153,14 +153,14 @@ def shops_and_past(rng, is_lasting: bool):
     later = features(months[:, MONTHS_BEFORE:]).with_columns(
         swing=pl.lit(None, pl.Float64)
     )
-    return features(months), Past(at_cut, later, monthly, "2024-12", SHOP)
+    return features(months), HoldoutData(at_cut, later, monthly, "2024-12", SHOP)
 
 
 def test_lasting_groups_are_found_again_and_confirmed_by_later_months():
     table, past = shops_and_past(np.random.default_rng(3), is_lasting=True)
     X = table.select("level", "swing").to_numpy()
     segments = halved(X, 0)(X)
-    found = later_effects(table, segments, past, ["level", "swing"], halved, 0)
+    found = holdout_effects(table, segments, past, ["level", "swing"], halved, 0)
     assert (found.cut, found.n_months, found.n_entities) == ("2023-12", 12, 300)
     assert found.left_out == ["swing"]
     assert found.matches["n_halves"].to_list() == [2, 2]
@@ -179,7 +179,7 @@ def test_a_cut_through_noise_is_not_confirmed_by_later_months():
         table, past = shops_and_past(rng, is_lasting=False)
         X = table.select("level", "swing").to_numpy()
         segments = halved(X, seed)(X)
-        found = later_effects(table, segments, past, ["level", "swing"], halved, seed)
+        found = holdout_effects(table, segments, past, ["level", "swing"], halved, seed)
         level = found.effects.filter(pl.col("feature") == "level")
         n_false += (level["adjusted_p"] <= 0.05).any()
     assert n_false <= 3
@@ -188,7 +188,7 @@ def test_a_cut_through_noise_is_not_confirmed_by_later_months():
 def test_a_segment_that_does_not_come_back_is_not_tested():
     table, past = shops_and_past(np.random.default_rng(5), is_lasting=True)
     invented = np.random.default_rng(6).integers(0, 2, 300)
-    found = later_effects(table, invented, past, ["level", "swing"], halved, 0)
+    found = holdout_effects(table, invented, past, ["level", "swing"], halved, 0)
     assert found.matches["is_tested"].to_list() == [False, False]
     assert found.effects.is_empty()
 
@@ -197,4 +197,4 @@ def test_no_shop_known_at_the_cut_is_said():
     table, past = shops_and_past(np.random.default_rng(7), is_lasting=True)
     others = table.with_columns(shop_id=pl.col("shop_id") + "x")
     with pytest.raises(ModelError, match="known at the earlier month"):
-        later_effects(others, np.zeros(300, int), past, ["level"], halved, 0)
+        holdout_effects(others, np.zeros(300, int), past, ["level"], halved, 0)

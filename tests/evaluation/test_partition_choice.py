@@ -8,7 +8,7 @@ import pytest
 
 from core.config import Config
 from core.evaluation.n_segments import (
-    Candidate,
+    PartitionCandidate,
     choose_partition,
     partition_recipe,
     partition_stability,
@@ -146,9 +146,12 @@ def test_few_shops_are_cut_into_few_segments(n_shops, largest):
 
 
 def test_the_simplest_within_one_standard_error_of_the_best():
-    two, three = Candidate("kmeans", 2, 0.10, 0.01), Candidate("kmeans", 3, 0.17, 0.01)
-    mixed = Candidate("mixture", 3, 0.20, 0.02)
-    four = Candidate("kmeans", 4, 0.21, 0.03)
+    two, three = (
+        PartitionCandidate("kmeans", 2, 0.10, 0.01),
+        PartitionCandidate("kmeans", 3, 0.17, 0.01),
+    )
+    mixed = PartitionCandidate("mixture", 3, 0.20, 0.02)
+    four = PartitionCandidate("kmeans", 4, 0.21, 0.03)
     assert simplest([two, three, mixed, four]) is mixed
     assert simplest([two, three]) is three
 

@@ -18,9 +18,9 @@ from core.segments.contract import (
     Contract,
     SegmentFacts,
     check_contract,
+    contract_facts,
     contract_text,
     draft_contract,
-    facts_of,
     read_contract,
 )
 from core.segments.published import Segment, SegmentTable
@@ -105,7 +105,7 @@ def test_facts_leave_the_unassigned_out():
         Segment(id=-1, name="unassigned", kind="density", size=1, share=0.25),
     ]
     table = SegmentTable(kind="density", segments=tuple(segments))
-    assert facts_of(table, {2: 0.7}) == [SegmentFacts(2, "A", 3, 0.75, 0.7)]
+    assert contract_facts(table, {2: 0.7}) == [SegmentFacts(2, "A", 3, 0.75, 0.7)]
 
 
 names = st.text(

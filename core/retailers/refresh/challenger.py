@@ -41,7 +41,7 @@ from core.retailers.pipelines import (
 from core.retailers.prepare import HISTORY, MONTHLY
 from core.retailers.publish import refresh_report
 from core.retailers.report.decision import Decision
-from core.segments.contract import Breach, Contract, check_contract, facts_of
+from core.segments.contract import Breach, Contract, check_contract, contract_facts
 from core.segments.identity import IdentityEvent
 from core.tables.sales import Sales
 
@@ -131,7 +131,7 @@ def evaluate_gate(
     breaches: list[Breach] = []
     if contract is not None:
         table = challenger.segments.published
-        facts = facts_of(table, new.jaccard)
+        facts = contract_facts(table, new.jaccard)
         breaches = check_contract(contract, facts, table.unassigned_share, today)
     decision = judge_challenger(old, new, SHOP, breaches)
     return GateResult(decision, old, new, tuple(breaches))
