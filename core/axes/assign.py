@@ -22,7 +22,7 @@ from core.artifacts.arrays import load_arrays, pack_arrays, save_arrays, unpack_
 from core.artifacts.folder import Artifacts, ArtifactSet
 from core.axes.features.catalog import PROFILE
 from core.axes.features.compute import customer_features
-from core.axes.files import AXES, META, PROFILES, STATE
+from core.axes.files import CUSTOMER_AXES, META, PROFILES, STATE
 from core.axes.model import AxesModel
 from core.errors import ArtifactError, FeatureMismatchError, SegmentsError, listed
 from core.models.centroids import NOWHERE, Assignment
@@ -328,7 +328,7 @@ class AxesAssigner:
         """
         from core.artifacts.folder import Artifacts
 
-        published = Artifacts(folder, AXES).published()
+        published = Artifacts(folder, CUSTOMER_AXES).published()
         if published is None or "axes" not in published.manifest.stages:
             raise ArtifactError(
                 f"`{folder}` holds no customer axes. Learn them with `segments axes`."

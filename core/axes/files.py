@@ -35,7 +35,7 @@ DRIFT = "axes_drift.csv"
 PAGE = "axes.html"
 LEDGER = "ledger-"
 """Beginning of the names of the ledger's blocks, one for each run."""
-AXES = System(
+CUSTOMER_AXES = System(
     name="customer axes",
     stages={"axes": "-m core axes"},
     command="axes",

@@ -33,7 +33,7 @@ from core.axes.changes import (
 from core.axes.features.catalog import features_available
 from core.axes.features.compute import known_channels
 from core.axes.files import (
-    AXES,
+    CUSTOMER_AXES,
     DRIFT,
     DRIFT_REFERENCE,
     META,
@@ -386,7 +386,7 @@ def run_axes(
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work,
     ):
         purchases = _received(config, orders, items, Path(work))
-        artifacts = Artifacts(folder, AXES)
+        artifacts = Artifacts(folder, CUSTOMER_AXES)
         marks = RunFingerprint.of(config, purchases)
         base = artifacts.published()
         if base is not None and marks.are_known(base, refit=refit):
@@ -458,7 +458,7 @@ def rename_segment(
     ConfigError
         For an unknown axis or segment, or a name that cannot be.
     """
-    artifacts = Artifacts(folder_of(config), AXES)
+    artifacts = Artifacts(folder_of(config), CUSTOMER_AXES)
     with one_at_a_time(artifacts.root):
         base = _published(artifacts)
         assigner = AxesAssigner.of_set(base)
@@ -491,7 +491,7 @@ def roll_back(
     ArtifactError
         If there is nothing to go back from or to.
     """
-    artifacts = Artifacts(folder_of(config), AXES)
+    artifacts = Artifacts(folder_of(config), CUSTOMER_AXES)
     with one_at_a_time(artifacts.root):
         later = AxesAssigner.of_set(_published(artifacts))
         left, now = artifacts.roll_back(name)

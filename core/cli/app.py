@@ -36,10 +36,10 @@ app = typer.Typer(
 
 def systems() -> tuple[System, ...]:
     """Return every system that writes artifacts; by its stages a folder says whose."""
-    from core.axes.files import AXES
+    from core.axes.files import CUSTOMER_AXES
     from core.retailers.files import RETAILERS
 
-    return RETAILERS, AXES
+    return RETAILERS, CUSTOMER_AXES
 
 
 def guarded(command: typer.Typer) -> None:

@@ -13,7 +13,7 @@ from test_artifacts import _die_at
 from core.artifacts.arrays import pack_arrays, unpack_arrays
 from core.artifacts.folder import Artifacts, published_set
 from core.artifacts.manifest import read_manifest, verify
-from core.axes.files import AXES
+from core.axes.files import CUSTOMER_AXES
 from core.config import Config
 from core.errors import ArtifactError
 from core.retailers.files import RETAILERS
@@ -21,7 +21,9 @@ from core.retailers.files import RETAILERS
 
 def run_axes_stage(root, model, version, profiles="of May"):
     """Publish a set as a run of the axes does: a state, profiles, a growing ledger."""
-    with Artifacts(root, AXES).stage("axes", Config(artifacts=str(root))) as out:
+    with Artifacts(root, CUSTOMER_AXES).stage(
+        "axes", Config(artifacts=str(root))
+    ) as out:
         out.path("axes.safetensors").write_text(model, "utf-8")
         out.path("customer_profiles.parquet").write_text(profiles, "utf-8")
         out.path("axis_segments.csv").write_text(profiles, "utf-8")
@@ -34,14 +36,14 @@ def run_axes_stage(root, model, version, profiles="of May"):
 
 def text_of(root, name):
     """Return a published file's content, after checking the whole set."""
-    manifest = read_manifest(root, AXES)
+    manifest = read_manifest(root, CUSTOMER_AXES)
     verify(root, manifest)
     return (root / name).read_text("utf-8")
 
 
 def test_one_stage_makes_a_set_of_axes_whole(tmp_path):
     run_axes_stage(tmp_path, "model 1", 1)
-    manifest = Artifacts(tmp_path, AXES).published().manifest
+    manifest = Artifacts(tmp_path, CUSTOMER_AXES).published().manifest
     assert manifest.is_complete
     assert (manifest.lineage, manifest.version) == ("abc", 1)
     assert not (tmp_path / "pending").exists()
@@ -50,28 +52,28 @@ def test_one_stage_makes_a_set_of_axes_whole(tmp_path):
 def test_a_new_model_keeps_the_one_before_and_new_profiles_do_not(tmp_path):
     run_axes_stage(tmp_path, "model 1", 1)
     run_axes_stage(tmp_path, "model 1", 1, "of June")
-    assert Artifacts(tmp_path, AXES).versions() == {}
+    assert Artifacts(tmp_path, CUSTOMER_AXES).versions() == {}
     assert text_of(tmp_path, "customer_profiles.parquet") == "of June"
     run_axes_stage(tmp_path, "model 2", 2, "of July")
-    assert list(Artifacts(tmp_path, AXES).versions()) == ["v001-abc"]
+    assert list(Artifacts(tmp_path, CUSTOMER_AXES).versions()) == ["v001-abc"]
 
 
 def test_going_back_brings_the_old_model_and_keeps_the_ledger(tmp_path):
     run_axes_stage(tmp_path, "model 1", 1)
     run_axes_stage(tmp_path, "model 2", 2, "of June")
-    left, now = Artifacts(tmp_path, AXES).roll_back()
+    left, now = Artifacts(tmp_path, CUSTOMER_AXES).roll_back()
     assert (left.version, now.version) == (2, 1)
     assert text_of(tmp_path, "axes.safetensors") == "model 1"
     assert text_of(tmp_path, "customer_profiles.parquet") == "of May"
     assert text_of(tmp_path, "ledger-axes.parquet") == "of May;of June;"
-    assert list(Artifacts(tmp_path, AXES).versions()) == ["v002-abc"]
+    assert list(Artifacts(tmp_path, CUSTOMER_AXES).versions()) == ["v002-abc"]
 
 
 def test_a_failed_run_leaves_the_set_as_it_was(tmp_path):
     run_axes_stage(tmp_path, "model 1", 1)
 
     def fail():
-        with Artifacts(tmp_path, AXES).stage("axes", Config()) as out:
+        with Artifacts(tmp_path, CUSTOMER_AXES).stage("axes", Config()) as out:
             out.path("axes.safetensors").write_text("half", "utf-8")
             raise ValueError("stopped half-way")
 
@@ -93,7 +95,7 @@ def test_a_kill_at_any_file_operation_leaves_one_whole_run(tmp_path):
             run_axes_stage(root, "model 2", 2, "of June")
             os._exit(0)
         _, status = os.waitpid(child, 0)
-        whole = Artifacts(root, AXES).published()
+        whole = Artifacts(root, CUSTOMER_AXES).published()
         texts = {
             whole.path(name).read_text("utf-8")
             for name in ("axes.safetensors", "customer_profiles.parquet")
@@ -109,10 +111,12 @@ def test_a_kill_at_any_file_operation_leaves_one_whole_run(tmp_path):
 def test_a_missing_state_names_the_command_that_writes_it(tmp_path):
     run_axes_stage(tmp_path, "model 1", 1)
     (tmp_path / "axis_segments.csv").unlink()
-    assert Artifacts(tmp_path, AXES).published() is not None, "an output may be deleted"
+    assert Artifacts(tmp_path, CUSTOMER_AXES).published() is not None, (
+        "an output may be deleted"
+    )
     (tmp_path / "axes.safetensors").unlink()
     with pytest.raises(ArtifactError, match=r"run `python -m core axes` again"):
-        Artifacts(tmp_path, AXES).published()
+        Artifacts(tmp_path, CUSTOMER_AXES).published()
 
 
 def test_a_folder_of_another_system_is_refused_and_left_alone(tmp_path):
@@ -127,8 +131,11 @@ def test_a_folder_of_another_system_is_refused_and_left_alone(tmp_path):
 
 def test_whose_a_folder_is_shows_in_its_stages(tmp_path):
     run_axes_stage(tmp_path, "model 1", 1)
-    assert published_set(tmp_path, RETAILERS, AXES).manifest.system is AXES
-    assert published_set(tmp_path / "new", RETAILERS, AXES) is None
+    assert (
+        published_set(tmp_path, RETAILERS, CUSTOMER_AXES).manifest.system
+        is CUSTOMER_AXES
+    )
+    assert published_set(tmp_path / "new", RETAILERS, CUSTOMER_AXES) is None
     content = json.loads((tmp_path / "manifest.json").read_text("utf-8"))
     assert list(content) == ["format", "config", "stages", "files"]
 

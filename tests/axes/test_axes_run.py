@@ -13,10 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 from core.artifacts.folder import Artifacts
-from core.axes import files
 from core.axes.assign import AxesAssigner
 from core.axes.features.catalog import AXES
-from core.axes.files import axes_folder, one_at_a_time
+from core.axes.files import CUSTOMER_AXES, axes_folder, one_at_a_time
 from core.axes.run import run_axes
 from core.axes.sample import generate_shoppers
 from core.cli import app
@@ -46,7 +45,7 @@ def run(folder: Path, tables, *, refit: bool = True, **axes: object):
 
 
 def published(folder: Path):
-    return Artifacts(axes_folder(folder), files.AXES).published()
+    return Artifacts(axes_folder(folder), CUSTOMER_AXES).published()
 
 
 def profiles(folder: Path) -> pl.DataFrame:
@@ -151,7 +150,7 @@ def test_a_refit_keeps_ids_and_names_and_writes_down_who_moved(folder):
                 assert now.names[axis][i] == first.model.names[axis][i]
                 n_survived += 1
     assert n_survived >= 13
-    kept = Artifacts(axes_folder(folder), files.AXES).versions()
+    kept = Artifacts(axes_folder(folder), CUSTOMER_AXES).versions()
     assert [manifest.version for manifest in kept.values()] == [1]
     block = pl.read_parquet(published(folder).path("ledger-0002.parquet"))
     counted = [sum(n.values()) for n in second.facts["n_moved"].values()]
@@ -198,7 +197,7 @@ def test_moves_by_behaviour_are_those_of_the_same_model(folder):
     assert sorted(told) == sorted(both.filter(has_moved)["customer_id"])
     assert placed.facts["n_entered"] == after.height - both.height
     assert placed.facts["n_left"] == 0
-    assert Artifacts(axes_folder(folder), files.AXES).versions() == {}, (
+    assert Artifacts(axes_folder(folder), CUSTOMER_AXES).versions() == {}, (
         "it is the same model"
     )
 
@@ -219,7 +218,7 @@ def test_other_customers_start_a_lineage_of_their_own(folder):
     assert anew.facts["lineage"] != before.lineage
     assert "ids and names of segments start anew" in " ".join(anew.lines)
     assert not [name for name in published(folder).manifest.files if "ledger" in name]
-    (kept,) = Artifacts(axes_folder(folder), files.AXES).versions().values()
+    (kept,) = Artifacts(axes_folder(folder), CUSTOMER_AXES).versions().values()
     assert kept.lineage == before.lineage
 
 
