@@ -107,12 +107,3 @@ def listed(names: Sequence[str], limit: int = 8) -> str:
     shown = ", ".join(f"`{name}`" for name in names[:limit])
     rest = len(names) - limit
     return f"{shown} and {rest:,} more" if rest > 0 else shown
-
-
-def counted(n: int, noun: str = "row") -> str:
-    """Return a number with its noun.
-
-    >>> counted(1), counted(2_000, "shop")
-    ('1 row', '2,000 shops')
-    """
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

@@ -34,7 +34,7 @@ from core.axes.files import (
     carry_ledger,
 )
 from core.axes.model import AxesModel
-from core.axes.report import AxesContent, write_axes_page
+from core.axes.report import TEMPLATES, AxesContent, write_axes_page
 from core.config import Config
 from core.models.centroids import NOWHERE, Assignment, IntArray
 from core.reporting.page import NextStep
@@ -261,10 +261,6 @@ def axis_overlap(labels: Mapping[str, IntArray]) -> pl.DataFrame:
 
 # Sentences of one kind that the terminal shows; the page has all.
 SAID = 5
-TIERS = (
-    "Where an axis has no segments, tiers can be cut all the same, and are called a "
-    "cut: --set axes.min_segments=3."
-)
 Facts = Mapping[str, Any]
 
 
@@ -279,54 +275,23 @@ def run_lines(facts: Facts, folder: Path) -> list[str]:
         Of the published set.
     """
     lines = [headline(facts), *facts["notes"], *intake_notes(facts)]
-    lines += [axis_line(axis, facts["segments"]) for axis in facts["axes"]]
-    if any(axis["kind"] == "single" for axis in facts["axes"]):
-        lines.append(TIERS)
-    lines += change_lines(facts)
+    lines += axis_lines(facts["axes"], facts["segments"]) + change_lines(facts)
     return [*lines, f"Page: {folder / PAGE}"]
 
 
-def unchanged_lines(facts: Facts) -> list[str]:
-    """Return what is said where rows and options are those of the run before."""
-    return [
-        f"Nothing changed: these orders were segmented before (run {facts['run']}, "
-        f"version {facts['version']}, {facts['n_customers']:,} customers)."
-    ]
+def run_sentences(topic: str, **values: Any) -> list[str]:
+    """Return the sentences that the text of runs has for a topic."""
+    return TEMPLATES.sentences("run.txt.j2", topic, **values)
 
 
 def headline(facts: Facts) -> str:
     """Return who was segmented, by what."""
-    items = "" if facts["n_items"] is None else f" and {facts['n_items']:,} items"
-    said = (
-        f"{facts['n_customers']:,} customers, {facts['n_orders']:,} orders{items} up "
-        f"to {facts['reference_date'][:10]}: "
-    )
-    if not facts["is_learnt"]:
-        return f"{said}placed by version {facts['version']} of the axes."
-    if facts["version_before"] is None:
-        return f"{said}the axes were learnt (version {facts['version']})."
-    return (
-        f"{said}the axes were learnt again (version {facts['version']}, after "
-        f"{facts['version_before']})."
-    )
+    return " ".join(run_sentences("headline", **facts))
 
 
-def axis_line(axis: Mapping[str, Any], segments: Sequence[Mapping[str, Any]]) -> str:
-    """Return one axis: its segments with their shares, or why it has none."""
-    name = axis["axis"]
-    if axis["kind"] == "skipped":
-        return f"{name}: {axis['verdict']}."
-    rest = ""
-    if axis["skipped"]:
-        rest = f"; without {axis['skipped']}"
-    if axis["n_not_placed"]:
-        rest += f"; {axis['n_not_placed']:,} not placed"
-    if axis["kind"] == "single":
-        return f"{name}: no segments here{rest}."
-    own = [s for s in segments if s["axis"] == name and s["segment_id"] >= 0]
-    shares = ", ".join(f"{s['segment']} {s['share']:.0%}" for s in own)
-    cut = " (tiers as asked for, not groups)" if axis["kind"] == "cut" else ""
-    return f"{name}: {shares}{cut}{rest}."
+def axis_lines(axes: Sequence[Facts], segments: Sequence[Facts]) -> list[str]:
+    """Return each axis: its segments with their shares, or why it has none."""
+    return run_sentences("axes", axes=axes, segments=segments)
 
 
 def change_lines(facts: Facts, *, is_short: bool = True) -> list[str]:
@@ -366,11 +331,16 @@ def event_lines(
     before, now : mapping of int to str
         Names of the segments by id, before and after.
     """
-    return [
-        f"{axis}: {_event(event, before, now)}"
+    changes = [
+        {
+            **event,
+            "old": listed([f"`{before.get(i, i)}`" for i in event["old"]]),
+            "new": listed([f"`{now.get(i, i)}`" for i in event["new"]]),
+        }
         for event in events
         if event["kind"] != "survived"
     ]
+    return run_sentences("events", axis=axis, events=changes)
 
 
 def intake_notes(facts: Facts) -> list[str]:
@@ -392,35 +362,14 @@ def _names_by_axis(segments: Sequence[Mapping[str, Any]]) -> dict[str, dict[int,
 
 def _moved(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
     """Say how many customers moved on which axes, by cause."""
-    words = {
-        "behaviour": "Moved by their own doing",
-        "model": "Moved by the new model",
+    moved = {
+        cause: sorted(
+            ((axis, n[cause]) for axis, n in counts.items() if n.get(cause)),
+            key=lambda pair: -pair[1],
+        )
+        for cause in ("behaviour", "model")
     }
-    lines = []
-    for cause, word in words.items():
-        own = {axis: n[cause] for axis, n in counts.items() if n.get(cause)}
-        if own:
-            most = sorted(own.items(), key=lambda pair: -pair[1])
-            lines.append(
-                f"{word}: " + ", ".join(f"{n:,} on {a}" for a, n in most) + "."
-            )
-    return lines or ["Nobody moved."]
-
-
-def _event(
-    event: Mapping[str, Any], before: Mapping[int, str], now: Mapping[int, str]
-) -> str:
-    """Say one event with its counts."""
-    old = listed([f"`{before.get(i, i)}`" for i in event["old"]])
-    new = listed([f"`{now.get(i, i)}`" for i in event["new"]])
-    if event["kind"] == "born":
-        origin = f", {event['n_shared']:,} of them from {old}" if old else ""
-        return f"new is {new} ({event['n_new']:,} customers{origin})."
-    if event["kind"] == "died":
-        goal = f", {event['n_shared']:,} of them now in {new}" if new else ""
-        return f"gone is {old} ({event['n_old']:,} customers{goal})."
-    became = {"split": "split into", "merged": "merged into"}[event["kind"]]
-    return f"{old} {became} {new} ({event['n_new']:,} customers)."
+    return run_sentences("moved", moved=moved)
 
 
 def _first(lines: Sequence[str], noun: str) -> list[str]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 
 _WIDTH, _ROW = 9.2, 0.5
+TEMPLATES = Templates(Path(__file__).parent / "templates")
 # Inches that a character of the labels takes, and the share of a bar it may fill.
 _CHARACTER = 0.068
 _BAR_WIDTH = 6.7
@@ -257,7 +258,7 @@ def write_axes_page(content: AxesContent, path: Path) -> list[Path]:
         ``axes-sizes.png`` and ``axes-overlap.png``. The page holds its own copies.
     """
     pictures = _pictures(content, path.parent)
-    page = Templates(Path(__file__).parent / "templates").page(
+    page = TEMPLATES.page(
         "axes.html.j2",
         content=content,
         told=_found(content.axes),

@@ -51,7 +51,7 @@ from core.axes.output import (
     Result,
     StoreLoader,
     run_lines,
-    unchanged_lines,
+    run_sentences,
     write_output,
     write_tables,
 )
@@ -391,7 +391,7 @@ def run_axes(
         base = artifacts.published()
         if base is not None and marks.are_known(base, refit=refit):
             facts = {**base.manifest.facts("axes"), "is_changed": False}
-            lines = unchanged_lines(facts)
+            lines = run_sentences("unchanged", **facts)
         else:
             with artifacts.stage("axes", _without_secrets(config)) as out:
                 run = Run(out, artifacts, config, marks, refit=refit)

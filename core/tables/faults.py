@@ -17,9 +17,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from core.errors import SchemaError, counted
+from core.errors import SchemaError
 from core.tables.cells import HASH, ParsedRows
 from core.tables.columns import FLAGS, ROW, TableSpec
+from core.tables.files import counted
 
 MOST = 0.5
 EXAMPLES = 3

@@ -570,3 +570,12 @@ def _choose(folder: Path, handle: str, file: str | None) -> list[SourceFile]:
         f"{did_you_mean(file, names)} It holds {listed(names)}. Set "
         "`data.kaggle_file` to one of them, or to null for every table."
     )
+
+
+def counted(n: int, noun: str = "row") -> str:
+    """Return a number with its noun.
+
+    >>> counted(1), counted(2_000, "shop")
+    ('1 row', '2,000 shops')
+    """
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

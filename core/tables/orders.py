@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from core.config import Config, DataConfig
-from core.errors import ConfigError, SchemaError, SourceError, counted
+from core.errors import ConfigError, SchemaError, SourceError
 from core.tables.cells import UNKNOWN, ParsedRows, naive, parse_records, parse_rows
 from core.tables.columns import FLAGS, ROW, Column, TableSpec
 from core.tables.faults import (
@@ -26,7 +26,7 @@ from core.tables.faults import (
     repair_lines,
     share,
 )
-from core.tables.files import find_files
+from core.tables.files import counted, find_files
 from core.tables.frames import table_from_frame
 from core.tables.readers import (
     Table,

@@ -23,20 +23,14 @@ from typing import Any
 import polars as pl
 
 from core.config import DataConfig
-from core.errors import (
-    ConfigError,
-    SegmentsError,
-    SourceError,
-    counted,
-    did_you_mean,
-    listed,
-)
+from core.errors import ConfigError, SegmentsError, SourceError, did_you_mean, listed
 from core.tables.files import (
     CHUNK_BYTES,
     KIND_NAMES,
     FileStats,
     SourceFile,
     chunks,
+    counted,
     describe,
     kind_of,
     new_file,

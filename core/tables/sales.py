@@ -12,12 +12,12 @@ from typing import Any
 import polars as pl
 
 from core.config import Config, DataConfig, SampleConfig
-from core.errors import SourceError, counted
+from core.errors import SourceError
 from core.months import month_label
 from core.tables.cells import DAY, FIRST_YEAR, LARGEST, LAST_YEAR, parse_rows
 from core.tables.columns import Column, Fault, TableSpec
 from core.tables.faults import FaultCount, Validation, fault_lines, repair_lines
-from core.tables.files import SourceFile, fetch_kaggle, find_files
+from core.tables.files import SourceFile, counted, fetch_kaggle, find_files
 from core.tables.frames import table_from_frame
 from core.tables.readers import (
     Table,

@@ -7,7 +7,7 @@ import datetime as dt
 import polars as pl
 import pytest
 
-from core.axes.output import axis_line, event_lines, run_lines
+from core.axes.output import axis_lines, event_lines, run_lines
 from core.axes.report import AxesContent, _fitted, redundant_lines, write_axes_page
 from core.config import Config
 from core.reporting.page import NextStep
@@ -167,13 +167,15 @@ def test_a_label_never_leaves_its_bar(fits, text):
 
 def test_an_axis_is_one_line_for_the_terminal():
     own = axis(VALUE, skipped="value_trend (too few)", n_not_placed=1200)
-    line = axis_line(own, SEGMENTS)
+    line = axis_lines([own], SEGMENTS)[0]
     assert line == (
         "purchase_value: regular 90%, whale 10%; without value_trend (too few); 1,200 "
         "not placed."
     )
-    assert axis_line(TWO_AXES[2], SEGMENTS) == "purchase_cadence: no segments here."
-    tiers = axis_line(axis(DEALS, "cut"), SEGMENTS)
+    assert (
+        axis_lines([TWO_AXES[2]], SEGMENTS)[0] == "purchase_cadence: no segments here."
+    )
+    tiers = axis_lines([axis(DEALS, "cut")], SEGMENTS)[0]
     assert tiers.endswith("(tiers as asked for, not groups).")
 
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
 from core.config import Config, RefreshConfig, resolve_config
-from core.errors import ArtifactError, ConfigError, SourceError, counted, listed
+from core.errors import ArtifactError, ConfigError, SourceError, listed
 from core.evaluation.drift import DriftOptions, DriftReport, measure_drift
 from core.evaluation.drift_reference import DriftReference, MonthRows, usual_months
 from core.evaluation.retrain_policy import TriggerState
@@ -34,6 +34,7 @@ from core.retailers.monthly import (
     write_archive,
 )
 from core.retailers.prepare import HISTORY, THIN_MONTH_SHARE, prepare
+from core.tables.files import counted
 from core.tables.sales import Sales, read_sales, sales_from_frame
 
 # What a refresh may be told; everything else is the model's.
