@@ -11,14 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from core.axes.features.catalog import (
-    AXES,
-    FEATURES,
-    FEW_CHANNELS,
-    LACKING,
-    OTHER_CHANNEL,
-    Axis,
-)
+from core.axes.features import catalog
 from core.axes.features.compute import MAX_CHANNELS, MIN_CHANNEL_SHARE
 from core.axes.features.formulas import DAYS_PER_MONTH, LIFECYCLE_STAGES
 from core.config import Config
@@ -158,7 +151,7 @@ CHOICES = f"""\
 - The stages of life are {", ".join(f"`{stage}`" for stage in LIFECYCLE_STAGES)}.
 - A channel is known from {MIN_CHANNEL_SHARE:.0%} of the orders with a channel on, at
   most {MAX_CHANNELS} of them; a model keeps those that it was fitted with. The rest are
-  one, `{OTHER_CHANNEL}`.
+  one, `{catalog.OTHER_CHANNEL}`.
 - An axis is skipped where the data lack what it is about, even if one of its features
   could be computed: the weekend says nothing of channels.\
 """
@@ -167,21 +160,21 @@ CHOICES = f"""\
 def axes_page() -> str:
     """Return ``docs/axes-features.md``: the axes, the features, and what was chosen."""
     lines = [INTRODUCTION, ""]
-    for axis in AXES:
+    for axis in catalog.AXES:
         lines += _axis_section(axis)
     lines += ["## The features", ""]
     lines += _table(
         ("feature", "formula", "unit", "null", "scale"),
         (
             (f"`{f.name}`", f.formula, f.unit, f.null_means, f.scale)
-            for f in FEATURES.values()
+            for f in catalog.FEATURES.values()
         ),
     )
     lines += ["", *_lacking_section(), CHOICES]
     return "\n".join(lines) + "\n"
 
 
-def _axis_section(axis: Axis) -> list[str]:
+def _axis_section(axis: catalog.Axis) -> list[str]:
     """Return heading, description and features of one axis."""
     names = ", ".join(f"`{name}`" for name in axis.features)
     return [
@@ -195,14 +188,16 @@ def _axis_section(axis: Axis) -> list[str]:
 def _lacking_section() -> list[str]:
     """Return what is skipped where data lack something."""
     rows = []
-    for name, words in LACKING.items():
-        axes = [f"`{axis.name}`" for axis in AXES if name in axis.needs]
-        features = [f"`{f.name}`" for f in FEATURES.values() if name in f.needs]
+    for name, words in catalog.LACKING.items():
+        axes = [f"`{axis.name}`" for axis in catalog.AXES if name in axis.needs]
+        features = [f"`{f.name}`" for f in catalog.FEATURES.values() if name in f.needs]
         # Of items are so many that a list of them would hide the rest.
         shown = ITEMS_IN_WORDS if name == "items" else ", ".join(features)
         rows.append((f"`{name}`", words, ", ".join(axes) or "none", shown))
-    few = [f"`{axis.name}`" for axis in AXES if "source" in axis.needs]
-    rows.append(("channels", FEW_CHANNELS, ", ".join(few), "as without `source`"))
+    few = [f"`{axis.name}`" for axis in catalog.AXES if "source" in axis.needs]
+    rows.append(
+        ("channels", catalog.FEW_CHANNELS, ", ".join(few), "as without `source`")
+    )
     return [
         "## What data may lack",
         "",

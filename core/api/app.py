@@ -21,21 +21,8 @@ from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from core.api import schemas
+from core.api import middleware, schemas
 from core.api.assign import Limits, assign, read_request
-from core.api.middleware import (
-    CONTENT_TYPE,
-    RETRY_SECONDS,
-    FieldError,
-    Metrics,
-    RequestMiddleware,
-    answer_field_error,
-    field_error,
-    log,
-    log_fields,
-    unauthorised,
-    unavailable,
-)
 from core.api.schemas import (
     ID_PATTERN,
     MAX_ID_LENGTH,
@@ -65,7 +52,7 @@ class ModelCache:
     metrics : Metrics
     """
 
-    def __init__(self, reader: AsyncReader, metrics: Metrics) -> None:
+    def __init__(self, reader: AsyncReader, metrics: middleware.Metrics) -> None:
         self._reader = reader
         self._metrics = metrics
         # By store, the digest of what a model was read from beside it.
@@ -87,7 +74,9 @@ class ModelCache:
             assigner = await asyncio.to_thread(AxesAssigner.from_bytes, stored.state)
             self._kept[store_id] = stored.digest, assigner
             self._metrics.models_loaded.inc()
-            log(logging.INFO, "model loaded", store=store_id, version=stored.version)
+            middleware.log(
+                logging.INFO, "model loaded", store=store_id, version=stored.version
+            )
         if store_id in self._kept:
             self._kept.move_to_end(store_id)
         while len(self._kept) > MAX_MODELS:
@@ -113,7 +102,7 @@ class Services:
 
     reader: AsyncReader
     models: ModelCache
-    metrics: Metrics
+    metrics: middleware.Metrics
     limits: Limits
     pool: ThreadPoolExecutor
     n_waiting: int = 0
@@ -128,15 +117,15 @@ class Services:
         """Return the store that a request's key opens; note it for the log."""
         store_id = await self.reader.authenticate(key) if key else None
         if store_id is None:
-            raise unauthorised()
-        log_fields(request.scope)["store"] = store_id
+            raise middleware.unauthorised()
+        middleware.log_fields(request.scope)["store"] = store_id
         return store_id
 
     async def model_of(self, store_id: str) -> AxesAssigner:
         """Return the store's model, or answer that there is none yet."""
         assigner = await self.models.get(store_id)
         if assigner is None:
-            raise unavailable(
+            raise middleware.unavailable(
                 f"the store `{store_id}` has no model yet. Learn one with `segments "
                 f"axes --store {store_id}`."
             )
@@ -145,7 +134,7 @@ class Services:
     async def in_pool(self, work: Callable[[], bytes]) -> bytes:
         """Run work beside the event loop, unless too much is waiting already."""
         if self.n_waiting >= MAX_WAITING:
-            raise unavailable(
+            raise middleware.unavailable(
                 f"{MAX_WAITING} assignments are waiting; try again shortly."
             )
         self.n_waiting += 1
@@ -182,7 +171,9 @@ async def get_ready(request: Request) -> Response:
     """Return whether the database answers and holds a model; for load balancers."""
     n_models = await Services.of(request).reader.n_models()
     if not n_models:
-        raise unavailable("no model is published yet. Learn one with `segments axes`.")
+        raise middleware.unavailable(
+            "no model is published yet. Learn one with `segments axes`."
+        )
     return JSONResponse({"status": "ready", "models": n_models})
 
 
@@ -195,7 +186,8 @@ async def get_ready(request: Request) -> Response:
 async def get_metrics(request: Request) -> Response:
     """Return counts and times of requests, by route."""
     return Response(
-        Services.of(request).metrics.page(), headers={"Content-Type": CONTENT_TYPE}
+        Services.of(request).metrics.page(),
+        headers={"Content-Type": middleware.CONTENT_TYPE},
     )
 
 
@@ -252,13 +244,13 @@ async def get_customer(
 ) -> Response:
     """Return the segment on every axis that the newest run gave a customer."""
     if not key:
-        raise unauthorised()
+        raise middleware.unauthorised()
     services = Services.of(request)
     # The key is checked in the same round trip, so a revoked one is refused at once.
     store_id, profile = await services.reader.profile_with_key(key, customer_id)
     if store_id is None:
-        raise unauthorised()
-    log_fields(request.scope)["store"] = store_id
+        raise middleware.unauthorised()
+    middleware.log_fields(request.scope)["store"] = store_id
     if profile is None:
         return JSONResponse({"detail": f"no customer `{customer_id}`."}, 404)
     headers = {"X-Model-Version": str(profile.model_version)}
@@ -389,7 +381,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     The database need not be there: until it is, requests are answered with 503.
     """
     limits = Limits(settings.max_orders, settings.max_items)
-    metrics = Metrics()
+    metrics = middleware.Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -413,9 +405,11 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.include_router(segments)
     app.include_router(operations)
     app.add_middleware(
-        RequestMiddleware, max_body_bytes=settings.max_body_bytes, metrics=metrics
+        middleware.RequestMiddleware,
+        max_body_bytes=settings.max_body_bytes,
+        metrics=metrics,
     )
-    app.add_exception_handler(FieldError, answer_field_error)
+    app.add_exception_handler(middleware.FieldError, middleware.answer_field_error)
     app.add_exception_handler(RequestValidationError, _answer_validation)
     app.add_exception_handler(StoreError, _answer_outage)
     app.add_exception_handler(ArtifactError, _answer_unusable)
@@ -445,23 +439,29 @@ async def _answer_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     message = str(first["msg"])
-    problem = field_error(first["loc"], message[0].lower() + message[1:], first["type"])
-    return await answer_field_error(request, problem)
+    problem = middleware.field_error(
+        first["loc"], message[0].lower() + message[1:], first["type"]
+    )
+    return await middleware.answer_field_error(request, problem)
 
 
 async def _answer_outage(request: Request, error: Exception) -> Response:
     """Answer while the database is away; what it said is for the log only."""
     request.app.state.metrics.database_errors.inc()
-    log(logging.ERROR, "database", error=str(error))
+    middleware.log(logging.ERROR, "database", error=str(error))
     detail = "the database is away; try again shortly."
-    return JSONResponse({"detail": detail}, 503, {"Retry-After": RETRY_SECONDS})
+    return JSONResponse(
+        {"detail": detail}, 503, {"Retry-After": middleware.RETRY_SECONDS}
+    )
 
 
 async def _answer_unusable(request: Request, error: Exception) -> Response:
     """Answer where the stored model is one of another version of this package."""
-    log(logging.ERROR, "model", error=str(error))
+    middleware.log(logging.ERROR, "model", error=str(error))
     detail = (
         "the store's model cannot be read by this version of the service. Learn it "
         "anew with `segments axes --retrain always`."
     )
-    return JSONResponse({"detail": detail}, 503, {"Retry-After": RETRY_SECONDS})
+    return JSONResponse(
+        {"detail": detail}, 503, {"Retry-After": middleware.RETRY_SECONDS}
+    )

@@ -70,16 +70,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from core.models.centroids import (
-    Clusters,
-    IntArray,
-    kmeans,
-    mean_silhouette,
-    means_of,
-    pairwise_distances,
-    split_half_ari,
-    warm_start,
-)
+from core.models import centroids
 from core.models.matrix import FloatArray
 
 WINDOW = 0.1
@@ -163,7 +154,9 @@ def _spread(
     return np.where(counts[places] > 1, drawn, column)
 
 
-def density_gap(columns: FloatArray, labels: IntArray, centres: FloatArray) -> float:
+def density_gap(
+    columns: FloatArray, labels: centroids.IntArray, centres: FloatArray
+) -> float:
     """Return how deep the flattest valley between two segments is.
 
     For each two segments their customers are seen along the line through the centres.
@@ -190,7 +183,7 @@ def density_gap(columns: FloatArray, labels: IntArray, centres: FloatArray) -> f
 
 
 def valley_depths(
-    columns: FloatArray, labels: IntArray, centres: FloatArray
+    columns: FloatArray, labels: centroids.IntArray, centres: FloatArray
 ) -> FloatArray:
     """Return the depth of the valley between every two segments, see `density_gap`.
 
@@ -207,8 +200,8 @@ def valley_depths(
 
 
 def density_components(
-    columns: FloatArray, labels: IntArray, centres: FloatArray, least: float
-) -> IntArray:
+    columns: FloatArray, labels: centroids.IntArray, centres: FloatArray, least: float
+) -> centroids.IntArray:
     """Return the components of density that many small clusters are parts of.
 
     Clusters without a valley between them are one heap, and so are those that hang
@@ -234,7 +227,11 @@ def density_components(
 
 
 def _depth(
-    columns: FloatArray, labels: IntArray, centres: FloatArray, one: int, other: int
+    columns: FloatArray,
+    labels: centroids.IntArray,
+    centres: FloatArray,
+    one: int,
+    other: int,
 ) -> float:
     """Return the depth of the valley between two segments."""
     line = centres[other] - centres[one]
@@ -266,7 +263,9 @@ TIERS: Final = ((0.0, 0.5, 0.2), (0.5, 0.8, 0.3), (0.8, 0.95, 0.3), (0.95, 1.0, 
 """From and to which share of the customers by value, and the share of the draw."""
 
 
-def tier_sample(values: FloatArray, n: int, seed: int) -> tuple[IntArray, FloatArray]:
+def tier_sample(
+    values: FloatArray, n: int, seed: int
+) -> tuple[centroids.IntArray, FloatArray]:
     """Draw customers by value tier.
 
     The reference draws 1,000, 1,500, 1,500 and 1,000 of 5,000 from the lower half, the
@@ -402,13 +401,13 @@ class Drawn:
 
     rows: FloatArray
     opened: FloatArray
-    before: IntArray | None = None
+    before: centroids.IntArray | None = None
     n_before: int = 0
 
 
 def choose_segments(
     drawn: Drawn, *, fewest: int, most: int, seed: int
-) -> tuple[AxisChoice, Clusters]:
+) -> tuple[AxisChoice, centroids.Clusters]:
     """Choose the number of segments of an axis, and cluster.
 
     Parameters
@@ -429,18 +428,18 @@ def choose_segments(
     numbers = range(2, min(max(fewest, most), n_places) + 1)
     if n_rows < FEWEST_CUSTOMERS and fewest < 2:
         numbers = range(0)
-    found: dict[int, Clusters] = {}
+    found: dict[int, centroids.Clusters] = {}
     candidates: dict[int, AxisCandidate] = {}
     parted = _parted(drawn, most, seed) if numbers else None
     picked = np.arange(0, n_rows, max(1, n_rows // SILHOUETTE_CUSTOMERS))
-    distances = pairwise_distances(drawn.rows[picked])
+    distances = centroids.pairwise_distances(drawn.rows[picked])
     for n in numbers:
         found[n], start = _best(drawn, parted, n, seed)
-        score = mean_silhouette(distances, found[n].labels[picked])
+        score = centroids.mean_silhouette(distances, found[n].labels[picked])
         candidates[n] = _candidate(drawn, found[n], score, seed, start)
     kind, n, verdict = _taken(candidates, fewest, drawn.n_before)
     if n == 1:
-        found[1] = Clusters(
+        found[1] = centroids.Clusters(
             drawn.rows.mean(axis=0, keepdims=True), np.zeros(n_rows, np.int64), 0.0
         )
     null = _null_silhouette(drawn.rows, n, seed) if n > 1 else None
@@ -448,40 +447,44 @@ def choose_segments(
     return choice, found[n]
 
 
-def _parted(drawn: Drawn, most: int, seed: int) -> Clusters | None:
+def _parted(drawn: Drawn, most: int, seed: int) -> centroids.Clusters | None:
     """Return KMeans from the components of density; None for one, or too many."""
     n_parts = min(N_PARTS, len(np.unique(drawn.rows, axis=0)))
-    parts = kmeans(drawn.rows, n_parts, seed)
+    parts = centroids.kmeans(drawn.rows, n_parts, seed)
     labels = density_components(drawn.opened, parts.labels, parts.centres, VALLEY)
-    start = means_of(drawn.rows, labels)
+    start = centroids.means_of(drawn.rows, labels)
     if not 2 <= len(start) <= most:
         return None
-    return kmeans(drawn.rows, len(start), seed, start=start)
+    return centroids.kmeans(drawn.rows, len(start), seed, start=start)
 
 
 def _best(
-    drawn: Drawn, parted: Clusters | None, n: int, seed: int
-) -> tuple[Clusters, FloatArray | None]:
+    drawn: Drawn, parted: centroids.Clusters | None, n: int, seed: int
+) -> tuple[centroids.Clusters, FloatArray | None]:
     """Return `n` clusters, and the centres they came from if not from starts by lot."""
     if drawn.before is not None and n == drawn.n_before:
-        start = means_of(drawn.rows, drawn.before)
+        start = centroids.means_of(drawn.rows, drawn.before)
         if len(start) == n:
-            near = kmeans(drawn.rows, n, seed, start=start)
+            near = centroids.kmeans(drawn.rows, n, seed, start=start)
             if _valley(drawn, near) >= KEPT_VALLEY:
                 return near, start
-    found = warm_start(drawn.rows, n, seed, drawn.before)
+    found = centroids.warm_start(drawn.rows, n, seed, drawn.before)
     if parted is None or len(parted.centres) != n:
         return found, None
     is_as_deep = _valley(drawn, parted) >= _valley(drawn, found) - SAME
     return (parted, parted.centres) if is_as_deep else (found, None)
 
 
-def _valley(drawn: Drawn, found: Clusters) -> float:
+def _valley(drawn: Drawn, found: centroids.Clusters) -> float:
     return density_gap(drawn.opened, found.labels, found.centres)
 
 
 def _candidate(
-    drawn: Drawn, found: Clusters, score: float, seed: int, start: FloatArray | None
+    drawn: Drawn,
+    found: centroids.Clusters,
+    score: float,
+    seed: int,
+    start: FloatArray | None,
 ) -> AxisCandidate:
     """Measure a number of segments; its stability only if the rest allows it."""
     n = len(found.centres)
@@ -490,7 +493,7 @@ def _candidate(
     candidate = AxisCandidate(n, score, depth, float(shares.min()), float(shares.max()))
     fault = _fault(candidate, is_kept=n == drawn.n_before)
     if not fault:
-        ari = split_half_ari(drawn.rows, n, seed, N_SPLITS, start)
+        ari = centroids.split_half_ari(drawn.rows, n, seed, N_SPLITS, start)
         candidate = replace(candidate, stability=ari)
     return replace(candidate, fault=_fault(candidate, is_kept=False))
 
@@ -552,4 +555,6 @@ def _null_silhouette(rows: FloatArray, n: int, seed: int) -> float:
     n_rows = min(SILHOUETTE_CUSTOMERS, len(rows))
     # By eigenvectors: features that follow from others leave it without full rank.
     single = rng.multivariate_normal(middle, covariance, n_rows, method="eigh")
-    return mean_silhouette(pairwise_distances(single), kmeans(single, n, seed).labels)
+    return centroids.mean_silhouette(
+        centroids.pairwise_distances(single), centroids.kmeans(single, n, seed).labels
+    )

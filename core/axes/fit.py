@@ -30,27 +30,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 import polars as pl
 
-from core.axes.criterion import (
-    CHOOSING_CUSTOMERS,
-    AxisChoice,
-    Drawn,
-    choose_segments,
-    spread_ties,
-    tier_sample,
-)
+from core.axes import criterion
 from core.axes.features.catalog import CHANNEL_SHARE, FEATURES, AxisFeatures
 from core.axes.model import AxesModel, AxisSegment, FittedAxis
 from core.axes.names import AxisNames, SegmentName, load_axis_names, name_clusters
-from core.models.centroids import (
-    NOWHERE,
-    Assignment,
-    BoolArray,
-    CentroidModel,
-    IntArray,
-    Scaling,
-    kmeans,
-    one_thread,
-)
+from core.models import centroids
 from core.models.matrix import FloatArray
 from core.segments.identity import Identity, match_segments
 
@@ -74,10 +58,10 @@ class AxisFit(NamedTuple):
     """
 
     features: AxisFeatures
-    model: CentroidModel | None
-    placed: Assignment | None
-    before: IntArray | None
-    choice: AxisChoice | None
+    model: centroids.CentroidModel | None
+    placed: centroids.Assignment | None
+    before: centroids.IntArray | None
+    choice: criterion.AxisChoice | None
 
 
 def with_identity(
@@ -133,12 +117,14 @@ def _skipped(features: AxisFeatures, next_id: int) -> FittedAxis:
     return FittedAxis(features.axis, (), skipped, None, (), next_id, (), report)
 
 
-def _unplaced(choice: AxisChoice, names: AxisNames, sizes: IntArray) -> AxisSegment:
+def _unplaced(
+    choice: criterion.AxisChoice, names: AxisNames, sizes: centroids.IntArray
+) -> AxisSegment:
     """Return the record of the customers who lack a feature."""
     return AxisSegment(
-        id=NOWHERE,
+        id=centroids.NOWHERE,
         name=names.unplaced,
-        cluster=NOWHERE,
+        cluster=centroids.NOWHERE,
         size=int(sizes[0]),
         share=float(sizes[0] / sizes.sum()),
         kind=choice.kind,
@@ -156,7 +142,9 @@ def _identity(fit: AxisFit, before: FittedAxis | None, next_id: int) -> Identity
         ids = {cluster: next_id + cluster for cluster in clusters}
         return Identity(ids, (), next_id + len(ids))
     trained = {segment.id: segment.size for segment in before.segments}
-    known = [segment.id for segment in before.segments if segment.id != NOWHERE]
+    known = [
+        segment.id for segment in before.segments if segment.id != centroids.NOWHERE
+    ]
     return match_segments(
         fit.before, fit.placed.labels, next_id=next_id, known=known, trained=trained
     )
@@ -179,10 +167,10 @@ def _kept_names(
 
 
 def _segment(
-    choice: AxisChoice,
+    choice: criterion.AxisChoice,
     identity: Identity,
     cluster: int,
-    sizes: IntArray,
+    sizes: centroids.IntArray,
     kept: Mapping[int, AxisSegment],
     by_rules: Mapping[int, SegmentName],
     named: Mapping[int, SegmentName],
@@ -202,7 +190,7 @@ def _segment(
     )
 
 
-def _report(choice: AxisChoice, sizes: IntArray) -> dict[str, Any]:
+def _report(choice: criterion.AxisChoice, sizes: centroids.IntArray) -> dict[str, Any]:
     """Return the figures of an axis."""
     placed = sizes[1:].sum()
     shown = choice.shown
@@ -297,7 +285,7 @@ def fit_axes(
     names = load_axis_names(options.names)
     drawn = _drawn_customers(features, options)
     axes = []
-    with one_thread():
+    with centroids.one_thread():
         for axis, its in available.items():
             fit = _fit_axis(features, its, drawn, options, previous)
             before = None if previous is None else previous.axes.get(axis)
@@ -307,19 +295,19 @@ def fit_axes(
 
 def _drawn_customers(
     features: pl.DataFrame, options: AxesOptions
-) -> tuple[IntArray, FloatArray] | None:
+) -> tuple[centroids.IntArray, FloatArray] | None:
     """Return customers to learn from with their weights; None: everybody."""
     n = options.fit_customers
     if n is None or n >= features.height:
         return None
     values = features["lifetime_value"].cast(pl.Float64).to_numpy()
-    return tier_sample(values, n, options.seed)
+    return criterion.tier_sample(values, n, options.seed)
 
 
 def _fit_axis(
     features: pl.DataFrame,
     its: AxisFeatures,
-    drawn: tuple[IntArray, FloatArray] | None,
+    drawn: tuple[centroids.IntArray, FloatArray] | None,
     options: AxesOptions,
     previous: AxesModel | None,
 ) -> AxisFit:
@@ -341,13 +329,13 @@ def _fit_axis(
     choice, centres = _segments(
         table, is_known, scaling, drawn, options, before, n_before
     )
-    model = CentroidModel(centres, scaling).by_size(table)
+    model = centroids.CentroidModel(centres, scaling).by_size(table)
     return AxisFit(its, model, model.assign(table), before, choice)
 
 
 def _labels_before(
     features: pl.DataFrame, axis: str, previous: AxesModel | None
-) -> IntArray | None:
+) -> centroids.IntArray | None:
     """Return where the model before places the customers; None where it cannot."""
     found = None if previous is None else previous.fitted.get(axis)
     if found is None or not set(found.features) <= set(features.columns):
@@ -357,13 +345,13 @@ def _labels_before(
 
 def _segments(
     table: FloatArray,
-    is_known: BoolArray,
-    scaling: Scaling,
-    drawn: tuple[IntArray, FloatArray] | None,
+    is_known: centroids.BoolArray,
+    scaling: centroids.Scaling,
+    drawn: tuple[centroids.IntArray, FloatArray] | None,
     options: AxesOptions,
-    before: IntArray | None,
+    before: centroids.IntArray | None,
     n_before: int,
-) -> tuple[AxisChoice, FloatArray]:
+) -> tuple[criterion.AxisChoice, FloatArray]:
     """Choose the number of segments on a draw, and learn their centres on all."""
     picked, weights = np.flatnonzero(is_known), None
     if drawn is not None and is_known[drawn[0]].any():
@@ -374,19 +362,19 @@ def _segments(
     if weights is not None:
         # As many of each tier as there are among everybody, and nobody twice.
         few = picked[rng.random(len(picked)) < weights / weights.max()]
-    if len(few) > CHOOSING_CUSTOMERS:
-        few = np.sort(rng.choice(few, CHOOSING_CUSTOMERS, replace=False))
+    if len(few) > criterion.CHOOSING_CUSTOMERS:
+        few = np.sort(rng.choice(few, criterion.CHOOSING_CUSTOMERS, replace=False))
     rows = table[few]
-    sample = Drawn(
+    sample = criterion.Drawn(
         np.ascontiguousarray(scaling.columns(rows).T),
-        spread_ties(scaling.columns(rows, is_clipped=False), rng),
+        criterion.spread_ties(scaling.columns(rows, is_clipped=False), rng),
         None if before is None else before[few],
         n_before,
     )
     bounds = {"fewest": options.min_segments, "most": options.max_segments}
-    choice, found = choose_segments(sample, **bounds, seed=options.seed)
+    choice, found = criterion.choose_segments(sample, **bounds, seed=options.seed)
     everyone = np.ascontiguousarray(scaling.columns(table[picked]).T)
-    final = kmeans(
+    final = centroids.kmeans(
         everyone, len(found.centres), options.seed, start=found.centres, weights=weights
     )
     return choice, final.centres
@@ -400,7 +388,7 @@ def _is_log(name: str) -> bool:
     return known is not None and known.scale == "log"
 
 
-def learn_scaling(table: FloatArray, is_log: list[bool]) -> Scaling:
+def learn_scaling(table: FloatArray, is_log: list[bool]) -> centroids.Scaling:
     """Learn how the features of an axis are put on one scale.
 
     Parameters
@@ -413,8 +401,10 @@ def learn_scaling(table: FloatArray, is_log: list[bool]) -> Scaling:
 
     p = table.shape[1]
     same = np.zeros(p), np.ones(p)
-    plain = Scaling(np.array(is_log), same[0] - np.inf, same[1] * np.inf, *same)
+    plain = centroids.Scaling(
+        np.array(is_log), same[0] - np.inf, same[1] * np.inf, *same
+    )
     scaler = FeatureScaler("winsorised", TAIL_SHARE).fit(plain.columns(table).T)
-    return Scaling(
+    return centroids.Scaling(
         np.array(is_log), scaler.lower_, scaler.upper_, scaler.centre_, scaler.scale_
     )

@@ -15,24 +15,10 @@ import polars as pl
 
 from core.artifacts.folder import ArtifactSet, StageWriter, link
 from core.artifacts.manifest import library_versions
+from core.axes import files
 from core.axes.assign import AxesAssigner, write_meta
 from core.axes.changes import Labels
 from core.axes.features.catalog import AXES
-from core.axes.files import (
-    DRIFT,
-    DRIFT_REFERENCE,
-    LONG_TABLE,
-    META,
-    OVERLAP,
-    PAGE,
-    PROFILES,
-    REJECTED,
-    REPORT,
-    SIZES,
-    STATE,
-    block_name,
-    carry_ledger,
-)
 from core.axes.model import AxesModel
 from core.axes.report import TEMPLATES, AxesContent, write_axes_page
 from core.config import Config
@@ -276,7 +262,7 @@ def run_lines(facts: Facts, folder: Path) -> list[str]:
     """
     lines = [headline(facts), *facts["notes"], *intake_notes(facts)]
     lines += axis_lines(facts["axes"], facts["segments"]) + change_lines(facts)
-    return [*lines, f"Page: {folder / PAGE}"]
+    return [*lines, f"Page: {folder / files.PAGE}"]
 
 
 def run_sentences(topic: str, **values: Any) -> list[str]:
@@ -346,7 +332,7 @@ def event_lines(
 def intake_notes(facts: Facts) -> list[str]:
     """Return what became of the rows, and what should be known of them."""
     n = facts["n_rejected"]
-    told = [f"{n:,} rows were set aside, see {REJECTED}."] if n else []
+    told = [f"{n:,} rows were set aside, see {files.REJECTED}."] if n else []
     return [*intake_lines(facts["intake"]), *told]
 
 
@@ -433,7 +419,7 @@ def write_page(
             "Versions": library_versions(),
         },
     )
-    write_axes_page(content, out.path(PAGE))
+    write_axes_page(content, out.path(files.PAGE))
 
 
 def _next_steps(out: StageWriter) -> list[NextStep]:
@@ -485,12 +471,12 @@ def write_output(
     Adds ``axes``, ``segments`` and ``events`` to `facts`.
     """
     _write_model(out, result, is_learnt=is_learnt)
-    result.rejected.write_parquet(out.path(REJECTED), compression="zstd")
+    result.rejected.write_parquet(out.path(files.REJECTED), compression="zstd")
     if result.drift.height:
-        result.drift.write_csv(out.path(DRIFT))
+        result.drift.write_csv(out.path(files.DRIFT))
     if out.base is not None and facts["version_before"] is not None:
-        carry_ledger(out.base, out.folder)
-        result.moves.write_parquet(out.path(block_name(facts["run"])))
+        files.carry_ledger(out.base, out.folder)
+        result.moves.write_parquet(out.path(files.block_name(facts["run"])))
     facts["events"] = _events(result) if is_learnt else {}
     profiles = result.assigner.profiles(result.features, result.placed)
     write_tables(out, result.assigner.model, profiles, result.drift, facts)
@@ -507,15 +493,15 @@ def write_tables(
 
     Adds ``axes``, a row per axis, and ``segments``, a row per segment, to `facts`.
     """
-    profiles.write_parquet(out.path(PROFILES), compression="zstd")
-    long_table(profiles).write_csv(out.path(LONG_TABLE), float_precision=4)
+    profiles.write_parquet(out.path(files.PROFILES), compression="zstd")
+    long_table(profiles).write_csv(out.path(files.LONG_TABLE), float_precision=4)
     labels = labels_of(profiles)
     sizes = sizes_table(model, labels)
-    sizes.write_csv(out.path(SIZES), float_precision=4)
+    sizes.write_csv(out.path(files.SIZES), float_precision=4)
     report = report_table(model, sizes)
-    report.write_csv(out.path(REPORT), float_precision=4)
+    report.write_csv(out.path(files.REPORT), float_precision=4)
     overlap = axis_overlap(labels)
-    overlap.write_csv(out.path(OVERLAP), float_precision=4)
+    overlap.write_csv(out.path(files.OVERLAP), float_precision=4)
     facts["axes"] = report.to_dicts()
     facts["segments"] = sizes.to_dicts()
     write_page(out, facts, report, sizes, overlap, drift)
@@ -565,9 +551,9 @@ def _write_model(out: StageWriter, result: Result, *, is_learnt: bool) -> None:
         result.assigner.save(out.folder)
         return
     assert out.base is not None  # whose model it is
-    for name in (STATE, DRIFT_REFERENCE):
+    for name in (files.STATE, files.DRIFT_REFERENCE):
         link(out.base.path(name), out.path(name))
-    write_meta(out.path(META), result.assigner.get_state()[1])
+    write_meta(out.path(files.META), result.assigner.get_state()[1])
 
 
 def _events(result: Result) -> dict[str, list[dict[str, Any]]]:

@@ -20,41 +20,11 @@ from typing import Any
 import polars as pl
 
 from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter, link
+from core.axes import changes, files, output
 from core.axes.assign import AxesAssigner, PreviousRun, write_meta
-from core.axes.changes import (
-    AXES_DRIFT_ROWS,
-    MOVES_SCHEMA,
-    AxesDrift,
-    label_table,
-    ledger_block,
-    move_counts,
-    moves_between,
-)
 from core.axes.features.catalog import features_available
 from core.axes.features.compute import known_channels
-from core.axes.files import (
-    CUSTOMER_AXES,
-    DRIFT,
-    DRIFT_REFERENCE,
-    META,
-    PROFILES,
-    REJECTED,
-    STATE,
-    RunFingerprint,
-    carry_ledger,
-    folder_of,
-    next_run,
-    one_at_a_time,
-)
 from core.axes.fit import AxesOptions, fit_axes
-from core.axes.output import (
-    Result,
-    StoreLoader,
-    run_lines,
-    run_sentences,
-    write_output,
-    write_tables,
-)
 from core.axes.sample import generate_shoppers
 from core.config import Config
 from core.errors import ArtifactError, ConfigError, FeatureMismatchError
@@ -86,7 +56,7 @@ class Run:
         out: StageWriter,
         artifacts: Artifacts,
         config: Config,
-        marks: RunFingerprint,
+        marks: files.RunFingerprint,
         *,
         refit: bool,
     ) -> None:
@@ -121,13 +91,19 @@ class Run:
             placed = assigner.model.assign(features)
         drift, alerts, moves = self._compare(before, view, assigner, features, placed)
         facts = self._facts(purchases, assigner, before, is_learnt=is_learnt)
-        facts |= {"drift": alerts, "n_moved": move_counts(moves), "notes": self.notes}
+        facts |= {
+            "drift": alerts,
+            "n_moved": changes.move_counts(moves),
+            "notes": self.notes,
+        }
         self._count_customers(facts, before, features)
-        result = Result(assigner, features, placed, purchases.rejected, drift, moves)
+        result = output.Result(
+            assigner, features, placed, purchases.rejected, drift, moves
+        )
         with self._timed("writing"):
             if is_learnt:
                 self._keep_reference(assigner, features, placed)
-            write_output(self.out, result, facts, is_learnt=is_learnt)
+            output.write_output(self.out, result, facts, is_learnt=is_learnt)
         self.out.facts |= facts
         return facts
 
@@ -226,29 +202,33 @@ class Run:
     ) -> tuple[pl.DataFrame, list[str], pl.DataFrame]:
         """Return drift, its alerts, and who moved since the run before."""
         if before is None or view is None:
-            return pl.DataFrame(schema=AXES_DRIFT_ROWS), [], MOVES_SCHEMA.to_frame()
+            return (
+                pl.DataFrame(schema=changes.AXES_DRIFT_ROWS),
+                [],
+                changes.MOVES_SCHEMA.to_frame(),
+            )
         with self._timed("comparing"):
             model, seed = before.assigner.model, self.config.seed
             is_same = assigner.model is model
             own = placed if is_same else model.assign(view)
             labels = {axis: found.labels for axis, found in own.items()}
-            reference = AxesDrift.load(before.base.path(DRIFT_REFERENCE))
+            reference = changes.AxesDrift.load(before.base.path(files.DRIFT_REFERENCE))
             drift, alerts = reference.measure(view, labels, model.names, seed)
-            then, now = before.labels, label_table(view["customer_id"], labels)
-            moves = moves_between(then, now, "behaviour")
+            then, now = before.labels, changes.label_table(view["customer_id"], labels)
+            moves = changes.moves_between(then, now, "behaviour")
             names = {axis: dict(known) for axis, known in model.names.items()}
             if not is_same:
-                after = label_table(
+                after = changes.label_table(
                     features["customer_id"],
                     {axis: found.labels for axis, found in placed.items()},
                 )
-                moves = pl.concat([moves, moves_between(now, after, "model")])
+                moves = pl.concat([moves, changes.moves_between(now, after, "model")])
                 for axis, known in assigner.model.names.items():
                     names[axis] = names.get(axis, {}) | known
-            block = ledger_block(
+            block = changes.ledger_block(
                 moves,
                 names,
-                run=next_run(before.base),
+                run=files.next_run(before.base),
                 reference_date=assigner.reference_date.isoformat(),
                 version=assigner.version,
             )
@@ -260,8 +240,8 @@ class Run:
         """Keep what later runs are compared with."""
         labels = {axis: found.labels for axis, found in placed.items()}
         names = assigner.model.features
-        reference = AxesDrift.of(features, names, labels, self.config.seed)
-        reference.save(self.out.path(DRIFT_REFERENCE))
+        reference = changes.AxesDrift.of(features, names, labels, self.config.seed)
+        reference.save(self.out.path(files.DRIFT_REFERENCE))
 
     def _facts(
         self,
@@ -282,7 +262,7 @@ class Run:
             for axis, known in before.assigner.model.names.items():
                 names[axis] = {str(i): name for i, name in known.items()}
         return {
-            "run": next_run(self.out.base),
+            "run": files.next_run(self.out.base),
             "lineage": assigner.lineage,
             "version": assigner.version,
             "version_before": None if before is None else before.version,
@@ -351,7 +331,7 @@ def run_axes(
     items: Any = None,
     *,
     refit: bool = True,
-    into_store: StoreLoader | None = None,
+    into_store: output.StoreLoader | None = None,
 ) -> AxesRun:
     """Segment customers on 13 behavioural axes, and publish their profiles.
 
@@ -380,23 +360,23 @@ def run_axes(
     ConfigError
         If options contradict each other, or the file of names is not one.
     """
-    folder = folder_of(config)
+    folder = files.folder_of(config)
     with (
-        one_at_a_time(folder),
+        files.one_at_a_time(folder),
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work,
     ):
         purchases = _received(config, orders, items, Path(work))
-        artifacts = Artifacts(folder, CUSTOMER_AXES)
-        marks = RunFingerprint.of(config, purchases)
+        artifacts = Artifacts(folder, files.CUSTOMER_AXES)
+        marks = files.RunFingerprint.of(config, purchases)
         base = artifacts.published()
         if base is not None and marks.are_known(base, refit=refit):
             facts = {**base.manifest.facts("axes"), "is_changed": False}
-            lines = run_sentences("unchanged", **facts)
+            lines = output.run_sentences("unchanged", **facts)
         else:
             with artifacts.stage("axes", _without_secrets(config)) as out:
                 run = Run(out, artifacts, config, marks, refit=refit)
                 facts = {**run.execute(purchases), "is_changed": True}
-            lines = run_lines(facts, folder)
+            lines = output.run_lines(facts, folder)
         if into_store is None:
             return AxesRun(folder, facts, lines)
         published = artifacts.published()
@@ -433,7 +413,7 @@ def rename_segment(
     segment_id: int,
     name: str,
     *,
-    into_store: StoreLoader | None = None,
+    into_store: output.StoreLoader | None = None,
 ) -> Told:
     """Give a segment a name that stays, and publish everything under it.
 
@@ -458,8 +438,8 @@ def rename_segment(
     ConfigError
         For an unknown axis or segment, or a name that cannot be.
     """
-    artifacts = Artifacts(folder_of(config), CUSTOMER_AXES)
-    with one_at_a_time(artifacts.root):
+    artifacts = Artifacts(files.folder_of(config), files.CUSTOMER_AXES)
+    with files.one_at_a_time(artifacts.root):
         base = _published(artifacts)
         assigner = AxesAssigner.of_set(base)
         model = assigner.model.renamed(axis, segment_id, name)
@@ -470,7 +450,10 @@ def rename_segment(
 
 
 def roll_back(
-    config: Config, name: str | None = None, *, into_store: StoreLoader | None = None
+    config: Config,
+    name: str | None = None,
+    *,
+    into_store: output.StoreLoader | None = None,
 ) -> Told:
     """Publish a kept version again, with its profiles, and load these.
 
@@ -491,8 +474,8 @@ def roll_back(
     ArtifactError
         If there is nothing to go back from or to.
     """
-    artifacts = Artifacts(folder_of(config), CUSTOMER_AXES)
-    with one_at_a_time(artifacts.root):
+    artifacts = Artifacts(files.folder_of(config), files.CUSTOMER_AXES)
+    with files.one_at_a_time(artifacts.root):
         later = AxesAssigner.of_set(_published(artifacts))
         left, now = artifacts.roll_back(name)
         base = _published(artifacts)
@@ -525,15 +508,17 @@ def _publish_names(
 ) -> None:
     """Publish the same model and the same profiles under other names."""
     with artifacts.stage("axes", base.manifest.config) as out:
-        for name in (STATE, DRIFT_REFERENCE, REJECTED):
+        for name in (files.STATE, files.DRIFT_REFERENCE, files.REJECTED):
             link(base.path(name), out.path(name))
-        write_meta(out.path(META), assigner.get_state()[1])
-        carry_ledger(base, out.folder)
+        write_meta(out.path(files.META), assigner.get_state()[1])
+        files.carry_ledger(base, out.folder)
         drift = _drift_of(base, out)
         old, new = AxesAssigner.of_set(base).model.names, assigner.model.names
-        profiles = pl.read_parquet(base.path(PROFILES), memory_map=False)
+        profiles = pl.read_parquet(base.path(files.PROFILES), memory_map=False)
         facts: dict[str, Any] = dict(base.manifest.facts("axes"))
-        write_tables(out, assigner.model, _renamed(profiles, old, new), drift, facts)
+        output.write_tables(
+            out, assigner.model, _renamed(profiles, old, new), drift, facts
+        )
         out.facts |= facts
 
 
@@ -558,17 +543,17 @@ def _renamed(
 
 def _drift_of(base: ArtifactSet, out: StageWriter) -> pl.DataFrame:
     """Carry the drift of the run over; a user may have deleted it."""
-    if DRIFT not in base.manifest.files or not base.path(DRIFT).is_file():
-        return pl.DataFrame(schema=AXES_DRIFT_ROWS)
-    link(base.path(DRIFT), out.path(DRIFT))
-    return pl.read_csv(base.path(DRIFT), schema=AXES_DRIFT_ROWS)
+    if files.DRIFT not in base.manifest.files or not base.path(files.DRIFT).is_file():
+        return pl.DataFrame(schema=changes.AXES_DRIFT_ROWS)
+    link(base.path(files.DRIFT), out.path(files.DRIFT))
+    return pl.read_csv(base.path(files.DRIFT), schema=changes.AXES_DRIFT_ROWS)
 
 
 def _loaded(
     config: Config,
     artifacts: Artifacts,
     lines: list[str],
-    into_store: StoreLoader | None,
+    into_store: output.StoreLoader | None,
 ) -> Told:
     if into_store is None:
         return lines, 0

@@ -7,18 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from core.cli.app import (
-    HELP_NAMES,
-    ArtifactsFolder,
-    Assignment,
-    ConfigFile,
-    Quiet,
-    Seed,
-    app,
-    assignments_of,
-    option,
-    report_and_exit,
-)
+from core.cli import app
 from core.config import Config, resolve_config
 from core.logging import configure
 
@@ -28,22 +17,22 @@ if TYPE_CHECKING:
 axes_app = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode="markdown",
-    context_settings=HELP_NAMES,
+    context_settings=app.HELP_NAMES,
 )
-app.add_typer(axes_app, name="axes")
+app.app.add_typer(axes_app, name="axes")
 
 StoreName = Annotated[
     str | None,
-    option(
+    app.option(
         "Whose customers these are: the `store_id` of profiles and keys.", "default"
     ),
 ]
 Database = Annotated[
     str | None,
-    option("Address of a PostgreSQL.", "DATABASE_URL, else an embedded server"),
+    app.option("Address of a PostgreSQL.", "DATABASE_URL, else an embedded server"),
 ]
 NoStore = Annotated[
-    bool, option("Write the files only, load nothing.", flag="--no-store")
+    bool, app.option("Write the files only, load nothing.", flag="--no-store")
 ]
 
 
@@ -52,7 +41,7 @@ def axes(
     context: typer.Context,
     orders: Annotated[
         str | None,
-        option(
+        app.option(
             "Order rows: CSV (.gz), Parquet or Excel; a file, folder, glob or "
             "s3:// address.",
             "the built-in sample",
@@ -60,22 +49,22 @@ def axes(
     ] = None,
     items: Annotated[
         str | None,
-        option(
+        app.option(
             "Item rows, likewise. Without them the axes about products are skipped."
         ),
     ] = None,
     order_column: Annotated[
         list[str] | None,
-        option(
+        app.option(
             "Map a column of the orders, such as `order_id=InvoiceNo`; repeat for more."
         ),
     ] = None,
     item_column: Annotated[
-        list[str] | None, option("Map a column of the items, likewise.")
+        list[str] | None, app.option("Map a column of the items, likewise.")
     ] = None,
     retrain: Annotated[
         Literal["always", "never"],
-        option(
+        app.option(
             "`always` learns the axes anew, ids and names of segments live on; "
             "`never` places by the model that stands."
         ),
@@ -83,11 +72,11 @@ def axes(
     store: StoreName = None,
     database: Database = None,
     no_store: NoStore = False,
-    artifacts: ArtifactsFolder = None,
-    config: ConfigFile = None,
-    seed: Seed = None,
-    set_: Assignment = None,
-    quiet: Quiet = False,
+    artifacts: app.ArtifactsFolder = None,
+    config: app.ConfigFile = None,
+    seed: app.Seed = None,
+    set_: app.Assignment = None,
+    quiet: app.Quiet = False,
 ) -> None:
     """Segment every customer on 13 behavioural axes, and load the profiles.
 
@@ -113,11 +102,11 @@ def axes(
             "axes.store": store,
             "store.url": database,
         },
-        assignments_of(set_, columns),
+        app.assignments_of(set_, columns),
     )
     into_store = _loader(no_store=no_store)
     run = run_axes(chosen, refit=retrain == "always", into_store=into_store)
-    report_and_exit(run.lines, run.exit_code, quiet=quiet)
+    app.report_and_exit(run.lines, run.exit_code, quiet=quiet)
 
 
 @axes_app.command("rename")
@@ -130,32 +119,36 @@ def rename_in_axes(
     store: StoreName = None,
     database: Database = None,
     no_store: NoStore = False,
-    artifacts: ArtifactsFolder = None,
+    artifacts: app.ArtifactsFolder = None,
 ) -> None:
     """Give a segment of an axis a name that stays."""
     from core.axes.run import rename_segment
 
     chosen = _of_store(store, database, artifacts)
     into_store = _loader(no_store=no_store)
-    report_and_exit(*rename_segment(chosen, axis, segment, name, into_store=into_store))
+    app.report_and_exit(
+        *rename_segment(chosen, axis, segment, name, into_store=into_store)
+    )
 
 
 @axes_app.command("rollback")
 def roll_back_axes(
     to: Annotated[
         str | None,
-        option("A version by its name in the folder `versions`.", "the version before"),
+        app.option(
+            "A version by its name in the folder `versions`.", "the version before"
+        ),
     ] = None,
     store: StoreName = None,
     database: Database = None,
     no_store: NoStore = False,
-    artifacts: ArtifactsFolder = None,
+    artifacts: app.ArtifactsFolder = None,
 ) -> None:
     """Let the version before serve again, in the files and in the store."""
     from core.axes.run import roll_back
 
     chosen = _of_store(store, database, artifacts)
-    report_and_exit(*roll_back(chosen, to, into_store=_loader(no_store=no_store)))
+    app.report_and_exit(*roll_back(chosen, to, into_store=_loader(no_store=no_store)))
 
 
 def _of_store(store: str | None, database: str | None, artifacts: str | None) -> Config:

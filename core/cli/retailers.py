@@ -15,23 +15,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from core.cli.app import (
-    HELP_NAMES,
-    ArtifactsFolder,
-    Assignment,
-    ConfigFile,
-    Folder,
-    Quiet,
-    Seed,
-    app,
-    assignments_of,
-    guarded,
-    option,
-    print_summary,
-    print_table,
-    report_and_exit,
-    systems,
-)
+from core.cli import app
 from core.config import Config, resolve_config
 from core.errors import ConfigError, ContractError
 from core.logging import configure, get_logger
@@ -39,15 +23,15 @@ from core.retailers.files import Stage
 
 Column = Annotated[
     list[str] | None,
-    option(
+    app.option(
         "Map a column, such as `shop_id=CustomerID`; repeat for more. Ours are "
         "shop_id, product_id, year, month (or date), sales_qty, sales_value."
     ),
 ]
-Nulls = Annotated[int, option("Data sets without structure, at least 19.")]
+Nulls = Annotated[int, app.option("Data sets without structure, at least 19.")]
 Workers = Annotated[
     int | None,
-    option(
+    app.option(
         "Processes side by side; 0 for this one alone. The result is the same.",
         "one per core",
         min=0,
@@ -74,11 +58,11 @@ def _stage_command(stages: tuple[Stage, ...], summary: str) -> Callable[..., Non
     """Return a command that runs stages with the options they all share."""
 
     def command(
-        config: ConfigFile = None,
-        artifacts: ArtifactsFolder = None,
+        config: app.ConfigFile = None,
+        artifacts: app.ArtifactsFolder = None,
         input: Annotated[
             str | None,
-            option(
+            app.option(
                 "Your rows: CSV (.gz), Parquet or Excel; a file, folder, glob or s3:// "
                 "address. The inference script scores them if they are not the "
                 "training data."
@@ -86,26 +70,26 @@ def _stage_command(stages: tuple[Stage, ...], summary: str) -> Callable[..., Non
         ] = None,
         source: Annotated[
             str | None,
-            option(
+            app.option(
                 "`sample` (built in, offline) or `kaggle`; `--input` goes before.",
                 "sample",
             ),
         ] = None,
         features: Annotated[
             str | None,
-            option(
+            app.option(
                 "`behaviour` (how a shop sells) or `baseline` (the reference's 29).",
                 "behaviour",
             ),
         ] = None,
-        seed: Seed = None,
+        seed: app.Seed = None,
         as_of: Annotated[
             str | None,
-            option("Last month looked at, YYYY-MM.", "the newest complete month"),
+            app.option("Last month looked at, YYYY-MM.", "the newest complete month"),
         ] = None,
         column: Column = None,
-        set_: Assignment = None,
-        quiet: Quiet = False,
+        set_: app.Assignment = None,
+        quiet: app.Quiet = False,
     ) -> None:
         configure(logging.ERROR if quiet else logging.INFO)
         flags = {
@@ -119,7 +103,7 @@ def _stage_command(stages: tuple[Stage, ...], summary: str) -> Callable[..., Non
         if source is not None and input is None:
             # Another source than the input that the file or the artifacts may name.
             set_ = ["data.input=null", *(set_ or ())]
-        assignments = assignments_of(set_, {"data.columns": column})
+        assignments = app.assignments_of(set_, {"data.columns": column})
         for stage in stages:
             _run(stage, config, flags, assignments, quiet)
 
@@ -152,7 +136,7 @@ def _run(
             get_logger().info("%s", line)
     get_logger().info("Done in %.1f s", time.perf_counter() - started)
     if stage == "inference" and not quiet:
-        print_summary(result)
+        app.print_summary(result)
 
 
 _COMMANDS: dict[str, tuple[tuple[Stage, ...], str]] = {
@@ -163,7 +147,7 @@ _COMMANDS: dict[str, tuple[tuple[Stage, ...], str]] = {
     "run": (("prepare", "autoencoder", "clustering", "inference"), EVERYTHING),
 }
 for _name, (_stages, _summary) in _COMMANDS.items():
-    app.command(_name)(_stage_command(_stages, _summary))
+    app.app.command(_name)(_stage_command(_stages, _summary))
 
 
 def run_script(verb: str) -> None:
@@ -173,19 +157,21 @@ def run_script(verb: str) -> None:
         pretty_exceptions_enable=False,
         add_completion=False,
         rich_markup_mode="markdown",
-        context_settings=HELP_NAMES,
+        context_settings=app.HELP_NAMES,
     )
     alone.command()(_stage_command(stages, summary))
-    guarded(alone)
+    app.guarded(alone)
 
 
-@app.command()
+@app.app.command()
 def stability(
-    folder: Folder = "",
-    refits: Annotated[int, option("How often; each takes as long as training.")] = 5,
+    folder: app.Folder = "",
+    refits: Annotated[
+        int, app.option("How often; each takes as long as training.")
+    ] = 5,
     how: Annotated[
         Literal["subsample", "bootstrap", "seed"],
-        option("What differs from one to the next."),
+        app.option("What differs from one to the next."),
     ] = "subsample",
     workers: Workers = None,
 ) -> None:
@@ -193,18 +179,18 @@ def stability(
     from core.retailers.judge import measure_stability
 
     configure(logging.INFO)
-    print_summary(measure_stability(folder, refits, how, workers))
+    app.print_summary(measure_stability(folder, refits, how, workers))
 
 
-@app.command("certify")
+@app.app.command("certify")
 def certify_model(
-    folder: Folder = "",
+    folder: app.Folder = "",
     nulls: Nulls = 19,
-    refits: Annotated[int, option("How often all is learnt on 80% of shops.")] = 5,
-    seed_refits: Annotated[int, option("How often with another seed.")] = 3,
+    refits: Annotated[int, app.option("How often all is learnt on 80% of shops.")] = 5,
+    seed_refits: Annotated[int, app.option("How often with another seed.")] = 3,
     budget_minutes: Annotated[
         float | None,
-        option(
+        app.option(
             "Time for it all: as many nulls as fit, at least 19.",
             "none, `--nulls` decides",
             min=0.0,
@@ -231,33 +217,35 @@ def certify_model(
             err=True,
         )
         raise typer.Exit(130) from None
-    print_summary(result)
+    app.print_summary(result)
 
 
-@app.command("compare")
+@app.app.command("compare")
 def compare_published(
-    folder: Folder = "",
+    folder: app.Folder = "",
     spaces: Annotated[
         str | None,
-        option(
+        app.option(
             "Some of raw, pca, umap, reference, latent, comma separated.",
             "all that are installed",
         ),
     ] = None,
-    shops: Annotated[int, option("Look at so many, drawn at random.")] = 2000,
-    refits: Annotated[int, option("How often each is learnt anew.")] = 3,
+    shops: Annotated[int, app.option("Look at so many, drawn at random.")] = 2000,
+    refits: Annotated[int, app.option("How often each is learnt anew.")] = 3,
     nulls: Nulls = 19,
-    budget_minutes: Annotated[float, option("After these, no further nulls.")] = 30.0,
+    budget_minutes: Annotated[
+        float, app.option("After these, no further nulls.")
+    ] = 30.0,
     parts: Annotated[
         int | None,
-        option(
+        app.option(
             "How many KMeans and mixtures make.",
             "as many as the run's own partition has",
         ),
     ] = None,
     workers: Annotated[
         int | None,
-        option("Processes for the nulls; 0 for this one alone.", "one per core"),
+        app.option("Processes for the nulls; 0 for this one alone.", "one per core"),
     ] = None,
 ) -> None:
     """Judge raw, PCA, UMAP, reference and our space x HDBSCAN, KMeans, mixture.
@@ -278,24 +266,24 @@ def compare_published(
         k=parts,
         n_workers=workers,
     )
-    print_summary(result)
+    app.print_summary(result)
 
 
-@app.command()
-def profile(folder: Folder = "") -> None:
+@app.app.command()
+def profile(folder: app.Folder = "") -> None:
     """Say what sets the segments apart, test it on later months, and give rules."""
     from core.retailers.profile import profile_segments
 
     configure(logging.INFO)
-    print_summary(profile_segments(folder))
+    app.print_summary(profile_segments(folder))
 
 
-@app.command("explain")
+@app.app.command("explain")
 def explain_member(
     shop: Annotated[str, typer.Argument(help="The shop's id, as in the data.")],
-    folder: Folder = "",
+    folder: app.Folder = "",
     as_json: Annotated[
-        bool, option("Print figures for a machine instead.", flag="--json")
+        bool, app.option("Print figures for a machine instead.", flag="--json")
     ] = False,
 ) -> None:
     """Say why a shop is in its segment, and what would move it out of there."""
@@ -316,11 +304,11 @@ def explain_member(
         typer.echo(line)
 
 
-@app.command()
+@app.app.command()
 def scorecard(
-    folder: Folder = "",
+    folder: app.Folder = "",
     permutations: Annotated[
-        int, option("Labels dealt out by lot to compare with; 19 or more.")
+        int, app.option("Labels dealt out by lot to compare with; 19 or more.")
     ] = 199,
 ) -> None:
     """Look back at what segments told of the months after, beyond size.
@@ -331,33 +319,33 @@ def scorecard(
     from core.retailers.research import measure_scorecard
 
     configure(logging.INFO)
-    print_summary(measure_scorecard(folder, permutations))
+    app.print_summary(measure_scorecard(folder, permutations))
 
 
-@app.command()
+@app.app.command()
 def refresh(
     input: Annotated[
         str | None,
-        option(
+        app.option(
             "Rows of the new month, or months: as for `run`. Months known already "
             "may be among them. Without it, nothing new is read."
         ),
     ] = None,
-    artifacts: ArtifactsFolder = None,
+    artifacts: app.ArtifactsFolder = None,
     retrain: Annotated[
         Literal["policy", "always", "never"] | None,
-        option("`policy` (where drift lasts), `always` or `never`.", "policy"),
+        app.option("`policy` (where drift lasts), `always` or `never`.", "policy"),
     ] = None,
     restate: Annotated[
         bool,
-        option(
+        app.option(
             "Replace the sales of earlier months that came again.", flag="--restate"
         ),
     ] = False,
-    config: ConfigFile = None,
+    config: app.ConfigFile = None,
     column: Column = None,
-    set_: Assignment = None,
-    quiet: Quiet = False,
+    set_: app.Assignment = None,
+    quiet: app.Quiet = False,
 ) -> None:
     """Take in a new month: assign everyone, measure drift, retrain if that is due.
 
@@ -371,36 +359,36 @@ def refresh(
     from core.store.publish import publish_ledger
 
     configure(logging.ERROR if quiet else logging.INFO)
-    assignments = assignments_of(set_, {"data.columns": column})
+    assignments = app.assignments_of(set_, {"data.columns": column})
     result = run_refresh(
         refresh_config(artifacts, config, input, assignments),
         retrain=retrain,
         restate=restate,
         into_store=publish_ledger,
     )
-    report_and_exit(result.lines, result.exit_code, quiet=quiet)
+    app.report_and_exit(result.lines, result.exit_code, quiet=quiet)
 
 
-@app.command()
-def versions(folder: Folder = "") -> None:
+@app.app.command()
+def versions(folder: app.Folder = "") -> None:
     """List the versions of the model: the one that serves, and those kept."""
     from core.retailers.refresh.output import version_rows
 
     rows = version_rows(Path(folder))
     cells = [row.values() for row in rows]
-    print_table(rows[0], cells, "Versions", unbroken={"name"})
+    app.print_table(rows[0], cells, "Versions", unbroken={"name"})
 
 
-@app.command()
+@app.app.command()
 def rollback(
     to: Annotated[
         str | None,
-        option(
+        app.option(
             "A version by the name that `segments versions` lists.",
             "the version before",
         ),
     ] = None,
-    folder: Folder = "",
+    folder: app.Folder = "",
 ) -> None:
     """Let the version before serve again; the ledger stays as it is."""
     from core.retailers.refresh.output import roll_back
@@ -409,16 +397,16 @@ def rollback(
         typer.echo(line)
 
 
-@app.command()
+@app.app.command()
 def rename(
     segment: Annotated[int, typer.Argument(help="The segment's id.", min=0)],
     name: Annotated[str, typer.Argument(help="What it is called from now on.")],
-    folder: Folder = "",
+    folder: app.Folder = "",
 ) -> None:
     """Give a segment a name of your own, which it keeps in all later models."""
     from core.retailers.publish import rename_segment
 
-    print_summary(rename_segment(folder, segment, name))
+    app.print_summary(rename_segment(folder, segment, name))
 
 
 contract = typer.Typer(
@@ -426,18 +414,19 @@ contract = typer.Typer(
     help="What segments must keep: draft it once, check it ever after.",
     no_args_is_help=True,
 )
-app.add_typer(contract)
+app.app.add_typer(contract)
 
 _DAY = ["%Y-%m-%d"]
 
 
 @contract.command()
 def draft(
-    owner: Annotated[str, option("Who answers for it.")],
-    expires: Annotated[datetime, option("Its last day.", formats=_DAY)],
-    folder: Folder = "",
+    owner: Annotated[str, app.option("Who answers for it.")],
+    expires: Annotated[datetime, app.option("Its last day.", formats=_DAY)],
+    folder: app.Folder = "",
     output: Annotated[
-        Path | None, option("File to write, if there is none yet.", "standard output")
+        Path | None,
+        app.option("File to write, if there is none yet.", "standard output"),
     ] = None,
 ) -> None:
     """Write a contract with bands around the published segments, to be edited.
@@ -470,10 +459,10 @@ def check(
             show_default="`refresh.contract` of the published model",
         ),
     ] = None,
-    folder: Folder = "",
+    folder: app.Folder = "",
     today: Annotated[
         datetime | None,
-        option("Day that `expires` is compared with.", "this day", formats=_DAY),
+        app.option("Day that `expires` is compared with.", "this day", formats=_DAY),
     ] = None,
 ) -> None:
     """Hold a contract against the published segments; exit code 8 if it is broken."""
@@ -491,12 +480,12 @@ def check(
     typer.echo(f"The segments in {folder} keep their contract.")
 
 
-@app.command("config")
+@app.app.command("config")
 def print_config(
-    config: ConfigFile = None,
-    set_: Assignment = None,
+    config: app.ConfigFile = None,
+    set_: app.Assignment = None,
     markdown: Annotated[
-        bool, option("Print the reference of all options.", flag="--markdown")
+        bool, app.option("Print the reference of all options.", flag="--markdown")
     ] = False,
 ) -> None:
     """Print the resolved configuration as YAML: a start for a file of your own."""
@@ -508,7 +497,7 @@ def print_config(
         typer.echo(resolve_config(config, assignments=set_ or []).to_yaml(), nl=False)
 
 
-@app.command("features")
+@app.app.command("features")
 def print_features() -> None:
     """Print every feature with its formula, unit and what null means."""
     from core.docs import features_page
@@ -516,12 +505,12 @@ def print_features() -> None:
     typer.echo(features_page(), nl=False)
 
 
-@app.command("verify")
-def verify_artifacts(folder: Folder = "") -> None:
+@app.app.command("verify")
+def verify_artifacts(folder: app.Folder = "") -> None:
     """Check every file of the published artifacts against its digest."""
     from core.artifacts.folder import published_set
 
-    published = published_set(Path(folder), *systems())
+    published = published_set(Path(folder), *app.systems())
     if published is None:
         typer.echo(f"{folder} holds no artifacts yet.")
         return

@@ -13,14 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from core.cli.app import (
-    ArtifactsFolder,
-    Assignment,
-    ConfigFile,
-    app,
-    option,
-    print_table,
-)
+from core.cli import app
 from core.config import resolve_config
 
 if TYPE_CHECKING:
@@ -31,41 +24,43 @@ store = typer.Typer(
     help="Look into the store of profiles, and ask it in SQL.",
     no_args_is_help=True,
 )
-app.add_typer(store)
+app.app.add_typer(store)
 keys = typer.Typer(
     name="keys",
     help="Keys of the API: each opens the profiles of one store.",
     no_args_is_help=True,
 )
-app.add_typer(keys)
+app.app.add_typer(keys)
 
 Database = Annotated[
     str | None,
-    option(
+    app.option(
         "Address of a PostgreSQL.",
         "DATABASE_URL, else the embedded one in the artifacts folder",
     ),
 ]
 
 
-@app.command("serve")
+@app.app.command("serve")
 def serve_api(
     host: Annotated[
         str | None,
-        option("Address to listen on; 0.0.0.0 for all of this machine's.", "127.0.0.1"),
+        app.option(
+            "Address to listen on; 0.0.0.0 for all of this machine's.", "127.0.0.1"
+        ),
     ] = None,
-    port: Annotated[int | None, option("Port; 0 takes a free one.", "8000")] = None,
-    workers: Annotated[int, option("Processes that answer.", min=1, max=64)] = 1,
-    artifacts: ArtifactsFolder = None,
+    port: Annotated[int | None, app.option("Port; 0 takes a free one.", "8000")] = None,
+    workers: Annotated[int, app.option("Processes that answer.", min=1, max=64)] = 1,
+    artifacts: app.ArtifactsFolder = None,
     database: Annotated[
         str | None,
-        option(
+        app.option(
             "Address of a PostgreSQL of your own.",
             "DATABASE_URL, or an embedded one in the artifacts folder",
         ),
     ] = None,
-    config: ConfigFile = None,
-    set_: Assignment = None,
+    config: app.ConfigFile = None,
+    set_: app.Assignment = None,
 ) -> None:
     """Serve stored profiles and place new customers, over HTTP.
 
@@ -115,9 +110,9 @@ _STATUS = """
 
 @store.command()
 def status(
-    artifacts: ArtifactsFolder = None,
+    artifacts: app.ArtifactsFolder = None,
     database: Database = None,
-    config: ConfigFile = None,
+    config: app.ConfigFile = None,
 ) -> None:
     """List the stores: which model serves each, since when, and how many customers."""
     with _opened_store(artifacts, database, config) as opened:
@@ -126,7 +121,7 @@ def status(
     if not rows:
         typer.echo("It holds no profiles yet: run `segments axes`.")
         return
-    print_table(names, [[_cell(value) for value in row] for row in rows])
+    app.print_table(names, [[_cell(value) for value in row] for row in rows])
 
 
 @store.command()
@@ -135,11 +130,11 @@ def query(
         str, typer.Argument(metavar="SQL", help="One statement; `-`: standard input.")
     ],
     as_csv: Annotated[
-        bool, option("Print CSV instead of a table.", flag="--csv")
+        bool, app.option("Print CSV instead of a table.", flag="--csv")
     ] = False,
-    artifacts: ArtifactsFolder = None,
+    artifacts: app.ArtifactsFolder = None,
     database: Database = None,
-    config: ConfigFile = None,
+    config: app.ConfigFile = None,
 ) -> None:
     """Run SQL that reads, such as a SELECT from `customer_profiles`.
 
@@ -154,7 +149,7 @@ def query(
         writer.writerow(names)
         writer.writerows(cells)
         return
-    print_table(names, cells)
+    app.print_table(names, cells)
     typer.echo(f"{len(rows):,} {'row' if len(rows) == 1 else 'rows'}")
 
 
@@ -183,12 +178,12 @@ def _opened_store(
 @keys.command()
 def create(
     store: Annotated[
-        str | None, option("Name of the store, as in `segments axes --store`.")
+        str | None, app.option("Name of the store, as in `segments axes --store`.")
     ] = None,
-    name: Annotated[str, option("Who gets it, or what for.")] = "",
-    artifacts: ArtifactsFolder = None,
+    name: Annotated[str, app.option("Who gets it, or what for.")] = "",
+    artifacts: app.ArtifactsFolder = None,
     database: Database = None,
-    config: ConfigFile = None,
+    config: app.ConfigFile = None,
 ) -> None:
     """Make a key and print it, this once: only its hash is kept.
 
@@ -216,9 +211,9 @@ def revoke(
     prefix: Annotated[
         str, typer.Argument(help="Its prefix, as `segments keys list` shows it.")
     ],
-    artifacts: ArtifactsFolder = None,
+    artifacts: app.ArtifactsFolder = None,
     database: Database = None,
-    config: ConfigFile = None,
+    config: app.ConfigFile = None,
 ) -> None:
     """Let a key be refused from now on, with the very next request."""
     from core.store import revoke_key
@@ -231,10 +226,10 @@ def revoke(
 
 @keys.command("list")
 def list_(
-    store: Annotated[str | None, option("Of this store only.", "all")] = None,
-    artifacts: ArtifactsFolder = None,
+    store: Annotated[str | None, app.option("Of this store only.", "all")] = None,
+    artifacts: app.ArtifactsFolder = None,
     database: Database = None,
-    config: ConfigFile = None,
+    config: app.ConfigFile = None,
 ) -> None:
     """List the keys by their prefixes; revoked ones stay in the list."""
     from core.store import list_keys
@@ -254,6 +249,6 @@ def list_(
         )
         for key in found
     ]
-    print_table(
+    app.print_table(
         ("prefix", "store", "name", "created (UTC)", "revoked (UTC)"), rows, "Keys"
     )

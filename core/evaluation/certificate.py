@@ -45,21 +45,13 @@ import numpy as np
 
 from core.entities import Entity
 from core.errors import ArtifactError, ModelError
+from core.evaluation import quality
 from core.evaluation.null import (
     MIN_EXCESS,
     SIGNIFICANCE,
     GaussianCopula,
     fit_gaussian_copula,
     required_excess,
-)
-from core.evaluation.quality import (
-    FloatArray,
-    IntArray,
-    LabelSummary,
-    confirmed_scores,
-    label_summary,
-    nearest_neighbours,
-    neighbour_purity,
 )
 from core.evaluation.stability import Fit, FitStore, OnStep, Recipe, run_fits
 from core.evaluation.workers import Workers
@@ -264,7 +256,7 @@ class Certificate:
     is_structured: bool
     segments: tuple[SegmentCheck, ...]
     n_rows: int
-    clusters: LabelSummary
+    clusters: quality.LabelSummary
     seconds_per_fit: float
 
     @property
@@ -278,7 +270,7 @@ class Certificate:
 
 
 def certify_table(
-    X: FloatArray,
+    X: quality.FloatArray,
     recipe: Recipe,
     *,
     seed: int = 0,
@@ -286,7 +278,7 @@ def certify_table(
     budget_seconds: float | None = None,
     stop_early: bool = True,
     max_entities: int = 5000,
-    labels: IntArray | None = None,
+    labels: quality.IntArray | None = None,
     workers: Workers | None = None,
     store: FitStore | None = None,
     on_step: OnStep | None = None,
@@ -344,19 +336,19 @@ def certify_table(
     if labels is None:
         task = partial(_fit_data, X, recipe, seed)
         labels = dict(run_fits({DATA: task}, workers, store))[DATA].labels
-    score = label_summary(labels).structure_score
+    score = quality.label_summary(labels).structure_score
     copula = fit_gaussian_copula(X, rng)
     nulls = _Nulls(partial(_fit_null, copula, recipe, seed), score, workers, store)
     if budget_seconds is not None:
         n_null = nulls.fitting(budget_seconds)
     fits, is_stopped = nulls.make(n_null, stop_early, on_step)
     checked = labels if of_all is None else of_all
-    neighbours = nearest_neighbours(FeatureScaler().fit_transform(X))
+    neighbours = quality.nearest_neighbours(FeatureScaler().fit_transform(X))
     segments = _check_segments(neighbours, checked, fits, rng)
-    return _judge(label_summary(labels), segments, fits, n_null, is_stopped)
+    return _judge(quality.label_summary(labels), segments, fits, n_null, is_stopped)
 
 
-def _fit_data(X: FloatArray, recipe: Recipe, seed: int) -> Fit:
+def _fit_data(X: quality.FloatArray, recipe: Recipe, seed: int) -> Fit:
     """Fit the recipe on the data; a task for a worker."""
     return Fit(recipe(X, seed)(X))
 
@@ -366,10 +358,12 @@ def _fit_null(copula: GaussianCopula, recipe: Recipe, seed: int, number: int) ->
     started = time.perf_counter()
     null = copula.sample(np.random.default_rng([seed, number]))
     labels = recipe(null, seed)(null)
-    neighbours = nearest_neighbours(FeatureScaler().fit_transform(null))
-    scores = confirmed_scores(neighbour_purity(neighbours, labels), labels)
+    neighbours = quality.nearest_neighbours(FeatureScaler().fit_transform(null))
+    scores = quality.confirmed_scores(
+        quality.neighbour_purity(neighbours, labels), labels
+    )
     figures = {
-        "structure_score": label_summary(labels).structure_score,
+        "structure_score": quality.label_summary(labels).structure_score,
         "best_segment": max(scores.values(), default=0.0),
         "seconds": time.perf_counter() - started,
     }
@@ -420,8 +414,8 @@ class _Nulls:
 
 
 def _check_segments(
-    neighbours: IntArray,
-    labels: IntArray,
+    neighbours: quality.IntArray,
+    labels: quality.IntArray,
     fits: list[Mapping[str, Any]],
     rng: np.random.Generator,
 ) -> tuple[SegmentCheck, ...]:
@@ -430,12 +424,14 @@ def _check_segments(
     A null counts at least what the same labels reach when they are dealt out at random:
     where nulls have no cluster at all, chance would be enough otherwise.
     """
-    purity = neighbour_purity(neighbours, labels)
-    scores = confirmed_scores(purity, labels)
+    purity = quality.neighbour_purity(neighbours, labels)
+    scores = quality.confirmed_scores(purity, labels)
     best = []
     for fit in fits:
         dealt = rng.permutation(labels)
-        chance = confirmed_scores(neighbour_purity(neighbours, dealt), dealt)
+        chance = quality.confirmed_scores(
+            quality.neighbour_purity(neighbours, dealt), dealt
+        )
         best.append(max(fit["best_segment"], *chance.values(), 0.0))
     return tuple(
         SegmentCheck(
@@ -450,7 +446,7 @@ def _check_segments(
 
 
 def _judge(
-    summary: LabelSummary,
+    summary: quality.LabelSummary,
     segments: tuple[SegmentCheck, ...],
     fits: list[Mapping[str, Any]],
     n_null_planned: int,

@@ -37,20 +37,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from core.evaluation.drift_reference import (
-    MAX_ROWS,
-    ColumnPair,
-    CountArray,
-    DriftReference,
-    Key,
-    MonthRows,
-    checked_rows,
-    measure_columns,
-    segment_shares,
-    share_changes,
-    share_place,
-    share_samples,
-)
+from core.evaluation import drift_reference
 from core.evaluation.quality import NOISE, FloatArray, IntArray
 
 Thresholds = Literal["calibrated", "fixed"]
@@ -80,13 +67,13 @@ class DriftOptions:
 
 
 def drift_limits(
-    reference: DriftReference,
-    pairs: Mapping[tuple[str, str], ColumnPair],
-    keys: list[Key],
+    reference: drift_reference.DriftReference,
+    pairs: Mapping[tuple[str, str], drift_reference.ColumnPair],
+    keys: list[drift_reference.Key],
     n_rows: int,
     options: DriftOptions,
     seed: int,
-) -> dict[Key, float]:
+) -> dict[drift_reference.Key, float]:
     """Return the largest value of each statistic that is no alert.
 
     Parameters
@@ -115,7 +102,9 @@ def drift_limits(
     return limits
 
 
-def _beyond(key: Key, limit: float, usual: Mapping[Key, float]) -> float:
+def _beyond(
+    key: drift_reference.Key, limit: float, usual: Mapping[drift_reference.Key, float]
+) -> float:
     """Return the limit of what comes on top of a usual difference.
 
     Distances add up at most (triangle inequality); PSI, the square of one as long as it
@@ -132,11 +121,11 @@ def _beyond(key: Key, limit: float, usual: Mapping[Key, float]) -> float:
 
 
 def null_samples(
-    reference: DriftReference,
-    pairs: Mapping[tuple[str, str], ColumnPair],
+    reference: drift_reference.DriftReference,
+    pairs: Mapping[tuple[str, str], drift_reference.ColumnPair],
     n_rows: int,
     seed: int,
-) -> dict[Key, FloatArray]:
+) -> dict[drift_reference.Key, FloatArray]:
     """Return every statistic of pairs of samples that differ by chance only.
 
     The month before is taken to have had as many rows as the month. Samples of more
@@ -147,24 +136,35 @@ def null_samples(
     """
     rng = np.random.default_rng(seed)
     n_kept = len(reference.X)
-    sizes = n_kept, min(n_rows, MAX_ROWS), min(n_rows, MAX_ROWS)
+    sizes = (
+        n_kept,
+        min(n_rows, drift_reference.MAX_ROWS),
+        min(n_rows, drift_reference.MAX_ROWS),
+    )
     drawn = [max(size - round(size**0.5), 1) for size in sizes]
     before, now, previous = (_draw_counts(n_kept, size, rng) for size in drawn)
-    samples: dict[Key, FloatArray] = {}
+    samples: dict[drift_reference.Key, FloatArray] = {}
     for place, (column, _) in pairs.items():
         psi, samples[*place, "ks"] = column.compare_samples(before, now)
         samples[*place, "psi"] = psi
     ids = sorted(set(reference.segments.tolist()))
     shares = [
-        share_samples(reference.segments, ids, x) for x in (before, now, previous)
+        drift_reference.share_samples(reference.segments, ids, x)
+        for x in (before, now, previous)
     ]
     for i, own_before, own_now, own_previous in zip(ids, *shares, strict=True):
-        samples[*share_place(i), "difference"] = np.abs(own_now - own_before)
-        samples[*share_place(i), "step"] = np.abs(own_now - own_previous)
+        samples[*drift_reference.share_place(i), "difference"] = np.abs(
+            own_now - own_before
+        )
+        samples[*drift_reference.share_place(i), "step"] = np.abs(
+            own_now - own_previous
+        )
     return samples
 
 
-def _draw_counts(n_rows: int, size: int, rng: np.random.Generator) -> CountArray:
+def _draw_counts(
+    n_rows: int, size: int, rng: np.random.Generator
+) -> drift_reference.CountArray:
     """Return how often each row is drawn, shape (n_rows, `N_SAMPLES`)."""
     counts = [
         np.bincount(rng.integers(n_rows, size=size), minlength=n_rows)
@@ -173,7 +173,9 @@ def _draw_counts(n_rows: int, size: int, rng: np.random.Generator) -> CountArray
     return np.ascontiguousarray(np.array(counts, dtype=np.float32).T)
 
 
-def _max_t_limits(samples: Mapping[Key, FloatArray], level: float) -> dict[Key, float]:
+def _max_t_limits(
+    samples: Mapping[drift_reference.Key, FloatArray], level: float
+) -> dict[drift_reference.Key, float]:
     """Return the limits that only a share `level` of the samples passes anywhere."""
     values = np.array([x ** _power(key) for key, x in samples.items()])
     centre, spread = values.mean(axis=1), values.std(axis=1)
@@ -187,7 +189,7 @@ def _max_t_limits(samples: Mapping[Key, FloatArray], level: float) -> dict[Key, 
     }
 
 
-def _power(key: Key) -> float:
+def _power(key: drift_reference.Key) -> float:
     """Return the power that gives a statistic a tail like a normal's."""
     return 0.5 if key[2] == "psi" else 1.0
 
@@ -246,7 +248,7 @@ class DriftReport:
 
 
 def measure_drift(
-    reference: DriftReference,
+    reference: drift_reference.DriftReference,
     X: FloatArray,
     segments: IntArray,
     errors: FloatArray | None = None,
@@ -280,12 +282,17 @@ def measure_drift(
     ModelError
         If the month has no rows, or does not fit the reference.
     """
-    month = checked_rows(MonthRows(X, segments, errors), len(reference.names))
-    pairs, shares = reference.columns(month), segment_shares(month.segments)
-    measured = measure_columns(pairs)
-    measured |= share_changes(shares, reference.shares, "difference")
+    month = drift_reference.checked_rows(
+        drift_reference.MonthRows(X, segments, errors), len(reference.names)
+    )
+    pairs, shares = (
+        reference.columns(month),
+        drift_reference.segment_shares(month.segments),
+    )
+    measured = drift_reference.measure_columns(pairs)
+    measured |= drift_reference.share_changes(shares, reference.shares, "difference")
     if previous_shares is not None:
-        measured |= share_changes(shares, previous_shares, "step")
+        measured |= drift_reference.share_changes(shares, previous_shares, "step")
     limits = drift_limits(reference, pairs, list(measured), len(month.X), options, seed)
     rows = [(*k, value, limits[k], value > limits[k]) for k, value in measured.items()]
     table = pl.DataFrame(rows, schema=DRIFT_ROWS, orient="row")

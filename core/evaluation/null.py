@@ -28,14 +28,7 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 
 from core.errors import ModelError
-from core.evaluation.quality import (
-    FloatArray,
-    IntArray,
-    LabelSummary,
-    check_matrix,
-    label_summary,
-    principal_scores,
-)
+from core.evaluation import quality
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -58,11 +51,11 @@ class GaussianCopula:
         value is missing.
     """
 
-    sorted_columns: FloatArray
-    root: FloatArray
+    sorted_columns: quality.FloatArray
+    root: quality.FloatArray
     patterns: BoolArray | None = None
 
-    def sample(self, rng: np.random.Generator) -> FloatArray:
+    def sample(self, rng: np.random.Generator) -> quality.FloatArray:
         """Draw a table of the same shape; each column is a permutation of its own.
 
         So are its missing values, and the rows' patterns of them.
@@ -72,7 +65,9 @@ class GaussianCopula:
         return _with_ranks_of(latent, self.sorted_columns, self.patterns)
 
 
-def fit_gaussian_copula(X: FloatArray, rng: np.random.Generator) -> GaussianCopula:
+def fit_gaussian_copula(
+    X: quality.FloatArray, rng: np.random.Generator
+) -> GaussianCopula:
     """Learn the copula whose samples have the rank correlations of `X`.
 
     The latent correlation of two normals with Spearman's rho is ``2 sin(pi rho / 6)``
@@ -117,7 +112,7 @@ def fit_gaussian_copula(X: FloatArray, rng: np.random.Generator) -> GaussianCopu
     return GaussianCopula(columns, root, patterns)
 
 
-def _check_table(X: FloatArray) -> None:
+def _check_table(X: quality.FloatArray) -> None:
     """Refuse what is not a table of numbers, missing ones allowed."""
     if X.ndim != 2 or 0 in X.shape:
         raise ModelError(
@@ -132,8 +127,10 @@ def _check_table(X: FloatArray) -> None:
 
 
 def _with_ranks_of(
-    latent: FloatArray, sorted_columns: FloatArray, patterns: BoolArray | None
-) -> FloatArray:
+    latent: quality.FloatArray,
+    sorted_columns: quality.FloatArray,
+    patterns: BoolArray | None,
+) -> quality.FloatArray:
     """Return each sorted column put into the order of the latent one.
 
     The last latent column, where there are `patterns`, deals them out.
@@ -149,7 +146,7 @@ def _with_ranks_of(
     return table
 
 
-def _rank_correlation(X: FloatArray, has_count: bool) -> FloatArray:
+def _rank_correlation(X: quality.FloatArray, has_count: bool) -> quality.FloatArray:
     """Return Spearman's rho with mean ranks for ties; 0 for a constant column.
 
     Ranks are taken within the known values of a column, correlations over the rows in
@@ -170,24 +167,24 @@ def _rank_correlation(X: FloatArray, has_count: bool) -> FloatArray:
     scale = lengths * lengths.T
     # Rounding leaves about 1e-16 of the squares where a column does not vary.
     varies = scale > 1e-9 * np.maximum(n_both, len(X))
-    rho: FloatArray = np.clip(
+    rho: quality.FloatArray = np.clip(
         np.divide(products, scale, out=np.zeros_like(scale), where=varies), -1, 1
     )
     np.fill_diagonal(rho, 1.0)
     return rho
 
 
-def _root_of_nearest_correlation(matrix: FloatArray) -> FloatArray:
+def _root_of_nearest_correlation(matrix: quality.FloatArray) -> quality.FloatArray:
     """Clip negative eigenvalues, restore the unit diagonal, take the square root."""
     values, vectors = np.linalg.eigh(matrix)
     clipped = (vectors * np.clip(values, 0, None)) @ vectors.T
     lengths = np.sqrt(np.diag(clipped))
     values, vectors = np.linalg.eigh(clipped / np.outer(lengths, lengths))
-    root: FloatArray = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    root: quality.FloatArray = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
     return root
 
 
-Clusterer = Callable[[FloatArray], IntArray]
+Clusterer = Callable[[quality.FloatArray], quality.IntArray]
 
 # Largest p that still counts; with 19 nulls it is met only if none reaches the data.
 SIGNIFICANCE = 0.05
@@ -226,7 +223,7 @@ class StructureCheck:
     required_excess: float
     is_structured: bool
     n_rows: int
-    clusters: LabelSummary
+    clusters: quality.LabelSummary
 
     @property
     def verdict(self) -> str:
@@ -241,7 +238,7 @@ class StructureCheck:
 
 
 def structure_check(
-    X: FloatArray,
+    X: quality.FloatArray,
     cluster: Clusterer,
     *,
     n_null: int = 19,
@@ -302,7 +299,7 @@ def structure_check(
             f"`n_null` is {n_null}; with fewer than 19 nulls no score can be "
             "significant at 0.05. Pass 19 or more."
         )
-    check_matrix(X)
+    quality.check_matrix(X)
     rng = np.random.default_rng(seed)
     if len(X) > max_rows:
         X = X[np.sort(rng.choice(len(X), max_rows, replace=False))]
@@ -319,7 +316,7 @@ def structure_check(
     return _judge(summary, scores)
 
 
-def _judge(summary: LabelSummary, null_scores: list[float]) -> StructureCheck:
+def _judge(summary: quality.LabelSummary, null_scores: list[float]) -> StructureCheck:
     score = summary.structure_score
     nulls = np.array(null_scores)
     p_value = (1 + int((nulls >= score).sum())) / (len(nulls) + 1)
@@ -346,8 +343,8 @@ def required_excess(null_scores: Sequence[float]) -> float:
 
 
 def _summary_of(
-    X: FloatArray, cluster: Clusterer, n_components: int | None
-) -> LabelSummary:
+    X: quality.FloatArray, cluster: Clusterer, n_components: int | None
+) -> quality.LabelSummary:
     """Cluster one table as the data is clustered, and summarise its labels."""
-    seen = X if n_components is None else principal_scores(X, n_components)[0]
-    return label_summary(cluster(seen))
+    seen = X if n_components is None else quality.principal_scores(X, n_components)[0]
+    return quality.label_summary(cluster(seen))

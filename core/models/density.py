@@ -31,15 +31,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from core.config import ClusteringConfig
 from core.errors import ArtifactError, ConfigError, ModelError, did_you_mean
-from core.models.density_assigner import (
-    FORMAT,
-    Assigner,
-    DensityAssignment,
-    assigner_arrays,
-    relative_strength,
-    restored_assigner,
-    whole_number,
-)
+from core.models import density_assigner
 from core.models.hierarchy import Hierarchy, build_hierarchy, build_linkage
 from core.models.matrix import checked_matrix
 from core.models.neighbors import FloatArray
@@ -140,7 +132,7 @@ class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sk
         self.hdbscan_ = found.model
         return self
 
-    def assign(self, X: Any) -> DensityAssignment:
+    def assign(self, X: Any) -> density_assigner.DensityAssignment:
         """Return the cluster and the strength of rows, new ones or those of `fit`.
 
         Memory does not grow with the number of rows beyond `X` and the answer.
@@ -168,14 +160,14 @@ class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sk
         """Return what `assign` needs as named arrays and JSON-able values."""
         self._require_fitted()
         meta: dict[str, Any] = {
-            "format": FORMAT,
+            "format": density_assigner.FORMAT,
             "min_cluster_size": int(self.min_cluster_size),
             "min_samples": self._assigner.min_samples,
             "selection_method": self.selection_method,
         }
         if hasattr(self, "feature_names_in_"):
             meta["feature_names"] = [str(name) for name in self.feature_names_in_]
-        return assigner_arrays(self._assigner), meta
+        return density_assigner.assigner_arrays(self._assigner), meta
 
     @classmethod
     def from_state(
@@ -188,17 +180,19 @@ class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sk
         ArtifactError
             For a state that is not whole, or not one that fitting leaves.
         """
-        if meta.get("format") != FORMAT:
+        if meta.get("format") != density_assigner.FORMAT:
             raise ArtifactError(
                 f"the saved clusters have the format {meta.get('format')!r}; expected "
-                f"{FORMAT}. Train the clusters again."
+                f"{density_assigner.FORMAT}. Train the clusters again."
             )
         clusterer = cls(
-            min_cluster_size=whole_number(meta, "min_cluster_size", 2),
-            min_samples=whole_number(meta, "min_samples", 1),
+            min_cluster_size=density_assigner.whole_number(meta, "min_cluster_size", 2),
+            min_samples=density_assigner.whole_number(meta, "min_samples", 1),
             selection_method=str(meta.get("selection_method")),
         )
-        clusterer._assigner = restored_assigner(arrays, clusterer.min_samples)
+        clusterer._assigner = density_assigner.restored_assigner(
+            arrays, clusterer.min_samples
+        )
         clusterer.n_clusters_ = len(clusterer._assigner.max_lambda)
         clusterer.n_features_in_ = clusterer._assigner.points.shape[1]
         if "feature_names" in meta:
@@ -264,18 +258,18 @@ def _without_tiny(table: FloatArray) -> FloatArray:
     return np.where(is_tiny, 0.0, table)
 
 
-def _assigner(found: Hierarchy) -> Assigner:
+def _assigner(found: Hierarchy) -> density_assigner.Assigner:
     """Put together what assigning takes, with the strengths of the training rows."""
     tree, linkage = found.tree, found.linkage
     lam = np.full(len(linkage.fit_core), np.finfo(np.float64).max)
     np.divide(1.0, linkage.fit_core, out=lam, where=linkage.fit_core > 0.0)
     labels = tree.cluster_label[tree.parent]
-    return Assigner(
+    return density_assigner.Assigner(
         min_samples=linkage.min_samples,
         points=linkage.points.values,
         counts=linkage.points.counts,
         core=linkage.core,
-        strength=relative_strength(labels, lam, tree.max_lambda),
+        strength=density_assigner.relative_strength(labels, lam, tree.max_lambda),
         **tree._asdict(),
     )
 

@@ -27,16 +27,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClusterMixin
 
 from core.errors import ConfigError, ModelError, did_you_mean, listed
-from core.models.centroids import (
-    Arrays,
-    Assignment,
-    CentroidModel,
-    Clusters,
-    one_thread,
-    refused,
-    require_format,
-    warm_start,
-)
+from core.models import centroids
 from core.models.matrix import FloatArray, checked_matrix
 
 METHODS = ("kmeans", "mixture")
@@ -138,12 +129,14 @@ class Partition(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sklearn i
             sample = table[np.sort(drawn)]
             start = start if start is None else start[np.sort(drawn)]
         n = min(int(self.n_segments), len(np.unique(sample, axis=0)))
-        with one_thread():
-            found = warm_start(sample, n, int(self.seed), start, int(self.n_init))
+        with centroids.one_thread():
+            found = centroids.warm_start(
+                sample, n, int(self.seed), start, int(self.n_init)
+            )
             if self.method == "mixture" and n > 1:
                 model = _mixture(sample, found)
             else:
-                model = CentroidModel(found.centres, handicap=np.zeros(n))
+                model = centroids.CentroidModel(found.centres, handicap=np.zeros(n))
         self._model = model.by_size(table)
         self.labels_ = self._model.assign(table).labels
         self.sizes_ = np.bincount(self.labels_, minlength=self.n_segments_)
@@ -159,7 +152,7 @@ class Partition(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sklearn i
         """The number of segments."""
         return self._fitted_model().n_segments
 
-    def assign(self, X: Any) -> Assignment:
+    def assign(self, X: Any) -> centroids.Assignment:
         """Return the segment of rows, new ones or those of `fit`, and the runner-up.
 
         Parameters
@@ -184,7 +177,7 @@ class Partition(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sklearn i
         return arrays, {**meta, "method": self.method, **options}
 
     @classmethod
-    def from_state(cls, arrays: Arrays, meta: Mapping[str, Any]) -> Self:
+    def from_state(cls, arrays: centroids.Arrays, meta: Mapping[str, Any]) -> Self:
         """Return a partition that assigns exactly as the one `get_state` was asked of.
 
         Raises
@@ -192,27 +185,29 @@ class Partition(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sklearn i
         ArtifactError
             For a state that is not whole, or not one that fitting leaves.
         """
-        require_format(meta, _CURE)
+        centroids.require_format(meta, _CURE)
         names = ("method", "n_segments", "seed", "n_init", "max_rows")
         missing = [name for name in names if name not in meta]
         if missing:
-            raise refused(f"missing {listed(missing)}", _CURE)
+            raise centroids.refused(f"missing {listed(missing)}", _CURE)
         partition = cls(**{name: meta[name] for name in names})
         try:
             partition._check_options()
         except ConfigError as error:
-            raise refused(str(error), _CURE) from None
+            raise centroids.refused(str(error), _CURE) from None
         optional: dict[str, tuple[str, ...]] = {"handicap": ("segments",)}
         is_one = len(arrays.get("handicap", ())) == 1
         if "whitening" in arrays or (partition.method == "mixture" and not is_one):
             optional["whitening"] = ("features", "features")
         if "whitening" in optional and partition.method == "kmeans":
-            raise refused("KMeans knows no `whitening`", _CURE)
-        partition._model = CentroidModel.from_state(arrays, meta, optional, _CURE)
+            raise centroids.refused("KMeans knows no `whitening`", _CURE)
+        partition._model = centroids.CentroidModel.from_state(
+            arrays, meta, optional, _CURE
+        )
         partition.n_features_in_ = partition.centres_.shape[1]
         return partition
 
-    def _fitted_model(self) -> CentroidModel:
+    def _fitted_model(self) -> centroids.CentroidModel:
         if not hasattr(self, "_model"):
             raise ModelError("this `Partition` has no segments yet; call `fit` first.")
         return self._model
@@ -235,7 +230,7 @@ class Partition(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sklearn i
                 )
 
 
-def _mixture(sample: FloatArray, found: Clusters) -> CentroidModel:
+def _mixture(sample: FloatArray, found: centroids.Clusters) -> centroids.CentroidModel:
     """Fit a mixture with one covariance for all components, from KMeans's segments."""
     from sklearn.mixture import GaussianMixture
 
@@ -260,7 +255,7 @@ def _mixture(sample: FloatArray, found: Clusters) -> CentroidModel:
     ).fit(sample)
     smallest = np.finfo(np.float64).tiny
     handicap = -2.0 * np.log(np.maximum(model.weights_, smallest))
-    return CentroidModel(
+    return centroids.CentroidModel(
         model.means_ + middle,
         handicap=handicap,
         whitening=np.triu(model.precisions_cholesky_),

@@ -16,17 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from core.entities import Entity
 from core.errors import ModelError
-from core.reporting.style import (
-    COLOURS,
-    FAINT_INK,
-    INK,
-    NOISE_COLOUR,
-    cluster_look,
-    footnote,
-    picture,
-    shortened,
-    wrapped,
-)
+from core.reporting import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,28 +68,35 @@ def plot_space(
     is_within = (coordinates >= window[0]) & (coordinates <= window[1])
     inside: NDArray[np.bool_] = np.logical_and.reduce(is_within, axis=1)
     clusters, sizes = np.unique(marks[marks != NOISE], return_counts=True)
-    with picture(path, (6.6, 4.6)) as figure:
+    with style.picture(path, (6.6, 4.6)) as figure:
         axes = figure.add_subplot()
         seen = drawn[inside[drawn]]
         point = float(np.clip(7000 / max(len(seen), 1), 3, 22))
         noise = coordinates[seen[marks[seen] == NOISE]]
-        axes.scatter(noise[:, 0], noise[:, 1], s=point * 0.6, c=NOISE_COLOUR, lw=0)
+        axes.scatter(
+            noise[:, 0], noise[:, 1], s=point * 0.6, c=style.NOISE_COLOUR, lw=0
+        )
         for place, cluster in enumerate(clusters):
             own = coordinates[seen[marks[seen] == cluster]]
             axes.scatter(
-                own[:, 0], own[:, 1], s=point, lw=0, alpha=0.75, **cluster_look(place)
+                own[:, 0],
+                own[:, 1],
+                s=point,
+                lw=0,
+                alpha=0.75,
+                **style.cluster_look(place),
             )
         axes.set_xlim(window[0][0], window[1][0])
         axes.set_ylim(window[0][1], window[1][1])
         _write_on_clusters(axes, coordinates[inside], marks[inside], clusters)
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.set_title(wrapped(title, 80))
+        axes.set_title(style.wrapped(title, 80))
         axes.set_xlabel(axis_labels[0])
         axes.set_ylabel(axis_labels[1])
         _space_legend(axes, clusters, sizes, int((marks == NOISE).sum()), noun, entity)
         left_out = _left_out(len(marks), len(seen), int((~inside).sum()), entity)
-        footnote(figure, left_out)
+        style.footnote(figure, left_out)
 
 
 def _subsample(labels: NDArray[np.int64]) -> NDArray[np.intp]:
@@ -192,14 +189,21 @@ def _space_legend(
     look: dict[str, Any] = {"ls": "", "ms": 6, "mew": 0}
     shown = _LEGEND_LINES
     handles = [
-        Line2D([], [], label=f"{cluster}  ({size:,})", **cluster_look(place), **look)
+        Line2D(
+            [], [], label=f"{cluster}  ({size:,})", **style.cluster_look(place), **look
+        )
         for place, (cluster, size) in enumerate(zip(clusters, sizes, strict=True))
     ][:shown]
     if len(clusters) > shown:
         rest = f"{len(clusters) - shown} more  ({sizes[shown:].sum():,})"
         handles.append(Line2D([], [], label=rest, ls=""))
     noise = Line2D(
-        [], [], label=f"noise  ({n_noise:,})", marker="o", color=NOISE_COLOUR, **look
+        [],
+        [],
+        label=f"noise  ({n_noise:,})",
+        marker="o",
+        color=style.NOISE_COLOUR,
+        **look,
     )
     heading = f"{noun} ({entity.plural})" if len(clusters) else f"no {noun}"
     axes.legend(
@@ -272,7 +276,7 @@ def draw_cells(
         vmax=limits[1],
         interpolation="nearest",
     )
-    axes.tick_params(length=0, labelcolor=INK)
+    axes.tick_params(length=0, labelcolor=style.INK)
     axes.spines[:].set_visible(False)
     if grid is not None:
         axes.set_xticks(np.arange(values.shape[1] + 1) - 0.5, minor=True)
@@ -298,7 +302,7 @@ def write_cells(
             va="center",
             fontsize=fontsize,
             fontweight=weight,
-            color="white" if is_dark else INK,
+            color="white" if is_dark else style.INK,
         )
 
 
@@ -338,7 +342,7 @@ def plot_heatmap(
         What the clusters are called.
     """
     if not len(cluster_medians):
-        with picture(path, (6.2, 1.4)) as figure:
+        with style.picture(path, (6.2, 1.4)) as figure:
             axes = figure.add_subplot(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
             axes.text(
@@ -347,9 +351,9 @@ def plot_heatmap(
         return
     values, kept = _strongest(np.asarray(cluster_medians, dtype=np.float64))
     columns = list(cluster_names[: len(values)])
-    rows = [shortened(feature_names[index]) for index in kept]
+    rows = [style.shortened(feature_names[index]) for index in kept]
     size = (max(3.7 + 0.5 * len(columns), 6.0), max(1.7 + 0.25 * len(rows), 3.4))
-    with picture(path, size) as figure:
+    with style.picture(path, size) as figure:
         axes = figure.add_subplot()
         image = draw_cells(
             axes,
@@ -372,7 +376,7 @@ def plot_heatmap(
             extend="both",
             pad=0.02,
         )
-        footnote(figure, _heat_note(cluster_medians.shape, values.shape, noun))
+        style.footnote(figure, _heat_note(cluster_medians.shape, values.shape, noun))
 
 
 def _strongest(
@@ -435,12 +439,12 @@ def plot_loss(
         )
     from matplotlib.ticker import MaxNLocator
 
-    with picture(path, (6.2, 3.6)) as figure:
+    with style.picture(path, (6.2, 3.6)) as figure:
         axes = figure.add_subplot()
         ends = []
         for key, name, colour, dash in (
-            ("loss", "training", COLOURS[0], "-"),
-            ("val_loss", "validation", COLOURS[4], "--"),
+            ("loss", "training", style.COLOURS[0], "-"),
+            ("val_loss", "validation", style.COLOURS[4], "--"),
         ):
             values = np.asarray(history.get(key, ()), dtype=np.float64)
             if len(values):
@@ -480,14 +484,14 @@ def plot_sizes(
     panels = {name: _bars(np.asarray(x)) for name, x in labels_by_space.items()}
     heights = [len(bars) for bars in panels.values()]
     height = 1.3 * len(panels) + 0.3 * sum(heights)
-    with picture(path, (6.2, max(height, 2.2))) as figure:
+    with style.picture(path, (6.2, max(height, 2.2))) as figure:
         grid = figure.subplots(
             len(panels), 1, squeeze=False, height_ratios=heights, sharex=True
         )[:, 0]
         total = max(sum(bar[1] for bar in bars) for bars in panels.values())
         for axes, (name, bars) in zip(grid, panels.items(), strict=True):
             _draw_bars(axes, bars)
-            axes.set_title(wrapped(name, 70))
+            axes.set_title(style.wrapped(name, 70))
             axes.set_xlim(0, total * 1.24)
         grid[-1].set_xlabel(entity.plural)
         grid[-1].xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
@@ -517,8 +521,8 @@ def _mark_best_epoch(
     """Draw a line and a point where the weights were kept."""
     curve = history.get("val_loss") or history["loss"]
     best = curve[best_epoch - 1]
-    axes.axvline(best_epoch, color=FAINT_INK, lw=0.9, ls=":")
-    axes.plot([best_epoch], [best], "o", ms=7, mfc="white", mec=INK, mew=1.5)
+    axes.axvline(best_epoch, color=style.FAINT_INK, lw=0.9, ls=":")
+    axes.plot([best_epoch], [best], "o", ms=7, mfc="white", mec=style.INK, mew=1.5)
     is_late = best_epoch > len(history["loss"]) / 2
     axes.annotate(
         f"kept: epoch {best_epoch} ({best:.4g})",
@@ -528,7 +532,7 @@ def _mark_best_epoch(
         textcoords="offset points",
         ha="right" if is_late else "left",
         va="top",
-        color=INK,
+        color=style.INK,
     )
 
 
@@ -536,7 +540,7 @@ def _bars(labels: NDArray[np.int64]) -> list[tuple[str, int, str]]:
     """Return name, entities and colour of each bar, from the top down."""
     clusters, sizes = np.unique(labels[labels != NOISE], return_counts=True)
     bars = [
-        (f"cluster {cluster}", int(size), str(cluster_look(place)["color"]))
+        (f"cluster {cluster}", int(size), str(style.cluster_look(place)["color"]))
         for place, (cluster, size) in enumerate(zip(clusters, sizes, strict=True))
     ]
     bars.sort(key=lambda bar: -bar[1])
@@ -545,8 +549,8 @@ def _bars(labels: NDArray[np.int64]) -> list[tuple[str, int, str]]:
         name = f"{len(rest)} more clusters"
         bars = [*bars[:_BARS_DRAWN], (name, sum(bar[1] for bar in rest), "#7B8794")]
     if not bars:
-        bars = [("no cluster", 0, NOISE_COLOUR)]
-    return [*bars, ("noise", int((labels == NOISE).sum()), NOISE_COLOUR)]
+        bars = [("no cluster", 0, style.NOISE_COLOUR)]
+    return [*bars, ("noise", int((labels == NOISE).sum()), style.NOISE_COLOUR)]
 
 
 def _draw_bars(axes: Axes, bars: Sequence[tuple[str, int, str]]) -> None:
@@ -565,7 +569,7 @@ def _draw_bars(axes: Axes, bars: Sequence[tuple[str, int, str]]) -> None:
             fontsize=9,
         )
     axes.set_yticks(places, [bar[0] for bar in bars])
-    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.tick_params(axis="y", length=0, labelcolor=style.INK)
     axes.set_ylim(len(bars) - 0.4, -0.6)
 
 
@@ -592,7 +596,7 @@ def plot_curves(
     """
     segments = curves["segment"].unique().sort().to_list()
     if not segments:
-        with picture(path, (6.2, 1.4)) as figure:
+        with style.picture(path, (6.2, 1.4)) as figure:
             axes = figure.add_subplot(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
             axes.text(0.5, 0.5, "No segment with known months.", ha="center")
@@ -601,7 +605,7 @@ def plot_curves(
     months = curves["month"].unique().sort().to_list()
     n_columns = min(_COLUMNS, len(drawn))
     n_rows = -(-len(drawn) // n_columns)
-    with picture(path, (max(3.1 * n_columns, 4.6), 2.3 * n_rows + 0.5)) as figure:
+    with style.picture(path, (max(3.1 * n_columns, 4.6), 2.3 * n_rows + 0.5)) as figure:
         grid = figure.subplots(
             n_rows, n_columns, squeeze=False, sharex=True, sharey=True
         )
@@ -610,9 +614,9 @@ def plot_curves(
                 axes.set_visible(False)
                 continue
             own = curves.filter(pl.col("segment") == drawn[place])
-            _draw(axes, own, months, str(cluster_look(place)["color"]))
+            _draw(axes, own, months, str(style.cluster_look(place)["color"]))
             n = max(own[entity.count_column].to_list())
-            title = f"{wrapped(names[drawn[place]], 32)}\n{n:,} {entity.plural}"
+            title = f"{style.wrapped(names[drawn[place]], 32)}\n{n:,} {entity.plural}"
             axes.set_title(title, fontsize=9.5, pad=5)
             # The last row may be shorter: its upper neighbours name the years, too.
             axes.tick_params(labelbottom=place + n_columns >= len(drawn))
@@ -620,7 +624,7 @@ def plot_curves(
         top = max(top, float(np.nanmax(curves["mean"].to_numpy())))
         grid[0, 0].set_ylim(0, top * 1.05 or 1)
         figure.supylabel(f"sales over the {entity.noun}'s mean", fontsize=9.5)
-        footnote(figure, _note(len(segments), len(drawn), entity))
+        style.footnote(figure, _note(len(segments), len(drawn), entity))
 
 
 def _draw(axes: Axes, own: pl.DataFrame, months: list[str], colour: str) -> None:
@@ -630,7 +634,7 @@ def _draw(axes: Axes, own: pl.DataFrame, months: list[str], colour: str) -> None
     axes.fill_between(x, own["low"], own["high"], color=colour, alpha=0.2, lw=0)
     marker = "o" if len(x) == 1 else ""
     axes.plot(x, own["mean"], color=colour, lw=1.8, marker=marker, ms=4)
-    axes.axhline(1, color=FAINT_INK, lw=0.8, ls=":")
+    axes.axhline(1, color=style.FAINT_INK, lw=0.8, ls=":")
     starts = [i for i, month in enumerate(months) if month.endswith("-01")]
     step = -(-len(starts) // _MOST_YEARS_NAMED) or 1
     ticks = starts[::step] or [0]

@@ -21,6 +21,7 @@ from core.logging import get_logger, progress
 from core.models.autoencoder.estimator import Autoencoder, in_new_units
 from core.models.density import DensityClusterer, choose_density, fit_density
 from core.models.scaling import FeatureScaler
+from core.retailers import prepare
 from core.retailers.features import SHOP, feature_set
 from core.retailers.files import RETAILERS, Stage, refuse_late_changes
 from core.retailers.model import (
@@ -31,16 +32,6 @@ from core.retailers.model import (
     publish_scored,
 )
 from core.retailers.monthly import ARCHIVE, write_archive
-from core.retailers.prepare import (
-    HISTORY,
-    LATER,
-    MONTHLY,
-    Prepared,
-    prepare,
-    require_eligible,
-    write_batches,
-    write_history,
-)
 from core.retailers.publish import publish_training, published_opening, published_row
 from core.retailers.report.evidence import (
     closing_table,
@@ -81,17 +72,20 @@ def prepare_features(config: Config, frame: Any = None) -> StageResult:
         tempfile.TemporaryDirectory() as work,
         Artifacts(config.artifacts, RETAILERS).stage("prepare", config) as out,
     ):
-        prepared = prepare(config, Path(work), frame)
+        prepared = prepare.prepare(config, Path(work), frame)
         _check_enough(prepared, config)
         batches = prepared.batches(config.clustering.batch_size)
-        write_batches(batches, out.path("features.parquet"))
+        prepare.write_batches(batches, out.path("features.parquet"))
         prepared.sales.rejected.write_parquet(out.path("rejected_rows.parquet"))
         prepared.exclusions.write_csv(out.path("exclusions.csv"))
         if prepared.sales.truth is not None:
             prepared.sales.truth.write_csv(out.path("sample_truth.csv"))
         write_archive(prepared.sales, out.path(ARCHIVE))
-        paths = {name: out.path(name) for name in (HISTORY, LATER, MONTHLY)}
-        cuts = write_history(prepared, paths)
+        paths = {
+            name: out.path(name)
+            for name in (prepare.HISTORY, prepare.LATER, prepare.MONTHLY)
+        }
+        cuts = prepare.write_history(prepared, paths)
         reasons = prepared.exclusions["reason"].value_counts(sort=True, name="n")
         out.facts |= {
             "feature_set": chosen.name,
@@ -116,10 +110,10 @@ def prepare_features(config: Config, frame: Any = None) -> StageResult:
     return Artifacts(config.artifacts, RETAILERS).result("prepare", out.facts, lines)
 
 
-def _check_enough(prepared: Prepared, config: Config) -> None:
+def _check_enough(prepared: prepare.Prepared, config: Config) -> None:
     """Raise unless there are shops enough for one cluster and for its density."""
     needed = config.clustering.n_needed
-    require_eligible(prepared.shops, config.eligibility, needed)
+    prepare.require_eligible(prepared.shops, config.eligibility, needed)
 
 
 def train_autoencoder(config: Config, start: Model | None = None) -> StageResult:
@@ -335,7 +329,7 @@ def run_inference(config: Config, frame: Any = None) -> StageResult:
         else:
             out.facts |= _facts_before(out.base)
             with tempfile.TemporaryDirectory() as work:
-                prepared = prepare(config, Path(work), frame)
+                prepared = prepare.prepare(config, Path(work), frame)
                 scored = model.score(prepared)
                 publish_scored(out, model, scored, prepared.exclusions, Path(work))
                 rejected = prepared.sales.rejected

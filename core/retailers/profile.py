@@ -14,16 +14,7 @@ import polars as pl
 from core.artifacts.folder import Artifacts, ArtifactSet, StageResult, StageWriter
 from core.config import Config
 from core.errors import ConfigError, did_you_mean
-from core.evaluation.effects import (
-    MIN_ENTITIES,
-    HoldoutData,
-    HoldoutEffects,
-    effects_against_rest,
-    holdout_effects,
-    holdout_facts,
-    profile_table,
-    strongest,
-)
+from core.evaluation import effects
 from core.evaluation.n_segments import partition_recipe
 from core.evaluation.quality import IntArray
 from core.evaluation.stability import Recipe, whole_pipeline
@@ -111,9 +102,11 @@ def profile_segments(artifacts: str | Path) -> StageResult:
         shops = _published_shops(base, model)
         tested, why_not = _test(base, model, shops)
         features = [*model.features, *(feature.name for feature in VOLUME)]
-        today = effects_against_rest(shops.table, shops.segments, features, False)
+        today = effects.effects_against_rest(
+            shops.table, shops.segments, features, False
+        )
         names = model.segments.published.names
-        profiles = profile_table(today, tested, why_not, names, SHOP)
+        profiles = effects.profile_table(today, tested, why_not, names, SHOP)
         profiles.write_csv(out.path("segment_profiles.csv"))
         exemplars = _exemplars(shops, model)
         exemplars.write_csv(out.path("segment_exemplars.csv"))
@@ -123,8 +116,8 @@ def profile_segments(artifacts: str | Path) -> StageResult:
         out.facts |= base.manifest.facts("inference")
         out.facts["profiles"] = {
             "segment_kind": model.segments.published.kind,
-            "test": SHOP.named_facts(holdout_facts(tested, why_not)),
-            "strongest": strongest(profiles, model.features),
+            "test": SHOP.named_facts(effects.holdout_facts(tested, why_not)),
+            "strongest": effects.strongest(profiles, model.features),
             "surrogate": SHOP.named_facts(rules.facts()) if rules else None,
             "rules": texts,
         }
@@ -153,7 +146,7 @@ def _published_shops(base: ArtifactSet, model: Model) -> _Shops:
 
 def _test(
     base: ArtifactSet, model: Model, shops: _Shops
-) -> tuple[HoldoutEffects | None, str | None]:
+) -> tuple[effects.HoldoutEffects | None, str | None]:
     """Test what sets the segments apart, or say why that cannot be done."""
     cuts = base.manifest.facts("prepare").get("cuts", [])
     if not cuts:
@@ -163,16 +156,16 @@ def _test(
         for name in (HISTORY, LATER, MONTHLY)
     )
     at_cut = history.filter(as_of=min(cuts))
-    past = HoldoutData(at_cut, later, monthly, model.as_of, SHOP)
+    past = effects.HoldoutData(at_cut, later, monthly, model.as_of, SHOP)
     is_sampled = shops.table["shop_id"].is_in(monthly["shop_id"].unique().implode())
     table, segments = shops.table.filter(is_sampled), shops.segments[is_sampled]
     n_known = table.join(past.at_cut, on="shop_id", how="semi").height
-    if table.height < MIN_ENTITIES or not n_known:
+    if table.height < effects.MIN_ENTITIES or not n_known:
         return None, "too few shops with a past"
     recipe = _recipe(base, model, table.height / 2 / shops.n_all)
     given = (table, segments, past, model.features, recipe, model.config.seed)
     with progress("Learning the segments anew, from half of the shops twice") as report:
-        return holdout_effects(*given, on_step=report), None
+        return effects.holdout_effects(*given, on_step=report), None
 
 
 def _recipe(base: ArtifactSet, model: Model, share: float) -> Recipe:

@@ -21,27 +21,7 @@ import narwhals as nw
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from core.axes.features.catalog import (
-    CHANNEL_SHARE,
-    FEATURES,
-    OTHER_CHANNEL,
-    channel_share,
-    check_absent,
-    why_skipped,
-)
-from core.axes.features.formulas import (
-    FORMULAS,
-    LIFECYCLE_MONTHS,
-    LIFECYCLE_STAGES,
-    Rows,
-    category_facts,
-    channel_count,
-    has_tenure,
-    line_facts,
-    order_facts,
-    product_facts,
-    tenure_days,
-)
+from core.axes.features import catalog, formulas
 from core.errors import SchemaError, listed
 
 ORDERS = {
@@ -68,8 +48,8 @@ MAX_KINDS = 16
 
 
 def evaluate_lazily(
-    orders: Rows,
-    items: Rows,
+    orders: formulas.Rows,
+    items: formulas.Rows,
     *,
     reference_date: datetime,
     absent: tuple[str, ...],
@@ -137,7 +117,7 @@ class _Plan:
         finally:
             self.tables.clear()
 
-    def _rows(self, name: str, schema: dict[str, pl.DataType]) -> Rows:
+    def _rows(self, name: str, schema: dict[str, pl.DataType]) -> formulas.Rows:
         """Return the rows of a table that is known when the query is evaluated."""
 
         def read(
@@ -153,7 +133,7 @@ class _Plan:
                 table = table.select(columns)
             yield table if n_rows is None else table.head(n_rows)
 
-        rows: Rows = nw.from_native(register_io_source(read, schema=schema))
+        rows: formulas.Rows = nw.from_native(register_io_source(read, schema=schema))
         return rows
 
 
@@ -170,19 +150,22 @@ def _typed(table: pl.DataFrame, schema: dict[str, pl.DataType]) -> pl.DataFrame:
 
 
 def _facts(
-    orders: Rows,
-    items: Rows,
+    orders: formulas.Rows,
+    items: formulas.Rows,
     *,
     now: nw.Expr,
     absent: tuple[str, ...],
     channels: tuple[str, ...],
-) -> list[Rows]:
+) -> list[formulas.Rows]:
     """Return the facts of orders and then of items, each with a row per customer."""
-    parts = [order_facts(orders, now=now, absent=absent, channels=channels)]
+    parts = [formulas.order_facts(orders, now=now, absent=absent, channels=channels)]
     if "items" not in absent:
-        parts += [line_facts(items, absent=absent), product_facts(items)]
+        parts += [
+            formulas.line_facts(items, absent=absent),
+            formulas.product_facts(items),
+        ]
         if "category" not in absent:
-            parts.append(category_facts(items))
+            parts.append(formulas.category_facts(items))
     return parts
 
 
@@ -209,17 +192,17 @@ def _features(
 def _expressions(absent: Sequence[str], channels: Sequence[str]) -> list[nw.Expr]:
     """Return every feature that the data allow, then the columns for profiles."""
     columns: list[nw.Expr] = []
-    for name in FEATURES:
-        if why_skipped(name, absent, channels) is not None:
+    for name in catalog.FEATURES:
+        if catalog.why_skipped(name, absent, channels) is not None:
             continue
-        if name == CHANNEL_SHARE:
+        if name == catalog.CHANNEL_SHARE:
             columns += _channel_shares(channels)
         elif name == "channel_diversity":
             columns.append(_channel_diversity(channels).alias(name))
         else:
             dtype = nw.Int64 if name == "total_orders" else nw.Float64
-            columns.append(FORMULAS[name].cast(dtype).alias(name))
-    columns.append(tenure_days.alias("customer_tenure_days"))
+            columns.append(formulas.FORMULAS[name].cast(dtype).alias(name))
+    columns.append(formulas.tenure_days.alias("customer_tenure_days"))
     return [*columns, *_texts(absent, channels)]
 
 
@@ -228,14 +211,16 @@ def _channel_shares(channels: Sequence[str]) -> list[nw.Expr]:
     n = nw.col("n_with_channel")
     n = nw.when(n > 0).then(n)
     return [
-        (nw.col(channel_count(place)) / n).alias(channel_share(channel))
+        (nw.col(formulas.channel_count(place)) / n).alias(
+            catalog.channel_share(channel)
+        )
         for place, channel in enumerate(channels)
     ]
 
 
 def _channel_diversity(channels: Sequence[str]) -> nw.Expr:
     """Return 1 - the sum of squared shares, channels not known being one."""
-    known = [nw.col(channel_count(place)) for place in range(len(channels))]
+    known = [nw.col(formulas.channel_count(place)) for place in range(len(channels))]
     n = nw.col("n_with_channel")
     squares = (count * count for count in (*known, _n_other(channels)))
     return 1 - nw.sum_horizontal(*squares) / nw.when(n > 0).then(n * n)
@@ -243,7 +228,7 @@ def _channel_diversity(channels: Sequence[str]) -> nw.Expr:
 
 def _n_other(channels: Sequence[str]) -> nw.Expr:
     """Return the number of orders through a channel that is not known."""
-    known = (nw.col(channel_count(place)) for place in range(len(channels)))
+    known = (nw.col(formulas.channel_count(place)) for place in range(len(channels)))
     return nw.col("n_with_channel") - nw.sum_horizontal(nw.lit(0), *known)
 
 
@@ -255,13 +240,16 @@ def _texts(absent: Sequence[str], channels: Sequence[str]) -> list[nw.Expr]:
         time = _largest([(name, nw.col(f"n_{name}")) for name in TIMES])
     if "source" not in absent:
         known = [
-            (name, nw.col(channel_count(place))) for place, name in enumerate(channels)
+            (name, nw.col(formulas.channel_count(place)))
+            for place, name in enumerate(channels)
         ]
-        largest = _largest([*known, (OTHER_CHANNEL, _n_other(channels))])
+        largest = _largest([*known, (catalog.OTHER_CHANNEL, _n_other(channels))])
         channel = nw.when(nw.col("n_with_channel") > 0).then(largest)
-    stage = nw.lit(LIFECYCLE_STAGES[0])
-    for bound, name in zip(LIFECYCLE_MONTHS, LIFECYCLE_STAGES[1:], strict=True):
-        stage = nw.when(has_tenure(bound)).then(nw.lit(name)).otherwise(stage)
+    stage = nw.lit(formulas.LIFECYCLE_STAGES[0])
+    for bound, name in zip(
+        formulas.LIFECYCLE_MONTHS, formulas.LIFECYCLE_STAGES[1:], strict=True
+    ):
+        stage = nw.when(formulas.has_tenure(bound)).then(nw.lit(name)).otherwise(stage)
     return [
         time.alias("preferred_time"),
         channel.alias("primary_channel"),
@@ -349,7 +337,7 @@ def customer_features(
     ConfigError
         For an unknown name in `absent`.
     """
-    check_absent(absent)
+    catalog.check_absent(absent)
     rows = _rows(orders)
     _check(rows, "orders", list(ORDERS)[:4], list(ORDERS)[4:], absent)
     has_items = items is not None and "items" not in absent
@@ -366,7 +354,7 @@ def customer_features(
     return evaluate_lazily(_lazy(rows), _lazy(lines), **terms)
 
 
-def _rows(frame: Any) -> pl.DataFrame | Rows:
+def _rows(frame: Any) -> pl.DataFrame | formulas.Rows:
     """Return rows in memory as a Polars frame, and others as they are."""
     if isinstance(frame, pl.DataFrame):
         return frame
@@ -374,22 +362,22 @@ def _rows(frame: Any) -> pl.DataFrame | Rows:
     return found if isinstance(found, nw.LazyFrame) else found.to_polars()
 
 
-def _lazy(rows: pl.DataFrame | Rows) -> Rows:
+def _lazy(rows: pl.DataFrame | formulas.Rows) -> formulas.Rows:
     """Return rows as a lazy frame."""
     if isinstance(rows, pl.DataFrame):
-        lazy: Rows = nw.from_native(rows.lazy())
+        lazy: formulas.Rows = nw.from_native(rows.lazy())
         return lazy
     return rows
 
 
-def _collect(rows: Rows) -> pl.DataFrame:
+def _collect(rows: formulas.Rows) -> pl.DataFrame:
     """Evaluate rows into Polars."""
     table: pl.DataFrame = rows.collect("polars").to_native()
     return table
 
 
 def _check(
-    rows: pl.DataFrame | Rows,
+    rows: pl.DataFrame | formulas.Rows,
     kind: str,
     required: Sequence[str],
     optional: Sequence[str],

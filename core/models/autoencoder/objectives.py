@@ -32,15 +32,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 from sklearn.neighbors import NearestNeighbors
 
-from core.models.autoencoder.training import (
-    NOISE_SEED,
-    Rows,
-    Session,
-    TrainingSettings,
-    load_keras,
-    split_rows,
-    traced,
-)
+from core.models.autoencoder import training
 from core.models.seeding import derived_seed
 
 N_NEIGHBOURS = 15
@@ -80,7 +72,7 @@ class Pairs(NamedTuple):
         return np.where(is_turned, ends[::-1], ends)
 
 
-def neighbour_pairs(rows: Rows) -> Pairs:
+def neighbour_pairs(rows: training.Rows) -> Pairs:
     """Weigh every row's nearest neighbours as UMAP does.
 
     Parameters
@@ -125,14 +117,14 @@ def _membership(distances: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 def keep_neighbours(
     model: Any,
-    rows: Rows,
-    settings: TrainingSettings,
+    rows: training.Rows,
+    settings: training.TrainingSettings,
     seed: int,
     rng: np.random.Generator,
-) -> Session:
+) -> training.Session:
     """Return a session that trains encoder and decoder of `model` on pairs of rows."""
-    tf, keras = load_keras()
-    fitted, held_out = split_rows(len(rows), settings, rng)
+    tf, keras = training.load_keras()
+    fitted, held_out = training.split_rows(len(rows), settings, rng)
     fitted = np.sort(fitted[: settings.rows_per_epoch])
     # A pair of held-out shops needs two of them.
     held_out = np.sort(held_out) if len(held_out) > 1 else fitted
@@ -155,11 +147,11 @@ def keep_neighbours(
     # Its argument keeps the optimizer alive: compiled functions keep no variables.
     def run_epoch(epoch: int, _optimizer: Any = optimizer) -> float:
         drawn = pairs.draw(n_steps * size, rng).reshape(2, n_steps, size)
-        noise_seed = np.int32(derived_seed(seed, NOISE_SEED + epoch))
+        noise_seed = np.int32(derived_seed(seed, training.NOISE_SEED + epoch))
         steps = (drawn.transpose(1, 0, 2), _turns(size, n_steps, rng), noise_seed)
         return float(run(data, *(tf.constant(value) for value in steps)))
 
-    return Session(
+    return training.Session(
         run_epoch,
         lambda: float(
             validate(held_out_data, tf.constant(checked), tf.constant(turns))
@@ -174,7 +166,7 @@ def _turns(size: int, n_steps: int, rng: np.random.Generator) -> npt.NDArray[np.
 
 def _loss_of(model: Any) -> Callable[[Any, Any, Any, Any], Any]:
     """Return the loss of pairs: (first ends, second ends, clean first ends, turns)."""
-    tf, _ = load_keras()
+    tf, _ = training.load_keras()
     cut = [layer.name for layer in model.layers].index("latent") + 1
 
     def through(layers: Any, values: Any) -> Any:
@@ -202,10 +194,10 @@ def _loss_of(model: Any) -> Callable[[Any, Any, Any, Any], Any]:
 
 
 def _compile_neighbours(
-    model: Any, optimizer: Any, settings: TrainingSettings
+    model: Any, optimizer: Any, settings: training.TrainingSettings
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return a function that runs one epoch, and one that validates."""
-    tf, _ = load_keras()
+    tf, _ = training.load_keras()
     variables, loss_of = model.trainable_variables, _loss_of(model)
     optimizer.build(variables)
 
@@ -236,21 +228,23 @@ def _compile_neighbours(
 
     table = tf.TensorSpec([None, model.input_shape[1]], tf.float32)
     turns = integers(None, N_RANDOM_PAIRS)
-    run = traced(run_epoch, table, integers(None, 2, None), turns, integers())
-    check = traced(validate, table, integers(2, None), integers(N_RANDOM_PAIRS))
+    run = training.traced(run_epoch, table, integers(None, 2, None), turns, integers())
+    check = training.traced(
+        validate, table, integers(2, None), integers(N_RANDOM_PAIRS)
+    )
     return run, check
 
 
 def restore_features(
     model: Any,
-    rows: Rows,
-    settings: TrainingSettings,
+    rows: training.Rows,
+    settings: training.TrainingSettings,
     seed: int,
     rng: np.random.Generator,
-) -> Session:
+) -> training.Session:
     """Return a session that trains `model` to restore the rows from noisy ones."""
-    tf, keras = load_keras()
-    fitted, held_out = split_rows(len(rows), settings, rng)
+    tf, keras = training.load_keras()
+    fitted, held_out = training.split_rows(len(rows), settings, rng)
     n_drawn = min(len(fitted), settings.rows_per_epoch or len(fitted))
     optimizer = keras.optimizers.Adam(settings.learning_rate)
     run, validate = _compile_restoring(model, optimizer, settings)
@@ -259,17 +253,17 @@ def restore_features(
     # Its argument keeps the optimizer alive: compiled functions keep no variables.
     def run_epoch(epoch: int, _optimizer: Any = optimizer) -> float:
         order = rng.choice(len(fitted), n_drawn, replace=False).astype(np.int32)
-        noise_seed = np.int32(derived_seed(seed, NOISE_SEED + epoch))
+        noise_seed = np.int32(derived_seed(seed, training.NOISE_SEED + epoch))
         return float(run(data, tf.constant(order), tf.constant(noise_seed)))
 
-    return Session(run_epoch, lambda: float(validate(held_out_data)))
+    return training.Session(run_epoch, lambda: float(validate(held_out_data)))
 
 
 def _compile_restoring(
-    model: Any, optimizer: Any, settings: TrainingSettings
+    model: Any, optimizer: Any, settings: training.TrainingSettings
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return a function that runs one epoch, and one that validates."""
-    tf, _ = load_keras()
+    tf, _ = training.load_keras()
     variables = model.trainable_variables
     optimizer.build(variables)
     size = settings.batch_size
@@ -302,4 +296,6 @@ def _compile_restoring(
 
     table = tf.TensorSpec([None, model.input_shape[1]], tf.float32)
     order, seed = tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.int32)
-    return traced(run_epoch, table, order, seed), traced(validate, table)
+    return training.traced(run_epoch, table, order, seed), training.traced(
+        validate, table
+    )

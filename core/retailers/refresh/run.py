@@ -24,14 +24,7 @@ from core.logging import get_logger
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model
 from core.retailers.monthly import ARCHIVE, archived_sales
-from core.retailers.refresh.challenger import (
-    ChallengerResult,
-    Search,
-    Terms,
-    adopt,
-    try_challenger,
-    why_retrain,
-)
+from core.retailers.refresh import challenger, output
 from core.retailers.refresh.month import (
     DRIFT,
     Delivery,
@@ -45,15 +38,6 @@ from core.retailers.refresh.month import (
     receive,
     reference_of,
     score_month,
-)
-from core.retailers.refresh.output import (
-    LedgerPublisher,
-    facts_of_month,
-    log_serving_version,
-    segment_names,
-    store_ledger,
-    unchanged_facts,
-    write_output,
 )
 from core.retailers.report.decision import RefreshFacts, refresh_lines
 from core.segments.contract import read_contract
@@ -92,7 +76,7 @@ def run_refresh(
     retrain: str | None = None,
     restate: bool = False,
     today: date | None = None,
-    into_store: LedgerPublisher | None = None,
+    into_store: output.LedgerPublisher | None = None,
 ) -> RefreshResult:
     """Take in new months: assign everyone, measure drift, retrain if that is due.
 
@@ -130,7 +114,7 @@ def run_refresh(
     serving = artifacts.complete()
     path = config.refresh.contract
     contract = None if path is None else read_contract(path)
-    terms = Terms(
+    terms = challenger.Terms(
         config.refresh.gate_refits,
         contract,
         today=today or datetime.now(UTC).date(),
@@ -157,9 +141,11 @@ def run_refresh(
         else:
             result = refresh.change_nothing(delivery)
     if into_store is not None:
-        copy = partial(store_ledger, artifacts, config, into_store)
+        copy = partial(output.store_ledger, artifacts, config, into_store)
         result = _followed(result, "stored", copy)
-    return _followed(result, "logged", partial(log_serving_version, artifacts, config))
+    return _followed(
+        result, "logged", partial(output.log_serving_version, artifacts, config)
+    )
 
 
 def _followed(
@@ -202,7 +188,7 @@ class _Refresh:
         return months[-1].month if months else self.model.as_of
 
     def carry_out(
-        self, delivery: Delivery, retrain: str, terms: Terms, source: str
+        self, delivery: Delivery, retrain: str, terms: challenger.Terms, source: str
     ) -> RefreshResult:
         """Take in what was delivered, decide, and write everything."""
         sales = archived_sales(delivery.archive, self.out.config)
@@ -212,13 +198,13 @@ class _Refresh:
         for month in delivery.months:
             scored = self._take_in(sales, month, training)
         scored = scored or self._scored(sales, self.last_month)
-        why = why_retrain(retrain, self.record.trigger)
+        why = challenger.why_retrain(retrain, self.record.trigger)
         refit = None
         if why is not None:
             refit = self._retrain(sales, scored, why, terms)
         facts = self._note(scored, refit)
         self._write(delivery)
-        write_output(
+        output.write_output(
             self.out, self.model, scored, self.record, self.ledger, facts, source
         )
         page = f"Page: {self.out.root / 'refresh.html'}"
@@ -235,7 +221,7 @@ class _Refresh:
         else:
             self.out.is_void = True
         trigger = self.record.trigger
-        facts = unchanged_facts(self.last_month, self.version, reason, trigger)
+        facts = output.unchanged_facts(self.last_month, self.version, reason, trigger)
         lines = [*delivery.lines, *refresh_lines(facts)]
         return RefreshResult(self.out.root, facts, lines)
 
@@ -322,17 +308,17 @@ class _Refresh:
         return self.report
 
     def _retrain(
-        self, sales: Sales, scored: ScoredMonth, why: str, terms: Terms
-    ) -> ChallengerResult:
+        self, sales: Sales, scored: ScoredMonth, why: str, terms: challenger.Terms
+    ) -> challenger.ChallengerResult:
         """Try a challenger; if it passes, let it serve from the next month on."""
         config = monthly_config(self.base, scored.month)
         config = config.model_copy(update={"refresh": self.options})
         folder = self.out.aside / "challenger"
-        search = Search(self.model, sales, config, folder)
-        refit = try_challenger(why, search, terms)
+        search = challenger.Search(self.model, sales, config, folder)
+        refit = challenger.try_challenger(why, search, terms)
         if refit.challenger is None or refit.version is None:
             return refit
-        adopt(self.out, refit)
+        challenger.adopt(self.out, refit)
         model = Model.from_set(refit.challenger)
         labels = model.assign(scored.features)
         again = ScoredMonth(scored.month, scored.features, labels, scored.exclusions)
@@ -340,20 +326,20 @@ class _Refresh:
         return refit
 
     def _note(
-        self, scored: ScoredMonth, refit: ChallengerResult | None
+        self, scored: ScoredMonth, refit: challenger.ChallengerResult | None
     ) -> RefreshFacts:
         """Record what was decided, and return what is told of it."""
         models = [self.model]
         if refit is not None and refit.challenger is not None:
             models.append(Model.from_set(refit.challenger))
-        facts = facts_of_month(
+        facts = output.facts_of_month(
             scored,
             self.version,
             refit,
             self.record.trigger,
             self.report.alerts if self.report is not None else [],
             self.ledger.blocks(last_months=2),
-            segment_names(models),
+            output.segment_names(models),
         )
         if self.record.months:
             last = self.record.months[-1]

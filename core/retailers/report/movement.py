@@ -12,18 +12,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from core.reporting import style
 from core.reporting.page import Part, Picture, Table
 from core.reporting.plots import draw_cells, write_cells
-from core.reporting.style import (
-    COLOURS,
-    FAINT_INK,
-    INK,
-    NOISE_COLOUR,
-    footnote,
-    picture,
-    shortened,
-    wrapped,
-)
 from core.reporting.text import MISSING, count, percent
 from core.retailers.report.decision import refresh_sentences, titled
 from core.segments.published import UNASSIGNED
@@ -182,7 +173,7 @@ def plot_movement(
     matrix = matrix_of(transitions)
     n_rows, n_columns = matrix.counts.shape
     size = (max(3.4 + 0.8 * n_columns, 6.0), max(2.2 + 0.36 * n_rows, 3.2))
-    with picture(path, size) as figure:
+    with style.picture(path, size) as figure:
         axes = figure.add_subplot()
         if not n_rows:
             axes.set_axis_off()
@@ -192,15 +183,15 @@ def plot_movement(
         columns = [_name(segment, names, _LEFT) for segment in matrix.after]
         rows = [_name(segment, names, _NEW) for segment in matrix.before]
         axes.set_xticks(range(n_columns), [_headed(name) for name in columns])
-        axes.set_yticks(range(n_rows), [shortened(name, 34) for name in rows])
+        axes.set_yticks(range(n_rows), [style.shortened(name, 34) for name in rows])
         axes.xaxis.tick_top()
         axes.xaxis.set_label_position("top")
         axes.tick_params(labelsize=8.5)
         axes.tick_params(axis="x", labelsize=7.5)
-        axes.set_xlabel(sides[1], color=FAINT_INK, labelpad=8)
-        axes.set_ylabel(sides[0], color=FAINT_INK)
+        axes.set_xlabel(sides[1], color=style.FAINT_INK, labelpad=8)
+        axes.set_ylabel(sides[0], color=style.FAINT_INK)
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-        footnote(figure, _movement_note(matrix))
+        style.footnote(figure, _movement_note(matrix))
 
 
 def largest_moves(
@@ -346,7 +337,7 @@ def plot_sizes_over_time(
     drawn += [UNASSIGNED] if UNASSIGNED in order else []
     n_columns = min(_COLUMNS, max(len(drawn), 1))
     n_rows = max(-(-len(drawn) // n_columns), 1)
-    with picture(path, (max(3.1 * n_columns, 4.6), 1.9 * n_rows + 0.5)) as figure:
+    with style.picture(path, (max(3.1 * n_columns, 4.6), 1.9 * n_rows + 0.5)) as figure:
         grid = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True)
         for place, axes in enumerate(grid.ravel()):
             if place >= len(drawn):
@@ -354,9 +345,9 @@ def plot_sizes_over_time(
                 continue
             own = sizes.filter(pl.col("segment") == drawn[place])
             _draw_sizes(axes, own, months, changes)
-            axes.set_title(wrapped(titled(drawn[place], names), 34), fontsize=9.5)
+            axes.set_title(style.wrapped(titled(drawn[place], names), 34), fontsize=9.5)
             axes.tick_params(labelbottom=place + n_columns >= len(drawn))
-        footnote(figure, _sizes_note(len(segments), changes))
+        style.footnote(figure, _sizes_note(len(segments), changes))
 
 
 def size_table(flow: pl.DataFrame, names: Mapping[str, str]) -> list[dict[str, str]]:
@@ -412,11 +403,13 @@ def _draw_sizes(
     x = [place[month] for month in own["month"]]
     y = own["stock"].to_list()
     is_none = own["segment"][0] == UNASSIGNED
-    colour = FAINT_INK if is_none else COLOURS[0]
-    axes.fill_between(x, y, color=NOISE_COLOUR if is_none else colour, alpha=0.15, lw=0)
+    colour = style.FAINT_INK if is_none else style.COLOURS[0]
+    axes.fill_between(
+        x, y, color=style.NOISE_COLOUR if is_none else colour, alpha=0.15, lw=0
+    )
     axes.plot(x, y, color=colour, lw=1.8, marker="o", ms=3)
     for change in changes:
-        axes.axvline(place[change], color=FAINT_INK, lw=0.8, ls=":")
+        axes.axvline(place[change], color=style.FAINT_INK, lw=0.8, ls=":")
     _write(axes, x[-1], y[-1], (7, 0), "left")
     if len(x) > 1:
         _write(axes, x[0], y[0], (0, 6), "center")
@@ -447,7 +440,7 @@ def _write(
         ha=align,
         va="center" if align == "left" else "bottom",
         fontsize=8,
-        color=INK,
+        color=style.INK,
         annotation_clip=False,
     )
 

@@ -15,16 +15,8 @@ import polars as pl
 from core.reporting.page import NextStep, Part, Picture, Table
 from core.reporting.text import count, decimal, listed, percent
 from core.retailers.names import SEASON, difference, feature_label
+from core.retailers.report import plots
 from core.retailers.report.evidence import Evidence, report_line, report_lines
-from core.retailers.report.plots import (
-    ALL,
-    OUTCOME_TITLES,
-    choice_remark,
-    comparison_lines,
-    comparison_table,
-    scorecard_lines,
-    scorecard_rows,
-)
 from core.segments.published import UNASSIGNED
 
 CARDS = 24
@@ -345,9 +337,9 @@ def scorecard_part(evidence: Evidence) -> Part | None:
     facts, table = evidence.judged("scorecard"), evidence.table("scorecard.csv")
     if facts is None or table is None:
         return None
-    lines = scorecard_lines(table, facts["horizon_months"], facts["cuts"])
+    lines = plots.scorecard_lines(table, facts["horizon_months"], facts["cuts"])
     criterion = evidence.manifest.facts("clustering")["partition"]["criterion"]
-    lines += choice_remark(facts["labels"], criterion)
+    lines += plots.choice_remark(facts["labels"], criterion)
     return Part(
         "Do the segments tell what shops do next?",
         lines,
@@ -360,7 +352,7 @@ def scorecard_part(evidence: Evidence) -> Part | None:
         [
             Table(
                 report_line("scorecard_table"),
-                [_scorecard_row(row) for row in scorecard_rows(table)],
+                [_scorecard_row(row) for row in plots.scorecard_rows(table)],
                 frozenset({"labels", "outcome"}),
             )
         ],
@@ -374,10 +366,10 @@ _STABLE = 0.75
 def _scorecard_row(row: Mapping[str, str]) -> dict[str, str]:
     """Say the labels' full name, and which of them are published."""
     name = row["labels"]
-    title = OUTCOME_TITLES[name.rstrip("*")] + (
+    title = plots.OUTCOME_TITLES[name.rstrip("*")] + (
         " (published)" if name.endswith("*") else ""
     )
-    outcome = "on average" if row["outcome"] == ALL else row["outcome"]
+    outcome = "on average" if row["outcome"] == plots.ALL else row["outcome"]
     return {**row, "labels": title, "outcome": outcome}
 
 
@@ -460,12 +452,12 @@ def comparison_part(evidence: Evidence) -> Part | None:
     )
     rows = Table(
         report_line("comparison_table"),
-        comparison_table(table),
+        plots.comparison_table(table),
         frozenset({"recipe"}),
     )
     return Part(
         "For researchers: spaces and clusterers",
-        comparison_lines(table),
+        plots.comparison_lines(table),
         picture,
         [rows],
     )
