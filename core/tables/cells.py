@@ -243,8 +243,8 @@ def _parsing_steps(
         kept.append(value)
         for flag, is_found in zip(column.flags, flags, strict=True):
             found.setdefault(flag, []).append(is_found)
-    for fault, is_found in spec.checks.items():
-        found.setdefault(fault, []).append(is_found)
+    for fault, condition in spec.checks.items():
+        found.setdefault(fault, []).append(pl.sql_expr(condition))
     any_found = {
         flag: pl.any_horizontal(each) if len(each) > 1 else each[0]
         for flag, each in found.items()
@@ -268,7 +268,8 @@ def _as_typed(
         case "id":
             value = _id_text(name, dtype)
         case "day":
-            value = _calendar_day(name, dtype, date_format)
+            value, has_day = _calendar_day(name, dtype, date_format)
+            told = [has_day.alias("has_day")]
         case "moment":
             value, has_offset = parse_timestamp(name, dtype, date_format)
             told = [has_offset.alias(f"offset_{column.name}")]
@@ -289,9 +290,10 @@ def _mended(column: Column) -> list[pl.Expr]:
         case "id":
             return [_is_float_text(ours).alias(f"float_{column.name}")]
         case "day":
-            year, month, day = (ours.struct.field(f) for f in (*MONTH, "day"))
-            number = pl.when(day > 0).then(year * 10_000 + month * 100 + day)
-            return [year, month, number.cast(pl.Int32).alias(DAY)]
+            year, month = ours.dt.year(), ours.dt.month().cast(pl.Int32)
+            number = year * 10_000 + month * 100 + ours.dt.day()
+            day = pl.when(pl.col("has_day")).then(number).alias(DAY)
+            return [year.alias("year"), month.alias("month"), day]
         case "whole":
             whole = pl.when(ours == ours.floor()).then(ours)
             return [whole.cast(pl.Int32, strict=False)]
@@ -315,7 +317,8 @@ def _finished(column: Column) -> tuple[pl.Expr, list[pl.Expr]]:
             kept = pl.when(is_possible).then(ours)
             flags = [~is_possible, pl.col(f"offset_{column.name}")]
         case "whole":
-            is_possible = _is_between(ours, *column.limits)
+            least, greatest = column.limits
+            is_possible = _is_between(ours, least, greatest)
             kept, flags = pl.when(is_possible).then(ours), [~is_possible]
         case "number":
             is_usable = _is_between(ours, -LARGEST, LARGEST)
@@ -416,57 +419,32 @@ def _as_float(name: str, dtype: pl.DataType, *, decimal_comma: bool = False) -> 
     return text.cast(pl.Float64, strict=False)
 
 
-def _calendar_day(name: str, dtype: pl.DataType, date_format: str | None) -> pl.Expr:
-    """Return a struct of `year`, `month` and `day` (Int32), null where unreadable.
+def _calendar_day(
+    name: str, dtype: pl.DataType, date_format: str | None
+) -> tuple[pl.Expr, pl.Expr]:
+    """Return dates, null where unreadable, and whether a cell or the format has a day.
 
-    `day` is 0 where the cell or the format names none. Times and offsets are passed
-    over: the date is taken as written.
-
-    Raises
-    ------
-    ConfigError
-        If `date_format` cannot be used.
+    Times and offsets are passed over: the date is taken as written.
     """
-    has_day: bool | pl.Expr = True
     if isinstance(dtype, pl.Date | pl.Datetime):
-        date = pl.col(name)
-    elif date_format is not None:
+        return pl.col(name).dt.date(), pl.lit(value=True)
+    text = _plain_text(name, dtype)
+    if date_format is not None:
         _check_date_format(date_format)
-        date, has_day = _by_format(_plain_text(name, dtype), date_format)
-    else:
-        text = _plain_text(name, dtype)
-        date = pl.coalesce(
-            pl.when(text.str.contains(ISO_DATE))
-            .then(text.str.slice(0, 10).str.replace_all("/", "-", literal=True))
-            .str.pad_end(8, "-")
-            .pipe(_complete_month)
-            .str.to_date("%Y-%m-%d", strict=False),
-            pl.when(text.str.len_bytes() == 8)
-            .then(text)
-            .str.to_date("%Y%m%d", strict=False),
-        )
-        has_day = text.str.len_bytes() != 7
-    day = pl.when(pl.lit(has_day) if isinstance(has_day, bool) else has_day).then(
-        date.dt.day().cast(pl.Int32)
+        has_day = bool(_tokens(date_format) & DAY_TOKENS)
+        if not has_day:
+            text, date_format = pl.lit("01 ") + text, f"%d {date_format}"
+        return text.str.strptime(pl.Date, date_format, strict=False), pl.lit(has_day)
+    iso = pl.when(text.str.contains(ISO_DATE)).then(text.str.slice(0, 10))
+    padded = iso.str.replace_all("/", "-", literal=True).str.pad_end(8, "-")
+    # A year and a month become `2024-03-`.
+    full = pl.when(padded.str.ends_with("-")).then(padded + "01").otherwise(padded)
+    digits = pl.when(text.str.len_bytes() == 8).then(text)
+    date = pl.coalesce(
+        full.str.to_date("%Y-%m-%d", strict=False),
+        digits.str.to_date("%Y%m%d", strict=False),
     )
-    return pl.struct(
-        date.dt.year().cast(pl.Int32).alias("year"),
-        date.dt.month().cast(pl.Int32).alias("month"),
-        day.otherwise(0).alias("day"),
-    )
-
-
-def _complete_month(text: pl.Expr) -> pl.Expr:
-    """Return `2024-03-` (a padded year and month) as `2024-03-01`."""
-    return pl.when(text.str.ends_with("-")).then(text + "01").otherwise(text)
-
-
-def _by_format(text: pl.Expr, date_format: str) -> tuple[pl.Expr, bool]:
-    """Return dates read by a strptime format, and whether it names the day."""
-    has_day = bool(_tokens(date_format) & DAY_TOKENS)
-    if not has_day:
-        text, date_format = pl.lit("01 ") + text, f"%d {date_format}"
-    return text.str.strptime(pl.Date, date_format, strict=False), has_day
+    return date, text.str.len_bytes() != 7
 
 
 def _tokens(date_format: str) -> set[str]:
@@ -475,13 +453,7 @@ def _tokens(date_format: str) -> set[str]:
 
 
 def _check_date_format(date_format: str) -> None:
-    """Refuse a format that names no year or no month.
-
-    Raises
-    ------
-    ConfigError
-        With an example of a format that does.
-    """
+    """Refuse a format that names no year or no month."""
     tokens = _tokens(date_format)
     if not (tokens & YEAR_TOKENS and tokens & MONTH_TOKENS):
         raise ConfigError(
@@ -533,17 +505,13 @@ def _from_text(text: pl.Expr, date_format: str | None) -> tuple[pl.Expr, pl.Expr
         # A format without a time of day is one of a date.
         day = text.str.strptime(pl.Date, date_format, strict=False)
         return pl.coalesce(read, day.cast(pl.Datetime("us"))), pl.lit(value=False)
-    plain = text.str.replace("T", " ", literal=True).str.replace_all(
-        "/", "-", literal=True
-    )
+    plain = text.str.replace("T", " ", literal=True)
+    plain = plain.str.replace_all("/", "-", literal=True)
     plain = plain.str.replace(",", ".", literal=True)
     iso = pl.when(plain.str.contains(ISO_MOMENT)).then(plain)
     has_offset = (iso.str.len_bytes() > 16) & iso.str.contains(OFFSET)
-    local = (
-        pl.when(has_offset)
-        .then(iso.str.replace(OFFSET, "").str.strip_chars_end())
-        .otherwise(iso)
-    )
+    naive_text = iso.str.replace(OFFSET, "").str.strip_chars_end()
+    local = pl.when(has_offset).then(naive_text).otherwise(iso)
     n = local.str.len_bytes()
     tail = pl.when(n == 10).then(pl.lit(" 00:00:00")).when(n == 16).then(pl.lit(":00"))
     full = local + tail.otherwise(pl.lit(""))
@@ -576,14 +544,7 @@ def _epoch(value: pl.Expr) -> pl.Expr:
     day = pl.when(is_day).then(whole).cast(pl.Int64, strict=False).cast(pl.String)
     day = day.str.to_date("%Y%m%d", strict=False).cast(pl.Datetime("us"))
     size = whole.abs()
-    micros = (
-        pl.when(size < 1e11)
-        .then(whole * 1e6)
-        .when(size < 1e14)
-        .then(whole * 1e3)
-        .when(size < 1e17)
-        .then(whole)
-        .otherwise(whole / 1e3)
-    )
+    small = pl.when(size < 1e11).then(whole * 1e6).when(size < 1e14).then(whole * 1e3)
+    micros = small.when(size < 1e17).then(whole).otherwise(whole / 1e3)
     since_1970 = micros.round().cast(pl.Int64, strict=False).cast(pl.Datetime("us"))
     return pl.when(is_day).then(day).when(size >= 1e8).then(since_1970)

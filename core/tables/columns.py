@@ -11,9 +11,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import resources
 from typing import Literal
 
 import polars as pl
+import yaml
 
 from core.errors import ConfigError, SchemaError, did_you_mean, listed
 from core.tables.readers import BEYOND
@@ -62,20 +64,20 @@ class Column:
           empty
     synonyms : str
         Names met in the field, lower case, letters and digits only.
-    flags : tuple of str
+    flags : sequence of str
         Faults or repairs of its table's specification; ``""``: not told.
     is_required : bool
         Whether a table without it is refused.
     limits : (int, int)
-        Least and greatest whole number.
+        Least and greatest of a whole number.
     """
 
     name: str
     kind: Kind
     synonyms: str
-    flags: tuple[str, ...] = ()
+    flags: Sequence[str] = ()
     is_required: bool = True
-    limits: tuple[int, int] = (0, 0)
+    limits: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Fault:
     ----------
     name, meaning : str
         As it is saved, and in words.
-    about : tuple of str
+    about : sequence of str
         Our columns whose cells show why, as examples in messages.
     cure : str
         What was expected of them; ``{name}`` stands for a term of the reading.
@@ -96,7 +98,7 @@ class Fault:
 
     name: str
     meaning: str
-    about: tuple[str, ...] = ()
+    about: Sequence[str] = ()
     cure: str = ""
     kept_as: str = ""
 
@@ -118,10 +120,10 @@ class TableSpec:
         or one of `checks` tells, and those that other rows show.
     repairs : dict of str to str
         Cells put right on the way: flag and sentence about ``{}`` rows, or ``""``.
-    checks : dict of str to polars.Expr
-        Further faults of a row by itself, over its columns as read (unusable ones are
-        null).
-    key : tuple of str
+    checks : dict of str to str
+        Further faults of a row by itself: SQL conditions over its columns as read, in
+        which what cannot be read is null.
+    key : sequence of str
         Columns of ours; rows that are equal in them tell of the same thing.
     has_all_reasons : bool
         Whether a row is set aside for all its faults, or for the first one.
@@ -134,8 +136,8 @@ class TableSpec:
     columns: tuple[Column, ...]
     faults: tuple[Fault, ...]
     repairs: dict[str, str] = field(default_factory=dict)
-    checks: dict[str, pl.Expr] = field(default_factory=dict)
-    key: tuple[str, ...] = ()
+    checks: dict[str, str] = field(default_factory=dict)
+    key: Sequence[str] = ()
     has_all_reasons: bool = True
 
     def __getitem__(self, name: str) -> Column:
@@ -170,6 +172,20 @@ class TableSpec:
     def has_any(self, names: Iterable[str]) -> pl.Expr:
         """Return whether a row has any of some faults and repairs."""
         return pl.col(FLAGS) & self.mask(names) != 0
+
+
+def read_specs(file: str) -> dict[str, TableSpec]:
+    """Return the specifications in a YAML file of this package, by the tables' names.
+
+    Its fields are those of `TableSpec`, with columns and faults by name.
+    """
+    text = resources.files("core.tables").joinpath(file).read_text("utf-8")
+    specs = {}
+    for name, found in yaml.safe_load(text).items():
+        for kind, parts in ((Column, "columns"), (Fault, "faults")):
+            found[parts] = tuple(kind(n, **given) for n, given in found[parts].items())
+        specs[name] = TableSpec(name, **found)
+    return specs
 
 
 def fault_flags(spec: TableSpec, found: Mapping[str, pl.Expr]) -> pl.Expr:

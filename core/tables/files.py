@@ -36,6 +36,7 @@ KIND_SUFFIXES = {
     "excel": (".xlsx", ".xlsm", ".xls", ".xlsb"),
 }
 KIND_NAMES = {"csv": "text (CSV)", "parquet": "Parquet", "excel": "an Excel workbook"}
+WEB = ("http://", "https://")
 READABLE = "Expected CSV (also .gz or .zip), Parquet or Excel."
 # First bytes of what cannot be read, with what to do about it.
 FOREIGN = (
@@ -49,6 +50,25 @@ FOREIGN = (
     (b"%PDF", "a PDF document", "Export the table as CSV."),
     (b"\x89PNG", "a picture", "Name the table itself."),
     (b"\x80\x04\x95", "a Python pickle, which is never opened", "Save it as Parquet."),
+)
+# Seconds and attempts; botocore's own (60 s, 5 times) keep a user waiting for minutes
+# where there is no network.
+S3_CONFIG = {
+    "connect_timeout": 10,
+    "read_timeout": 60,
+    "retries": {"max_attempts": 2, "mode": "standard"},
+}
+CREDENTIALS_ADVICE = (
+    "Give credentials as for the AWS command line (`AWS_ACCESS_KEY_ID` and "
+    "`AWS_SECRET_ACCESS_KEY`, or `AWS_PROFILE`), or `FSSPEC_S3_ANON=true` for a public "
+    "bucket."
+)
+# Seconds to wait for an answer of any kind, before anything is asked of kagglehub,
+# which sets no limit of its own.
+PROBE_SECONDS = 10
+BY_HAND = (
+    "Or download it by hand from https://www.kaggle.com/datasets/{handle} and pass the "
+    "file: `--input FILE`."
 )
 
 
@@ -158,15 +178,20 @@ def describe(error: BaseException) -> str:
 
 def _in_folder(folder: Path) -> list[SourceFile]:
     """Return the tables in a folder and the folders inside it."""
-    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
-    tables = [n for n in names if is_table_name(n) and (folder / n).is_file()]
+    names = _names_in(folder)
+    tables = [name for name in names if is_table_name(name)]
     if not tables:
-        seen = [n for n in names if (folder / n).is_file()]
         raise SourceError(
-            f"folder `{folder}` holds no table; found {listed(seen, 5) or 'no file'}. "
+            f"folder `{folder}` holds no table; found {listed(names, 5) or 'no file'}. "
             f"{READABLE}"
         )
     return [SourceFile(folder / n, n, folder_partitions(n)) for n in tables]
+
+
+def _names_in(folder: Path) -> list[str]:
+    """Return the files in a folder and the folders inside it, by their names there."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(path.relative_to(folder).as_posix() for path in files)
 
 
 def _explain_missing(path: Path, address: str) -> str:
@@ -347,20 +372,6 @@ def new_file(work: Path, name: str) -> Path:
     return work / f"{number:04d}-{plain}"
 
 
-# Seconds and attempts; botocore's own (60 s, 5 times) keep a user waiting for minutes
-# where there is no network.
-S3_CONFIG = {
-    "connect_timeout": 10,
-    "read_timeout": 60,
-    "retries": {"max_attempts": 2, "mode": "standard"},
-}
-CREDENTIALS_ADVICE = (
-    "Give credentials as for the AWS command line (`AWS_ACCESS_KEY_ID` and "
-    "`AWS_SECRET_ACCESS_KEY`, or `AWS_PROFILE`), or `FSSPEC_S3_ANON=true` for a public "
-    "bucket."
-)
-
-
 def is_remote(address: str) -> bool:
     r"""Return whether an address names a protocol; a Windows drive letter does not.
 
@@ -401,21 +412,16 @@ def _fetch(address: str, work: Path) -> list[SourceFile]:
     files = []
     for path in names:
         name = path.removeprefix(folder).lstrip("/")
-        name = name.partition("?")[0] if _is_web(address) else name
+        name = name.partition("?")[0] if address.startswith(WEB) else name
         target = new_file(work, name)
         filesystem.get_file(path, str(target))
         files.append(SourceFile(target, name, folder_partitions(name)))
     return files
 
 
-def _is_web(address: str) -> bool:
-    """Return whether an address is one of the web."""
-    return re.match(r"https?://", address) is not None
-
-
 def _names_at(filesystem: Any, root: str, address: str) -> list[str]:
     """Return the paths of the files at `root`, sorted."""
-    if _is_web(address):
+    if address.startswith(WEB):
         # A web server lists nothing, and `?` begins a query.
         return [root]
     if any(mark in root for mark in "*?["):
@@ -459,15 +465,6 @@ def _explain_remote(error: Exception, address: str) -> str:
     )
     advice = " Check the network and the address." if is_network else ""
     return f"`{address}` could not be fetched ({kind}: {describe(error)}).{advice}"
-
-
-# Seconds to wait for an answer of any kind, before anything is asked of kagglehub,
-# which sets no limit of its own.
-PROBE_SECONDS = 10
-BY_HAND = (
-    "Or download it by hand from https://www.kaggle.com/datasets/{handle} and pass the "
-    "file: `--input FILE`."
-)
 
 
 def fetch_kaggle(handle: str, file: str | None) -> list[SourceFile]:
@@ -558,11 +555,7 @@ def _choose(folder: Path, handle: str, file: str | None) -> list[SourceFile]:
     """Return the wanted file of a downloaded data set, or every table in it."""
     if file is None:
         return locate(str(folder))
-    names = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.is_file()
-    )
+    names = _names_in(folder)
     if file in names:
         return [SourceFile(folder / file, file)]
     raise SourceError(

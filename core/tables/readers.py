@@ -53,25 +53,6 @@ BYTE_ORDER_MARKS = (
 
 
 @dataclass(frozen=True)
-class CsvTable:
-    """A CSV ready to be scanned.
-
-    Attributes
-    ----------
-    scan : polars.LazyFrame
-        The columns of the header as text, and `BEYOND`.
-    separator : str
-        The character between cells.
-    notes : tuple of str
-        What had to be mended.
-    """
-
-    scan: pl.LazyFrame
-    separator: str
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class _Head:
     """The header line: its column names, and the lines up to its end."""
 
@@ -80,18 +61,10 @@ class _Head:
     n_lines: int
 
 
-def open_csv(
+def _open_csv(
     file: SourceFile, facts: FileStats, data: DataConfig, work: Path
-) -> CsvTable:
-    """Return a CSV as a lazy table of text.
-
-    Raises
-    ------
-    ConfigError
-        If `data.encoding` is not an encoding.
-    SourceError
-        If the file holds no header, or cannot be taken apart into lines and cells.
-    """
+) -> tuple[pl.LazyFrame, str, list[str]]:
+    """Return a CSV as a lazy table of text, its separator, and notes on mending."""
     plain = _as_utf8(file, facts, data.encoding, work)
     head = _read_head(plain, data.separator)
     notes = list(plain.notes)
@@ -112,7 +85,7 @@ def open_csv(
                 "cells. If that is not meant, a quote lacks its pair and has swallowed "
                 "rows."
             )
-    return CsvTable(scan, head.separator, tuple(notes))
+    return scan, head.separator, notes
 
 
 def _as_utf8(
@@ -121,14 +94,12 @@ def _as_utf8(
     """Return a UTF-8 file with line feeds, rewritten into `work` where needed."""
     with file.path.open("rb") as stream:
         start = stream.read(HEAD_CHARS)
-    errors, note = "replace", None
-    marked = next(
-        (name for mark, name in BYTE_ORDER_MARKS if start.startswith(mark)), None
-    )
+    note = None
+    marked = [name for mark, name in BYTE_ORDER_MARKS if start.startswith(mark)]
     if encoding is not None:
         _check_encoding(encoding)
-    elif marked is not None and marked != "utf-8-sig":
-        encoding = marked
+    elif marked and marked[0] != "utf-8-sig":
+        encoding = marked[0]
     elif facts.is_utf8:
         encoding = "utf-8"
     else:
@@ -138,7 +109,7 @@ def _as_utf8(
     if is_utf8 and not has_old_breaks:
         return file
     target = new_file(work, file.name)
-    decoder = codecs.getincrementaldecoder(encoding)(errors)
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
     with target.open("w", encoding="utf-8", newline="") as stream_out:
         for text in _decoded(file, decoder):
             stream_out.write(text.replace("\r", "\n") if has_old_breaks else text)
@@ -348,11 +319,7 @@ def read_files(
     SourceError
         If a file is empty, damaged, or not what can be read, or the kinds are mixed.
     """
-    plain = [inner for file in files for inner in unpack(file, work)]
-    if len(plain) > 1:
-        plain, notes = _without_empty(plain)
-    else:
-        notes = []
+    plain, notes = _without_empty([f for file in files for f in unpack(file, work)])
     kinds = [kind_of(file, data.encoding) for file in plain]
     _check_one_kind(plain, [kind for kind, _ in kinds], name)
     facts = {file.path: scan_file(file) for file in plain}
@@ -360,14 +327,14 @@ def read_files(
     for file, (kind, note) in zip(plain, kinds, strict=True):
         notes += [note] if note else []
         if kind == "csv":
-            opened = open_csv(file, facts[file.path], data, work)
-            notes += opened.notes
-            scan, comma = opened.scan, opened.separator == ";"
+            scan, separator, mended = _open_csv(file, facts[file.path], data, work)
+            notes += mended
+            commas.append(separator == ";")
         else:
+            scan = _open_typed(file, kind, data)
             notes += file.notes
-            scan, comma = _open_typed(file, kind, data), False
+            commas.append(False)
         tables.append((file.name, _with_partitions(_strip_names(scan), file)))
-        commas.append(comma)
     scan, more_notes = _union(tables)
     has_comma = data.decimal == "," or (data.decimal is None and all(commas))
     return Table(

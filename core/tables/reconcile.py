@@ -1,7 +1,7 @@
-"""Orders and items: their specifications, and what they say of each other.
+"""What orders and items say of each other: repeats, strangers, refunds.
 
-Works on parsed rows, of a whole file or of one request, and adds to their flags what
-other rows show: repeats, strangers, refunds.
+Works on parsed rows, of a whole file or of one request, and adds to their flags; the
+columns and faults are listed in ``orders.yaml``.
 
 Refunds
 -------
@@ -22,191 +22,14 @@ from typing import Any, Literal
 
 import polars as pl
 
-from core.tables.columns import FLAGS, ROW, Column, Fault, TableSpec, fault_flags
+from core.tables.columns import FLAGS, ROW, TableSpec, fault_flags, read_specs
 
 Negative = Literal["refund", "drop", "error"]
 BOUGHT = ["customer_id", "product_id"]
 KEPT, REFUND, ASIDE = 0, 1, 2
 
-_CUSTOMER = (
-    "customer custid customercode customernumber client clientid account accountid "
-    "buyer buyerid shopper shopperid household householdid householdkey user userid "
-    "member memberid"
-)
-_ORDER = (
-    "order ordernumber orderno invoice invoiceid invoiceno invoicenumber basketid "
-    "transaction transactionid receipt receiptid saleid cartid"
-)
-_NUMBER = (
-    "Expected a number within +-1e9, without thousands separators; if the comma is the "
-    "decimal mark: `--set data.decimal=,`."
-)
-_RAGGED = Fault("ragged_line", "more cells than the header")
-_MISSING_ORDER = Fault("missing_order", "no order id")
-_REFUND = Fault("refund", "below 0, taken as a refund")
-_NEGATIVE = Fault("negative", "below 0, which `axes.negative_orders` sets aside")
-_FLOAT_ID = "{} had an id typed as a float; `17850.0` became `17850`."
-ORDERS = TableSpec(
-    name="orders",
-    noun="order",
-    option="axes.order_columns",
-    flag="--order-column",
-    columns=(
-        Column("customer_id", "id", _CUSTOMER, ("missing_customer", "float_id")),
-        Column("order_id", "id", _ORDER, ("missing_order", "float_id")),
-        Column(
-            "order_date",
-            "moment",
-            "date datetime timestamp orderts ts time createdat orderedat invoicedate "
-            "transactiondate transactiontimestamp purchasedate saledate placedat",
-            ("impossible_date", "with_offset"),
-        ),
-        Column(
-            "total_price",
-            "number",
-            "total amount ordertotal ordervalue totalamount value salesvalue revenue "
-            "grandtotal price subtotal netamount payment",
-            ("invalid_total",),
-        ),
-        Column(
-            "discount_amount",
-            "amount",
-            "discount discounts totaldiscount totaldiscounts discountvalue rebate",
-            ("unusable_discount", "negative_discount", "empty_discount"),
-            is_required=False,
-        ),
-        # Channels are a vocabulary: `Web` and `web` are one. Categories are names.
-        Column(
-            "source",
-            "word",
-            "channel sourcename saleschannel orderchannel",
-            ("unknown_source",),
-            is_required=False,
-        ),
-    ),
-    faults=(
-        _RAGGED,
-        Fault("missing_customer", "no customer"),
-        _MISSING_ORDER,
-        Fault(
-            "impossible_date",
-            "no readable date of the years 1900 to 2199",
-            ("order_date",),
-            "Expected ISO dates such as `2024-01-31 14:05`, or seconds since 1970; for "
-            "another format set `data.date_format`, such as `%d.%m.%Y %H:%M`.",
-        ),
-        Fault(
-            "invalid_total",
-            "no total that is a number within +-1e9",
-            ("total_price",),
-            _NUMBER,
-        ),
-        _REFUND,
-        _NEGATIVE,
-        Fault("repeated_order", "same customer and order id as an earlier row"),
-        Fault(
-            "after_reference",
-            "after the reference date, or in the future",
-            ("order_date",),
-            "Expected none after{until}; set `axes.reference_date` if that is not now.",
-        ),
-    ),
-    repairs={
-        "float_id": _FLOAT_ID,
-        "with_offset": "{} had a time zone; brought to UTC. Hours and weekdays are "
-        "those of UTC: convert the dates to local time before, if that matters.",
-        "unusable_discount": "{} had an unreadable discount, taken as none.",
-        "negative_discount": "{} had a discount below 0, taken as none. If discounts "
-        "are written as deductions, turn their sign.",
-        "empty_discount": "",
-        "unknown_source": "{} had no channel, taken as `unknown`.",
-    },
-    key=("customer_id", "order_id"),
-)
-ITEMS = TableSpec(
-    name="items",
-    noun="item",
-    option="axes.item_columns",
-    flag="--item-column",
-    columns=(
-        # Where it is missing, the order tells.
-        Column("customer_id", "id", _CUSTOMER, ("", "float_id"), is_required=False),
-        Column("order_id", "id", _ORDER, ("missing_order", "float_id")),
-        Column(
-            "product_id",
-            "id",
-            "product productcode productnumber sku skuid stockcode item itemid "
-            "itemcode article articleid material materialid ean upc barcode",
-            ("missing_product", "float_id"),
-        ),
-        Column(
-            "quantity",
-            "number",
-            "qty units pieces pcs count volume",
-            ("invalid_quantity",),
-        ),
-        Column(
-            "price",
-            "number",
-            "unitprice itemprice priceperunit pricepaid",
-            ("invalid_price",),
-        ),
-        Column(
-            "category",
-            "name",
-            "productcategory categoryname producttype department productgroup aisle",
-            ("unknown_category",),
-            is_required=False,
-        ),
-        Column(
-            "refund_amount",
-            "amount",
-            "refund refunds refunded refundedamount returnamount returned",
-            ("unusable_refund", "negative_refund", "empty_refund"),
-            is_required=False,
-        ),
-    ),
-    faults=(
-        _RAGGED,
-        _MISSING_ORDER,
-        Fault("missing_product", "no product"),
-        Fault(
-            "invalid_quantity",
-            "no quantity that is a number within +-1e9",
-            ("quantity",),
-            _NUMBER,
-        ),
-        Fault(
-            "invalid_price",
-            "no price that is a number within +-1e9",
-            ("price",),
-            _NUMBER,
-        ),
-        _REFUND,
-        _NEGATIVE,
-        Fault(
-            "ambiguous_order",
-            "an order id of several customers, and no customer of its own",
-        ),
-        Fault(
-            "unknown_order",
-            "an order that is not among the orders",
-            ("order_id",),
-            "Expected order ids of the orders, and their customers: are both tables of "
-            "one period and one system?",
-        ),
-        Fault("order_set_aside", "an order that was itself set aside"),
-    ),
-    repairs={
-        "float_id": _FLOAT_ID,
-        "unusable_refund": "{} had an unreadable refund, taken as none.",
-        "negative_refund": "{} had a refund below 0, taken as none. If refunds are "
-        "written as deductions, turn their sign.",
-        "empty_refund": "",
-        "unknown_category": "{} had no category, taken as `unknown`.",
-    },
-    checks={"invalid_price": (pl.col("price") < 0) & (pl.col("quantity") < 0)},
-)
+SPECS = read_specs("orders.yaml")
+ORDERS, ITEMS = SPECS["orders"], SPECS["items"]
 PAIR = list(ORDERS.key)
 
 

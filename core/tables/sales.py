@@ -1,4 +1,7 @@
-"""Sales rows per shop, product and month: read, validated, written as Parquet."""
+"""Sales rows per shop, product and month: read, validated, written as Parquet.
+
+Columns and faults are listed in ``sales.yaml``.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ import polars as pl
 from core.config import Config, DataConfig, SampleConfig
 from core.errors import SourceError
 from core.months import month_label
-from core.tables.cells import DAY, FIRST_YEAR, LARGEST, LAST_YEAR, parse_rows
-from core.tables.columns import Column, Fault, TableSpec
+from core.tables.cells import DAY, parse_rows
+from core.tables.columns import read_specs
 from core.tables.faults import FaultCount, Validation, fault_lines, repair_lines
 from core.tables.files import SourceFile, counted, fetch_kaggle, find_files
 from core.tables.frames import table_from_frame
@@ -34,107 +37,7 @@ PARTIAL_DAYS = 3
 READING_OPTIONS = {
     "columns", "date_format", "sheet", "separator", "decimal", "encoding", "policies",
 }  # fmt: skip
-_FLOAT_ID = "{} had a %s id typed as a float; `17850.0` became `17850`."
-SALES = TableSpec(
-    name="sales",
-    noun="row",
-    option="data.columns",
-    flag="--column",
-    columns=(
-        Column(
-            "shop_id",
-            "id",
-            "shop store storeid shopcode storecode storenumber storename retailer "
-            "retailerid retailercode outlet outletid outletcode customer customerid "
-            "custid customercode customernumber client clientid account accountid "
-            "buyer buyerid household householdid dealer dealerid pos posid userid",
-            ("missing_id", "float_shop_id"),
-        ),
-        Column(
-            "product_id",
-            "id",
-            "product productcode productnumber sku skuid skucode stockcode item "
-            "itemid itemcode itemnumber article articleid articlecode articlenumber "
-            "material materialid ean upc barcode gtin",
-            ("missing_id", "float_product_id"),
-        ),
-        Column(
-            "year",
-            "whole",
-            "yr salesyear saleyear orderyear fiscalyear calendaryear jahr annee ano",
-            ("impossible_month",),
-            limits=(FIRST_YEAR, LAST_YEAR),
-        ),
-        Column(
-            "month",
-            "whole",
-            "mon mth monthnumber monthno salesmonth salemonth ordermonth monat mois",
-            ("impossible_month",),
-            limits=(1, 12),
-        ),
-        Column(
-            "date",
-            "day",
-            "day datetime timestamp invoicedate orderdate saledate salesdate "
-            "transactiondate purchasedate orderedat period yearmonth datum",
-        ),
-        Column(
-            "sales_qty",
-            "number",
-            "qty quantity salesquantity saleqty soldqty unitssold units sold "
-            "bottlessold pieces pcs volume orderqty orderquantity count amountsold "
-            "salesunits",
-            ("invalid_quantity",),
-        ),
-        Column(
-            "sales_value",
-            "value",
-            "value sales salesamount revenue turnover amount total netsales",
-            ("unreadable_sales_value",),
-            is_required=False,
-        ),
-    ),
-    faults=(
-        Fault(
-            "ragged_line",
-            "more cells than the header",
-            kept_as="cut off at the last column",
-        ),
-        Fault("missing_id", "no shop or no product"),
-        Fault(
-            "impossible_month", "no possible month", ("date", "year", "month"), "{cure}"
-        ),
-        Fault(
-            "invalid_quantity",
-            "no usable quantity",
-            ("sales_qty",),
-            "Thousands separators are not guessed: expected a number within +-1e9 "
-            "without them; if the comma is the decimal mark: `--set data.decimal=,`.",
-        ),
-        Fault(
-            "negative_quantity", "negative quantity", kept_as="netted off their month"
-        ),
-        Fault("zero_quantity", "quantity of 0"),
-        Fault("exact_duplicate", "equal to an earlier row in every column"),
-        Fault(
-            "repeated_key",
-            "same shop, product and month as an earlier row",
-            kept_as="summed per month",
-        ),
-    ),
-    repairs={
-        "float_shop_id": _FLOAT_ID % "shop",
-        "float_product_id": _FLOAT_ID % "product",
-        "unreadable_sales_value": "{} had an unreadable `sales_value`, taken as "
-        "unknown (null).",
-    },
-    checks={
-        "negative_quantity": pl.col("sales_qty").is_between(-LARGEST, 0, closed="left"),
-        "zero_quantity": pl.col("sales_qty") == 0,
-    },
-    key=("shop_id", "product_id", "year", "month"),
-    has_all_reasons=False,
-)
+SALES = read_specs("sales.yaml")["sales"]
 
 
 @dataclass(frozen=True)
@@ -388,7 +291,7 @@ def validate_sales(
         pl.scan_parquet(path, glob=False),
         data.policies.model_dump(),
         "data.policies",
-        {"cure": _month_cure(data.date_format, is_dated="date" in parsed.columns)},
+        {"months": _month_cure(data.date_format, is_dated="date" in parsed.columns)},
     )
     kept = checked.drop_duplicates(work)
     checked.stop_without_rows()
