@@ -12,6 +12,8 @@ import pytest
 from hypothesis import settings
 from once import SMALL_RUN, Once
 
+# Looked through for doctests they would be imported twice, under one name.
+collect_ignore_glob = ["*conftest.py"]
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 

@@ -18,7 +18,7 @@ from core.api.app import ApiSettings, create_app
 from core.api.server import listen, new_event_loop, url_of
 from core.axes.run import run_axes
 from core.axes.sample import generate_shoppers
-from core.config import resolve_config
+from core.config import Config, resolve_config
 from core.store import Store, create_key
 from core.store.publish import publish_axes
 
@@ -50,15 +50,23 @@ class World:
         }
 
 
-@contextmanager
-def small_world(folder: Path) -> Iterator[World]:
-    """Segment a sample, and keep its database running."""
+def segmented(folder: Path) -> None:
+    """Segment a sample, without a store."""
     made = generate_shoppers(N_CUSTOMERS, seed=7)
-    config = resolve_config(flags={"artifacts": str(folder)}, environ={})
-    # Open before, so that the run does not stop the server at its end.
+    run_axes(_config(folder), made.orders, made.items)
+
+
+@contextmanager
+def stored(folder: Path) -> Iterator[World]:
+    """Load a folder that is `segmented` into its store, and keep its database up."""
+    made = generate_shoppers(N_CUSTOMERS, seed=7)
     with Store.open(None, folder / "postgres") as store:
-        run = run_axes(config, made.orders, made.items, into_store=publish_axes)
+        # Nothing is learnt again: the run finds its files and loads them.
+        run = run_axes(
+            _config(folder), made.orders, made.items, into_store=publish_axes
+        )
         assert run.exit_code == 0
+        assert not run.facts["is_changed"]
         profiles = pl.read_parquet(run.folder / "customer_profiles.parquet")
         model = store.model("default")
         assert model is not None
@@ -68,6 +76,10 @@ def small_world(folder: Path) -> Iterator[World]:
         store.publish("other", 5, "other", model.state, model.meta, strangers)
         keys = [create_key(store, name, "test") for name in ("default", "other")]
         yield World(store, folder, *keys, made.orders, made.items, profiles)
+
+
+def _config(folder: Path) -> Config:
+    return resolve_config(flags={"artifacts": str(folder)}, environ={})
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import polars as pl
 import pytest
-from api_world import serving, small_world
+from api_world import serving
 
 from core.api import schemas
 from core.api.app import ApiSettings
@@ -27,12 +27,6 @@ REFERENCE_FIELDS = {
     "membership_strengths",
     "confidence",
 }
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    with small_world(tmp_path_factory.mktemp("api")) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

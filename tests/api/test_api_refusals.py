@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import polars as pl
 import psutil
 import pytest
-from api_world import serving, small_world
+from api_world import serving
 
 from core.api.app import ApiSettings
 from core.store import create_key
@@ -48,12 +48,6 @@ def valid_requests_are_refused_for_their_dates_and_refunds_only(ctx, response, c
             assert any(said in problem["msg"] for said in BEYOND_A_DOCUMENT), problem
 """
 LIMITS = {"max_body_bytes": 50_000, "max_orders": 20, "max_items": 30}
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    with small_world(tmp_path_factory.mktemp("api")) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

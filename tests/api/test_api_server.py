@@ -13,16 +13,9 @@ from contextlib import contextmanager, suppress
 
 import httpx
 import psutil
-import pytest
-from api_world import REPOSITORY, small_world
+from api_world import REPOSITORY
 
 HEAVY = {"tensorflow", "keras", "sklearn", "hdbscan", "matplotlib"}
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    with small_world(tmp_path_factory.mktemp("api")) as made:
-        yield made
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 import pytest
-from test_axes_run import profiles, published
+from axes_runs import profiles, published
 
 from core.axes.features.catalog import AXES
 from core.axes.run import run_axes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import shutil
 import subprocess
 import sys
@@ -10,6 +9,16 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from axes_runs import (
+    JUNE,
+    MADE,
+    MAY,
+    config,
+    profiles,
+    published,
+    run,
+    until,
+)
 from typer.testing import CliRunner
 
 from core.artifacts.folder import Artifacts
@@ -19,50 +28,13 @@ from core.axes.files import CUSTOMER_AXES, axes_folder, one_at_a_time
 from core.axes.run import run_axes
 from core.axes.sample import generate_shoppers
 from core.cli import app
-from core.config import Config
 from core.errors import ArtifactError, ConfigError, FeatureMismatchError
 from core.tables.orders import purchases_of_customer
-
-MADE = generate_shoppers(300, seed=5)
-MAY, JUNE = dt.datetime(2025, 11, 1), dt.datetime(2025, 12, 1)
-
-
-def until(moment: dt.datetime) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return the orders and items that were known at a moment."""
-    orders = MADE.orders.filter(pl.col("order_date") < moment)
-    return orders, MADE.items.join(orders, on="order_id", how="semi")
-
-
-def config(folder: Path, **axes: object) -> Config:
-    # Trying more than three segments takes most of the time, and is tested elsewhere.
-    chosen = {"max_segments": 3, **axes}
-    return Config.model_validate({"artifacts": str(folder), "axes": chosen})
-
-
-def run(folder: Path, tables, *, refit: bool = True, **axes: object):
-    chosen = config(folder, **axes)
-    return run_axes(chosen, *tables, refit=refit)
-
-
-def published(folder: Path):
-    return Artifacts(axes_folder(folder), CUSTOMER_AXES).published()
-
-
-def profiles(folder: Path) -> pl.DataFrame:
-    return pl.read_parquet(published(folder).path("customer_profiles.parquet"))
 
 
 def times(folder: Path) -> dict[str, int]:
     root = axes_folder(folder)
     return {p.name: p.stat().st_mtime_ns for p in root.iterdir() if p.name[0] != "."}
-
-
-@pytest.fixture(scope="module")
-def learnt(tmp_path_factory):
-    """Hold a folder with one published run."""
-    folder = tmp_path_factory.mktemp("learnt")
-    run(folder, until(MAY))
-    return folder
 
 
 @pytest.fixture
@@ -134,11 +106,11 @@ def test_the_same_orders_change_nothing(folder):
     assert times(folder) == before
 
 
-def test_a_refit_keeps_ids_and_names_and_writes_down_who_moved(folder):
-    first = AxesAssigner.load(axes_folder(folder))
-    second = run(folder, until(JUNE))
-    assert second.facts["version_before"] == 1
-    assert second.facts["version"] == published(folder).manifest.version == 2
+def test_a_refit_keeps_ids_and_names_and_writes_down_who_moved(learnt, two_versions):
+    folder, first = two_versions, AxesAssigner.load(axes_folder(learnt))
+    second = published(folder).manifest.facts("axes")
+    assert second["version_before"] == 1
+    assert second["version"] == published(folder).manifest.version == 2
     assert published(folder).manifest.lineage == first.lineage
     now = AxesAssigner.load(axes_folder(folder)).model
     n_survived = 0
@@ -153,7 +125,7 @@ def test_a_refit_keeps_ids_and_names_and_writes_down_who_moved(folder):
     kept = Artifacts(axes_folder(folder), CUSTOMER_AXES).versions()
     assert [manifest.version for manifest in kept.values()] == [1]
     block = pl.read_parquet(published(folder).path("ledger-0002.parquet"))
-    counted = [sum(n.values()) for n in second.facts["n_moved"].values()]
+    counted = [sum(n.values()) for n in second["n_moved"].values()]
     assert sum(counted) == block.height > 0
     assert block["old_name"].null_count() == block["new_name"].null_count() == 0
 

@@ -6,7 +6,7 @@ import json
 
 import polars as pl
 import pytest
-from test_axes_run import JUNE, MAY, config, profiles, published, until
+from axes_runs import JUNE, MAY, config, profiles, published, until
 
 from core.axes.assign import AxesAssigner
 from core.axes.files import axes_folder

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from test_axes_run import JUNE, MAY, config, profiles, published, run, until
+from axes_runs import JUNE, MAY, config, profiles, published, run, until
 from typer.testing import CliRunner
 
 from core.axes.assign import AxesAssigner
@@ -17,15 +17,6 @@ from core.cli import app
 from core.errors import ArtifactError, ConfigError
 
 AXIS = "purchase_cadence"
-
-
-@pytest.fixture(scope="module")
-def two_versions(tmp_path_factory):
-    """Hold a folder with a run in May, and one in June that learnt anew."""
-    folder = tmp_path_factory.mktemp("two")
-    run(folder, until(MAY))
-    run(folder, until(JUNE))
-    return folder
 
 
 @pytest.fixture
