@@ -27,7 +27,7 @@ _HOMES = {
     "resolve_config": "core.config",
     "SegmentsError": "core.errors",
     "Model": "core.retailers.model",
-    "StageResult": "core.retailers.training",
+    "StageResult": "core.artifacts.folder",
     "measure_stability": "core.retailers.judge",
     "prepare_features": "core.retailers.pipelines",
     "run_all": "core.retailers.pipelines",
