@@ -13,9 +13,6 @@ from safetensors.numpy import load, save
 
 from core.errors import ArtifactError
 
-State = tuple[dict[str, np.ndarray], dict[str, Any]]
-"""Named arrays and JSON-able values: what a part of a model is saved as."""
-
 
 def save_arrays(
     path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]
@@ -71,30 +68,3 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             "pipelines again."
         ) from None
     return arrays, meta
-
-
-def join_states(**parts: State) -> State:
-    """Put several states into one, each under its name."""
-    arrays = {
-        f"{part}/{name}": array
-        for part, (state, _) in parts.items()
-        for name, array in state.items()
-    }
-    return arrays, {part: meta for part, (_, meta) in parts.items()}
-
-
-def state_part(arrays: dict[str, np.ndarray], meta: dict[str, Any], part: str) -> State:
-    """Take one state out of what `join_states` put together.
-
-    Raises
-    ------
-    ArtifactError
-        If it is not in there.
-    """
-    if part not in meta:
-        raise ArtifactError(f"the saved model state has no part `{part}`.")
-    prefix = f"{part}/"
-    return (
-        {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)},
-        meta[part],
-    )

@@ -26,6 +26,7 @@ from core.axes.files import CUSTOMER_AXES, META, PROFILES, STATE
 from core.axes.model import AxesModel
 from core.errors import ArtifactError, FeatureMismatchError, SegmentsError, listed
 from core.models.centroids import NOWHERE, Assignment
+from core.models.state import Arrays, Meta, State
 
 if TYPE_CHECKING:
     from core.tables.orders import Purchases
@@ -251,7 +252,7 @@ class AxesAssigner:
             placed = self.model.assign(features)
         return customer_profiles(features, placed, self.model.names)
 
-    def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    def get_state(self) -> State:
         """Return everything as named arrays and JSON-able values."""
         arrays, model = self.model.get_state()
         return arrays, {
@@ -266,9 +267,7 @@ class AxesAssigner:
         }
 
     @classmethod
-    def from_state(
-        cls, arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]
-    ) -> Self:
+    def from_state(cls, arrays: Arrays, meta: Meta) -> Self:
         """Return the assigner that `get_state` took apart.
 
         Raises

@@ -21,6 +21,7 @@ from core.models.centroids import (
     refused,
 )
 from core.models.matrix import FloatArray
+from core.models.state import Arrays, Meta, State
 from core.segments.identity import IdentityEvent
 from core.segments.published import ids_of, names_of, rename, with_given_names
 
@@ -278,7 +279,7 @@ class AxesModel:
         }
         return AxesModel(tuple(axes.values()), self.context)
 
-    def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    def get_state(self) -> State:
         """Return named arrays and JSON-able values, all that `from_state` needs."""
         arrays: dict[str, npt.NDArray[Any]] = {}
         axes = []
@@ -302,9 +303,7 @@ class AxesModel:
         return arrays, {"format": FORMAT, "context": self.context, "axes": axes}
 
     @classmethod
-    def from_state(
-        cls, arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]
-    ) -> Self:
+    def from_state(cls, arrays: Arrays, meta: Meta) -> Self:
         """Return a model that places exactly as the one `get_state` was asked of.
 
         Raises

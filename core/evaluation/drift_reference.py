@@ -49,6 +49,7 @@ from scipy.sparse import csr_array
 from core.errors import ArtifactError, ModelError, listed
 from core.evaluation.quality import NOISE, FloatArray, IntArray
 from core.models.matrix import LARGEST_VALUE
+from core.models.state import Arrays, Meta, State
 from core.months import month_index
 
 CountArray = NDArray[np.float32]  # whole numbers, exact up to 16 million
@@ -364,7 +365,7 @@ class DriftReference:
             pairs["reconstruction", RECONSTRUCTION] = pair
         return pairs
 
-    def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    def get_state(self) -> State:
         """Return the rows as named arrays, and the rest as JSON-able values."""
         arrays: dict[str, npt.NDArray[Any]] = {
             "X": self.X,
@@ -382,9 +383,7 @@ class DriftReference:
         }
 
     @classmethod
-    def from_state(
-        cls, arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]
-    ) -> Self:
+    def from_state(cls, arrays: Arrays, meta: Meta) -> Self:
         """Return the reference that `get_state` took apart.
 
         Raises

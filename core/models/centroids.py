@@ -31,10 +31,10 @@ import numpy.typing as npt
 
 from core.errors import ArtifactError, ModelError
 from core.models.matrix import FloatArray, checked_arrays
+from core.models.state import Arrays, State
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
-Arrays = Mapping[str, npt.NDArray[Any]]
 Distances = npt.NDArray[np.float32]
 
 FORMAT = 1
@@ -242,7 +242,7 @@ class CentroidModel:
             return self.centres
         return self.scaling.in_units(self.centres)
 
-    def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    def get_state(self) -> State:
         """Return what `assign` needs as named arrays and JSON-able values."""
         arrays = {} if self.scaling is None else dict(vars(self.scaling))
         arrays["centres"] = self.centres

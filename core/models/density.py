@@ -20,7 +20,6 @@ that costs in score is said.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -35,6 +34,7 @@ from core.models import density_assigner
 from core.models.hierarchy import Hierarchy, build_hierarchy, build_linkage
 from core.models.matrix import checked_matrix
 from core.models.neighbors import FloatArray
+from core.models.state import Arrays, Meta, State
 
 SELECTION_METHODS = ("eom", "leaf")
 
@@ -156,7 +156,7 @@ class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sk
         table = self._rows_to_assign(X)
         return self._assigner.assign(table)
 
-    def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    def get_state(self) -> State:
         """Return what `assign` needs as named arrays and JSON-able values."""
         self._require_fitted()
         meta: dict[str, Any] = {
@@ -170,9 +170,7 @@ class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sk
         return density_assigner.assigner_arrays(self._assigner), meta
 
     @classmethod
-    def from_state(
-        cls, arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]
-    ) -> Self:
+    def from_state(cls, arrays: Arrays, meta: Meta) -> Self:
         """Return a clusterer that assigns exactly as the one `get_state` was asked of.
 
         Raises

@@ -46,6 +46,7 @@ from scipy.spatial import cKDTree
 
 from core.errors import ArtifactError, listed
 from core.models.neighbors import FloatArray, IntArray, NeighbourIndex
+from core.models.state import State
 
 CELLS = 4_000_000
 """Neighbours looked at together: bounds the memory to about 200 MB."""
@@ -419,7 +420,7 @@ class Exemplars:
         nearest[is_alone], distance[is_alone] = NOWHERE, np.nan
         return nearest, distance
 
-    def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    def get_state(self) -> State:
         """Return the arrays, and JSON-able values (none)."""
         return {"points": self.points, "segment": self.segment}, {}
 

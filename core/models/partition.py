@@ -29,6 +29,7 @@ from sklearn.base import BaseEstimator, ClusterMixin
 from core.errors import ConfigError, ModelError, did_you_mean, listed
 from core.models import centroids
 from core.models.matrix import FloatArray, checked_matrix
+from core.models.state import Arrays, State
 
 METHODS = ("kmeans", "mixture")
 REGULARISATION = 0.01
@@ -169,7 +170,7 @@ class Partition(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sklearn i
         model = self._fitted_model()
         return model.assign(checked_matrix(self, X, is_fit=False))
 
-    def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    def get_state(self) -> State:
         """Return what `assign` needs as named arrays and JSON-able values."""
         arrays, meta = self._fitted_model().get_state()
         options = {name: int(getattr(self, name)) for name in ("seed", "n_init")}
@@ -177,7 +178,7 @@ class Partition(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sklearn i
         return arrays, {**meta, "method": self.method, **options}
 
     @classmethod
-    def from_state(cls, arrays: centroids.Arrays, meta: Mapping[str, Any]) -> Self:
+    def from_state(cls, arrays: Arrays, meta: Mapping[str, Any]) -> Self:
         """Return a partition that assigns exactly as the one `get_state` was asked of.
 
         Raises

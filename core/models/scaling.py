@@ -25,17 +25,16 @@ its last bit, on the order of the rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.preprocessing import RobustScaler
 from sklearn.utils.validation import check_is_fitted
 
 from core.errors import ArtifactError, ConfigError, did_you_mean, listed
 from core.models.matrix import FloatArray, checked_matrix, plain_matrix
+from core.models.state import Arrays, Meta, State
 
 METHODS = ("winsorised", "robust")
 ROUNDING = 1e-12
@@ -151,7 +150,7 @@ class FeatureScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # t
         restored: FloatArray = table * self.scale_ + self.centre_
         return restored
 
-    def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    def get_state(self) -> State:
         """Return what was learnt as named arrays, and the rest as JSON-able values."""
         check_is_fitted(self)
         meta: dict[str, Any] = {"method": self.method, "tail_share": self.tail_share}
@@ -160,9 +159,7 @@ class FeatureScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # t
         return {name.rstrip("_"): getattr(self, name) for name in STATE}, meta
 
     @classmethod
-    def from_state(
-        cls, arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]
-    ) -> Self:
+    def from_state(cls, arrays: Arrays, meta: Meta) -> Self:
         """Return a fitted scaler; it transforms bit for bit as the original.
 
         Raises

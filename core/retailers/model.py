@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 import polars as pl
 
-from core.artifacts.arrays import State, join_states, load_arrays, state_part
+from core.artifacts.arrays import load_arrays
 from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
 from core.config import Config
 from core.errors import ArtifactError
@@ -25,6 +25,7 @@ from core.models.density_assigner import Exemplars
 from core.models.matrix import feature_matrix
 from core.models.partition import Partition
 from core.models.scaling import FeatureScaler
+from core.models.state import State, join_states, state_part
 from core.retailers.features import VOLUME, check_features
 from core.retailers.files import RETAILERS
 from core.retailers.prepare import Prepared, prepare, write_batches

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from core.artifacts.arrays import join_states, save_arrays
+from core.artifacts.arrays import save_arrays
 from core.artifacts.folder import Artifacts, ArtifactSet, StageResult, StageWriter
 from core.config import Config, resolve_config
 from core.errors import ArtifactError
@@ -21,6 +21,7 @@ from core.logging import get_logger, progress
 from core.models.autoencoder.estimator import Autoencoder, in_new_units
 from core.models.density import DensityClusterer, choose_density, fit_density
 from core.models.scaling import FeatureScaler
+from core.models.state import join_states
 from core.retailers import prepare
 from core.retailers.features import SHOP, feature_set
 from core.retailers.files import RETAILERS, Stage, refuse_late_changes

@@ -46,7 +46,6 @@ holds latent vectors to the old ones (weight 3, at 0.3 of the steps, near, mediu
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Self
@@ -70,6 +69,7 @@ from core.models.autoencoder.training import OnEpoch, TrainingSettings, train
 from core.models.matrix import FloatArray, checked_matrix, plain_matrix
 from core.models.scaling import FeatureScaler
 from core.models.seeding import seeded
+from core.models.state import Arrays, Meta, State
 
 MIN_ROWS = 10
 """Fewest rows for a split into fitted and held-out ones to mean anything."""
@@ -310,7 +310,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
             )
         self.keras_model_.save(path)
 
-    def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    def get_state(self) -> State:
         """Return the weights as named arrays, and the rest as JSON-able values."""
         check_is_fitted(self)
         encoder, encoder_layers = self.encoder_.get_state("encoder")
@@ -329,9 +329,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
         return encoder | decoder, meta
 
     @classmethod
-    def from_state(
-        cls, arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]
-    ) -> Self:
+    def from_state(cls, arrays: Arrays, meta: Meta) -> Self:
         """Return a fitted autoencoder that needs no TensorFlow.
 
         Raises
