@@ -13,10 +13,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
 import polars as pl
+import yaml
 
 from core.months import MONTH_NAMES
 
@@ -123,28 +125,9 @@ def _season(run: Sequence[int], top: int) -> str:
     return _SEASONS[top]
 
 
-_BY_MONTH = {
-    "log_season_month_": ("{month} level", "of_average_month"),
-    "avg_sales_qty_month_": ("average {month} sales", "units"),
-    "avg_unique_products_month_": ("average products in {month}", "plain"),
-}
-_FEATURE_NAMES = {
-    "sales_trend_per_year": ("sales trend", "per_year"),
-    "sales_irregularity": ("irregularity of sales", "up_or_down"),
-    "inactive_month_share": ("share of months without sales", "percent"),
-    "assortment_breadth": ("assortment", "products"),
-    "assortment_trend_per_year": ("assortment trend", "per_year"),
-    "product_concentration": ("concentration on few products", "plain"),
-    "cv_monthly_sales_qty": ("variation of monthly sales", "of_mean"),
-    "cv_monthly_unique_products": ("variation of monthly products", "of_mean"),
-    "monthly_sales_entropy": ("evenness of sales over months", "plain"),
-    "median_yoy_sales_growth": ("yearly sales growth", "signed_percent"),
-    "median_yoy_spread_growth": ("yearly growth of the assortment", "signed_percent"),
-    "later_volume": ("volume afterwards", "plain"),
-    "later_growth": ("growth afterwards", "log_ratio"),
-    "later_activity": ("share of active months afterwards", "percent"),
-    "later_churn": ("share of shops gone afterwards", "percent"),
-}
+_WORDS: dict[str, Any] = yaml.safe_load(
+    resources.files("core.retailers").joinpath("names.yaml").read_text("utf-8")
+)
 UNKNOWN = "unknown"
 MAX_DIGITS = 6
 
@@ -242,11 +225,15 @@ def feature_label(feature: str) -> FeatureLabel:
     'basket size'
     """
     found = re.fullmatch(r"(.+_month_)(\d{1,2})", feature)
-    if found and found[1] in _BY_MONTH and 1 <= int(found[2]) <= len(MONTH_NAMES):
-        name, unit = _BY_MONTH[found[1]]
+    if (
+        found
+        and found[1] in _WORDS["labels_by_month"]
+        and 1 <= int(found[2]) <= len(MONTH_NAMES)
+    ):
+        name, unit = _WORDS["labels_by_month"][found[1]]
         return FeatureLabel(name.format(month=MONTH_NAMES[int(found[2]) - 1]), unit)
-    if feature in _FEATURE_NAMES:
-        return FeatureLabel(*_FEATURE_NAMES[feature])
+    if feature in _WORDS["labels"]:
+        return FeatureLabel(*_WORDS["labels"][feature])
     return FeatureLabel(feature.replace("_", " ").strip(), "plain")
 
 
@@ -256,14 +243,7 @@ CLEAR_EFFECT = 0.5
 SLIGHT_EFFECT = 0.2
 AVERAGE = "Average"
 SEASON = "log_season_month_"
-LEVELS = {
-    "avg_sales_qty_month_": ("volume", "large volume", "small volume"),
-    "avg_unique_products_month_": (
-        "assortment",
-        "broad assortment",
-        "narrow assortment",
-    ),
-}
+LEVELS: dict[str, list[str]] = _WORDS["levels"]
 # Only the first of these tells a season: products bought follow sales.
 _SEASONAL = (SEASON, "avg_sales_qty_month_")
 
@@ -298,65 +278,19 @@ class Rule:
         return (effect > 0) == self.is_above and self.low <= median < self.high
 
 
-def _moves(feature: str, up: str, down: str) -> tuple[Rule, ...]:
-    """Return the rules of a change per year: its sign counts, beside the others'."""
-    theme, even, inf = "trend", 0.05, math.inf
-    return (
-        Rule(theme, feature, True, even, inf, f"growing {up}"),
-        Rule(theme, feature, True, -even, even, f"{up} holding up"),
-        Rule(theme, feature, True, -inf, -even, f"{up} {down} less"),
-        Rule(theme, feature, False, -inf, -even, f"{down} {up}"),
-        Rule(theme, feature, False, -even, even, f"{up} not growing"),
-        Rule(theme, feature, False, even, inf, f"{up} growing less"),
-    )
-
-
-def _sides(theme: str, feature: str, above: str, below: str) -> tuple[Rule, ...]:
-    """Return the rules of a feature of which only the side counts."""
-    inf = math.inf
-    return (
-        Rule(theme, feature, True, -inf, inf, above),
-        Rule(theme, feature, False, -inf, inf, below),
-    )
-
-
-def _split(
-    theme: str, feature: str, is_above: bool, bound: float, high: str, low: str
-) -> tuple[Rule, ...]:
-    """Return the rules of one side, by whether the median reaches a bound."""
-    return (
-        Rule(theme, feature, is_above, bound, math.inf, high),
-        Rule(theme, feature, is_above, -math.inf, bound, low),
-    )
-
-
 # The first feature of a theme speaks whose effect comes near the theme's clearest.
 NEARLY = 0.75
-RULES: tuple[Rule, ...] = (
-    *_moves("sales_trend_per_year", "sales", "declining"),
-    *_moves("median_yoy_sales_growth", "sales", "declining"),
-    *_moves("assortment_trend_per_year", "assortment", "shrinking"),
-    *_moves("median_yoy_spread_growth", "assortment", "shrinking"),
-    *_sides("regularity", "sales_irregularity", "irregular sales", "steady sales"),
-    *_sides("regularity", "cv_monthly_sales_qty", "uneven sales", "even sales"),
-    *_sides(
-        "regularity", "cv_monthly_unique_products", "changing assortment",
-        "constant assortment",
-    ),
-    *_sides("regularity", "monthly_sales_entropy", "sales spread evenly",
-            "sales in few months"),
-    *_split("activity", "inactive_month_share", True, 0.1, "often inactive",
-            "sometimes inactive"),
-    *_split("activity", "inactive_month_share", False, 0.1, "less often inactive",
-            "always active"),
-    *_split("assortment", "product_concentration", True, 0.5, "one product dominates",
-            "few products dominate"),
-    Rule("assortment", "product_concentration", False, -math.inf, math.inf,
-         "no product dominates"),
-    *_sides("assortment", "assortment_breadth", "broad assortment",
-            "narrow assortment"),
-    *_sides("volume", "sales_qty_per_active_month", "large volume", "small volume"),
-)  # fmt: skip
+RULES = tuple(
+    Rule(
+        row["theme"],
+        row["feature"],
+        row["side"] == "above",
+        row.get("low", -math.inf),
+        row.get("high", math.inf),
+        row["words"],
+    )
+    for row in _WORDS["rules"]
+)
 _KNOWN = {rule.feature for rule in RULES}
 
 
