@@ -1,19 +1,22 @@
-"""Who buys how: the archetypes that the built-in generator plants, as tables.
+"""Archetypes of shops that the built-in generator plants, and draws from them.
 
 An archetype says how a shop *behaves*, never how much it sells. A family is a table of
-archetypes; `FAMILIES` holds them by name (option ``sample.family``), and a further
-family is a further entry, without any code. From a family, `draw_population` draws the
-behaviour of each shop: an archetype shop has its archetype's numbers with a jitter of
-its own, an in-between shop stands between two archetypes, and a structureless
+archetypes; ``archetypes.yaml`` has them by name (option ``sample.family``), and a
+further family is a further entry, without any code. From a family, `draw_population`
+draws the behaviour of each shop: an archetype shop has its archetype's numbers with a
+jitter of its own, an in-between shop stands between two archetypes, and a structureless
 population is one Gaussian cloud with the same means, spreads and correlations.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from importlib import resources
+from typing import Any, Literal
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -140,58 +143,21 @@ class ArchetypeFamily:
         return proportions
 
 
-FMCG = ArchetypeFamily(
-    archetypes=(
-        Archetype("steady", share=0.24),
-        Archetype("summer_peak", share=0.18, peaks=(Peak(7.0, 1.7, 2.0),)),
-        Archetype("festive_peak", share=0.15, peaks=(Peak(12.0, 1.9, 3.5),)),
-        Archetype("growing", share=0.12, growth=0.45, breadth_growth=0.40),
-        Archetype("declining", share=0.09, growth=-0.45, breadth_growth=-0.40),
-        Archetype(
-            "intermittent", share=0.08, active_share=0.68, breadth=0.8, lumpiness=1.25
-        ),
-        Archetype("specialist", share=0.08, breadth=0.35, concentration=1.8),
-        Archetype(
-            "double_peak", share=0.06, peaks=(Peak(4.0, 1.7, 4.0), Peak(10.0, 1.7, 4.0))
-        ),
+def _read_family(table: Mapping[str, Any]) -> ArchetypeFamily:
+    """Return a family of ``archetypes.yaml``."""
+    archetypes = (
+        Archetype(**{**row, "peaks": tuple(Peak(*p) for p in row.get("peaks", ()))})
+        for row in table["archetypes"]
     )
-)
+    return ArchetypeFamily(tuple(archetypes), Jitter(**table.get("jitter", {})))
 
-# Other behaviours, other shares and another jitter than FMCG, on which the features and
-# the representation were developed: what is found here was not tuned for.
-TRADE = ArchetypeFamily(
-    archetypes=(
-        Archetype("all_year", share=0.20, lumpiness=0.7),
-        Archetype("garden", share=0.17, peaks=(Peak(4.5, 1.5, 2.5),)),
-        Archetype("heating", share=0.13, peaks=(Peak(1.0, 1.4, 1.5),)),
-        Archetype(
-            "summer_closed",
-            share=0.10,
-            peaks=(Peak(8.0, -1.6, 3.0),),
-            active_share=0.93,
-        ),
-        Archetype(
-            "project_buyer",
-            share=0.14,
-            active_share=0.55,
-            breadth=0.5,
-            lumpiness=1.4,
-        ),
-        Archetype(
-            "chain_branch", share=0.11, breadth=2.6, concentration=0.3, lumpiness=0.6
-        ),
-        Archetype("expanding", share=0.08, growth=0.35, breadth_growth=0.30),
-        Archetype(
-            "school_start",
-            share=0.07,
-            peaks=(Peak(9.0, 1.8, 6.0), Peak(2.0, 0.8, 4.0)),
-            breadth=0.6,
-        ),
-    ),
-    jitter=Jitter(log_peak_height=0.2, peak_month=0.35, season=0.05, log_breadth=0.18),
-)
 
-FAMILIES: dict[str, ArchetypeFamily] = {"fmcg": FMCG, "trade": TRADE}
+FAMILIES: dict[str, ArchetypeFamily] = {
+    name: _read_family(table)
+    for name, table in yaml.safe_load(
+        resources.files("core.retailers").joinpath("archetypes.yaml").read_text("utf-8")
+    ).items()
+}
 
 
 @dataclass(frozen=True)
