@@ -24,7 +24,7 @@ from core.axes.report import TEMPLATES, AxesContent, write_axes_page
 from core.config import Config
 from core.models.centroids import NOWHERE, Assignment, IntArray
 from core.reporting.page import NextStep
-from core.reporting.text import command, listed
+from core.reporting.text import command, enumerated
 from core.tables.orders import intake_lines
 
 
@@ -320,8 +320,8 @@ def event_lines(
     changes = [
         {
             **event,
-            "old": listed([f"`{before.get(i, i)}`" for i in event["old"]]),
-            "new": listed([f"`{now.get(i, i)}`" for i in event["new"]]),
+            "old": enumerated([f"`{before.get(i, i)}`" for i in event["old"]]),
+            "new": enumerated([f"`{now.get(i, i)}`" for i in event["new"]]),
         }
         for event in events
         if event["kind"] != "survived"

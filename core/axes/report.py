@@ -21,7 +21,7 @@ from core.reporting.style import (
     picture,
     shortened,
 )
-from core.reporting.text import MISSING, count, decimal, listed, percent
+from core.reporting.text import MISSING, count, decimal, enumerated, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -459,7 +459,7 @@ def _skipped_part(axes: pl.DataFrame) -> Part | None:
     if not rows:
         return None
     whole = axes.filter(kind="skipped")["axis"].to_list()
-    names = listed([f"`{name}`" for name in whole])
+    names = enumerated([f"`{name}`" for name in whole])
     said = (
         f"Skipped as a whole: {names}." if whole else "No axis is skipped as a whole."
     )

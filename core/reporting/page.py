@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ArtifactError
-from core.reporting.text import count, decimal, listed, percent, plural, probability
+from core.reporting.text import count, decimal, enumerated, percent, plural, probability
 
 _SHARED = Path(__file__).parent / "templates"
 
@@ -29,7 +29,7 @@ class Templates:
     In templates of HTML (``.html`` in the name) whatever is filled in is escaped; in
     others it stands as it is. All have the filters ``count``, ``percent`` and
     ``decimal`` of `core.reporting.text`, ``plural`` (a noun in, "3 shops" out),
-    ``listed`` (words as a sentence joins them), ``form`` (a format of Python),
+    ``enumerated`` (words as a sentence joins them), ``form`` (a format of Python),
     ``coded`` (text between backticks becomes code) and ``inlined`` (a PNG as base64).
     """
 
@@ -74,7 +74,7 @@ class Templates:
             "percent": percent,
             "decimal": decimal,
             "plural": plural,
-            "listed": listed,
+            "enumerated": enumerated,
             "form": format,
             "probability": probability,
             "coded": _coded,

@@ -78,10 +78,10 @@ def plural(n: int, noun: str) -> str:
     return f"{count(n)} {noun}" if n == 1 else f"{count(n)} {noun}s"
 
 
-def listed(words: Sequence[str]) -> str:
+def enumerated(words: Sequence[str]) -> str:
     """Join words as a sentence does.
 
-    >>> listed(["June", "July", "August"])
+    >>> enumerated(["June", "July", "August"])
     'June, July and August'
     """
     if len(words) < 2:

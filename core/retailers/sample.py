@@ -165,7 +165,7 @@ POPULARITY_EXPONENT = 0.7
 CHUNK_CELLS = 4_000_000
 
 
-class Sales(NamedTuple):
+class SalesChunk(NamedTuple):
     """Sold units of a chunk of shops, one entry per shop, month and product."""
 
     shop: NDArray[np.int32]
@@ -182,7 +182,7 @@ def catalogue_size_for(products_per_month: float) -> int:
 
 def draw_baskets(
     demand: Demand, catalogue_size: int, rng: np.random.Generator
-) -> Iterator[Sales]:
+) -> Iterator[SalesChunk]:
     """Spread each month's units over products, a bounded number of shops at a time.
 
     Parameters
@@ -196,7 +196,7 @@ def draw_baskets(
 
     Yields
     ------
-    Sales
+    SalesChunk
         Of consecutive shops, by shop and month; units of a month add up to its demand.
     """
     broadest = np.where(demand.is_active, demand.breadth, 1.0).max(axis=1)
@@ -235,7 +235,7 @@ def _draw_chunk(
     repertoire: Ints,
     assortment: NDArray[np.int32],
     rng: np.random.Generator,
-) -> Sales:
+) -> SalesChunk:
     """Draw the products of each active month of some shops and share the units out."""
     shop, month = np.nonzero(demand.is_active[shops])
     units = demand.units[shops][shop, month]
@@ -254,7 +254,7 @@ def _draw_chunk(
     event, product = np.nonzero(wait <= bar)
 
     sold = share_out(units, event, weight[shop[event], product])
-    return Sales(
+    return SalesChunk(
         shop=(shop[event] + shops.start).astype(np.int32),
         month=month[event].astype(np.int32),
         product=assortment[shop[event], product],
@@ -423,12 +423,15 @@ def month_starts(first_month: str, n_months: int) -> pl.Series:
 
 
 def rows_table(
-    sales: list[Sales], shop_id: pl.Series, product_id: pl.Series, months: pl.Series
+    sales: list[SalesChunk],
+    shop_id: pl.Series,
+    product_id: pl.Series,
+    months: pl.Series,
 ) -> pl.DataFrame:
     """Put the chunks into one table with names instead of positions."""
     shop, month, product, units = (
         np.concatenate([getattr(chunk, name) for chunk in sales])
-        for name in Sales._fields
+        for name in SalesChunk._fields
     )
     return pl.DataFrame(
         {

@@ -396,7 +396,7 @@ class ChallengerResult:
 
 
 @dataclass(frozen=True)
-class Terms:
+class RefitTerms:
     """What a refit is held to.
 
     Attributes
@@ -423,7 +423,7 @@ def why_retrain(retrain: str, trigger: TriggerState) -> str | None:
     return "Retraining was asked for."
 
 
-def try_challenger(why: str, search: Search, terms: Terms) -> ChallengerResult:
+def try_challenger(why: str, search: Search, terms: RefitTerms) -> ChallengerResult:
     """Learn a challenger, and hold it to the gate.
 
     An error of the user's kind, such as too few shops, ends the refit, not the refresh:
@@ -445,7 +445,7 @@ def try_challenger(why: str, search: Search, terms: Terms) -> ChallengerResult:
     return ChallengerResult("refused", reason, gate, code)
 
 
-def _gate(champion: Model, made: ArtifactSet, terms: Terms) -> GateResult:
+def _gate(champion: Model, made: ArtifactSet, terms: RefitTerms) -> GateResult:
     """Judge the model that serves and its challenger on the challenger's rows."""
     n = terms.n_refits
     with progress(f"Learning everything anew for the gate, {n} times") as report:

@@ -114,7 +114,7 @@ def run_refresh(
     serving = artifacts.complete()
     path = config.refresh.contract
     contract = None if path is None else read_contract(path)
-    terms = challenger.Terms(
+    terms = challenger.RefitTerms(
         config.refresh.gate_refits,
         contract,
         today=today or datetime.now(UTC).date(),
@@ -188,7 +188,11 @@ class _Refresh:
         return months[-1].month if months else self.model.as_of
 
     def carry_out(
-        self, delivery: Delivery, retrain: str, terms: challenger.Terms, source: str
+        self,
+        delivery: Delivery,
+        retrain: str,
+        terms: challenger.RefitTerms,
+        source: str,
     ) -> RefreshResult:
         """Take in what was delivered, decide, and write everything."""
         sales = archived_sales(delivery.archive, self.out.config)
@@ -308,7 +312,7 @@ class _Refresh:
         return self.report
 
     def _retrain(
-        self, sales: Sales, scored: ScoredMonth, why: str, terms: challenger.Terms
+        self, sales: Sales, scored: ScoredMonth, why: str, terms: challenger.RefitTerms
     ) -> challenger.ChallengerResult:
         """Try a challenger; if it passes, let it serve from the next month on."""
         config = monthly_config(self.base, scored.month)

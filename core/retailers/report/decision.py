@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
 from core.months import spoken_month
-from core.reporting.text import MISSING, count, decimal, listed, plural
+from core.reporting.text import MISSING, count, decimal, enumerated, plural
 from core.retailers.report.evidence import TEMPLATES
 from core.segments.published import UNASSIGNED, UNASSIGNED_NAME
 
@@ -170,8 +170,8 @@ def event_lines(
     changes = [
         {
             **event,
-            "old": listed([_quoted(segment, names) for segment in event["old"]]),
-            "new": listed([_quoted(segment, names) for segment in event["new"]]),
+            "old": enumerated([_quoted(segment, names) for segment in event["old"]]),
+            "new": enumerated([_quoted(segment, names) for segment in event["new"]]),
         }
         for event in events
         if event["kind"] != "survived"

@@ -222,14 +222,14 @@ def write_report(content: ReportContent, path: Path) -> None:
         opening=content.opening,
         strip=null_strip(content.check),
         spaces=[spaces.titles.get(row["space"], row["space"]) for row in rows],
-        measures=comparison_table(rows),
+        measures=spaces_table(rows),
         reading=report_line("spaces_reading", rows=rows, titles=spaces.titles),
         cluster_tables=[cluster_table(spaces, name) for name in spaces.contrasts],
     )
     path.write_text(page, encoding="utf-8", newline="\n")
 
 
-def comparison_table(
+def spaces_table(
     rows: Sequence[Mapping[str, Any]],
 ) -> list[tuple[str, str, list[str]]]:
     """Return (measure, what it says, one text per space), companions together."""

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from core.reporting.page import NextStep, Part, Picture, Table
-from core.reporting.text import count, decimal, listed, percent
+from core.reporting.text import count, decimal, enumerated, percent
 from core.retailers.names import SEASON, difference, feature_label
 from core.retailers.report import plots
 from core.retailers.report.evidence import Evidence, report_line, report_lines
@@ -173,7 +173,7 @@ def _months_text(rows: Sequence[Mapping[str, Any]]) -> str:
     ]
     suffix = feature_label(ordered[0]["feature"]).suffix
     own, rest = (_range(ordered, side) for side in ("median", "rest_median"))
-    return f"{listed(names)} {own}{suffix} (others {rest})"
+    return f"{enumerated(names)} {own}{suffix} (others {rest})"
 
 
 def _range(rows: Sequence[Mapping[str, Any]], side: str) -> str:
@@ -213,7 +213,7 @@ def rule_texts(rules: pl.DataFrame, segment: int) -> list[str]:
         rows = conditions.to_dicts()
         asked = [_condition(row) for row in rows if row["feature"] is not None]
         texts.append(
-            f"{listed(asked) or 'every shop'}: {count(rows[0]['n_shops'])} shops, "
+            f"{enumerated(asked) or 'every shop'}: {count(rows[0]['n_shops'])} shops, "
             f"{rows[0]['purity']:.0%} of them in this segment"
         )
     return texts

@@ -19,7 +19,7 @@ from core.reporting.text import (
     command,
     count,
     decimal,
-    listed,
+    enumerated,
     percent,
 )
 from core.retailers.names import feature_label
@@ -385,8 +385,8 @@ def _events_part(facts: RefreshFacts) -> Part | None:
 def _event_row(event: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str]:
     return {
         "event": event["kind"],
-        "before": listed([titled(i, names) for i in event["old"]]) or MISSING,
-        "after": listed([titled(i, names) for i in event["new"]]) or MISSING,
+        "before": enumerated([titled(i, names) for i in event["old"]]) or MISSING,
+        "after": enumerated([titled(i, names) for i in event["new"]]) or MISSING,
         "shops before": count(event["n_old"]),
         "shops after": count(event["n_new"]),
         "in both": count(event["n_shared"]),
