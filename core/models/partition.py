@@ -75,7 +75,7 @@ class Partition(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sklearn i
     >>> partition = Partition(n_segments=2).fit(cases_per_month)
     >>> partition.labels_.tolist()
     [1, 1, 0, 0, 0]
-    >>> partition.assign([[8.0]]).nearest.tolist()
+    >>> partition.assign([[8.0]]).runner_up.tolist()
     [1]
     """
 

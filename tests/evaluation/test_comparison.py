@@ -223,7 +223,7 @@ def test_an_unknown_space_is_refused_with_the_nearest_name(run):
 
 
 def test_without_a_run_the_cure_is_named(tmp_path):
-    with pytest.raises(ArtifactError, match="Run the four pipelines first"):
+    with pytest.raises(ArtifactError, match="Train one first"):
         compare(tmp_path)
 
 

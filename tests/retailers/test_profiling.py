@@ -103,7 +103,7 @@ def test_exemplars_are_shops_of_their_segment_with_their_volume(run, column, req
 
 
 def test_a_partition_is_learnt_anew_as_a_partition(partitioned):
-    found = read_manifest(partitioned).facts("inference")["profiles"]
+    found = read_manifest(partitioned, RETAILERS).facts("inference")["profiles"]
     assert found["segment_kind"] == "partition"
     test = found["test"]
     assert test["n_segments"] == Model.load(partitioned).segments.published.n_segments
