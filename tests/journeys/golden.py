@@ -75,7 +75,8 @@ CLOCKS = (
 )
 PAGE_CLOCKS = re.compile(
     r"\d{4}-\d\d-\d\d \d\d:\d\d UTC|^\| Made at \|.*|\.staging-\w+"
-    r'|(?<=<th scope="row">)(prepare|autoencoder|clustering|inference)</th><td>[\d.]+',
+    r'|(?<=<th scope="row">)'
+    r"(prepare|autoencoder|clustering|inference|refresh)</th><td>[\d.]+",
     re.M,
 )
 # Sums over a customer's orders are taken in the order in which threads come by, so the
