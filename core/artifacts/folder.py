@@ -220,14 +220,14 @@ def age(manifest: Manifest) -> tuple[str, int]:
     return manifest.stages[manifest.system.model_stage].finished_at, manifest.version
 
 
-def published_set(root: Path, *systems: System) -> ArtifactSet | None:
+def published_set(root: Path, system: System, *others: System) -> ArtifactSet | None:
     """Return the verified published set of a folder, or None where there is none.
 
     Parameters
     ----------
     root : Path
         The artifacts folder.
-    *systems : System
+    system, *others : System
         Whose it may be.
 
     Raises
@@ -235,7 +235,7 @@ def published_set(root: Path, *systems: System) -> ArtifactSet | None:
     ArtifactError
         If it is the set of another system, or not whole.
     """
-    return _verified_set(_published_folder(root), *systems)
+    return _verified_set(_published_folder(root), system, *others)
 
 
 def _published_folder(root: Path) -> Path:
@@ -243,8 +243,8 @@ def _published_folder(root: Path) -> Path:
     return root / PUBLISHING if is_moving else root
 
 
-def _verified_set(folder: Path, *systems: System) -> ArtifactSet | None:
-    manifest = read_manifest(folder, *systems)
+def _verified_set(folder: Path, system: System, *others: System) -> ArtifactSet | None:
+    manifest = read_manifest(folder, system, *others)
     if manifest is None:
         return None
     verify(folder, manifest)

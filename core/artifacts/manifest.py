@@ -191,14 +191,14 @@ class Manifest(BaseModel):
         return self.stages[stage].facts
 
 
-def read_manifest(folder: Path, *systems: System) -> Manifest | None:
+def read_manifest(folder: Path, system: System, *others: System) -> Manifest | None:
     """Return the manifest of a folder, or None where there is none.
 
     Parameters
     ----------
     folder : Path
         Of a set of artifacts.
-    *systems : System
+    system, *others : System
         Whose it may be: the first one that knows the stages in it.
 
     Raises
@@ -221,15 +221,15 @@ def read_manifest(folder: Path, *systems: System) -> Manifest | None:
         where = ".".join(str(part) for part in first["loc"]) or "content"
         raise ArtifactError(
             f"`{path}` is not a manifest of this version ({where}: {first['msg']}). "
-            "Run the four pipelines again, or restore the file."
+            f"Run `segments {system.command}` again, or restore the file."
         ) from None
     stages = {*manifest.stages, *(entry.stage for entry in manifest.files.values())}
-    for system in systems:
-        if stages <= system.commands.keys():
-            manifest._system = system
+    for owner in (system, *others):
+        if stages <= owner.commands.keys():
+            manifest._system = owner
             return manifest
     raise ArtifactError(
-        f"`{folder}` does not hold {systems[0].name}: `{MANIFEST}` names the stages "
+        f"`{folder}` does not hold {system.name}: `{MANIFEST}` names the stages "
         f"{listed(sorted(stages))}. Pass `--artifacts` another folder."
     )
 

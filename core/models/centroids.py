@@ -1,4 +1,4 @@
-"""Segments around centroids: KMeans partitions of a table, and of one axis.
+"""The centroid model: segments around centres, learnt by KMeans, assigned in NumPy.
 
 What is learnt is small: how to scale each feature, and one centre per segment; a row
 belongs to the nearest centre. Assigning needs NumPy only, and every sum runs feature by

@@ -1,1 +1,1 @@
-"""Plots and the HTML report."""
+"""Pages, plots and templates that know no system."""

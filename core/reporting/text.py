@@ -1,8 +1,4 @@
-"""The report's sentences, as pure functions of plain figures.
-
-A noise ratio is never put into words without the effective number of clusters and the
-largest share in the same breath.
-"""
+"""Figures as text: counts, shares, decimals, p-values, lists and commands."""
 
 from __future__ import annotations
 

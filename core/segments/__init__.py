@@ -1,1 +1,1 @@
-"""Profiles of clusters and segments."""
+"""Published segments: ids, versions, names, movement, contract, profiles."""
