@@ -220,7 +220,7 @@ def prepare(config: Config, work: Path, frame: Any = None) -> Prepared:
     slices = shop_slices(sales)
     has_unique_keys = sales.intake.faults["repeated_key"].found == 0
     write_monthly(sales.path, monthly, config.features, has_unique_keys, slices)
-    as_of_t, notes = settle_as_of(monthly, sales, config.features.as_of)
+    as_of_t, notes = resolve_as_of(monthly, sales, config.features.as_of)
     concentration = work / "concentration"
     write_concentration(sales.path, concentration, config.features, as_of_t, slices)
     shops = _judge_shops(sales, monthly, as_of_t, config)
@@ -239,7 +239,7 @@ def shop_slices(sales: Sales) -> list[ShopRange]:
     return [(part[0], part[-1]) for part in parts]
 
 
-def settle_as_of(
+def resolve_as_of(
     monthly: Path, sales: Sales, wanted: str | None
 ) -> tuple[int, list[str]]:
     """Return the month index of `as_of`, and what to tell the user about it.

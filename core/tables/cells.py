@@ -26,7 +26,7 @@ from core.tables.columns import (
     fault_flags,
     match_columns,
 )
-from core.tables.readers import BEYOND, Table
+from core.tables.readers import BEYOND, ReceivedTable
 
 # Where dates are known: year, month and day as one number.
 DAY = "__day__"
@@ -98,7 +98,7 @@ class ParsedRows:
 
 
 def parse_rows(
-    table: Table,
+    table: ReceivedTable,
     wanted: Mapping[str, str],
     spec: TableSpec,
     data: DataConfig,
@@ -109,7 +109,7 @@ def parse_rows(
 
     Parameters
     ----------
-    table : Table
+    table : ReceivedTable
         Rows as received.
     wanted : mapping of str to str
         The user's names, our name: their name.
@@ -151,7 +151,9 @@ def parse_rows(
     return replace(parsed, rows=rows.select(ROW, *kept, *[HASH for _ in hashed]))
 
 
-def _check_parts(table: Table, columns: Mapping[str, str], spec: TableSpec) -> None:
+def _check_parts(
+    table: ReceivedTable, columns: Mapping[str, str], spec: TableSpec
+) -> None:
     """Refuse a table with a file that lacks a column that the others have."""
     needed = [name for ours, name in columns.items() if spec[ours].is_required]
     for name, found in table.parts:

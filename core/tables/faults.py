@@ -114,8 +114,8 @@ class Validation:
         # Hashed again from the source: keeping its columns would double the disk used.
         received = self.parsed.received.with_columns(self.parsed.hashed)
         compared = self.parsed.compared
-        twins = self._repeats("exact_duplicate", rows, received, compared, work)
-        kept = _without(rows.filter(~self.spec.has_any(self._dropped)), twins)
+        duplicates = self._repeats("exact_duplicate", rows, received, compared, work)
+        kept = _without(rows.filter(~self.spec.has_any(self._dropped)), duplicates)
         keys = [pl.col(column) for column in self.spec.key]
         keyed = kept.with_columns(pl.struct(keys).hash(seed=0).alias(HASH))
         return _without(kept, self._repeats("repeated_key", keyed, keyed, keys, work))

@@ -13,7 +13,7 @@ import polars as pl
 from core.config import DataConfig
 from core.errors import SchemaError, SourceError
 from core.tables.files import describe, new_file
-from core.tables.readers import Table, readable
+from core.tables.readers import ReceivedTable, readable
 
 
 class _Digest:
@@ -29,7 +29,7 @@ class _Digest:
 
 def table_from_frame(
     native: Any, data: DataConfig, work: Path, name: str = "the frame"
-) -> Table:
+) -> ReceivedTable:
     """Return the rows of a pandas, Polars, Arrow or DuckDB frame.
 
     Parameters
@@ -76,7 +76,7 @@ def table_from_frame(
         ) from None
     with readable(name):
         digest = _content_digest(scan)
-    return Table(name, scan, digest, decimal_comma=data.decimal == ",")
+    return ReceivedTable(name, scan, digest, decimal_comma=data.decimal == ",")
 
 
 def _to_polars(frame: nw.DataFrame[Any]) -> pl.DataFrame:

@@ -29,7 +29,7 @@ from core.tables.faults import (
 from core.tables.files import counted, find_files
 from core.tables.frames import table_from_frame
 from core.tables.readers import (
-    Table,
+    ReceivedTable,
     fingerprint,
     read_files,
     readable,
@@ -237,8 +237,8 @@ def _read_sample(config: Config, generate: PurchasesGenerator | None) -> Purchas
     made = generate(n_customers, config.seed)
     content = fingerprint({"sample_customers": n_customers, "seed": config.seed})
     tables = {
-        "orders": Table("the sample", made.orders.lazy(), content),
-        "items": Table("the sample", made.items.lazy(), content),
+        "orders": ReceivedTable("the sample", made.orders.lazy(), content),
+        "items": ReceivedTable("the sample", made.items.lazy(), content),
     }
     # Its columns are ours, whatever the user's are.
     ours = config.axes.model_copy(update={"order_columns": {}, "item_columns": {}})
@@ -246,7 +246,7 @@ def _read_sample(config: Config, generate: PurchasesGenerator | None) -> Purchas
     return replace(_from_tables(tables, sample), truth=made.truth)
 
 
-def _from_tables(tables: Mapping[str, Table], config: Config) -> Purchases:
+def _from_tables(tables: Mapping[str, ReceivedTable], config: Config) -> Purchases:
     """Read orders, and items if there are any, and put the result together."""
     axes, data = config.axes, config.data
     reference = _reference(axes.reference_date)
@@ -268,7 +268,7 @@ def _from_tables(tables: Mapping[str, Table], config: Config) -> Purchases:
 
 
 def _parsed(
-    table: Table, wanted: Mapping[str, str], spec: TableSpec, data: DataConfig
+    table: ReceivedTable, wanted: Mapping[str, str], spec: TableSpec, data: DataConfig
 ) -> ParsedRows:
     """Parse the rows of a table into memory."""
     with readable(table.name):

@@ -268,8 +268,8 @@ def _read_by_line(
 
 
 @dataclass(frozen=True)
-class Table:
-    """Rows as received, with nothing judged yet.
+class ReceivedTable:
+    """Rows as received, with nothing checked yet.
 
     Attributes
     ----------
@@ -300,7 +300,7 @@ class Table:
 
 def read_files(
     files: Sequence[SourceFile], name: str, data: DataConfig, work: Path
-) -> Table:
+) -> ReceivedTable:
     """Return the rows of some local files, one after the other, as one table.
 
     Parameters
@@ -337,7 +337,7 @@ def read_files(
         tables.append((file.name, _with_partitions(_strip_names(scan), file)))
     scan, more_notes = _union(tables)
     has_comma = data.decimal == "," or (data.decimal is None and all(commas))
-    return Table(
+    return ReceivedTable(
         name=name,
         scan=scan,
         digest=files_digest(files, facts),

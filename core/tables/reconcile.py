@@ -104,7 +104,7 @@ def reconcile_orders(
 def reconcile_items(
     rows: pl.DataFrame, orders: pl.DataFrame, negative: Negative
 ) -> pl.DataFrame:
-    """Find each item's order and customer, and mark refunds and strangers.
+    """Find each item's order and customer, and flag refunds and strangers.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ from core.tables.faults import FaultCount, Validation, fault_lines, repair_lines
 from core.tables.files import SourceFile, counted, fetch_kaggle, find_files
 from core.tables.frames import table_from_frame
 from core.tables.readers import (
-    Table,
+    ReceivedTable,
     files_digest,
     fingerprint,
     read_files,
@@ -225,7 +225,7 @@ def _read_sample(
             "with `data.input`."
         )
     made = generate(config.sample, config.seed)
-    table = Table("sample", made.rows.lazy(), _sample_digest(config))
+    table = ReceivedTable("sample", made.rows.lazy(), _sample_digest(config))
     sales = _validated(table, _sample_options(config.data), work, scratch)
     return replace(sales, truth=made.truth)
 
@@ -246,7 +246,9 @@ def _fingerprint(digest: str, data: DataConfig) -> str:
     return fingerprint({"content": digest, "options": options})
 
 
-def _validated(table: Table, data: DataConfig, work: Path, scratch: Path) -> Sales:
+def _validated(
+    table: ReceivedTable, data: DataConfig, work: Path, scratch: Path
+) -> Sales:
     """Validate the rows of a table, and put the result together."""
     path = work / "sales.parquet"
     with readable(table.name):
@@ -256,13 +258,13 @@ def _validated(table: Table, data: DataConfig, work: Path, scratch: Path) -> Sal
 
 
 def validate_sales(
-    table: Table, data: DataConfig, target: Path, work: Path
+    table: ReceivedTable, data: DataConfig, target: Path, work: Path
 ) -> tuple[pl.DataFrame, ValidationReport]:
     """Check every row, write the kept ones to `target`, and account for the others.
 
     Parameters
     ----------
-    table : Table
+    table : ReceivedTable
         Rows as received.
     data : DataConfig
         Column names, formats and policies.
