@@ -41,9 +41,10 @@ def fitted(request):
 
 
 @pytest.fixture
-def eager_training():
-    """Spare the second that compiling takes; the checks fit some 60 times."""
+def short_training(monkeypatch):
+    """Spare compiling, and all steps but two; the checks fit some 60 times."""
     tf, _ = load_keras()
+    monkeypatch.setattr("core.models.autoencoder.objectives.STEPS_PER_EPOCH", (2, 2))
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
@@ -56,7 +57,7 @@ def expected_failures(estimator):
     }
 
 
-@pytest.mark.usefixtures("eager_training")
+@pytest.mark.usefixtures("short_training")
 @pytest.mark.filterwarnings("ignore:`latent_size` is:UserWarning")
 @parametrize_with_checks(
     [
