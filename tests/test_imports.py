@@ -289,7 +289,7 @@ KNOWN = {
     "core.errors",
     "core.config",
     "core.tables.sales",
-    "core.models.scaling",
+    "core.models.preprocessing",
     "core.models.density",
     "core.rules.learn",
     "core.retailers",
@@ -301,7 +301,7 @@ KNOWN = {
     ("module", "source", "n_wrong"),
     [
         ("core.tables.sales", "from core.errors import SourceError", 0),
-        ("core.tables.sales", "from core.models.scaling import Scaler", 1),
+        ("core.tables.sales", "from core.models.preprocessing import Scaler", 1),
         ("core.tables.sales", "def f():\n    import core.retailers", 1),
         ("core.tables.sales", "from ..models import scaling", 1),
         ("core.models.density", "from core.rules import learn", 1),

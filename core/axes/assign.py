@@ -18,7 +18,15 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from core.artifacts.arrays import load_arrays, pack_arrays, save_arrays, unpack_arrays
+from core.artifacts.arrays import (
+    Arrays,
+    Meta,
+    State,
+    load_arrays,
+    pack_arrays,
+    save_arrays,
+    unpack_arrays,
+)
 from core.artifacts.folder import Artifacts, ArtifactSet
 from core.axes.features.catalog import PROFILE
 from core.axes.features.compute import customer_features
@@ -26,7 +34,6 @@ from core.axes.files import CUSTOMER_AXES, META, PROFILES, STATE
 from core.axes.model import AxesModel
 from core.errors import ArtifactError, FeatureMismatchError, SegmentsError, listed
 from core.models.centroids import NOWHERE, Assignment
-from core.models.state import Arrays, Meta, State
 
 if TYPE_CHECKING:
     from core.tables.orders import Purchases

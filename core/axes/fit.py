@@ -1,7 +1,7 @@
 """Learning the segments of all axes from features, with ids of the model before.
 
 Per axis: amounts and counts are taken as logarithms; features are winsorised and scaled
-(`core.models.scaling`); the number of segments is chosen on a draw of customers
+(`core.models.preprocessing`); the number of segments is chosen on a draw of customers
 (`core.axes.criterion`); KMeans goes on from there on everybody. Segments keep
 the ids and names of the model before (`core.segments.identity`).
 
@@ -35,7 +35,7 @@ from core.axes.features.catalog import CHANNEL_SHARE, FEATURES, AxisFeatures
 from core.axes.model import AxesModel, AxisSegment, FittedAxis
 from core.axes.names import AxisNames, SegmentName, load_axis_names, name_clusters
 from core.models import centroids
-from core.models.matrix import FloatArray
+from core.models.preprocessing import FloatArray
 from core.segments.identity import Identity, match_segments
 
 if TYPE_CHECKING:
@@ -397,7 +397,7 @@ def learn_scaling(table: FloatArray, is_log: list[bool]) -> centroids.Scaling:
         In the features' own units, all known.
     is_log : list of bool
     """
-    from core.models.scaling import FeatureScaler
+    from core.models.preprocessing import FeatureScaler
 
     p = table.shape[1]
     same = np.zeros(p), np.ones(p)

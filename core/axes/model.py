@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from core.artifacts.arrays import Arrays, Meta, State
 from core.axes.criterion import Kind
 from core.errors import ConfigError, FeatureMismatchError, did_you_mean, listed
 from core.models.centroids import (
@@ -20,8 +21,7 @@ from core.models.centroids import (
     IntArray,
     refused,
 )
-from core.models.matrix import FloatArray
-from core.models.state import Arrays, Meta, State
+from core.models.preprocessing import FloatArray
 from core.segments.identity import IdentityEvent
 from core.segments.published import ids_of, names_of, rename, with_given_names
 

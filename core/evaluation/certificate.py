@@ -37,14 +37,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
-from core.entities import Entity
-from core.errors import ArtifactError, ModelError
+from core.errors import ModelError
 from core.evaluation import quality
 from core.evaluation.null import (
     MIN_EXCESS,
@@ -55,74 +54,13 @@ from core.evaluation.null import (
 )
 from core.evaluation.stability import Fit, FitStore, OnStep, Recipe, run_fits
 from core.evaluation.workers import Workers
-from core.models.scaling import FeatureScaler
-
-VerdictKind = Literal["natural", "reproducible", "constructive"]
+from core.models.preprocessing import FeatureScaler
+from core.segments.published import Verdict, VerdictKind
 
 # Steinley (2004): an adjusted Rand index from 0.8 is good recovery, below 0.65 poor.
 REPRODUCIBLE_ARI = 0.8
 # Hennig (2007): a cluster whose Jaccard similarity is at most 0.5 has dissolved.
 DISSOLVED_JACCARD = 0.5
-
-MEANINGS: dict[VerdictKind, str] = {
-    "natural": "the {entities} form groups of their own, denser than data without "
-    "structure",
-    "reproducible": "no groups of their own, but a partition that comes out the same "
-    "again and again",
-    "constructive": "no groups of their own, and no partition that comes out the same; "
-    "a convenient cut, for which simple rules are recommended",
-}
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The verdict on segments, and the figures that it rests on.
-
-    Attributes
-    ----------
-    kind : {'natural', 'reproducible', 'constructive'}
-        See the module.
-    is_certified : bool
-        Whether the whole pipeline was refitted on nulls; else it is provisional.
-    basis : dict
-        JSON-able figures that it was derived from, by name.
-    """
-
-    kind: VerdictKind
-    is_certified: bool
-    basis: dict[str, Any] = field(default_factory=dict)
-
-    def meaning(self, entity: Entity) -> str:
-        """Return the kind in words."""
-        return MEANINGS[self.kind].format(entities=entity.plural)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON."""
-        return {
-            "kind": self.kind,
-            "is_certified": self.is_certified,
-            "basis": dict(self.basis),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Verdict:
-        """Return the verdict that `as_dict` has described.
-
-        Raises
-        ------
-        ArtifactError
-            If a value is missing or is none that a verdict can have.
-        """
-        kind, is_certified = values.get("kind"), values.get("is_certified")
-        basis = values.get("basis")
-        is_sound = kind in get_args(VerdictKind) and isinstance(is_certified, bool)
-        if not (is_sound and isinstance(basis, Mapping)):
-            raise ArtifactError(
-                f"the saved verdict is {dict(values)!r}; expected `kind` (one of "
-                f"{', '.join(get_args(VerdictKind))}), `is_certified` and `basis`. Run "
-                "the inference pipeline again."
-            )
-        return cls(kind, is_certified, dict(basis))  # type: ignore[arg-type]  # checked
 
 
 def derive_verdict(
@@ -180,7 +118,7 @@ def derive_verdict(
         "partition_ari": partition_ari,
         "reproducible_ari": REPRODUCIBLE_ARI,
     }
-    return Verdict(kind, is_certified, basis | figures)
+    return Verdict(kind=kind, is_certified=is_certified, basis=basis | figures)
 
 
 FEWEST_NULLS = round(1 / SIGNIFICANCE) - 1

@@ -55,7 +55,7 @@ from core.evaluation.workers import Workers
 from core.models.autoencoder.estimator import Autoencoder
 from core.models.density import fit_density
 from core.models.partition import Partition
-from core.models.scaling import FeatureScaler
+from core.models.preprocessing import FeatureScaler
 from core.models.umap import fit_umap
 
 SpaceName = Literal["raw", "pca", "umap", "reference", "latent"]

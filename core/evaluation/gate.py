@@ -43,7 +43,7 @@ from pydantic import BaseModel, ConfigDict
 
 from core.entities import Entity
 from core.errors import ModelError
-from core.evaluation.certificate import DISSOLVED_JACCARD, REPRODUCIBLE_ARI, VerdictKind
+from core.evaluation.certificate import DISSOLVED_JACCARD, REPRODUCIBLE_ARI
 from core.evaluation.out_of_time import MIN_ENTITIES_AT_CUT, Cut, OutOfTime, out_of_time
 from core.evaluation.outcomes import FloatArray, IntArray
 from core.evaluation.quality import label_summary
@@ -55,6 +55,7 @@ from core.evaluation.stability import (
 )
 from core.segments.contract import Breach
 from core.segments.identity import NONE, survives
+from core.segments.published import VerdictKind
 
 Kind = Literal["density", "partition"]
 

@@ -43,7 +43,7 @@ from core.evaluation.out_of_time import (
 )
 from core.evaluation.stability import FloatArray, Labels, Recipe, agreement, refit
 from core.models.partition import METHODS, Partition
-from core.models.scaling import FeatureScaler
+from core.models.preprocessing import FeatureScaler
 from core.models.seeding import derived_seed
 
 Criterion = Literal["out_of_time", "refits"]

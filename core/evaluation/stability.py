@@ -32,7 +32,7 @@ from core.errors import ArtifactError, ModelError
 from core.evaluation.workers import Workers
 from core.models.autoencoder.estimator import Autoencoder
 from core.models.density import fit_density
-from core.models.scaling import FeatureScaler
+from core.models.preprocessing import FeatureScaler
 from core.models.seeding import derived_seed
 
 KEY = "key.txt"

@@ -21,18 +21,19 @@ that could be near: the strength is 1 and says nothing.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from functools import partial
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from core.artifacts.arrays import Arrays, Meta, State, checked_arrays
 from core.errors import ArtifactError, ModelError
-from core.models.matrix import FloatArray, checked_arrays
-from core.models.state import Arrays, State
 
+FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 Distances = npt.NDArray[np.float32]
@@ -161,6 +162,11 @@ class CentroidModel:
         """The number of segments."""
         return len(self.centres)
 
+    @property
+    def method(self) -> str:
+        """Which partition it is: ``mixture`` where rows are whitened, or ``kmeans``."""
+        return "kmeans" if self.whitening is None else "mixture"
+
     def assign(self, table: FloatArray) -> Assignment:
         """Assign rows, those of the fit or new ones.
 
@@ -253,11 +259,7 @@ class CentroidModel:
 
     @classmethod
     def from_state(
-        cls,
-        arrays: Arrays,
-        meta: Mapping[str, Any],
-        optional: Mapping[str, tuple[str, ...]] | None = None,
-        cure: str = "Run `segments axes` again.",
+        cls, arrays: Arrays, meta: Meta, cure: str = "Run `segments axes` again."
     ) -> Self:
         """Return a model that assigns exactly as the one `get_state` was asked of.
 
@@ -265,9 +267,6 @@ class CentroidModel:
         ----------
         arrays, meta
             The state.
-        optional : mapping of str to tuple of str
-            Arrays that it has beside the centres, with their dimensions; default: those
-            of a scaling.
         cure : str
             What to do about a state that is unusable.
 
@@ -276,37 +275,33 @@ class CentroidModel:
         ArtifactError
             For a state that is not whole, or not one that fitting leaves.
         """
-        require_format(meta, cure)
-        parts = SCALING_ARRAYS if optional is None else optional
-        spec = {"centres": ("segments", "features"), **parts}
-        given = checked_arrays(arrays, spec, lambda finding: refused(finding, cure))
-        if optional is None:
-            if (given["scale"] <= 0).any():
-                raise refused("`scale` holds values that are not above 0", cure)
-            return cls(
-                given["centres"], Scaling(**{name: given[name] for name in parts})
+        if meta.get("format") != FORMAT:
+            raise refused(
+                f"its format is {meta.get('format')!r}, expected {FORMAT}", cure
             )
-        return cls(
-            given["centres"],
-            handicap=given.get("handicap"),
-            whitening=given.get("whitening"),
-        )
+        is_scaled = any(name in arrays for name in SCALING)
+        spec: dict[str, tuple[str, ...]] = {"centres": ("segments", "features")}
+        spec |= SCALING if is_scaled else {"handicap": ("segments",)}
+        if "whitening" in arrays:
+            spec["whitening"] = ("features", "features")
+        given = checked_arrays(arrays, spec, partial(refused, cure=cure))
+        if not is_scaled:
+            return cls(
+                given["centres"],
+                handicap=given["handicap"],
+                whitening=given.get("whitening"),
+            )
+        if (given["scale"] <= 0).any():
+            raise refused("`scale` holds values that are not above 0", cure)
+        return cls(given["centres"], Scaling(**{name: given[name] for name in SCALING}))
 
 
-SCALING_ARRAYS = dict.fromkeys(
-    ("is_log", "lower", "upper", "centre", "scale"), ("features",)
-)
+SCALING = dict.fromkeys(("is_log", "lower", "upper", "centre", "scale"), ("features",))
 
 
 def refused(finding: str, cure: str = "Run `segments axes` again.") -> ArtifactError:
     """Return the error for a state that fitting cannot have left."""
     return ArtifactError(f"the saved segments are unusable: {finding}. {cure}")
-
-
-def require_format(meta: Mapping[str, Any], cure: str) -> None:
-    """Refuse a state of another format."""
-    if meta.get("format") != FORMAT:
-        raise refused(f"its format is {meta.get('format')!r}, expected {FORMAT}", cure)
 
 
 def squared_distances(columns: FloatArray, centres: FloatArray) -> FloatArray:

@@ -29,17 +29,12 @@ from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.metrics import adjusted_rand_score
 
 from core.config import ClusteringConfig
-from core.errors import ArtifactError, ConfigError, ModelError, did_you_mean
+from core.errors import ConfigError, ModelError, did_you_mean
 from core.models import density_assigner
 from core.models.hierarchy import Hierarchy, build_hierarchy, build_linkage
-from core.models.matrix import checked_matrix
-from core.models.neighbors import FloatArray
-from core.models.state import Arrays, Meta, State
+from core.models.preprocessing import checked_matrix
 
 SELECTION_METHODS = ("eom", "leaf")
-
-TINY = 1e-100
-"""Smaller values count as 0: the square of their difference would underflow."""
 
 
 class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sklearn is untyped
@@ -72,8 +67,9 @@ class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sk
         Number of clusters; 0 if everything is noise.
     hdbscan_ : hdbscan.HDBSCAN
         The same clusters as hdbscan's own object, for its plots; its `probabilities_`
-        follow hdbscan's other definition. Neither it nor `labels_` and `strengths_`
-        are part of the state.
+        follow hdbscan's other definition.
+    assigner_ : core.models.density_assigner.Assigner
+        What is saved, and assigns rows without hdbscan.
     n_features_in_ : int
         Number of columns.
     feature_names_in_ : ndarray of str
@@ -117,17 +113,17 @@ class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sk
             For a table that is not numeric and finite, or has too few rows.
         """
         self._check_options()
-        table = _without_tiny(checked_matrix(self, X, is_fit=True))
+        table = density_assigner.without_tiny(checked_matrix(self, X, is_fit=True))
         self._check_size(len(table))
         linkage = build_linkage(table, int(self.min_samples))
         found = build_hierarchy(
             linkage, int(self.min_cluster_size), self.selection_method
         )
-        self._assigner = _assigner(found)
+        self.assigner_ = _assigner(found)
         point, tree = linkage.points.point_of_row, found.tree
         self.n_features_in_ = table.shape[1]
         self.labels_ = tree.cluster_label[tree.parent[point]].astype(np.int64)
-        self.strengths_ = self._assigner.strength[point]
+        self.strengths_ = self.assigner_.strength[point]
         self.n_clusters_ = len(tree.max_lambda)
         self.hdbscan_ = found.model
         return self
@@ -153,67 +149,11 @@ class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sk
             Before `fit`, and for a table that is not numeric and finite or has other
             columns.
         """
-        table = self._rows_to_assign(X)
-        return self._assigner.assign(table)
-
-    def get_state(self) -> State:
-        """Return what `assign` needs as named arrays and JSON-able values."""
-        self._require_fitted()
-        meta: dict[str, Any] = {
-            "format": density_assigner.FORMAT,
-            "min_cluster_size": int(self.min_cluster_size),
-            "min_samples": self._assigner.min_samples,
-            "selection_method": self.selection_method,
-        }
-        if hasattr(self, "feature_names_in_"):
-            meta["feature_names"] = [str(name) for name in self.feature_names_in_]
-        return density_assigner.assigner_arrays(self._assigner), meta
-
-    @classmethod
-    def from_state(cls, arrays: Arrays, meta: Meta) -> Self:
-        """Return a clusterer that assigns exactly as the one `get_state` was asked of.
-
-        Raises
-        ------
-        ArtifactError
-            For a state that is not whole, or not one that fitting leaves.
-        """
-        if meta.get("format") != density_assigner.FORMAT:
-            raise ArtifactError(
-                f"the saved clusters have the format {meta.get('format')!r}; expected "
-                f"{density_assigner.FORMAT}. Train the clusters again."
-            )
-        clusterer = cls(
-            min_cluster_size=density_assigner.whole_number(meta, "min_cluster_size", 2),
-            min_samples=density_assigner.whole_number(meta, "min_samples", 1),
-            selection_method=str(meta.get("selection_method")),
-        )
-        clusterer._assigner = density_assigner.restored_assigner(
-            arrays, clusterer.min_samples
-        )
-        clusterer.n_clusters_ = len(clusterer._assigner.max_lambda)
-        clusterer.n_features_in_ = clusterer._assigner.points.shape[1]
-        if "feature_names" in meta:
-            names = meta["feature_names"]
-            if not isinstance(names, list) or len(names) != clusterer.n_features_in_:
-                raise ArtifactError(
-                    f"the saved clusters name other features than their "
-                    f"{clusterer.n_features_in_} columns. Train the clusters again."
-                )
-            clusterer.feature_names_in_ = np.array(names, dtype=object)
-        return clusterer
-
-    def _rows_to_assign(self, X: Any) -> FloatArray:
-        """Return a table that fits the training rows, or refuse it."""
-        self._require_fitted()
-        return _without_tiny(checked_matrix(self, X, is_fit=False))
-
-    def _require_fitted(self) -> None:
-        """Refuse what only a fitted clusterer can do."""
-        if not hasattr(self, "n_clusters_"):
+        if not hasattr(self, "assigner_"):
             raise ModelError(
                 "this `DensityClusterer` has no clusters yet; call `fit` first."
             )
+        return self.assigner_.assign(checked_matrix(self, X, is_fit=False))
 
     def _check_options(self) -> None:
         """Refuse impossible parameters."""
@@ -246,14 +186,6 @@ class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sk
                 f"than {self.min_samples:,} rows or lower `clustering.min_samples` "
                 "(and `clustering.min_cluster_size`)."
             )
-
-
-def _without_tiny(table: FloatArray) -> FloatArray:
-    """Return the table with 0 for values next to it, itself where there are none."""
-    is_tiny = np.abs(table) < TINY
-    if not is_tiny[table != 0.0].any():
-        return table
-    return np.where(is_tiny, 0.0, table)
 
 
 def _assigner(found: Hierarchy) -> density_assigner.Assigner:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from core.models.neighbors import FloatArray, IntArray, NeighbourIndex
+from core.models.density_assigner import FloatArray, IntArray, NeighbourIndex
 from core.models.spanning_tree import Edges, spanning_tree
 
 

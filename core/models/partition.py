@@ -19,7 +19,6 @@ one, 0.69 and 0.55 for full covariances, which also take ten times as long.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -28,15 +27,13 @@ from sklearn.base import BaseEstimator, ClusterMixin
 
 from core.errors import ConfigError, ModelError, did_you_mean, listed
 from core.models import centroids
-from core.models.matrix import FloatArray, checked_matrix
-from core.models.state import Arrays, State
+from core.models.preprocessing import FloatArray, checked_matrix
 
 METHODS = ("kmeans", "mixture")
 REGULARISATION = 0.01
 """Share of the features' mean variance added to each one's own within segments, so that
 features which sum to a constant (shares of a year) cannot make a distance infinite."""
 MIXTURE_ITERATIONS = 200
-_CURE = "Train the clusters again."
 
 
 class Partition(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sklearn is untyped
@@ -63,10 +60,10 @@ class Partition(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sklearn i
     ----------
     labels_ : ndarray of shape (n_rows,), int64
         Segment of each row; what `assign` returns for the same rows.
-    centres_ : ndarray of shape (n_segments, n_features), float64
+    model_ : core.models.centroids.CentroidModel
+        The centres: what is saved, and assigns without scikit-learn.
     sizes_ : ndarray of shape (n_segments,), int64
-        Rows per segment; not part of the state.
-    n_segments_ : int
+        Rows per segment.
     n_features_in_ : int
 
     Examples
@@ -138,20 +135,10 @@ class Partition(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sklearn i
                 model = _mixture(sample, found)
             else:
                 model = centroids.CentroidModel(found.centres, handicap=np.zeros(n))
-        self._model = model.by_size(table)
-        self.labels_ = self._model.assign(table).labels
-        self.sizes_ = np.bincount(self.labels_, minlength=self.n_segments_)
+        self.model_ = model.by_size(table)
+        self.labels_ = self.model_.assign(table).labels
+        self.sizes_ = np.bincount(self.labels_, minlength=self.model_.n_segments)
         return self
-
-    @property
-    def centres_(self) -> FloatArray:
-        """The centres, in scaled features."""
-        return self._fitted_model().centres
-
-    @property
-    def n_segments_(self) -> int:
-        """The number of segments."""
-        return self._fitted_model().n_segments
 
     def assign(self, X: Any) -> centroids.Assignment:
         """Return the segment of rows, new ones or those of `fit`, and the runner-up.
@@ -167,51 +154,9 @@ class Partition(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sklearn i
             Before `fit`, and for a table that is not numeric and finite or has other
             columns.
         """
-        model = self._fitted_model()
-        return model.assign(checked_matrix(self, X, is_fit=False))
-
-    def get_state(self) -> State:
-        """Return what `assign` needs as named arrays and JSON-able values."""
-        arrays, meta = self._fitted_model().get_state()
-        options = {name: int(getattr(self, name)) for name in ("seed", "n_init")}
-        options |= {"n_segments": int(self.n_segments), "max_rows": int(self.max_rows)}
-        return arrays, {**meta, "method": self.method, **options}
-
-    @classmethod
-    def from_state(cls, arrays: Arrays, meta: Mapping[str, Any]) -> Self:
-        """Return a partition that assigns exactly as the one `get_state` was asked of.
-
-        Raises
-        ------
-        ArtifactError
-            For a state that is not whole, or not one that fitting leaves.
-        """
-        centroids.require_format(meta, _CURE)
-        names = ("method", "n_segments", "seed", "n_init", "max_rows")
-        missing = [name for name in names if name not in meta]
-        if missing:
-            raise centroids.refused(f"missing {listed(missing)}", _CURE)
-        partition = cls(**{name: meta[name] for name in names})
-        try:
-            partition._check_options()
-        except ConfigError as error:
-            raise centroids.refused(str(error), _CURE) from None
-        optional: dict[str, tuple[str, ...]] = {"handicap": ("segments",)}
-        is_one = len(arrays.get("handicap", ())) == 1
-        if "whitening" in arrays or (partition.method == "mixture" and not is_one):
-            optional["whitening"] = ("features", "features")
-        if "whitening" in optional and partition.method == "kmeans":
-            raise centroids.refused("KMeans knows no `whitening`", _CURE)
-        partition._model = centroids.CentroidModel.from_state(
-            arrays, meta, optional, _CURE
-        )
-        partition.n_features_in_ = partition.centres_.shape[1]
-        return partition
-
-    def _fitted_model(self) -> centroids.CentroidModel:
-        if not hasattr(self, "_model"):
+        if not hasattr(self, "model_"):
             raise ModelError("this `Partition` has no segments yet; call `fit` first.")
-        return self._model
+        return self.model_.assign(checked_matrix(self, X, is_fit=False))
 
     def _check_options(self) -> None:
         """Refuse impossible parameters."""

@@ -20,7 +20,12 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
-from core.models.neighbors import FloatArray, IntArray, NeighbourIndex, Neighbours
+from core.models.density_assigner import (
+    FloatArray,
+    IntArray,
+    NeighbourIndex,
+    Neighbours,
+)
 
 PROBES = 256
 """Points of a component that are searched first, to get a bound for the others."""

@@ -27,7 +27,6 @@ from core.errors import ArtifactError, ModelError
 from core.evaluation.certificate import (
     FEWEST_NULLS,
     Certificate,
-    Verdict,
     certify_table,
     derive_verdict,
 )
@@ -44,7 +43,7 @@ from core.evaluation.stability import (
 )
 from core.evaluation.workers import Workers
 from core.logging import get_logger, progress
-from core.models.matrix import feature_matrix
+from core.models.preprocessing import feature_matrix
 from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model
@@ -57,7 +56,7 @@ from core.retailers.publish import (
 from core.retailers.report.evidence import report_lines, stability_table
 from core.retailers.report.plots import certificate_lines, plot_nulls
 from core.retailers.training import clusters_of
-from core.segments.published import PublishedSegments
+from core.segments.published import PublishedSegments, Verdict
 
 Kind = Literal["density", "partition"]
 
@@ -399,7 +398,7 @@ class _Findings:
             "made_at": now(),
             "seed": self.standing.config.seed,
             "seconds": round(self.seconds, 1),
-            "verdict": self.verdict.as_dict(),
+            "verdict": self.verdict.model_dump(),
             "structure": SHOP.named_facts(self.certificate.as_dict()),
             "agreement": self.agreement,
         }

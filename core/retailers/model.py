@@ -15,17 +15,14 @@ from typing import Any, Self
 import numpy as np
 import polars as pl
 
-from core.artifacts.arrays import load_arrays
+from core.artifacts.arrays import State, join_states, load_arrays, state_part
 from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
 from core.config import Config
 from core.errors import ArtifactError
-from core.models.autoencoder.estimator import Autoencoder
-from core.models.density import DensityClusterer
-from core.models.density_assigner import Exemplars
-from core.models.matrix import feature_matrix
-from core.models.partition import Partition
-from core.models.scaling import FeatureScaler
-from core.models.state import State, join_states, state_part
+from core.models.autoencoder.network import Codec
+from core.models.centroids import CentroidModel
+from core.models.density_assigner import Assigner, Exemplars
+from core.models.preprocessing import FeatureScaler, feature_matrix
 from core.retailers.features import VOLUME, check_features
 from core.retailers.files import RETAILERS
 from core.retailers.prepare import Prepared, prepare, write_batches
@@ -41,13 +38,13 @@ ENCODER_STATE = "encoder-state.safetensors"
 CLUSTER_STATE = "cluster-state.safetensors"
 
 
-def load_encoder(artifact_set: ArtifactSet) -> tuple[FeatureScaler, Autoencoder]:
+def load_encoder(artifact_set: ArtifactSet) -> tuple[FeatureScaler, Codec]:
     """Return the scaler and the encoder of a verified set."""
     artifact_set.manifest.facts("autoencoder")
     arrays, meta = load_arrays(artifact_set.path(ENCODER_STATE))
     return (
         FeatureScaler.from_state(*state_part(arrays, meta, "scaler")),
-        Autoencoder.from_state(*state_part(arrays, meta, "encoder")),
+        Codec.from_state(*state_part(arrays, meta, "encoder")),
     )
 
 
@@ -61,7 +58,7 @@ class SegmentAssigner:
 
     Attributes
     ----------
-    partition : Partition
+    partition : CentroidModel
         On the scaled features.
     exemplars : Exemplars
         What stands for the density segments in the latent space.
@@ -71,7 +68,7 @@ class SegmentAssigner:
         One of the two, under its verdict, with permanent ids.
     """
 
-    partition: Partition
+    partition: CentroidModel
     exemplars: Exemplars
     tables: Mapping[SegmentKind, SegmentTable]
     published: PublishedSegments
@@ -102,7 +99,9 @@ class SegmentAssigner:
             lineage = artifact_set.manifest.lineage
             published = published.model_copy(update={"lineage": lineage})
         return cls(
-            partition=Partition.from_state(*state_part(arrays, meta, "partition")),
+            partition=CentroidModel.from_state(
+                *state_part(arrays, meta, "partition"), "Train the clusters again."
+            ),
             exemplars=Exemplars.from_state(point_arrays),
             tables={kind: restored_table(tables.get(kind)) for kind in kinds},
             published=published,
@@ -191,9 +190,9 @@ class Model:
         The features it expects, in order.
     as_of : str
         The month that its training looked up to, ``YYYY-MM``.
-    scaler, encoder : FeatureScaler, Autoencoder
+    scaler, encoder : FeatureScaler, Codec
         From features to the scaled and to the latent space.
-    latent, raw : DensityClusterer
+    latent, raw : Assigner
         The clusters of both spaces.
     segments : SegmentAssigner
         The segments, and which of them are published.
@@ -203,9 +202,9 @@ class Model:
     features: list[str]
     as_of: str
     scaler: FeatureScaler
-    encoder: Autoencoder
-    latent: DensityClusterer
-    raw: DensityClusterer
+    encoder: Codec
+    latent: Assigner
+    raw: Assigner
     segments: SegmentAssigner
 
     @classmethod
@@ -240,8 +239,8 @@ class Model:
             as_of=prepared["as_of"],
             scaler=scaler,
             encoder=encoder,
-            latent=DensityClusterer.from_state(*state_part(arrays, meta, "latent")),
-            raw=DensityClusterer.from_state(*state_part(arrays, meta, "raw")),
+            latent=Assigner.from_state(*state_part(arrays, meta, "latent")),
+            raw=Assigner.from_state(*state_part(arrays, meta, "raw")),
             segments=SegmentAssigner.from_set(artifact_set),
         )
 

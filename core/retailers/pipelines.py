@@ -10,18 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from core.artifacts.arrays import save_arrays
+from core.artifacts.arrays import join_states, save_arrays
 from core.artifacts.folder import Artifacts, ArtifactSet, StageResult, StageWriter
 from core.config import Config, resolve_config
 from core.errors import ArtifactError
-from core.evaluation.certificate import Verdict
 from core.evaluation.null import StructureCheck, structure_check
 from core.evaluation.quality import compare_spaces, label_summary, project_2d
 from core.logging import get_logger, progress
 from core.models.autoencoder.estimator import Autoencoder, in_new_units
+from core.models.autoencoder.network import Codec
 from core.models.density import DensityClusterer, choose_density, fit_density
-from core.models.scaling import FeatureScaler
-from core.models.state import join_states
+from core.models.preprocessing import FeatureScaler
 from core.retailers import prepare
 from core.retailers.features import SHOP, feature_set
 from core.retailers.files import RETAILERS, Stage, refuse_late_changes
@@ -145,7 +144,9 @@ def train_autoencoder(config: Config, start: Model | None = None) -> StageResult
             encoder.fit(scaled, start=earlier)
         encoder.save_keras(out.path("autoencoder-model.keras"))
         write_pickle(scaler, out.path("feature-scaler.pkl"))
-        states = join_states(scaler=scaler.get_state(), encoder=encoder.get_state())
+        states = join_states(
+            scaler=scaler.get_state(), encoder=encoder.codec_.get_state()
+        )
         save_arrays(out.path(ENCODER_STATE), *states)
         history = encoder.history_
         plot_loss(history, encoder.best_epoch_, out.path("loss-plot.png"))
@@ -168,7 +169,7 @@ def train_autoencoder(config: Config, start: Model | None = None) -> StageResult
 
 def _started_from(
     start: Model | None, encoder: Autoencoder, scaler: FeatureScaler, out: StageWriter
-) -> Autoencoder | None:
+) -> Codec | None:
     """Return what training starts from; None, with the reason as a fact: anew."""
     if start is None:
         return None
@@ -259,7 +260,9 @@ def _fit_spaces(
                 "kept_score": found.kept_score,
             }
         write_pickle(fitted[name].hdbscan_, out.path(f"hdbscan-{name}.pkl"))
-    states = {name: clusterer.get_state() for name, clusterer in fitted.items()}
+    states = {
+        name: clusterer.assigner_.get_state() for name, clusterer in fitted.items()
+    }
     save_arrays(out.path(CLUSTER_STATE), *join_states(**states))
     return fitted
 
@@ -355,7 +358,7 @@ def _eligibility_line(facts: Mapping[str, Any]) -> str:
 
 def _verdict_line(published: PublishedSegments) -> str:
     """Say under which verdict the segments are published."""
-    verdict = Verdict.from_dict(published.verdict)
+    verdict = published.verdict
     standing = "certified" if verdict.is_certified else "provisional"
     kind = verdict.kind.capitalize()
     return f"Verdict: {kind} ({standing}): {verdict.meaning(SHOP)}."

@@ -19,7 +19,7 @@ from core.evaluation.n_segments import partition_recipe
 from core.evaluation.quality import IntArray
 from core.evaluation.stability import Recipe, whole_pipeline
 from core.logging import progress
-from core.models.matrix import feature_matrix
+from core.models.preprocessing import feature_matrix
 from core.months import month_index
 from core.reporting.plots import plot_curves
 from core.retailers.features import SHOP, VOLUME

@@ -18,9 +18,8 @@ import polars as pl
 
 from core.artifacts.folder import Artifacts, StageResult, StageWriter
 from core.errors import ArtifactError, ConfigError
-from core.evaluation.certificate import Verdict
 from core.evaluation.quality import label_summary
-from core.models.matrix import feature_matrix
+from core.models.preprocessing import feature_matrix
 from core.reporting.plots import plot_curves
 from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
@@ -41,6 +40,7 @@ from core.segments.published import (
     UNASSIGNED_NAME,
     PublishedSegments,
     SegmentKind,
+    Verdict,
     publishable,
     rename,
 )
@@ -54,7 +54,10 @@ def publish_training(out: StageWriter, model: Model) -> None:
         table, insights = publish_scored(out, model, scored, exclusions, Path(work))
         published = model.segments.published
         published.write(out.path(SEGMENTS))
-        out.facts |= {"is_training_data": True, "verdict": published.verdict}
+        out.facts |= {
+            "is_training_data": True,
+            "verdict": published.verdict.model_dump(),
+        }
         _write_report(out, model, table, insights)
 
 
@@ -91,7 +94,6 @@ def _write_report(
     evidence = Evidence.of(out, published)
     content = report_content(
         evidence,
-        Verdict.from_dict(published.verdict).meaning(SHOP),
         published_summary(published),
         table,
         SPACES,
@@ -150,13 +152,11 @@ def model_under(out: StageWriter, verdict: Verdict) -> Model:
         )
     out.facts |= out.base.manifest.facts("inference") | out.facts
     model = Model.from_set(out.base)
-    published = _under(out, model, verdict.as_dict())
+    published = _under(out, model, verdict)
     return replace(model, segments=replace(model.segments, published=published))
 
 
-def _under(
-    out: StageWriter, model: Model, verdict: dict[str, Any]
-) -> PublishedSegments:
+def _under(out: StageWriter, model: Model, verdict: Verdict) -> PublishedSegments:
     """Return what a verdict publishes; draw it anew if it is of another kind."""
     assert out.base is not None  # `model` was read from it
     table, before = (
@@ -189,7 +189,6 @@ def published_opening(published: PublishedSegments) -> Opening:
     """Put the verdict of what is published into words."""
     return opening(
         published.verdict,
-        Verdict.from_dict(published.verdict).meaning(SHOP),
         published_summary(published),
     )
 

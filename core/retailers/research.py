@@ -43,7 +43,7 @@ from core.evaluation.out_of_time import (
 from core.evaluation.stability import Recipe, whole_pipeline
 from core.evaluation.workers import Workers
 from core.logging import get_logger, progress
-from core.models.matrix import feature_matrix
+from core.models.preprocessing import feature_matrix
 from core.models.umap import HOW_TO_INSTALL, has_umap
 from core.months import month_index
 from core.retailers.features import FEATURE_SETS, SHOP, feature_set
@@ -424,4 +424,4 @@ def _computed_anew(base: ArtifactSet, name: str) -> _Known:
 
 def _parts_of(base: ArtifactSet) -> int:
     """Return the number of segments in the run's own partition, at least 2."""
-    return max(2, SegmentAssigner.from_set(base).partition.n_segments_)
+    return max(2, SegmentAssigner.from_set(base).partition.n_segments)

@@ -17,7 +17,7 @@ from core.artifacts.arrays import save_arrays
 from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
 from core.config import Config, RefreshConfig
 from core.errors import ArtifactError
-from core.evaluation.certificate import Verdict, derive_verdict
+from core.evaluation.certificate import derive_verdict
 from core.evaluation.n_segments import (
     PartitionChoice,
     choose_partition,
@@ -28,8 +28,8 @@ from core.evaluation.quality import project_2d
 from core.logging import get_logger, progress
 from core.models.density import DensityClusterer
 from core.models.density_assigner import choose_exemplars
-from core.models.matrix import feature_matrix
 from core.models.partition import Partition
+from core.models.preprocessing import feature_matrix
 from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
 from core.retailers.model import SEGMENT_STATE, SEGMENTS, Model, SegmentAssigner
@@ -42,6 +42,7 @@ from core.segments.published import (
     PublishedSegments,
     SegmentKind,
     SegmentTable,
+    Verdict,
     first_version,
     kept_names,
     next_version,
@@ -191,7 +192,7 @@ def publish_successor(
     features: list[str],
     labels: np.ndarray,
     table: SegmentTable,
-    verdict: Mapping[str, Any],
+    verdict: Verdict,
     options: RefreshConfig,
 ) -> PublishedSegments:
     """Publish a new model after an earlier one, which labels the same shops.
@@ -206,7 +207,7 @@ def publish_successor(
         The segments that the new model publishes, as clusters.
     table : SegmentTable
         Of these, by the new model alone.
-    verdict : mapping
+    verdict : Verdict
     options : RefreshConfig
         With the shares from which a segment counts as the same one.
     """
@@ -221,7 +222,7 @@ def publish_other_kind(
     model: Model,
     shops: pl.DataFrame,
     table: SegmentTable,
-    verdict: Mapping[str, Any],
+    verdict: Verdict,
     options: RefreshConfig,
 ) -> PublishedSegments:
     """Publish a model's segments of the other kind, matched with those published.
@@ -359,15 +360,13 @@ def learn_segments(
         for kind, own in labels.items()
     }
     exemplars = choose_exemplars(shops.latent, clusterer.labels_, clusterer.strengths_)
-    published = _published(
-        shops, labels, tables, verdict.as_dict(), predecessor, config.refresh
-    )
-    write_segments(out, SegmentAssigner(partition, exemplars, tables, published))
+    published = _published(shops, labels, tables, verdict, predecessor, config.refresh)
+    write_segments(out, SegmentAssigner(partition.model_, exemplars, tables, published))
     drawn = (published, labels, shops.spaces, shops.table, shops.features)
     draw_segments(out.folder, *drawn)
     out.facts |= {
         "partition": choice.as_dict() | {"stability": SHOP.named_facts(stability)},
-        "verdict": verdict.as_dict(),
+        "verdict": verdict.model_dump(),
     }
     return published
 
@@ -391,7 +390,7 @@ def _published(
     shops: TrainingShops,
     labels: Mapping[SegmentKind, np.ndarray],
     tables: Mapping[SegmentKind, SegmentTable],
-    verdict: Mapping[str, Any],
+    verdict: Verdict,
     predecessor: Model | None,
     options: RefreshConfig,
 ) -> PublishedSegments:
@@ -447,7 +446,7 @@ def _choose(
     before = None
     if predecessor is not None:
         partition = predecessor.segments.partition
-        before = partition.method, partition.n_segments_
+        before = partition.method, partition.n_segments
     history, monthly = (
         pl.read_parquet(base.path(name), memory_map=False)
         for name in (HISTORY, MONTHLY)

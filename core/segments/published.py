@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from core.entities import Entity
 from core.errors import ArtifactError, ConfigError, ModelError
 from core.segments.identity import Identity, IdentityEvent, with_ids
 
@@ -269,6 +270,41 @@ class SegmentTable(BaseModel):
         return sum(s.share for s in self.segments if s.id == UNASSIGNED)
 
 
+VerdictKind = Literal["natural", "reproducible", "constructive"]
+
+MEANINGS: dict[VerdictKind, str] = {
+    "natural": "the {entities} form groups of their own, denser than data without "
+    "structure",
+    "reproducible": "no groups of their own, but a partition that comes out the same "
+    "again and again",
+    "constructive": "no groups of their own, and no partition that comes out the same; "
+    "a convenient cut, for which simple rules are recommended",
+}
+
+
+class Verdict(BaseModel):
+    """The verdict on segments, and the figures that it rests on.
+
+    Attributes
+    ----------
+    kind : {'natural', 'reproducible', 'constructive'}
+        See `core.evaluation.certificate`.
+    is_certified : bool
+        Whether the whole pipeline was refitted on nulls; else it is provisional.
+    basis : dict
+        JSON-able figures that it was derived from, by name.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    kind: VerdictKind
+    is_certified: bool
+    basis: dict[str, Any]
+
+    def meaning(self, entity: Entity) -> str:
+        """Return the kind in words."""
+        return MEANINGS[self.kind].format(entities=entity.plural)
+
+
 class PublishedSegments(SegmentTable):
     """The content of ``segments.json``: segments, and the verdict they stand under.
 
@@ -276,9 +312,7 @@ class PublishedSegments(SegmentTable):
     ----------
     format : int
         1 are files from before ids were permanent: their ids are clusters.
-    verdict : dict
-        ``kind`` (natural, reproducible, constructive), ``is_certified`` and ``basis``,
-        the figures it rests on.
+    verdict : Verdict
     lineage : str
         Twelve hexadecimal digits that all models share whose segments keep their ids;
         empty in files of format 1 (the retailers' assigner then takes the
@@ -298,7 +332,7 @@ class PublishedSegments(SegmentTable):
     """
 
     format: Literal[1, 2] = 2
-    verdict: dict[str, Any]
+    verdict: Verdict
     lineage: str = Field(pattern=r"^([0-9a-f]{12})?$")
     version: int = Field(ge=1)
     latest: int = Field(ge=1)
@@ -383,7 +417,7 @@ def segment_table(
 
 
 def publishable(
-    tables: Mapping[SegmentKind, SegmentTable], verdict: Mapping[str, Any]
+    tables: Mapping[SegmentKind, SegmentTable], verdict: Verdict
 ) -> SegmentTable:
     """Return the segments that a verdict publishes.
 
@@ -392,7 +426,7 @@ def publishable(
     ModelError
         If it calls clusters natural of which there are fewer than two.
     """
-    kind: SegmentKind = "density" if verdict["kind"] == "natural" else "partition"
+    kind: SegmentKind = "density" if verdict.kind == "natural" else "partition"
     table = tables[kind]
     if kind == "density" and table.n_segments < 2:
         raise ModelError(
@@ -430,7 +464,7 @@ def unusable(where: str, error: Exception) -> ArtifactError:
 
 
 def first_version(
-    table: SegmentTable, verdict: Mapping[str, Any], lineage: str
+    table: SegmentTable, verdict: Verdict, lineage: str
 ) -> PublishedSegments:
     """Publish the first model of a lineage: ids are clusters.
 
@@ -438,14 +472,14 @@ def first_version(
     ----------
     table : SegmentTable
         Of a model on its own, ids being clusters.
-    verdict : mapping
+    verdict : Verdict
     lineage : str
         Twelve hexadecimal digits.
     """
     return PublishedSegments(
         kind=table.kind,
         segments=table.segments,
-        verdict=dict(verdict),
+        verdict=verdict,
         lineage=lineage,
         version=1,
         latest=1,
@@ -458,7 +492,7 @@ def next_version(
     table: SegmentTable,
     identity: Identity,
     names: Mapping[int, str],
-    verdict: Mapping[str, Any],
+    verdict: Verdict,
 ) -> PublishedSegments:
     """Publish another model after an earlier one.
 
@@ -471,13 +505,13 @@ def next_version(
         The ids of its clusters.
     names : mapping of int to str
         By cluster, those of `kept_names` as they are.
-    verdict : mapping
+    verdict : Verdict
     """
     version = before.latest + 1
     return PublishedSegments(
         kind=table.kind,
         segments=_renumbered(before, table, identity.ids, names),
-        verdict=dict(verdict),
+        verdict=verdict,
         lineage=before.lineage,
         version=version,
         latest=version,
@@ -491,7 +525,7 @@ def switch_kind(
     table: SegmentTable,
     identity: Identity,
     names: Mapping[int, str],
-    verdict: Mapping[str, Any],
+    verdict: Verdict,
 ) -> PublishedSegments:
     """Publish the same model's segments of the other kind.
 
@@ -517,7 +551,7 @@ def switch_kind(
     return PublishedSegments(
         kind=table.kind,
         segments=_renumbered(before, table, ids, names),
-        verdict=dict(verdict),
+        verdict=verdict,
         lineage=before.lineage,
         version=before.version,
         latest=before.latest,

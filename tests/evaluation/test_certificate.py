@@ -22,7 +22,7 @@ from core.evaluation.quality import (
 )
 from core.evaluation.stability import Fit, FitStore, refit, run_fits, whole_pipeline
 from core.evaluation.workers import TASKS_PER_PROCESS, Workers
-from core.models.scaling import FeatureScaler
+from core.models.preprocessing import FeatureScaler
 
 N_SHOPS, N_FEATURES = 600, 8
 

@@ -173,7 +173,7 @@ def test_planted_groups_come_back_and_one_population_does_not(method):
 def test_a_recipe_is_scaler_and_partition_and_can_be_sent_to_other_processes():
     import pickle
 
-    from core.models.scaling import FeatureScaler
+    from core.models.preprocessing import FeatureScaler
 
     X, *_ = planted()
     recipe = pickle.loads(pickle.dumps(partition_recipe(CONFIG, "mixture", 5)))

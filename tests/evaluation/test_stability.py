@@ -16,7 +16,7 @@ from core.evaluation.stability import (
 )
 from core.models.autoencoder.estimator import Autoencoder
 from core.models.density import DensityClusterer
-from core.models.scaling import FeatureScaler
+from core.models.preprocessing import FeatureScaler
 
 EVERYONE = np.ones(6, dtype=bool)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
+from pydantic import ValidationError
 
-from core.errors import ArtifactError, ModelError
-from core.evaluation.certificate import Verdict, derive_verdict
+from core.errors import ModelError
+from core.evaluation.certificate import derive_verdict
 from core.retailers.features import SHOP
+from core.segments.published import Verdict
 
 
 def derived(**figures):
@@ -47,7 +47,7 @@ def test_a_verdict_keeps_what_it_rests_on_and_survives_json():
     assert verdict.basis["p_value"] == 0.4
     assert verdict.basis["partition_ari"] == 0.93
     assert verdict.basis["reproducible_ari"] == 0.8
-    assert Verdict.from_dict(json.loads(json.dumps(verdict.as_dict()))) == verdict
+    assert Verdict.model_validate_json(verdict.model_dump_json()) == verdict
     assert verdict.meaning(SHOP).startswith("no groups of their own")
 
 
@@ -61,8 +61,8 @@ def test_a_verdict_keeps_what_it_rests_on_and_survives_json():
     ],
 )
 def test_a_damaged_verdict_is_refused(values):
-    with pytest.raises(ArtifactError, match="the saved verdict is"):
-        Verdict.from_dict(values)
+    with pytest.raises(ValidationError):
+        Verdict.model_validate(values)
 
 
 def test_impossible_figures_are_refused():

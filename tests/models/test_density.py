@@ -12,7 +12,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from core.errors import ConfigError, ModelError
 from core.models.density import DensityClusterer
-from core.models.neighbors import NeighbourIndex
+from core.models.density_assigner import NeighbourIndex
 from core.models.spanning_tree import spanning_tree
 
 
@@ -94,7 +94,7 @@ def test_labels_are_those_of_hdbscan_but_for_ties(n_dims, min_samples, method):
     born = dict(zip(raw["child"], raw["lambda_val"], strict=True))
     born[len(rows)] = 0.0
     left = {row["child"]: row for row in raw if row["child_size"] == 1}
-    assigner = ours._assigner
+    assigner = ours.assigner_
     point = {tuple(values): i for i, values in enumerate(assigner.points)}
     for row in other:
         at_birth = left[row]["lambda_val"] == pytest.approx(born[left[row]["parent"]])

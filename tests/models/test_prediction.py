@@ -9,6 +9,7 @@ from test_density import groups
 from core.errors import ArtifactError, ModelError
 from core.models import density_assigner as prediction
 from core.models.density import DensityClusterer
+from core.models.density_assigner import Assigner
 
 
 def mended_reference(clusterer: DensityClusterer, monkeypatch):
@@ -20,8 +21,8 @@ def mended_reference(clusterer: DensityClusterer, monkeypatch):
     from hdbscan import approximate_predict
     from hdbscan.plots import CondensedTree
 
-    label = clusterer._assigner.cluster_label
-    above = label[clusterer._assigner.cluster_parent]
+    label = clusterer.assigner_.cluster_label
+    above = label[clusterer.assigner_.cluster_parent]
     n_rows = len(clusterer.labels_)
     selected = (np.flatnonzero((label >= 0) & (above < 0)) + n_rows).tolist()
     monkeypatch.setattr(CondensedTree, "_select_clusters", lambda self: selected)
@@ -122,9 +123,9 @@ def test_strength_barely_changes_beside_a_training_row():
     )
 
 
-def restored(clusterer: DensityClusterer) -> DensityClusterer:
-    state, meta = clusterer.get_state()
-    return DensityClusterer.from_state(state, json.loads(json.dumps(meta)))
+def restored(clusterer: DensityClusterer) -> Assigner:
+    state, meta = clusterer.assigner_.get_state()
+    return Assigner.from_state(state, json.loads(json.dumps(meta)))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -134,14 +135,13 @@ def test_state_assigns_as_the_original(n_dims, dtype):
     rows[:40] = rows[-1]
     clusterer = DensityClusterer(15, 6).fit(rows)
     copy = restored(clusterer)
-    assert not hasattr(copy, "hdbscan_")
-    assert copy.n_clusters_ == clusterer.n_clusters_ > 0
+    assert len(copy.max_lambda) == clusterer.n_clusters_ > 0
     wanted = np.concatenate([new_rows(rows), rows])
     ours, theirs = clusterer.assign(wanted), copy.assign(wanted)
     assert (ours.labels == theirs.labels).all()
     assert (ours.strengths == theirs.strengths).all()
     again, _ = copy.get_state()
-    for name, array in clusterer.get_state()[0].items():
+    for name, array in clusterer.assigner_.get_state()[0].items():
         assert again[name].dtype == array.dtype
         assert (again[name] == array).all()
 
@@ -155,8 +155,6 @@ def test_state_without_clusters_assigns_noise():
 def test_unfitted_and_misfitting_questions_are_refused():
     with pytest.raises(ModelError, match="call `fit`"):
         DensityClusterer().assign([[1.0]])
-    with pytest.raises(ModelError, match="call `fit`"):
-        DensityClusterer().get_state()
     clusterer = DensityClusterer(10, 3).fit(groups(200, 3))
     with pytest.raises(ModelError, match=r"2 features.*expecting 3"):
         clusterer.assign(np.zeros((5, 2)))
@@ -167,8 +165,8 @@ def test_unfitted_and_misfitting_questions_are_refused():
 @pytest.fixture(scope="module")
 def sound_state():
     clusterer = DensityClusterer(10, 3).fit(groups(300, 3))
-    assert len(clusterer._assigner.cluster_parent) > 4
-    return clusterer.get_state()
+    assert len(clusterer.assigner_.cluster_parent) > 4
+    return clusterer.assigner_.get_state()
 
 
 def altered(state, name, value, index=None):
@@ -227,7 +225,7 @@ def test_a_crafted_state_is_refused(sound_state, name, value, index):
     if name == "cluster_birth" and value == 1e300:
         index = sound_state[0]["cluster_parent"][-1]
     with pytest.raises(ArtifactError, match="Train the clusters again"):
-        DensityClusterer.from_state(*altered(sound_state, name, value, index))
+        Assigner.from_state(*altered(sound_state, name, value, index))
 
 
 @pytest.mark.parametrize("name", ["points", "strength", "cluster_label", "max_lambda"])
@@ -235,7 +233,7 @@ def test_a_missing_array_is_named(sound_state, name):
     arrays, meta = sound_state
     arrays = {key: array for key, array in arrays.items() if key != name}
     with pytest.raises(ArtifactError, match=f"missing `{name}`"):
-        DensityClusterer.from_state(arrays, meta)
+        Assigner.from_state(arrays, meta)
 
 
 @settings(max_examples=80)
@@ -251,9 +249,9 @@ def test_any_one_changed_number_is_refused_or_answered(sound_state, data):
         value = data.draw(st.floats(width=32))
     array.flat[index] = value
     try:
-        clusterer = DensityClusterer.from_state({**arrays, name: array}, meta)
+        assigner = Assigner.from_state({**arrays, name: array}, meta)
     except ArtifactError:
         return
-    answer = clusterer.assign(np.random.default_rng(0).normal(0, 4, (30, 3)))
+    answer = assigner.assign(np.random.default_rng(0).normal(0, 4, (30, 3)))
     assert ((answer.strengths >= 0) & (answer.strengths <= 1)).all()
-    assert ((answer.labels >= -1) & (answer.labels < clusterer.n_clusters_)).all()
+    assert ((answer.labels >= -1) & (answer.labels < len(assigner.max_lambda))).all()

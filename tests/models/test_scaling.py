@@ -10,7 +10,7 @@ from sklearn.preprocessing import RobustScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from core.errors import ArtifactError, ConfigError, ModelError
-from core.models.scaling import FeatureScaler
+from core.models.preprocessing import FeatureScaler
 
 LIMIT = np.sqrt(0.99 / 0.01)
 

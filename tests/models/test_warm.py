@@ -9,6 +9,7 @@ from sklearn.metrics import adjusted_rand_score
 from core.config import ClusteringConfig
 from core.errors import ConfigError, ModelError
 from core.models.autoencoder.estimator import Autoencoder, in_new_units
+from core.models.autoencoder.network import Codec
 from core.models.density import (
     TOLERANCE,
     DensityClusterer,
@@ -16,7 +17,7 @@ from core.models.density import (
     fit_density,
     structure_score,
 )
-from core.models.scaling import FeatureScaler
+from core.models.preprocessing import FeatureScaler
 
 
 def sales_features(n_shops: int = 500, level: float = 1.0, seed: int = 0):
@@ -32,7 +33,7 @@ def sales_features(n_shops: int = 500, level: float = 1.0, seed: int = 0):
 def trained():
     X = sales_features()
     scaler = FeatureScaler().fit(X)
-    return scaler, Autoencoder(epochs=20).fit(scaler.transform(X))
+    return scaler, Autoencoder(epochs=20).fit(scaler.transform(X)).codec_
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +56,8 @@ def test_a_start_in_new_units_places_shops_where_the_old_model_did(trained, next
     after = moved.transform(new.transform(X[within]))
     assert within.sum() > 100
     assert after == pytest.approx(before, abs=1e-4)
-    restored = new.inverse_transform(moved.inverse_transform(after))
-    expected = old.inverse_transform(encoder.inverse_transform(before))
+    restored = new.inverse_transform(moved.decoder(after))
+    expected = old.inverse_transform(encoder.decoder(before))
     assert restored / new.scale_ == pytest.approx(expected / new.scale_, abs=1e-4)
 
 
@@ -76,7 +77,7 @@ def test_a_column_that_did_not_vary_before_keeps_its_weights(trained):
     old = FeatureScaler().fit(X)
     new = FeatureScaler().fit(sales_features(seed=1))
     moved = in_new_units(trained[1], old, new)
-    kernel, was = (e.encoder_.layers[0].kernel for e in (moved, trained[1]))
+    kernel, was = (e.encoder.layers[0].kernel for e in (moved, trained[1]))
     assert np.array_equal(kernel[2], was[2])
     assert not np.array_equal(kernel[3], was[3])
     assert all(np.isfinite(a).all() for a in moved.get_state()[0].values())
@@ -103,7 +104,7 @@ def test_a_warm_start_gives_the_same_bits_for_any_order_and_from_disk(
     old, encoder = trained
     X, new = next_month
     Z = new.transform(X)
-    loaded = Autoencoder.from_state(*encoder.get_state())
+    loaded = Codec.from_state(*encoder.get_state())
     order = np.random.default_rng(0).permutation(len(Z))
     one = Autoencoder(epochs=2).fit(Z, start=in_new_units(encoder, old, new))
     other = Autoencoder(epochs=2).fit(Z[order], start=in_new_units(loaded, old, new))

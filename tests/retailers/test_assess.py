@@ -19,7 +19,6 @@ from core.artifacts.folder import Artifacts
 from core.artifacts.manifest import read_manifest, verify
 from core.config import Config
 from core.errors import ArtifactError, ModelError
-from core.evaluation.certificate import Verdict
 from core.retailers.files import RETAILERS
 from core.retailers.judge import (
     WORK,
@@ -30,6 +29,7 @@ from core.retailers.judge import (
 )
 from core.retailers.pipelines import run_all
 from core.retailers.report.plots import certificate_lines, plot_nulls
+from core.segments.published import Verdict
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 QUICK = Effort(n_refits=2, n_seed_refits=2, n_workers=0)

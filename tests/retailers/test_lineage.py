@@ -18,7 +18,6 @@ from core.artifacts.manifest import digest, read_manifest, verify
 from core.cli import app
 from core.config import Config
 from core.errors import ArtifactError, ConfigError
-from core.evaluation.certificate import Verdict
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model
 from core.retailers.pipelines import (
@@ -31,10 +30,12 @@ from core.retailers.pipelines import (
 from core.retailers.publish import model_under, publish_training, rename_segment
 from core.retailers.sample import generate_sales
 from core.retailers.training import found_predecessor, named_table, publish_successor
-from core.segments.published import PublishedSegments, reserve_ids
+from core.segments.published import PublishedSegments, Verdict, reserve_ids
 
-NATURAL = Verdict("natural", True, {"p_value": 0.01})
-REPRODUCIBLE = Verdict("reproducible", True, {"partition_ari": 0.93})
+NATURAL = Verdict(kind="natural", is_certified=True, basis={"p_value": 0.01})
+REPRODUCIBLE = Verdict(
+    kind="reproducible", is_certified=True, basis={"partition_ari": 0.93}
+)
 SEASIDE = "Our seaside shops"
 
 
@@ -139,7 +140,7 @@ def test_a_segment_whose_shops_have_closed_died_whoever_holds_the_rest(trained):
     labels[labels == 1] = 0
     labels[labels > 1] -= 1
     table = named_table(shops, "density", labels, model.features)
-    verdict, options = NATURAL.as_dict(), model.config.refresh
+    verdict, options = NATURAL, model.config.refresh
     after = publish_successor(
         model, shops, model.features, labels, table, verdict, options
     )
@@ -244,7 +245,7 @@ def test_a_verdict_that_flips_keeps_the_ids_of_groups_that_stay(artifacts):
 def test_the_same_kind_under_another_verdict_changes_no_id(artifacts):
     first = published_in(artifacts)
     second = publish(artifacts, NATURAL)
-    assert second == first.model_copy(update={"verdict": NATURAL.as_dict()})
+    assert second == first.model_copy(update={"verdict": NATURAL})
 
 
 def test_a_new_name_is_told_everywhere_and_changes_nothing_else(artifacts):

@@ -15,8 +15,7 @@ from core.artifacts.folder import Artifacts
 from core.artifacts.manifest import read_manifest, verify
 from core.config import Config
 from core.errors import ArtifactError, ConfigError
-from core.evaluation.certificate import Verdict
-from core.models.matrix import feature_matrix
+from core.models.preprocessing import feature_matrix
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model
 from core.retailers.pipelines import run_all
@@ -28,6 +27,7 @@ from core.retailers.profile import (
     profile_segments,
 )
 from core.retailers.publish import model_under, publish_training
+from core.segments.published import Verdict
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FILES = {

@@ -14,7 +14,6 @@ from core.artifacts.folder import Artifacts
 from core.artifacts.manifest import read_manifest, verify
 from core.config import Config
 from core.errors import ArtifactError, ModelError
-from core.evaluation.certificate import Verdict
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model
 from core.retailers.pipelines import run_inference, stage_config
@@ -28,6 +27,7 @@ from core.retailers.sample import generate_sales
 from core.segments.published import (
     PublishedSegments,
     SegmentTable,
+    Verdict,
     first_version,
     publishable,
     restored_table,
@@ -63,8 +63,10 @@ STRUCTURE = {
     "p_value": 0.5,
     "segments": [],
 }
-NATURAL = Verdict("natural", True, {"p_value": 0.01})
-REPRODUCIBLE = Verdict("reproducible", True, {"partition_ari": 0.93})
+NATURAL = Verdict(kind="natural", is_certified=True, basis={"p_value": 0.01})
+REPRODUCIBLE = Verdict(
+    kind="reproducible", is_certified=True, basis={"partition_ari": 0.93}
+)
 
 
 def publish(folder, verdict):
@@ -118,7 +120,7 @@ def test_the_closing_says_what_is_published_and_how_far_to_trust_it(
     assert results[3].table[-1]["space"] == "published"
     assert results[3].table[-1]["clusters"] == str(published.n_segments)
     partition = published.model_copy(
-        update={"kind": "partition", "verdict": REPRODUCIBLE.as_dict()}
+        update={"kind": "partition", "verdict": REPRODUCIBLE}
     )
     text = " ".join(published_opening(partition).lines)
     assert "No shop is left out, which is how a partition is made" in text
@@ -168,13 +170,13 @@ def test_another_verdict_rewrites_everything_but_the_model(artifacts, verdict):
     assert manifest.is_complete
     assert manifest.model_id == before.model_id
     assert set(manifest.files) == set(before.files)
-    assert facts["verdict"] == verdict.as_dict()
-    assert manifest.facts("inference")["verdict"] == verdict.as_dict()
+    assert facts["verdict"] == verdict.model_dump()
+    assert manifest.facts("inference")["verdict"] == verdict.model_dump()
     assert (
         manifest.facts("inference")["labelled"] == before.facts("inference")["labelled"]
     )
     published = PublishedSegments.read(artifacts / "segments.json")
-    assert published.verdict == verdict.as_dict()
+    assert published.verdict == verdict
     insights = pl.read_csv(artifacts / "segment_insights.csv")
     counts = predictions(artifacts)["segment"].drop_nulls().value_counts()
     sizes = dict(insights.select("segment", "size").iter_rows())
@@ -202,7 +204,7 @@ def test_a_verdict_outlives_labelling_anew_but_not_training_anew(artifacts):
     config = stage_config("inference", flags={"artifacts": str(artifacts)})
     run_inference(config)
     published = PublishedSegments.read(artifacts / "segments.json")
-    assert published.verdict == NATURAL.as_dict()
+    assert published.verdict == NATURAL
     assert_frame_equal(predictions(artifacts), first)
 
 
@@ -300,8 +302,8 @@ def test_natural_is_refused_for_a_model_without_clusters():
         "partition": segment_table("partition", labels + 1, {0: "Average"}),
     }
     with pytest.raises(ModelError, match="has 0 cluster"):
-        publishable(tables, NATURAL.as_dict())
-    table = publishable(tables, REPRODUCIBLE.as_dict())
+        publishable(tables, NATURAL)
+    table = publishable(tables, REPRODUCIBLE)
     assert table.names == {0: "Average"}
 
 
@@ -363,7 +365,7 @@ def test_segments_are_written_and_read_as_plain_json(tmp_path):
     table = segment_table("density", labels, {0: "Café", 1: "Growing sales"})
     assert isinstance(table, SegmentTable)
     assert table.unassigned_share == 0.25
-    published = first_version(table, NATURAL.as_dict(), "0123456789ab")
+    published = first_version(table, NATURAL, "0123456789ab")
     published.write(tmp_path / "segments.json")
     assert PublishedSegments.read(tmp_path / "segments.json") == published
     value = json.loads((tmp_path / "segments.json").read_text(encoding="utf-8"))

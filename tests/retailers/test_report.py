@@ -93,7 +93,7 @@ def opened(summary=FOUR, check=FOUND, is_certified=False, **figures):
         }
         | figures
     )
-    return opening(verdict.as_dict(), verdict.meaning(SHOP), summary, check)
+    return opening(verdict, summary, check)
 
 
 class Page(HTMLParser):
@@ -398,11 +398,11 @@ def test_segments_that_do_not_stand_out_alone_are_named_at_once():
         is_structured=True, n_clusters=2, partition_ari=0.9, is_certified=True
     )
     titles = {0: "0 Steady", 1: "1 Growing sales"}
-    said = opening(verdict.as_dict(), verdict.meaning(SHOP), FOUR, check, titles)
+    said = opening(verdict, FOUR, check, titles)
     assert said.headline == "4 groups of shops, 1 of which stand out one by one"
     assert "1 Growing sales does not: hold it more lightly" in " ".join(said.rests_on)
     tested[1]["p_value"] = 0.05
-    said = opening(verdict.as_dict(), verdict.meaning(SHOP), FOUR, check, titles)
+    said = opening(verdict, FOUR, check, titles)
     assert said.headline == "4 groups of shops that stand apart"
 
 
@@ -520,7 +520,7 @@ def evidence_of(folder, is_certified=False, **facts):
     clustering = stage.model_copy(update={"facts": {"partition": partition}})
     manifest = Manifest.begun(RETAILERS, Config())
     manifest.stages["clustering"] = clustering
-    published = first_version(table, verdict.as_dict(), "0123456789ab")
+    published = first_version(table, verdict, "0123456789ab")
     return Evidence(manifest, facts, published, folder, folder, folder)
 
 

@@ -12,7 +12,6 @@ import pytest
 from core.artifacts.folder import Artifacts
 from core.artifacts.manifest import read_manifest
 from core.config import Config
-from core.evaluation.certificate import Verdict
 from core.retailers.files import RETAILERS
 from core.retailers.judge import Effort, certify, measure_stability
 from core.retailers.model import Model
@@ -21,12 +20,14 @@ from core.retailers.profile import explain_shop, profile_segments
 from core.retailers.publish import model_under, publish_training
 from core.retailers.research import measure_scorecard
 from core.retailers.sample import generate_sales
-from core.segments.published import PublishedSegments
+from core.segments.published import PublishedSegments, Verdict
 
 GAPS = (11, 2, 5, 8, 23, 14, 17, 20)
 VERDICTS = {
-    "density": Verdict("natural", False, {"p_value": 0.05}),
-    "partition": Verdict("reproducible", False, {"partition_ari": 0.93}),
+    "density": Verdict(kind="natural", is_certified=False, basis={"p_value": 0.05}),
+    "partition": Verdict(
+        kind="reproducible", is_certified=False, basis={"partition_ari": 0.93}
+    ),
 }
 QUICK = Effort(n_refits=2, n_seed_refits=2, n_workers=0)
 

@@ -1,9 +1,9 @@
 """The autoencoder as a scikit-learn estimator, fitted anew or from earlier weights.
 
 Training is Keras's (`architectures`, `training`); everything after it is NumPy's
-(`forward`), right after `fit` as well as after `from_state`. So TensorFlow is imported
-by `fit` and by nothing else, and a row's latent vector has the same bits alone, in a
-batch, in another order, and loaded from disk.
+(`network`), right after `fit` as well as for a model loaded from disk. So TensorFlow is
+imported by `fit` and by nothing else, and a row's latent vector has the same bits
+alone, in a batch, in another order, and loaded from disk.
 
 Two fits on one machine give the same bits whatever the order of the rows: rows are
 sorted by their values first, the split into fitted and held-out rows is drawn from the
@@ -55,21 +55,24 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from core.errors import ArtifactError, ConfigError, ModelError, listed
+from core.errors import ConfigError, ModelError
 from core.models.autoencoder.architectures import Architecture, find_architecture
 from core.models.autoencoder.network import (
+    Codec,
     Dense,
     Layer,
     Network,
     fold,
-    sum_columns,
     unfold,
 )
 from core.models.autoencoder.training import OnEpoch, TrainingSettings, train
-from core.models.matrix import FloatArray, checked_matrix, plain_matrix
-from core.models.scaling import FeatureScaler
+from core.models.preprocessing import (
+    FeatureScaler,
+    FloatArray,
+    checked_matrix,
+    plain_matrix,
+)
 from core.models.seeding import seeded
-from core.models.state import Arrays, Meta, State
 
 MIN_ROWS = 10
 """Fewest rows for a split into fitted and held-out ones to mean anything."""
@@ -123,14 +126,13 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
         Number of features.
     feature_names_in_ : ndarray of str
         Their names, if a frame was passed to `fit`.
-    encoder_, decoder_ : core.models.autoencoder.network.Network
-        The trained weights, for NumPy.
+    codec_ : core.models.autoencoder.network.Codec
+        The trained weights, for NumPy: what is saved.
     keras_model_ : keras.Sequential
-        The trained model; only after `fit`, not after `from_state`.
+        The trained model.
     """
 
-    encoder_: Network
-    decoder_: Network
+    codec_: Codec
 
     def __init__(
         self,
@@ -158,7 +160,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
         self.seed = seed
         self.on_epoch = on_epoch
 
-    def fit(self, X: Any, y: None = None, start: Autoencoder | None = None) -> Self:
+    def fit(self, X: Any, y: None = None, start: Codec | None = None) -> Self:
         """Train the network; imports TensorFlow.
 
         Parameters
@@ -167,10 +169,10 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
             Scaled features, finite; their order does not matter.
         y : None
             Ignored.
-        start : Autoencoder, optional
-            Fitted, or restored from its state, of the same architecture and sizes:
-            training goes on from its weights, with smaller steps, and so stays near
-            to it. None: from random weights. Bring it into the units of `X` with
+        start : Codec, optional
+            Of the same architecture and sizes: training goes on from its weights, with
+            smaller steps, and so stays near to it. None: from random weights. Bring it
+            into the units of `X` with
             `core.models.autoencoder.estimator.in_new_units` if they differ.
 
         Raises
@@ -196,17 +198,16 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
                 rows.shape[1], self.latent_size, hidden_size, self.seed
             )
             if start is not None:
-                unfold(model, start.encoder_, start.decoder_)
+                unfold(model, start)
             objective, on_epoch = architecture.objective, self.on_epoch
             result = train(model, rows, settings, objective, self.seed, rng, on_epoch)
         self.keras_model_ = model
-        self.encoder_, self.decoder_ = fold(model)
+        self.codec_ = fold(model, self.architecture)
         self.history_, self.best_epoch_ = result.history, result.best_epoch
         return self
 
-    def start_fault(self, start: Autoencoder, n_features: int) -> str | None:
+    def start_fault(self, start: Codec, n_features: int) -> str | None:
         """Return why training on `n_features` cannot go on from `start`, or None."""
-        check_is_fitted(start)
         architecture = find_architecture(self.architecture)
         if not architecture.can_start_warm:
             return (
@@ -220,7 +221,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
             )
         hidden_size = self.hidden_size or architecture.hidden_size(n_features)
         expected = (n_features, hidden_size, self.latent_size)
-        found = _widths(start.encoder_)
+        found = _widths(start.encoder)
         if found != expected:
             return (
                 f"its features, hidden and latent sizes are {found}, expected "
@@ -242,7 +243,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
             A row's bits do not depend on the other rows.
         """
         check_is_fitted(self)
-        return self.encoder_(checked_matrix(self, X, is_fit=False))
+        return self.codec_.transform(checked_matrix(self, X, is_fit=False))
 
     def inverse_transform(self, X: Any) -> FloatArray:
         """Return the features that the decoder restores from latent vectors.
@@ -258,37 +259,15 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
             Scaled features.
         """
         check_is_fitted(self)
-        return self.decoder_(plain_matrix(X, self.decoder_.n_inputs, "latent vectors"))
-
-    def reconstruction_error(self, X: Any) -> FloatArray:
-        """Return each row's mean squared error, in squared scaled units.
-
-        A shop with a large error sells unlike anything the network has learnt; its
-        latent vector says little about it.
-
-        Parameters
-        ----------
-        X : array-like or frame of shape (n_shops, n_features)
-            Scaled features, finite.
-
-        Returns
-        -------
-        ndarray of shape (n_shops,), float64
-        """
-        check_is_fitted(self)
-        table = checked_matrix(self, X, is_fit=False)
-        error = self.decoder_(self.encoder_(table))
-        error -= table
-        error *= error
-        mean: FloatArray = sum_columns(error) / table.shape[1]
-        return mean
+        decoder = self.codec_.decoder
+        return decoder(plain_matrix(X, decoder.n_inputs, "latent vectors"))
 
     def get_feature_names_out(
         self, input_features: Any = None
     ) -> npt.NDArray[np.object_]:
         """Return ``latent_1`` to ``latent_{latent_size}``."""
         check_is_fitted(self)
-        names = [f"latent_{i}" for i in range(1, self.encoder_.n_outputs + 1)]
+        names = [f"latent_{i}" for i in range(1, self.codec_.encoder.n_outputs + 1)]
         return np.array(names, dtype=object)
 
     def save_keras(self, path: Path) -> None:
@@ -296,73 +275,9 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
 
         ``keras.models.load_model(path)`` reads it in safe mode, without custom objects;
         its layer ``latent`` ends the encoder.
-
-        Raises
-        ------
-        ModelError
-            After `from_state`, which has no Keras model: copy the saved file instead.
         """
         check_is_fitted(self)
-        if not hasattr(self, "keras_model_"):
-            raise ModelError(
-                "this autoencoder was loaded from its arrays and holds no Keras model; "
-                "copy the `.keras` file written after `fit`, or fit again."
-            )
         self.keras_model_.save(path)
-
-    def get_state(self) -> State:
-        """Return the weights as named arrays, and the rest as JSON-able values."""
-        check_is_fitted(self)
-        encoder, encoder_layers = self.encoder_.get_state("encoder")
-        decoder, decoder_layers = self.decoder_.get_state("decoder")
-        options = self.get_params()
-        del options["on_epoch"]
-        meta: dict[str, Any] = {
-            "options": options,
-            "encoder": encoder_layers,
-            "decoder": decoder_layers,
-            "history": self.history_,
-            "best_epoch": self.best_epoch_,
-        }
-        if hasattr(self, "feature_names_in_"):
-            meta["feature_names"] = [str(name) for name in self.feature_names_in_]
-        return encoder | decoder, meta
-
-    @classmethod
-    def from_state(cls, arrays: Arrays, meta: Meta) -> Self:
-        """Return a fitted autoencoder that needs no TensorFlow.
-
-        Raises
-        ------
-        ArtifactError
-            If a part of the state is missing or does not fit the others.
-        """
-        needed = ("options", "encoder", "decoder", "history", "best_epoch")
-        if missing := [key for key in needed if key not in meta]:
-            raise ArtifactError(
-                f"the autoencoder's state lacks {listed(missing)}. Train it again."
-            )
-        known = set(cls().get_params()) - {"on_epoch"}
-        if strange := sorted(set(meta["options"]) ^ known):
-            raise ArtifactError(
-                f"the autoencoder's state and this version differ in {listed(strange)}."
-                " Read it with the version that wrote it, or train it again."
-            )
-        estimator = cls(**meta["options"])
-        estimator.encoder_ = Network.from_state("encoder", arrays, meta["encoder"])
-        estimator.decoder_ = Network.from_state("decoder", arrays, meta["decoder"])
-        if estimator.encoder_.n_outputs != estimator.decoder_.n_inputs:
-            raise ArtifactError(
-                f"the autoencoder's encoder returns {estimator.encoder_.n_outputs} "
-                f"columns, its decoder takes {estimator.decoder_.n_inputs}. "
-                "Train it again."
-            )
-        estimator.history_ = dict(meta["history"])
-        estimator.best_epoch_ = int(meta["best_epoch"])
-        estimator.n_features_in_ = estimator.encoder_.n_inputs
-        if "feature_names" in meta:
-            estimator.feature_names_in_ = np.array(meta["feature_names"], dtype=object)
-        return estimator
 
     def _settings(
         self, architecture: Architecture, n_rows: int, *, is_warm: bool = False
@@ -421,9 +336,7 @@ def _check_options(estimator: Autoencoder) -> None:
             raise ConfigError(f"`{name}` is {value!r}; expected {expected}.")
 
 
-def in_new_units(
-    trained: Autoencoder, old: FeatureScaler, new: FeatureScaler
-) -> Autoencoder:
+def in_new_units(trained: Codec, old: FeatureScaler, new: FeatureScaler) -> Codec:
     """Return the same autoencoder for features under another scaling.
 
     With ``z`` the features under the new scaling, those under the old one are
@@ -432,22 +345,23 @@ def in_new_units(
 
     Parameters
     ----------
-    trained : Autoencoder
-        Fitted, or restored from its state, on features under `old`.
+    trained : Codec
+        Of features under `old`.
     old, new : FeatureScaler
         Fitted, both with the columns of `trained`.
 
     Returns
     -------
-    Autoencoder
+    Codec
         `transform` of features scaled by `new` gives what `trained` gives of the same
         features scaled by `old`, to about 1e-6, as far as neither clips them.
     """
     ratio, shift = _map_between(old, new)
-    moved = Autoencoder.from_state(*trained.get_state())
-    moved.encoder_ = _after(moved.encoder_, ratio, shift)
-    moved.decoder_ = _before(moved.decoder_, ratio, shift)
-    return moved
+    return Codec(
+        trained.architecture,
+        _after(trained.encoder, ratio, shift),
+        _before(trained.decoder, ratio, shift),
+    )
 
 
 def _map_between(

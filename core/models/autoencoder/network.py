@@ -32,7 +32,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from core.errors import ArtifactError
+from core.artifacts.arrays import Arrays, Meta, State
+from core.errors import ArtifactError, listed
 from core.models.autoencoder.architectures import LATENT
 
 FloatArray = npt.NDArray[np.float64]
@@ -216,6 +217,78 @@ class Network:
                 )
 
 
+@dataclass(frozen=True, eq=False)
+class Codec:
+    """Encoder and decoder of a trained autoencoder: what is saved, without TensorFlow.
+
+    Attributes
+    ----------
+    architecture : str
+        Of `core.models.autoencoder.architectures`.
+    encoder, decoder : Network
+    """
+
+    architecture: str
+    encoder: Network
+    decoder: Network
+
+    def transform(self, scaled: FloatArray) -> FloatArray:
+        """Return the latent vectors, shape (n_rows, latent_size), of scaled features.
+
+        A row's bits do not depend on the other rows.
+        """
+        return self.encoder(scaled)
+
+    def reconstruction_error(self, scaled: FloatArray) -> FloatArray:
+        """Return each row's mean squared error, in squared scaled units.
+
+        A shop with a large error sells unlike anything the network has learnt; its
+        latent vector says little about it.
+
+        Parameters
+        ----------
+        scaled : ndarray of shape (n_rows, n_features), float64
+            Scaled features, finite.
+        """
+        error = self.decoder(self.encoder(scaled))
+        error -= scaled
+        error *= error
+        mean: FloatArray = sum_columns(error) / scaled.shape[1]
+        return mean
+
+    def get_state(self) -> State:
+        """Return the weights as named arrays, and the rest as JSON-able values."""
+        encoder, encoder_layers = self.encoder.get_state("encoder")
+        decoder, decoder_layers = self.decoder.get_state("decoder")
+        layers = {"encoder": encoder_layers, "decoder": decoder_layers}
+        return encoder | decoder, {"architecture": self.architecture, **layers}
+
+    @classmethod
+    def from_state(cls, arrays: Arrays, meta: Meta) -> Self:
+        """Return the codec that `get_state` was asked of.
+
+        Raises
+        ------
+        ArtifactError
+            If a part of the state is missing or does not fit the others.
+        """
+        # Earlier versions saved every option of the training.
+        known = {**meta.get("options", {}), **meta}
+        needed = ("architecture", "encoder", "decoder")
+        if missing := [key for key in needed if key not in known]:
+            raise ArtifactError(
+                f"the autoencoder's state lacks {listed(missing)}. Train it again."
+            )
+        encoder = Network.from_state("encoder", arrays, meta["encoder"])
+        decoder = Network.from_state("decoder", arrays, meta["decoder"])
+        if encoder.n_outputs != decoder.n_inputs:
+            raise ArtifactError(
+                f"the autoencoder's encoder returns {encoder.n_outputs} columns, its "
+                f"decoder takes {decoder.n_inputs}. Train it again."
+            )
+        return cls(str(known["architecture"]), encoder, decoder)
+
+
 def _layer(
     name: str, kind: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
 ) -> Layer:
@@ -265,7 +338,7 @@ def sum_columns(rows: FloatArray) -> FloatArray:
     return total
 
 
-def fold(model: Any) -> tuple[Network, Network]:
+def fold(model: Any, architecture: str) -> Codec:
     """Return encoder and decoder with every BatchNorm folded into the next Dense.
 
     Batch normalisation at inference is ``x * scale + shift`` per column, so
@@ -275,6 +348,8 @@ def fold(model: Any) -> tuple[Network, Network]:
     ----------
     model : keras.Sequential
         Of the layers that `architectures` allows.
+    architecture : str
+        Which of them it is.
     """
     parts: dict[bool, list[Layer]] = {True: [], False: []}
     is_encoder = True
@@ -294,10 +369,11 @@ def fold(model: Any) -> tuple[Network, Network]:
         norm = None
         if layer.name == LATENT:
             is_encoder = False
-    return Network(tuple(parts[True])), Network(tuple(parts[False]))
+    encoder, decoder = (Network(tuple(parts[is_first])) for is_first in (True, False))
+    return Codec(architecture, encoder, decoder)
 
 
-def unfold(model: Any, encoder: Network, decoder: Network) -> None:
+def unfold(model: Any, trained: Codec) -> None:
     """Give a freshly built Keras stack the weights of trained networks, in place.
 
     Parameters
@@ -305,10 +381,10 @@ def unfold(model: Any, encoder: Network, decoder: Network) -> None:
     model : keras.Sequential
         Of `Dense` layers with a bias only: a batch normalisation that was folded cannot
         be told from the kernel behind it any more.
-    encoder, decoder : Network
+    trained : Codec
         What `fold` returned for a stack of the same widths.
     """
-    layers = (*encoder.layers, *decoder.layers)
+    layers = (*trained.encoder.layers, *trained.decoder.layers)
     for target, layer in zip(model.layers, layers, strict=True):
         if not isinstance(layer, Dense) or type(target).__name__ != "Dense":
             raise NotImplementedError(f"layer {target.name!r} cannot be unfolded")

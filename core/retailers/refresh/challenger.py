@@ -15,7 +15,6 @@ import polars as pl
 from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
 from core.config import Config
 from core.errors import ContractError, FeatureMismatchError, SegmentsError, listed
-from core.evaluation.certificate import Verdict
 from core.evaluation.gate import (
     GateDecision,
     ModelScore,
@@ -28,7 +27,7 @@ from core.evaluation.out_of_time import MIN_ENTITIES_AT_CUT, Cut, backtest_cuts
 from core.evaluation.retrain_policy import TriggerState
 from core.evaluation.stability import OnStep, Recipe, Refit, refit, whole_pipeline
 from core.logging import get_logger, progress
-from core.models.matrix import feature_matrix
+from core.models.preprocessing import feature_matrix
 from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model
@@ -204,7 +203,7 @@ def _judged(
         _segments(model, table),
         refits,
         kind=published.kind,
-        verdict=Verdict.from_dict(published.verdict).kind,
+        verdict=published.verdict.kind,
         trained={segment.id: segment.size for segment in published.segments},
         part=part,
     )

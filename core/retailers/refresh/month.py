@@ -22,7 +22,7 @@ from core.errors import ArtifactError, ConfigError, SourceError, listed
 from core.evaluation.drift import DriftOptions, DriftReport, measure_drift
 from core.evaluation.drift_reference import DriftReference, MonthRows, usual_months
 from core.evaluation.retrain_policy import TriggerState
-from core.models.matrix import feature_matrix
+from core.models.preprocessing import feature_matrix
 from core.months import month_index, month_label
 from core.retailers.files import RETAILERS
 from core.retailers.model import PREDICTION_SCHEMA, Model

@@ -21,8 +21,9 @@ from core.artifacts.folder import StageWriter
 from core.artifacts.manifest import Manifest
 from core.reporting.page import Templates
 from core.reporting.text import command, count, decimal, percent
+from core.retailers.features import SHOP
 from core.retailers.names import difference
-from core.segments.published import UNASSIGNED, PublishedSegments
+from core.segments.published import UNASSIGNED, PublishedSegments, Verdict
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Evidence:
     @property
     def check(self) -> Mapping[str, Any] | None:
         """The comparison with data without structure that the verdict rests on."""
-        if self.published.verdict["is_certified"]:
+        if self.published.verdict.is_certified:
             certificate = self.facts.get("certificate")
             return None if certificate is None else dict(certificate["structure"])
         check: Mapping[str, Any] = self.manifest.facts("clustering")["structure_check"]
@@ -168,8 +169,7 @@ class Opening:
 
 
 def opening(
-    verdict: Figures,
-    meaning: str,
+    verdict: Verdict,
     summary: Figures,
     check: Figures | None = None,
     titles: Mapping[int, str] = MappingProxyType({}),
@@ -179,10 +179,7 @@ def opening(
 
     Parameters
     ----------
-    verdict : mapping
-        `core.evaluation.certificate.Verdict.as_dict`.
-    meaning : str
-        What its kind means: `core.evaluation.certificate.Verdict.meaning`.
+    verdict : Verdict
     summary : mapping
         `core.evaluation.quality.LabelSummary` of the published segments, as a dict.
     check : mapping, optional
@@ -193,7 +190,7 @@ def opening(
     certify_command : str
         What makes a provisional verdict a certified one.
     """
-    kind, is_certified = verdict["kind"], verdict["is_certified"]
+    kind, is_certified = verdict.kind, verdict.is_certified
     alone = _standing_alone(check) if kind == "natural" else {}
     weak = [titles.get(n, str(n)) for n, is_clear in alone.items() if not is_clear]
     known = {
@@ -209,7 +206,7 @@ def opening(
         kind=kind,
         badge=f"{kind.capitalize()} ({'certified' if is_certified else 'provisional'})",
         headline=report_line("headline", **known),
-        meaning=meaning,
+        meaning=verdict.meaning(SHOP),
         found=report_line("finding", **summary, kind=divided),
         rests_on=tuple(
             report_lines(
@@ -217,7 +214,7 @@ def opening(
                 **known,
                 check=check,
                 weak=weak,
-                basis=verdict["basis"],
+                basis=verdict.basis,
                 certify_command=certify_command,
             )
         ),

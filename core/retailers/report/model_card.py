@@ -142,7 +142,7 @@ def _basis(published: PublishedSegments) -> list[tuple[str, str]]:
     """Return the figures that the verdict rests on, by name."""
     return [
         (name, _cell(figure(value)))
-        for name, value in published.verdict["basis"].items()
+        for name, value in published.verdict.basis.items()
         if value is not None
     ]
 
@@ -171,7 +171,7 @@ def _gate(gate: Mapping[str, Any] | None) -> dict[str, Any] | None:
 def _limits(content: ModelCardContent) -> list[str]:
     """Say what is not known of this version."""
     limits = []
-    if not content.published.verdict["is_certified"]:
+    if not content.published.verdict.is_certified:
         limits.append(
             "The verdict is provisional: `segments certify` puts the whole pipeline to "
             "the test."

@@ -263,7 +263,6 @@ def cluster_table(spaces: Spaces, space: str) -> dict[str, Any]:
 
 def report_content(
     evidence: Evidence,
-    meaning: str,
     summary: Mapping[str, Any],
     scored: Path,
     label_columns: Mapping[str, str],
@@ -274,8 +273,6 @@ def report_content(
     Parameters
     ----------
     evidence : Evidence
-    meaning : str
-        What the verdict's kind means.
     summary : mapping
         `core.evaluation.quality.LabelSummary` of the published segments, as a dict.
     scored : Path
@@ -297,7 +294,6 @@ def report_content(
         as_of=facts["as_of"],
         opening=opening(
             published.verdict,
-            meaning,
             summary,
             check,
             evidence.titles,
@@ -429,7 +425,7 @@ def _limits(evidence: Evidence) -> list[str]:
     """Say what the report does not say, given what was judged."""
     return report_lines(
         "limits",
-        is_certified=evidence.published.verdict["is_certified"],
+        is_certified=evidence.published.verdict.is_certified,
         has_stability=evidence.table("stability.csv") is not None,
         has_scorecard=evidence.judged("scorecard") is not None,
     )

@@ -316,7 +316,7 @@ def research_parts(evidence: Evidence) -> list[Part]:
 
 def next_steps(evidence: Evidence) -> list[NextStep]:
     """Return the verbs whose part is missing, or tells of other segments."""
-    is_certified = bool(evidence.published.verdict["is_certified"])
+    is_certified = evidence.published.verdict.is_certified
     stable = stability_part(evidence)
     wanted = {
         "profile": evidence.judged("profiles") is None,

@@ -1,4 +1,9 @@
-"""Put features on one scale, so that none outweighs the others by its unit.
+"""Features as models take them in: one finite table, on one scale.
+
+scikit-learn's `validate_data` checks a table (shape, dtype, feature names); here its
+findings become a `ModelError`, and missing or infinite values are reported by column.
+`FeatureScaler` then puts features on one scale, so that none outweighs the others by
+its unit.
 
 The reference divides by the interquartile range. Where more than three quarters of the
 shops share a value (a month in which few ever sell) that range is 0, is replaced by 1,
@@ -28,17 +33,131 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
+import polars as pl
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.preprocessing import RobustScaler
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from core.errors import ArtifactError, ConfigError, did_you_mean, listed
-from core.models.matrix import FloatArray, checked_matrix, plain_matrix
-from core.models.state import Arrays, Meta, State
+from core.artifacts.arrays import Arrays, Meta, State
+from core.errors import ArtifactError, ConfigError, ModelError, did_you_mean, listed
 
+FloatArray = npt.NDArray[np.float64]
+LARGEST_VALUE = 1e30
+"""Beyond it a square overflows float32, in which models are trained."""
 METHODS = ("winsorised", "robust")
 ROUNDING = 1e-12
 STATE = ("lower_", "upper_", "centre_", "scale_", "fill_")
+
+
+def checked_matrix(
+    estimator: Any,
+    X: Any,
+    *,
+    is_fit: bool,
+    allow_nan: bool = False,
+    min_rows: int = 1,
+) -> FloatArray:
+    """Return `X` as float64, or say what is wrong with it.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Learns `n_features_in_` and `feature_names_in_` if `is_fit`, else is asked.
+    X : array-like or frame of shape (n_rows, n_features)
+        One row per shop.
+    is_fit : bool
+        Whether the estimator is being fitted on `X`.
+    allow_nan : bool
+        Whether NaN means "unknown" (True) or is an error (False).
+    min_rows : int
+        Fewest rows accepted.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_features), float64
+        May share memory with `X`, except in fit, where negative zeros become zeros
+        (equal values of different bits would be sorted by chance).
+
+    Raises
+    ------
+    ModelError
+        For a table of another shape, type or width, and for values that are not
+        finite or larger than 1e30.
+    """
+    name = type(estimator).__name__
+    try:
+        table = validate_data(
+            estimator,
+            X,
+            reset=is_fit,
+            dtype=np.float64,
+            ensure_all_finite=False,
+            ensure_min_samples=1,
+        )
+    except (ValueError, TypeError) as error:
+        raise ModelError(
+            f"`{name}` cannot use this table: {error} Pass one row per shop and the "
+            "numeric columns that the model was fitted on."
+        ) from None
+    if len(table) < min_rows:
+        raise ModelError(
+            f"`{name}` received n_samples = {len(table)} row(s); expected at least "
+            f"{min_rows}, to hold some out for validation. Bring more shops, or "
+            "cluster the scaled features themselves."
+        )
+    _refuse_values(estimator, table, allow_nan)
+    return np.asarray(table + 0.0 if is_fit else table, dtype=np.float64)
+
+
+def plain_matrix(values: Any, n_columns: int, what: str) -> FloatArray:
+    """Return `values` as float64 of shape (n_rows, n_columns), names not looked at.
+
+    Raises
+    ------
+    ModelError
+        For another shape, or what is not a number.
+    """
+    try:
+        table = np.asarray(values, dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"{what} must be a table of numbers: {error}.") from None
+    if table.ndim != 2 or table.shape[1] != n_columns:
+        raise ModelError(
+            f"{what} have the shape {table.shape}; expected (n_rows, {n_columns}). "
+            "Pass the columns that `transform` of the same model returned."
+        )
+    return table
+
+
+def feature_matrix(features: pl.DataFrame, names: list[str]) -> np.ndarray:
+    """Return named columns as float64, shape (n_rows, n_features); null is NaN."""
+    return features.select(pl.col(names).cast(pl.Float64)).to_numpy()
+
+
+def _refuse_values(estimator: Any, table: FloatArray, allow_nan: bool) -> None:
+    """Raise for NaN (unless allowed), infinity and values of absurd size."""
+    if table.min() >= -LARGEST_VALUE and table.max() <= LARGEST_VALUE:
+        return  # the usual case, without a second table in memory; NaN fails it
+    with np.errstate(invalid="ignore"):
+        is_bad = np.abs(table) > LARGEST_VALUE
+    if not allow_nan:
+        is_bad |= np.isnan(table)
+    if not is_bad.any():
+        return
+    names = getattr(estimator, "feature_names_in_", None)
+    columns = np.flatnonzero(is_bad.any(axis=0))
+    shown = listed([str(i) if names is None else str(names[i]) for i in columns], 5)
+    cure = (
+        "Mend or drop these columns."
+        if allow_nan
+        else "Fill in what is unknown (`FeatureScaler` does, with the median)."
+    )
+    kinds = "infinity" if allow_nan else "NaN, infinity"
+    raise ModelError(
+        f"`{type(estimator).__name__}`: {int(is_bad.sum()):,} of {table.size:,} values "
+        f"are {kinds} or beyond 1e30 (columns {shown}); expected finite numbers. {cure}"
+    )
 
 
 class FeatureScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sklearn is untyped
