@@ -341,7 +341,7 @@ class Assigner:
             short = arrays["points"].astype(np.float32)
         if np.array_equal(short, arrays["points"]):
             arrays["points"] = short
-        return arrays, {"format": FORMAT, "min_samples": self.min_samples}
+        return arrays, {"format": FORMAT, "min_samples": int(self.min_samples)}
 
     @classmethod
     def from_state(cls, arrays: Arrays, meta: Meta) -> Self:

@@ -2,7 +2,7 @@
 
 A name tells what sets a segment apart from all other shops *and* is true of the segment
 by itself: "Growing sales" needs both a trend well above the others' and one that is
-above 0. `naming_rules` prints the rules. Names follow the northern year ("Summer" is
+above 0. Names follow the northern year ("Summer" is
 June to August); the months stand beside them.
 """
 
@@ -337,49 +337,6 @@ def name_segments(
         if cluster not in kept:
             names[cluster] = _longer_name(themes[cluster], names[cluster])
     return _numbered(names, kept)
-
-
-def naming_rules() -> list[dict[str, str]]:
-    """Return the rules as rows of a table: ``theme, feature, condition, name``."""
-    rows = [
-        _row("season", f"{SEASON}1..12", condition, name)
-        for condition, name in (
-            ("one run of months high in its own year", "Summer peak (Jun-Aug)"),
-            ("the run holds December, its top in Nov-Jan", "Year-end peak (Nov-Jan)"),
-            ("two runs of high months", "Two peaks: Apr, Oct"),
-            ("three runs of high months, or more", "Several peaks"),
-            ("no high months, but one run of low ones", "Summer low (Jul)"),
-            ("several runs of low months", "Several low times"),
-            ("neither, though the months differ from the others'", "Even year"),
-        )
-    ]
-    rows += [
-        _row(theme, f"{prefix}1..12", f"most months {side} the others'", words)
-        for prefix, (theme, *both) in LEVELS.items()
-        for side, words in zip(("above", "below"), both, strict=True)
-    ]
-    rows += [_row(r.theme, r.feature, _condition(r), r.words) for r in RULES]
-    rows += [
-        _row("other", "any other", f"{side} the others'", f"{word} <its name in words>")
-        for side, word in (("above", "high"), ("below", "low"))
-    ]
-    return rows
-
-
-def _row(theme: str, feature: str, condition: str, name: str) -> dict[str, str]:
-    named = name[:1].upper() + name[1:]
-    return {"theme": theme, "feature": feature, "condition": condition, "name": named}
-
-
-def _condition(rule: Rule) -> str:
-    """Return a rule's condition in words."""
-    side = f"{'above' if rule.is_above else 'below'} the others'"
-    bounds = []
-    if math.isfinite(rule.low):
-        bounds.append(f"median at least {rule.low:g}")
-    if math.isfinite(rule.high):
-        bounds.append(f"median below {rule.high:g}")
-    return ", ".join([side, *bounds])
 
 
 def _themes_of(table: pl.DataFrame) -> list[_Theme]:

@@ -291,7 +291,7 @@ def test_impossible_option_is_refused(options, message):
 def test_state_is_small_and_json_able():
     rows = groups(300, 5).astype(np.float32)
     clusterer = DensityClusterer(10, 5).fit(rows)
-    state, meta = clusterer.get_state()
+    state, meta = clusterer.assigner_.get_state()
     assert json.loads(json.dumps(meta)) == meta
     assert state["points"].dtype == np.float32
     assert {array.dtype.kind for array in state.values()} == {"f", "i"}

@@ -190,7 +190,6 @@ def altered(state, name, value, index=None):
         ("min_samples", "10", None),
         ("min_samples", 2**40, None),
         ("min_samples", 300, None),
-        ("min_cluster_size", -1, None),
         ("points", np.zeros((0, 3)), None),
         ("points", np.zeros(300), None),
         ("points", np.array([["a"]]), None),

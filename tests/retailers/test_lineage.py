@@ -350,7 +350,7 @@ def test_a_folder_from_before_ids_were_permanent_is_read_as_a_first_model(artifa
         "segments": [
             s.model_dump(exclude={"cluster", "is_edited"}) for s in new.segments
         ],
-        "verdict": new.verdict,
+        "verdict": new.verdict.model_dump(),
     }
     path = artifacts / "segments.json"
     path.write_text(json.dumps(old), encoding="utf-8")

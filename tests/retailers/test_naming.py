@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.retailers.features import FEATURE_SETS, VOLUME
-from core.retailers.names import LEVELS, RULES, SEASON, name_segments, naming_rules
+from core.retailers.names import LEVELS, RULES, SEASON, name_segments
 
 
 def contrasts(*segments: dict[str, tuple[float | None, float | None]]) -> pl.DataFrame:
@@ -166,12 +166,6 @@ def test_every_feature_of_both_sets_has_a_rule_of_its_own():
         )
         for name in names
     }
-
-
-def test_the_printed_rules_cover_every_rule():
-    rows = naming_rules()
-    assert {rule.feature for rule in RULES} <= {row["feature"] for row in rows}
-    assert all(set(row) == {"theme", "feature", "condition", "name"} for row in rows)
 
 
 feature_names = st.sampled_from(

@@ -22,7 +22,7 @@ from core.reporting.plots import plot_sizes
 from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
 from core.retailers.report.evidence import Evidence, opening, report_line, tiles
-from core.retailers.report.page import ReportContent, Spaces, Step, write_report
+from core.retailers.report.page import Spaces, Step, write_report
 from core.retailers.report.parts import (
     Card,
     Difference,
@@ -155,22 +155,24 @@ def content(tmp_path):
         curve=curve_of(CURVES, 0),
         stability="stable",
     )
-    return ReportContent(
-        title=f"Retailers {SCRIPT}",
-        source=f"sales {SCRIPT}.csv",
-        created="2026-11-20 10:00 UTC",
-        as_of="2024-12",
-        opening=opened(),
-        tiles=tiles(FOUR, "density"),
-        check=FOUND,
-        cards=[card, replace(card, curve=None, members=[], rules=[], stability="")],
-        reading=["Medians."],
-        notes=["`explain` tells."],
-        pictures=[picture],
-        parts=[Part("Stable?", ["Yes."], [picture], [Table("Rows", [{"a": SCRIPT}])])],
-        research=[],
-        next_steps=[NextStep("python -m core certify", "the certified verdict")],
-        spaces=Spaces(
+    return {
+        "title": f"Retailers {SCRIPT}",
+        "source": f"sales {SCRIPT}.csv",
+        "created": "2026-11-20 10:00 UTC",
+        "as_of": "2024-12",
+        "opening": opened(),
+        "tiles": tiles(FOUR, "density"),
+        "check": FOUND,
+        "cards": [card, replace(card, curve=None, members=[], rules=[], stability="")],
+        "reading": ["Medians."],
+        "notes": ["`explain` tells."],
+        "pictures": [picture],
+        "parts": [
+            Part("Stable?", ["Yes."], [picture], [Table("Rows", [{"a": SCRIPT}])])
+        ],
+        "research": [],
+        "next_steps": [NextStep("python -m core certify", "the certified verdict")],
+        "spaces": Spaces(
             titles={"latent": "Latent space", "raw": f"Raw {SCRIPT}"},
             comparison=compare_spaces(labels, X, {n: np.ones(300) for n in labels}),
             insights=cluster_insights(table, spaces, FEATURES),
@@ -178,15 +180,15 @@ def content(tmp_path):
                 n: cluster_contrasts(table, c, FEATURES) for n, c in spaces.items()
             },
         ),
-        steps=[
+        "steps": [
             Step("rows read", 364_112, "rows"),
             Step("no `shop_id`", 14, "rows", is_loss=True, note=f"first: {SCRIPT}"),
             Step("shops segmented", 300, "shops"),
         ],
-        limits=["That it pays."],
-        made={"Run": {"seed": 42, f"key {SCRIPT}": SCRIPT}},
-        config=f"source: {SCRIPT}",
-    )
+        "limits": ["That it pays."],
+        "made": {"Run": {"seed": 42, f"key {SCRIPT}": SCRIPT}},
+        "config": f"source: {SCRIPT}",
+    }
 
 
 CURVES = pl.DataFrame(
@@ -253,15 +255,14 @@ def test_equal_content_gives_equal_files(content, tmp_path):
 
 
 def test_what_was_not_judged_leaves_no_heading(content, tmp_path):
-    bare = replace(
-        content,
-        check=None,
-        cards=[replace(content.cards[1], differences=[])],
-        pictures=[],
-        parts=[],
-        next_steps=[],
-        config="",
-    )
+    bare = content | {
+        "check": None,
+        "cards": [replace(content["cards"][1], differences=[])],
+        "pictures": [],
+        "parts": [],
+        "next_steps": [],
+        "config": "",
+    }
     source = written(bare, tmp_path)
     page = Page(source)
     assert not page.all("svg")
@@ -275,12 +276,12 @@ def test_what_was_not_judged_leaves_no_heading(content, tmp_path):
 def test_a_missing_picture_is_refused(content, tmp_path):
     gone = Picture("Gone", tmp_path / "gone.png", "nothing")
     with pytest.raises(ArtifactError, match=r"gone\.png"):
-        write_report(replace(content, pictures=[gone]), tmp_path / "report.html")
+        write_report(content | {"pictures": [gone]}, tmp_path / "report.html")
 
 
 def test_names_between_backticks_are_set_as_code_and_still_escaped(content, tmp_path):
     notes = [f"`{SCRIPT}` tells.", "one ` alone & so"]
-    source = written(replace(content, notes=notes), tmp_path)
+    source = written(content | {"notes": notes}, tmp_path)
     assert "<code>&lt;script&gt;" in source
     assert "one ` alone &amp; so" in source
 
@@ -344,7 +345,7 @@ def test_each_situation_has_its_words(given, badge, headline, says):
 
 
 def test_the_terminal_says_the_same_as_the_report(content, tmp_path):
-    said = content.opening
+    said = content["opening"]
     text = Page(written(content, tmp_path)).text
     verdict, found = said.lines
     assert found in text

@@ -7,7 +7,7 @@ segmentation has to say of itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,11 +51,6 @@ class ModelCardContent:
     gate : mapping or None
         `core.evaluation.gate.GateDecision.model_dump`; None where no model had to be
         beaten.
-    alerts : sequence of str or None
-        Of the drift in the month that the version was made, in words; None where there
-        was nothing to compare with.
-    state : str or None
-        Of the trigger in that month, before the version was made.
     """
 
     manifest: Manifest
@@ -64,8 +59,6 @@ class ModelCardContent:
     stability: Mapping[int, float]
     names_before: Mapping[int, str]
     gate: Mapping[str, Any] | None = None
-    alerts: Sequence[str] | None = None
-    state: str | None = None
 
 
 def model_card(content: ModelCardContent) -> str:
@@ -89,8 +82,6 @@ def model_card(content: ModelCardContent) -> str:
         basis=_basis(published),
         events=_events(content),
         gate=_gate(content.gate),
-        alerts=None if content.alerts is None else list(map(_cell, content.alerts)),
-        state=content.state,
         limits=_limits(content),
         versions=stage.versions,
         config=manifest.config.to_yaml(),

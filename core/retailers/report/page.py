@@ -14,12 +14,11 @@ from typing import Any
 import polars as pl
 
 from core.artifacts.manifest import Manifest, now
-from core.reporting.page import NextStep, Part, Picture
+from core.reporting.page import Picture
 from core.reporting.text import count, decimal, percent, size_list
 from core.retailers.report.evidence import (
     TEMPLATES,
     Evidence,
-    Opening,
     null_strip,
     opening,
     report_line,
@@ -28,7 +27,6 @@ from core.retailers.report.evidence import (
 )
 from core.retailers.report.parts import (
     CARDS,
-    Card,
     Difference,
     differences,
     judged_parts,
@@ -142,85 +140,27 @@ class Spaces:
     pictures: Sequence[Picture] = ()
 
 
-@dataclass(frozen=True)
-class ReportContent:
-    """All that the report tells, as plain data.
-
-    Attributes
-    ----------
-    title : str
-        Of the page.
-    source : str
-        Where the rows came from, as the user would name it.
-    created : str
-        When, as text; given from outside so that equal runs give equal files.
-    as_of : str
-        Last month looked at, YYYY-MM.
-    opening : Opening
-        The verdict in words.
-    tiles : sequence of (str, str)
-        What each figure beside it is, and the figure.
-    check : mapping or None
-        The comparison with data without structure that it rests on, as a dict.
-    cards : sequence of Card
-        The published segments.
-    reading : sequence of str
-        How to read the cards, and what their words rest on.
-    notes : sequence of str
-        Below the cards: what they leave out.
-    pictures : sequence of Picture
-        Of the published segments.
-    parts, research : sequence of Part
-        What the judging verbs have added, for everyone and for researchers.
-    next_steps : sequence of NextStep
-        The verbs that would add something.
-    spaces : Spaces
-    steps : sequence of Step
-        The data's way, in order.
-    limits : sequence of str
-        What the report does not say.
-    made : mapping of str to mapping
-        How it was made, by group: ``{"Run": {"seed": 42}, "Versions": {...}}``.
-    config : str
-        The resolved configuration as YAML.
-    """
-
-    title: str
-    source: str
-    created: str
-    as_of: str
-    opening: Opening
-    tiles: Sequence[tuple[str, str]]
-    check: Mapping[str, Any] | None
-    cards: Sequence[Card]
-    reading: Sequence[str]
-    notes: Sequence[str]
-    pictures: Sequence[Picture]
-    parts: Sequence[Part]
-    research: Sequence[Part]
-    next_steps: Sequence[NextStep]
-    spaces: Spaces
-    steps: Sequence[Step]
-    limits: Sequence[str]
-    made: Mapping[str, Mapping[str, Any]]
-    config: str = ""
-
-
-def write_report(content: ReportContent, path: Path) -> None:
+def write_report(content: Mapping[str, Any], path: Path) -> None:
     """Write the report as one HTML file (UTF-8) that needs nothing else.
+
+    Parameters
+    ----------
+    content : mapping
+        `report_content`.
+    path : Path
 
     Raises
     ------
     ArtifactError
         If a picture cannot be read.
     """
-    spaces = content.spaces
+    spaces: Spaces = content["spaces"]
     rows = spaces.comparison.to_dicts()
     page = TEMPLATES.page(
         "report.html.j2",
         content=content,
-        opening=content.opening,
-        strip=null_strip(content.check),
+        opening=content["opening"],
+        strip=null_strip(content["check"]),
         spaces=[spaces.titles.get(row["space"], row["space"]) for row in rows],
         measures=spaces_table(rows),
         reading=report_line("spaces_reading", rows=rows, titles=spaces.titles),
@@ -267,7 +207,7 @@ def report_content(
     scored: Path,
     label_columns: Mapping[str, str],
     insights: pl.DataFrame,
-) -> ReportContent:
+) -> dict[str, Any]:
     """Collect what the report tells.
 
     Parameters
@@ -281,39 +221,80 @@ def report_content(
         In that file.
     insights : DataFrame
         `core.segments.profiles.cluster_insights` of the same shops.
+
+    Returns
+    -------
+    dict
+        By name, what the template tells:
+
+        title : str
+            Of the page.
+        source : str
+            Where the rows came from, as the user would name it.
+        created : str
+            When, as text; given from outside so that equal runs give equal files.
+        as_of : str
+            Last month looked at, YYYY-MM.
+        opening : Opening
+            The verdict in words.
+        tiles : sequence of (str, str)
+            What each figure beside it is, and the figure.
+        check : mapping or None
+            The comparison with data without structure that it rests on, as a dict.
+        cards : sequence of Card
+            The published segments.
+        reading : sequence of str
+            How to read the cards, and what their words rest on.
+        notes : sequence of str
+            Below the cards: what they leave out.
+        pictures : sequence of Picture
+            Of the published segments.
+        parts, research : sequence of Part
+            What the judging verbs have added, for everyone and for researchers.
+        next_steps : sequence of NextStep
+            The verbs that would add something.
+        spaces : Spaces
+        steps : sequence of Step
+            The data's way, in order.
+        limits : sequence of str
+            What the report does not say.
+        made : mapping of str to mapping
+            How it was made, by group: ``{"Run": {"seed": 42}, "Versions": {...}}``.
+        config : str
+            The resolved configuration as YAML.
     """
     manifest, published = evidence.manifest, evidence.published
     facts = manifest.facts("prepare")
     table = pl.scan_parquet(scored)
     contrasts = cluster_contrasts(table, "segment", facts["features"])
     check = evidence.check
-    return ReportContent(
-        title="Retailer segments",
-        source=source_name(manifest),
-        created=f"{now()[:16].replace('T', ' ')} UTC",
-        as_of=facts["as_of"],
-        opening=opening(
+    return {
+        "title": "Retailer segments",
+        "source": source_name(manifest),
+        "created": f"{now()[:16].replace('T', ' ')} UTC",
+        "as_of": facts["as_of"],
+        "opening": opening(
             published.verdict,
             summary,
             check,
             evidence.titles,
             evidence.command("certify"),
         ),
-        tiles=tiles(summary, published.kind),
-        check=check,
-        cards=segment_cards(evidence, contrasts),
-        reading=_reading(evidence),
-        notes=_notes(evidence),
-        pictures=_pictures(evidence),
-        parts=judged_parts(evidence),
-        research=research_parts(evidence),
-        next_steps=next_steps(evidence),
-        spaces=_spaces(evidence, table, label_columns, insights),
-        steps=data_steps(facts),
-        limits=_limits(evidence),
-        made=_made(manifest),
-        config=manifest.config.to_yaml(),
-    )
+        "tiles": tiles(summary, published.kind),
+        "check": check,
+        "cards": segment_cards(evidence, contrasts),
+        "reading": _reading(evidence),
+        "notes": _notes(evidence),
+        "pictures": _pictures(evidence),
+        "parts": judged_parts(evidence),
+        "research": research_parts(evidence),
+        "next_steps": next_steps(evidence),
+        "spaces": _spaces(evidence, table, label_columns, insights),
+        "steps": data_steps(facts),
+        "limits": _limits(evidence),
+        "made": _made(manifest),
+        "config": manifest.config.to_yaml(),
+    }
 
 
 def source_name(manifest: Manifest) -> str:
