@@ -27,7 +27,7 @@ from core.retailers.files import RETAILERS
 from core.retailers.model import Model
 from core.retailers.refresh.challenger import GateData, evaluate_gate, score_models
 from core.segments.contract import Breach, Contract
-from core.segments.published import first_version, publishable
+from core.segments.published import Verdict, first_version, publishable
 
 # 40 summer, 30 Christmas, 20 steady sellers, and 10 like nobody.
 GROUPS = np.repeat([0, 1, 2, -1], [40, 30, 20, 10])
@@ -330,7 +330,7 @@ def standing(trained):
 
 
 def published_as(model: Model, kind: str) -> Model:
-    verdict = {"kind": kind, "is_certified": True, "basis": {}}
+    verdict = Verdict(kind=kind, is_certified=True, basis={})
     published = first_version(
         publishable(model.segments.tables, verdict), verdict, "0" * 12
     )
