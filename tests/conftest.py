@@ -22,6 +22,11 @@ SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 for _name in [name for name in os.environ if name.startswith("SEGMENTS_")]:
     del os.environ[_name]
 os.environ["MPLBACKEND"] = "Agg"
+# Workers of the test run share the cores: threads of their own would only wait for one
+# another. What is compiled for a small table takes longer to optimise than to run.
+for _name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+os.environ.setdefault("NUMBA_OPT", "0")
 
 # A busy machine is no failure, and no run depends on luck.
 # `--hypothesis-profile=explore`, or HYPOTHESIS_PROFILE=explore, looks further.
@@ -128,3 +133,9 @@ def profiled(_profiled_run: tuple[Path, Any]) -> Path:
 def profiled_result(_profiled_run: tuple[Path, tuple[Any, Any]]) -> Any:
     """Return what `segments profile` said of `profiled`."""
     return _profiled_run[1][0]
+
+
+@pytest.fixture(scope="session")
+def measured_stability(_profiled_run: tuple[Path, tuple[Any, Any]]) -> Any:
+    """Return what `segments stability` said of `profiled`."""
+    return _profiled_run[1][1]

@@ -55,7 +55,10 @@ def with_new_shops(X):
 
 
 def whole(**changes):
-    small = {"clustering": {"min_cluster_size": 25}, "autoencoder": {"epochs": 3}}
+    small = {
+        "clustering": {"min_cluster_size": 25},
+        "autoencoder": {"epochs": 2, "architecture": "denoising"},
+    }
     return whole_pipeline(Config.model_validate(small | changes))
 
 

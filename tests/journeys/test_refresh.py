@@ -55,8 +55,9 @@ def trained(rows, tmp_path_factory):
     config = Config.model_validate(
         {
             "artifacts": str(folder),
-            "autoencoder": {"epochs": 8},
+            "autoencoder": {"epochs": 8, "architecture": "denoising"},
             "features": {"history_months": 24},
+            "refresh": {"gate_refits": 2},
         }
     )
     run_all(config, months_of(rows, "2022-01", LAST))

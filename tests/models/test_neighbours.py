@@ -50,11 +50,11 @@ def test_pairs_are_drawn_by_weight_with_either_end_first():
 def test_groups_that_noise_blurs_come_apart_in_the_latent_space():
     """Six groups in 12 columns: HDBSCAN hardly sees them there, but in the latent."""
     rng = np.random.default_rng(4)
-    group = rng.integers(0, 6, 1500)
+    group = rng.integers(0, 6, 900)
     centres = 1.4 * rng.normal(size=(6, 12))
-    rows = centres[group] + rng.normal(size=(1500, 12))
-    clusterer = DensityClusterer(min_cluster_size=50, min_samples=10)
-    latent = Autoencoder("neighbours").fit_transform(rows)
+    rows = centres[group] + rng.normal(size=(900, 12))
+    clusterer = DensityClusterer(min_cluster_size=30, min_samples=10)
+    latent = Autoencoder("neighbours", epochs=20).fit_transform(rows)
     before = adjusted_rand_score(group, clusterer.fit(rows).labels_)
     after = adjusted_rand_score(group, clusterer.fit(latent).labels_)
     assert after > 0.8

@@ -35,22 +35,22 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 QUICK = Effort(n_refits=2, n_seed_refits=2, n_workers=0)
 
 
-def small_run(folder, **sample):
-    """Train on few shops, without much training: what is tested here is the way."""
+@pytest.fixture(scope="module")
+def run_on_nothing(tmp_path_factory):
+    """A run on few shops without structure, without much training, and its results."""
+    folder = tmp_path_factory.mktemp("nothing")
     options = {
         "artifacts": str(folder),
-        "sample": {"n_shops": 260, "difficulty": "easy", **sample},
+        "sample": {"n_shops": 260, "structure": "none"},
         "clustering": {"min_cluster_size": 12},
         "autoencoder": {"epochs": 2, "architecture": "denoising"},
     }
-    run_all(Config.model_validate(options))
-    return folder
+    return folder, run_all(Config.model_validate(options))
 
 
 @pytest.fixture(scope="module")
-def nothing(tmp_path_factory):
-    """A run on shops without structure."""
-    return small_run(tmp_path_factory.mktemp("nothing"), structure="none")
+def nothing(run_on_nothing):
+    return run_on_nothing[0]
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,19 @@ def certified(nothing):
     """The same, with what its certificate returned and the id of the model."""
     model_id = read_manifest(nothing, RETAILERS).model_id
     return nothing, model_id, certify(nothing, QUICK)
+
+
+def test_data_without_structure_is_reported_as_such(run_on_nothing):
+    folder, results = run_on_nothing
+    verdict = next(line for line in results[-1].lines if line.startswith("Verdict"))
+    badge, meaning = verdict.removeprefix("Verdict: ").split(": ")
+    assert "Natural" not in badge
+    assert meaning.startswith("no groups of their own")
+    report = (folder / "report.html").read_text(encoding="utf-8")
+    assert badge in report
+    assert f"{badge} means: {meaning}" in report
+    check = results[2].facts["structure_check"]
+    assert not check["is_structured"]
 
 
 def test_the_recipe_gives_the_published_labels(nothing):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import yaml
+from once import SMALL_RUN
 from polars.testing import assert_frame_equal
 
 from core.artifacts.folder import Artifacts
@@ -31,7 +34,8 @@ from core.retailers.pipelines import (
 from core.retailers.sample import generate_sales
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SMALL = {"sample": {"n_shops": 600}, "clustering": {"min_cluster_size": 20}}
+N_SHOPS = SMALL_RUN["sample"]["n_shops"]
+SAMPLE = SampleConfig(**SMALL_RUN["sample"])
 EXPECTED_FILES = {
     "features.parquet",
     "autoencoder-model.keras",
@@ -62,7 +66,7 @@ EXPECTED_FILES = {
 
 
 def small_config(folder, **changes):
-    return Config.model_validate({**SMALL, "artifacts": str(folder), **changes})
+    return Config.model_validate({**SMALL_RUN, "artifacts": str(folder), **changes})
 
 
 def script(name, *arguments, cwd, check=True, **options):
@@ -74,17 +78,12 @@ def script(name, *arguments, cwd, check=True, **options):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """Return the artifacts of one small complete run, made by the scripts."""
+def scripted(tmp_path_factory):
+    """Return the artifacts of the small run, made by the scripts, and their outputs."""
     folder = tmp_path_factory.mktemp("run")
-    settings = (
-        "--set",
-        "sample.n_shops=600",
-        "--set",
-        "clustering.min_cluster_size=20",
-    )
+    (folder / "small.yaml").write_text(yaml.safe_dump(SMALL_RUN), encoding="utf-8")
     outputs = [
-        script(name, *settings, cwd=folder)
+        script(name, "--config", "small.yaml", cwd=folder)
         for name in (
             "feature-preparation",
             "autoencoder-training",
@@ -95,16 +94,8 @@ def trained(tmp_path_factory):
     return folder / "artifacts", outputs
 
 
-@pytest.fixture
-def artifacts(trained, tmp_path):
-    """Return a copy of the trained artifacts that a test may change."""
-    import shutil
-
-    return shutil.copytree(trained[0], tmp_path / "artifacts")
-
-
-def test_the_four_scripts_write_every_promised_file(trained):
-    folder, outputs = trained
+def test_the_four_scripts_write_every_promised_file(scripted):
+    folder, outputs = scripted
     manifest = read_manifest(folder, RETAILERS)
     verify(folder, manifest)
     assert {path.name for path in folder.iterdir()} >= EXPECTED_FILES
@@ -115,13 +106,13 @@ def test_the_four_scripts_write_every_promised_file(trained):
     assert "Traceback" not in "".join(run.stderr for run in outputs)
 
 
-def test_predictions_hold_every_shop_once_with_a_label_or_a_reason(trained):
-    folder, _ = trained
+def test_predictions_hold_every_shop_once_with_a_label_or_a_reason(scripted):
+    folder, _ = scripted
     predictions = pl.read_csv(folder / "cluster_predictions.csv")
     assert predictions.columns == list(PREDICTION_SCHEMA)
     sold = pl.scan_parquet(folder / "features.parquet").select("shop_id").collect()
     excluded = pl.read_csv(folder / "exclusions.csv")
-    assert predictions["shop_id"].n_unique() == predictions.height == 600
+    assert predictions["shop_id"].n_unique() == predictions.height == N_SHOPS
     labelled = predictions.filter(pl.col("reason").is_null())
     assert set(labelled["shop_id"]) == set(sold["shop_id"])
     assert labelled["latent_cluster"].null_count() == 0
@@ -132,8 +123,8 @@ def test_predictions_hold_every_shop_once_with_a_label_or_a_reason(trained):
         assert (noise[f"{space}_cluster_strength"] == 0).all()
 
 
-def test_insights_and_comparison_agree_with_the_predictions(trained):
-    folder, _ = trained
+def test_insights_and_comparison_agree_with_the_predictions(scripted):
+    folder, _ = scripted
     predictions = pl.read_csv(folder / "cluster_predictions.csv")
     insights = pl.read_csv(folder / "cluster_insights.csv")
     comparison = pl.read_csv(folder / "comparison.csv")
@@ -155,22 +146,22 @@ def test_insights_and_comparison_agree_with_the_predictions(trained):
             assert found["recency_months_median"] == pytest.approx(own.median())
 
 
-def test_two_runs_are_byte_identical_whatever_the_order_of_the_rows(tmp_path):
-    sample = SampleConfig(n_shops=300)
-    rows = generate_sales(sample, seed=3).rows
-    found = []
-    for name, table in (
-        ("one", rows),
-        ("two", rows.sample(fraction=1.0, shuffle=True, seed=9)),
-    ):
-        run_all(small_config(tmp_path / name), table)
-        found.append((tmp_path / name / "cluster_predictions.csv").read_bytes())
-    assert found[0] == found[1]
+def test_two_runs_are_byte_identical_whatever_the_order_of_the_rows(
+    trained, scripted, tmp_path
+):
+    """And whether they are made by the scripts or in one process."""
+    rows = generate_sales(SAMPLE, seed=42).rows
+    run_all(small_config(tmp_path), rows.sample(fraction=1.0, shuffle=True, seed=9))
+    one, *others = (
+        (folder / "cluster_predictions.csv").read_bytes()
+        for folder in (trained, scripted[0], tmp_path)
+    )
+    assert others == [one, one]
 
 
 def test_scoring_the_training_rows_anew_gives_the_fitted_labels(artifacts):
     model = Model.load(artifacts)
-    rows = generate_sales(SampleConfig(n_shops=600), seed=42).rows
+    rows = generate_sales(SAMPLE, seed=42).rows
     fitted = pl.read_csv(artifacts / "cluster_predictions.csv").sort("shop_id")
     scored = model.assign_sales(rows.sample(fraction=1.0, shuffle=True, seed=1))
     assert_frame_equal(scored, fitted, check_dtypes=False, check_exact=True)
@@ -178,7 +169,7 @@ def test_scoring_the_training_rows_anew_gives_the_fitted_labels(artifacts):
 
 def test_one_shop_alone_gets_what_it_gets_in_the_batch(artifacts):
     model = Model.load(artifacts)
-    rows = generate_sales(SampleConfig(n_shops=600), seed=42).rows
+    rows = generate_sales(SAMPLE, seed=42).rows
     fitted = pl.read_csv(artifacts / "cluster_predictions.csv")
     gone = pl.read_parquet(artifacts / "features.parquet").filter(
         pl.col("recency_months") > 3
@@ -207,9 +198,9 @@ def test_a_new_file_is_scored_with_the_saved_model(artifacts, tmp_path):
     verify(artifacts, manifest)
     assert manifest.model_id == model_id
     assert "report.html" in manifest.files
-    again = script("clustering-inference", "--artifacts", str(artifacts), cwd=tmp_path)
-    assert "report.html" in again.stdout
-    assert pl.read_csv(artifacts / "cluster_predictions.csv").height == 600
+    again = inferred(artifacts)
+    assert "report.html" in again.lines[-1]
+    assert pl.read_csv(artifacts / "cluster_predictions.csv").height == N_SHOPS
 
 
 def test_inference_needs_neither_tensorflow_nor_hdbscan(artifacts, tmp_path):
@@ -244,28 +235,30 @@ def test_a_malicious_pickle_is_never_opened(artifacts, tmp_path, name):
             return os.mkdir, (str(marker),)
 
     (artifacts / name).write_bytes(pickle.dumps(Malicious()))
-    run = script(
-        "clustering-inference", "--artifacts", str(artifacts), cwd=tmp_path, check=False
-    )
+    with pytest.raises(ArtifactError, match=re.escape(name)):
+        inferred(artifacts)
     assert not marker.exists()
-    assert run.returncode == ArtifactError.exit_code
-    assert name in run.stderr
     (artifacts / name).unlink()
-    script("clustering-inference", "--artifacts", str(artifacts), cwd=tmp_path)
+    assert inferred(artifacts).facts["labelled"] > 0
     assert not marker.exists()
+
+
+def inferred(folder):
+    return run_inference(stage_config("inference", flags={"artifacts": str(folder)}))
 
 
 def test_killed_runs_leave_the_previous_artifacts_whole(artifacts, tmp_path):
+    """End a run once it has written its features, and once its encoder."""
     before = {
         path.name: path.read_bytes() for path in artifacts.iterdir() if path.is_file()
     }
     command = [
         sys.executable,
         *("-m", "core", "run", "--artifacts", str(artifacts), "--seed", "7"),
-        *("--set", "sample.n_shops=300", "--set", "clustering.min_cluster_size=20"),
+        *("--set", "autoencoder.epochs=1"),
     ]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    for seconds in (2.0, 4.5, 8.0):
+    for written in ("features.parquet", "autoencoder-model.keras"):
         process = subprocess.Popen(
             command,
             cwd=tmp_path,
@@ -273,7 +266,9 @@ def test_killed_runs_leave_the_previous_artifacts_whole(artifacts, tmp_path):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        time.sleep(seconds)
+        staged = f".staging-*/**/{written}"
+        while process.poll() is None and not any(artifacts.glob(staged)):
+            time.sleep(0.01)
         process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
         process.wait()
         published = Artifacts(artifacts, RETAILERS).published()
@@ -282,7 +277,7 @@ def test_killed_runs_leave_the_previous_artifacts_whole(artifacts, tmp_path):
             break  # a fast machine has finished: a whole new run is whole, too
         for name in published.manifest.files:
             assert (artifacts / name).read_bytes() == before[name], name
-    run_inference(stage_config("inference", flags={"artifacts": str(artifacts)}))
+    inferred(artifacts)
     assert Artifacts(artifacts, RETAILERS).published().manifest.is_complete
 
 
@@ -313,7 +308,7 @@ def test_a_stage_without_its_predecessor_says_which_script_to_run(tmp_path):
 
 def test_too_few_shops_are_an_error_that_shows_the_rule(tmp_path):
     config = small_config(tmp_path, sample={"n_shops": 5})
-    with pytest.raises(EligibilityError, match="a run needs at least 20"):
+    with pytest.raises(EligibilityError, match="a run needs at least 12"):
         prepare_features(config)
     assert not (tmp_path / "manifest.json").exists()
 
@@ -337,28 +332,11 @@ def test_the_baseline_and_the_reference_architecture_run_to_the_end(tmp_path):
         tmp_path,
         features={"name": "baseline", "engine": "duckdb"},
         scaling={"method": "robust"},
-        autoencoder={"architecture": "reference"},
-        sample={"n_shops": 300},
+        autoencoder={"architecture": "reference", "epochs": 5},
     )
     results = run_all(config)
     assert results[-1].facts["labelled"] > 200
     assert len(Model.load(tmp_path).features) == 29
-
-
-def test_data_without_structure_is_reported_as_such(tmp_path):
-    config = small_config(
-        tmp_path, sample={"n_shops": 1500, "structure": "none"}, clustering={}
-    )
-    results = run_all(config)
-    verdict = next(line for line in results[-1].lines if line.startswith("Verdict"))
-    badge, meaning = verdict.removeprefix("Verdict: ").split(": ")
-    assert "Natural" not in badge
-    assert meaning.startswith("no groups of their own")
-    report = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert badge in report
-    assert f"{badge} means: {meaning}" in report
-    check = results[2].facts["structure_check"]
-    assert not check["is_structured"]
 
 
 @pytest.mark.parametrize("kind", ["pandas", "polars", "lazy", "arrow", "duckdb"])
@@ -383,7 +361,7 @@ def test_every_kind_of_frame_gives_the_same_features(tmp_path, kind):
 
 
 def test_strengths_are_between_0_and_1_and_finite(trained):
-    predictions = pl.read_csv(trained[0] / "cluster_predictions.csv")
+    predictions = pl.read_csv(trained / "cluster_predictions.csv")
     for space in ("latent", "raw"):
         values = predictions[f"{space}_cluster_strength"].drop_nulls().to_numpy()
         assert np.isfinite(values).all()
@@ -416,17 +394,21 @@ def test_as_of_before_the_data_is_refused(tmp_path):
         prepare_features(config)
 
 
-def test_stability_is_measured_beside_an_unchanged_model(artifacts):
-    model_id = read_manifest(artifacts, RETAILERS).model_id
-    predictions = (artifacts / "cluster_predictions.csv").read_bytes()
-    result = measure_stability(artifacts, n_refits=2)
-    manifest = read_manifest(artifacts, RETAILERS)
-    verify(artifacts, manifest)
-    assert manifest.model_id == model_id
-    assert (artifacts / "cluster_predictions.csv").read_bytes() == predictions
-    table = pl.read_csv(artifacts / "stability.csv")
+def test_stability_is_measured_beside_an_unchanged_model(
+    trained, profiled, measured_stability
+):
+    manifest = read_manifest(profiled, RETAILERS)
+    verify(profiled, manifest)
+    assert manifest.model_id == read_manifest(trained, RETAILERS).model_id
+    before, after = (
+        (folder / "cluster_predictions.csv").read_bytes()
+        for folder in (trained, profiled)
+    )
+    assert after == before
+    table = pl.read_csv(profiled / "stability.csv")
     spaces = manifest.facts("clustering")["spaces"]
-    assert table.height == spaces["latent"]["n_clusters"] == len(result.table)
+    n_clusters = spaces["latent"]["n_clusters"]
+    assert table.height == n_clusters == len(measured_stability.table)
     assert table["jaccard"].is_between(0, 1).all()
     assert "report.html" in manifest.files
     assert manifest.facts("inference")["labelled"] > 0
