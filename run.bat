@@ -38,7 +38,7 @@ set EXTRA=test
 call :prepare
 if not %CODE%==0 exit /b %CODE%
 pushd "%REPO%"
-"%COMSPEC%" /d /c python -m pytest %%ARGS%%
+"%COMSPEC%" /d /c python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder %%ARGS%%
 call :check_step "python -m pytest"
 popd
 exit /b %CODE%
@@ -71,7 +71,7 @@ set "PATH=%VENV%\Scripts;%CALLER_PATH%"
 set PIP_REQUIRE_VIRTUALENV=1
 echo run.bat: installing the project (some minutes the first time)
 pushd "%REPO%"
-"%COMSPEC%" /d /c python -m pip install --disable-pip-version-check --constraint constraints.txt --editable %PACKAGE%
+"%COMSPEC%" /d /c python -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt --editable %PACKAGE%
 call :check_step "python -m pip install"
 popd
 if not %CODE%==0 exit /b %CODE%

@@ -62,9 +62,21 @@ def planted(n=600, is_told=True, seed=0):
     return X, kind, pl.concat(cuts), monthly
 
 
-def test_the_number_is_what_later_behaviour_needs_and_no_more():
+@pytest.fixture(scope="module")
+def choice():
+    """Return how many segments planted shops get, with nothing to keep to."""
     X, _, history, monthly = planted()
-    choice = choose_partition(X, FEATURES, history, monthly, CONFIG, SHOP)
+    return choose_partition(X, FEATURES, history, monthly, CONFIG, SHOP)
+
+
+@pytest.fixture(scope="module")
+def choice_without_a_past():
+    X, _, history, monthly = planted()
+    given = (X, FEATURES, history.clear(), monthly.clear(), CONFIG, SHOP)
+    return choose_partition(*given)
+
+
+def test_the_number_is_what_later_behaviour_needs_and_no_more(choice):
     assert (choice.method, choice.n_segments) == ("kmeans", KINDS)
     assert choice.criterion == "out_of_time"
     assert choice.cuts == CUTS
@@ -86,11 +98,10 @@ def test_outcomes_that_nobody_shows_do_not_choose():
     assert choice.criterion == "refits"
 
 
-def test_without_a_past_the_finest_cut_that_comes_back_is_taken_and_said_so():
-    X, _, history, monthly = planted()
-    choice = choose_partition(
-        X, FEATURES, history.clear(), monthly.clear(), CONFIG, SHOP
-    )
+def test_without_a_past_the_finest_cut_that_comes_back_is_taken_and_said_so(
+    choice_without_a_past,
+):
+    choice = choice_without_a_past
     assert choice.criterion == "refits"
     assert choice.cuts == ()
     assert "Whether they are of use is not known" in choice.reason
@@ -109,9 +120,9 @@ def test_where_no_cut_comes_back_the_best_of_them_is_taken():
     assert "though below 0.9" in choice.reason
 
 
-def test_a_choice_that_is_as_good_is_kept_and_a_worse_one_is_not():
+def test_a_choice_that_is_as_good_is_kept_and_a_worse_one_is_not(choice):
     X, _, history, monthly = planted()
-    free = choose_partition(X, FEATURES, history, monthly, CONFIG, SHOP)
+    free = choice
     by_score = {(c.method, c.n_segments): c for c in free.candidates}
     best = max(free.candidates, key=lambda c: c.score)
     enough = best.score - best.standard_error
@@ -126,10 +137,10 @@ def test_a_choice_that_is_as_good_is_kept_and_a_worse_one_is_not():
         assert (chosen.method, chosen.n_segments) == (free.method, free.n_segments)
 
 
-def test_without_a_past_a_number_that_comes_back_is_kept():
+def test_without_a_past_a_number_that_comes_back_is_kept(choice_without_a_past):
     X, _, history, monthly = planted()
     given = (X, FEATURES, history.clear(), monthly.clear(), CONFIG, SHOP)
-    free = choose_partition(*given)
+    free = choice_without_a_past
     fine = [c.n_segments for c in free.candidates if c.score >= 0.9]
     kept = choose_partition(*given, before=("kmeans", fine[0]))
     assert kept.n_segments == fine[0]
@@ -157,13 +168,12 @@ def test_the_simplest_within_one_standard_error_of_the_best():
 
 
 @pytest.mark.parametrize("method", ["kmeans", "mixture"])
-def test_planted_groups_come_back_and_one_population_does_not(method):
-    X, _, history, monthly = planted()
-    choice = choose_partition(X, FEATURES, history, monthly, CONFIG, SHOP)
+def test_planted_groups_come_back_and_one_population_does_not(method, choice):
+    X, *_ = planted()
     own = partition_recipe(CONFIG, choice.method, choice.n_segments)(X, CONFIG.seed)(X)
     found = partition_stability(X, own, choice, CONFIG)
     assert found["ari"] >= found["lowest_ari"] > 0.95
-    assert found["n_entities"] == 600
+    assert found["n_entities"] == len(X)
     noise = np.random.default_rng(1).normal(size=(400, 8))
     many = partition_recipe(CONFIG, method, 9)
     cut = choice.__class__(method, 9, "refits", "", (), ())

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_run_scripts import PIPELINES
+from test_run_scripts import IN_PARALLEL, PIPELINES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WINE = shutil.which("wine") or shutil.which("wine64")
@@ -149,8 +149,10 @@ def project(tmp_path: Path, wine_environ: dict[str, str]) -> Project:
 
 
 PIP = (
-    "-m pip install --disable-pip-version-check --constraint constraints.txt --editable"
+    "-m pip install --disable-pip-version-check --no-compile"
+    " --constraint constraints.txt --editable"
 )
+PYTEST = " ".join(["-m pytest", *IN_PARALLEL])
 INSTALL = [f"{PIP} .", r'-I "core\stamp.py" finish']
 RUN = [f'"{name}"' for name in PIPELINES]
 
@@ -199,11 +201,11 @@ def test_the_test_command_installs_the_test_extra_and_passes_arguments_on(projec
     assert project.arguments("venv") == [
         f"{PIP} .[test]",
         r'-I "core\stamp.py" finish test',
-        '-m pytest -k "noise or test" -x',
+        f'{PYTEST} -k "noise or test" -x',
     ]
     assert project.calls()[-1][1] == windows_path(project.repo)
     assert project.run("test").returncode == 0
-    assert project.arguments("venv")[-1] == "-m pytest"
+    assert project.arguments("venv")[-1] == PYTEST
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ PIPELINES = (
     "clustering-training-pipeline.py",
     "clustering-inference-pipeline.py",
 )
+IN_PARALLEL = ["--numprocesses", "logical", "--maxprocesses", "4"]
+IN_PARALLEL += ["--dist", "loadfile", "--no-loadscope-reorder"]
 posix_only = pytest.mark.skipif(os.name == "nt", reason="run.sh needs a POSIX shell")
 
 # Records who was called where and with what, one line per call, fields split by |.
@@ -148,7 +150,8 @@ def test_the_test_command_installs_the_test_extra_and_passes_arguments_on(projec
     calls = {step_of(call): call for call in project.calls()}
     assert calls["venv pip"][-1] == ".[test]"
     assert calls["venv stamp finish"][-1] == "test"
-    assert calls["venv pytest"][3:] == ["pytest", "-k", "noise or strength"]
+    arguments = ["pytest", *IN_PARALLEL, "-k", "noise or strength"]
+    assert calls["venv pytest"][3:] == arguments
     assert calls["venv pytest"][1] == str(project.repo)
 
 
@@ -229,7 +232,8 @@ def test_run_sh_and_run_bat_take_the_same_steps():
     wanted = re.compile(
         r"-m (?:venv --clear|pip install|pytest)|stamp\.py\"? (?:begin|finish)"
         r"|import ensurepip, venv|\(3, 11\) <= sys\.version_info < \(3, 14\)"
-        r"|--disable-pip-version-check --constraint constraints\.txt --editable"
+        r"|--disable-pip-version-check --no-compile"
+        r" --constraint constraints\.txt --editable"
         r"|(?<=run_script )[\w-]+-pipeline\.py"
     )
     found = []

@@ -11,6 +11,7 @@ import pytest
 from once import SMALL_RUN
 from polars.testing import assert_frame_equal
 from typer.testing import CliRunner
+from verdicts import NATURAL, REPRODUCIBLE, publish, published_in
 
 from core.artifacts.arrays import load_arrays, save_arrays
 from core.artifacts.folder import Artifacts
@@ -27,15 +28,11 @@ from core.retailers.pipelines import (
     stage_config,
     train_autoencoder,
 )
-from core.retailers.publish import model_under, publish_training, rename_segment
+from core.retailers.publish import rename_segment
 from core.retailers.sample import generate_sales
 from core.retailers.training import found_predecessor, named_table, publish_successor
-from core.segments.published import PublishedSegments, Verdict, reserve_ids
+from core.segments.published import reserve_ids
 
-NATURAL = Verdict(kind="natural", is_certified=True, basis={"p_value": 0.01})
-REPRODUCIBLE = Verdict(
-    kind="reproducible", is_certified=True, basis={"partition_ari": 0.93}
-)
 SEASIDE = "Our seaside shops"
 
 
@@ -52,21 +49,6 @@ def rows():
 @pytest.fixture
 def artifacts(profiled, tmp_path):
     return shutil.copytree(profiled, tmp_path / "artifacts")
-
-
-def published_in(folder):
-    return PublishedSegments.read(folder / "segments.json")
-
-
-def publish(folder, verdict):
-    config = read_manifest(folder, RETAILERS).config.model_copy(
-        update={"artifacts": str(folder)}
-    )
-    with Artifacts(folder, RETAILERS).stage(
-        "inference", config, is_serving=True
-    ) as out:
-        publish_training(out, model_under(out, verdict))
-    return published_in(folder)
 
 
 def segments_of_shops(folder):
@@ -126,7 +108,7 @@ def test_after_going_back_neither_versions_nor_ids_are_given_out_twice(
     before = found_predecessor(Artifacts(folder, RETAILERS), shops, features)
     followed = before.segments.published
     assert (followed.version, followed.latest) == (1, 2)
-    run_all(config_of(folder), rows)
+    run_all(config_of(folder, autoencoder={"epochs": 1}), rows)
     assert published_in(folder).version == 3
 
 

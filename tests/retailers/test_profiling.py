@@ -10,12 +10,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from core.models.matrix import feature_matrix
+from verdicts import REPRODUCIBLE, publish
 
-from core.artifacts.folder import Artifacts
 from core.artifacts.manifest import read_manifest, verify
 from core.config import Config
 from core.errors import ArtifactError, ConfigError
-from core.models.preprocessing import feature_matrix
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model
 from core.retailers.pipelines import run_all
@@ -26,8 +26,6 @@ from core.retailers.profile import (
     explanation_lines,
     profile_segments,
 )
-from core.retailers.publish import model_under, publish_training
-from core.segments.published import Verdict
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FILES = {
@@ -40,20 +38,10 @@ FILES = {
 }
 
 
-def publish(folder, kind):
-    config = read_manifest(folder, RETAILERS).config
-    verdict = Model.load(folder).segments.published.verdict
-    with Artifacts(folder, RETAILERS).stage(
-        "inference", config, is_serving=True
-    ) as out:
-        model = model_under(out, Verdict.from_dict({**verdict, "kind": kind}))
-        publish_training(out, model)
-
-
 @pytest.fixture(scope="module")
 def partitioned(trained, tmp_path_factory):
     folder = shutil.copytree(trained, tmp_path_factory.mktemp("copy") / "artifacts")
-    publish(folder, "reproducible")
+    publish(folder, REPRODUCIBLE)
     profile_segments(folder)
     return folder
 

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from verdicts import NATURAL, REPRODUCIBLE, publish
 
 from core.artifacts.folder import Artifacts
 from core.artifacts.manifest import read_manifest, verify
@@ -19,7 +20,6 @@ from core.retailers.model import Model
 from core.retailers.pipelines import run_inference, stage_config
 from core.retailers.publish import (
     model_under,
-    publish_training,
     published_opening,
     refresh_report,
 )
@@ -27,7 +27,6 @@ from core.retailers.sample import generate_sales
 from core.segments.published import (
     PublishedSegments,
     SegmentTable,
-    Verdict,
     first_version,
     publishable,
     restored_table,
@@ -63,21 +62,6 @@ STRUCTURE = {
     "p_value": 0.5,
     "segments": [],
 }
-NATURAL = Verdict(kind="natural", is_certified=True, basis={"p_value": 0.01})
-REPRODUCIBLE = Verdict(
-    kind="reproducible", is_certified=True, basis={"partition_ari": 0.93}
-)
-
-
-def publish(folder, verdict):
-    config = read_manifest(folder, RETAILERS).config.model_copy(
-        update={"artifacts": str(folder)}
-    )
-    with Artifacts(folder, RETAILERS).stage(
-        "inference", config, is_serving=True
-    ) as out:
-        publish_training(out, model_under(out, verdict))
-        return out.facts
 
 
 def predictions(folder):
@@ -164,18 +148,16 @@ def test_another_verdict_rewrites_everything_but_the_model(artifacts, verdict):
     report = (artifacts / "report.html").read_bytes()
     other = REPRODUCIBLE if verdict is NATURAL else NATURAL
     publish(artifacts, other)
-    facts = publish(artifacts, verdict)
+    published = publish(artifacts, verdict)
     manifest = read_manifest(artifacts, RETAILERS)
     verify(artifacts, manifest)
     assert manifest.is_complete
     assert manifest.model_id == before.model_id
     assert set(manifest.files) == set(before.files)
-    assert facts["verdict"] == verdict.model_dump()
     assert manifest.facts("inference")["verdict"] == verdict.model_dump()
     assert (
         manifest.facts("inference")["labelled"] == before.facts("inference")["labelled"]
     )
-    published = PublishedSegments.read(artifacts / "segments.json")
     assert published.verdict == verdict
     insights = pl.read_csv(artifacts / "segment_insights.csv")
     counts = predictions(artifacts)["segment"].drop_nulls().value_counts()

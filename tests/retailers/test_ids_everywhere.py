@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import polars as pl
 import pytest
+from verdicts import NATURAL, REPRODUCIBLE, published_in
 
 from core.artifacts.folder import Artifacts
 from core.artifacts.manifest import read_manifest
@@ -20,15 +21,9 @@ from core.retailers.profile import explain_shop, profile_segments
 from core.retailers.publish import model_under, publish_training
 from core.retailers.research import measure_scorecard
 from core.retailers.sample import generate_sales
-from core.segments.published import PublishedSegments, Verdict
 
 GAPS = (11, 2, 5, 8, 23, 14, 17, 20)
-VERDICTS = {
-    "density": Verdict(kind="natural", is_certified=False, basis={"p_value": 0.05}),
-    "partition": Verdict(
-        kind="reproducible", is_certified=False, basis={"partition_ari": 0.93}
-    ),
-}
+VERDICTS = {"density": NATURAL, "partition": REPRODUCIBLE}
 QUICK = Effort(n_refits=2, n_seed_refits=2, n_workers=0)
 
 
@@ -79,10 +74,6 @@ def with_gaps(published):
     moved.sort(key=lambda s: (s.id < 0, s.id))
     changes = {"segments": tuple(moved), "next_id": 24, "withdrawn": None}
     return published.model_copy(update=changes)
-
-
-def published_in(folder):
-    return PublishedSegments.read(folder / "segments.json")
 
 
 def ids_in(folder):
