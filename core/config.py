@@ -99,7 +99,22 @@ class DataConfig(Section):
     date_format: str | None = Field(
         None, description="strptime format of a `date` column; null: ISO 8601"
     )
-    sheet: str | None = Field(None, description="Excel sheet name; null: the first")
+    sheet: list[str] | None = Field(
+        None,
+        description="Excel sheet, or several; null: all visible sheets, if they have "
+        "the same columns",
+    )
+    header_row: int | None = Field(
+        None,
+        ge=1,
+        description="line of the column names in a CSV or Excel sheet, from 1; null: "
+        "the first with a cell, or one below titles",
+    )
+    fill_down: list[str] = Field(
+        default_factory=list,
+        description="columns, as the file names them, whose empty cells take the value "
+        "above, as merged cells of Excel need",
+    )
     separator: str | None = Field(
         None,
         pattern=r"^(tab|[^\n\r\"])$",
@@ -124,6 +139,14 @@ class DataConfig(Section):
         description="file inside the Kaggle data set; null: every table in it",
     )
     policies: Policies = Field(default_factory=Policies)
+
+    @field_validator("sheet", "fill_down", mode="before")
+    @classmethod
+    def _names_as_text(cls, value: object) -> object:
+        """Take `2023`, which YAML reads as a number, and one name for several."""
+        if isinstance(value, list):
+            return [str(v) if isinstance(v, int | float) else v for v in value]
+        return [str(value)] if isinstance(value, str | int | float) else value
 
 
 class SampleConfig(Section):

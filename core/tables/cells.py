@@ -6,7 +6,6 @@ request. Nothing is guessed: what cannot be read becomes null, and the row gets 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from core.config import DataConfig
-from core.errors import ConfigError, SchemaError, listed
+from core.errors import SchemaError, listed
 from core.tables.columns import (
     FLAGS,
     MONTH,
@@ -26,6 +25,14 @@ from core.tables.columns import (
     fault_flags,
     match_columns,
 )
+from core.tables.dates import (
+    calendar_day,
+    day_number,
+    month_number,
+    plain_text,
+    timestamp,
+)
+from core.tables.layout import month_columns, unpivoted
 from core.tables.readers import BEYOND, ReceivedTable
 
 # Where dates are known: year, month and day as one number.
@@ -45,19 +52,6 @@ MISSING_TEXTS = (
 FLOAT_TEXT = r"^(0|-?[1-9][0-9]*)\.00?$"
 # Whole numbers beyond this are not all exact as 64-bit floats.
 LARGEST_EXACT_FLOAT = 2.0**53
-ISO_DATE = (
-    r"^\d{4}[-/]\d{2}([-/]\d{2}([T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?"
-    r" ?(Z|[+-]\d{2}:?\d{2})?)?)?$"
-)
-# What strptime tokens tell; padding marks as in `%-d` are left out before looking.
-WHOLE_DATE_TOKENS = frozenset({"%D", "%F", "%x", "%c", "%s", "%+", "%v"})
-DAY_TOKENS = WHOLE_DATE_TOKENS | {"%d", "%e", "%j"}
-MONTH_TOKENS = WHOLE_DATE_TOKENS | {"%m", "%b", "%B", "%h", "%j"}
-YEAR_TOKENS = WHOLE_DATE_TOKENS | {"%Y", "%y"}
-ISO_MOMENT = (
-    r"^\d{4}-\d{2}-\d{2}( \d{2}:\d{2}(:\d{2}(\.\d+)?)?( ?(Z|[+-]\d{2}:?\d{2}))?)?$"
-)
-OFFSET = r"(Z|[+-]\d{2}:?\d{2})$"
 
 
 @dataclass(frozen=True)
@@ -81,6 +75,8 @@ class ParsedRows:
         The received cells that make two rows equal; `HASH` is of them.
     notes : list of str
         What the user should know about how it was read.
+    lacking : sequence of str
+        Our columns that were not received, and have their default in every row.
     """
 
     spec: TableSpec
@@ -90,6 +86,7 @@ class ParsedRows:
     columns: Mapping[str, str]
     compared: list[pl.Expr]
     notes: list[str]
+    lacking: Sequence[str] = ()
 
     @property
     def hashed(self) -> pl.Expr:
@@ -126,18 +123,28 @@ def parse_rows(
         As `core.tables.columns.match_columns`, or if a file lacks a column that others
         have.
     """
+    table = _long(table, wanted, spec)
     schema = table.scan.collect_schema()
-    columns, notes = match_columns(schema, wanted, spec, table.name)
+    try:
+        columns, notes = match_columns(schema, wanted, spec, table.name)
+    except SchemaError as error:
+        raise SchemaError("\n".join([str(error), *table.notes])) from None
     _check_parts(table, columns, spec)
-    received = table.scan.with_row_index(ROW, offset=1)
+    lacking = [ours for ours, name in columns.items() if name not in schema]
+    scan = table.scan.with_columns(
+        pl.lit(spec[ours].default).alias(ours) for ours in lacking
+    )
+    schema = scan.collect_schema()
+    received = scan.with_row_index(ROW, offset=1)
     if table.has_empty_rows:
         received = received.filter(~pl.all_horizontal(pl.all().exclude(ROW).is_null()))
     nested = [c for c, t in schema.items() if t.is_nested() or t == pl.Object]
     if has_hash and nested:
         notes.append(f"Not compared when looking for equal rows: {listed(nested)}.")
     compared = [_comparable(c, t) for c, t in schema.items() if c not in nested]
+    notes = [*table.notes, *notes]
     parsed = ParsedRows(
-        spec, table.name, received, received, columns, compared, [*table.notes, *notes]
+        spec, table.name, received, received, columns, compared, notes, lacking
     )
     read, mended, kept = _parsing_steps(
         schema,
@@ -151,11 +158,30 @@ def parse_rows(
     return replace(parsed, rows=rows.select(ROW, *kept, *[HASH for _ in hashed]))
 
 
+def _long(
+    table: ReceivedTable, wanted: Mapping[str, str], spec: TableSpec
+) -> ReceivedTable:
+    """Return a table with a column for each month as one with a row for each."""
+    values = [column.name for column in spec.columns if column.kind == "number"]
+    columns = table.scan.collect_schema().names()
+    given = {name.strip() for name in columns} | set(wanted)
+    is_dated = any(column.kind == "day" for column in spec.columns)
+    if not is_dated or given & {"date", "month", *values}:
+        return table
+    months = month_columns(columns)
+    has_years = all(year is not None for year, _ in months.values())
+    if not months or ("year" in given) == has_years:
+        return table
+    scan, note = unpivoted(table.scan, months, values[0])
+    return replace(table, scan=scan, notes=(*table.notes, note), parts=())
+
+
 def _check_parts(
     table: ReceivedTable, columns: Mapping[str, str], spec: TableSpec
 ) -> None:
     """Refuse a table with a file that lacks a column that the others have."""
-    needed = [name for ours, name in columns.items() if spec[ours].is_required]
+    known = table.scan.collect_schema()
+    needed = [n for ours, n in columns.items() if spec[ours].is_required and n in known]
     for name, found in table.parts:
         if lacking := [column for column in needed if column not in found]:
             raise SchemaError(
@@ -237,7 +263,7 @@ def _parsing_steps(
         read += _as_typed(column, name, dtype, decimal_comma, date_format)
         mended += _mended(column)
     names = set(received) | (set(MONTH) if "date" in received else set())
-    columns = [c for c in spec.columns if c.name in names and c.kind != "day"]
+    columns = [c for c in spec.columns if c.name in names]
     found: dict[str, list[pl.Expr]] = {"ragged_line": [pl.col("is_ragged")]}
     kept = []
     for column in columns:
@@ -252,8 +278,6 @@ def _parsing_steps(
         for flag, each in found.items()
         if flag
     }
-    if "date" in received:
-        kept.append(pl.col(DAY))
     return read, mended, [*kept, fault_flags(spec, any_found).alias(FLAGS)]
 
 
@@ -270,15 +294,24 @@ def _as_typed(
         case "id":
             value = _id_text(name, dtype)
         case "day":
-            value, has_day = _calendar_day(name, dtype, date_format)
-            told = [has_day.alias("has_day")]
+            value, *told = calendar_day(name, dtype, date_format)
         case "moment":
-            value, has_offset = parse_timestamp(name, dtype, date_format)
-            told = [has_offset.alias(f"offset_{column.name}")]
+            value, has_offset = timestamp(name, dtype, date_format)
+            is_day_number = day_number(name, dtype).is_not_null()
+            told = [
+                has_offset.alias(f"offset_{column.name}"),
+                is_day_number.alias(f"number_{column.name}"),
+            ]
         case "name" | "word":
-            value = _plain_text(name, dtype)
+            value = plain_text(name, dtype)
         case "whole":
             value = _as_float(name, dtype)
+        case "month":
+            number, named = _as_float(name, dtype), month_number(name, dtype)
+            value, told = (
+                pl.coalesce(number, named),
+                [named.is_not_null().alias("named")],
+            )
         case _:
             value = _as_float(name, dtype, decimal_comma=decimal_comma)
             told = [_is_given(name, dtype).alias(f"given_{column.name}")]
@@ -295,8 +328,9 @@ def _mended(column: Column) -> list[pl.Expr]:
             year, month = ours.dt.year(), ours.dt.month().cast(pl.Int32)
             number = year * 10_000 + month * 100 + ours.dt.day()
             day = pl.when(pl.col("has_day")).then(number).alias(DAY)
-            return [year.alias("year"), month.alias("month"), day]
-        case "whole":
+            named = pl.lit(value=False).alias("named")
+            return [year.alias("year"), month.alias("month"), named, day]
+        case "whole" | "month":
             whole = pl.when(ours == ours.floor()).then(ours)
             return [whole.cast(pl.Int32, strict=False)]
         case "number" | "amount" | "value":
@@ -317,11 +351,17 @@ def _finished(column: Column) -> tuple[pl.Expr, list[pl.Expr]]:
         case "moment":
             is_possible = _is_between(ours.dt.year(), FIRST_YEAR, LAST_YEAR)
             kept = pl.when(is_possible).then(ours)
-            flags = [~is_possible, pl.col(f"offset_{column.name}")]
-        case "whole":
+            told = (pl.col(f"{what}_{column.name}") for what in ("offset", "number"))
+            flags = [~is_possible, *told]
+        case "day":
+            kept = pl.col(DAY)
+            flags = [pl.col(name) for name in ("is_number", "is_week", "is_iso")]
+        case "whole" | "month":
             least, greatest = column.limits
             is_possible = _is_between(ours, least, greatest)
             kept, flags = pl.when(is_possible).then(ours), [~is_possible]
+            if column.kind == "month":
+                flags.append(pl.col("named"))
         case "number":
             is_usable = _is_between(ours, -LARGEST, LARGEST)
             kept, flags = pl.when(is_usable).then(ours), [~is_usable]
@@ -337,7 +377,7 @@ def _finished(column: Column) -> tuple[pl.Expr, list[pl.Expr]]:
             flags = [is_empty]
         case _:
             kept, flags = ours, [pl.col(f"given_{column.name}") & ours.is_null()]
-    return kept.alias(column.name), flags
+    return kept.alias(DAY if column.kind == "day" else column.name), flags
 
 
 def _is_between(value: pl.Expr, low: float, high: float) -> pl.Expr:
@@ -356,7 +396,7 @@ def _is_given(name: str, dtype: pl.DataType) -> pl.Expr:
         return pl.col(name).is_not_nan().fill_null(value=False)
     if dtype != pl.String:
         return pl.col(name).is_not_null()
-    text = _plain_text(name, dtype)
+    text = plain_text(name, dtype)
     return ~text.is_in(list(MISSING_TEXTS)).fill_null(value=True)
 
 
@@ -368,16 +408,9 @@ def _is_ragged(schema: pl.Schema) -> pl.Expr:
     return beyond.fill_null(value=False).alias("is_ragged")
 
 
-def _plain_text(name: str, dtype: pl.DataType) -> pl.Expr:
-    """Return the cells as text without spaces around; unreadable bytes are null."""
-    text = pl.col(name).cast(pl.String, strict=False)
-    is_typed = dtype.is_numeric() or isinstance(dtype, pl.Boolean)
-    return text if is_typed else text.str.strip_chars()
-
-
 def _id_text(name: str, dtype: pl.DataType) -> pl.Expr:
     """Return ids as text, not mended yet: a float as `17850.0`, NaN as null."""
-    text = _plain_text(name, dtype)
+    text = plain_text(name, dtype)
     if not dtype.is_float():
         return text
     value = pl.col(name).cast(pl.Float64)
@@ -413,140 +446,9 @@ def _as_float(name: str, dtype: pl.DataType, *, decimal_comma: bool = False) -> 
     """
     if dtype.is_numeric() or isinstance(dtype, pl.Boolean):
         return pl.col(name).cast(pl.Float64, strict=False)
-    text = _plain_text(name, dtype)
+    text = plain_text(name, dtype)
     if decimal_comma:
         has_one_mark = text.str.count_matches("[.,]") <= 1
         pointed = text.str.replace(",", ".", literal=True)
         text = pl.when(has_one_mark).then(pointed)
     return text.cast(pl.Float64, strict=False)
-
-
-def _calendar_day(
-    name: str, dtype: pl.DataType, date_format: str | None
-) -> tuple[pl.Expr, pl.Expr]:
-    """Return dates, null where unreadable, and whether a cell or the format has a day.
-
-    Times and offsets are passed over: the date is taken as written.
-    """
-    if isinstance(dtype, pl.Date | pl.Datetime):
-        return pl.col(name).dt.date(), pl.lit(value=True)
-    text = _plain_text(name, dtype)
-    if date_format is not None:
-        _check_date_format(date_format)
-        has_day = bool(_tokens(date_format) & DAY_TOKENS)
-        if not has_day:
-            text, date_format = pl.lit("01 ") + text, f"%d {date_format}"
-        return text.str.strptime(pl.Date, date_format, strict=False), pl.lit(has_day)
-    iso = pl.when(text.str.contains(ISO_DATE)).then(text.str.slice(0, 10))
-    padded = iso.str.replace_all("/", "-", literal=True).str.pad_end(8, "-")
-    # A year and a month become `2024-03-`.
-    full = pl.when(padded.str.ends_with("-")).then(padded + "01").otherwise(padded)
-    digits = pl.when(text.str.len_bytes() == 8).then(text)
-    date = pl.coalesce(
-        full.str.to_date("%Y-%m-%d", strict=False),
-        digits.str.to_date("%Y%m%d", strict=False),
-    )
-    return date, text.str.len_bytes() != 7
-
-
-def _tokens(date_format: str) -> set[str]:
-    """Return the strptime tokens of a format, without padding marks."""
-    return {f"%{letter}" for letter in re.findall(r"%[-_0]?(.)", date_format)}
-
-
-def _check_date_format(date_format: str) -> None:
-    """Refuse a format that names no year or no month."""
-    tokens = _tokens(date_format)
-    if not (tokens & YEAR_TOKENS and tokens & MONTH_TOKENS):
-        raise ConfigError(
-            f"`data.date_format` is `{date_format}`, which names no year and month. "
-            "Expected strptime tokens, such as `%d.%m.%Y` or `%m/%d/%Y %H:%M`."
-        )
-
-
-def parse_timestamp(
-    name: str, dtype: pl.DataType, date_format: str | None
-) -> tuple[pl.Expr, pl.Expr]:
-    """Return moments, and whether a zone or an offset was given and taken off.
-
-    Parameters
-    ----------
-    name : str
-        Column as received.
-    dtype : polars.DataType
-        Its type.
-    date_format : str or None
-        strptime format of text; None: ISO 8601, or the numbers of `_epoch`.
-
-    Returns
-    -------
-    polars.Expr, polars.Expr
-        Datetime("us") without a zone, in UTC where one was given, null where
-        unreadable; and a Boolean.
-    """
-    column, has_offset = pl.col(name), pl.lit(value=False)
-    if isinstance(dtype, pl.Datetime):
-        if dtype.time_zone is not None:
-            has_offset = column.is_not_null()
-            column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-        moment = column.dt.cast_time_unit("us")
-    elif isinstance(dtype, pl.Date):
-        moment = column.cast(pl.Datetime("us"))
-    elif dtype.is_numeric():
-        moment = _epoch(column.cast(pl.Float64))
-    else:
-        moment, has_offset = _from_text(_plain_text(name, dtype), date_format)
-    return moment, has_offset
-
-
-def _from_text(text: pl.Expr, date_format: str | None) -> tuple[pl.Expr, pl.Expr]:
-    """Return moments typed as text, and whether an offset was given and taken off."""
-    if date_format is not None:
-        _check_date_format(date_format)
-        read = text.str.strptime(pl.Datetime("us"), date_format, strict=False)
-        # A format without a time of day is one of a date.
-        day = text.str.strptime(pl.Date, date_format, strict=False)
-        return pl.coalesce(read, day.cast(pl.Datetime("us"))), pl.lit(value=False)
-    plain = text.str.replace("T", " ", literal=True)
-    plain = plain.str.replace_all("/", "-", literal=True)
-    plain = plain.str.replace(",", ".", literal=True)
-    iso = pl.when(plain.str.contains(ISO_MOMENT)).then(plain)
-    has_offset = (iso.str.len_bytes() > 16) & iso.str.contains(OFFSET)
-    naive_text = iso.str.replace(OFFSET, "").str.strip_chars_end()
-    local = pl.when(has_offset).then(naive_text).otherwise(iso)
-    n = local.str.len_bytes()
-    tail = pl.when(n == 10).then(pl.lit(" 00:00:00")).when(n == 16).then(pl.lit(":00"))
-    full = local + tail.otherwise(pl.lit(""))
-    read = full.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us", strict=False)
-    shift = pl.when(has_offset).then(_offset_minutes(iso)).otherwise(0)
-    number = text.str.contains(r"^\d{8,19}$")
-    epoch = _epoch(pl.when(number).then(text).cast(pl.Float64, strict=False))
-    moment = pl.coalesce(read - pl.duration(minutes=shift), epoch)
-    return moment, has_offset.fill_null(value=False)
-
-
-def _offset_minutes(iso: pl.Expr) -> pl.Expr:
-    """Return the minutes by which a local time is ahead of UTC; 0 for `Z`."""
-    parts = iso.str.extract_groups(r"([+-])(\d{2}):?(\d{2})$")
-    hours = parts.struct.field("2").cast(pl.Int32, strict=False)
-    minutes = parts.struct.field("3").cast(pl.Int32, strict=False)
-    sign = pl.when(parts.struct.field("1") == "-").then(-1).otherwise(1)
-    return (sign * (hours * 60 + minutes)).fill_null(0)
-
-
-def _epoch(value: pl.Expr) -> pl.Expr:
-    """Return moments from numbers: YYYYMMDD, or time since 1970.
-
-    The size tells the unit: below 1e11 seconds (until the year 5138), below 1e14
-    milliseconds, below 1e17 microseconds, else nanoseconds. Numbers of 8 digits are
-    calendar days; as seconds they would be of 1970.
-    """
-    whole = pl.when(value.is_finite() & (value.abs() < 1e19)).then(value)
-    is_day = whole.is_between(19_000_101, 21_991_231)
-    day = pl.when(is_day).then(whole).cast(pl.Int64, strict=False).cast(pl.String)
-    day = day.str.to_date("%Y%m%d", strict=False).cast(pl.Datetime("us"))
-    size = whole.abs()
-    small = pl.when(size < 1e11).then(whole * 1e6).when(size < 1e14).then(whole * 1e3)
-    micros = small.when(size < 1e17).then(whole).otherwise(whole / 1e3)
-    since_1970 = micros.round().cast(pl.Int64, strict=False).cast(pl.Datetime("us"))
-    return pl.when(is_day).then(day).when(size >= 1e8).then(since_1970)

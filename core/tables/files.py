@@ -17,7 +17,6 @@ import os
 import re
 import shutil
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -38,6 +37,8 @@ KIND_SUFFIXES = {
 KIND_NAMES = {"csv": "text (CSV)", "parquet": "Parquet", "excel": "an Excel workbook"}
 WEB = ("http://", "https://")
 READABLE = "Expected CSV (also .gz or .zip), Parquet or Excel."
+# Named in tables of HTML or XML that are written for Excel.
+OFFICE = b"schemas-microsoft-com:office"
 # First bytes of what cannot be read, with what to do about it.
 FOREIGN = (
     (b"ARROW1", "an Arrow file", "Save it as Parquet."),
@@ -139,6 +140,11 @@ def locate(address: str) -> list[SourceFile]:
             raise SourceError(f"`{address}`: no file matches. {READABLE}")
         root = path.parent if len({file.parent for file in files}) == 1 else None
         return [SourceFile(f, f.name if root else f.as_posix()) for f in files]
+    if path.exists():
+        raise SourceError(
+            f"`{address}` is a pipe or a device, and not a file. Rows are read more "
+            "than once: save them to a file, and name that."
+        )
     raise SourceError(_explain_missing(path, address))
 
 
@@ -237,7 +243,10 @@ def unpack(file: SourceFile, work: Path, depth: int = 0) -> list[SourceFile]:
             return unpack(replace(file, path=target, name=name), work, depth + 1)
         if head.startswith(b"PK") and not _is_workbook(file.path):
             return _unzip(file, work, depth)
-    except (EOFError, zlib.error, zipfile.BadZipFile, OSError, RuntimeError) as error:
+    except SourceError:
+        raise
+    except Exception as error:
+        # Damaged bytes make zipfile raise whatever comes of them, an IndexError too.
         raise SourceError(
             f"{file.name} could not be unpacked ({describe(error)}). "
             "It is damaged, cut off or protected; fetch it again."
@@ -320,6 +329,13 @@ def _kind_of_bytes(head: bytes, name: str, *, is_text: bool) -> str:
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "csv"
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    is_named = PurePosixPath(name).suffix.lower() in KIND_SUFFIXES["excel"]
+    if start.startswith(b"<") and (is_named or OFFICE in start):
+        raise SourceError(
+            f"{name} is HTML or XML made for Excel, not a workbook, as some systems "
+            "export tables. Open it in Excel, save it as a workbook (.xlsx) or CSV, "
+            f"and name that. {READABLE}"
+        )
     if re.match(rb"<(!doctype|html|head|body|\?xml)", start):
         raise SourceError(
             f"{name} is a web page, not a table: the address may lead to a log-in or "

@@ -53,7 +53,10 @@ OPTIONAL = (
     "items", "discount_amount", "source", "category", "refund_amount", "order_time",
 )  # fmt: skip
 # Beside the mapping of columns, what decides how files are read.
-READING_OPTIONS = {"date_format", "sheet", "separator", "decimal", "encoding"}
+READING_OPTIONS = {
+    "date_format", "sheet", "header_row", "fill_down", "separator", "decimal",
+    "encoding",
+}  # fmt: skip
 # Clocks differ a little, and so do time zones.
 CLOCK_SLACK = timedelta(days=1)
 # A date may be wrong without being impossible: this far from the next one before it,

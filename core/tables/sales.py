@@ -35,7 +35,8 @@ from core.tables.readers import (
 PARTIAL_DAYS = 3
 # What decides the rows beside their source.
 READING_OPTIONS = {
-    "columns", "date_format", "sheet", "separator", "decimal", "encoding", "policies",
+    "columns", "date_format", "sheet", "header_row", "fill_down", "separator",
+    "decimal", "encoding", "policies",
 }  # fmt: skip
 SALES = read_specs("sales.yaml")["sales"]
 
@@ -288,10 +289,16 @@ def validate_sales(
     path = work / "parsed.parquet"
     # Incompressible hashes make up most of it: speed counts, not size.
     parsed.rows.sink_parquet(path, compression="lz4", statistics=False)
+    policies = data.policies.model_dump()
+    if "product_id" in parsed.lacking and policies["exact_duplicate"] == "drop":
+        parsed.notes.append(
+            "Equal rows are kept: of products not told, they may differ."
+        )
+        policies["exact_duplicate"] = "keep"
     checked = Validation(
         parsed,
         pl.scan_parquet(path, glob=False),
-        data.policies.model_dump(),
+        policies,
         "data.policies",
         {"months": _month_cure(data.date_format, is_dated="date" in parsed.columns)},
     )
@@ -324,6 +331,7 @@ def _report(checked: Validation, kept: pl.LazyFrame) -> ValidationReport:
         notes.append(f"{counted(checked.n_empty, 'empty line')} passed over.")
     notes += checked.fixes
     notes += repair_lines(SALES, checked.n_read, checked.repairs)
+    notes += _swapped_days(checked)
     is_dated = "date" in checked.parsed.columns
     if is_dated and checked.faults["exact_duplicate"].set_aside:
         notes.append(
@@ -347,6 +355,28 @@ def _report(checked: Validation, kept: pl.LazyFrame) -> ValidationReport:
         newest_month=newest,
         partial_last_month=partial,
     )
+
+
+def _swapped_days(checked: Validation) -> list[str]:
+    """Return a warning if Excel seems to have taken days for months in a column.
+
+    Opened where the month comes first, `09/01/2022` becomes 1 September, a true date,
+    and `26/01/2022` stays text.
+    """
+    if not checked.repairs["iso_date"]:
+        return []
+    days = checked.rows.group_by(is_true=SALES.has_any(["iso_date"])).agg(
+        low=(pl.col(DAY) % 100).min(), high=(pl.col(DAY) % 100).max()
+    )
+    found = {is_true: edges for is_true, *edges in days.collect().iter_rows()}
+    true, text = found.get(True, [None, 0]), found.get(False, [0, None])
+    if (text[0] or 0) <= 12 or (true[1] or 31) > 12:
+        return []
+    return [
+        "Days up to 12 are all in true dates, days above 12 all in text: Excel "
+        "probably swapped day and month in the true dates when the file was opened. "
+        "Export the rows anew, and do not open them in Excel before they are read."
+    ]
 
 
 def _id_warnings(name: str, ids: pl.Series) -> list[str]:

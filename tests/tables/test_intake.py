@@ -116,7 +116,7 @@ def test_float_id_that_is_not_a_number_is_missing(tmp_path: Path):
         (13, pl.Int8()),
         (3.5, pl.Float64()),
         (None, pl.Int16()),
-        ("March", pl.String()),
+        ("Brumaire", pl.String()),
         ("", pl.String()),
         (float("inf"), pl.Float64()),
     ],
