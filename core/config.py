@@ -70,6 +70,14 @@ class Policies(Section):
         "keep",
         description="different rows of one shop, product and month; kept = summed",
     )
+    total_row: Policy = Field(
+        "drop", description="row that is the sum of others, such as a subtotal"
+    )
+    scientific_id: Policy = Field(
+        "error",
+        description="id such as `4.00638E+12`, which has lost digits in Excel; also of "
+        "`segments axes`",
+    )
 
     @field_validator("missing_id", "impossible_month", "invalid_quantity")
     @classmethod
@@ -123,8 +131,8 @@ class DataConfig(Section):
     )
     decimal: Literal[".", ","] | None = Field(
         None,
-        description="decimal mark of numbers typed as text; null: the point, or the "
-        "comma in a CSV separated by semicolons",
+        description="decimal mark of numbers typed as text, where `4.700` or `4,700` "
+        "leave it open; null: as the other cells of the column show",
     )
     encoding: str | None = Field(
         None,
@@ -138,9 +146,14 @@ class DataConfig(Section):
         "shop-sales-data.csv",
         description="file inside the Kaggle data set; null: every table in it",
     )
+    exclude_ids: list[str] = Field(
+        [],
+        description="shops or customers to leave out, such as the placeholders `0` and "
+        "`guest`",
+    )
     policies: Policies = Field(default_factory=Policies)
 
-    @field_validator("sheet", "fill_down", mode="before")
+    @field_validator("sheet", "fill_down", "exclude_ids", mode="before")
     @classmethod
     def _names_as_text(cls, value: object) -> object:
         """Take `2023`, which YAML reads as a number, and one name for several."""

@@ -33,6 +33,7 @@ from core.tables.dates import (
     timestamp,
 )
 from core.tables.layout import month_columns, unpivoted
+from core.tables.marks import month_form, number, number_form, unusual
 from core.tables.readers import BEYOND, ReceivedTable
 
 # Where dates are known: year, month and day as one number.
@@ -50,6 +51,12 @@ MISSING_TEXTS = (
 # `17850.0` was a number on its way through a float; `007.0` was not, and stays.
 # One or two zeros: in `10.000` the point may as well set off thousands.
 FLOAT_TEXT = r"^(0|-?[1-9][0-9]*)\.00?$"
+# What Excel and `%g` make of a long number: most of its digits are lost. R writes so
+# what is shorter and exact: `1e+05`, `4.0128e+10`.
+SCIENTIFIC = (
+    r"^[+-]?\d([.,]\d+)?(E\+\d+|e\+(1[1-9]|[2-9]\d|\d{3,}))$"
+    r"|^[+-]?\d[.,]\d{5,}e\+\d+$"
+)
 # Whole numbers beyond this are not all exact as 64-bit floats.
 LARGEST_EXACT_FLOAT = 2.0**53
 
@@ -146,16 +153,41 @@ def parse_rows(
     parsed = ParsedRows(
         spec, table.name, received, received, columns, compared, notes, lacking
     )
-    read, mended, kept = _parsing_steps(
+    steps = _parsing_steps(
         schema,
         columns,
         spec,
-        decimal_comma=table.decimal_comma,
         date_format=data.date_format,
+        excluded=data.exclude_ids,
+        is_plain=table.is_plain,
     )
-    hashed = [parsed.hashed] if has_hash else []
-    rows = received.select(ROW, *read, *hashed).with_columns(mended)
-    return replace(parsed, rows=rows.select(ROW, *kept, *[HASH for _ in hashed]))
+    rows, hashes = received, [HASH] if has_hash else []
+    if has_hash:
+        rows = rows.with_columns(parsed.hashed)
+    if not table.is_plain:
+        rows = rows.with_columns(_unwrapped(schema, columns, spec))
+    rows = rows.select(ROW, *steps.read, *hashes)
+    for step in (steps.looked_at, steps.numbers, steps.mended):
+        rows = rows.with_columns(step)
+    return replace(parsed, rows=rows.select(ROW, *steps.kept, *hashes))
+
+
+def _unwrapped(
+    schema: pl.Schema, received: Mapping[str, str], spec: TableSpec
+) -> list[pl.Expr]:
+    """Return text out of its formula, `="0001"` as `0001`, and without NUL."""
+    unwrapped = []
+    for ours, name in received.items():
+        if not _is_text(schema[name]):
+            continue
+        text = pl.col(name).cast(pl.String, strict=False)
+        is_odd = text.str.contains_any(['="', "\0"])
+        odd = pl.when(is_odd).then(text.str.replace_all("\0", "", literal=True))
+        inside = odd.str.strip_chars().str.extract(r'^="(.*)"$')
+        unwrapped.append(pl.coalesce(inside, odd, text).alias(name))
+        if spec[ours].kind == "id":
+            unwrapped.append(is_odd.alias(f"odd_{ours}"))
+    return unwrapped
 
 
 def _long(
@@ -222,15 +254,15 @@ def parse_records(
             values = [naive(v) if isinstance(v, datetime) else v for v in values]
         series.append(pl.Series(name, values, dtype=dtype, strict=False))
     received = pl.DataFrame(series)
-    read, mended, kept = steps
-    rows = received.select(ROW, *read).with_columns(mended).select(ROW, *kept)
+    rows = received.select(ROW, *steps.read).with_columns(steps.looked_at)
+    rows = rows.with_columns(steps.mended).select(ROW, *steps.kept)
     columns = {name: name for name in types}
     name = f"the {spec.name}"
     return ParsedRows(spec, name, rows.lazy(), received.lazy(), columns, [], [])
 
 
 @cache
-def _record_steps(spec: TableSpec) -> tuple[pl.Schema, tuple[list[pl.Expr], ...]]:
+def _record_steps(spec: TableSpec) -> tuple[pl.Schema, _Steps]:
     """Return the types of records, always the same, and how they are read."""
     text, number = pl.String(), pl.Float64()
     types = {"moment": pl.Datetime("us"), "number": number, "amount": number}
@@ -245,56 +277,97 @@ def naive(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(tzinfo=None)
 
 
+@dataclass(frozen=True)
+class _Steps:
+    """The expressions that read a table, in steps.
+
+    An expression that is used twice would be evaluated twice.
+
+    Attributes
+    ----------
+    read : list of polars.Expr
+        Cells as typed.
+    looked_at : list of polars.Expr
+        What is unusual about a text, so that the rest is not looked at again.
+    numbers, mended, kept : list of polars.Expr
+        Text as numbers; values as far as they are possible; values and flags.
+    """
+
+    read: list[pl.Expr]
+    looked_at: list[pl.Expr]
+    numbers: list[pl.Expr]
+    mended: list[pl.Expr]
+    kept: list[pl.Expr]
+
+
 def _parsing_steps(
     schema: pl.Schema,
     received: Mapping[str, str],
     spec: TableSpec,
     *,
-    decimal_comma: bool = False,
     date_format: str | None = None,
-) -> tuple[list[pl.Expr], list[pl.Expr], list[pl.Expr]]:
-    """Return the expressions that read a table: as typed, mended, and as kept.
-
-    In steps, since an expression that is used twice would be evaluated twice.
-    """
-    read, mended = [_is_ragged(schema)], []
+    excluded: Sequence[str] = (),
+    is_plain: bool = True,
+) -> _Steps:
+    """Return the expressions that read a table."""
+    steps = _Steps([_is_ragged(schema)], [], [], [], [])
     for ours, name in received.items():
         column, dtype = spec[ours], schema[name]
-        read += _as_typed(column, name, dtype, decimal_comma, date_format)
-        mended += _mended(column)
+        steps.read.extend(_as_typed(column, name, dtype, date_format))
+        steps.mended.extend(_mended(column))
+        if column.kind == "id":
+            is_wrapped = _is_text(dtype) and not is_plain
+            odd = pl.col(f"odd_{ours}") if is_wrapped else pl.lit(value=False)
+            steps.read.append(odd.alias(f"odd_{ours}"))
+            steps.looked_at.append(_scientific(pl.col(ours)).alias(f"long_{ours}"))
+        if _has_clues(column, dtype) and column.kind != "day":
+            text, odd = pl.col(ours), pl.col(f"unusual_{ours}")
+            steps.looked_at.append(unusual(text).alias(f"unusual_{ours}"))
+            steps.numbers.append(number(text, odd).alias(ours))
+            steps.numbers.append(number_form(text, odd).alias(f"form_{ours}"))
     names = set(received) | (set(MONTH) if "date" in received else set())
     columns = [c for c in spec.columns if c.name in names]
     found: dict[str, list[pl.Expr]] = {"ragged_line": [pl.col("is_ragged")]}
-    kept = []
     for column in columns:
         value, flags = _finished(column)
-        kept.append(value)
+        steps.kept.append(value)
         for flag, is_found in zip(column.flags, flags, strict=True):
             found.setdefault(flag, []).append(is_found)
     for fault, condition in spec.checks.items():
         found.setdefault(fault, []).append(pl.sql_expr(condition))
+    if excluded and "excluded_id" in spec.meanings:
+        found["excluded_id"] = [steps.kept[0].is_in(excluded)]
+    for ours, name in received.items():
+        if _has_clues(spec[ours], schema[name]):
+            found |= _clues_found(spec[ours])
     any_found = {
         flag: pl.any_horizontal(each) if len(each) > 1 else each[0]
         for flag, each in found.items()
         if flag
     }
-    return read, mended, [*kept, fault_flags(spec, any_found).alias(FLAGS)]
+    steps.kept.append(fault_flags(spec, any_found).alias(FLAGS))
+    return steps
 
 
 def _as_typed(
     column: Column,
     name: str,
     dtype: pl.DataType,
-    decimal_comma: bool,
     date_format: str | None,
 ) -> list[pl.Expr]:
-    """Return the cells of a column as values, and what only they as typed can tell."""
+    """Return the cells of a column as values, and what only they as typed can tell.
+
+    Numbers typed as text are text still.
+    """
     told: list[pl.Expr] = []
     match column.kind:
         case "id":
             value = _id_text(name, dtype)
         case "day":
             value, *told = calendar_day(name, dtype, date_format)
+            if _has_clues(column, dtype):
+                form = month_form(plain_text(name, dtype)) if date_format else pl.lit(0)
+                told.append(form.alias(f"form_{column.name}"))
         case "moment":
             value, has_offset = timestamp(name, dtype, date_format)
             is_day_number = day_number(name, dtype).is_not_null()
@@ -307,15 +380,32 @@ def _as_typed(
         case "whole":
             value = _as_float(name, dtype)
         case "month":
-            number, named = _as_float(name, dtype), month_number(name, dtype)
-            value, told = (
-                pl.coalesce(number, named),
-                [named.is_not_null().alias("named")],
-            )
+            named = month_number(name, dtype)
+            value = pl.coalesce(_as_float(name, dtype), named)
+            told = [named.is_not_null().alias("named")]
         case _:
-            value = _as_float(name, dtype, decimal_comma=decimal_comma)
+            value = _as_float(name, dtype)
+            if _has_clues(column, dtype):
+                value = _plain_text(name, dtype)
             told = [_is_given(name, dtype).alias(f"given_{column.name}")]
     return [value.alias(column.name), *told]
+
+
+def _is_text(dtype: pl.DataType) -> bool:
+    """Return whether cells are text."""
+    return isinstance(dtype, pl.String | pl.Categorical | pl.Enum | pl.Binary)
+
+
+def _has_clues(column: Column, dtype: pl.DataType) -> bool:
+    """Return whether cells are text that shows how their column was written."""
+    return _is_text(dtype) and bool(column.clues)
+
+
+def _clues_found(column: Column) -> dict[str, list[pl.Expr]]:
+    """Return of each clue whether a cell that could be read gives it."""
+    is_read = pl.col(column.name).is_not_null()
+    form = pl.col(f"form_{column.name}")
+    return {clue: [is_read & (form == i)] for i, clue in enumerate(column.clues, 1)}
 
 
 def _mended(column: Column) -> list[pl.Expr]:
@@ -348,6 +438,7 @@ def _finished(column: Column) -> tuple[pl.Expr, list[pl.Expr]]:
         case "id":
             is_float = pl.col(f"float_{column.name}")
             kept, flags = _mended_id(ours, is_float), [_is_nothing(ours), is_float]
+            flags += [pl.col(f"odd_{column.name}"), pl.col(f"long_{column.name}")]
         case "moment":
             is_possible = _is_between(ours.dt.year(), FIRST_YEAR, LAST_YEAR)
             kept = pl.when(is_possible).then(ours)
@@ -422,6 +513,12 @@ def _id_text(name: str, dtype: pl.DataType) -> pl.Expr:
     )
 
 
+def _scientific(text: pl.Expr) -> pl.Expr:
+    """Return whether an id is a number of which digits are lost."""
+    marked = pl.when(text.str.contains_any(["E+", "e+"])).then(text)
+    return marked.str.contains(SCIENTIFIC).fill_null(value=False)
+
+
 def _is_float_text(text: pl.Expr) -> pl.Expr:
     """Return whether an id is a whole number that was written as a float."""
     # The regular expression costs five times the rest, and is rarely needed.
@@ -438,17 +535,8 @@ def _mended_id(text: pl.Expr, is_float: pl.Expr) -> pl.Expr:
     return pl.when(~_is_nothing(text)).then(mended)
 
 
-def _as_float(name: str, dtype: pl.DataType, *, decimal_comma: bool = False) -> pl.Expr:
-    """Return cells as Float64; null where they are no number, not even NaN.
-
-    Thousands separators are not guessed. With `decimal_comma`, text such as `3,5` is
-    read as 3.5, and text with a point keeps its meaning as long as it has no comma.
-    """
+def _as_float(name: str, dtype: pl.DataType) -> pl.Expr:
+    """Return cells as Float64; null where they are no number, not even NaN."""
     if dtype.is_numeric() or isinstance(dtype, pl.Boolean):
         return pl.col(name).cast(pl.Float64, strict=False)
-    text = plain_text(name, dtype)
-    if decimal_comma:
-        has_one_mark = text.str.count_matches("[.,]") <= 1
-        pointed = text.str.replace(",", ".", literal=True)
-        text = pl.when(has_one_mark).then(pointed)
-    return text.cast(pl.Float64, strict=False)
+    return plain_text(name, dtype).cast(pl.Float64, strict=False)

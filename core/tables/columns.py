@@ -25,6 +25,12 @@ ROW = "__row__"
 FLAGS = "__flags__"
 # A column `date` may stand for these two.
 MONTH = ("year", "month")
+# What cells of a kind show of how their column was written: `core.tables.marks`.
+MARKS = ("three_after_point", "three_after_comma", "decimal_point", "decimal_comma")
+CLUES = {
+    **dict.fromkeys(("number", "amount", "value"), MARKS),
+    "day": ("month_1", "month_2_to_9", "month_01_to_09"),
+}
 # From this similarity on, a name is suggested; `order_id` and `order_date` have 0.75.
 ALIKE = 0.8
 # Mapped to this, a column that may be missing is.
@@ -86,6 +92,11 @@ class Column:
     is_required: bool = True
     limits: Sequence[int] = ()
     default: str = ""
+
+    @property
+    def clues(self) -> list[str]:
+        """What its cells show of how the whole column was written, as `FLAGS` say."""
+        return [f"{self.name}: {clue}" for clue in CLUES.get(self.kind, ())]
 
 
 @dataclass(frozen=True)
@@ -163,14 +174,17 @@ class TableSpec:
 
     @cached_property
     def bits(self) -> dict[str, int]:
-        """The bit of each fault and repair in `FLAGS`."""
-        names = (*self.meanings, *self.repairs)
+        """The bit of each fault, repair and clue in `FLAGS`."""
+        clues = [clue for column in self.columns for clue in column.clues]
+        names = (*self.meanings, *self.repairs, *clues)
         return {name: 1 << i for i, name in enumerate(names)}
 
     @cached_property
     def own_faults(self) -> tuple[str, ...]:
         """The faults that a row shows by itself."""
-        own = {"ragged_line", *self.checks}.union(*(c.flags for c in self.columns))
+        own = {"ragged_line", "excluded_id", "total_row", *self.checks}.union(
+            *(c.flags for c in self.columns)
+        )
         return tuple(name for name in self.meanings if name in own)
 
     def mask(self, names: Iterable[str]) -> int:

@@ -137,10 +137,18 @@ class Validation:
         if self.policies[fault] == "keep" or not self.found[fault]:
             return NO_ROWS
         later = later_duplicates(rows, cells, repeated, work)
-        self.later[fault] = later
-        self.found[fault] = len(later)
-        self.stop_at_errors([fault])
+        self._set_aside(fault, later)
         return later
+
+    def set_aside(self, fault: str, rows: pl.LazyFrame) -> None:
+        """Count rows for a fault that others show, and set them aside by its policy."""
+        self._set_aside(fault, rows.sort(ROW).collect(engine="streaming"))
+
+    def _set_aside(self, fault: str, rows: pl.DataFrame) -> None:
+        self.found[fault] = len(rows)
+        if self.policies[fault] != "keep":
+            self.later[fault] = rows
+            self.stop_at_errors([fault])
 
     @cached_property
     def _dropped(self) -> list[str]:

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 from core.errors import SourceError, did_you_mean, listed
 
@@ -35,6 +36,8 @@ KIND_SUFFIXES = {
     "excel": (".xlsx", ".xlsm", ".xls", ".xlsb"),
 }
 KIND_NAMES = {"csv": "text (CSV)", "parquet": "Parquet", "excel": "an Excel workbook"}
+# The folder of rows whose key is missing.
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 WEB = ("http://", "https://")
 READABLE = "Expected CSV (also .gz or .zip), Parquet or Excel."
 # Named in tables of HTML or XML that are written for Excel.
@@ -83,7 +86,7 @@ class SourceFile:
         Where the bytes are; a file unpacked or fetched into the working folder too.
     name : str
         What it is called in messages, relative to the folder that was asked for.
-    partitions : dict of str to str
+    partitions : dict of str to str or None
         Columns told by folder names such as ``year=2024``.
     notes : tuple of str
         What was done to reach it.
@@ -91,7 +94,7 @@ class SourceFile:
 
     path: Path
     name: str
-    partitions: dict[str, str] = field(default_factory=dict)
+    partitions: dict[str, str | None] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -103,17 +106,19 @@ class FileStats:
     ----------
     sha256 : str
         Hexadecimal digest of the content.
-    n_bytes, n_line_breaks : int
-        Sizes; line breaks are line feeds.
-    is_utf8, has_quotes : bool
-        Whether the content is UTF-8, and whether a double quote occurs in it.
+    n_bytes, n_line_breaks, n_lone_returns : int
+        Sizes; line breaks are line feeds, lone carriage returns have none behind them.
+    is_utf8, has_quotes, has_nul : bool
+        Whether the content is UTF-8, and whether a double quote or NUL occurs in it.
     """
 
     sha256: str
     n_bytes: int
     n_line_breaks: int
+    n_lone_returns: int
     is_utf8: bool
     has_quotes: bool
+    has_nul: bool
 
 
 def locate(address: str) -> list[SourceFile]:
@@ -162,15 +167,21 @@ def is_table_name(name: str) -> bool:
     )
 
 
-def folder_partitions(name: str) -> dict[str, str]:
-    """Return the columns that folder names tell.
+def folder_partitions(name: str) -> dict[str, str | None]:
+    """Return the columns that folder names tell, as Hive writes them.
 
-    >>> folder_partitions("year=2024/month=3/part-0.parquet")
-    {'year': '2024', 'month': '3'}
+    >>> folder_partitions("year=2024/shop=A%26B/part-0.parquet")
+    {'year': '2024', 'shop': 'A&B'}
+    >>> folder_partitions(f"shop={HIVE_NULL}/part-0.parquet")
+    {'shop': None}
     """
     parents = PurePosixPath(name).parts[:-1]
     pairs = [part.partition("=") for part in parents if "=" in part]
-    return {key: value for key, _, value in pairs if key}
+    return {
+        unquote(key): None if value == HIVE_NULL else unquote(value)
+        for key, _, value in pairs
+        if key
+    }
 
 
 def describe(error: BaseException) -> str:
@@ -279,13 +290,18 @@ def scan_file(file: SourceFile) -> FileStats:
     """Read a file once, in chunks, for its digest and the facts that a CSV needs."""
     digest = hashlib.sha256()
     decoder = codecs.getincrementaldecoder("utf-8")()
-    n_bytes = n_line_breaks = 0
-    is_utf8, has_quotes = True, False
+    n_bytes = n_line_breaks = n_returns = 0
+    before = b""
+    is_utf8, has_quotes, has_nul = True, False, False
     for chunk in chunks(file):
         digest.update(chunk)
         n_bytes += len(chunk)
         n_line_breaks += chunk.count(b"\n")
+        if b"\r" in chunk or before == b"\r":
+            n_returns += chunk.count(b"\r") - (before + chunk).count(b"\r\n")
+        before = chunk[-1:]
         has_quotes = has_quotes or b'"' in chunk
+        has_nul = has_nul or b"\0" in chunk
         if is_utf8:
             try:
                 decoder.decode(chunk)
@@ -295,7 +311,8 @@ def scan_file(file: SourceFile) -> FileStats:
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         is_utf8 = False
-    return FileStats(digest.hexdigest(), n_bytes, n_line_breaks, is_utf8, has_quotes)
+    sizes = (n_bytes, n_line_breaks, n_returns)
+    return FileStats(digest.hexdigest(), *sizes, is_utf8, has_quotes, has_nul)
 
 
 def chunks(file: SourceFile) -> Iterator[bytes]:

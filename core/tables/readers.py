@@ -114,19 +114,28 @@ def _as_utf8(
     else:
         encoding, note = _guess_encoding(file)
     is_utf8 = codecs.lookup(encoding).name == "utf-8" and facts.is_utf8
-    has_old_breaks = b"\r" in start and b"\n" not in start
-    if is_utf8 and not has_old_breaks:
+    if is_utf8 and not facts.n_lone_returns:
         return file
     target = new_file(work, file.name)
-    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    decoder = io.IncrementalNewlineDecoder(
+        codecs.getincrementaldecoder(encoding)("replace"),
+        translate=facts.n_lone_returns > 0,
+    )
     with target.open("w", encoding="utf-8", newline="") as stream_out:
         for text in _decoded(file, decoder):
-            stream_out.write(text.replace("\r", "\n") if has_old_breaks else text)
-    notes = (*file.notes, note) if note else file.notes
-    return replace(file, path=target, notes=notes)
+            stream_out.write(text)
+    notes = [*file.notes, note] if note else [*file.notes]
+    if isinstance(decoder.newlines, tuple) and "\r" in decoder.newlines:
+        notes.append(
+            f"{file.name} mixes line breaks of several kinds; a carriage return alone "
+            "was taken for one, too."
+        )
+    return replace(file, path=target, notes=tuple(notes))
 
 
-def _decoded(file: SourceFile, decoder: codecs.IncrementalDecoder) -> Iterator[str]:
+def _decoded(
+    file: SourceFile, decoder: codecs.IncrementalDecoder | io.IncrementalNewlineDecoder
+) -> Iterator[str]:
     """Yield the text of a file in chunks."""
     for chunk in chunks(file):
         yield decoder.decode(chunk)
@@ -299,8 +308,10 @@ class ReceivedTable:
         What the user should know about how it was read.
     has_empty_rows : bool
         Whether rows without any value are lines left empty (CSV, Excel), not data.
-    decimal_comma : bool
-        Whether a comma in a number typed as text is its decimal mark.
+    usual_decimal : str
+        The decimal mark that numbers typed as text have in such a source.
+    is_plain : bool
+        Whether no text can be in a formula, `="0001"`, or have NUL in it.
     parts : tuple of (str, tuple of str)
         The files it was put together from, each with its own columns.
     """
@@ -310,7 +321,8 @@ class ReceivedTable:
     digest: str
     notes: tuple[str, ...] = ()
     has_empty_rows: bool = False
-    decimal_comma: bool = False
+    usual_decimal: str = "."
+    is_plain: bool = False
     parts: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
@@ -358,14 +370,18 @@ def read_files(
             tables.append((part, _with_partitions(filled, file)))
             notes += told
     scan, more_notes = _union(tables)
-    has_comma = data.decimal == "," or (data.decimal is None and all(commas))
     return ReceivedTable(
         name=name,
         scan=scan,
         digest=files_digest(files, facts),
         notes=(*notes, *more_notes),
         has_empty_rows=kinds[0][0] != "parquet",
-        decimal_comma=has_comma,
+        usual_decimal="," if all(commas) else ".",
+        is_plain=all(
+            kind == "csv"
+            and not (facts[file.path].has_quotes or facts[file.path].has_nul)
+            for file, (kind, _) in zip(plain, kinds, strict=True)
+        ),
         parts=tuple((name, tuple(s.collect_schema().names())) for name, s in tables),
     )
 
