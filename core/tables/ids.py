@@ -51,7 +51,7 @@ def total_ids(
     key : sequence of str
         What tells rows apart: a total is of those that are equal but for `column`.
     """
-    whole = sums["total"].sum()
+    whole = float(sums.select("total").sum().item())
     named = sums.filter(pl.col("id").str.contains(TOTAL))["id"]
     is_half = (pl.col("total") * 2 - whole).abs() <= abs(whole) * 0.02
     is_looked_at = (pl.col("id").is_in(named) | is_half) & (pl.col("total") != 0)
@@ -112,7 +112,11 @@ def _is_sum(
 
 def outsized_ids(sums: pl.DataFrame, column: str, noun: str) -> list[str]:
     """Return a note on ids that hold a share of the rows out of all proportion."""
-    n_rows, median = sums["n"].sum(), sums["n"].median()
+    n_rows, median = sums.select(total=pl.col("n").sum(), at=pl.col("n").median()).row(
+        0
+    )
+    if not n_rows:
+        return []
     is_outsized = pl.lit(value=False)
     for (least, times, n_ids), is_meant in (
         (OUTSIZED, pl.lit(value=True)),

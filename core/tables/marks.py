@@ -136,7 +136,7 @@ def settle(parsed: ParsedRows, stated: str | None, usual: str) -> ParsedRows:
         if column.kind == "day":
             _check_months(parsed, column, *n.values())
             continue
-        mark = stated or _proven_mark(*n.values(), usual)
+        mark = stated or _proven_mark(usual, *n.values())
         if mark is None:
             raise SchemaError(_explain_open(parsed, column, *n.values()))
         # Divided by a column, since Polars multiplies by 1 / 1000 instead of dividing
@@ -150,7 +150,7 @@ def settle(parsed: ParsedRows, stated: str | None, usual: str) -> ParsedRows:
 
 
 def _proven_mark(
-    n_after_point: int, n_after_comma: int, n_points: int, n_commas: int, usual: str
+    usual: str, n_after_point: int, n_after_comma: int, n_points: int, n_commas: int
 ) -> str | None:
     """Return the decimal mark of a column, or None if that is not known."""
     if n_points and n_commas:
