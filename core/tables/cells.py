@@ -386,7 +386,7 @@ def _as_typed(
         case _:
             value = _as_float(name, dtype)
             if _has_clues(column, dtype):
-                value = _plain_text(name, dtype)
+                value = plain_text(name, dtype)
             told = [_is_given(name, dtype).alias(f"given_{column.name}")]
     return [value.alias(column.name), *told]
 
