@@ -70,6 +70,14 @@ class Policies(Section):
         "keep",
         description="different rows of one shop, product and month; kept = summed",
     )
+    total_row: Policy = Field(
+        "drop", description="row that is the sum of others, such as a subtotal"
+    )
+    scientific_id: Policy = Field(
+        "error",
+        description="id such as `4.00638E+12`, which has lost digits in Excel; also of "
+        "`segments axes`",
+    )
 
     @field_validator("missing_id", "impossible_month", "invalid_quantity")
     @classmethod
@@ -99,7 +107,22 @@ class DataConfig(Section):
     date_format: str | None = Field(
         None, description="strptime format of a `date` column; null: ISO 8601"
     )
-    sheet: str | None = Field(None, description="Excel sheet name; null: the first")
+    sheet: list[str] | None = Field(
+        None,
+        description="Excel sheet, or several; null: all visible sheets, if they have "
+        "the same columns",
+    )
+    header_row: int | None = Field(
+        None,
+        ge=1,
+        description="line of the column names in a CSV or Excel sheet, from 1; null: "
+        "the first with a cell, or one below titles",
+    )
+    fill_down: list[str] = Field(
+        default_factory=list,
+        description="columns, as the file names them, whose empty cells take the value "
+        "above, as merged cells of Excel need",
+    )
     separator: str | None = Field(
         None,
         pattern=r"^(tab|[^\n\r\"])$",
@@ -108,8 +131,8 @@ class DataConfig(Section):
     )
     decimal: Literal[".", ","] | None = Field(
         None,
-        description="decimal mark of numbers typed as text; null: the point, or the "
-        "comma in a CSV separated by semicolons",
+        description="decimal mark of numbers typed as text, where `4.700` or `4,700` "
+        "leave it open; null: as the other cells of the column show",
     )
     encoding: str | None = Field(
         None,
@@ -123,7 +146,20 @@ class DataConfig(Section):
         "shop-sales-data.csv",
         description="file inside the Kaggle data set; null: every table in it",
     )
+    exclude_ids: list[str] = Field(
+        [],
+        description="shops or customers to leave out, such as the placeholders `0` and "
+        "`guest`",
+    )
     policies: Policies = Field(default_factory=Policies)
+
+    @field_validator("sheet", "fill_down", "exclude_ids", mode="before")
+    @classmethod
+    def _names_as_text(cls, value: object) -> object:
+        """Take `2023`, which YAML reads as a number, and one name for several."""
+        if isinstance(value, list):
+            return [str(v) if isinstance(v, int | float) else v for v in value]
+        return [str(value)] if isinstance(value, str | int | float) else value
 
 
 class SampleConfig(Section):

@@ -20,7 +20,8 @@ backticks as the user typed them.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 
 class SegmentsError(Exception):
@@ -88,6 +89,15 @@ class StoreError(SegmentsError):
     """The database of profiles cannot be reached, started or used as it is."""
 
     exit_code = 9
+
+
+@contextmanager
+def preceded_by(lines: Iterable[str]) -> Iterator[None]:
+    """Put lines before the message of an error of ours, such as the account of rows."""
+    try:
+        yield
+    except SegmentsError as error:
+        raise type(error)("\n".join([*lines, str(error)])) from None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from core.artifacts.arrays import join_states, save_arrays
 from core.artifacts.folder import Artifacts, ArtifactSet, StageResult, StageWriter
 from core.config import Config, resolve_config
-from core.errors import ArtifactError
+from core.errors import ArtifactError, preceded_by
 from core.evaluation.null import StructureCheck, structure_check
 from core.evaluation.quality import compare_spaces, label_summary, project_2d
 from core.logging import get_logger, progress
@@ -111,9 +111,13 @@ def prepare_features(config: Config, frame: Any = None) -> StageResult:
 
 
 def _check_enough(prepared: prepare.Prepared, config: Config) -> None:
-    """Raise unless there are shops enough for one cluster and for its density."""
+    """Raise unless there are shops enough for one cluster and for its density.
+
+    What became of the rows comes first: most may have been set aside before.
+    """
     needed = config.clustering.n_needed
-    prepare.require_eligible(prepared.shops, config.eligibility, needed)
+    with preceded_by(prepared.sales.intake.summary()):
+        prepare.require_eligible(prepared.shops, config.eligibility, needed)
 
 
 def train_autoencoder(config: Config, start: Model | None = None) -> StageResult:

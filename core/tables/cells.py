@@ -6,7 +6,6 @@ request. Nothing is guessed: what cannot be read becomes null, and the row gets 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from core.config import DataConfig
-from core.errors import ConfigError, SchemaError, listed
+from core.errors import SchemaError, listed
 from core.tables.columns import (
     FLAGS,
     MONTH,
@@ -26,6 +25,15 @@ from core.tables.columns import (
     fault_flags,
     match_columns,
 )
+from core.tables.dates import (
+    calendar_day,
+    day_number,
+    month_number,
+    plain_text,
+    timestamp,
+)
+from core.tables.layout import month_columns, unpivoted
+from core.tables.marks import month_form, number, number_form, unusual
 from core.tables.readers import BEYOND, ReceivedTable
 
 # Where dates are known: year, month and day as one number.
@@ -43,21 +51,14 @@ MISSING_TEXTS = (
 # `17850.0` was a number on its way through a float; `007.0` was not, and stays.
 # One or two zeros: in `10.000` the point may as well set off thousands.
 FLOAT_TEXT = r"^(0|-?[1-9][0-9]*)\.00?$"
+# What Excel and `%g` make of a long number: most of its digits are lost. R writes so
+# what is shorter and exact: `1e+05`, `4.0128e+10`.
+SCIENTIFIC = (
+    r"^[+-]?\d([.,]\d+)?(E\+\d+|e\+(1[1-9]|[2-9]\d|\d{3,}))$"
+    r"|^[+-]?\d[.,]\d{5,}e\+\d+$"
+)
 # Whole numbers beyond this are not all exact as 64-bit floats.
 LARGEST_EXACT_FLOAT = 2.0**53
-ISO_DATE = (
-    r"^\d{4}[-/]\d{2}([-/]\d{2}([T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?"
-    r" ?(Z|[+-]\d{2}:?\d{2})?)?)?$"
-)
-# What strptime tokens tell; padding marks as in `%-d` are left out before looking.
-WHOLE_DATE_TOKENS = frozenset({"%D", "%F", "%x", "%c", "%s", "%+", "%v"})
-DAY_TOKENS = WHOLE_DATE_TOKENS | {"%d", "%e", "%j"}
-MONTH_TOKENS = WHOLE_DATE_TOKENS | {"%m", "%b", "%B", "%h", "%j"}
-YEAR_TOKENS = WHOLE_DATE_TOKENS | {"%Y", "%y"}
-ISO_MOMENT = (
-    r"^\d{4}-\d{2}-\d{2}( \d{2}:\d{2}(:\d{2}(\.\d+)?)?( ?(Z|[+-]\d{2}:?\d{2}))?)?$"
-)
-OFFSET = r"(Z|[+-]\d{2}:?\d{2})$"
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ class ParsedRows:
         The received cells that make two rows equal; `HASH` is of them.
     notes : list of str
         What the user should know about how it was read.
+    lacking : sequence of str
+        Our columns that were not received, and have their default in every row.
     """
 
     spec: TableSpec
@@ -90,6 +93,7 @@ class ParsedRows:
     columns: Mapping[str, str]
     compared: list[pl.Expr]
     notes: list[str]
+    lacking: Sequence[str] = ()
 
     @property
     def hashed(self) -> pl.Expr:
@@ -126,36 +130,90 @@ def parse_rows(
         As `core.tables.columns.match_columns`, or if a file lacks a column that others
         have.
     """
+    table = _long(table, wanted, spec)
     schema = table.scan.collect_schema()
-    columns, notes = match_columns(schema, wanted, spec, table.name)
+    try:
+        columns, notes = match_columns(schema, wanted, spec, table.name)
+    except SchemaError as error:
+        raise SchemaError("\n".join([str(error), *table.notes])) from None
     _check_parts(table, columns, spec)
-    received = table.scan.with_row_index(ROW, offset=1)
+    lacking = [ours for ours, name in columns.items() if name not in schema]
+    scan = table.scan.with_columns(
+        pl.lit(spec[ours].default).alias(ours) for ours in lacking
+    )
+    schema = scan.collect_schema()
+    received = scan.with_row_index(ROW, offset=1)
     if table.has_empty_rows:
         received = received.filter(~pl.all_horizontal(pl.all().exclude(ROW).is_null()))
     nested = [c for c, t in schema.items() if t.is_nested() or t == pl.Object]
     if has_hash and nested:
         notes.append(f"Not compared when looking for equal rows: {listed(nested)}.")
     compared = [_comparable(c, t) for c, t in schema.items() if c not in nested]
+    notes = [*table.notes, *notes]
     parsed = ParsedRows(
-        spec, table.name, received, received, columns, compared, [*table.notes, *notes]
+        spec, table.name, received, received, columns, compared, notes, lacking
     )
-    read, mended, kept = _parsing_steps(
+    steps = _parsing_steps(
         schema,
         columns,
         spec,
-        decimal_comma=table.decimal_comma,
         date_format=data.date_format,
+        excluded=data.exclude_ids,
+        is_plain=table.is_plain,
     )
-    hashed = [parsed.hashed] if has_hash else []
-    rows = received.select(ROW, *read, *hashed).with_columns(mended)
-    return replace(parsed, rows=rows.select(ROW, *kept, *[HASH for _ in hashed]))
+    rows, hashes = received, [HASH] if has_hash else []
+    if has_hash:
+        rows = rows.with_columns(parsed.hashed)
+    if not table.is_plain:
+        rows = rows.with_columns(_unwrapped(schema, columns, spec))
+    rows = rows.select(ROW, *steps.read, *hashes)
+    for step in (steps.looked_at, steps.numbers, steps.mended):
+        rows = rows.with_columns(step)
+    return replace(parsed, rows=rows.select(ROW, *steps.kept, *hashes))
+
+
+def _unwrapped(
+    schema: pl.Schema, received: Mapping[str, str], spec: TableSpec
+) -> list[pl.Expr]:
+    """Return text out of its formula, `="0001"` as `0001`, and without NUL."""
+    unwrapped = []
+    for ours, name in received.items():
+        if not _is_text(schema[name]):
+            continue
+        text = pl.col(name).cast(pl.String, strict=False)
+        is_odd = text.str.contains_any(['="', "\0"])
+        odd = pl.when(is_odd).then(text.str.replace_all("\0", "", literal=True))
+        inside = odd.str.strip_chars().str.extract(r'^="(.*)"$')
+        unwrapped.append(pl.coalesce(inside, odd, text).alias(name))
+        if spec[ours].kind == "id":
+            unwrapped.append(is_odd.alias(f"odd_{ours}"))
+    return unwrapped
+
+
+def _long(
+    table: ReceivedTable, wanted: Mapping[str, str], spec: TableSpec
+) -> ReceivedTable:
+    """Return a table with a column for each month as one with a row for each."""
+    values = [column.name for column in spec.columns if column.kind == "number"]
+    columns = table.scan.collect_schema().names()
+    given = {name.strip() for name in columns} | set(wanted)
+    is_dated = any(column.kind == "day" for column in spec.columns)
+    if not is_dated or given & {"date", "month", *values}:
+        return table
+    months = month_columns(columns)
+    has_years = all(year is not None for year, _ in months.values())
+    if not months or ("year" in given) == has_years:
+        return table
+    scan, note = unpivoted(table.scan, months, values[0])
+    return replace(table, scan=scan, notes=(*table.notes, note), parts=())
 
 
 def _check_parts(
     table: ReceivedTable, columns: Mapping[str, str], spec: TableSpec
 ) -> None:
     """Refuse a table with a file that lacks a column that the others have."""
-    needed = [name for ours, name in columns.items() if spec[ours].is_required]
+    known = table.scan.collect_schema()
+    needed = [n for ours, n in columns.items() if spec[ours].is_required and n in known]
     for name, found in table.parts:
         if lacking := [column for column in needed if column not in found]:
             raise SchemaError(
@@ -196,15 +254,15 @@ def parse_records(
             values = [naive(v) if isinstance(v, datetime) else v for v in values]
         series.append(pl.Series(name, values, dtype=dtype, strict=False))
     received = pl.DataFrame(series)
-    read, mended, kept = steps
-    rows = received.select(ROW, *read).with_columns(mended).select(ROW, *kept)
+    rows = received.select(ROW, *steps.read).with_columns(steps.looked_at)
+    rows = rows.with_columns(steps.mended).select(ROW, *steps.kept)
     columns = {name: name for name in types}
     name = f"the {spec.name}"
     return ParsedRows(spec, name, rows.lazy(), received.lazy(), columns, [], [])
 
 
 @cache
-def _record_steps(spec: TableSpec) -> tuple[pl.Schema, tuple[list[pl.Expr], ...]]:
+def _record_steps(spec: TableSpec) -> tuple[pl.Schema, _Steps]:
     """Return the types of records, always the same, and how they are read."""
     text, number = pl.String(), pl.Float64()
     types = {"moment": pl.Datetime("us"), "number": number, "amount": number}
@@ -219,70 +277,135 @@ def naive(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(tzinfo=None)
 
 
+@dataclass(frozen=True)
+class _Steps:
+    """The expressions that read a table, in steps.
+
+    An expression that is used twice would be evaluated twice.
+
+    Attributes
+    ----------
+    read : list of polars.Expr
+        Cells as typed.
+    looked_at : list of polars.Expr
+        What is unusual about a text, so that the rest is not looked at again.
+    numbers, mended, kept : list of polars.Expr
+        Text as numbers; values as far as they are possible; values and flags.
+    """
+
+    read: list[pl.Expr]
+    looked_at: list[pl.Expr]
+    numbers: list[pl.Expr]
+    mended: list[pl.Expr]
+    kept: list[pl.Expr]
+
+
 def _parsing_steps(
     schema: pl.Schema,
     received: Mapping[str, str],
     spec: TableSpec,
     *,
-    decimal_comma: bool = False,
     date_format: str | None = None,
-) -> tuple[list[pl.Expr], list[pl.Expr], list[pl.Expr]]:
-    """Return the expressions that read a table: as typed, mended, and as kept.
-
-    In steps, since an expression that is used twice would be evaluated twice.
-    """
-    read, mended = [_is_ragged(schema)], []
+    excluded: Sequence[str] = (),
+    is_plain: bool = True,
+) -> _Steps:
+    """Return the expressions that read a table."""
+    steps = _Steps([_is_ragged(schema)], [], [], [], [])
     for ours, name in received.items():
         column, dtype = spec[ours], schema[name]
-        read += _as_typed(column, name, dtype, decimal_comma, date_format)
-        mended += _mended(column)
+        steps.read.extend(_as_typed(column, name, dtype, date_format))
+        steps.mended.extend(_mended(column))
+        if column.kind == "id":
+            is_wrapped = _is_text(dtype) and not is_plain
+            odd = pl.col(f"odd_{ours}") if is_wrapped else pl.lit(value=False)
+            steps.read.append(odd.alias(f"odd_{ours}"))
+            steps.looked_at.append(_scientific(pl.col(ours)).alias(f"long_{ours}"))
+        if _has_clues(column, dtype) and column.kind != "day":
+            text, odd = pl.col(ours), pl.col(f"unusual_{ours}")
+            steps.looked_at.append(unusual(text).alias(f"unusual_{ours}"))
+            steps.numbers.append(number(text, odd).alias(ours))
+            steps.numbers.append(number_form(text, odd).alias(f"form_{ours}"))
     names = set(received) | (set(MONTH) if "date" in received else set())
-    columns = [c for c in spec.columns if c.name in names and c.kind != "day"]
+    columns = [c for c in spec.columns if c.name in names]
     found: dict[str, list[pl.Expr]] = {"ragged_line": [pl.col("is_ragged")]}
-    kept = []
     for column in columns:
         value, flags = _finished(column)
-        kept.append(value)
+        steps.kept.append(value)
         for flag, is_found in zip(column.flags, flags, strict=True):
             found.setdefault(flag, []).append(is_found)
     for fault, condition in spec.checks.items():
         found.setdefault(fault, []).append(pl.sql_expr(condition))
+    if excluded and "excluded_id" in spec.meanings:
+        found["excluded_id"] = [steps.kept[0].is_in(excluded)]
+    for ours, name in received.items():
+        if _has_clues(spec[ours], schema[name]):
+            found |= _clues_found(spec[ours])
     any_found = {
         flag: pl.any_horizontal(each) if len(each) > 1 else each[0]
         for flag, each in found.items()
         if flag
     }
-    if "date" in received:
-        kept.append(pl.col(DAY))
-    return read, mended, [*kept, fault_flags(spec, any_found).alias(FLAGS)]
+    steps.kept.append(fault_flags(spec, any_found).alias(FLAGS))
+    return steps
 
 
 def _as_typed(
     column: Column,
     name: str,
     dtype: pl.DataType,
-    decimal_comma: bool,
     date_format: str | None,
 ) -> list[pl.Expr]:
-    """Return the cells of a column as values, and what only they as typed can tell."""
+    """Return the cells of a column as values, and what only they as typed can tell.
+
+    Numbers typed as text are text still.
+    """
     told: list[pl.Expr] = []
     match column.kind:
         case "id":
             value = _id_text(name, dtype)
         case "day":
-            value, has_day = _calendar_day(name, dtype, date_format)
-            told = [has_day.alias("has_day")]
+            value, *told = calendar_day(name, dtype, date_format)
+            if _has_clues(column, dtype):
+                form = month_form(plain_text(name, dtype)) if date_format else pl.lit(0)
+                told.append(form.alias(f"form_{column.name}"))
         case "moment":
-            value, has_offset = parse_timestamp(name, dtype, date_format)
-            told = [has_offset.alias(f"offset_{column.name}")]
+            value, has_offset = timestamp(name, dtype, date_format)
+            is_day_number = day_number(name, dtype).is_not_null()
+            told = [
+                has_offset.alias(f"offset_{column.name}"),
+                is_day_number.alias(f"number_{column.name}"),
+            ]
         case "name" | "word":
-            value = _plain_text(name, dtype)
+            value = plain_text(name, dtype)
         case "whole":
             value = _as_float(name, dtype)
+        case "month":
+            named = month_number(name, dtype)
+            value = pl.coalesce(_as_float(name, dtype), named)
+            told = [named.is_not_null().alias("named")]
         case _:
-            value = _as_float(name, dtype, decimal_comma=decimal_comma)
+            value = _as_float(name, dtype)
+            if _has_clues(column, dtype):
+                value = plain_text(name, dtype)
             told = [_is_given(name, dtype).alias(f"given_{column.name}")]
     return [value.alias(column.name), *told]
+
+
+def _is_text(dtype: pl.DataType) -> bool:
+    """Return whether cells are text."""
+    return isinstance(dtype, pl.String | pl.Categorical | pl.Enum | pl.Binary)
+
+
+def _has_clues(column: Column, dtype: pl.DataType) -> bool:
+    """Return whether cells are text that shows how their column was written."""
+    return _is_text(dtype) and bool(column.clues)
+
+
+def _clues_found(column: Column) -> dict[str, list[pl.Expr]]:
+    """Return of each clue whether a cell that could be read gives it."""
+    is_read = pl.col(column.name).is_not_null()
+    form = pl.col(f"form_{column.name}")
+    return {clue: [is_read & (form == i)] for i, clue in enumerate(column.clues, 1)}
 
 
 def _mended(column: Column) -> list[pl.Expr]:
@@ -295,8 +418,9 @@ def _mended(column: Column) -> list[pl.Expr]:
             year, month = ours.dt.year(), ours.dt.month().cast(pl.Int32)
             number = year * 10_000 + month * 100 + ours.dt.day()
             day = pl.when(pl.col("has_day")).then(number).alias(DAY)
-            return [year.alias("year"), month.alias("month"), day]
-        case "whole":
+            named = pl.lit(value=False).alias("named")
+            return [year.alias("year"), month.alias("month"), named, day]
+        case "whole" | "month":
             whole = pl.when(ours == ours.floor()).then(ours)
             return [whole.cast(pl.Int32, strict=False)]
         case "number" | "amount" | "value":
@@ -314,14 +438,21 @@ def _finished(column: Column) -> tuple[pl.Expr, list[pl.Expr]]:
         case "id":
             is_float = pl.col(f"float_{column.name}")
             kept, flags = _mended_id(ours, is_float), [_is_nothing(ours), is_float]
+            flags += [pl.col(f"odd_{column.name}"), pl.col(f"long_{column.name}")]
         case "moment":
             is_possible = _is_between(ours.dt.year(), FIRST_YEAR, LAST_YEAR)
             kept = pl.when(is_possible).then(ours)
-            flags = [~is_possible, pl.col(f"offset_{column.name}")]
-        case "whole":
+            told = (pl.col(f"{what}_{column.name}") for what in ("offset", "number"))
+            flags = [~is_possible, *told]
+        case "day":
+            kept = pl.col(DAY)
+            flags = [pl.col(name) for name in ("is_number", "is_week", "is_iso")]
+        case "whole" | "month":
             least, greatest = column.limits
             is_possible = _is_between(ours, least, greatest)
             kept, flags = pl.when(is_possible).then(ours), [~is_possible]
+            if column.kind == "month":
+                flags.append(pl.col("named"))
         case "number":
             is_usable = _is_between(ours, -LARGEST, LARGEST)
             kept, flags = pl.when(is_usable).then(ours), [~is_usable]
@@ -337,7 +468,7 @@ def _finished(column: Column) -> tuple[pl.Expr, list[pl.Expr]]:
             flags = [is_empty]
         case _:
             kept, flags = ours, [pl.col(f"given_{column.name}") & ours.is_null()]
-    return kept.alias(column.name), flags
+    return kept.alias(DAY if column.kind == "day" else column.name), flags
 
 
 def _is_between(value: pl.Expr, low: float, high: float) -> pl.Expr:
@@ -356,7 +487,7 @@ def _is_given(name: str, dtype: pl.DataType) -> pl.Expr:
         return pl.col(name).is_not_nan().fill_null(value=False)
     if dtype != pl.String:
         return pl.col(name).is_not_null()
-    text = _plain_text(name, dtype)
+    text = plain_text(name, dtype)
     return ~text.is_in(list(MISSING_TEXTS)).fill_null(value=True)
 
 
@@ -368,16 +499,9 @@ def _is_ragged(schema: pl.Schema) -> pl.Expr:
     return beyond.fill_null(value=False).alias("is_ragged")
 
 
-def _plain_text(name: str, dtype: pl.DataType) -> pl.Expr:
-    """Return the cells as text without spaces around; unreadable bytes are null."""
-    text = pl.col(name).cast(pl.String, strict=False)
-    is_typed = dtype.is_numeric() or isinstance(dtype, pl.Boolean)
-    return text if is_typed else text.str.strip_chars()
-
-
 def _id_text(name: str, dtype: pl.DataType) -> pl.Expr:
     """Return ids as text, not mended yet: a float as `17850.0`, NaN as null."""
-    text = _plain_text(name, dtype)
+    text = plain_text(name, dtype)
     if not dtype.is_float():
         return text
     value = pl.col(name).cast(pl.Float64)
@@ -387,6 +511,12 @@ def _id_text(name: str, dtype: pl.DataType) -> pl.Expr:
     return pl.when(value.is_finite()).then(
         pl.when(is_whole).then(whole).otherwise(text)
     )
+
+
+def _scientific(text: pl.Expr) -> pl.Expr:
+    """Return whether an id is a number of which digits are lost."""
+    marked = pl.when(text.str.contains_any(["E+", "e+"])).then(text)
+    return marked.str.contains(SCIENTIFIC).fill_null(value=False)
 
 
 def _is_float_text(text: pl.Expr) -> pl.Expr:
@@ -405,148 +535,8 @@ def _mended_id(text: pl.Expr, is_float: pl.Expr) -> pl.Expr:
     return pl.when(~_is_nothing(text)).then(mended)
 
 
-def _as_float(name: str, dtype: pl.DataType, *, decimal_comma: bool = False) -> pl.Expr:
-    """Return cells as Float64; null where they are no number, not even NaN.
-
-    Thousands separators are not guessed. With `decimal_comma`, text such as `3,5` is
-    read as 3.5, and text with a point keeps its meaning as long as it has no comma.
-    """
+def _as_float(name: str, dtype: pl.DataType) -> pl.Expr:
+    """Return cells as Float64; null where they are no number, not even NaN."""
     if dtype.is_numeric() or isinstance(dtype, pl.Boolean):
         return pl.col(name).cast(pl.Float64, strict=False)
-    text = _plain_text(name, dtype)
-    if decimal_comma:
-        has_one_mark = text.str.count_matches("[.,]") <= 1
-        pointed = text.str.replace(",", ".", literal=True)
-        text = pl.when(has_one_mark).then(pointed)
-    return text.cast(pl.Float64, strict=False)
-
-
-def _calendar_day(
-    name: str, dtype: pl.DataType, date_format: str | None
-) -> tuple[pl.Expr, pl.Expr]:
-    """Return dates, null where unreadable, and whether a cell or the format has a day.
-
-    Times and offsets are passed over: the date is taken as written.
-    """
-    if isinstance(dtype, pl.Date | pl.Datetime):
-        return pl.col(name).dt.date(), pl.lit(value=True)
-    text = _plain_text(name, dtype)
-    if date_format is not None:
-        _check_date_format(date_format)
-        has_day = bool(_tokens(date_format) & DAY_TOKENS)
-        if not has_day:
-            text, date_format = pl.lit("01 ") + text, f"%d {date_format}"
-        return text.str.strptime(pl.Date, date_format, strict=False), pl.lit(has_day)
-    iso = pl.when(text.str.contains(ISO_DATE)).then(text.str.slice(0, 10))
-    padded = iso.str.replace_all("/", "-", literal=True).str.pad_end(8, "-")
-    # A year and a month become `2024-03-`.
-    full = pl.when(padded.str.ends_with("-")).then(padded + "01").otherwise(padded)
-    digits = pl.when(text.str.len_bytes() == 8).then(text)
-    date = pl.coalesce(
-        full.str.to_date("%Y-%m-%d", strict=False),
-        digits.str.to_date("%Y%m%d", strict=False),
-    )
-    return date, text.str.len_bytes() != 7
-
-
-def _tokens(date_format: str) -> set[str]:
-    """Return the strptime tokens of a format, without padding marks."""
-    return {f"%{letter}" for letter in re.findall(r"%[-_0]?(.)", date_format)}
-
-
-def _check_date_format(date_format: str) -> None:
-    """Refuse a format that names no year or no month."""
-    tokens = _tokens(date_format)
-    if not (tokens & YEAR_TOKENS and tokens & MONTH_TOKENS):
-        raise ConfigError(
-            f"`data.date_format` is `{date_format}`, which names no year and month. "
-            "Expected strptime tokens, such as `%d.%m.%Y` or `%m/%d/%Y %H:%M`."
-        )
-
-
-def parse_timestamp(
-    name: str, dtype: pl.DataType, date_format: str | None
-) -> tuple[pl.Expr, pl.Expr]:
-    """Return moments, and whether a zone or an offset was given and taken off.
-
-    Parameters
-    ----------
-    name : str
-        Column as received.
-    dtype : polars.DataType
-        Its type.
-    date_format : str or None
-        strptime format of text; None: ISO 8601, or the numbers of `_epoch`.
-
-    Returns
-    -------
-    polars.Expr, polars.Expr
-        Datetime("us") without a zone, in UTC where one was given, null where
-        unreadable; and a Boolean.
-    """
-    column, has_offset = pl.col(name), pl.lit(value=False)
-    if isinstance(dtype, pl.Datetime):
-        if dtype.time_zone is not None:
-            has_offset = column.is_not_null()
-            column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-        moment = column.dt.cast_time_unit("us")
-    elif isinstance(dtype, pl.Date):
-        moment = column.cast(pl.Datetime("us"))
-    elif dtype.is_numeric():
-        moment = _epoch(column.cast(pl.Float64))
-    else:
-        moment, has_offset = _from_text(_plain_text(name, dtype), date_format)
-    return moment, has_offset
-
-
-def _from_text(text: pl.Expr, date_format: str | None) -> tuple[pl.Expr, pl.Expr]:
-    """Return moments typed as text, and whether an offset was given and taken off."""
-    if date_format is not None:
-        _check_date_format(date_format)
-        read = text.str.strptime(pl.Datetime("us"), date_format, strict=False)
-        # A format without a time of day is one of a date.
-        day = text.str.strptime(pl.Date, date_format, strict=False)
-        return pl.coalesce(read, day.cast(pl.Datetime("us"))), pl.lit(value=False)
-    plain = text.str.replace("T", " ", literal=True)
-    plain = plain.str.replace_all("/", "-", literal=True)
-    plain = plain.str.replace(",", ".", literal=True)
-    iso = pl.when(plain.str.contains(ISO_MOMENT)).then(plain)
-    has_offset = (iso.str.len_bytes() > 16) & iso.str.contains(OFFSET)
-    naive_text = iso.str.replace(OFFSET, "").str.strip_chars_end()
-    local = pl.when(has_offset).then(naive_text).otherwise(iso)
-    n = local.str.len_bytes()
-    tail = pl.when(n == 10).then(pl.lit(" 00:00:00")).when(n == 16).then(pl.lit(":00"))
-    full = local + tail.otherwise(pl.lit(""))
-    read = full.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us", strict=False)
-    shift = pl.when(has_offset).then(_offset_minutes(iso)).otherwise(0)
-    number = text.str.contains(r"^\d{8,19}$")
-    epoch = _epoch(pl.when(number).then(text).cast(pl.Float64, strict=False))
-    moment = pl.coalesce(read - pl.duration(minutes=shift), epoch)
-    return moment, has_offset.fill_null(value=False)
-
-
-def _offset_minutes(iso: pl.Expr) -> pl.Expr:
-    """Return the minutes by which a local time is ahead of UTC; 0 for `Z`."""
-    parts = iso.str.extract_groups(r"([+-])(\d{2}):?(\d{2})$")
-    hours = parts.struct.field("2").cast(pl.Int32, strict=False)
-    minutes = parts.struct.field("3").cast(pl.Int32, strict=False)
-    sign = pl.when(parts.struct.field("1") == "-").then(-1).otherwise(1)
-    return (sign * (hours * 60 + minutes)).fill_null(0)
-
-
-def _epoch(value: pl.Expr) -> pl.Expr:
-    """Return moments from numbers: YYYYMMDD, or time since 1970.
-
-    The size tells the unit: below 1e11 seconds (until the year 5138), below 1e14
-    milliseconds, below 1e17 microseconds, else nanoseconds. Numbers of 8 digits are
-    calendar days; as seconds they would be of 1970.
-    """
-    whole = pl.when(value.is_finite() & (value.abs() < 1e19)).then(value)
-    is_day = whole.is_between(19_000_101, 21_991_231)
-    day = pl.when(is_day).then(whole).cast(pl.Int64, strict=False).cast(pl.String)
-    day = day.str.to_date("%Y%m%d", strict=False).cast(pl.Datetime("us"))
-    size = whole.abs()
-    small = pl.when(size < 1e11).then(whole * 1e6).when(size < 1e14).then(whole * 1e3)
-    micros = small.when(size < 1e17).then(whole).otherwise(whole / 1e3)
-    since_1970 = micros.round().cast(pl.Int64, strict=False).cast(pl.Datetime("us"))
-    return pl.when(is_day).then(day).when(size >= 1e8).then(since_1970)
+    return plain_text(name, dtype).cast(pl.Float64, strict=False)

@@ -25,11 +25,19 @@ ROW = "__row__"
 FLAGS = "__flags__"
 # A column `date` may stand for these two.
 MONTH = ("year", "month")
+# What cells of a kind show of how their column was written: `core.tables.marks`.
+MARKS = ("three_after_point", "three_after_comma", "decimal_point", "decimal_comma")
+CLUES = {
+    **dict.fromkeys(("number", "amount", "value"), MARKS),
+    "day": ("month_1", "month_2_to_9", "month_01_to_09"),
+}
 # From this similarity on, a name is suggested; `order_id` and `order_date` have 0.75.
 ALIKE = 0.8
+# Mapped to this, a column that may be missing is.
+NONE = "none"
 
 Kind = Literal[
-    "id", "day", "moment", "whole", "number", "amount", "value", "name", "word"
+    "id", "day", "moment", "whole", "month", "number", "amount", "value", "name", "word"
 ]
 EXPECTED = {
     "id": "an id",
@@ -52,10 +60,12 @@ class Column:
         What its cells become, and what `flags` tell, in this order:
 
         - ``id``: String, floats mended; missing, was a float
-        - ``day``: `year`, `month` and `core.tables.cells.DAY` in its place; no flags
+        - ``day``: `year`, `month` and `core.tables.cells.DAY` in its place; a day
+          number of Excel, an ISO week, ISO text beside a format
         - ``moment``: Datetime("us") in UTC; unreadable or not of the years 1900 to
-          2199, had a time zone
+          2199, had a time zone, a day number of Excel
         - ``whole``: Int32; no whole number within `limits`
+        - ``month``: the same, or a name; no whole number within `limits`, a name
         - ``number``: Float64; no number within +-1e9
         - ``amount``: Float64 at least 0, 0 where there is none; unreadable, below 0,
           empty
@@ -70,6 +80,9 @@ class Column:
         Whether a table without it is refused.
     limits : (int, int)
         Least and greatest of a whole number.
+    default : str
+        What every row has of it where a table has no column left for it, or the user
+        says ``none``; ``""``: it may not be missing.
     """
 
     name: str
@@ -78,6 +91,12 @@ class Column:
     flags: Sequence[str] = ()
     is_required: bool = True
     limits: Sequence[int] = ()
+    default: str = ""
+
+    @property
+    def clues(self) -> list[str]:
+        """What its cells show of how the whole column was written, as `FLAGS` say."""
+        return [f"{self.name}: {clue}" for clue in CLUES.get(self.kind, ())]
 
 
 @dataclass(frozen=True)
@@ -155,14 +174,17 @@ class TableSpec:
 
     @cached_property
     def bits(self) -> dict[str, int]:
-        """The bit of each fault and repair in `FLAGS`."""
-        names = (*self.meanings, *self.repairs)
+        """The bit of each fault, repair and clue in `FLAGS`."""
+        clues = [clue for column in self.columns for clue in column.clues]
+        names = (*self.meanings, *self.repairs, *clues)
         return {name: 1 << i for i, name in enumerate(names)}
 
     @cached_property
     def own_faults(self) -> tuple[str, ...]:
         """The faults that a row shows by itself."""
-        own = {"ragged_line", *self.checks}.union(*(c.flags for c in self.columns))
+        own = {"ragged_line", "excluded_id", "total_row", *self.checks}.union(
+            *(c.flags for c in self.columns)
+        )
         return tuple(name for name in self.meanings if name in own)
 
     def mask(self, names: Iterable[str]) -> int:
@@ -216,8 +238,9 @@ def match_columns(
     Returns
     -------
     dict of str to str, list of str
-        Our name: the name as received, spaces included, in our order; and a note for
-        each optional column that is missing while another one looks like it.
+        Our name: the name as received, spaces included, in our order, or ours where
+        its default is to be taken; and a note for each of these, and for each optional
+        column that is missing while another one looks like it.
 
     Raises
     ------
@@ -232,17 +255,40 @@ def match_columns(
     found = [name for name in schema.names() if name != BEYOND]
     received: dict[str, str] = {}
     missing: list[str] = []
+    lacking: list[str] = []
     for column in _columns_to_find(found, wanted, spec):
         name = _find(wanted.get(column.name, column.name), found, where)
         if name is not None:
             received[column.name] = name
+        elif column.default and _is_lacking(column, found, wanted, spec):
+            received[column.name] = column.name
+            lacking.append(column.name)
         elif column.is_required or column.name in wanted:
             missing.append(column.name)
     if missing:
-        raise SchemaError(_explain_missing(missing, found, wanted, spec, where))
+        # What is not there either may be asked for in the same breath.
+        asked = {*missing, *lacking} - {o for o, name in wanted.items() if name == NONE}
+        in_order = [column.name for column in spec.columns if column.name in asked]
+        raise SchemaError(_explain_missing(in_order, found, wanted, spec, where))
+    notes = [
+        f"{where} has no `{ours}`: every row counts as `{spec[ours].default}`, and "
+        "features of it are the same for everyone."
+        for ours in lacking
+    ]
     for ours, name in received.items():
-        _check_type(schema[name], name, spec[ours], spec, where)
-    return received, _suggestions(received, found, spec, where)
+        if name in schema:
+            _check_type(schema[name], name, spec[ours], spec, where)
+    return received, [*notes, *_suggestions(received, found, spec, where)]
+
+
+def _is_lacking(
+    column: Column, found: Sequence[str], wanted: Mapping[str, str], spec: TableSpec
+) -> bool:
+    """Return whether the user says that there is none, or no column is left for it."""
+    if column.name in wanted:
+        return wanted[column.name] == NONE
+    taken = {wanted.get(c.name, c.name).strip() for c in spec.columns}
+    return all(name.strip() in taken for name in found)
 
 
 def _check_wanted(wanted: Mapping[str, str], spec: TableSpec) -> None:
@@ -302,7 +348,7 @@ def _check_type(
         advice = f"Map it as the date instead: `{spec.flag} date={name.strip()}`."
     elif is_date and column.kind not in ("day", "moment"):
         advice = f"Map the right column: `{spec.flag} {column.name}=NAME`."
-    elif column.kind == "day" and (is_bool or dtype.is_float()):
+    elif column.kind == "day" and is_bool:
         advice = "Give dates as dates, as text, or as whole numbers such as 20240131."
     elif column.kind == "moment" and is_bool:
         advice = "Give dates as dates, as ISO text, or as seconds since 1970."
@@ -389,6 +435,11 @@ def _explain_missing(
             f"  Map your own names with `{spec.flag} OURS=YOURS`, such as "
             f"`{spec.flag} {missing[0]}=NAME`."
         )
+    lines += [
+        f"  If the table has no such column: `{spec.flag} {ours}={NONE}`."
+        for ours in missing
+        if spec[ours].default
+    ]
     n_numbers = sum(bool(re.fullmatch(r"[\d.,-]*", n.strip())) for n in found)
     if n_numbers > len(found) / 2:
         lines.append("  The first line looks like data: is the header line missing?")

@@ -17,14 +17,18 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from core.errors import SchemaError
+from core.errors import SchemaError, listed
 from core.tables.cells import HASH, ParsedRows
 from core.tables.columns import FLAGS, ROW, TableSpec
+from core.tables.dates import fitting_formats
 from core.tables.files import counted
+from core.tables.readers import BEYOND
 
 MOST = 0.5
 EXAMPLES = 3
 LOOKED_AT = 1000
+# What is left of a number cut in two at its decimal comma.
+DIGITS = r"^\d{1,4}$"
 NO_ROWS = pl.DataFrame(schema={ROW: pl.UInt32})
 NO_REASONS = NO_ROWS.with_columns(reason=pl.lit("", pl.String))
 # Hashes sorted at once (128 MB), and distinct repeated rows compared at once.
@@ -133,10 +137,18 @@ class Validation:
         if self.policies[fault] == "keep" or not self.found[fault]:
             return NO_ROWS
         later = later_duplicates(rows, cells, repeated, work)
-        self.later[fault] = later
-        self.found[fault] = len(later)
-        self.stop_at_errors([fault])
+        self._set_aside(fault, later)
         return later
+
+    def set_aside(self, fault: str, rows: pl.LazyFrame) -> None:
+        """Count rows for a fault that others show, and set them aside by its policy."""
+        self._set_aside(fault, rows.sort(ROW).collect(engine="streaming"))
+
+    def _set_aside(self, fault: str, rows: pl.DataFrame) -> None:
+        self.found[fault] = len(rows)
+        if self.policies[fault] != "keep":
+            self.later[fault] = rows
+            self.stop_at_errors([fault])
 
     @cached_property
     def _dropped(self) -> list[str]:
@@ -186,7 +198,55 @@ class Validation:
     @cached_property
     def fixes(self) -> list[str]:
         """What examples of the rows set aside suggest."""
-        return suggest_fixes(self.parsed, self.rejected, self.terms)
+        return [
+            *self._ragged_hint(),
+            *self._merged_hint(),
+            *suggest_fixes(self.parsed, self.rejected, self.terms),
+        ]
+
+    def _ragged_hint(self) -> list[str]:
+        """Return what lines with more cells than the header probably are."""
+        if not self.found["ragged_line"]:
+            return []
+        cells = self.parsed.received.filter(pl.col(BEYOND).str.strip_chars() != "")
+        names = cells.collect_schema().names()
+        last = names[names.index(BEYOND) - 1]
+        shown = cells.select(ROW, last, BEYOND).head(LOOKED_AT)
+        seen = shown.collect(engine="streaming")
+        row, one, two = seen.row(0)
+        is_cut = pl.col(last).str.contains(r"^[+-]?\d+$")
+        if seen.select((is_cut & pl.col(BEYOND).str.contains(DIGITS)).all()).item():
+            return [
+                f"`{one}` and `{two}` (row {row:,}) are probably one number with a "
+                "decimal comma, and the comma separates cells as well. Export with "
+                "semicolons or tabs between cells, with such numbers in quotes, or "
+                "with decimal points."
+            ]
+        return [
+            f"`{two[:40]}` (row {row:,}) is beyond the last column, `{last}`. If a "
+            "cell holds the separator, put it in quotes; if a column lacks a name, "
+            "add it."
+        ]
+
+    def _merged_hint(self) -> list[str]:
+        """Return how to read ids that stand for the rows below, if most lack one."""
+        missing = [name for name in self.spec.own_faults if name.startswith("missing_")]
+        most = max(missing, key=lambda name: self.found[name], default="")
+        if not most or not MOST * self.n_read < self.found[most] < self.n_read:
+            return []
+        ids = [c.name for c in self.spec.columns if c.kind == "id" and most in c.flags]
+        columns = self.parsed.columns
+        names = [columns[ours] for ours in ids if ours in columns]
+        counts = self.parsed.received.select(pl.col(names).null_count())
+        gaps = counts.collect(engine="streaming")
+        empty = [name for name in names if gaps[name].item() > MOST * self.n_read]
+        if not empty:
+            return []
+        return [
+            f"{listed(empty)}: most cells are empty. If one stands for the rows below "
+            "it, as merged cells of Excel do: "
+            f'`--set "data.fill_down=[{", ".join(empty)}]"`.'
+        ]
 
     def stop_at_errors(self, names: Iterable[str]) -> None:
         """Raise for faults that were found and whose policy is `error`."""
@@ -326,8 +386,20 @@ def suggest_fixes(
         what = " and ".join(f"`{ours}`" for ours in about)
         verb = "is" if len(about) == 1 else "are"
         cure = fault.cure.format(**terms)
+        if {"date", "order_date"} & set(about):
+            cure += _date_hint(cells["cell"].unique(maintain_order=True))
         fixes.append(f"{what} with `{fault.name}` {verb} {shown}. {cure}")
     return fixes
+
+
+def _date_hint(cells: pl.Series) -> str:
+    """Return which formats unreadable dates fit, as a sentence, or ``""``."""
+    formats = fitting_formats(cells)
+    if not formats:
+        return ""
+    options = " or ".join(f'`--set "data.date_format={each}"`' for each in formats[:2])
+    which = "" if len(formats) == 1 else "; choose the one that is meant"
+    return f" Most of those met fit {options}{which}."
 
 
 def fault_lines(

@@ -17,11 +17,11 @@ import os
 import re
 import shutil
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 from core.errors import SourceError, did_you_mean, listed
 
@@ -36,8 +36,12 @@ KIND_SUFFIXES = {
     "excel": (".xlsx", ".xlsm", ".xls", ".xlsb"),
 }
 KIND_NAMES = {"csv": "text (CSV)", "parquet": "Parquet", "excel": "an Excel workbook"}
+# The folder of rows whose key is missing.
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 WEB = ("http://", "https://")
 READABLE = "Expected CSV (also .gz or .zip), Parquet or Excel."
+# Named in tables of HTML or XML that are written for Excel.
+OFFICE = b"schemas-microsoft-com:office"
 # First bytes of what cannot be read, with what to do about it.
 FOREIGN = (
     (b"ARROW1", "an Arrow file", "Save it as Parquet."),
@@ -82,7 +86,7 @@ class SourceFile:
         Where the bytes are; a file unpacked or fetched into the working folder too.
     name : str
         What it is called in messages, relative to the folder that was asked for.
-    partitions : dict of str to str
+    partitions : dict of str to str or None
         Columns told by folder names such as ``year=2024``.
     notes : tuple of str
         What was done to reach it.
@@ -90,7 +94,7 @@ class SourceFile:
 
     path: Path
     name: str
-    partitions: dict[str, str] = field(default_factory=dict)
+    partitions: dict[str, str | None] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -102,17 +106,19 @@ class FileStats:
     ----------
     sha256 : str
         Hexadecimal digest of the content.
-    n_bytes, n_line_breaks : int
-        Sizes; line breaks are line feeds.
-    is_utf8, has_quotes : bool
-        Whether the content is UTF-8, and whether a double quote occurs in it.
+    n_bytes, n_line_breaks, n_lone_returns : int
+        Sizes; line breaks are line feeds, lone carriage returns have none behind them.
+    is_utf8, has_quotes, has_nul : bool
+        Whether the content is UTF-8, and whether a double quote or NUL occurs in it.
     """
 
     sha256: str
     n_bytes: int
     n_line_breaks: int
+    n_lone_returns: int
     is_utf8: bool
     has_quotes: bool
+    has_nul: bool
 
 
 def locate(address: str) -> list[SourceFile]:
@@ -139,6 +145,11 @@ def locate(address: str) -> list[SourceFile]:
             raise SourceError(f"`{address}`: no file matches. {READABLE}")
         root = path.parent if len({file.parent for file in files}) == 1 else None
         return [SourceFile(f, f.name if root else f.as_posix()) for f in files]
+    if path.exists():
+        raise SourceError(
+            f"`{address}` is a pipe or a device, and not a file. Rows are read more "
+            "than once: save them to a file, and name that."
+        )
     raise SourceError(_explain_missing(path, address))
 
 
@@ -156,15 +167,21 @@ def is_table_name(name: str) -> bool:
     )
 
 
-def folder_partitions(name: str) -> dict[str, str]:
-    """Return the columns that folder names tell.
+def folder_partitions(name: str) -> dict[str, str | None]:
+    """Return the columns that folder names tell, as Hive writes them.
 
-    >>> folder_partitions("year=2024/month=3/part-0.parquet")
-    {'year': '2024', 'month': '3'}
+    >>> folder_partitions("year=2024/shop=A%26B/part-0.parquet")
+    {'year': '2024', 'shop': 'A&B'}
+    >>> folder_partitions(f"shop={HIVE_NULL}/part-0.parquet")
+    {'shop': None}
     """
     parents = PurePosixPath(name).parts[:-1]
     pairs = [part.partition("=") for part in parents if "=" in part]
-    return {key: value for key, _, value in pairs if key}
+    return {
+        unquote(key): None if value == HIVE_NULL else unquote(value)
+        for key, _, value in pairs
+        if key
+    }
 
 
 def describe(error: BaseException) -> str:
@@ -237,7 +254,10 @@ def unpack(file: SourceFile, work: Path, depth: int = 0) -> list[SourceFile]:
             return unpack(replace(file, path=target, name=name), work, depth + 1)
         if head.startswith(b"PK") and not _is_workbook(file.path):
             return _unzip(file, work, depth)
-    except (EOFError, zlib.error, zipfile.BadZipFile, OSError, RuntimeError) as error:
+    except SourceError:
+        raise
+    except Exception as error:
+        # Damaged bytes make zipfile raise whatever comes of them, an IndexError too.
         raise SourceError(
             f"{file.name} could not be unpacked ({describe(error)}). "
             "It is damaged, cut off or protected; fetch it again."
@@ -270,13 +290,18 @@ def scan_file(file: SourceFile) -> FileStats:
     """Read a file once, in chunks, for its digest and the facts that a CSV needs."""
     digest = hashlib.sha256()
     decoder = codecs.getincrementaldecoder("utf-8")()
-    n_bytes = n_line_breaks = 0
-    is_utf8, has_quotes = True, False
+    n_bytes = n_line_breaks = n_returns = 0
+    before = b""
+    is_utf8, has_quotes, has_nul = True, False, False
     for chunk in chunks(file):
         digest.update(chunk)
         n_bytes += len(chunk)
         n_line_breaks += chunk.count(b"\n")
+        if b"\r" in chunk or before == b"\r":
+            n_returns += chunk.count(b"\r") - (before + chunk).count(b"\r\n")
+        before = chunk[-1:]
         has_quotes = has_quotes or b'"' in chunk
+        has_nul = has_nul or b"\0" in chunk
         if is_utf8:
             try:
                 decoder.decode(chunk)
@@ -286,7 +311,8 @@ def scan_file(file: SourceFile) -> FileStats:
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         is_utf8 = False
-    return FileStats(digest.hexdigest(), n_bytes, n_line_breaks, is_utf8, has_quotes)
+    sizes = (n_bytes, n_line_breaks, n_returns)
+    return FileStats(digest.hexdigest(), *sizes, is_utf8, has_quotes, has_nul)
 
 
 def chunks(file: SourceFile) -> Iterator[bytes]:
@@ -320,6 +346,13 @@ def _kind_of_bytes(head: bytes, name: str, *, is_text: bool) -> str:
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "csv"
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    is_named = PurePosixPath(name).suffix.lower() in KIND_SUFFIXES["excel"]
+    if start.startswith(b"<") and (is_named or OFFICE in start):
+        raise SourceError(
+            f"{name} is HTML or XML made for Excel, not a workbook, as some systems "
+            "export tables. Open it in Excel, save it as a workbook (.xlsx) or CSV, "
+            f"and name that. {READABLE}"
+        )
     if re.match(rb"<(!doctype|html|head|body|\?xml)", start):
         raise SourceError(
             f"{name} is a web page, not a table: the address may lead to a log-in or "

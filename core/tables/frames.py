@@ -10,7 +10,6 @@ from typing import Any
 import narwhals as nw
 import polars as pl
 
-from core.config import DataConfig
 from core.errors import SchemaError, SourceError
 from core.tables.files import describe, new_file
 from core.tables.readers import ReceivedTable, readable
@@ -27,17 +26,13 @@ class _Digest:
         return len(content)
 
 
-def table_from_frame(
-    native: Any, data: DataConfig, work: Path, name: str = "the frame"
-) -> ReceivedTable:
+def table_from_frame(native: Any, work: Path, name: str = "the frame") -> ReceivedTable:
     """Return the rows of a pandas, Polars, Arrow or DuckDB frame.
 
     Parameters
     ----------
     native : frame
         A lazy one (Polars, DuckDB) is written to `work` in a stream, not collected.
-    data : DataConfig
-        The decimal mark of numbers typed as text.
     work : Path
         Folder for that file.
     name : str
@@ -76,7 +71,7 @@ def table_from_frame(
         ) from None
     with readable(name):
         digest = _content_digest(scan)
-    return ReceivedTable(name, scan, digest, decimal_comma=data.decimal == ",")
+    return ReceivedTable(name, scan, digest)
 
 
 def _to_polars(frame: nw.DataFrame[Any]) -> pl.DataFrame:

@@ -7,7 +7,7 @@ each other (`core.tables.reconcile`), and what was set aside accounted for.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import polars as pl
 from core.config import Config, DataConfig
 from core.errors import ConfigError, SchemaError, SourceError
 from core.tables.cells import UNKNOWN, ParsedRows, naive, parse_records, parse_rows
-from core.tables.columns import FLAGS, ROW, Column, TableSpec
+from core.tables.columns import FLAGS, ROW, Column, TableSpec, fault_flags
 from core.tables.faults import (
     FaultCount,
     Validation,
@@ -28,6 +28,8 @@ from core.tables.faults import (
 )
 from core.tables.files import counted, find_files
 from core.tables.frames import table_from_frame
+from core.tables.ids import TOTAL, id_sums, outsized_ids, total_ids
+from core.tables.marks import settle
 from core.tables.readers import (
     ReceivedTable,
     fingerprint,
@@ -53,7 +55,17 @@ OPTIONAL = (
     "items", "discount_amount", "source", "category", "refund_amount", "order_time",
 )  # fmt: skip
 # Beside the mapping of columns, what decides how files are read.
-READING_OPTIONS = {"date_format", "sheet", "separator", "decimal", "encoding"}
+READING_OPTIONS = {
+    "date_format", "sheet", "header_row", "fill_down", "separator", "decimal",
+    "encoding", "exclude_ids",
+}  # fmt: skip
+# Those of `data.policies` that hold for orders and items, too.
+OWN_POLICIES = ("scientific_id", "total_row")
+# Of each table: ids that may be totals, of which value, and what tells rows apart.
+TOTALS = {
+    "orders": (("customer_id", "total_price", ()), ("order_id", "total_price", PAIR)),
+    "items": (("product_id", "quantity", (*PAIR, "product_id")),),
+}
 # Clocks differ a little, and so do time zones.
 CLOCK_SLACK = timedelta(days=1)
 # A date may be wrong without being impossible: this far from the next one before it,
@@ -176,7 +188,7 @@ def purchases_from_frames(
     natives = {"orders": orders, "items": items}
     with scratch_folder(work) as scratch:
         tables = {
-            name: table_from_frame(native, config.data, scratch, f"the frame of {name}")
+            name: table_from_frame(native, scratch, f"the frame of {name}")
             for name, native in natives.items()
             if native is not None or name == "orders"
         }
@@ -251,7 +263,7 @@ def _from_tables(tables: Mapping[str, ReceivedTable], config: Config) -> Purchas
     axes, data = config.axes, config.data
     reference = _reference(axes.reference_date)
     latest = naive(datetime.now(UTC)) + CLOCK_SLACK
-    terms = Terms(axes.negative_orders, reference, latest)
+    terms = Terms(axes.negative_orders, reference, latest, policies=_policies(data))
     orders = _parsed(tables["orders"], axes.order_columns, ORDERS, data)
     items = None
     if "items" in tables:
@@ -273,7 +285,35 @@ def _parsed(
     """Parse the rows of a table into memory."""
     with readable(table.name):
         parsed = parse_rows(table, wanted, spec, data)
-        return replace(parsed, rows=parsed.rows.collect(engine="streaming").lazy())
+        rows = parsed.rows.collect(engine="streaming").lazy()
+        parsed = settle(replace(parsed, rows=rows), data.decimal, table.usual_decimal)
+        marked = _with_totals(parsed.rows.collect(), spec)
+        # What is to be kept is no fault.
+        kept = [name for name in OWN_POLICIES if _policies(data)[name] == "keep"]
+        flags = pl.col(FLAGS) & ~pl.lit(spec.mask(kept), pl.UInt32)
+        return replace(parsed, rows=marked.with_columns(flags).lazy())
+
+
+def _policies(data: DataConfig) -> dict[str, str]:
+    """Return the policies that hold here, too; whatever else is faulty is dropped."""
+    return data.policies.model_dump(include=set(OWN_POLICIES))
+
+
+def _with_totals(rows: pl.DataFrame, spec: TableSpec) -> pl.DataFrame:
+    """Flag the rows that are totals of others."""
+    sound = rows.lazy().filter(~spec.has_any(spec.own_faults))
+    is_total = []
+    for column, value, keys in TOTALS[spec.name]:
+        key = [name for name in keys if name in rows.columns]
+        # There are too many orders to sum the rows of each.
+        named = pl.col(column).str.contains(TOTAL) if column == "order_id" else True
+        sums = id_sums(sound.filter(named), column, value)
+        if ids := total_ids(sound, sums, column, value, key):
+            is_total.append(pl.col(column).is_in(ids))
+    if not is_total:
+        return rows
+    found = {"total_row": pl.any_horizontal(is_total)}
+    return rows.with_columns(pl.col(FLAGS) | fault_flags(spec, found))
 
 
 def _reference(text: str | None) -> datetime | None:
@@ -307,12 +347,15 @@ class Terms:
         Where `reference` is None, no order can be after this.
     absent : tuple of str or None
         What the data is taken to lack; None: what it does lack.
+    policies : mapping of str to str
+        What to do with rows of a fault, where they are not to be set aside.
     """
 
     negative: Negative
     reference: datetime | None
     latest: datetime | None = None
     absent: tuple[str, ...] | None = None
+    policies: Mapping[str, str] = field(default_factory=dict)
 
 
 def assemble_orders(
@@ -376,9 +419,12 @@ def _validated(
     """Return the account of a table and its rows set aside; stop where need be."""
     limit = terms.reference or terms.latest
     until = "" if limit is None else f" {limit.isoformat(' ', 'minutes')}"
-    checked = Validation(parsed, rows, terms={"until": until})
+    checked = Validation(
+        parsed, rows, terms.policies, "data.policies", {"until": until}
+    )
     is_request = terms.absent is not None
     if not is_request:
+        checked.stop_at_errors(parsed.spec.own_faults)
         _check_negative(checked, rows, terms.negative)
         checked.stop_without_rows()
     account = {
@@ -471,7 +517,8 @@ def _order_warnings(
     orders: pl.DataFrame, items: pl.DataFrame | None, account: Mapping[str, Any]
 ) -> list[str]:
     """Return what is odd about the rows kept, though each is fine by itself."""
-    notes = []
+    sums = orders.group_by("customer_id").agg(pl.len().alias("n"))
+    notes = outsized_ids(sums.rename({"customer_id": "id"}), "customer_id", "order")
     n_repeats = account["faults"]["repeated_order"]
     if n_repeats > MANY * account["rows_read"]:
         notes.append(

@@ -15,15 +15,16 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from core.config import DataConfig
-from core.errors import ConfigError, SegmentsError, SourceError, did_you_mean, listed
+from core.errors import ConfigError, SegmentsError, SourceError, listed
 from core.tables.files import (
     CHUNK_BYTES,
     KIND_NAMES,
@@ -37,6 +38,14 @@ from core.tables.files import (
     scan_file,
     unpack,
 )
+from core.tables.layout import (
+    HEAD_ROWS,
+    filled_down,
+    find_header,
+    passed_over,
+    unique_names,
+)
+from core.tables.workbooks import read_workbook
 
 SEPARATORS = (",", ";", "\t", "|")
 # Holds the first cell beyond the header's last column, where a line has one.
@@ -66,8 +75,8 @@ def _open_csv(
 ) -> tuple[pl.LazyFrame, str, list[str]]:
     """Return a CSV as a lazy table of text, its separator, and notes on mending."""
     plain = _as_utf8(file, facts, data.encoding, work)
-    head = _read_head(plain, data.separator)
-    notes = list(plain.notes)
+    head, titles = _read_head(plain, data)
+    notes = [*plain.notes, *titles]
     scan = _scan(plain.path, head)
     if facts.has_quotes:
         # Line breaks were counted in the file as it came, not in a rewritten one.
@@ -105,19 +114,28 @@ def _as_utf8(
     else:
         encoding, note = _guess_encoding(file)
     is_utf8 = codecs.lookup(encoding).name == "utf-8" and facts.is_utf8
-    has_old_breaks = b"\r" in start and b"\n" not in start
-    if is_utf8 and not has_old_breaks:
+    if is_utf8 and not facts.n_lone_returns:
         return file
     target = new_file(work, file.name)
-    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    decoder = io.IncrementalNewlineDecoder(
+        codecs.getincrementaldecoder(encoding)("replace"),
+        translate=facts.n_lone_returns > 0,
+    )
     with target.open("w", encoding="utf-8", newline="") as stream_out:
         for text in _decoded(file, decoder):
-            stream_out.write(text.replace("\r", "\n") if has_old_breaks else text)
-    notes = (*file.notes, note) if note else file.notes
-    return replace(file, path=target, notes=notes)
+            stream_out.write(text)
+    notes = [*file.notes, note] if note else [*file.notes]
+    if isinstance(decoder.newlines, tuple) and "\r" in decoder.newlines:
+        notes.append(
+            f"{file.name} mixes line breaks of several kinds; a carriage return alone "
+            "was taken for one, too."
+        )
+    return replace(file, path=target, notes=tuple(notes))
 
 
-def _decoded(file: SourceFile, decoder: codecs.IncrementalDecoder) -> Iterator[str]:
+def _decoded(
+    file: SourceFile, decoder: codecs.IncrementalDecoder | io.IncrementalNewlineDecoder
+) -> Iterator[str]:
     """Yield the text of a file in chunks."""
     for chunk in chunks(file):
         yield decoder.decode(chunk)
@@ -155,39 +173,61 @@ def _guess_encoding(file: SourceFile) -> tuple[str, str]:
     return "cp1252", f"{file.name} is not UTF-8; it was read as Windows-1252. {advice}"
 
 
-def _read_head(file: SourceFile, separator: str | None) -> _Head:
-    """Find the header line, and the separator where none is given."""
+def _read_head(file: SourceFile, data: DataConfig) -> tuple[_Head, list[str]]:
+    """Find the header line, and the separator where none is given; with notes."""
     with file.path.open(encoding="utf-8-sig", newline="") as stream:
         text = stream.read(HEAD_CHARS)
     lines = text.splitlines(keepends=True)
-    n_skipped = 0
+    n_skipped = 0 if data.header_row is None else data.header_row - 1
+    del lines[:n_skipped]
     while lines and not lines[0].strip():
         lines.pop(0)
         n_skipped += 1
     if not lines:
-        raise SourceError(f"{file.name} holds nothing but empty lines.")
+        raise SourceError(
+            f"{file.name} holds nothing but empty lines."
+            if data.header_row is None
+            else f"{file.name} has no line {data.header_row:,} (`data.header_row`)."
+        )
+    separator = data.separator
     # Excel writes, and understands, a first line that names the separator.
     if lines[0].lower().startswith("sep=") and len(lines[0].strip()) <= 5:
         separator = separator or lines[0].rstrip("\r\n")[4:] or None
         lines.pop(0)
         n_skipped += 1
     separator = "\t" if separator == "tab" else separator or _sniff(lines)
-    reader = csv.reader(io.StringIO("".join(lines), newline=""), delimiter=separator)
-    try:
-        columns = next(reader)
-    except (csv.Error, StopIteration):
+    rows, ends = _first_rows(lines, separator)
+    if not rows:
         raise SourceError(
             f"{file.name}: the first line cannot be taken apart into column names."
-        ) from None
-    return _Head(_unique(columns), separator, n_skipped + reader.line_num)
+        )
+    top = 0 if data.header_row else find_header(rows)
+    titles = [cell for row in rows[:top] for cell in row if cell.strip()]
+    n_lines = n_skipped + ends[top]
+    notes = [passed_over(file.name, n_lines - 1, titles[0])] if titles else []
+    return _Head(unique_names(rows[top]), separator, n_lines), notes
+
+
+def _first_rows(lines: list[str], separator: str) -> tuple[list[list[str]], list[int]]:
+    """Return the cells of the first rows, and the number of lines up to their ends."""
+    reader = csv.reader(io.StringIO("".join(lines), newline=""), delimiter=separator)
+    rows, ends = [], []
+    # What cannot be taken apart further down is seen when it is read.
+    with suppress(csv.Error):
+        for row in islice(reader, HEAD_ROWS):
+            rows.append(row)
+            ends.append(reader.line_num)
+    return rows, ends
 
 
 def _sniff(lines: list[str]) -> str:
     """Return the separator that occurs most in the header, or in the lines below."""
     header = _outside_quotes(lines[0])
     counts = {mark: header.count(mark) for mark in SEPARATORS}
-    if not any(counts.values()):
-        below = [_outside_quotes(line) for line in lines[1:20]]
+    found = max(SEPARATORS, key=lambda mark: counts[mark])
+    below = [_outside_quotes(line) for line in lines[1:HEAD_ROWS] if line.strip()]
+    # A title above the header may hold a comma, or no mark at all.
+    if not counts[found] or (below and not any(found in line for line in below)):
         counts = {mark: sum(line.count(mark) for line in below) for mark in SEPARATORS}
     return max(SEPARATORS, key=lambda mark: counts[mark])
 
@@ -195,19 +235,6 @@ def _sniff(lines: list[str]) -> str:
 def _outside_quotes(line: str) -> str:
     """Return a line without its quoted parts."""
     return "".join(line.split('"')[::2])
-
-
-def _unique(columns: list[str]) -> list[str]:
-    """Return the names with a mark on those that occur again, which must differ."""
-    seen: dict[str, int] = {}
-    names = []
-    for column in columns:
-        seen[column] = seen.get(column, 0) + 1
-        # Spaces keep the repeated name recognisable as the same, and so ambiguous.
-        names.append(column + " " * (seen[column] - 1))
-    while len(set(names)) < len(names):
-        names = [f"{name}{' ' * i}" for i, name in enumerate(names)]
-    return names
 
 
 def _scan(path: Path, head: _Head) -> pl.LazyFrame:
@@ -252,7 +279,6 @@ def _read_by_line(
         for _ in range(head.n_lines):
             stream_in.readline()
         writer = csv.writer(out, delimiter=head.separator, lineterminator="\n")
-        writer.writerow(head.columns)
         reader = csv.reader(stream_in, delimiter=head.separator)
         try:
             for row in reader:
@@ -263,8 +289,7 @@ def _read_by_line(
             raise SourceError(
                 f"{file.name}, line {line:,}: {error}. A quote probably lacks its pair."
             ) from None
-    header = _read_head(replace(file, path=target), head.separator)
-    return _scan(target, replace(head, n_lines=header.n_lines)), reader.line_num, n_rows
+    return _scan(target, replace(head, n_lines=0)), reader.line_num, n_rows
 
 
 @dataclass(frozen=True)
@@ -283,8 +308,10 @@ class ReceivedTable:
         What the user should know about how it was read.
     has_empty_rows : bool
         Whether rows without any value are lines left empty (CSV, Excel), not data.
-    decimal_comma : bool
-        Whether a comma in a number typed as text is its decimal mark.
+    usual_decimal : str
+        The decimal mark that numbers typed as text have in such a source.
+    is_plain : bool
+        Whether no text can be in a formula, `="0001"`, or have NUL in it.
     parts : tuple of (str, tuple of str)
         The files it was put together from, each with its own columns.
     """
@@ -294,7 +321,8 @@ class ReceivedTable:
     digest: str
     notes: tuple[str, ...] = ()
     has_empty_rows: bool = False
-    decimal_comma: bool = False
+    usual_decimal: str = "."
+    is_plain: bool = False
     parts: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
@@ -326,24 +354,34 @@ def read_files(
     tables, commas = [], []
     for file, (kind, note) in zip(plain, kinds, strict=True):
         notes += [note] if note else []
+        separator = None
         if kind == "csv":
             scan, separator, mended = _open_csv(file, facts[file.path], data, work)
-            notes += mended
-            commas.append(separator == ";")
+            found = [(file.name, scan)]
+        elif kind == "excel":
+            found, mended = read_workbook(file, data.sheet, data.header_row, work)
+            mended = [*file.notes, *mended]
         else:
-            scan = _open_typed(file, kind, data)
-            notes += file.notes
-            commas.append(False)
-        tables.append((file.name, _with_partitions(_strip_names(scan), file)))
+            found, mended = [(file.name, _open_parquet(file))], list(file.notes)
+        notes += mended
+        commas.append(separator == ";")
+        for part, scan in found:
+            filled, told = filled_down(_strip_names(scan), data.fill_down, part)
+            tables.append((part, _with_partitions(filled, file)))
+            notes += told
     scan, more_notes = _union(tables)
-    has_comma = data.decimal == "," or (data.decimal is None and all(commas))
     return ReceivedTable(
         name=name,
         scan=scan,
         digest=files_digest(files, facts),
         notes=(*notes, *more_notes),
         has_empty_rows=kinds[0][0] != "parquet",
-        decimal_comma=has_comma,
+        usual_decimal="," if all(commas) else ".",
+        is_plain=all(
+            kind == "csv"
+            and not (facts[file.path].has_quotes or facts[file.path].has_nul)
+            for file, (kind, _) in zip(plain, kinds, strict=True)
+        ),
         parts=tuple((name, tuple(s.collect_schema().names())) for name, s in tables),
     )
 
@@ -388,46 +426,17 @@ def _check_one_kind(files: list[SourceFile], kinds: list[str], name: str) -> Non
     )
 
 
-def _open_typed(file: SourceFile, kind: str, data: DataConfig) -> pl.LazyFrame:
-    """Return the columns of a Parquet or Excel file."""
+def _open_parquet(file: SourceFile) -> pl.LazyFrame:
+    """Return the columns of a Parquet file."""
     try:
-        if kind == "excel":
-            return _open_workbook(file, data.sheet)
         scan = pl.scan_parquet(file.path, glob=False, hive_partitioning=False)
         scan.collect_schema()
         return scan
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise SourceError(
-            f"{file.name} begins like {KIND_NAMES[kind]}, but cannot be read "
+            f"{file.name} begins like {KIND_NAMES['parquet']}, but cannot be read "
             f"({describe(error)}). It is damaged or cut off; fetch it again."
         ) from None
-
-
-def _open_workbook(file: SourceFile, sheet: str | None) -> pl.LazyFrame:
-    """Return one sheet of an Excel workbook, types as its cells have them."""
-    import fastexcel
-
-    try:
-        sheets = fastexcel.read_excel(file.path).sheet_names
-    except fastexcel.FastExcelError as error:
-        raise SourceError(
-            f"{file.name} is no Excel workbook that can be read ({describe(error)}). "
-            "It is damaged or protected; save it again, or as CSV."
-        ) from None
-    if sheet is not None and sheet not in sheets:
-        raise SourceError(
-            f"{file.name} has no sheet `{sheet}`.{did_you_mean(sheet, sheets)} "
-            f"It has {listed(sheets)}."
-        )
-    frame = pl.read_excel(
-        file.path,
-        sheet_name=sheet or sheets[0],
-        infer_schema_length=None,
-        drop_empty_rows=False,
-        drop_empty_cols=False,
-        raise_if_empty=False,
-    )
-    return frame.lazy()
 
 
 def _strip_names(scan: pl.LazyFrame) -> pl.LazyFrame:

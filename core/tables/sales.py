@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import calendar
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ from core.config import Config, DataConfig, SampleConfig
 from core.errors import SourceError
 from core.months import month_label
 from core.tables.cells import DAY, parse_rows
-from core.tables.columns import read_specs
+from core.tables.columns import ROW, read_specs
 from core.tables.faults import FaultCount, Validation, fault_lines, repair_lines
 from core.tables.files import SourceFile, counted, fetch_kaggle, find_files
 from core.tables.frames import table_from_frame
+from core.tables.ids import alike_ids, id_sums, outsized_ids, total_ids
+from core.tables.marks import settle
 from core.tables.readers import (
     ReceivedTable,
     files_digest,
@@ -35,7 +37,8 @@ from core.tables.readers import (
 PARTIAL_DAYS = 3
 # What decides the rows beside their source.
 READING_OPTIONS = {
-    "columns", "date_format", "sheet", "separator", "decimal", "encoding", "policies",
+    "columns", "date_format", "sheet", "header_row", "fill_down", "separator",
+    "decimal", "encoding", "exclude_ids", "policies",
 }  # fmt: skip
 SALES = read_specs("sales.yaml")["sales"]
 
@@ -203,7 +206,7 @@ def sales_from_frame(native: Any, config: Config, work: Path) -> Sales:
         As for `read_sales`.
     """
     with scratch_folder(work) as scratch:
-        table = table_from_frame(native, config.data, scratch)
+        table = table_from_frame(native, scratch)
         return _validated(table, config.data, work, scratch)
 
 
@@ -288,20 +291,49 @@ def validate_sales(
     path = work / "parsed.parquet"
     # Incompressible hashes make up most of it: speed counts, not size.
     parsed.rows.sink_parquet(path, compression="lz4", statistics=False)
+    parsed = replace(parsed, rows=pl.scan_parquet(path, glob=False))
+    parsed = settle(parsed, data.decimal, table.usual_decimal)
+    policies = data.policies.model_dump()
+    if "product_id" in parsed.lacking and policies["exact_duplicate"] == "drop":
+        parsed.notes.append(
+            "Equal rows are kept: of products not told, they may differ."
+        )
+        policies["exact_duplicate"] = "keep"
     checked = Validation(
         parsed,
-        pl.scan_parquet(path, glob=False),
-        data.policies.model_dump(),
+        parsed.rows,
+        policies,
         "data.policies",
         {"months": _month_cure(data.date_format, is_dated="date" in parsed.columns)},
     )
     kept = checked.drop_duplicates(work)
+    kept, sums = _without_totals(checked, kept)
     checked.stop_without_rows()
     columns = [*SALES.key, "sales_qty"]
     if "sales_value" in parsed.columns:
         columns.append("sales_value")
     kept.select(columns).sink_parquet(target, compression="lz4")
-    return checked.rejected, _report(checked, kept)
+    return checked.rejected, _report(checked, kept, sums)
+
+
+def _without_totals(
+    checked: Validation, kept: pl.LazyFrame
+) -> tuple[pl.LazyFrame, dict[str, pl.DataFrame]]:
+    """Set rows of totals aside; also return the rows and sums of each id kept."""
+    ids = ("shop_id", "product_id")
+    sums = {column: id_sums(kept, column, "sales_qty") for column in ids}
+    totals = {
+        column: total_ids(kept, sums[column], column, "sales_qty", SALES.key)
+        for column in ids
+    }
+    if not any(totals.values()):
+        return kept, sums
+    is_total = pl.any_horizontal(pl.col(c).is_in(found) for c, found in totals.items())
+    checked.set_aside("total_row", kept.filter(is_total).select(ROW))
+    if checked.policies["total_row"] == "drop":
+        kept = kept.filter(~is_total)
+        sums = {column: id_sums(kept, column, "sales_qty") for column in ids}
+    return kept, sums
 
 
 def _month_cure(date_format: str | None, *, is_dated: bool) -> str:
@@ -317,23 +349,25 @@ def _month_cure(date_format: str | None, *, is_dated: bool) -> str:
     )
 
 
-def _report(checked: Validation, kept: pl.LazyFrame) -> ValidationReport:
+def _report(
+    checked: Validation, kept: pl.LazyFrame, sums: Mapping[str, pl.DataFrame]
+) -> ValidationReport:
     """Return the account of a validated table."""
     notes = list(checked.parsed.notes)
     if checked.n_empty:
         notes.append(f"{counted(checked.n_empty, 'empty line')} passed over.")
     notes += checked.fixes
     notes += repair_lines(SALES, checked.n_read, checked.repairs)
+    notes += _swapped_days(checked)
     is_dated = "date" in checked.parsed.columns
     if is_dated and checked.faults["exact_duplicate"].set_aside:
         notes.append(
             "If equal lines are separate sales, keep them: "
             "`--set data.policies.exact_duplicate=keep`."
         )
-    ids = {}
-    for column in ("shop_id", "product_id"):
-        ids[column] = kept.select(column).unique().collect(engine="streaming")[column]
-        notes += _id_warnings(column.removesuffix("_id"), ids[column])
+    for column, found in sums.items():
+        notes += alike_ids(found["id"], column.removesuffix("_id"))
+    notes += outsized_ids(sums["shop_id"], "shop_id", "row")
     oldest, newest, partial, warnings = _month_span(kept, is_dated=is_dated)
     return ValidationReport(
         rows_read=checked.n_read,
@@ -341,36 +375,34 @@ def _report(checked: Validation, kept: pl.LazyFrame) -> ValidationReport:
         faults=checked.faults,
         repairs=checked.repairs,
         notes=[*notes, *warnings],
-        n_shops=len(ids["shop_id"]),
-        n_products=len(ids["product_id"]),
+        n_shops=len(sums["shop_id"]),
+        n_products=len(sums["product_id"]),
         oldest_month=oldest,
         newest_month=newest,
         partial_last_month=partial,
     )
 
 
-def _id_warnings(name: str, ids: pl.Series) -> list[str]:
-    """Return what is odd about distinct ids, none of which is changed."""
-    warnings = []
-    digits = ids.filter(ids.str.contains(r"^[0-9]+$"))
-    if 0 < len(digits) < len(ids):
-        warnings.append(
-            f"{len(digits):,} of {len(ids):,} {name} ids are numbers, the others hold "
-            "other characters; all are taken as text."
-        )
-    n_case = len(ids) - ids.str.to_lowercase().n_unique()
-    if n_case:
-        warnings.append(
-            f"{n_case:,} {name} ids differ from another one only by upper and lower "
-            "case; they are taken as different."
-        )
-    n_zeros = len(digits) - digits.str.strip_chars_start("0").n_unique()
-    if n_zeros:
-        warnings.append(
-            f"{n_zeros:,} {name} ids differ from another one only by leading zeros; "
-            "they are taken as different (`007` is not `7`)."
-        )
-    return warnings
+def _swapped_days(checked: Validation) -> list[str]:
+    """Return a warning if Excel seems to have taken days for months in a column.
+
+    Opened where the month comes first, `09/01/2022` becomes 1 September, a true date,
+    and `26/01/2022` stays text.
+    """
+    if not checked.repairs["iso_date"]:
+        return []
+    days = checked.rows.group_by(is_true=SALES.has_any(["iso_date"])).agg(
+        low=(pl.col(DAY) % 100).min(), high=(pl.col(DAY) % 100).max()
+    )
+    found = {is_true: edges for is_true, *edges in days.collect().iter_rows()}
+    true, text = found.get(True, [None, 0]), found.get(False, [0, None])
+    if (text[0] or 0) <= 12 or (true[1] or 31) > 12:
+        return []
+    return [
+        "Days up to 12 are all in true dates, days above 12 all in text: Excel "
+        "probably swapped day and month in the true dates when the file was opened. "
+        "Export the rows anew, and do not open them in Excel before they are read."
+    ]
 
 
 def _month_span(

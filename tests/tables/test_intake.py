@@ -116,7 +116,7 @@ def test_float_id_that_is_not_a_number_is_missing(tmp_path: Path):
         (13, pl.Int8()),
         (3.5, pl.Float64()),
         (None, pl.Int16()),
-        ("March", pl.String()),
+        ("Brumaire", pl.String()),
         ("", pl.String()),
         (float("inf"), pl.Float64()),
     ],
@@ -150,25 +150,25 @@ def test_narrow_types_do_not_overflow(dtype: pl.DataType, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "text", ["1,234", "1.234,5", "abc", "", "inf", "NaN", "1e10", "-1000000001", "5-"]
+    "text",
+    [
+        "1,23,4",
+        "1.234 EUR",
+        "abc",
+        "",
+        "inf",
+        "NaN",
+        "1e10",
+        "-1000000001",
+        "--5",
+        "()",
+    ],
 )
 def test_unusable_quantity_is_set_aside(text: str, tmp_path: Path):
     frame = _frame(("s", "p", 2024, 3, text), ("s", "q", 2024, 3, "5"))
     sales = _take(frame, tmp_path)
     assert sales.rejected["reason"].to_list() == ["invalid_quantity"]
     assert sales.rejected["sales_qty"].to_list() == [text]
-
-
-def test_thousands_separator_is_explained_not_guessed(tmp_path: Path):
-    frame = _frame(("s", "p", 2024, 3, "1,234"), ("s", "q", 2024, 3, "5"))
-    notes = _take(frame, tmp_path).intake.notes
-    assert any("`1,234` (row 1). Thousands separators" in note for note in notes)
-
-
-def test_decimal_comma_is_read_where_it_is_asked_for(tmp_path: Path):
-    frame = _frame(("s", "p", 2024, 3, "1,5"), ("s", "q", 2024, 3, "2.5"))
-    sales = _take(frame, tmp_path, decimal=",")
-    assert sales.frame.collect()["sales_qty"].to_list() == [1.5, 2.5]
 
 
 def test_negative_and_zero_are_kept_and_counted(tmp_path: Path):
@@ -222,7 +222,7 @@ def test_repeated_key_keeps_the_first_row_when_dropped(tmp_path: Path):
     assert sales.frame.collect()["sales_qty"].to_list() == [5.0, 6.0]
 
 
-@pytest.mark.parametrize("fault", [f for f in FAULTS if f != "ragged_line"])
+@pytest.mark.parametrize("fault", sorted(set(FAULTS) - {"ragged_line", "excluded_id"}))
 def test_error_policy_names_count_share_rows_and_cure(fault: str, tmp_path: Path):
     odd = {
         "missing_id": ("", "tea", 2024, 3, 5),
@@ -232,6 +232,8 @@ def test_error_policy_names_count_share_rows_and_cure(fault: str, tmp_path: Path
         "zero_quantity": ("kiosk", "tea", 2024, 3, 0),
         "exact_duplicate": ("kiosk", "milk", 2024, 3, 5),
         "repeated_key": ("kiosk", "milk", 2024, 3, 6),
+        "scientific_id": ("kiosk", "4.00638E+12", 2024, 3, 5),
+        "total_row": ("kiosk", "Total", 2024, 3, 5),
     }[fault]
     frame = _frame(("kiosk", "milk", 2024, 3, 5), odd)
     with pytest.raises(SchemaError) as info:

@@ -444,15 +444,16 @@ def test_numbers_of_a_csv_may_have_a_decimal_comma(tmp_path):
         "customer_id;order_id;order_date;total_price",
         "ann;1;2024-03-01 10:15;30,5",
         "bob;2;2024-03-02 10:15;1.234,50",
+        "bob;3;2024-03-02 10:15;1.234,50 EUR",
     ]
     (tmp_path / "orders.csv").write_text("\n".join(lines), encoding="utf-8")
     axes = {"orders": str(tmp_path / "orders.csv")}
     purchases = read_purchases(Config.model_validate({"axes": axes}), tmp_path / "w")
-    assert purchases.orders["total_price"].to_list() == [30.5]
+    assert purchases.orders["total_price"].to_list() == [30.5, 1234.5]
     assert purchases.rejected["reason"].to_list() == ["invalid_total"]
     hints = purchases.intake["orders"]["hints"]
-    assert "`1.234,50` (row 2)" in hints[0]
-    assert "without thousands separators" in hints[0]
+    assert "`1.234,50 EUR` (row 3)" in hints[0]
+    assert "without a unit or a currency" in hints[0]
 
 
 def test_a_csv_without_our_columns_shows_what_it_has(tmp_path):

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
 from core.config import Config, RefreshConfig, resolve_config
-from core.errors import ArtifactError, ConfigError, SourceError, listed
+from core.errors import ArtifactError, ConfigError, SourceError, listed, preceded_by
 from core.evaluation.drift import DriftOptions, DriftReport, measure_drift
 from core.evaluation.drift_reference import DriftReference, MonthRows, usual_months
 from core.evaluation.retrain_policy import TriggerState
@@ -290,8 +290,9 @@ def receive(
     lines = [*sales.intake.summary()]
     new = [month for month in months if month > last]
     if new:
-        new = _complete(new, sales, received, known, lines)
-        _refuse_gap(last, new)
+        with preceded_by([*lines]):
+            new = _complete(new, sales, received, known, lines)
+            _refuse_gap(last, new)
     differing = [m for m in months if m <= last and months[m] != before.get(m)]
     if differing:
         lines.append(_told(differing, restate=restate))

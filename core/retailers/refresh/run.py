@@ -17,7 +17,7 @@ import polars as pl
 
 from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter, link
 from core.config import Config
-from core.errors import EligibilityError, SegmentsError
+from core.errors import EligibilityError, SegmentsError, preceded_by
 from core.evaluation.drift import DriftReport
 from core.evaluation.retrain_policy import after_publishing, step
 from core.logging import get_logger
@@ -200,7 +200,8 @@ class _Refresh:
         self._open_ledger(sales, training)
         scored = None
         for month in delivery.months:
-            scored = self._take_in(sales, month, training)
+            with preceded_by(delivery.lines):
+                scored = self._take_in(sales, month, training)
         scored = scored or self._scored(sales, self.last_month)
         why = challenger.why_retrain(retrain, self.record.trigger)
         refit = None

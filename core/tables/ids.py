@@ -1,0 +1,162 @@
+"""What the ids of the rows kept tell: look-alikes, placeholders, and rows of totals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+from core.tables.faults import share
+
+PLACEHOLDER = (
+    r"(?i)^(0+|-1|9{4,}|guest.*|unknown.*|anonym.*|anon|walk.?in.*|cash.*|default"
+    r"|dummy|test|undefined|not.?set|misc.*|others?|-+|\?+|x+|gast|unbekannt)$"
+)
+TOTAL = (
+    r"(?i)\b(sub-?)?totals?\b|^(sum|all|alle|summe|gesamt.*|insgesamt|totaal|totale"
+    r"|somme|suma)$"
+)
+# From which share of the rows, and multiple of the median id's rows, an id is told of,
+# and among how many; less for the name of a placeholder.
+OUTSIZED, OUTSIZED_PLACEHOLDER = (0.05, 20, 20), (0.01, 5, 5)
+# Ids looked at as totals, and the share of groups in which one has to be the sum.
+CANDIDATES, MOST_GROUPS = 5, 0.95
+
+
+def id_sums(rows: pl.LazyFrame, column: str, value: str) -> pl.DataFrame:
+    """Return `id`, `n` (its rows) and `total` (the sum of a value), by id."""
+    sums = rows.group_by(pl.col(column).alias("id")).agg(
+        pl.len().alias("n"), pl.col(value).sum().alias("total")
+    )
+    return sums.sort("id").collect(engine="streaming")
+
+
+def total_ids(
+    rows: pl.LazyFrame, sums: pl.DataFrame, column: str, value: str, key: Sequence[str]
+) -> list[str]:
+    """Return the ids that stand for totals: their value is the sum of all others.
+
+    Only ids named as totals are looked at, and those that hold half of everything, as
+    a total does; data without either costs no further reading.
+
+    Parameters
+    ----------
+    rows : polars.LazyFrame
+        Rows that can be used.
+    sums : polars.DataFrame
+        `id_sums` of them.
+    column, value : str
+        The ids, and what was summed.
+    key : sequence of str
+        What tells rows apart: a total is of those that are equal but for `column`.
+    """
+    whole = float(sums.select("total").sum().item())
+    named = sums.filter(pl.col("id").str.contains(TOTAL))["id"]
+    is_half = (pl.col("total") * 2 - whole).abs() <= abs(whole) * 0.02
+    is_looked_at = (pl.col("id").is_in(named) | is_half) & (pl.col("total") != 0)
+    found = sums.filter(is_looked_at).sort("total", "id", descending=True)
+    ids = found.head(CANDIDATES)["id"].to_list()
+    groups = [name for name in key if name != column]
+    totals = []
+    for id_, total in found.head(CANDIDATES).select("id", "total").iter_rows():
+        is_named = id_ in named
+        is_all = is_named and abs(whole - 2 * total) <= _rounding(total)
+        if is_all or (
+            groups and _is_sum(rows, column, value, id_, ids, groups, is_named=is_named)
+        ):
+            totals.append(id_)
+    return totals
+
+
+def _rounding(total: Any) -> Any:
+    """Return by how much a total may differ from its sum."""
+    return 0.005 + abs(total) * 1e-6
+
+
+def _is_sum(
+    rows: pl.LazyFrame,
+    column: str,
+    value: str,
+    id_: str,
+    ids: Sequence[str],
+    groups: Sequence[str],
+    *,
+    is_named: bool,
+) -> bool:
+    """Return whether an id's value is the sum of the others' wherever it occurs.
+
+    Of all others, or of those that are no candidates for totals themselves.
+    """
+    amount, is_it = pl.col(value), pl.col(column) == id_
+    sums = rows.group_by(groups).agg(
+        n=(~is_it).sum(),
+        has=is_it.any(),
+        own=amount.filter(is_it).sum(),
+        others=amount.filter(~is_it).sum(),
+        base=amount.filter(~pl.col(column).is_in(ids)).sum(),
+    )
+    is_near = [
+        (pl.col("own") - pl.col(of)).abs() <= _rounding(pl.col("own"))
+        for of in ("others", "base")
+    ]
+    facts = sums.filter(pl.col("has") & (pl.col("n") > 0)).select(
+        n_groups=pl.len(), n=pl.col("n").mean(), equal=pl.any_horizontal(is_near).mean()
+    )
+    n_groups, n, equal = facts.collect(engine="streaming").row(0)
+    if not n_groups or equal < MOST_GROUPS:
+        return False
+    # Without a name, equal sums of one or two rows may be chance.
+    return is_named or (n_groups >= 3 and n >= 2)
+
+
+def outsized_ids(sums: pl.DataFrame, column: str, noun: str) -> list[str]:
+    """Return a note on ids that hold a share of the rows out of all proportion."""
+    n_rows, median = sums.select(total=pl.col("n").sum(), at=pl.col("n").median()).row(
+        0
+    )
+    if not n_rows:
+        return []
+    is_outsized = pl.lit(value=False)
+    for (least, times, n_ids), is_meant in (
+        (OUTSIZED, pl.lit(value=True)),
+        (OUTSIZED_PLACEHOLDER, pl.col("id").str.contains(PLACEHOLDER)),
+    ):
+        is_large = (pl.col("n") >= least * n_rows) & (pl.col("n") >= times * median)
+        is_outsized |= is_meant & is_large & (len(sums) >= n_ids)
+    found = sums.filter(is_outsized).sort("n", "id", descending=True).head(CANDIDATES)
+    if found.is_empty():
+        return []
+    held = ", ".join(
+        f"`{id_}` {share(n, n_rows)}" for id_, n in found[["id", "n"]].rows()
+    )
+    ids = ", ".join(f"'{id_}'" for id_ in found["id"])
+    return [
+        f"`{column}` holds a share of the {noun}s out of all proportion: {held}; the "
+        f"median is {share(int(median), n_rows)}. If that is a placeholder, leave it "
+        f'out: `--set "data.exclude_ids=[{ids}]"`.'
+    ]
+
+
+def alike_ids(ids: pl.Series, name: str) -> list[str]:
+    """Return what is odd about distinct ids, none of which is changed."""
+    warnings = []
+    digits = ids.filter(ids.str.contains(r"^[0-9]+$"))
+    if 0 < len(digits) < len(ids):
+        warnings.append(
+            f"{len(digits):,} of {len(ids):,} {name} ids are numbers, the others hold "
+            "other characters; all are taken as text."
+        )
+    n_case = len(ids) - ids.str.to_lowercase().n_unique()
+    if n_case:
+        warnings.append(
+            f"{n_case:,} {name} ids differ from another one only by upper and lower "
+            "case; they are taken as different."
+        )
+    n_zeros = len(digits) - digits.str.strip_chars_start("0").n_unique()
+    if n_zeros:
+        warnings.append(
+            f"{n_zeros:,} {name} ids differ from another one only by leading zeros; "
+            "they are taken as different (`007` is not `7`)."
+        )
+    return warnings
