@@ -195,21 +195,49 @@ def test_a_new_file_is_scored_with_the_saved_model(artifacts, tmp_path):
     rows = rows.with_columns(shop_id="new-" + pl.col("shop_id"))
     faulty = rows.head(3).with_columns(month=pl.lit(13, dtype=pl.Int32))
     pl.concat([rows, faulty]).write_csv(tmp_path / "new.csv")
-    model_id = read_manifest(artifacts, RETAILERS).model_id
+    before = {path.name: path.read_bytes() for path in artifacts.glob("*.*")}
     arguments = ("--artifacts", str(artifacts), "--input", "new.csv")
     run = script("clustering-inference", *arguments, cwd=tmp_path)
     assert "shops labelled" in run.stdout
-    predictions = pl.read_csv(artifacts / "cluster_predictions.csv")
-    assert predictions.height == 50
-    assert predictions["shop_id"].str.starts_with("new-").all()
+    scored = pl.read_csv(artifacts / "scored_predictions.csv")
+    assert scored.height == 50
+    assert scored["shop_id"].str.starts_with("new-").all()
     assert pl.read_parquet(artifacts / "scored_rejected_rows.parquet").height == 3
-    manifest = read_manifest(artifacts, RETAILERS)
-    verify(artifacts, manifest)
-    assert manifest.model_id == model_id
-    assert "report.html" in manifest.files
+    assert "3 rows were set aside" in run.stdout
+    after = {path.name: path.read_bytes() for path in artifacts.glob("*.*")}
+    assert {name: after[name] for name in before} == before, "nothing published changed"
+    into = (*arguments, "--output", "other/labels.parquet")
+    script("clustering-inference", *into, cwd=tmp_path)
+    typed = pl.read_parquet(tmp_path / "other" / "labels.parquet")
+    assert dict(typed.schema) == PREDICTION_SCHEMA
+    assert_frame_equal(
+        typed,
+        pl.read_csv(
+            artifacts / "scored_predictions.csv", schema_overrides=PREDICTION_SCHEMA
+        ),
+    )
     again = script("clustering-inference", "--artifacts", str(artifacts), cwd=tmp_path)
     assert "report.html" in again.stdout
     assert pl.read_csv(artifacts / "cluster_predictions.csv").height == 600
+
+
+@pytest.mark.parametrize(
+    ("output", "finding"),
+    [
+        ("labels.txt", "ends in `.csv` or `.parquet`"),
+        ("artifacts", "ends in `.csv` or `.parquet`"),
+        ("artifacts/cluster_predictions.csv", "published or read"),
+        ("new.csv", "published or read"),
+    ],
+)
+def test_scores_replace_neither_what_is_published_nor_what_is_read(
+    artifacts, tmp_path, monkeypatch, output, finding
+):
+    monkeypatch.chdir(tmp_path)
+    flags = {"artifacts": str(artifacts), "data.input": "new.csv"}
+    config = stage_config("inference", flags=flags)
+    with pytest.raises(ConfigError, match=finding):
+        run_inference(config, output=output)
 
 
 def test_inference_needs_neither_tensorflow_nor_hdbscan(artifacts, tmp_path):
@@ -248,11 +276,8 @@ def test_a_malicious_pickle_is_never_opened(artifacts, tmp_path, name):
         "clustering-inference", "--artifacts", str(artifacts), cwd=tmp_path, check=False
     )
     assert not marker.exists()
-    assert run.returncode == ArtifactError.exit_code
-    assert name in run.stderr
-    (artifacts / name).unlink()
-    script("clustering-inference", "--artifacts", str(artifacts), cwd=tmp_path)
-    assert not marker.exists()
+    assert run.returncode == 0
+    assert f"{name}` has changed since it was written" in run.stderr
 
 
 def test_killed_runs_leave_the_previous_artifacts_whole(artifacts, tmp_path):
