@@ -11,6 +11,7 @@ refused wherever it comes from.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -488,6 +489,12 @@ class Config(Section):
 
     artifacts: str = Field("artifacts", description="folder of the artifacts")
     seed: int = Field(42, ge=0, le=2**32 - 1, description="seed of everything random")
+    csv_safety: Literal["names", "all", "off"] = Field(
+        "names",
+        description="text in CSV files that a spreadsheet would run as a formula gets "
+        "an apostrophe before it: names of segments, all text (ids, too, which may "
+        "then match other systems no more), or none",
+    )
     data: DataConfig = Field(default_factory=DataConfig)
     sample: SampleConfig = Field(default_factory=SampleConfig)
     eligibility: EligibilityConfig = Field(default_factory=EligibilityConfig)
@@ -545,7 +552,8 @@ def resolve_config(
     Parameters
     ----------
     file : path, optional
-        YAML file with any part of the configuration.
+        YAML file with any part of the configuration. One that was saved with artifacts
+        means the folder that it lies in, whichever it names.
     flags : mapping of dotted key to value, optional
         From named flags such as ``--seed``; ``None`` values are ignored.
     assignments : sequence of str
@@ -564,6 +572,8 @@ def resolve_config(
     tree: dict[str, Any] = base.model_dump() if base is not None else {}
     if file is not None:
         _merge(tree, _read_yaml(Path(file)), str(file))
+        if (found := _found_by_place(Path(file))) is not None:
+            tree["artifacts"] = str(found)
     env = os.environ if environ is None else environ
     for name in sorted(env):
         if name.startswith(ENV_PREFIX):
@@ -676,6 +686,26 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             "expected sections such as `clustering:`."
         )
     return content
+
+
+def _found_by_place(file: Path) -> Path | None:
+    """Return the artifacts folder that a saved ``config.yaml`` lies in, if it does.
+
+    A folder that was copied or moved is not the one that its file names.
+    """
+    try:
+        saved = json.loads((file.parent / "manifest.json").read_text(encoding="utf-8"))
+        is_axes = "axes" in saved["stages"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if file.name != "config.yaml":
+        return None
+    folder = file.parent
+    if folder.name in {"pending", ".publishing"}:
+        folder = folder.parent
+    elif folder.parent.name == "versions":
+        folder = folder.parent.parent
+    return folder.parent if is_axes else folder
 
 
 def _explain(error: ValidationError) -> str:

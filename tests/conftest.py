@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -77,6 +78,14 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
 def _shared_folders_are_only_read(once: Once) -> Iterator[None]:
     yield
     once.check()
+
+
+@pytest.fixture(autouse=True)
+def _messages_can_be_read() -> None:
+    """Undo what a command run by an earlier test did to the messages."""
+    logger = logging.getLogger("stable_segments")
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)
 
 
 # --- one small model of retailers ---------------------------------------------------

@@ -63,10 +63,16 @@ def test_flags_of_the_readme_are_known_to_every_pipeline():
         verbs = own.get(section.partition("\n")[0])
         if verbs is None:
             for verb in pipelines:
-                assert flags_in(section) <= flags_in(help_of(verb)), verb
+                known = flags_in(help_of(verb)) | {"--output"}  # of `infer` alone
+                assert flags_in(section) <= known, verb
         else:
             known = set.union(*(flags_in(help_of(*verb.split())) for verb in verbs))
             assert flags_in(section) <= known, verbs
+
+
+def test_only_inference_scores_into_a_file():
+    verbs = ("prepare", "train-autoencoder", "train-clusters", "infer", "run")
+    assert [v for v in verbs if "--output" in flags_in(help_of(v))] == ["infer"]
 
 
 def test_an_unknown_public_name_is_an_attribute_error():

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from core.errors import ArtifactError, listed
@@ -40,8 +40,16 @@ def pack_arrays(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> by
     return packed
 
 
-def unpack_arrays(packed: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def unpack_arrays(
+    packed: bytes, where: str = ""
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read what `pack_arrays` returned; nothing in it can run.
+
+    Parameters
+    ----------
+    packed : bytes
+    where : str
+        What messages call them.
 
     Raises
     ------
@@ -52,10 +60,12 @@ def unpack_arrays(packed: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]
         arrays = load(packed)
         end = 8 + int.from_bytes(packed[:8], "little")
         meta = json.loads(json.loads(packed[8:end])["__metadata__"]["meta"])
+        if not isinstance(meta, dict):
+            raise TypeError("`meta` is no mapping")
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        subject = f"`{where}` does" if where else f"{len(packed):,} bytes do"
         raise ArtifactError(
-            f"{len(packed):,} bytes do not hold a saved model state ({error}). Publish "
-            "the model again."
+            f"{subject} not hold a saved model state ({error}). Train the model again."
         ) from None
     return arrays, meta
 
@@ -69,15 +79,10 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         If the file is not such a file.
     """
     try:
-        with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            meta = json.loads((file.metadata() or {})["meta"])
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise ArtifactError(
-            f"`{path}` does not hold a saved model state ({error}). Run the training "
-            "pipelines again."
-        ) from None
-    return arrays, meta
+        packed = path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"`{path}` cannot be read ({error}).") from None
+    return unpack_arrays(packed, str(path))
 
 
 def join_states(**parts: State) -> State:

@@ -31,9 +31,11 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from filelock import FileLock, Timeout
 
 from core.artifacts.manifest import (
@@ -48,10 +50,17 @@ from core.artifacts.manifest import (
     read_manifest,
     verify,
 )
+from core.artifacts.reading import (
+    PUBLISHING,
+    ArtifactSet,
+    T,
+    published_set,
+    read_published,
+)
+from core.artifacts.spreadsheet import safe_table
 from core.config import Config
 from core.errors import ArtifactError, did_you_mean, listed
-
-PUBLISHING = ".publishing"
+from core.logging import get_logger
 
 
 def link(source: Path, target: Path) -> None:
@@ -60,6 +69,45 @@ def link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
+
+
+def patiently(path: Path, move: Callable[[], object]) -> None:
+    """Move something; again for a while where Windows refuses, as a file is open.
+
+    Raises
+    ------
+    ArtifactError
+        If that goes on, as it does while a file is open in Excel.
+    """
+    for attempt in range(PATIENCE):
+        try:
+            move()
+            return
+        except PermissionError:
+            if attempt < PATIENCE - 1:
+                time.sleep(0.1)
+    raise ArtifactError(
+        f"`{path}` cannot be replaced: it is open in another program, such as Excel, "
+        "or must not be written to. Close it, then run the command again."
+    )
+
+
+PATIENCE = 30
+"""Attempts, a tenth of a second apart."""
+
+
+def put(source: Path, target: Path) -> None:
+    """Give a file a second name in one step; what had that name is replaced.
+
+    Raises
+    ------
+    ArtifactError
+        As `patiently`.
+    """
+    interim = target.with_name(f".new-{target.name}")
+    interim.unlink(missing_ok=True)
+    link(source, interim)
+    patiently(target, lambda: interim.replace(target))
 
 
 def replace_folder(new: Path, target: Path, root: Path) -> None:
@@ -76,36 +124,21 @@ def discard(folder: Path, root: Path) -> None:
     """
     if folder.exists():
         trash = root / f".trash-{os.getpid()}-{time.monotonic_ns()}"
-        folder.rename(trash)
+        patiently(folder, lambda: folder.rename(trash))
         shutil.rmtree(trash, ignore_errors=True)
 
 
-@dataclass(frozen=True)
-class ArtifactSet:
-    """One whole set of files and its manifest.
+def _verify_all(found: ArtifactSet) -> None:
+    """Verify all files of a set that is about to be built on.
 
-    Attributes
-    ----------
-    folder : Path
-        Where the files lie.
-    manifest : Manifest
-        What they are.
+    What a user has changed of its outputs is told; see `Artifacts._finish_publishing`.
     """
-
-    folder: Path
-    manifest: Manifest
-
-    def path(self, name: str) -> Path:
-        """Return the path of a file that the manifest lists.
-
-        Raises
-        ------
-        ArtifactError
-            If no stage has written it yet.
-        """
-        if name not in self.manifest.files:
-            raise ArtifactError(f"`{self.folder}` holds no `{name}`.")
-        return self.folder / name
+    for name in verify(found.folder, found.manifest):
+        get_logger().warning(
+            "`%s` has changed since it was written. Its content is not used; where it "
+            "is written anew, yours is kept beside it.",
+            found.folder / name,
+        )
 
 
 @dataclass
@@ -145,6 +178,19 @@ class StageWriter:
     def path(self, name: str) -> Path:
         """Return where a new artifact is to be written."""
         return self.folder / name
+
+    def write_csv(self, name: str, table: pl.DataFrame, **options: Any) -> None:
+        """Write a table that people may open in a spreadsheet.
+
+        Parameters
+        ----------
+        name : str
+        table : DataFrame
+        **options
+            As `polars.DataFrame.write_csv` takes them.
+        """
+        table = safe_table(table, self.config.csv_safety)
+        table.write_csv(self.path(name), **options)
 
 
 def complete(
@@ -220,37 +266,6 @@ def age(manifest: Manifest) -> tuple[str, int]:
     return manifest.stages[manifest.system.model_stage].finished_at, manifest.version
 
 
-def published_set(root: Path, system: System, *others: System) -> ArtifactSet | None:
-    """Return the verified published set of a folder, or None where there is none.
-
-    Parameters
-    ----------
-    root : Path
-        The artifacts folder.
-    system, *others : System
-        Whose it may be.
-
-    Raises
-    ------
-    ArtifactError
-        If it is the set of another system, or not whole.
-    """
-    return _verified_set(_published_folder(root), system, *others)
-
-
-def _published_folder(root: Path) -> Path:
-    is_moving = (root / PUBLISHING / MANIFEST).is_file()
-    return root / PUBLISHING if is_moving else root
-
-
-def _verified_set(folder: Path, system: System, *others: System) -> ArtifactSet | None:
-    manifest = read_manifest(folder, system, *others)
-    if manifest is None:
-        return None
-    verify(folder, manifest)
-    return ArtifactSet(folder, manifest)
-
-
 @dataclass(frozen=True)
 class StageResult:
     """What a stage has done.
@@ -296,18 +311,32 @@ class Artifacts:
         self._publishing = self.root / PUBLISHING
 
     def published(self) -> ArtifactSet | None:
-        """Return the verified published set, or None if nothing was ever published."""
+        """Return the published set, or None if nothing was ever published."""
         return published_set(self.root, self.system)
 
     def complete(self) -> ArtifactSet:
-        """Return the verified published set of a whole run.
+        """Return the published set of a whole run.
 
         Raises
         ------
         ArtifactError
             If there is none.
         """
-        published = self.published()
+        return self._whole(self.published())
+
+    def read_complete(self, read: Callable[[ArtifactSet], T]) -> T:
+        """Read files of the published set of a whole run, as `read_published` does.
+
+        Raises
+        ------
+        ArtifactError
+            If there is none; and as `read_published`.
+        """
+        return read_published(
+            self.root, lambda found: read(self._whole(found)), self.system
+        )
+
+    def _whole(self, published: ArtifactSet | None) -> ArtifactSet:
         if published is None or not published.manifest.is_complete:
             raise ArtifactError(
                 f"`{self.root}` holds no complete run. Train one first with "
@@ -333,7 +362,7 @@ class Artifacts:
         return StageResult(stage, folder, facts, lines, table or [])
 
     def base(self, stage: str) -> ArtifactSet | None:
-        """Return the verified set that a stage of a training run builds on.
+        """Return the set that a stage of a training run builds on.
 
         The pending set, if it holds what the stage needs; else the published set. The
         first of several stages builds on none; a stage that is the whole of a run, on
@@ -345,11 +374,11 @@ class Artifacts:
                 return None
             pending = self._manifest(self.pending_folder)
             if pending is not None and earlier[-1] in pending.stages:
-                return self._open(self.pending_folder)
+                return ArtifactSet(self.pending_folder, pending)
         return self.published()
 
     def serving(self) -> ArtifactSet | None:
-        """Return the verified set that scores new data.
+        """Return the set that scores new data.
 
         The published model; a pending one only as long as none is published.
         """
@@ -384,6 +413,8 @@ class Artifacts:
             started = time.perf_counter()
             self._manifest(self.root)  # another system's folder is refused at once
             base = self.serving() if is_serving else self.base(stage)
+            if base is not None:
+                _verify_all(base)
             with self._staging() as tmp:
                 writer = StageWriter(tmp / "new", base, config, self.root)
                 writer.aside = tmp / "aside"
@@ -443,6 +474,8 @@ class Artifacts:
                 self.versions_folder / self._chosen(name, current.manifest)
             )
             assert kept is not None  # its manifest was read
+            for one in (current, kept):
+                _verify_all(one)
             with self._staging() as tmp:
                 new = tmp / "new"
                 new.mkdir()
@@ -515,7 +548,8 @@ class Artifacts:
         return read_manifest(folder, self.system)
 
     def _open(self, folder: Path) -> ArtifactSet | None:
-        return _verified_set(folder, self.system)
+        manifest = self._manifest(folder)
+        return None if manifest is None else ArtifactSet(folder, manifest)
 
     def _commit(self, folder: Path, manifest: Manifest, is_serving: bool) -> None:
         """Publish a whole set if it may be; else let it wait as the pending one."""
@@ -551,12 +585,11 @@ class Artifacts:
 
     def _record(self, manifest: Manifest, stage: str) -> ArtifactSet | None:
         """Return the published set if its monthly record is the new set's as well."""
-        folder = _published_folder(self.root)
-        published = self._manifest(folder)
+        published = self.published()
         if published is None or not {*self.system.stages} <= {*manifest.stages, stage}:
             return None
-        is_same = published.lineage == manifest.lineage
-        return ArtifactSet(folder, published) if is_same else None
+        is_same = published.manifest.lineage == manifest.lineage
+        return published if is_same else None
 
     def _keep_version(self, protected: Manifest, manifest: Manifest) -> None:
         """Keep a complete set before another model replaces it."""
@@ -599,11 +632,28 @@ class Artifacts:
             is_missing = not source.exists()  # an output that the user has deleted
             if is_missing or (target.exists() and target.samefile(source)):
                 continue
-            interim = self.root / f".new-{name}"
-            interim.unlink(missing_ok=True)
-            link(source, interim)
-            interim.replace(target)
+            self._set_aside(name, old, source)
+            put(source, target)
         for name in old.files if old is not None else ():
             if name not in new.files:
+                self._set_aside(name, old)
                 (self.root / name).unlink(missing_ok=True)
         discard(self._publishing, self.root)
+
+    def _set_aside(
+        self, name: str, old: Manifest | None, source: Path | None = None
+    ) -> None:
+        """Keep an output that a user has changed, under a name with its date."""
+        path = self.root / name
+        is_output = (
+            old is not None and name in old.files and self.system.is_output(name)
+        )
+        if old is None or not is_output or not path.is_file():
+            return
+        written = [old.files[name].sha256, *([digest(source)] if source else [])]
+        if digest(path) not in written:
+            saved = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+            mark = f"changed-{saved:%Y%m%d-%H%M%S}"
+            kept = path.with_name(f"{path.stem}-{mark}{path.suffix}")
+            patiently(path, lambda: path.replace(kept))
+            get_logger().warning("Your `%s` is kept as `%s`.", path, kept.name)

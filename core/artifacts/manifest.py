@@ -2,7 +2,8 @@
 
 ``manifest.json`` lists every file with its SHA-256 and the stage that wrote it, beside
 the facts of each stage (seed, seconds, versions, feature order, data fingerprint). It
-is written last and read first: nothing is parsed before its bytes are found unchanged.
+is written last and read first: no file is parsed unless the bytes that are parsed have
+the digest that it lists.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
+import os
 import platform
 import re
 from collections.abc import Mapping
@@ -57,8 +59,8 @@ class System:
         Stages that may follow a whole run, and keep what it has made.
     outputs : frozenset of str
         Files that nothing reads back but a report, which does without those that a
-        user has deleted; changed ones are refused. Pictures, pages and pickles are
-        outputs under any name.
+        user has deleted or changed. Pictures, pages and pickles are outputs under any
+        name.
     records : tuple of str
         Patterns of files that belong to a lineage of models, not to one of its
         versions.
@@ -120,6 +122,7 @@ class Manifest(BaseModel):
     stages: dict[str, StageFacts] = Field(default_factory=dict)
     files: dict[str, FileEntry] = Field(default_factory=dict)
     _system: System = PrivateAttr()
+    _stamp: tuple[int, int] = PrivateAttr((0, 0))
 
     @classmethod
     def begun(cls, system: System, config: Config) -> Self:
@@ -150,6 +153,11 @@ class Manifest(BaseModel):
     def system(self) -> System:
         """Whose artifacts these are."""
         return self._system
+
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """What tells this file from another one that was put in its place."""
+        return self._stamp
 
     @property
     def model_id(self) -> str:
@@ -209,7 +217,8 @@ def read_manifest(folder: Path, system: System, *others: System) -> Manifest | N
     """
     path = folder / MANIFEST
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as stream:
+            text, status = stream.read(), os.fstat(stream.fileno())
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
@@ -227,6 +236,7 @@ def read_manifest(folder: Path, system: System, *others: System) -> Manifest | N
     for owner in (system, *others):
         if stages <= owner.commands.keys():
             manifest._system = owner
+            manifest._stamp = status.st_ino, status.st_mtime_ns
             return manifest
     raise ArtifactError(
         f"`{folder}` does not hold {system.name}: `{MANIFEST}` names the stages "
@@ -240,33 +250,47 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def verify(folder: Path, manifest: Manifest) -> None:
+def damaged(folder: Path, name: str, manifest: Manifest) -> ArtifactError:
+    """Return the error for a file that is not what a manifest lists."""
+    path, system = folder / name, manifest.system
+    again = f"run `python {system.commands[manifest.files[name].stage]}` again."
+    if not path.is_file():
+        return ArtifactError(
+            f"`{path}` is missing, though `{MANIFEST}` lists it. Restore it, or {again}"
+        )
+    cure = "Delete it" if system.is_output(name) else "Restore it"
+    return ArtifactError(
+        f"`{path}` has changed since it was written: its SHA-256 is not the one in "
+        f"`{MANIFEST}`. {cure}, or {again}"
+    )
+
+
+def verify(folder: Path, manifest: Manifest) -> list[str]:
     """Compare every file of a set with its digest.
+
+    Returns
+    -------
+    list of str
+        *Outputs* (CSV, picture, report, notebook pickle) that have changed, as those do
+        that were saved in Excel: nothing reads them. Missing ones are no error either.
 
     Raises
     ------
     ArtifactError
-        Naming the first file that is missing or differs. A missing *output* (CSV,
-        picture, report, notebook pickle) is no error, since nothing reads it.
+        Naming the first other file that is missing or differs.
     """
-    system = manifest.system
+    changed = []
     for name, entry in manifest.files.items():
         path = folder / name
-        is_output = system.is_output(name)
-        if not path.is_file():
-            if is_output:
-                continue
-            raise ArtifactError(
-                f"`{path}` is missing, though `{MANIFEST}` lists it. Restore it, or "
-                f"run `python {system.commands[entry.stage]}` again."
-            )
-        if path.stat().st_size != entry.size or digest(path) != entry.sha256:
-            cure = "Delete it" if is_output else "Restore it"
-            raise ArtifactError(
-                f"`{path}` has changed since it was written: its SHA-256 is not the "
-                f"one in `{MANIFEST}`. {cure}, or run "
-                f"`python {system.commands[entry.stage]}` again."
-            )
+        is_there = path.is_file()
+        is_as_long = is_there and path.stat().st_size == entry.size
+        if is_as_long and digest(path) == entry.sha256:
+            continue
+        if not manifest.system.is_output(name):
+            raise damaged(folder, name, manifest)
+        if is_there:
+            changed.append(name)
+    return changed
 
 
 @functools.cache

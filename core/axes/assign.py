@@ -22,12 +22,12 @@ from core.artifacts.arrays import (
     Arrays,
     Meta,
     State,
-    load_arrays,
     pack_arrays,
     save_arrays,
     unpack_arrays,
 )
-from core.artifacts.folder import Artifacts, ArtifactSet
+from core.artifacts.folder import Artifacts
+from core.artifacts.reading import ArtifactSet, fitting, read_published
 from core.axes.features.catalog import PROFILE
 from core.axes.features.compute import customer_features
 from core.axes.files import CUSTOMER_AXES, META, PROFILES, STATE
@@ -324,7 +324,7 @@ class AxesAssigner:
         write_meta(folder / META, meta)
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
+    def load(cls, folder: str | Path) -> AxesAssigner:
         """Return the published assigner of a folder such as ``artifacts/axes``.
 
         Raises
@@ -332,26 +332,32 @@ class AxesAssigner:
         ArtifactError
             If there is none, or a file has changed.
         """
-        from core.artifacts.folder import Artifacts
 
-        published = Artifacts(folder, CUSTOMER_AXES).published()
-        if published is None or "axes" not in published.manifest.stages:
-            raise ArtifactError(
-                f"`{folder}` holds no customer axes. Learn them with `segments axes`."
-            )
-        return cls.of_set(published)
+        def read(published: ArtifactSet | None) -> AxesAssigner:
+            if published is None:
+                raise ArtifactError(
+                    f"`{folder}` holds no customer axes. Learn them with `segments "
+                    "axes`."
+                )
+            return cls.of_set(published)
+
+        return read_published(Path(folder), read, CUSTOMER_AXES)
 
     @classmethod
     def of_set(cls, base: ArtifactSet) -> Self:
-        """Return the assigner of a verified set.
+        """Return the assigner of a set.
 
         Raises
         ------
         ArtifactError
-            If its files are not those of an assigner.
+            If its files have changed, or are not those of an assigner.
         """
-        arrays, _ = load_arrays(base.path(STATE))
-        return cls.from_state(arrays, read_meta(base.path(META)))
+        arrays, _ = base.arrays(STATE)
+        with fitting(f"the axes in `{base.folder}`", CUSTOMER_AXES):
+            found = cls.from_state(arrays, read_meta(base))
+            # Parts that do not fit each other show with the first customer.
+            found.model.assign(pl.DataFrame({n: [0.0] for n in found.model.features}))
+        return found
 
 
 def write_meta(path: Path, meta: Mapping[str, Any]) -> None:
@@ -360,18 +366,18 @@ def write_meta(path: Path, meta: Mapping[str, Any]) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def read_meta(path: Path) -> dict[str, Any]:
-    """Read what `write_meta` wrote.
+def read_meta(base: ArtifactSet) -> dict[str, Any]:
+    """Read what `write_meta` wrote of a set.
 
     Raises
     ------
     ArtifactError
-        If the file is not JSON.
+        If the file has changed, or is not JSON.
     """
     try:
-        meta: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _unusable(f"`{path}`: {error}") from None
+        meta: dict[str, Any] = json.loads(base.read(META))
+    except ValueError as error:
+        raise _unusable(f"`{base.folder / META}`: {error}") from None
     return meta
 
 
@@ -412,7 +418,7 @@ class PreviousRun:
         ArtifactError
             If its files are unusable.
         """
-        profiles = pl.read_parquet(base.path(PROFILES), memory_map=False)
+        profiles = base.table(PROFILES, "customer_id", "segment_ids")
         labels = profiles.select("customer_id", pl.col("segment_ids").struct.unnest())
         return cls(base, _above_kept(AxesAssigner.of_set(base), artifacts), labels)
 
@@ -438,7 +444,7 @@ def _above_kept(assigner: AxesAssigner, artifacts: Artifacts) -> AxesAssigner:
     for name, manifest in artifacts.versions().items():
         if manifest.lineage == assigner.lineage:
             version = max(version, manifest.version)
-            meta = read_meta(artifacts.versions_folder / name / META)
+            meta = read_meta(ArtifactSet(artifacts.versions_folder / name, manifest))
             for kept in meta["model"]["axes"]:
                 own = axes.get(kept["axis"])
                 if own is not None and own.next_id < kept["next_id"]:

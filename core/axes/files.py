@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from core.artifacts.folder import ArtifactSet, link
+from core.artifacts.folder import link
 from core.artifacts.manifest import System, library_versions
+from core.artifacts.reading import ArtifactSet
 from core.config import Config
 from core.errors import ArtifactError, ConfigError
 

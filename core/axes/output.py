@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from core.artifacts.folder import ArtifactSet, StageWriter, link
+from core.artifacts.folder import StageWriter, link
 from core.artifacts.manifest import library_versions
+from core.artifacts.reading import ArtifactSet
 from core.axes import files
 from core.axes.assign import AxesAssigner, write_meta
 from core.axes.changes import Labels
@@ -424,7 +425,7 @@ def write_page(
 
 def _next_steps(out: StageWriter) -> list[NextStep]:
     """Return the commands that make sense after a run."""
-    folder = out.config.artifacts
+    folder = str(out.root.parent)
     return [
         NextStep(command(verb, folder), adds)
         for verb, adds in (
@@ -494,10 +495,10 @@ def write_tables(
     Adds ``axes``, a row per axis, and ``segments``, a row per segment, to `facts`.
     """
     profiles.write_parquet(out.path(files.PROFILES), compression="zstd")
-    long_table(profiles).write_csv(out.path(files.LONG_TABLE), float_precision=4)
+    out.write_csv(files.LONG_TABLE, long_table(profiles), float_precision=4)
     labels = labels_of(profiles)
     sizes = sizes_table(model, labels)
-    sizes.write_csv(out.path(files.SIZES), float_precision=4)
+    out.write_csv(files.SIZES, sizes, float_precision=4)
     report = report_table(model, sizes)
     report.write_csv(out.path(files.REPORT), float_precision=4)
     overlap = axis_overlap(labels)

@@ -19,7 +19,8 @@ from typing import Any
 
 import polars as pl
 
-from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter, link
+from core.artifacts.folder import Artifacts, StageWriter, link
+from core.artifacts.reading import ArtifactSet
 from core.axes import changes, files, output
 from core.axes.assign import AxesAssigner, PreviousRun, write_meta
 from core.axes.features.catalog import features_available
@@ -514,7 +515,7 @@ def _publish_names(
         files.carry_ledger(base, out.folder)
         drift = _drift_of(base, out)
         old, new = AxesAssigner.of_set(base).model.names, assigner.model.names
-        profiles = pl.read_parquet(base.path(files.PROFILES), memory_map=False)
+        profiles = base.table(files.PROFILES)
         facts: dict[str, Any] = dict(base.manifest.facts("axes"))
         output.write_tables(
             out, assigner.model, _renamed(profiles, old, new), drift, facts
@@ -542,11 +543,12 @@ def _renamed(
 
 
 def _drift_of(base: ArtifactSet, out: StageWriter) -> pl.DataFrame:
-    """Carry the drift of the run over; a user may have deleted it."""
-    if files.DRIFT not in base.manifest.files or not base.path(files.DRIFT).is_file():
+    """Carry the drift of the run over; a user may have deleted or changed it."""
+    written = base.output(files.DRIFT)
+    if written is None:
         return pl.DataFrame(schema=changes.AXES_DRIFT_ROWS)
-    link(base.path(files.DRIFT), out.path(files.DRIFT))
-    return pl.read_csv(base.path(files.DRIFT), schema=changes.AXES_DRIFT_ROWS)
+    link(written, out.path(files.DRIFT))
+    return pl.read_csv(written, schema=changes.AXES_DRIFT_ROWS, glob=False)
 
 
 def _loaded(

@@ -5,11 +5,13 @@ What a flag does not name, ``--set key=value`` does.
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import time
 from collections.abc import Callable
 from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -49,8 +51,9 @@ CLUSTERING = """Cluster the raw scaled features and the latent space, and compar
 Writes cluster-state.safetensors, comparison.csv and the plots."""
 INFERENCE = """Label every shop from the saved artifacts: training data or `--input`.
 
-Writes cluster_predictions.csv and cluster_insights.csv, and report.html for the
-training data."""
+Of the training data it publishes cluster_predictions.csv, cluster_insights.csv and
+report.html. Other rows are scored into scored_predictions.csv, or where `--output`
+says, and nothing that is published changes."""
 EVERYTHING = """Run all four pipelines, one after the other."""
 
 
@@ -88,6 +91,13 @@ def _stage_command(stages: tuple[Stage, ...], summary: str) -> Callable[..., Non
             app.option("Last month looked at, YYYY-MM.", "the newest complete month"),
         ] = None,
         column: Column = None,
+        output: Annotated[
+            str | None,
+            app.option(
+                "Score the rows into this file, CSV or Parquet, and publish nothing.",
+                "scored_predictions.csv for other rows",
+            ),
+        ] = None,
         set_: app.Assignment = None,
         quiet: app.Quiet = False,
     ) -> None:
@@ -105,9 +115,13 @@ def _stage_command(stages: tuple[Stage, ...], summary: str) -> Callable[..., Non
             set_ = ["data.input=null", *(set_ or ())]
         assignments = app.assignments_of(set_, {"data.columns": column})
         for stage in stages:
-            _run(stage, config, flags, assignments, quiet)
+            _run(stage, config, flags, assignments, output, quiet)
 
     command.__doc__ = summary
+    if stages != ("inference",):
+        shared = inspect.signature(command, eval_str=True)
+        kept = [p for name, p in shared.parameters.items() if name != "output"]
+        command.__signature__ = shared.replace(parameters=kept)  # type: ignore[attr-defined]  # functions have one
     return command
 
 
@@ -116,6 +130,7 @@ def _run(
     file: Path | None,
     flags: dict[str, Any],
     assignments: list[str],
+    output: str | None,
     quiet: bool,
 ) -> None:
     from core.artifacts.folder import StageResult
@@ -126,7 +141,7 @@ def _run(
         "prepare": pipelines.prepare_features,
         "autoencoder": pipelines.train_autoencoder,
         "clustering": pipelines.train_clustering,
-        "inference": pipelines.run_inference,
+        "inference": partial(pipelines.run_inference, output=output),
     }
     started = time.perf_counter()
     config = stage_config(stage, file, flags, assignments)
@@ -508,9 +523,17 @@ def print_features() -> None:
 @app.app.command("verify")
 def verify_artifacts(folder: app.Folder = "") -> None:
     """Check every file of the published artifacts against its digest."""
-    from core.artifacts.folder import published_set
+    from core.artifacts.manifest import damaged, verify
+    from core.artifacts.reading import ArtifactSet, read_published
 
-    published = published_set(Path(folder), *app.systems())
+    def checked(found: ArtifactSet | None) -> ArtifactSet | None:
+        changed = [] if found is None else verify(found.folder, found.manifest)
+        for name in changed:
+            assert found is not None  # it has files
+            raise damaged(found.folder, name, found.manifest)
+        return found
+
+    published = read_published(Path(folder), checked, *app.systems())
     if published is None:
         typer.echo(f"{folder} holds no artifacts yet.")
         return

@@ -9,6 +9,7 @@ from core.config import Config
 from core.errors import ConfigError
 
 Stage = Literal["prepare", "autoencoder", "clustering", "inference", "refresh"]
+SCORED_REJECTED = "scored_rejected_rows.parquet"
 RETAILERS = System(
     name="segments of retailers",
     stages={
@@ -28,6 +29,7 @@ RETAILERS = System(
             "comparison-spaces.csv",
             "model-card.md",
             "sample_truth.csv",
+            SCORED_REJECTED,  # earlier versions published it
             "scorecard-decay.csv",
             "scorecard.csv",
             "segment_curves.csv",

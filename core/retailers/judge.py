@@ -46,7 +46,7 @@ from core.logging import get_logger, progress
 from core.models.preprocessing import feature_matrix
 from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
-from core.retailers.model import Model
+from core.retailers.model import Model, features_of
 from core.retailers.publish import (
     model_under,
     publish_training,
@@ -114,9 +114,9 @@ def standing_model(artifacts: str | Path) -> Standing:
     ArtifactError
         If there is no complete run.
     """
-    published = Artifacts(artifacts, RETAILERS).complete()
-    model = Model.from_set(published)
-    table = pl.read_parquet(published.path("features.parquet"), memory_map=False)
+    published, model, table = Artifacts(artifacts, RETAILERS).read_complete(
+        lambda found: (found, Model.from_set(found), features_of(found))
+    )
     X = feature_matrix(table, model.features)
     kinds: tuple[Kind, ...] = ("density", "partition")
     labels = {kind: clusters_of(model, kind, table) for kind in kinds}

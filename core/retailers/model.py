@@ -15,10 +15,12 @@ from typing import Any, Self
 import numpy as np
 import polars as pl
 
-from core.artifacts.arrays import State, join_states, load_arrays, state_part
-from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
+from core.artifacts.arrays import State, join_states, state_part
+from core.artifacts.folder import StageWriter
+from core.artifacts.reading import ArtifactSet, fitting, read_published
+from core.artifacts.spreadsheet import Safety, restored, safe_table
 from core.config import Config
-from core.errors import ArtifactError
+from core.errors import ArtifactError, listed
 from core.models.autoencoder.network import Codec
 from core.models.centroids import CentroidModel
 from core.models.density_assigner import Assigner, Exemplars
@@ -41,7 +43,7 @@ CLUSTER_STATE = "cluster-state.safetensors"
 def load_encoder(artifact_set: ArtifactSet) -> tuple[FeatureScaler, Codec]:
     """Return the scaler and the encoder of a verified set."""
     artifact_set.manifest.facts("autoencoder")
-    arrays, meta = load_arrays(artifact_set.path(ENCODER_STATE))
+    arrays, meta = artifact_set.arrays(ENCODER_STATE)
     return (
         FeatureScaler.from_state(*state_part(arrays, meta, "scaler")),
         Codec.from_state(*state_part(arrays, meta, "encoder")),
@@ -50,6 +52,12 @@ def load_encoder(artifact_set: ArtifactSet) -> tuple[FeatureScaler, Codec]:
 
 SEGMENT_STATE = "segment-state.safetensors"
 SEGMENTS = "segments.json"
+
+
+def published_segments(artifact_set: ArtifactSet) -> PublishedSegments:
+    """Return what a set publishes."""
+    where = str(artifact_set.folder / SEGMENTS)
+    return PublishedSegments.parse(artifact_set.read(SEGMENTS), where)
 
 
 @dataclass(frozen=True)
@@ -90,11 +98,11 @@ class SegmentAssigner:
                     f"`python {RETAILERS.stages['clustering']}` and then "
                     f"`python {RETAILERS.stages['inference']}`."
                 )
-        arrays, meta = load_arrays(artifact_set.path(SEGMENT_STATE))
+        arrays, meta = artifact_set.arrays(SEGMENT_STATE)
         point_arrays, _ = state_part(arrays, meta, "exemplars")
         _, tables = state_part(arrays, meta, "tables")
         kinds: tuple[SegmentKind, ...] = ("density", "partition")
-        published = PublishedSegments.read(artifact_set.path(SEGMENTS))
+        published = published_segments(artifact_set)
         if not published.lineage:
             lineage = artifact_set.manifest.lineage
             published = published.model_copy(update={"lineage": lineage})
@@ -216,22 +224,42 @@ class Model:
         ArtifactError
             If there is none, it is not finished, or any of its files has changed.
         """
-        published = Artifacts(artifacts, RETAILERS).published()
-        if published is None:
-            raise ArtifactError(
-                f"`{artifacts}` holds no model. Run the training pipelines first "
-                "(`./run.sh`, or `run.bat` on Windows)."
-            )
-        return cls.from_set(published)
+
+        def read(published: ArtifactSet | None) -> Model:
+            if published is None:
+                raise ArtifactError(
+                    f"`{artifacts}` holds no model. Run the training pipelines first "
+                    "(`./run.sh`, or `run.bat` on Windows)."
+                )
+            return cls.from_set(published)
+
+        return read_published(Path(artifacts), read, RETAILERS)
 
     @classmethod
     def from_set(cls, artifact_set: ArtifactSet) -> Model:
-        """Read the model of a verified set."""
+        """Read the model of a set.
+
+        Raises
+        ------
+        ArtifactError
+            If it has none, or its files have changed or do not fit together.
+        """
+        with fitting(f"the model in `{artifact_set.folder}`", RETAILERS):
+            model = cls._read(artifact_set)
+            # Parts that do not fit each other show with the first shop.
+            nobody = pl.DataFrame(
+                {"shop_id": [""]} | dict.fromkeys(model.features, 0.0)
+            )
+            model.assign(nobody)
+        return model
+
+    @classmethod
+    def _read(cls, artifact_set: ArtifactSet) -> Model:
         manifest = artifact_set.manifest
         manifest.facts("clustering")
         prepared = manifest.facts("prepare")
         scaler, encoder = load_encoder(artifact_set)
-        arrays, meta = load_arrays(artifact_set.path(CLUSTER_STATE))
+        arrays, meta = artifact_set.arrays(CLUSTER_STATE)
         _refuse_extensions(meta)
         return cls(
             config=manifest.config,
@@ -365,24 +393,43 @@ def excluded_rows(exclusions: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def features_of(base: ArtifactSet) -> pl.DataFrame:
+    """Return the features of a run's shops: ``shop_id``, then as it names them."""
+    file = "features.parquet"
+    with fitting(f"`{base.folder / file}`", RETAILERS):
+        names: list[str] = base.manifest.facts("prepare")["features"]
+        table = base.table(file, "shop_id", *names)
+        if odd := [name for name in names if not table[name].dtype.is_numeric()]:
+            raise TypeError(f"{listed(odd)} should hold numbers")
+    return table
+
+
+def exclusions_of(base: ArtifactSet) -> pl.DataFrame:
+    """Return ``shop_id`` and ``reason`` of a run's shops that were not eligible."""
+    schema = {"shop_id": pl.String, "reason": pl.String}
+    with fitting(f"`{base.folder / 'exclusions.csv'}`", RETAILERS):
+        found = pl.read_csv(
+            base.read("exclusions.csv"), columns=list(schema), schema_overrides=schema
+        )
+    if base.manifest.facts("prepare").get("csv_safety") == "all":
+        return found.with_columns(restored(pl.col("shop_id")))
+    return found
+
+
 def score_training(
     base: ArtifactSet, model: Model
 ) -> tuple[Iterator[tuple[pl.DataFrame, pl.DataFrame]], pl.DataFrame]:
     """Return batches of the saved features with their labels, and the exclusions."""
     path = base.path("features.parquet")
     size = model.config.clustering.batch_size
-    n_rows = pl.scan_parquet(path).select(pl.len()).collect().item()
+    n_rows = pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()
 
     def batches() -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
         for offset in range(0, n_rows, size):
-            batch = pl.scan_parquet(path).slice(offset, size).collect()
+            batch = pl.scan_parquet(path, glob=False).slice(offset, size).collect()
             yield batch, model.assign(batch)
 
-    schema = {"shop_id": pl.String, "reason": pl.String}
-    exclusions = pl.read_csv(
-        base.path("exclusions.csv"), columns=list(schema), schema_overrides=schema
-    )
-    return batches(), exclusions
+    return batches(), exclusions_of(base)
 
 
 def write_predictions(
@@ -390,6 +437,7 @@ def write_predictions(
     exclusions: pl.DataFrame,
     predictions: Path,
     table: Path,
+    safety: Safety = "names",
 ) -> dict[str, int]:
     """Write labelled shops, then those with a reason; keep features beside labels.
 
@@ -403,6 +451,8 @@ def write_predictions(
         Gets the CSV file.
     table : Path
         Gets features beside labels as Parquet; not written without a labelled shop.
+    safety : {'names', 'all', 'off'}
+        See `core.artifacts.spreadsheet`.
 
     Returns
     -------
@@ -414,13 +464,14 @@ def write_predictions(
     def joined() -> Iterator[pl.DataFrame]:
         nonlocal n_labelled
         for features, labels in scored:
-            labels.write_csv(stream, include_header=n_labelled == 0)
+            shown = safe_table(labels, safety)
+            shown.write_csv(stream, include_header=n_labelled == 0)
             n_labelled += labels.height
             yield features.hstack(labels.drop("shop_id"))
 
     with predictions.open("wb") as stream:
         write_batches(joined(), table)
-        rest = excluded_rows(exclusions)
+        rest = safe_table(excluded_rows(exclusions), safety)
         rest.write_csv(stream, include_header=n_labelled == 0)
     return {"labelled": n_labelled, "not_eligible": exclusions.height}
 
@@ -439,7 +490,7 @@ def insights_of(table: Path, model: Model, spaces: Mapping[str, str]) -> pl.Data
     """
     columns = [*model.features, *(feature.name for feature in VOLUME)]
     if table.exists():
-        return cluster_insights(pl.scan_parquet(table), spaces, columns)
+        return cluster_insights(pl.scan_parquet(table, glob=False), spaces, columns)
     empty = pl.LazyFrame(
         [pl.Series(name, [], dtype=pl.Float64) for name in columns]
         + [pl.Series(name, [], dtype=pl.Int32) for name in spaces.values()]
@@ -497,10 +548,11 @@ def publish_scored(
     """
     table = work / "scored.parquet"
     predictions = out.path("cluster_predictions.csv")
-    out.facts |= write_predictions(scored, exclusions, predictions, table)
+    safety = out.config.csv_safety
+    out.facts |= write_predictions(scored, exclusions, predictions, table, safety)
     insights = insights_of(table, model, SPACES)
     insights.write_csv(out.path("cluster_insights.csv"))
-    segment_insights(table, model).write_csv(out.path("segment_insights.csv"))
+    out.write_csv("segment_insights.csv", segment_insights(table, model))
     return table, insights
 
 

@@ -13,6 +13,7 @@ archive have the same bits as those computed from the rows that went into it.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -37,8 +38,12 @@ def open_engine(path: Path, engine: str) -> nw.LazyFrame[Any]:
     if engine == "duckdb":
         import duckdb
 
-        return nw.from_native(duckdb.connect().read_parquet(str(path))).lazy()
-    return nw.from_native(pl.scan_parquet(path)).lazy()
+        # DuckDB knows no literal path: `[` would be a pattern, `x=1/` a column.
+        rows = duckdb.connect().read_parquet(
+            glob.escape(str(path)), hive_partitioning=False
+        )
+        return nw.from_native(rows).lazy()
+    return nw.from_native(pl.scan_parquet(path, glob=False)).lazy()
 
 
 def monthly_sales(sales: nw.LazyFrame[Any], unique_keys: bool) -> nw.LazyFrame[Any]:
@@ -176,7 +181,9 @@ def shop_series(
         Shops per grid: bounds the memory.
     """
     ordered = shops.sort()
-    oldest = pl.scan_parquet(monthly).select(pl.col("t").min()).collect().item()
+    oldest = (
+        pl.scan_parquet(monthly, glob=False).select(pl.col("t").min()).collect().item()
+    )
     start = max(oldest if oldest is not None else as_of_t, as_of_t - MAX_MONTHS + 1)
     t = np.arange(start, as_of_t + 1)
     for offset in range(0, len(ordered), batch_size):
@@ -184,7 +191,7 @@ def shop_series(
         wanted = pl.col("shop_id").is_between(pl.lit(batch[0]), pl.lit(batch[-1]))
         codes = pl.DataFrame({"shop_id": batch}).with_row_index("code")
         rows = (
-            pl.scan_parquet(monthly)
+            pl.scan_parquet(monthly, glob=False)
             .filter(wanted & pl.col("t").is_between(start, as_of_t))
             .join(codes.lazy(), on="shop_id", how="inner")
             .select("code", "t", "quantity", "n_products")
@@ -193,7 +200,9 @@ def shop_series(
         shares = (
             codes.lazy()
             .join(
-                pl.scan_parquet(concentration).filter(wanted), on="shop_id", how="left"
+                pl.scan_parquet(concentration, glob=False).filter(wanted),
+                on="shop_id",
+                how="left",
             )
             .sort("code")
             .collect()

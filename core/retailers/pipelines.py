@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from core.artifacts.arrays import join_states, save_arrays
-from core.artifacts.folder import Artifacts, ArtifactSet, StageResult, StageWriter
+from core.artifacts.folder import Artifacts, StageResult, StageWriter, put
+from core.artifacts.reading import ArtifactSet, read_published
 from core.config import Config, resolve_config
-from core.errors import ArtifactError, preceded_by
+from core.errors import ArtifactError, ConfigError, preceded_by
 from core.evaluation.null import StructureCheck, structure_check
 from core.evaluation.quality import compare_spaces, label_summary, project_2d
 from core.logging import get_logger, progress
@@ -23,13 +25,20 @@ from core.models.density import DensityClusterer, choose_density, fit_density
 from core.models.preprocessing import FeatureScaler
 from core.retailers import prepare
 from core.retailers.features import SHOP, feature_set
-from core.retailers.files import RETAILERS, Stage, refuse_late_changes
+from core.retailers.files import (
+    RETAILERS,
+    SCORED_REJECTED,
+    Stage,
+    refuse_late_changes,
+)
 from core.retailers.model import (
     CLUSTER_STATE,
     ENCODER_STATE,
+    PREDICTION_SCHEMA,
     Model,
+    excluded_rows,
     load_encoder,
-    publish_scored,
+    write_predictions,
 )
 from core.retailers.monthly import ARCHIVE, write_archive
 from core.retailers.publish import publish_training, published_opening, published_row
@@ -77,7 +86,7 @@ def prepare_features(config: Config, frame: Any = None) -> StageResult:
         batches = prepared.batches(config.clustering.batch_size)
         prepare.write_batches(batches, out.path("features.parquet"))
         prepared.sales.rejected.write_parquet(out.path("rejected_rows.parquet"))
-        prepared.exclusions.write_csv(out.path("exclusions.csv"))
+        out.write_csv("exclusions.csv", prepared.exclusions)
         if prepared.sales.truth is not None:
             prepared.sales.truth.write_csv(out.path("sample_truth.csv"))
         write_archive(prepared.sales, out.path(ARCHIVE))
@@ -90,6 +99,7 @@ def prepare_features(config: Config, frame: Any = None) -> StageResult:
         out.facts |= {
             "feature_set": chosen.name,
             "features": chosen.names,
+            "csv_safety": config.csv_safety,  # of exclusions.csv
             "as_of": prepared.as_of,
             "notes": [*prepared.sales.intake.notes, *prepared.notes],
             "intake": prepared.sales.intake.to_dict(),
@@ -294,12 +304,14 @@ def check_structure(scaled: np.ndarray, config: Config) -> StructureCheck:
         )
 
 
-def run_inference(config: Config, frame: Any = None) -> StageResult:
+def run_inference(
+    config: Config, frame: Any = None, output: str | Path | None = None
+) -> StageResult:
     """Stage 4: label every shop, from the saved artifacts alone.
 
-    Writes ``cluster_predictions.csv``, ``cluster_insights.csv`` and
-    ``segment_insights.csv``; for the training data also ``segments.json`` and
-    ``report.html``, for other data ``scored_rejected_rows.parquet``.
+    For the training data it publishes ``cluster_predictions.csv``,
+    ``cluster_insights.csv``, ``segment_insights.csv``, ``segments.json`` and
+    ``report.html``. Other rows are scored, and nothing that is published changes.
 
     Parameters
     ----------
@@ -307,50 +319,142 @@ def run_inference(config: Config, frame: Any = None) -> StageResult:
         Other data than the training data is scored if its ``data`` section says so.
     frame : pandas, Polars, DuckDB or Arrow table, optional
         Rows to score instead.
+    output : path, optional
+        Where labels are written to, as CSV or Parquet; whatever the rows are, they are
+        scored then. Default: ``scored_predictions.csv`` in the artifacts folder.
+
+    Raises
+    ------
+    ArtifactError
+        If there is no model, or another process is writing here.
+    ConfigError
+        If `output` cannot be written to.
     """
     artifacts = Artifacts(config.artifacts, RETAILERS)
     base = artifacts.base("inference")
-    is_training_data = frame is None and base is not None and is_same_data(config, base)
-    source = base if is_training_data else artifacts.serving()
-    if source is None:
-        raise ArtifactError(
-            f"`{config.artifacts}` holds no model. Run the training pipelines first."
-        )
-    saved = source.manifest.config
-    folder = Path(config.artifacts)
-    closing = []
+    is_apart = frame is not None or output is not None
+    if base is None or is_apart or not is_same_data(config, base):
+        return _score_rows(config, frame, output)
     # What has judged a complete model stands: the same model labels the same shops.
-    is_serving = not is_training_data or source.manifest.is_complete
-    with artifacts.stage("inference", saved, is_serving=is_serving) as out:
-        assert out.base is not None  # `source`, opened again under the lock
+    is_serving = base.manifest.is_complete
+    saved = base.manifest.config
+    saved = saved.model_copy(update={"csv_safety": config.csv_safety})
+    with artifacts.stage("inference", saved, is_serving) as out:
+        assert out.base is not None  # `base`, opened again under the lock
         model = Model.from_set(out.base)
         published = model.segments.published
-        if is_training_data:
-            out.facts |= _facts_before(out.base)
-            publish_training(out, model)
-            spaces = out.base.manifest.facts("clustering")["spaces"]
-            closing = [*closing_table(spaces), published_row(published)]
-            lines = [
-                *published_opening(published).lines,
-                f"Report: {folder / 'report.html'}",
-            ]
-        else:
-            out.facts |= _facts_before(out.base)
-            with tempfile.TemporaryDirectory() as work:
-                prepared = prepare.prepare(config, Path(work), frame)
-                scored = model.score(prepared)
-                publish_scored(out, model, scored, prepared.exclusions, Path(work))
-                rejected = prepared.sales.rejected
-                rejected.write_parquet(out.path("scored_rejected_rows.parquet"))
-            out.facts["is_training_data"] = False
-            lines = [_verdict_line(published)]
-    line = f"{out.facts['labelled']:,} shops labelled"
-    if out.facts["not_eligible"]:
-        line += f", {out.facts['not_eligible']:,} listed with the reason why not"
-    lines = [f"{line}: {folder / 'cluster_predictions.csv'}", *lines]
-    return Artifacts(config.artifacts, RETAILERS).result(
-        "inference", out.facts, lines, closing
-    )
+        stage = out.base.manifest.stages.get("inference")
+        out.facts |= stage.facts if stage is not None else {}
+        publish_training(out, model)
+        spaces = out.base.manifest.facts("clustering")["spaces"]
+    lines = [
+        _labelled_line(out.facts, artifacts.root / "cluster_predictions.csv"),
+        *published_opening(published).lines,
+        f"Report: {artifacts.root / 'report.html'}",
+    ]
+    closing = [*closing_table(spaces), published_row(published)]
+    return artifacts.result("inference", out.facts, lines, closing)
+
+
+SCORED = "scored_predictions.csv"
+
+
+def _score_rows(config: Config, frame: Any, output: str | Path | None) -> StageResult:
+    """Label the shops of other rows with the model that serves, into a file apart."""
+    artifacts = Artifacts(config.artifacts, RETAILERS)
+    target = _scored_path(artifacts, config, output)
+    model = _serving_model(artifacts)
+    published = model.segments.published
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        work = Path(folder)
+        prepared = prepare.prepare(config, work, frame)
+        labels, table = work / "labels", work / "table"
+        scored, exclusions = model.score(prepared), prepared.exclusions
+        safety = config.csv_safety
+        facts = write_predictions(scored, exclusions, labels, table, safety)
+        if target.suffix.lower() == ".parquet":
+            labelled = [pl.scan_parquet(table, glob=False)] if table.exists() else []
+            rows = [*labelled, excluded_rows(exclusions).lazy()]
+            every = pl.concat([part.select(*PREDICTION_SCHEMA) for part in rows])
+            every.sink_parquet(labels)
+        rejected = prepared.sales.rejected
+        rejected.write_parquet(work / "rejected")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        put(labels, target)
+        put(work / "rejected", _rejected_path(target))
+    lines = [_labelled_line(facts, target)]
+    if rejected.height:
+        lines.append(
+            f"{rejected.height:,} rows were set aside: {_rejected_path(target)}"
+        )
+    lines.append(_verdict_line(published))
+    told = {"n_rejected": rejected.height, "verdict": published.verdict}
+    return StageResult("inference", target.parent, {**facts, **told}, lines)
+
+
+def _rejected_path(target: Path) -> Path:
+    """Return where rows that could not be scored are kept, beside the labels."""
+    stem = target.stem.removesuffix("_predictions")
+    return target.with_name(f"{stem}_rejected_rows.parquet")
+
+
+def _scored_path(
+    artifacts: Artifacts, config: Config, output: str | Path | None
+) -> Path:
+    """Return where labels are to be written to.
+
+    Raises
+    ------
+    ConfigError
+        If that is no CSV or Parquet file, is read from, or belongs to what is
+        published.
+    """
+    target = artifacts.root / SCORED if output is None else Path(output)
+    if target.suffix.lower() not in {".csv", ".parquet"} or target.is_dir():
+        raise ConfigError(
+            f"`--output {target}`: expected the path of a file that ends in `.csv` or "
+            "`.parquet`."
+        )
+    found = artifacts.published()
+    kept = {} if found is None else found.manifest.files
+    taken = [artifacts.root / name for name in kept if name != SCORED_REJECTED]
+    if config.data.input is not None:
+        taken.append(Path(config.data.input))
+    for path in (target, _rejected_path(target)):
+        if path.resolve() in {other.resolve() for other in taken}:
+            raise ConfigError(
+                f"`--output {target}` would replace `{path}`, which is "
+                "published or read. Pass another path."
+            )
+    return target
+
+
+def _serving_model(artifacts: Artifacts) -> Model:
+    """Return the model that scores new rows.
+
+    Raises
+    ------
+    ArtifactError
+        If there is none.
+    """
+
+    def read(_: ArtifactSet | None) -> Model:
+        source = artifacts.serving()
+        if source is None:
+            raise ArtifactError(
+                f"`{artifacts.root}` holds no model. Run the training pipelines first."
+            )
+        return Model.from_set(source)
+
+    return read_published(artifacts.root, read, RETAILERS)
+
+
+def _labelled_line(facts: Mapping[str, Any], path: Path) -> str:
+    """Say how many shops have labels, and where these are."""
+    line = f"{facts['labelled']:,} shops labelled"
+    if facts["not_eligible"]:
+        line += f", {facts['not_eligible']:,} listed with the reason why not"
+    return f"{line}: {path}"
 
 
 def _eligibility_line(facts: Mapping[str, Any]) -> str:
@@ -366,12 +470,6 @@ def _verdict_line(published: PublishedSegments) -> str:
     standing = "certified" if verdict.is_certified else "provisional"
     kind = verdict.kind.capitalize()
     return f"Verdict: {kind} ({standing}): {verdict.meaning(SHOP)}."
-
-
-def _facts_before(base: ArtifactSet) -> dict[str, Any]:
-    """Return what was found of the model so far, which scoring leaves in place."""
-    stage = base.manifest.stages.get("inference")
-    return stage.facts if stage is not None else {}
 
 
 def run_all(config: Config, frame: Any = None) -> list[StageResult]:
@@ -404,6 +502,8 @@ def stage_config(
     if stage == "prepare":
         return config
     artifacts = Artifacts(config.artifacts, RETAILERS)
+    # The folder is where it was found, not where it was when it was written.
+    flags = {**(flags or {}), "artifacts": config.artifacts}
     base = artifacts.base(stage)
     if base is None:
         raise ArtifactError(

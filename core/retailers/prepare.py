@@ -247,7 +247,13 @@ def resolve_as_of(
     A month asked for is taken. Otherwise it is the newest month that is complete (dated
     rows reach to its last days) and has at least 5% of the median month's shops.
     """
-    months = pl.scan_parquet(monthly).group_by("t").agg(n=pl.len()).sort("t").collect()
+    months = (
+        pl.scan_parquet(monthly, glob=False)
+        .group_by("t")
+        .agg(n=pl.len())
+        .sort("t")
+        .collect()
+    )
     if months.is_empty():
         newest = sales.intake.newest_month or "1900-01"
         return month_index(wanted or newest), []
@@ -296,7 +302,7 @@ def _judge_shops(
     sales: Sales, monthly: Path, as_of_t: int, config: Config
 ) -> pl.DataFrame:
     """Return every shop of the source with its activity and its reason."""
-    lazy = nw.from_native(pl.scan_parquet(monthly)).lazy()
+    lazy = nw.from_native(pl.scan_parquet(monthly, glob=False)).lazy()
     activity = shop_activity(lazy.filter(nw.col("t") <= as_of_t)).to_native()
     everyone = sales.frame.select("shop_id").unique()
     known = everyone.join(activity, on="shop_id", how="left").with_columns(
@@ -408,7 +414,9 @@ def write_history(prepared: Prepared, paths: Mapping[str, Path]) -> list[str]:
 
 def _eligible_at(prepared: Prepared, t: int) -> pl.Series:
     """Return the shops that were eligible by what they had done up to a month."""
-    months = nw.from_native(pl.scan_parquet(prepared.work / "monthly")).lazy()
+    months = nw.from_native(
+        pl.scan_parquet(prepared.work / "monthly", glob=False)
+    ).lazy()
     activity = shop_activity(months.filter(nw.col("t") <= t)).to_native()
     known = activity.collect(engine="streaming")
     judged = judge_at(known, t, prepared.config)
@@ -428,7 +436,7 @@ def _among(shops: pl.Series, sample: pl.Series) -> pl.Series:
 
 def _active_since(prepared: Prepared, t: int) -> pl.Series:
     """Return the shops with a sale from a month on."""
-    months = pl.scan_parquet(prepared.work / "monthly")
+    months = pl.scan_parquet(prepared.work / "monthly", glob=False)
     recent = months.filter(pl.col("t").is_between(t, month_index(prepared.as_of)))
     return recent.select(pl.col("shop_id").unique()).collect()["shop_id"]
 
@@ -444,7 +452,7 @@ def _features_at(
     if window is not None:
         features = features.model_copy(update={"history_months": window})
         monthly = prepared.work / "history" / "recent.parquet"
-        pl.scan_parquet(prepared.work / "monthly").filter(
+        pl.scan_parquet(prepared.work / "monthly", glob=False).filter(
             pl.col("t") > t - window
         ).sink_parquet(monthly)
     concentration = prepared.work / "history" / f"concentration-{t}-{window}"
@@ -456,7 +464,7 @@ def _features_at(
 def _months_of(prepared: Prepared, sample: pl.Series, as_of_t: int) -> pl.DataFrame:
     """Return the active months of the sampled shops up to `as_of`."""
     return (
-        pl.scan_parquet(prepared.work / "monthly")
+        pl.scan_parquet(prepared.work / "monthly", glob=False)
         .filter(pl.col("t") <= as_of_t)
         .join(sample.to_frame().lazy(), on="shop_id", how="semi")
         .select(

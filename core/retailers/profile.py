@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from core.artifacts.folder import Artifacts, ArtifactSet, StageResult, StageWriter
+from core.artifacts.folder import Artifacts, StageResult, StageWriter
+from core.artifacts.reading import ArtifactSet
 from core.config import Config
 from core.errors import ConfigError, did_you_mean
 from core.evaluation import effects
@@ -25,7 +26,12 @@ from core.reporting.plots import plot_curves
 from core.retailers.features import SHOP, VOLUME
 from core.retailers.files import RETAILERS
 from core.retailers.judge import TABLE
-from core.retailers.model import SEGMENTS, Model
+from core.retailers.model import (
+    Model,
+    exclusions_of,
+    features_of,
+    published_segments,
+)
 from core.retailers.names import feature_label
 from core.retailers.prepare import HISTORY, LATER, MONTHLY
 from core.retailers.publish import refresh_report
@@ -42,7 +48,7 @@ from core.segments.contract import (
 )
 from core.segments.explain import Explanation, explain
 from core.segments.profiles import monthly_curves, typical_members
-from core.segments.published import UNASSIGNED, PublishedSegments
+from core.segments.published import UNASSIGNED
 
 # Drawn at random where there are more: nothing here gets sharper with a million.
 MAX_SHOPS = 50_000
@@ -107,9 +113,8 @@ def profile_segments(artifacts: str | Path) -> StageResult:
         )
         names = model.segments.published.names
         profiles = effects.profile_table(today, tested, why_not, names, SHOP)
-        profiles.write_csv(out.path("segment_profiles.csv"))
-        exemplars = _exemplars(shops, model)
-        exemplars.write_csv(out.path("segment_exemplars.csv"))
+        out.write_csv("segment_profiles.csv", profiles)
+        out.write_csv("segment_exemplars.csv", _exemplars(shops, model))
         rules = fit_surrogate(shops.table, shops.segments, model.features, config.seed)
         texts = _write_rules(out, rules, shops, model)
         _write_curves(out, base, shops, model)
@@ -131,7 +136,7 @@ def profile_segments(artifacts: str | Path) -> StageResult:
 
 def _published_shops(base: ArtifactSet, model: Model) -> _Shops:
     """Return the shops to describe, with their published segments."""
-    table = pl.read_parquet(base.path("features.parquet"), memory_map=False)
+    table = features_of(base)
     n_all = table.height
     if n_all > MAX_SHOPS:
         table = table.sample(MAX_SHOPS, seed=model.config.seed).sort("shop_id")
@@ -151,10 +156,7 @@ def _test(
     cuts = base.manifest.facts("prepare").get("cuts", [])
     if not cuts:
         return None, "no earlier month at which shops were eligible"
-    history, later, monthly = (
-        pl.read_parquet(base.path(name), memory_map=False)
-        for name in (HISTORY, LATER, MONTHLY)
-    )
+    history, later, monthly = (base.table(name) for name in (HISTORY, LATER, MONTHLY))
     at_cut = history.filter(as_of=min(cuts))
     past = effects.HoldoutData(at_cut, later, monthly, model.as_of, SHOP)
     is_sampled = shops.table["shop_id"].is_in(monthly["shop_id"].unique().implode())
@@ -209,7 +211,7 @@ def _write_rules(
     texts = [rule.text(names, has_unknown, SHOP) for rule in rules.rules]
     out.path("segment_rules.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
     table = SHOP.named_table(rule_table(rules, names))
-    table.write_csv(out.path("segment_rules.csv"))
+    out.write_csv("segment_rules.csv", table)
     return texts
 
 
@@ -217,16 +219,15 @@ def _write_curves(
     out: StageWriter, base: ArtifactSet, shops: _Shops, model: Model
 ) -> None:
     """Write and draw the months of every segment."""
-    monthly = pl.read_parquet(base.path(MONTHLY), memory_map=False)
+    monthly = base.table(MONTHLY)
     segments = shops.table.select("shop_id", segment=pl.Series(shops.segments))
     curves = SHOP.named_table(
         monthly_curves(monthly, segments, month_index(model.as_of), "shop_id")
     )
     names = model.segments.published.names
     named = pl.col("segment").replace_strict(names, return_dtype=pl.String)
-    curves.insert_column(1, curves.select(segment_name=named).to_series()).write_csv(
-        out.path("segment_curves.csv")
-    )
+    curves.insert_column(1, curves.select(segment_name=named).to_series())
+    out.write_csv("segment_curves.csv", curves)
     plot_curves(curves, names, out.path("segment-curves.png"), SHOP)
 
 
@@ -248,7 +249,7 @@ def draft_for(artifacts: str | Path, owner: str, expires: date) -> str:
     ArtifactError
         If there is no complete run.
     """
-    facts, unassigned = _facts(Artifacts(artifacts, RETAILERS).complete())
+    facts, unassigned = Artifacts(artifacts, RETAILERS).read_complete(_facts)
     return contract_text(draft_contract(facts, unassigned, owner, expires))
 
 
@@ -274,29 +275,30 @@ def breaches_of(
     ArtifactError
         If there is no complete run.
     """
-    published = Artifacts(artifacts, RETAILERS).complete()
-    path = contract or published.manifest.config.refresh.contract
+    found = Artifacts(artifacts, RETAILERS)
+    path = contract or found.complete().manifest.config.refresh.contract
     if path is None:
         raise ConfigError(
             "no contract is named, neither here nor as `refresh.contract` of the "
             "published model. Pass its file; `segments contract draft` writes one."
         )
-    facts, unassigned = _facts(published)
+    facts, unassigned = found.read_complete(_facts)
     return check_contract(read_contract(path), facts, unassigned, today)
 
 
 def _facts(published: ArtifactSet) -> tuple[list[SegmentFacts], float]:
     """Return the published segments, and the share in none of them."""
-    table = PublishedSegments.read(published.path(SEGMENTS))
+    table = published_segments(published)
     stability = _stability(published, table.kind)
     return contract_facts(table, stability), table.unassigned_share
 
 
 def _stability(published: ArtifactSet, kind: str) -> dict[int, float]:
     """Return the clusterwise Jaccard by segment id, as far as it was measured."""
-    if TABLE not in published.manifest.files or not published.path(TABLE).is_file():
+    text = published.output(TABLE)
+    if text is None:
         return {}
-    table = pl.read_csv(published.path(TABLE)).filter(kind=kind)
+    table = pl.read_csv(text, glob=False).filter(kind=kind)
     return dict(table.select("segment", "jaccard").iter_rows())
 
 
@@ -335,13 +337,14 @@ def explain_shop(artifacts: str | Path, shop_id: str) -> Explanation | NotEligib
     ConfigError
         If the run knows no such shop; the message names one that looks like it.
     """
-    published = Artifacts(artifacts, RETAILERS).complete()
+    found = Artifacts(artifacts, RETAILERS)
+    model, everyone, exclusions = found.read_complete(
+        lambda base: (Model.from_set(base), features_of(base), exclusions_of(base))
+    )
     shop = shop_id.strip()
-    model = Model.from_set(published)
-    everyone = pl.scan_parquet(published.path("features.parquet"))
-    row = everyone.filter(pl.col("shop_id") == shop).collect()
+    row = everyone.filter(pl.col("shop_id") == shop)
     if row.is_empty():
-        return _not_eligible(published, shop, everyone)
+        return _not_eligible(found.root, shop, everyone["shop_id"], exclusions)
     table = pl.concat([row, _sample(everyone, shop, model.config.seed)])
     start = feature_matrix(row, model.features)[0]
     segments = model.assign(table)["segment"].cast(pl.Int64).to_numpy()
@@ -392,29 +395,24 @@ def assigner(model: Model) -> Callable[[np.ndarray], np.ndarray]:
     return assign
 
 
-def _sample(everyone: pl.LazyFrame, shop: str, seed: int) -> pl.DataFrame:
+def _sample(everyone: pl.DataFrame, shop: str, seed: int) -> pl.DataFrame:
     """Return the other shops, or as many of them as a range is taken from."""
-    others = everyone.filter(pl.col("shop_id") != shop).collect()
+    others = everyone.filter(pl.col("shop_id") != shop)
     if others.height <= MAX_COMPARED:
         return others
     return others.sample(MAX_COMPARED, seed=seed)
 
 
 def _not_eligible(
-    published: ArtifactSet, shop: str, everyone: pl.LazyFrame
+    folder: Path, shop: str, eligible: pl.Series, exclusions: pl.DataFrame
 ) -> NotEligible:
     """Return why a shop has no features, or say that there is no such shop."""
-    schema = {"shop_id": pl.String, "reason": pl.String}
-    exclusions = pl.read_csv(
-        published.path("exclusions.csv"), columns=list(schema), schema_overrides=schema
-    )
     found = exclusions.filter(pl.col("shop_id") == shop)
     if not found.is_empty():
         return NotEligible(shop, found["reason"][0])
-    eligible = everyone.select("shop_id").collect()["shop_id"]
     known = pl.concat([eligible, exclusions["shop_id"]]).head(MAX_IDS)
     raise ConfigError(
-        f"no shop `{shop}` in `{published.folder}`, which knows "
+        f"no shop `{shop}` in `{folder}`, which knows "
         f"{len(eligible) + exclusions.height:,} shops."
         f"{did_you_mean(shop, known)} `features.parquet` and `exclusions.csv` list "
         "them all."

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from core.artifacts.folder import Artifacts, StageResult, StageWriter
+from core.artifacts.spreadsheet import defused
 from core.errors import ArtifactError, ConfigError
 from core.evaluation.quality import label_summary
 from core.models.preprocessing import feature_matrix
@@ -27,6 +28,7 @@ from core.retailers.model import (
     SEGMENTS,
     SPACES,
     Model,
+    features_of,
     insights_of,
     publish_scored,
     score_training,
@@ -54,10 +56,7 @@ def publish_training(out: StageWriter, model: Model) -> None:
         table, insights = publish_scored(out, model, scored, exclusions, Path(work))
         published = model.segments.published
         published.write(out.path(SEGMENTS))
-        out.facts |= {
-            "is_training_data": True,
-            "verdict": published.verdict.model_dump(),
-        }
+        out.facts["verdict"] = published.verdict.model_dump()
         _write_report(out, model, table, insights)
 
 
@@ -147,8 +146,7 @@ def model_under(out: StageWriter, verdict: Verdict) -> Model:
     """
     if out.base is None or not out.base.manifest.is_complete:
         raise ArtifactError(
-            f"`{out.config.artifacts}` holds no complete run. Run the four pipelines "
-            "first."
+            f"`{out.root}` holds no complete run. Run the four pipelines first."
         )
     out.facts |= out.base.manifest.facts("inference") | out.facts
     model = Model.from_set(out.base)
@@ -165,7 +163,7 @@ def _under(out: StageWriter, model: Model, verdict: Verdict) -> PublishedSegment
     )
     if table.kind == before.kind:
         return before.model_copy(update={"verdict": verdict})
-    shops = pl.read_parquet(out.base.path("features.parquet"), memory_map=False)
+    shops = features_of(out.base)
     published = publish_other_kind(model, shops, table, verdict, out.config.refresh)
     scaled = model.scaler.transform(feature_matrix(shops, model.features))
     spaces: dict[SegmentKind, np.ndarray] = {
@@ -277,16 +275,17 @@ def _rewrite(
     """Write anew whatever tells of a segment by its name, where it is there."""
     assert out.base is not None  # the model was read from it
     for name, entry in out.base.manifest.files.items():
-        path = out.base.folder / name
-        is_table = entry.stage == "inference" and path.suffix == ".csv"
-        if is_table and path.is_file():
-            _rewrite_table(path, segment, names[segment], out.path(name))
-    if (out.base.folder / _RULES).is_file():
-        rules = (out.base.folder / _RULES).read_text(encoding="utf-8").splitlines()
+        is_table = entry.stage == "inference" and name.endswith(".csv")
+        path = out.base.output(name) if is_table else None
+        if path is not None:
+            _rewrite_table(path, segment, names[segment], out)
+    if (written := out.base.output(_RULES)) is not None:
+        rules = written.read_text(encoding="utf-8").splitlines()
         texts = [_retold(rule, old_name, names[segment]) for rule in rules]
         out.path(_RULES).write_text("\n".join(texts) + "\n", encoding="utf-8")
     if out.path(_CURVES).is_file():
-        curves = pl.read_csv(out.path(_CURVES), schema_overrides={"month": pl.String})
+        types = {"month": pl.String}
+        curves = pl.read_csv(out.path(_CURVES), schema_overrides=types, glob=False)
         plot_curves(curves, names, out.path(_CURVES_PICTURE), SHOP)
     profiles: dict[str, Any] | None = out.facts.get("profiles")
     if profiles is not None:
@@ -294,15 +293,17 @@ def _rewrite(
         out.facts["profiles"] = {**profiles, "rules": rules}
 
 
-def _rewrite_table(path: Path, segment: int, name: str, target: Path) -> None:
+def _rewrite_table(path: Path, segment: int, name: str, out: StageWriter) -> None:
     """Write a table anew if it names the segments of its rows."""
     # As text, so that no other cell changes.
-    table = pl.scan_csv(path, infer_schema=False)
+    table = pl.scan_csv(path, infer_schema=False, glob=False)
     if not {"segment", "segment_name"} <= {*table.collect_schema().names()}:
         return
     is_own = pl.col("segment") == str(segment)
-    changed = pl.when(is_own).then(pl.lit(name)).otherwise("segment_name")
-    table.with_columns(changed.alias("segment_name")).collect().write_csv(target)
+    text = pl.lit(name) if out.config.csv_safety == "off" else defused(pl.lit(name))
+    changed = pl.when(is_own).then(text).otherwise("segment_name")
+    renamed = table.with_columns(changed.alias("segment_name")).collect()
+    renamed.write_csv(out.path(path.name))
 
 
 def _retold(rule: str, old_name: str, name: str) -> str:

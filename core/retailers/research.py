@@ -10,8 +10,9 @@ from typing import Any
 
 import polars as pl
 
-from core.artifacts.folder import Artifacts, ArtifactSet, StageResult
+from core.artifacts.folder import Artifacts, StageResult
 from core.artifacts.manifest import Manifest
+from core.artifacts.reading import ArtifactSet
 from core.config import Config
 from core.errors import (
     ArtifactError,
@@ -48,11 +49,14 @@ from core.models.umap import HOW_TO_INSTALL, has_umap
 from core.months import month_index
 from core.retailers.features import FEATURE_SETS, SHOP, feature_set
 from core.retailers.files import RETAILERS
-from core.retailers.model import SEGMENTS, SegmentAssigner
+from core.retailers.model import (
+    SegmentAssigner,
+    features_of,
+    published_segments,
+)
 from core.retailers.monthly import ARCHIVE, archived_sales
 from core.retailers.prepare import HISTORY, LATER, MONTHLY, prepare, write_history
 from core.retailers.publish import refresh_report
-from core.segments.published import PublishedSegments
 
 SCORECARD_TABLE = "scorecard.csv"
 DECAY = "scorecard-decay.csv"
@@ -140,10 +144,10 @@ def cuts_of(base: ArtifactSet) -> list[Cut]:
         If it has none; the message says how many months it takes.
     """
     config, facts = base.manifest.config, base.manifest.facts("prepare")
-    monthly = pl.read_parquet(base.path(MONTHLY), memory_map=False)
+    monthly = base.table(MONTHLY)
     needed = max(MIN_ENTITIES_AT_CUT, config.clustering.n_needed)
     cuts = backtest_cuts(
-        pl.read_parquet(base.path(HISTORY), memory_map=False),
+        base.table(HISTORY),
         monthly,
         facts["features"],
         config.evaluation.horizon_months,
@@ -174,7 +178,7 @@ def _too_short(config: Config, as_of: str, monthly: pl.DataFrame, n_shops: int) 
 
 def _published_labels(base: ArtifactSet) -> str:
     """Return the name of the labels that are published."""
-    kind = PublishedSegments.read(base.path(SEGMENTS)).kind
+    kind = published_segments(base).kind
     return "latent" if kind == "density" else kind
 
 
@@ -276,12 +280,13 @@ def compare(
     """
     from core.retailers.report.plots import comparison_lines, comparison_table
 
-    published = Artifacts(artifacts, RETAILERS).complete()
     chosen, notes = _chosen_spaces(spaces)
     if max_shops < 100:
         raise ConfigError(f"`max_shops` is {max_shops}; expected at least 100.")
-    shops, more = _shops_of(published, max_shops)
-    parts = _parts_of(published) if k is None else k
+    published, (shops, more), own = Artifacts(artifacts, RETAILERS).read_complete(
+        lambda found: (found, _shops_of(found, max_shops), _parts_of(found))
+    )
+    parts = own if k is None else k
     # The artifacts are free meanwhile; they are locked only to write.
     with (
         progress("Judging spaces and clusterers") as report,
@@ -352,7 +357,7 @@ def _shops_of(
     rows = _drawn(now["shop_id"], max_shops, config.seed)
     past = _drawn(then["shop_id"].unique(), max_shops, config.seed)
     asked = then.join(past.to_frame(), on="shop_id", how="semi")
-    monthly = pl.read_parquet(base.path(MONTHLY), memory_map=False)
+    monthly = base.table(MONTHLY)
     needed = max(MIN_ENTITIES_AT_CUT, config.clustering.n_needed)
     shops = {}
     for name, part in known.items():
@@ -376,8 +381,8 @@ def _known_of(base: ArtifactSet) -> tuple[dict[str, _Known], list[str]]:
     """Return the features of every set, and why some cannot be had."""
     facts = base.manifest.facts("prepare")
     own = _Known(
-        pl.read_parquet(base.path("features.parquet"), memory_map=False),
-        pl.read_parquet(base.path(HISTORY), memory_map=False),
+        features_of(base),
+        base.table(HISTORY),
     )
     known, notes = {facts["feature_set"]: own}, []
     for name in FEATURE_SETS:
@@ -418,7 +423,7 @@ def _computed_anew(base: ArtifactSet, name: str) -> _Known:
             raise ArtifactError("no shop is eligible for them.")
         paths = {part: Path(work) / part for part in (HISTORY, LATER, MONTHLY)}
         write_history(prepared, paths)
-        history = pl.read_parquet(paths[HISTORY], memory_map=False)
+        history = pl.read_parquet(paths[HISTORY], glob=False, memory_map=False)
     return _Known(pl.concat(batches), history)
 
 

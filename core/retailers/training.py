@@ -14,7 +14,8 @@ import numpy as np
 import polars as pl
 
 from core.artifacts.arrays import save_arrays
-from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
+from core.artifacts.folder import Artifacts, StageWriter
+from core.artifacts.reading import ArtifactSet
 from core.config import Config, RefreshConfig
 from core.errors import ArtifactError
 from core.evaluation.certificate import derive_verdict
@@ -32,7 +33,14 @@ from core.models.partition import Partition
 from core.models.preprocessing import feature_matrix
 from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
-from core.retailers.model import SEGMENT_STATE, SEGMENTS, Model, SegmentAssigner
+from core.retailers.model import (
+    SEGMENT_STATE,
+    SEGMENTS,
+    Model,
+    SegmentAssigner,
+    features_of,
+    published_segments,
+)
 from core.retailers.names import name_segments
 from core.retailers.prepare import HISTORY, MONTHLY
 from core.segments.identity import Identity, match_segments
@@ -61,7 +69,7 @@ def training_table(out: StageWriter) -> tuple[pl.DataFrame, np.ndarray]:
             f"`python {RETAILERS.stages['prepare']}` first."
         )
     facts = out.base.manifest.facts("prepare")
-    table = pl.read_parquet(out.base.path("features.parquet"), memory_map=False)
+    table = features_of(out.base)
     return table, feature_matrix(table, facts["features"])
 
 
@@ -143,7 +151,7 @@ def _to_follow(artifacts: Artifacts, published: ArtifactSet) -> Model | None:
         return None
     model = Model.from_set(published)
     kept = [
-        PublishedSegments.read(artifacts.versions_folder / name / SEGMENTS)
+        published_segments(ArtifactSet(artifacts.versions_folder / name, manifest))
         for name, manifest in artifacts.versions().items()
         if SEGMENTS in manifest.files
     ]
@@ -180,8 +188,7 @@ def found_predecessor(
 
 def _is_same_population(published: ArtifactSet, shops: pl.DataFrame) -> bool:
     """Whether half of the smaller of two populations is in both."""
-    before = pl.scan_parquet(published.path("features.parquet")).select("shop_id")
-    known = before.collect()
+    known = features_of(published).select("shop_id")
     n_shared = known.join(shops.select("shop_id"), on="shop_id", how="semi").height
     return n_shared >= SAME_SHOPS * min(known.height, shops.height)
 
@@ -447,10 +454,7 @@ def _choose(
     if predecessor is not None:
         partition = predecessor.segments.partition
         before = partition.method, partition.n_segments
-    history, monthly = (
-        pl.read_parquet(base.path(name), memory_map=False)
-        for name in (HISTORY, MONTHLY)
-    )
+    history, monthly = (base.table(name) for name in (HISTORY, MONTHLY))
     with progress("Choosing a partition by what shops did later") as report:
         given = (shops.X, shops.features, history, monthly, config, SHOP)
         return choose_partition(*given, report, before)

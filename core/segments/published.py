@@ -377,9 +377,24 @@ class PublishedSegments(SegmentTable):
             If the file does not hold published segments.
         """
         try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            packed = path.read_bytes()
+        except OSError as error:
             raise unusable(str(path), error) from None
+        return cls.parse(packed, str(path))
+
+    @classmethod
+    def parse(cls, packed: bytes, where: str) -> Self:
+        """Read the bytes of ``segments.json``, which messages call `where`.
+
+        Raises
+        ------
+        ArtifactError
+            If they do not hold published segments.
+        """
+        try:
+            return cls.model_validate_json(packed)
+        except ValueError as error:
+            raise unusable(where, error) from None
 
 
 def segment_table(

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from core.artifacts.folder import ArtifactSet
+from core.artifacts.reading import ArtifactSet
 from core.axes.assign import AxesAssigner
 from core.axes.files import META, PROFILES, blocks_of
 from core.axes.output import StoreLoad
@@ -61,7 +61,7 @@ def _load(store: Store, store_id: str, published: ArtifactSet) -> StoreLoad:
             f"{store.name} holds these profiles already.", {"is_loaded": False}
         )
     assigner = AxesAssigner.of_set(published)
-    profiles = pl.read_parquet(published.path(PROFILES), memory_map=False)
+    profiles = published.table(PROFILES)
     facts = store.publish(
         store_id,
         assigner.version,
@@ -102,7 +102,7 @@ def _moves_after(
     names = [name for run, name in blocks_of(published).items() if run > last]
     if not names:
         return None
-    blocks = [pl.read_parquet(published.path(name), memory_map=False) for name in names]
+    blocks = [published.table(name) for name in names]
     return pl.concat(blocks).select(
         "customer_id",
         pl.format("{} (run {})", pl.col("reference_date").str.head(10), "run").alias(

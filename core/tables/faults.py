@@ -522,7 +522,7 @@ def later_duplicates(
             pl.col(HASH).is_between(int(slice_[0]), int(slice_[-1]))
         ).join(wanted, on=HASH, how="semi")
         suspects.select(ROW, *cells).sink_parquet(suspects_path)
-        scan = pl.scan_parquet(suspects_path)
+        scan = pl.scan_parquet(suspects_path, glob=False)
         first = scan.group_by(names).agg(pl.col(ROW).min()).select(ROW)
         later.append(
             scan.select(ROW).join(first, on=ROW, how="anti").collect(engine="streaming")

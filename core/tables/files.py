@@ -138,8 +138,11 @@ def locate(address: str) -> list[SourceFile]:
     except OSError as error:
         raise SourceError(f"`{address}`: {describe(error)}.") from None
     if any(mark in address for mark in "*?["):
+        # A folder that is there is meant as it is called, brackets and all.
+        folder = next(parent for parent in path.parents if parent.is_dir())
+        pattern = Path(glob.escape(str(folder))) / path.relative_to(folder)
         # pathlib cannot glob from an absolute pattern before Python 3.13.
-        matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
+        matches = sorted(glob.glob(str(pattern), recursive=True))  # noqa: PTH207
         files = [Path(match) for match in matches if Path(match).is_file()]
         if not files:
             raise SourceError(f"`{address}`: no file matches. {READABLE}")
@@ -457,10 +460,10 @@ def _names_at(filesystem: Any, root: str, address: str) -> list[str]:
     if address.startswith(WEB):
         # A web server lists nothing, and `?` begins a query.
         return [root]
+    if filesystem.isfile(root):
+        return [root]
     if any(mark in root for mark in "*?["):
         names = [path for path in filesystem.glob(root) if filesystem.isfile(path)]
-    elif filesystem.isfile(root):
-        return [root]
     else:
         found = filesystem.find(root)
         names = [path for path in found if is_table_name(path.rpartition("/")[2])]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from core.models.matrix import feature_matrix
+from core.models.preprocessing import feature_matrix
 from verdicts import REPRODUCIBLE, publish
 
 from core.artifacts.manifest import read_manifest, verify

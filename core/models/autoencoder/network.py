@@ -206,7 +206,8 @@ class Network:
         for layer in self.layers:
             if isinstance(layer, Dense):
                 n_outputs = len(layer.bias)
-                is_sound = layer.kernel.shape == (width, n_outputs)
+                shapes = layer.kernel.shape, layer.bias.shape
+                is_sound = shapes == ((width, n_outputs), (n_outputs,))
                 width = n_outputs
             else:
                 is_sound = layer.gain.shape == layer.shift.shape == (width,)

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import polars as pl
 
-from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
+from core.artifacts.folder import Artifacts, StageWriter
+from core.artifacts.reading import ArtifactSet
 from core.config import Config
 from core.errors import ContractError, FeatureMismatchError, SegmentsError, listed
 from core.evaluation.gate import (
@@ -66,7 +67,7 @@ class GateData:
         """Read what a set was prepared from."""
         return cls(
             *(
-                pl.read_parquet(artifact_set.path(name), memory_map=False)
+                artifact_set.table(name)
                 for name in ("features.parquet", HISTORY, MONTHLY)
             )
         )

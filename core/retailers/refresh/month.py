@@ -16,7 +16,8 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
+from core.artifacts.folder import Artifacts, StageWriter
+from core.artifacts.reading import ArtifactSet
 from core.config import Config, RefreshConfig, resolve_config
 from core.errors import ArtifactError, ConfigError, SourceError, listed, preceded_by
 from core.evaluation.drift import DriftOptions, DriftReport, measure_drift
@@ -38,7 +39,7 @@ from core.tables.files import counted
 from core.tables.sales import Sales, read_sales, sales_from_frame
 
 # What a refresh may be told; everything else is the model's.
-FREE_SECTIONS = ("artifacts", "data", "refresh", "axes", "store")
+FREE_SECTIONS = ("artifacts", "csv_safety", "data", "refresh", "axes", "store")
 
 
 def refresh_config(
@@ -66,12 +67,13 @@ def refresh_config(
     ArtifactError
         If the folder holds no complete run.
     """
-    folder = resolve_config(file, {"artifacts": artifacts}).artifacts
+    folder = resolve_config(file, {"artifacts": artifacts}, assignments).artifacts
     published = Artifacts(folder, RETAILERS).complete()
     saved = published.manifest.config
     nothing = saved.data.model_copy(update={"input": None, "source": "sample"})
     base = saved.model_copy(update={"data": nothing, "artifacts": folder})
-    config = resolve_config(file, {"data.input": source}, assignments, base=base)
+    flags = {"data.input": source, "artifacts": folder}
+    config = resolve_config(file, flags, assignments, base=base)
     for section in Config.model_fields:
         is_free = section in FREE_SECTIONS
         if not is_free and getattr(config, section) != getattr(saved, section):
@@ -144,13 +146,12 @@ class Record(BaseModel):
         """
         if RECORD not in base.manifest.files:
             return cls()
-        path = base.path(RECORD)
         try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except (ValidationError, UnicodeDecodeError) as error:
+            return cls.model_validate_json(base.read(RECORD))
+        except ValidationError as error:
             raise ArtifactError(
-                f"`{path}` does not hold the record of refreshes ({error}). Restore "
-                "it, or go back with `segments rollback`."
+                f"`{base.folder / RECORD}` does not hold the record of refreshes "
+                f"({error}). Restore it, or go back with `segments rollback`."
             ) from None
 
     def write(self, out: StageWriter) -> None:
@@ -174,7 +175,7 @@ class Ledger:
 
     def __init__(self, base: ArtifactSet, out: StageWriter, record: Record) -> None:
         self._base, self._out, self._record = base, out, record
-        self._new: dict[str, Path] = {}
+        self._new: dict[str, pl.DataFrame] = {}
 
     def add(self, block: pl.DataFrame) -> None:
         """Write one more block."""
@@ -184,8 +185,8 @@ class Ledger:
         repeat = sum(known.startswith(name[:-8]) for known in self._record.blocks)
         if repeat:
             name = f"{name[:-8]}-{repeat + 1}.parquet"
-        self._new[name] = self._out.path(name)
-        block.write_parquet(self._new[name], compression="zstd")
+        self._new[name] = block
+        block.write_parquet(self._out.path(name), compression="zstd")
         self._record.blocks.append(name)
 
     def blocks(self, last_months: int | None = None) -> list[pl.DataFrame]:
@@ -194,10 +195,8 @@ class Ledger:
         if last_months is not None:
             wanted = sorted({_month_of(name) for name in names})[-last_months:]
             names = [name for name in names if _month_of(name) in wanted]
-        return [pl.read_parquet(self._path(name), memory_map=False) for name in names]
-
-    def _path(self, name: str) -> Path:
-        return self._new[name] if name in self._new else self._base.path(name)
+        new, base = self._new, self._base
+        return [new[name] if name in new else base.table(name) for name in names]
 
 
 def _month_of(name: str) -> str:
@@ -209,13 +208,13 @@ def read_drift(base: ArtifactSet) -> pl.DataFrame | None:
     """Return the drift of the months recorded, if any."""
     if DRIFT not in base.manifest.files:
         return None
-    return pl.read_parquet(base.path(DRIFT), memory_map=False)
+    return base.table(DRIFT)
 
 
 def ledger_blocks(base: ArtifactSet) -> list[pl.DataFrame]:
     """Return all blocks of a published set, in the order in which they were written."""
     names = Record.of(base).blocks
-    return [pl.read_parquet(base.path(name), memory_map=False) for name in names]
+    return [base.table(name) for name in names]
 
 
 @dataclass(frozen=True)
@@ -499,7 +498,7 @@ def reference_of(
     training run keeps say how much of that is usual.
     """
     X, segments, errors = drift_inputs(model, training.features)
-    history = pl.read_parquet(base.path(HISTORY), memory_map=False)
+    history = base.table(HISTORY)
     usual = usual_months(
         history["as_of"].unique().to_list(),
         base.manifest.facts("prepare")["intake"]["oldest_month"],

@@ -8,14 +8,20 @@ from pathlib import Path
 
 import polars as pl
 
-from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
+from core.artifacts.folder import Artifacts, StageWriter
 from core.artifacts.manifest import Manifest
+from core.artifacts.reading import ArtifactSet
 from core.config import Config
 from core.evaluation.retrain_policy import TriggerState
 from core.months import spoken_month
 from core.reporting.text import plural
 from core.retailers.files import RETAILERS
-from core.retailers.model import SEGMENTS, Model, publish_scored
+from core.retailers.model import (
+    SEGMENTS,
+    Model,
+    publish_scored,
+    published_segments,
+)
 from core.retailers.refresh.challenger import ChallengerResult
 from core.retailers.refresh.month import (
     DRIFT,
@@ -28,7 +34,7 @@ from core.retailers.report.decision import Decision, RefreshFacts
 from core.retailers.report.model_card import MODEL_CARD
 from core.retailers.report.movement import Moves
 from core.retailers.report.refresh import RefreshContent, write_refresh_page
-from core.segments.published import UNASSIGNED, PublishedSegments, restore_version
+from core.segments.published import UNASSIGNED, restore_version
 from core.segments.transitions import (
     comparable_block,
     moved,
@@ -163,7 +169,7 @@ def write_output(
         batch = iter([(scored.features, scored.labels)])
         publish_scored(out, model, batch, scored.exclusions, out.aside)
     blocks = ledger.blocks(last_months=MONTHS_SHOWN)
-    _moves_of(blocks).write_csv(out.path(MOVES))
+    out.write_csv(MOVES, _moves_of(blocks))
     _write_page(out, record, blocks, facts, source)
     out.facts |= {"refresh": dict(facts)}
 
@@ -182,9 +188,9 @@ def store_ledger(
     StoreError
         As `core.store.publish.publish_ledger`.
     """
-    published = artifacts.published()
-    assert published is not None  # a refresh has just gone well
-    lineage, blocks = published.manifest.lineage, ledger_blocks(published)
+    lineage, blocks = artifacts.read_complete(
+        lambda published: (published.manifest.lineage, ledger_blocks(published))
+    )
     n_new = publish(config.store.url, artifacts.root / "postgres", lineage, blocks)
     if n_new is None:
         return None
@@ -219,8 +225,8 @@ def log_serving_version(artifacts: Artifacts, config: Config) -> str | None:
         "config": manifest.config.model_dump(mode="json"),
     }
     names = (SEGMENTS, MODEL_CARD, "report.html", "comparison.csv")
-    files = [published.folder / name for name in names if name in manifest.files]
-    run = log_version(uri, facts, [path for path in files if path.is_file()])
+    files = [path for path in map(published.output, names) if path is not None]
+    run = log_version(uri, facts, files)
     return f"Version {manifest.version} is logged at {uri} (run {run})."
 
 
@@ -248,7 +254,7 @@ def _write_page(
 ) -> None:
     """Write ``refresh.html`` and its pictures."""
     drift = out.path(DRIFT)
-    shown = pl.read_parquet(drift) if drift.exists() else _no_drift()
+    shown = pl.read_parquet(drift, glob=False) if drift.exists() else _no_drift()
     months = sorted(shown["month"].unique().to_list())[-MONTHS_SHOWN:]
     content = RefreshContent(
         facts=facts,
@@ -342,6 +348,5 @@ def roll_back(folder: Path, name: str | None = None) -> list[str]:
 
 def _lasting(current: ArtifactSet, kept: ArtifactSet, folder: Path) -> None:
     """Carry over what going back must not undo: ids given out, names given by users."""
-    now = PublishedSegments.read(current.path(SEGMENTS))
-    then = PublishedSegments.read(kept.path(SEGMENTS))
+    now, then = published_segments(current), published_segments(kept)
     restore_version(then, now).write(folder / SEGMENTS)

@@ -15,7 +15,8 @@ from typing import Any
 
 import polars as pl
 
-from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter, link
+from core.artifacts.folder import Artifacts, StageWriter, link
+from core.artifacts.reading import ArtifactSet
 from core.config import Config
 from core.errors import EligibilityError, SegmentsError, preceded_by
 from core.evaluation.drift import DriftReport
@@ -124,7 +125,8 @@ def run_refresh(
     with artifacts.stage("refresh", serving.manifest.config, is_serving=True) as out:
         assert out.base is not None  # `serving`, opened again under the lock
         saved = out.base.manifest.config
-        out.config = saved.model_copy(update={"refresh": config.refresh})
+        free = {"refresh": config.refresh, "csv_safety": config.csv_safety}
+        out.config = saved.model_copy(update=free)
         refresh = _Refresh(out, out.base)
         delivery = receive(
             out.base,

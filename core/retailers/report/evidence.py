@@ -19,6 +19,7 @@ import polars as pl
 
 from core.artifacts.folder import StageWriter
 from core.artifacts.manifest import Manifest
+from core.artifacts.reading import ArtifactSet
 from core.reporting.page import Templates
 from core.reporting.text import command, count, decimal, percent
 from core.retailers.features import SHOP
@@ -46,7 +47,7 @@ class Evidence:
     published: PublishedSegments
     folder: Path
     _new: Path
-    _old: Path
+    _old: ArtifactSet
 
     @classmethod
     def of(cls, out: StageWriter, published: PublishedSegments) -> Evidence:
@@ -60,22 +61,22 @@ class Evidence:
             published=published,
             folder=out.root,
             _new=out.folder,
-            _old=out.base.folder,
+            _old=out.base,
         )
 
     def file(self, name: str) -> Path | None:
-        """Return the path of a file; None if there is none (any more)."""
-        if (self._new / name).is_file():
-            return self._new / name
-        is_old = name in self.manifest.files and (self._old / name).is_file()
-        return self._old / name if is_old else None
+        """Return the path of a file; None if there is none as it was written."""
+        new = self._new / name
+        return new if new.is_file() else self._old.output(name)
 
     def table(self, name: str, **types: Any) -> pl.DataFrame | None:
         """Return a CSV file's table; None if there is no such file."""
         path = self.file(name)
         if path is None:
             return None
-        return pl.read_csv(path, infer_schema_length=None, schema_overrides=types)
+        return pl.read_csv(
+            path, infer_schema_length=None, schema_overrides=types, glob=False
+        )
 
     def judged(self, name: str) -> Mapping[str, Any] | None:
         """Return facts of a verb, if they tell of the published kind of segments."""

@@ -265,7 +265,7 @@ def report_content(
     """
     manifest, published = evidence.manifest, evidence.published
     facts = manifest.facts("prepare")
-    table = pl.scan_parquet(scored)
+    table = pl.scan_parquet(scored, glob=False)
     contrasts = cluster_contrasts(table, "segment", facts["features"])
     check = evidence.check
     return {
