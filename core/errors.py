@@ -14,13 +14,15 @@
     `-- StoreError           9  the database of profiles cannot be reached or used
 
 A message says what was received, what was expected and how to mend it, with names in
-backticks as the user typed them.
+backticks as the user typed them; passwords in addresses are left out of every message.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+
+from core.redaction import redacted
 
 
 class SegmentsError(Exception):
@@ -33,6 +35,9 @@ class SegmentsError(Exception):
     """
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redacted(message))
 
 
 class ConfigError(SegmentsError):

@@ -39,6 +39,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.logging import LOGGER_NAME
+from core.redaction import redacted
 
 LOGGER = logging.getLogger(f"{LOGGER_NAME}.api")
 
@@ -57,7 +58,11 @@ class JsonFormatter(logging.Formatter):
         entry.update(getattr(record, "fields", {}))
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry, default=str)
+        return json.dumps({k: _shown(v) for k, v in entry.items()}, default=str)
+
+
+def _shown(value: Any) -> Any:
+    return redacted(value) if isinstance(value, str) else value
 
 
 def configure_json() -> None:

@@ -46,6 +46,8 @@ from core.artifacts.manifest import (
     library_versions,
     now,
     read_manifest,
+    refuse_untrusted,
+    trust_own,
     verify,
 )
 from core.config import Config
@@ -247,6 +249,7 @@ def _verified_set(folder: Path, system: System, *others: System) -> ArtifactSet 
     manifest = read_manifest(folder, system, *others)
     if manifest is None:
         return None
+    refuse_untrusted(folder, manifest)
     verify(folder, manifest)
     return ArtifactSet(folder, manifest)
 
@@ -526,6 +529,7 @@ class Artifacts:
             return
         if protected is not None and must_wait:
             self._keep_version(protected, manifest)
+        trust_own()
         folder.rename(self._publishing)
         if not is_serving:
             discard(self.pending_folder, self.root)

@@ -89,8 +89,11 @@ def _stage_command(stages: tuple[Stage, ...], summary: str) -> Callable[..., Non
         ] = None,
         column: Column = None,
         set_: app.Assignment = None,
+        trusted_digest: app.TrustedDigest = None,
         quiet: app.Quiet = False,
     ) -> None:
+        from core.artifacts.manifest import trusted
+
         configure(logging.ERROR if quiet else logging.INFO)
         flags = {
             "artifacts": artifacts,
@@ -104,8 +107,9 @@ def _stage_command(stages: tuple[Stage, ...], summary: str) -> Callable[..., Non
             # Another source than the input that the file or the artifacts may name.
             set_ = ["data.input=null", *(set_ or ())]
         assignments = app.assignments_of(set_, {"data.columns": column})
-        for stage in stages:
-            _run(stage, config, flags, assignments, quiet)
+        with trusted(trusted_digest):
+            for stage in stages:
+                _run(stage, config, flags, assignments, quiet)
 
     command.__doc__ = summary
     return command
@@ -345,6 +349,7 @@ def refresh(
     config: app.ConfigFile = None,
     column: Column = None,
     set_: app.Assignment = None,
+    trusted_digest: app.TrustedDigest = None,
     quiet: app.Quiet = False,
 ) -> None:
     """Take in a new month: assign everyone, measure drift, retrain if that is due.
@@ -354,18 +359,20 @@ def refresh(
     the code of what went wrong; 8 if a refit breaks the segment contract. Writes
     refresh.html, cluster_predictions.csv and segment_moves.csv.
     """
+    from core.artifacts.manifest import trusted
     from core.retailers.refresh.month import refresh_config
     from core.retailers.refresh.run import run_refresh
     from core.store.publish import publish_ledger
 
     configure(logging.ERROR if quiet else logging.INFO)
     assignments = app.assignments_of(set_, {"data.columns": column})
-    result = run_refresh(
-        refresh_config(artifacts, config, input, assignments),
-        retrain=retrain,
-        restate=restate,
-        into_store=publish_ledger,
-    )
+    with trusted(trusted_digest):
+        result = run_refresh(
+            refresh_config(artifacts, config, input, assignments),
+            retrain=retrain,
+            restate=restate,
+            into_store=publish_ledger,
+        )
     app.report_and_exit(result.lines, result.exit_code, quiet=quiet)
 
 
@@ -506,14 +513,22 @@ def print_features() -> None:
 
 
 @app.app.command("verify")
-def verify_artifacts(folder: app.Folder = "") -> None:
-    """Check every file of the published artifacts against its digest."""
-    from core.artifacts.folder import published_set
+def verify_artifacts(
+    folder: app.Folder = "", trusted_digest: app.TrustedDigest = None
+) -> None:
+    """Check every file of the published artifacts against its digest.
 
-    published = published_set(Path(folder), *app.systems())
+    Prints the manifest's own digest last, which vouches for all of them.
+    """
+    from core.artifacts.folder import published_set
+    from core.artifacts.manifest import trusted
+
+    with trusted(trusted_digest):
+        published = published_set(Path(folder), *app.systems())
     if published is None:
         typer.echo(f"{folder} holds no artifacts yet.")
         return
     manifest = published.manifest
     state = "complete" if manifest.is_complete else "not complete yet"
     typer.echo(f"{folder}: {len(manifest.files)} files unchanged, {state}.")
+    typer.echo(f"SHA-256 of manifest.json: {manifest.sha256}")

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple, Self
 import psycopg
 
 from core.errors import StoreError
-from core.store.address import redacted, store_error
+from core.redaction import redacted_address
+from core.store.address import store_error
 from core.store.loading import SEGMENTS
 from core.store.store import (
     CURRENT_MODEL,
@@ -185,7 +186,7 @@ class AsyncReader:
 
     async def _first_row(self, doing: str, statement: str, values: Row) -> Row | None:
         """Run a statement and return its first row, or None if it has none."""
-        place = f"the PostgreSQL at `{redacted(self.address)}`"
+        place = f"the PostgreSQL at `{redacted_address(self.address)}`"
         try:
             async with asyncio.timeout(self._timeout):
                 return await self._ask_in_turn(statement, values)

@@ -14,8 +14,9 @@ import psycopg
 import pytest
 
 from core.errors import StoreError
+from core.redaction import redacted_address
 from core.store import Store
-from core.store.address import address_of, chosen_address, redacted
+from core.store.address import address_of, chosen_address
 from core.store.embedded import EmbeddedServer, Postgres, socket_path
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="Windows has no such sockets")
@@ -171,7 +172,7 @@ def test_over_tcp_the_server_asks_for_its_password(folder):
         assert len(bytes.fromhex(password)) == 32
         with pytest.raises(psycopg.OperationalError, match="password"):
             psycopg.connect(address.replace(password, "wrong"))
-        assert password not in redacted(address)
+        assert password not in redacted_address(address)
     finally:
         server.release()
     assert not is_running(folder)

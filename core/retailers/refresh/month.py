@@ -17,7 +17,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
-from core.config import Config, RefreshConfig, resolve_config
+from core.config import Config, RefreshConfig, resolve_config, unaddressed
 from core.errors import ArtifactError, ConfigError, SourceError, listed
 from core.evaluation.drift import DriftOptions, DriftReport, measure_drift
 from core.evaluation.drift_reference import DriftReference, MonthRows, usual_months
@@ -69,8 +69,7 @@ def refresh_config(
     folder = resolve_config(file, {"artifacts": artifacts}).artifacts
     published = Artifacts(folder, RETAILERS).complete()
     saved = published.manifest.config
-    nothing = saved.data.model_copy(update={"input": None, "source": "sample"})
-    base = saved.model_copy(update={"data": nothing, "artifacts": folder})
+    base = unaddressed(saved).model_copy(update={"artifacts": folder})
     config = resolve_config(file, {"data.input": source}, assignments, base=base)
     for section in Config.model_fields:
         is_free = section in FREE_SECTIONS

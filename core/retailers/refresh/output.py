@@ -13,6 +13,7 @@ from core.artifacts.manifest import Manifest
 from core.config import Config
 from core.evaluation.retrain_policy import TriggerState
 from core.months import spoken_month
+from core.redaction import redacted_address
 from core.reporting.text import plural
 from core.retailers.files import RETAILERS
 from core.retailers.model import SEGMENTS, Model, publish_scored
@@ -221,7 +222,9 @@ def log_serving_version(artifacts: Artifacts, config: Config) -> str | None:
     names = (SEGMENTS, MODEL_CARD, "report.html", "comparison.csv")
     files = [published.folder / name for name in names if name in manifest.files]
     run = log_version(uri, facts, [path for path in files if path.is_file()])
-    return f"Version {manifest.version} is logged at {uri} (run {run})."
+    return (
+        f"Version {manifest.version} is logged at {redacted_address(uri)} (run {run})."
+    )
 
 
 def _moves_of(blocks: list[pl.DataFrame]) -> pl.DataFrame:
@@ -252,7 +255,7 @@ def _write_page(
     months = sorted(shown["month"].unique().to_list())[-MONTHS_SHOWN:]
     content = RefreshContent(
         facts=facts,
-        source=source,
+        source=redacted_address(source),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         moves=_moves_shown(blocks, facts),
         flow=stock_and_flow(blocks),
