@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -461,6 +462,24 @@ class StoreConfig(Section):
     )
     max_orders: int = Field(1_000, ge=1, description="most orders in one request")
     max_items: int = Field(10_000, ge=1, description="most items in one request")
+    rate_limit: float | None = Field(
+        2_000,
+        gt=0,
+        description="requests per second of one key and serving process, on average "
+        "over 10 seconds; null: any number",
+    )
+    trusted_proxies: list[str] = Field(
+        default_factory=list,
+        description="addresses or networks of reverse proxies whose `X-Forwarded-For` "
+        "is believed; none: nobody's is",
+    )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: list[str]) -> list[str]:
+        for text in value:
+            ip_network(text)
+        return value
 
 
 class Config(Section):

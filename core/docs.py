@@ -106,8 +106,8 @@ def _type_name(annotation: Any) -> str:
         return ", ".join(f"`{value}`" for value in get_args(annotation))
     if get_origin(annotation) in {Union, types.UnionType}:
         return " or ".join(_type_name(part) for part in get_args(annotation))
-    if get_origin(annotation) is dict:
-        return "mapping"
+    if get_origin(annotation) in {dict, list}:
+        return "mapping" if get_origin(annotation) is dict else "list"
     names = {str: "text", int: "integer", float: "number", bool: "true or false"}
     return names.get(annotation, "null")
 

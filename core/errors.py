@@ -12,6 +12,7 @@
     |-- ModelError           7  a model cannot be fitted on, or asked about, its input
     |-- ContractError        8  the segments break their contract
     `-- StoreError           9  the database of profiles cannot be reached or used
+        `-- StoreLayoutError     its tables lack something that this version needs
 
 A message says what was received, what was expected and how to mend it, with names in
 backticks as the user typed them; passwords in addresses are left out of every message.
@@ -93,6 +94,10 @@ class StoreError(SegmentsError):
     """The database of profiles cannot be reached, started or used as it is."""
 
     exit_code = 9
+
+
+class StoreLayoutError(StoreError):
+    """The tables lack a column or a right, which lasts until somebody mends it."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

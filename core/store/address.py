@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 
 import psycopg
 
-from core.errors import StoreError
+from core.errors import StoreError, StoreLayoutError
 from core.redaction import redacted_address
 
 VARIABLE = "DATABASE_URL"
@@ -120,4 +120,6 @@ def store_error(doing: str, place: str, error: BaseException) -> StoreError:
             "runs, and that its address is right."
         )
     cure = next((text for start, text in _CURES.items() if state.startswith(start)), "")
-    return StoreError(f"{place} could not {doing}: {reason}. {cure}".strip())
+    # 42: of the statement and the tables it names, rather than of the server.
+    kind = StoreLayoutError if state.startswith("42") else StoreError
+    return kind(f"{place} could not {doing}: {reason}. {cure}".strip())

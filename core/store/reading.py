@@ -89,8 +89,8 @@ class AsyncReader:
     pool_size : int
         Connections.
     timeout : float
-        Seconds that a request waits for its turn and its answer before it fails with a
-        `StoreError`.
+        Seconds that a read waits for its turn and its answer before it fails with a
+        `StoreError`. A request makes two at most, and is answered within 5 seconds.
 
     Raises
     ------
@@ -99,7 +99,7 @@ class AsyncReader:
         it refuses connections. The first call after it came back succeeds.
     """
 
-    def __init__(self, address: str, pool_size: int = 4, timeout: float = 5.0) -> None:
+    def __init__(self, address: str, pool_size: int = 4, timeout: float = 2.0) -> None:
         self.address = address
         self._timeout = timeout
         # Last in, first out: what was used last is the least likely to be dead.
@@ -187,14 +187,22 @@ class AsyncReader:
     async def _first_row(self, doing: str, statement: str, values: Row) -> Row | None:
         """Run a statement and return its first row, or None if it has none."""
         place = f"the PostgreSQL at `{redacted_address(self.address)}`"
+        asked = asyncio.create_task(self._ask_in_turn(statement, values))
+        asked.add_done_callback(_seen)
         try:
-            async with asyncio.timeout(self._timeout):
-                return await self._ask_in_turn(statement, values)
-        except TimeoutError:
+            await asyncio.wait({asked}, timeout=self._timeout)
+        finally:
+            # Not waited for: psycopg asks the server to give up, and if that hangs
+            # does so for 10 seconds.
+            is_late = not asked.done()
+            asked.cancel()
+        if is_late:
             raise StoreError(
                 f"{place} has not managed within {self._timeout:g} s to {doing}. It is "
                 "busy, or the network has swallowed the answer."
-            ) from None
+            )
+        try:
+            return asked.result()
         except psycopg.Error as error:
             raise store_error(doing, place, error) from error
 
@@ -204,10 +212,10 @@ class AsyncReader:
             if connection is not None:
                 try:
                     return await _ask(connection, statement, values)
-                except psycopg.OperationalError:
-                    if not connection.broken:
-                        raise
-                    # It died while nobody used it, which says nothing of the database.
+                except psycopg.Error:
+                    # It died while nobody used it, or has prepared the statement for
+                    # tables that were others: a new one tells what holds now.
+                    await connection.close()
             connection = None
             connection = await psycopg.AsyncConnection.connect(
                 self.address,
@@ -224,6 +232,12 @@ class AsyncReader:
         finally:
             is_lost = connection is None or connection.closed
             self._free.put_nowait(None if is_lost else connection)
+
+
+def _seen(asked: asyncio.Task[Row | None]) -> None:
+    """Look at what became of a request, which nobody may be waiting for any more."""
+    if not asked.cancelled():
+        asked.exception()
 
 
 def _text(customer_id: str) -> str | None:
