@@ -18,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from core.api import connections
 from core.api.app import ApiSettings
 from core.api.middleware import RateLimit
+from core.logging import get_logger
 from core.store import create_key
 
 
@@ -279,7 +280,10 @@ def test_the_root_leads_to_the_documentation(client):
     ("proxies", "expected"),
     [((), "127.0.0.1"), (("10.0.0.0/8",), "127.0.0.1"), (("127.0.0.1",), "1.2.3.4")],
 )
-def test_only_a_trusted_proxy_says_who_the_client_is(world, caplog, proxies, expected):
+def test_only_a_trusted_proxy_says_who_the_client_is(
+    world, caplog, monkeypatch, proxies, expected
+):
+    monkeypatch.setattr(get_logger(), "propagate", True)
     settings = ApiSettings(world.store.address, trusted_proxies=proxies)
     with caplog.at_level(logging.INFO, "stable_segments.api"), serving(settings) as own:
         own.get("/health", headers={"X-Forwarded-For": "1.2.3.4"})
