@@ -519,13 +519,15 @@ def unaddressed(saved: Config) -> Config:
     """Return a saved configuration without the addresses in it.
 
     Whoever can write to a folder of artifacts could have put them there, so they are
-    shown and never obeyed: the user names sources, stores and tracking servers. Where
-    `data.source` stays ``input``, the rows are those that the model was trained on.
+    shown and never obeyed: the user names sources, stores and tracking servers. The
+    source ``input`` without a file is what the model was trained on, wherever it lies.
     """
     tree = saved.model_dump()
     for key in _ADDRESSES:
         section, option = key.split(".")
         tree[section][option] = None
+    if saved.data.source == "kaggle":
+        tree["data"]["source"] = "input"
     return Config.model_validate(tree)
 
 

@@ -14,12 +14,12 @@ HIDDEN = "***"
 
 # Up to the closing backtick where a message quotes it, else up to the next space.
 _ADDRESS = re.compile(
-    r"(?<=`)[a-z][a-z0-9+.-]*://[^`]*|[a-z][a-z0-9+.-]*://\S+"
+    r"(?<=`)[a-z][a-z0-9+.-]*://[^`]*|(?<![a-z0-9+.-])[a-z][a-z0-9+.-]*://\S+"
     r"|(?<=`)[^`:/\\?#@\s]{2,}:[^`\s]*@[^`]*",
     re.IGNORECASE,
 )
 # A raw `/`, `?`, `#` or `@` may be part of a password, so the last `@` ends it.
-_ACCOUNT = re.compile(r"(\w[\w+.-]*://[^:/?#@]*:).*@", re.DOTALL)
+_ACCOUNT = re.compile(r"((?<![\w+.-])\w[\w+.-]*://[^:/?#@]*:).*@", re.DOTALL)
 _BARE = re.compile(r"^([^:/\\?#@\s]{2,}:).*@", re.DOTALL)
 # What stands before `@` without a colon is a user, but often a token on the web.
 _TOKEN = re.compile(r"(https?://)[^:/?#@]+@", re.I)
@@ -57,5 +57,7 @@ def redacted(text: str) -> str:
     >>> redacted("`https://ann:secret@host/x` answered 403 to /x?sig=abc")
     '`https://ann:***@host/x` answered 403 to /x?sig=***'
     """
+    if "@" not in text and "=" not in text:
+        return text
     text = _ADDRESS.sub(lambda found: redacted_address(found[0]), text)
     return _SETTING.sub(rf"\1={HIDDEN}", text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import string
+import time
 
 import pytest
 from hypothesis import given
@@ -117,6 +118,17 @@ def test_a_saved_configuration_connects_nowhere():
     config = unaddressed(with_secrets())
     assert "host/x" not in config.to_yaml()
     assert config.data.source == "input"
+
+
+def test_a_long_text_is_looked_through_at_once():
+    for text in (
+        "a" * 100_000 + "=",
+        "`" + "a" * 100_000 + ":=",
+        "a://" * 25_000 + "@",
+    ):
+        started = time.monotonic()
+        redacted(text)
+        assert time.monotonic() - started < 1
 
 
 def test_log_lines_hold_no_secret():

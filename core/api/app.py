@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
-from fastapi import APIRouter, Depends, FastAPI, Path, Request, Security
+from fastapi import APIRouter, FastAPI, Path, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi.security import APIKeyHeader
@@ -120,11 +120,22 @@ class Services:
 
     async def authorised_store(self, request: Request, key: str | None) -> str:
         """Return the store that a request's key opens; note it for the log."""
+        self.count_request(key)
         store_id = await self.reader.authenticate(key) if key else None
         if store_id is None:
             raise middleware.unauthorised()
         middleware.log_fields(request.scope)["store"] = store_id
         return store_id
+
+    def count_request(self, key: str | None) -> None:
+        """Count a request of a key, and refuse it if the key asks too often."""
+        # What is no key is refused without asking the database, and not kept here.
+        if key and split_key(key) and (wait := self.rates.seconds_to_wait(key)):
+            raise HTTPException(
+                429,
+                "this key asks too often; see `store.rate_limit`.",
+                headers={"Retry-After": str(math.ceil(wait))},
+            )
 
     async def model_of(self, store_id: str) -> AxesAssigner:
         """Return the store's model, or answer that there is none yet."""
@@ -203,24 +214,7 @@ header = APIKeyHeader(
     auto_error=False,
     description="Made by `segments keys create --store NAME`; opens that store only.",
 )
-
-
-async def _limited_key(
-    request: Request, key: Annotated[str | None, Security(header)]
-) -> str | None:
-    """Return the key of a request, unless it has asked too often."""
-    if not key or split_key(key) is None:
-        return key
-    if seconds := Services.of(request).rates.seconds_to_wait(key):
-        raise HTTPException(
-            429,
-            "this key asks too often; see `store.rate_limit`.",
-            headers={"Retry-After": str(math.ceil(seconds))},
-        )
-    return key
-
-
-ApiKey = Annotated[str | None, Depends(_limited_key)]
+ApiKey = Annotated[str | None, Security(header)]
 CustomerId = Annotated[
     str,
     Path(
@@ -269,6 +263,7 @@ async def get_customer(
     if not key:
         raise middleware.unauthorised()
     services = Services.of(request)
+    services.count_request(key)
     # The key is checked in the same round trip, so a revoked one is refused at once.
     store_id, profile = await services.reader.profile_with_key(key, customer_id)
     if store_id is None:

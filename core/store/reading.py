@@ -187,27 +187,31 @@ class AsyncReader:
     async def _first_row(self, doing: str, statement: str, values: Row) -> Row | None:
         """Run a statement and return its first row, or None if it has none."""
         place = f"the PostgreSQL at `{redacted_address(self.address)}`"
-        asked = asyncio.create_task(self._ask_in_turn(statement, values))
-        asked.add_done_callback(_seen)
         try:
-            await asyncio.wait({asked}, timeout=self._timeout)
-        finally:
-            # Not waited for: psycopg asks the server to give up, and if that hangs
-            # does so for 10 seconds.
-            is_late = not asked.done()
-            asked.cancel()
-        if is_late:
+            async with asyncio.timeout(self._timeout):
+                connection = await self._free.get()
+                # By a task of its own, which gives the connection back. On a time-out
+                # it is not waited for: psycopg then asks the server to give up, and if
+                # that hangs does so for 10 seconds.
+                asking = self._ask_over(connection, statement, values)
+                asked = asyncio.create_task(asking)
+                asked.add_done_callback(_seen)
+                try:
+                    return await asyncio.shield(asked)
+                finally:
+                    asked.cancel()
+        except TimeoutError:
             raise StoreError(
                 f"{place} has not managed within {self._timeout:g} s to {doing}. It is "
                 "busy, or the network has swallowed the answer."
-            )
-        try:
-            return asked.result()
+            ) from None
         except psycopg.Error as error:
             raise store_error(doing, place, error) from error
 
-    async def _ask_in_turn(self, statement: str, values: Row) -> Row | None:
-        connection = await self._free.get()
+    async def _ask_over(
+        self, connection: Connection | None, statement: str, values: Row
+    ) -> Row | None:
+        """Ask over a free connection, or a new one if that has died; give it back."""
         try:
             if connection is not None:
                 try:
