@@ -14,13 +14,23 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_serializer,
+    field_validator,
+)
 
 from core.errors import ConfigError, did_you_mean
+from core.redaction import HIDDEN, redacted_address
 
 Policy = Literal["keep", "drop", "error"]
 # In plain text and in single quotes YAML takes these for the ends of lines and folds
@@ -41,9 +51,16 @@ YamlDumper.add_representer(str, _represent_text)
 
 
 class Section(BaseModel):
-    """A group of options; unknown keys are refused, values are never coerced away."""
+    """A group of options; unknown keys are refused, values are never coerced away.
+
+    As JSON, which is how options are saved and shown, addresses are redacted.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_serializer("*", mode="wrap", when_used="json")
+    def _redacted(self, value: Any, serialised: SerializerFunctionWrapHandler) -> Any:
+        return redacted_address(value) if isinstance(value, str) else serialised(value)
 
 
 class Policies(Section):
@@ -482,6 +499,24 @@ class StoreConfig(Section):
     )
     max_orders: int = Field(1_000, ge=1, description="most orders in one request")
     max_items: int = Field(10_000, ge=1, description="most items in one request")
+    rate_limit: float | None = Field(
+        2_000,
+        gt=0,
+        description="requests per second of one key and serving process, on average "
+        "over 10 seconds; null: any number",
+    )
+    trusted_proxies: list[str] = Field(
+        default_factory=list,
+        description="addresses or networks of reverse proxies whose `X-Forwarded-For` "
+        "is believed; none: nobody's is",
+    )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: list[str]) -> list[str]:
+        for text in value:
+            ip_network(text)
+        return value
 
 
 class Config(Section):
@@ -508,10 +543,35 @@ class Config(Section):
     store: StoreConfig = Field(default_factory=StoreConfig)
 
     def to_yaml(self) -> str:
-        """Return the configuration as YAML, ready for ``--config``."""
-        return yaml.dump(
-            self.model_dump(), Dumper=YamlDumper, sort_keys=False, allow_unicode=True
-        )
+        """Return the configuration as YAML for ``--config``, without passwords."""
+        saved = self.model_dump(mode="json")
+        return yaml.dump(saved, Dumper=YamlDumper, sort_keys=False, allow_unicode=True)
+
+
+# Where options connect to.
+_ADDRESSES = (
+    "data.input",
+    "axes.orders",
+    "axes.items",
+    "store.url",
+    "refresh.mlflow_uri",
+)
+
+
+def unaddressed(saved: Config) -> Config:
+    """Return a saved configuration without the addresses in it.
+
+    Whoever can write to a folder of artifacts could have put them there, so they are
+    shown and never obeyed: the user names sources, stores and tracking servers. The
+    source ``input`` without a file is what the model was trained on, wherever it lies.
+    """
+    tree = saved.model_dump()
+    for key in _ADDRESSES:
+        section, option = key.split(".")
+        tree[section][option] = None
+    if saved.data.source == "kaggle":
+        tree["data"]["source"] = "input"
+    return Config.model_validate(tree)
 
 
 # What earlier versions saved with a model and no configuration may hold any more, by
@@ -599,14 +659,17 @@ def build_config(tree: Mapping[str, Any]) -> Config:
         config = Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(_explain(error)) from None
+    for key in _ADDRESSES:
+        section, option = key.split(".")
+        address = getattr(getattr(config, section), option)
+        if address is not None and HIDDEN in address and "://" in address:
+            raise ConfigError(
+                f"`{key}` is `{address}`, as it was saved: without its password or "
+                "signature. Give the whole address."
+            )
     if config.data.input:
         data = config.data.model_copy(update={"source": "input"})
         config = config.model_copy(update={"data": data})
-    if config.data.source == "input" and not config.data.input:
-        raise ConfigError(
-            "`data.source` is `input`, but `data.input` names no file. "
-            "Pass `--input PATH`."
-        )
     return config
 
 

@@ -12,9 +12,10 @@
     |-- ModelError           7  a model cannot be fitted on, or asked about, its input
     |-- ContractError        8  the segments break their contract
     `-- StoreError           9  the database of profiles cannot be reached or used
+        `-- StoreLayoutError     its tables lack something that this version needs
 
 A message says what was received, what was expected and how to mend it, with names in
-backticks as the user typed them.
+backticks as the user typed them; passwords in addresses are left out of every message.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+
+from core.redaction import redacted
 
 
 class SegmentsError(Exception):
@@ -34,6 +37,9 @@ class SegmentsError(Exception):
     """
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redacted(message))
 
 
 class ConfigError(SegmentsError):
@@ -98,6 +104,10 @@ def preceded_by(lines: Iterable[str]) -> Iterator[None]:
         yield
     except SegmentsError as error:
         raise type(error)("\n".join([*lines, str(error)])) from None
+
+
+class StoreLayoutError(StoreError):
+    """The tables lack a column or a right, which lasts until somebody mends it."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

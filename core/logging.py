@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
+from core.redaction import redacted
+
 LOGGER_NAME = "stable_segments"
 
 
@@ -20,12 +22,20 @@ def get_logger() -> logging.Logger:
     return logging.getLogger(LOGGER_NAME)
 
 
+class RedactedFormatter(logging.Formatter):
+    """Write a record as a line of text, without passwords."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        return redacted(super().format(record))
+
+
 def configure(level: int = logging.INFO) -> None:
     """Send the project's messages of `level` and above to standard error."""
     logger = get_logger()
     logger.handlers.clear()
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+    handler.setFormatter(RedactedFormatter("%(asctime)s  %(message)s", "%H:%M:%S"))
     logger.addHandler(handler)
     logger.setLevel(level)
     logger.propagate = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +16,7 @@ from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, FastAPI, Path, Request, Security
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi.security import APIKeyHeader
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
@@ -23,6 +24,7 @@ from starlette.exceptions import HTTPException
 
 from core.api import middleware, schemas
 from core.api.assign import Limits, assign, read_request
+from core.api.connections import BODY_SECONDS
 from core.api.schemas import (
     ID_PATTERN,
     MAX_ID_LENGTH,
@@ -31,8 +33,9 @@ from core.api.schemas import (
     profile_text,
 )
 from core.axes.assign import AxesAssigner
-from core.errors import ArtifactError, StoreError
+from core.errors import ArtifactError, StoreError, StoreLayoutError
 from core.store import AsyncReader
+from core.store.store import split_key
 
 MAX_MODELS = 32
 # Beyond this an answer would come too late to be of use.
@@ -94,6 +97,7 @@ class Services:
     models : ModelCache
     metrics : Metrics
     limits : Limits
+    rates : RateLimit
     pool : ThreadPoolExecutor
         Where assignments are computed.
     n_waiting : int
@@ -104,6 +108,7 @@ class Services:
     models: ModelCache
     metrics: middleware.Metrics
     limits: Limits
+    rates: middleware.RateLimit
     pool: ThreadPoolExecutor
     n_waiting: int = 0
 
@@ -115,11 +120,22 @@ class Services:
 
     async def authorised_store(self, request: Request, key: str | None) -> str:
         """Return the store that a request's key opens; note it for the log."""
+        self.count_request(key)
         store_id = await self.reader.authenticate(key) if key else None
         if store_id is None:
             raise middleware.unauthorised()
         middleware.log_fields(request.scope)["store"] = store_id
         return store_id
+
+    def count_request(self, key: str | None) -> None:
+        """Count a request of a key, and refuse it if the key asks too often."""
+        # What is no key is refused without asking the database, and not kept here.
+        if key and split_key(key) and (wait := self.rates.seconds_to_wait(key)):
+            raise HTTPException(
+                429,
+                "this key asks too often; see `store.rate_limit`.",
+                headers={"Retry-After": str(math.ceil(wait))},
+            )
 
     async def model_of(self, store_id: str) -> AxesAssigner:
         """Return the store's model, or answer that there is none yet."""
@@ -192,7 +208,6 @@ async def get_metrics(request: Request) -> Response:
 
 
 JSON = "application/json"
-BODY_SECONDS = 30.0
 
 header = APIKeyHeader(
     name="X-API-Key",
@@ -214,6 +229,8 @@ CustomerId = Annotated[
 
 AUTHORISED: dict[int | str, dict[str, Any]] = {
     401: _described("No key, a wrong or a revoked one"),
+    429: _described("The key has asked too often"),
+    500: _described("The tables of the database are not those of this version"),
     503: _described("The database is away, or no model is published yet"),
 }
 NOT_FOUND = _described("The key's store has no such customer")
@@ -246,6 +263,7 @@ async def get_customer(
     if not key:
         raise middleware.unauthorised()
     services = Services.of(request)
+    services.count_request(key)
     # The key is checked in the same round trip, so a revoked one is refused at once.
     store_id, profile = await services.reader.profile_with_key(key, customer_id)
     if store_id is None:
@@ -366,6 +384,10 @@ class ApiSettings(NamedTuple):
     n_threads : int
         Assignments at a time. They wait for each other inside Python anyway; two keep
         it busy while Polars computes.
+    rate_limit : float, optional
+        Requests per second of one key; None: any number.
+    trusted_proxies : tuple of str
+        Whose ``X-Forwarded-For`` is believed.
     """
 
     address: str
@@ -373,6 +395,8 @@ class ApiSettings(NamedTuple):
     max_orders: int = 1_000
     max_items: int = 10_000
     n_threads: int = 2
+    rate_limit: float | None = None
+    trusted_proxies: tuple[str, ...] = ()
 
 
 def create_app(settings: ApiSettings) -> FastAPI:
@@ -388,7 +412,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
         pool = ThreadPoolExecutor(settings.n_threads, thread_name_prefix="assign")
         async with AsyncReader(settings.address) as reader:
             models = ModelCache(reader, metrics)
-            app.state.services = Services(reader, models, metrics, limits, pool)
+            rates = middleware.RateLimit(settings.rate_limit)
+            app.state.services = Services(reader, models, metrics, limits, rates, pool)
             try:
                 yield
             finally:
@@ -404,6 +429,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     )
     app.include_router(segments)
     app.include_router(operations)
+    app.add_api_route("/", _lead_to_docs, include_in_schema=False)
     app.add_middleware(
         middleware.RequestMiddleware,
         max_body_bytes=settings.max_body_bytes,
@@ -412,6 +438,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.add_exception_handler(middleware.FieldError, middleware.answer_field_error)
     app.add_exception_handler(RequestValidationError, _answer_validation)
     app.add_exception_handler(StoreError, _answer_outage)
+    app.add_exception_handler(StoreLayoutError, _answer_layout)
     app.add_exception_handler(ArtifactError, _answer_unusable)
     app.openapi_schema = openapi(app, limits)
     app.state.metrics = metrics
@@ -453,6 +480,22 @@ async def _answer_outage(request: Request, error: Exception) -> Response:
     return JSONResponse(
         {"detail": detail}, 503, {"Retry-After": middleware.RETRY_SECONDS}
     )
+
+
+async def _answer_layout(request: Request, error: Exception) -> Response:
+    """Answer where the tables lack something, which waiting does not mend."""
+    request.app.state.metrics.database_errors.inc()
+    middleware.log(logging.ERROR, "database", error=str(error))
+    detail = (
+        "the tables of the database are not those of this version of the service. The "
+        "log says what is missing; restore it, or load the profiles into another "
+        "database with `segments axes`."
+    )
+    return JSONResponse({"detail": detail}, 500)
+
+
+async def _lead_to_docs() -> Response:
+    return RedirectResponse("/docs")
 
 
 async def _answer_unusable(request: Request, error: Exception) -> Response:

@@ -33,6 +33,12 @@ REASONS = {
     "order_time": "every `order_date` is a date without a time of day",
 }
 
+UNPLACED = {
+    "not_enough_orders": "the customer has too few orders for this axis",
+    "no_items": "no order of the customer has items",
+    "no_channel": "no order of the customer has a channel",
+}
+
 
 class Limits(NamedTuple):
     """The most rows that one request may have."""
@@ -97,6 +103,10 @@ def assign(assigner: AxesAssigner, request: AssignRequest) -> dict[str, Any]:
     # By the same placing as a batch; a table of one row would cost 2 ms more.
     placed, names = assigner.model.assign(features), assigner.model.names
     segments = {axis: names[axis][int(own.labels[0])] for axis, own in placed.items()}
+    for axis, own in placed.items():
+        if own.labels[0] < 0:
+            reason = UNPLACED.get(segments[axis], segments[axis])
+            not_placed.setdefault(axis, reason)
     return {
         "customer_id": features["customer_id"][0],
         "segment_memberships": segments,

@@ -18,6 +18,7 @@ import re
 import secrets
 import sys
 import time
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -39,6 +40,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.logging import LOGGER_NAME
+from core.redaction import redacted
 
 LOGGER = logging.getLogger(f"{LOGGER_NAME}.api")
 
@@ -57,7 +59,11 @@ class JsonFormatter(logging.Formatter):
         entry.update(getattr(record, "fields", {}))
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry, default=str)
+        return json.dumps({k: _shown(v) for k, v in entry.items()}, default=str)
+
+
+def _shown(value: Any) -> Any:
+    return redacted(value) if isinstance(value, str) else value
 
 
 def configure_json() -> None:
@@ -138,6 +144,37 @@ class Metrics:
         everyone = CollectorRegistry()
         MultiProcessCollector(everyone)  # type: ignore[no-untyped-call]
         return generate_latest(everyone)
+
+
+MAX_KEYS = 10_000
+BURST_SECONDS = 10.0
+
+
+class RateLimit:
+    """How often each key may ask: a bucket of tokens per key, filled steadily.
+
+    Parameters
+    ----------
+    per_second : float, optional
+        Requests on average over 10 seconds; None: any number.
+    """
+
+    def __init__(self, per_second: float | None) -> None:
+        self.per_second = per_second
+        # By key as it was sent, the time at which its bucket will be full again.
+        self._full_at: OrderedDict[str, float] = OrderedDict()
+
+    def seconds_to_wait(self, key: str, now: float | None = None) -> float:
+        """Count one request; return 0, or how long the key has to wait for the next."""
+        if self.per_second is None:
+            return 0.0
+        now = time.monotonic() if now is None else now
+        full_at = max(self._full_at.pop(key, now), now) + 1 / self.per_second
+        wait = full_at - now - max(BURST_SECONDS, 1 / self.per_second)
+        self._full_at[key] = full_at if wait <= 0 else full_at - 1 / self.per_second
+        if len(self._full_at) > MAX_KEYS:
+            self._full_at.popitem(last=False)
+        return max(wait, 0.0)
 
 
 MAX_PROBLEMS = 20
@@ -254,6 +291,9 @@ class RequestMiddleware:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
+        if scope["method"] == "HEAD":
+            # Answered as a GET; the server itself leaves out the body.
+            scope = {**scope, "method": "GET", "segments.method": "HEAD"}
         state = RequestState(scope, receive, send, self.max_body_bytes)
         self.metrics.in_progress.inc()
         try:
@@ -294,12 +334,13 @@ class RequestMiddleware:
         """Count the request and write its line."""
         scope = state.scope
         route = getattr(scope.get("route"), "path_format", "unmatched")
-        self.metrics.observe(scope["method"], route, state.status, seconds)
+        method = scope.get("segments.method", scope["method"])
+        self.metrics.observe(method, route, state.status, seconds)
         log(
             logging.INFO,
             "request",
             request_id=state.request_id,
-            method=scope["method"],
+            method=method,
             path=scope["path"],
             route=route,
             status=state.status,
@@ -352,7 +393,11 @@ class RequestState:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             self.has_begun = True
-            MutableHeaders(scope=message)["X-Request-ID"] = self.request_id
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-ID"] = self.request_id
+            # An answer is one customer's, at one time, and what it says it is.
+            headers["Cache-Control"] = "no-store"
+            headers["X-Content-Type-Options"] = "nosniff"
         await self._send(message)
 
     async def answer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Annotated, Any, Literal
@@ -176,9 +177,9 @@ class CustomerSegments(BaseModel):
         description="per axis, 0 (on the border to the next segment, or not placed) to "
         "1 (at the own centre, or the only segment)"
     )
-    confidence: Share = Field(
-        description="mean strength over the axes that place the customer and have two "
-        "segments or more; 0 if there are none"
+    confidence: Share | None = Field(
+        description="mean strength over the axes with two segments or more, 0 where "
+        "the customer is not placed; 0 if there are none"
     )
     runner_up_segments: dict[str, str] = Field(
         description="per axis with two segments and more, the next nearest"
@@ -210,7 +211,7 @@ class AssignedSegments(CustomerSegments):
     reference_date: datetime = Field(description="what stood for now, UTC")
     set_aside: SetAside = Field(description="rows that were not used, as in a file")
     not_placed: dict[str, str] = Field(
-        description="axes that the request lacks something for, with the reason"
+        description="axes that do not place the customer, with the reason"
     )
 
 
@@ -297,13 +298,17 @@ class FieldProblems(BaseModel):
 _PROFILE = ", ".join(f'"{name}": {{}}' for name in StoredProfile._fields)
 
 
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
+
+
 def profile_text(profile: StoredProfile) -> str:
     """Return `CustomerSegments` as JSON; what is stored as JSON is passed through."""
     updated = profile.last_updated.astimezone(UTC).isoformat()
     customer_id = json.dumps(profile.customer_id)
     values = (customer_id, *profile[1:-1], f'"{updated}"')
-    # Finite numbers read the same in Python and in JSON.
-    texts = ["null" if value is None else value for value in values]
+    # Finite numbers read the same in Python and in JSON, which has no others.
+    texts = ["null" if _is_missing(value) else value for value in values]
     return f"{{{_PROFILE.format(*texts)}}}"
 
 

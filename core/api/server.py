@@ -20,11 +20,13 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
 from core.api.app import ApiSettings, create_app
+from core.api.connections import LimitedConnection
 from core.api.middleware import MULTIPROCESS, configure_json, log
 from core.config import Config
 from core.errors import ConfigError, StoreError
@@ -80,6 +82,8 @@ def serve(
             options.max_body_bytes,
             options.max_orders,
             options.max_items,
+            rate_limit=options.rate_limit,
+            trusted_proxies=tuple(options.trusted_proxies),
         )
         if on_ready is not None:
             on_ready(url_of(listener), store)
@@ -136,20 +140,28 @@ def _make_app(settings: ApiSettings) -> FastAPI:
     return app
 
 
-def _server(settings: ApiSettings) -> uvicorn.Server:
-    return uvicorn.Server(
-        uvicorn.Config(
-            partial(_make_app, settings),
-            factory=True,
-            loop="core.api.server:new_event_loop",
-            lifespan="on",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            timeout_graceful_shutdown=GRACE_SECONDS,
-            timeout_keep_alive=IDLE_SECONDS,
-        )
+def server_config(app: Any, settings: ApiSettings, **more: Any) -> uvicorn.Config:
+    """Return how uvicorn is to serve an application, or what `more` makes of it."""
+    return uvicorn.Config(
+        app,
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_keep_alive=IDLE_SECONDS,
+        http=LimitedConnection,
+        ws="none",
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        **more,
     )
+
+
+def _server(settings: ApiSettings) -> uvicorn.Server:
+    loop = "core.api.server:new_event_loop"
+    make = partial(_make_app, settings)
+    return uvicorn.Server(server_config(make, settings, factory=True, loop=loop))
 
 
 def _work(settings: ApiSettings, listener: socket.socket, first: Connection) -> None:

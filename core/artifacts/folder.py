@@ -48,6 +48,7 @@ from core.artifacts.manifest import (
     library_versions,
     now,
     read_manifest,
+    trust_own,
     verify,
 )
 from core.artifacts.reading import (
@@ -560,6 +561,7 @@ class Artifacts:
             return
         if protected is not None and must_wait:
             self._keep_version(protected, manifest)
+        trust_own()
         folder.rename(self._publishing)
         if not is_serving:
             discard(self.pending_folder, self.root)

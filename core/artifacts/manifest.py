@@ -11,10 +11,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
-import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -122,7 +123,7 @@ class Manifest(BaseModel):
     stages: dict[str, StageFacts] = Field(default_factory=dict)
     files: dict[str, FileEntry] = Field(default_factory=dict)
     _system: System = PrivateAttr()
-    _stamp: tuple[int, int] = PrivateAttr((0, 0))
+    _sha256: str = PrivateAttr("")
 
     @classmethod
     def begun(cls, system: System, config: Config) -> Self:
@@ -155,9 +156,9 @@ class Manifest(BaseModel):
         return self._system
 
     @property
-    def stamp(self) -> tuple[int, int]:
-        """What tells this file from another one that was put in its place."""
-        return self._stamp
+    def sha256(self) -> str:
+        """SHA-256 of the file that this was read from, for `trusted`."""
+        return self._sha256
 
     @property
     def model_id(self) -> str:
@@ -217,14 +218,13 @@ def read_manifest(folder: Path, system: System, *others: System) -> Manifest | N
     """
     path = folder / MANIFEST
     try:
-        with path.open(encoding="utf-8") as stream:
-            text, status = stream.read(), os.fstat(stream.fileno())
+        content = path.read_bytes()
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ArtifactError(f"`{path}` cannot be read: {error}.") from None
     try:
-        manifest = Manifest.model_validate_json(text)
+        manifest = Manifest.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "content"
@@ -232,16 +232,54 @@ def read_manifest(folder: Path, system: System, *others: System) -> Manifest | N
             f"`{path}` is not a manifest of this version ({where}: {first['msg']}). "
             f"Run `segments {system.command}` again, or restore the file."
         ) from None
+    manifest._sha256 = hashlib.sha256(content).hexdigest()
     stages = {*manifest.stages, *(entry.stage for entry in manifest.files.values())}
     for owner in (system, *others):
         if stages <= owner.commands.keys():
             manifest._system = owner
-            manifest._stamp = status.st_ino, status.st_mtime_ns
             return manifest
     raise ArtifactError(
         f"`{folder}` does not hold {system.name}: `{MANIFEST}` names the stages "
         f"{listed(sorted(stages))}. Pass `--artifacts` another folder."
     )
+
+
+_TRUSTED: ContextVar[str | None] = ContextVar("trusted", default=None)
+
+
+@contextmanager
+def trusted(sha256: str | None) -> Iterator[None]:
+    """Open no other set than the one whose manifest has this SHA-256, if one is given.
+
+    The manifest vouches for every file of its set, and nothing vouches for it but this.
+    """
+    token = _TRUSTED.set(sha256)
+    try:
+        yield
+    finally:
+        _TRUSTED.reset(token)
+
+
+def trust_own() -> None:
+    """Trust what this process is about to publish itself."""
+    _TRUSTED.set(None)
+
+
+def refuse_untrusted(folder: Path, manifest: Manifest) -> None:
+    """Raise if a manifest is not the one that `trusted` names.
+
+    Raises
+    ------
+    ArtifactError
+        With both digests.
+    """
+    wanted = _TRUSTED.get()
+    if wanted is not None and wanted.strip().lower() != manifest.sha256:
+        raise ArtifactError(
+            f"`{folder / MANIFEST}` has the SHA-256 `{manifest.sha256}`, but "
+            f"`--trusted-digest` is `{wanted}`. If the change is yours, pass the new "
+            "digest; if not, restore the folder."
+        )
 
 
 def digest(path: Path) -> str:

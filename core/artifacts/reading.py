@@ -18,7 +18,14 @@ import numpy as np
 import polars as pl
 
 from core.artifacts.arrays import unpack_arrays
-from core.artifacts.manifest import Manifest, System, damaged, digest, read_manifest
+from core.artifacts.manifest import (
+    Manifest,
+    System,
+    damaged,
+    digest,
+    read_manifest,
+    refuse_untrusted,
+)
 from core.errors import ArtifactError, listed
 
 PUBLISHING = ".publishing"
@@ -42,7 +49,7 @@ class ArtifactSet:
 
     def is_same(self, other: ArtifactSet) -> bool:
         """Whether another set is this very one, not one published since."""
-        mine, others = self.manifest.stamp, other.manifest.stamp
+        mine, others = self.manifest.sha256, other.manifest.sha256
         return (self.folder, mine) == (other.folder, others)
 
     def path(self, name: str) -> Path:
@@ -168,11 +175,12 @@ def published_set(root: Path, system: System, *others: System) -> ArtifactSet | 
     Raises
     ------
     ArtifactError
-        If it is the set of another system.
+        If it is the set of another system, or not the one that `trusted` names.
     """
     for folder in (root / PUBLISHING, root):
         manifest = read_manifest(folder, system, *others)
         if manifest is not None:
+            refuse_untrusted(folder, manifest)
             return ArtifactSet(folder, manifest)
     return None
 

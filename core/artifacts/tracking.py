@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ConfigError, SegmentsError
+from core.redaction import redacted
 
 EXPERIMENT = "stable-segments"
 # MLflow's own defaults try an address that does not answer for many minutes, and send
@@ -84,8 +85,8 @@ def log_version(
             return _filled(client, str(run.info.run_id), metrics, parameters, files)
         except Exception as error:  # of MLflow, of requests, or of the database
             raise SegmentsError(
-                f"MLflow at `{_without_password(uri, uri)}` did not take version "
-                f"{names['version']} ({_finding(error, uri)}). The version itself is "
+                f"MLflow at `{uri}` did not take version {names['version']} "
+                f"({_finding(error)}). The version itself is "
                 "whole; check `refresh.mlflow_uri`, or set it to null to log nothing."
             ) from None
 
@@ -180,13 +181,7 @@ def _own_environment() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _finding(error: Exception, uri: str) -> str:
+def _finding(error: Exception) -> str:
     """Return what went wrong, without the trace that MLflow puts below it."""
-    lines = _without_password(str(error).strip(), uri).splitlines()
+    lines = redacted(str(error).strip()).splitlines()
     return lines[0][:200].rstrip(".") if lines else type(error).__name__
-
-
-def _without_password(text: str, uri: str) -> str:
-    """Take the user and password out that an address may hold."""
-    secret, mark, _ = uri.partition("://")[2].rpartition("@")
-    return text.replace(f"{secret}{mark}", "") if mark else text

@@ -61,8 +61,8 @@ class CustomerProfile:
     runner_up_segments : dict of axis to str or None
         The second nearest segment; None where there is none.
     confidence : float
-        Mean strength over the axes that place the customer and have two segments or
-        more; 0 if there are none.
+        Mean strength over the axes with two segments or more, 0 where the customer is
+        not placed; 0 if there are none.
     figures : dict of str to float or None
         `core.axes.features.compute.PROFILE`, in its units.
     """
@@ -133,12 +133,13 @@ def confidence(
 ) -> npt.NDArray[np.float64]:
     """Return the mean strength of each customer.
 
-    Axes that do not place a customer, and axes with one segment, where the strength is
-    1 and says nothing, do not count; a customer with no others has 0.
+    An axis that does not place the customer counts as 0: who has one order is known on
+    few axes, however well. Axes with one segment, where the strength is 1 and says
+    nothing, do not count; a customer with no others has 0.
     """
     total, n_axes = np.zeros(n_customers), np.zeros(n_customers)
     for own in placed.values():
-        counts = own.runner_up >= 0
+        counts = (own.runner_up >= 0) | (own.labels < 0)
         total += np.where(counts, own.strength, 0.0)
         n_axes += counts
     return np.asarray(total / np.maximum(n_axes, 1), dtype=np.float64)

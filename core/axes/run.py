@@ -374,7 +374,7 @@ def run_axes(
             facts = {**base.manifest.facts("axes"), "is_changed": False}
             lines = output.run_sentences("unchanged", **facts)
         else:
-            with artifacts.stage("axes", _without_secrets(config)) as out:
+            with artifacts.stage("axes", config) as out:
                 run = Run(out, artifacts, config, marks, refit=refit)
                 facts = {**run.execute(purchases), "is_changed": True}
             lines = output.run_lines(facts, folder)
@@ -397,12 +397,6 @@ def _received(config: Config, orders: Any, items: Any, work: Path) -> Purchases:
             "`items` were handed in without `orders`; expected both, or orders alone."
         )
     return read_purchases(config, work, generate_shoppers)
-
-
-def _without_secrets(config: Config) -> Config:
-    """Return what is saved with the set: the store's address may hold a password."""
-    store = config.store.model_copy(update={"url": None})
-    return config.model_copy(update={"store": store})
 
 
 Told = tuple[list[str], int]

@@ -6,6 +6,7 @@ traceback.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -17,11 +18,14 @@ from rich.table import Table
 
 from core.config import resolve_config
 from core.errors import SegmentsError
+from core.redaction import redacted
 
 if TYPE_CHECKING:
     from core.artifacts.folder import StageResult
     from core.artifacts.manifest import System
 
+# All but the tabulator and line breaks.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
@@ -53,11 +57,19 @@ def guarded(command: typer.Typer) -> None:
         typer.echo("Interrupted; the last complete run is unchanged.", err=True)
         sys.exit(130)
     except (SegmentsError, OSError) as error:
-        message = f"{type(error).__name__}: {error}"
-        Console(stderr=True).print(
-            message, style="bold red", soft_wrap=True, highlight=False, markup=False
-        )
+        message = _shown(f"{type(error).__name__}: {error}")
+        _console(stderr=True).print(message, style="bold red", soft_wrap=True)
         sys.exit(getattr(error, "exit_code", SegmentsError.exit_code))
+
+
+def _console(*, stderr: bool = False) -> Console:
+    """Return a console that prints what users wrote as they wrote it."""
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+def _shown(text: str) -> str:
+    """Return a text without passwords, and without codes that command a terminal."""
+    return _CONTROLS.sub("?", redacted(text))
 
 
 def option(help: str, unset: str | None = None, flag: str = "", **more: Any) -> Any:
@@ -103,6 +115,14 @@ Assignment = Annotated[
         flag="--set",
     ),
 ]
+TrustedDigest = Annotated[
+    str | None,
+    option(
+        "SHA-256 that manifest.json must have, as `segments verify` prints it; see "
+        "docs/security.md.",
+        "any",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 
 
@@ -127,7 +147,7 @@ def assignments_of(
 def print_lines(lines: Iterable[str]) -> None:
     """Print text on standard output as it is, wrapped by the terminal only."""
     for line in lines:
-        Console().print(line, soft_wrap=True, highlight=False, markup=False)
+        _console().print(_shown(line), soft_wrap=True)
 
 
 def print_table(
@@ -159,8 +179,8 @@ def print_table(
             overflow="fold",
         )
     for row in rows:
-        table.add_row(*row)
-    Console().print(table, markup=False)
+        table.add_row(*map(_shown, row))
+    _console().print(table)
 
 
 def print_summary(result: StageResult) -> None:

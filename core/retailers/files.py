@@ -71,8 +71,8 @@ def refuse_late_changes(manifest: Manifest, config: Config, stage: Stage) -> Non
         for section in _SETTLED[earlier]:
             if stage == "inference" and section in {"data", "sample"}:
                 continue
-            old = getattr(manifest.config, section).model_dump()
-            new = getattr(config, section).model_dump()
+            old = getattr(manifest.config, section).model_dump(mode="json")
+            new = getattr(config, section).model_dump(mode="json")
             if stage == "inference":
                 old.pop("as_of", None), new.pop("as_of", None)
             changed = [key for key in old if old[key] != new[key]]

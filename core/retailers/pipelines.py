@@ -14,7 +14,7 @@ import polars as pl
 from core.artifacts.arrays import join_states, save_arrays
 from core.artifacts.folder import Artifacts, StageResult, StageWriter, put
 from core.artifacts.reading import ArtifactSet, read_published
-from core.config import Config, resolve_config
+from core.config import Config, resolve_config, unaddressed
 from core.errors import ArtifactError, ConfigError, preceded_by
 from core.evaluation.null import StructureCheck, structure_check
 from core.evaluation.quality import compare_spaces, label_summary, project_2d
@@ -490,6 +490,9 @@ def stage_config(
 ) -> Config:
     """Resolve the configuration of a stage, on top of what earlier stages have saved.
 
+    Addresses come from the user alone (`core.config.unaddressed`). Who names no data
+    means the training data, which inference does not read again.
+
     Raises
     ------
     ConfigError
@@ -511,18 +514,24 @@ def stage_config(
             f"Run `python {RETAILERS.stages['prepare']}` first."
         )
     saved = base.manifest.config
-    config = resolve_config(file, flags, assignments, base=saved)
+    config = resolve_config(file, flags, assignments, base=unaddressed(saved))
     if stage == "inference" and not names_same_data(config, saved):
         base = artifacts.serving() or base
         saved = base.manifest.config
-        config = resolve_config(file, flags, assignments, base=saved)
+        config = resolve_config(file, flags, assignments, base=unaddressed(saved))
+    if stage != "inference" and config.data == unaddressed(saved).data:
+        config = config.model_copy(update={"data": saved.data})
     refuse_late_changes(base.manifest, config, stage)
     return config
 
 
 def names_same_data(config: Config, saved: Config) -> bool:
-    """Whether two configurations name the same data."""
-    return config.data == saved.data and config.sample == saved.sample
+    """Whether a configuration names the data of a saved one, or none of its own."""
+    own, *known = (
+        one.data.model_dump(mode="json") for one in (config, saved, unaddressed(saved))
+    )
+    is_known = own in known
+    return is_known and config.sample == saved.sample
 
 
 def is_same_data(config: Config, artifact_set: ArtifactSet) -> bool:
@@ -532,6 +541,6 @@ def is_same_data(config: Config, artifact_set: ArtifactSet) -> bool:
         return False
     facts = manifest.facts("prepare")
     # A refit learns from the archive, which grew out of the source that is named.
-    if config.data.source != "input" or facts.get("from_archive"):
+    if config.data.input is None or facts.get("from_archive"):
         return True
     return bool(source_fingerprint(config) == facts["fingerprint"])

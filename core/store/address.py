@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import quote, urlencode
 
 import psycopg
 
-from core.errors import StoreError
+from core.errors import StoreError, StoreLayoutError
+from core.redaction import redacted_address
 
 VARIABLE = "DATABASE_URL"
 _SCHEMES = {"postgres", "postgresql", "postgresql+psycopg", "postgresql+psycopg2"}
+# User, password and the rest; digits before a `/` are a port.
+_TYPED = re.compile(r"([^:/?#@]*):(?!\d+(?:/|$))(.*?)@([^@?#]*(?:\?\w.*)?)", re.DOTALL)
 
 
 def address_of(
@@ -49,11 +53,23 @@ def chosen_address(url: str | None) -> str | None:
     scheme, separator, rest = text.partition("://")
     if not separator or scheme.lower() not in _SCHEMES:
         raise StoreError(
-            f"{origin} is `{redacted(text)}`, which is not the address of a PostgreSQL "
-            "server. Expected something like "
-            "`postgresql://user:password@host:5432/database`."
+            f"{origin} is `{redacted_address(text)}`, which is not the address of a "
+            "PostgreSQL server. Expected something like `postgresql://user:...@host:5432/database`."
         )
-    return f"postgresql://{rest}"
+    return f"postgresql://{_escaped(rest)}"
+
+
+def _escaped(rest: str) -> str:
+    """Escape a password that was typed as it is; libpq takes `/` for its end.
+
+    >>> _escaped("ann:p/a?s#s@db:5432/shop?sslmode=require")
+    'ann:p%2Fa%3Fs%23s@db:5432/shop?sslmode=require'
+    """
+    found = _TYPED.fullmatch(rest)
+    if found is None:
+        return rest
+    user, password, place = found.groups()
+    return f"{user}:{quote(password, safe='%')}@{place}"
 
 
 def connect(address: str, **more: Any) -> psycopg.Connection[Any]:
@@ -63,36 +79,16 @@ def connect(address: str, **more: Any) -> psycopg.Connection[Any]:
     )
 
 
-def redacted(address: str) -> str:
-    """Return an address without its password, for messages and logs.
-
-    >>> redacted("postgresql://ann:secret@db:5432/shop")
-    'postgresql://ann:***@db:5432/shop'
-    """
-    try:
-        parts = urlsplit(address)
-    except ValueError:
-        return "***"
-    if not parts.netloc and ("@" in address or "password" in address.lower()):
-        return "***"
-    query = "&".join(
-        "password=***" if part.lower().startswith("password=") else part
-        for part in parts.query.split("&")
-    )
-    account, separator, host = parts.netloc.rpartition("@")
-    user, has_password, _ = account.partition(":")
-    netloc = f"{user}{':***' if has_password else ''}{separator}{host}"
-    return urlunsplit(parts._replace(netloc=netloc, query=query))
-
-
 # Of SQLSTATE, its first characters: what a user can do about it.
 _CURES = {
     "28": "Check user and password of the address.",
     "3D": "Make the database, or correct its name in the address.",
-    "42501": "Grant the user the right to do that.",
+    "25006": "A query can change nothing.",
+    "42501": "Grant the user the right to do that (a query may only read).",
     "42P01": "Open the store once with `segments axes`, which makes its tables.",
     "53100": "Free space on the server's disk.",
     "53300": "Raise `max_connections` of the server, or close other clients.",
+    "57014": "Ask for less, or ask with `psql`, which has no such limit.",
     "57P03": "The server is starting or stopping; try again shortly.",
 }
 
@@ -124,4 +120,6 @@ def store_error(doing: str, place: str, error: BaseException) -> StoreError:
             "runs, and that its address is right."
         )
     cure = next((text for start, text in _CURES.items() if state.startswith(start)), "")
-    return StoreError(f"{place} could not {doing}: {reason}. {cure}".strip())
+    # 42: of the statement and the tables it names, rather than of the server.
+    kind = StoreLayoutError if state.startswith("42") else StoreError
+    return kind(f"{place} could not {doing}: {reason}. {cure}".strip())

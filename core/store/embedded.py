@@ -131,7 +131,12 @@ class Postgres:
     def open_way_to(self, path: Path) -> None:
         """Let the server's account pass through, not list, the folders above.
 
-        Only root needs this, whose home is closed to other accounts.
+        Only root needs this, whose home is closed to other accounts; it is said.
+
+        Raises
+        ------
+        StoreError
+            If such a folder is not root's own to open.
         """
         if self.account is None:
             return
@@ -140,14 +145,24 @@ class Postgres:
             for folder in path.resolve().parents
             if not _may_pass(folder.stat(), self.account)
         ]
+        foreign = [str(folder) for folder in closed if folder.stat().st_uid != 0]
+        if foreign:
+            raise StoreError(
+                f"PostgreSQL refuses to run as root, and the account `{ACCOUNT}`, as "
+                f"which it runs, may not pass through {listed(foreign)}, which is "
+                "somebody else's. Run the command as the owner, pass `--artifacts` a "
+                f"folder elsewhere, or allow it with `chmod o+x`. {INSTEAD}"
+            )
         for folder in closed:
             folder.chmod(folder.stat().st_mode | stat.S_IXOTH)
         if closed:
             names = listed([str(folder) for folder in closed])
-            _logger.info(
-                "Let other accounts pass through (not read) %s, since PostgreSQL "
-                "does not run as root.",
+            _logger.warning(
+                "Running as root: every account may now pass through %s (`chmod o+x`; "
+                "not list or read it), because PostgreSQL refuses root and runs as "
+                "`%s`. `chmod o-x` takes it back; run as another user to avoid it.",
                 names,
+                ACCOUNT,
             )
 
 

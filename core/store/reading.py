@@ -18,7 +18,8 @@ from typing import Any, NamedTuple, Self
 import psycopg
 
 from core.errors import StoreError
-from core.store.address import redacted, store_error
+from core.redaction import redacted_address
+from core.store.address import store_error
 from core.store.loading import SEGMENTS
 from core.store.store import (
     CURRENT_MODEL,
@@ -88,8 +89,8 @@ class AsyncReader:
     pool_size : int
         Connections.
     timeout : float
-        Seconds that a request waits for its turn and its answer before it fails with a
-        `StoreError`.
+        Seconds that a read waits for its turn and its answer before it fails with a
+        `StoreError`. A request makes two at most, and is answered within 5 seconds.
 
     Raises
     ------
@@ -98,7 +99,7 @@ class AsyncReader:
         it refuses connections. The first call after it came back succeeds.
     """
 
-    def __init__(self, address: str, pool_size: int = 4, timeout: float = 5.0) -> None:
+    def __init__(self, address: str, pool_size: int = 4, timeout: float = 2.0) -> None:
         self.address = address
         self._timeout = timeout
         # Last in, first out: what was used last is the least likely to be dead.
@@ -185,10 +186,20 @@ class AsyncReader:
 
     async def _first_row(self, doing: str, statement: str, values: Row) -> Row | None:
         """Run a statement and return its first row, or None if it has none."""
-        place = f"the PostgreSQL at `{redacted(self.address)}`"
+        place = f"the PostgreSQL at `{redacted_address(self.address)}`"
         try:
             async with asyncio.timeout(self._timeout):
-                return await self._ask_in_turn(statement, values)
+                connection = await self._free.get()
+                # By a task of its own, which gives the connection back. On a time-out
+                # it is not waited for: psycopg then asks the server to give up, and if
+                # that hangs does so for 10 seconds.
+                asking = self._ask_over(connection, statement, values)
+                asked = asyncio.create_task(asking)
+                asked.add_done_callback(_seen)
+                try:
+                    return await asyncio.shield(asked)
+                finally:
+                    asked.cancel()
         except TimeoutError:
             raise StoreError(
                 f"{place} has not managed within {self._timeout:g} s to {doing}. It is "
@@ -197,16 +208,18 @@ class AsyncReader:
         except psycopg.Error as error:
             raise store_error(doing, place, error) from error
 
-    async def _ask_in_turn(self, statement: str, values: Row) -> Row | None:
-        connection = await self._free.get()
+    async def _ask_over(
+        self, connection: Connection | None, statement: str, values: Row
+    ) -> Row | None:
+        """Ask over a free connection, or a new one if that has died; give it back."""
         try:
             if connection is not None:
                 try:
                     return await _ask(connection, statement, values)
-                except psycopg.OperationalError:
-                    if not connection.broken:
-                        raise
-                    # It died while nobody used it, which says nothing of the database.
+                except psycopg.Error:
+                    # It died while nobody used it, or has prepared the statement for
+                    # tables that were others: a new one tells what holds now.
+                    await connection.close()
             connection = None
             connection = await psycopg.AsyncConnection.connect(
                 self.address,
@@ -223,6 +236,12 @@ class AsyncReader:
         finally:
             is_lost = connection is None or connection.closed
             self._free.put_nowait(None if is_lost else connection)
+
+
+def _seen(asked: asyncio.Task[Row | None]) -> None:
+    """Look at what became of a request, which nobody may be waiting for any more."""
+    if not asked.cancelled():
+        asked.exception()
 
 
 def _text(customer_id: str) -> str | None:

@@ -27,10 +27,12 @@ from psycopg.types.json import Jsonb
 
 from core.errors import StoreError, did_you_mean
 from core.logging import get_logger
-from core.store.address import as_store_errors, chosen_address, connect, redacted
+from core.redaction import redacted_address
+from core.store.address import as_store_errors, chosen_address, connect
 from core.store.embedded import EmbeddedServer
 from core.store.loading import LoadFacts, load_moves, load_profiles, prepare_profiles
 from core.store.migrations import migrate
+from core.store.query import run_query
 
 CURRENT_MODEL = """
     SELECT version, state, meta, lineage, digest FROM axis_models
@@ -121,7 +123,7 @@ class Store:
         """Where the store is, in words and without any password."""
         if self._server is not None:
             return f"embedded PostgreSQL in `{self._server.folder}`"
-        return f"PostgreSQL at `{redacted(self.address)}`"
+        return f"PostgreSQL at `{redacted_address(self.address)}`"
 
     def ensure_running(self) -> None:
         """Start the embedded server again if it was killed; the address stays.
@@ -227,15 +229,11 @@ class Store:
         Raises
         ------
         StoreError
-            If it would change anything, or PostgreSQL does not understand it.
+            If it would change anything, takes more than a minute, or PostgreSQL does
+            not understand it.
         """
-        with self.begin("run the query") as connection:
-            connection.execute("SET TRANSACTION READ ONLY")
-            # Prepared, it is one statement: none can end the transaction before it.
-            cursor = connection.execute(statement, prepare=True)
-            if cursor.description is None:
-                return [], []
-            return [column.name for column in cursor.description], cursor.fetchall()
+        with as_store_errors("run the query", f"the {self.name}"):
+            return run_query(self.address, statement)
 
     def model(self, store_id: str) -> StoredModel | None:
         """Return the model that serves a store, or None if nothing was published."""

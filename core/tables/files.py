@@ -24,6 +24,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from core.errors import SourceError, did_you_mean, listed
+from core.redaction import redacted_address
 
 CHUNK_BYTES = 1 << 22
 # A zip may hold itself; real ones are packed twice at most.
@@ -159,7 +160,7 @@ def locate(address: str) -> list[SourceFile]:
 def find_files(address: str, work: Path) -> tuple[list[SourceFile], str]:
     """Return the files at an address, fetched into `work` if need be, and its name."""
     files = fetch(address, work) if is_remote(address) else locate(address)
-    return files, files[0].name if len(files) == 1 else address
+    return files, files[0].name if len(files) == 1 else redacted_address(address)
 
 
 def is_table_name(name: str) -> bool:

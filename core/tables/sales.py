@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from core.config import Config, DataConfig, SampleConfig
-from core.errors import SourceError
+from core.errors import ConfigError, SourceError
 from core.months import month_label
 from core.tables.cells import DAY, parse_rows
 from core.tables.columns import ROW, read_specs
@@ -214,6 +214,11 @@ def _source_files(data: DataConfig, scratch: Path) -> tuple[list[SourceFile], st
     """Return the local files of a source, fetched if need be, and its name."""
     if data.input is not None:
         return find_files(data.input, scratch)
+    if data.source == "input":
+        raise ConfigError(
+            "`data.source` is `input`, but `data.input` names no file. Pass `--input "
+            "PATH`."
+        )
     files = fetch_kaggle(data.kaggle_handle, data.kaggle_file)
     return files, f"kaggle:{data.kaggle_handle}"
 

@@ -15,7 +15,7 @@ import polars as pl
 import uvicorn
 
 from core.api.app import ApiSettings, create_app
-from core.api.server import listen, new_event_loop, url_of
+from core.api.server import listen, new_event_loop, server_config, url_of
 from core.axes.run import run_axes
 from core.axes.sample import generate_shoppers
 from core.config import Config, resolve_config
@@ -86,9 +86,7 @@ def _config(folder: Path) -> Config:
 def serving(settings: ApiSettings, key: str = "") -> Iterator[httpx.Client]:
     """Serve in a thread, on a free port; yield a client with a key."""
     listener = listen("127.0.0.1", 0)
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(settings), access_log=False, log_config=None)
-    )
+    server = uvicorn.Server(server_config(create_app(settings), settings))
     loop = new_event_loop()
     work = threading.Thread(
         target=lambda: loop.run_until_complete(server.serve([listener]))

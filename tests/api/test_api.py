@@ -15,6 +15,7 @@ from api_world import serving
 
 from core.api import schemas
 from core.api.app import ApiSettings
+from core.api.assign import UNPLACED
 from core.api.middleware import JsonFormatter
 from core.axes.assign import AxesAssigner
 from core.axes.features.catalog import AXES, PROFILE
@@ -84,7 +85,12 @@ def test_assigning_a_stored_customers_own_rows_returns_the_stored_segments(
         assert body["confidence"] == pytest.approx(row["confidence"], abs=1e-6)
         for name in PROFILE:
             assert body[name] == pytest.approx(row[name]), name
-        assert body["not_placed"] == {}
+        unplaced = {
+            axis
+            for axis, name in body["segment_memberships"].items()
+            if name in UNPLACED
+        }
+        assert body["not_placed"].keys() == unplaced
         read = client.get(f"/segments/customer/{customer_id}").json()
         assert body["runner_up_segments"] == read["runner_up_segments"]
 
@@ -115,6 +121,14 @@ def test_a_customer_with_one_order_is_placed_where_one_order_says_enough(client)
     assert body["segment_memberships"]["loyalty_trajectory"] == "not_enough_orders"
     assert body["membership_strengths"]["loyalty_trajectory"] == 0.0
     assert body["membership_strengths"]["purchase_value"] > 0.0
+    # What one order does not tell is listed, and lowers the confidence.
+    reason = "the customer has too few orders for this axis"
+    assert body["not_placed"]["loyalty_trajectory"] == reason
+    strengths = body["membership_strengths"]
+    judged = body["runner_up_segments"].keys() | body["not_placed"].keys()
+    mean = sum(strengths[axis] for axis in judged) / len(judged)
+    assert body["confidence"] == pytest.approx(mean)
+    assert body["confidence"] < 1 - len(body["not_placed"]) / len(strengths)
 
 
 def test_what_a_request_says_nothing_of_is_not_taken_for_nothing(world, client):

@@ -82,7 +82,7 @@ def test_an_address_that_does_not_answer_is_an_error_without_the_password(card):
             log_version("http://ana:secret@localhost:9", FACTS, [card])
     finally:
         del os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]
-    assert "http://localhost:9" in str(caught.value)
+    assert "http://ana:***@localhost:9" in str(caught.value)
     assert "secret" not in str(caught.value)
     assert dict(os.environ) == before
 

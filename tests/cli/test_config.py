@@ -15,6 +15,7 @@ from core.config import (
     resolve_config,
 )
 from core.errors import ConfigError
+from core.tables.sales import source_fingerprint
 
 
 def test_flags_override_assignments_environment_and_file(tmp_path):
@@ -49,6 +50,12 @@ def test_unknown_key_is_refused_with_the_nearest_known_one(assignment, hint):
         resolve_config(environ={f"SEGMENTS_{assignment.split('=')[0].upper()}": "3"})
 
 
+def test_a_source_of_files_without_a_file_is_refused():
+    config = resolve_config(flags={"data.source": "input"}, environ={})
+    with pytest.raises(ConfigError, match="Pass `--input PATH`"):
+        source_fingerprint(config)
+
+
 def test_unknown_key_in_a_file_is_refused_with_the_nearest_known_one(tmp_path):
     file = tmp_path / "own.yaml"
     file.write_text("clustering:\n  min_cluster_sise: 3\n", encoding="utf-8")
@@ -69,7 +76,6 @@ def test_unknown_key_in_a_file_is_refused_with_the_nearest_known_one(tmp_path):
         ("clustering: {min_cluster_size: 1}", "greater than or equal to 2"),
         ("features: {as_of: 2024-13}", "`features.as_of`"),
         ("data: {policies: {missing_id: keep}}", "choose `drop` or `error`"),
-        ("data: {source: input}", "Pass `--input PATH`"),
         ("features: {name: behavior}", "Did you mean `behaviour`?"),
     ],
 )

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from core.models.preprocessing import feature_matrix
 from verdicts import REPRODUCIBLE, publish
 
 from core.artifacts.manifest import read_manifest, verify
 from core.config import Config
 from core.errors import ArtifactError, ConfigError
+from core.models.preprocessing import feature_matrix
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model
 from core.retailers.pipelines import run_all

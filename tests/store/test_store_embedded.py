@@ -14,8 +14,10 @@ import psycopg
 import pytest
 
 from core.errors import StoreError
+from core.logging import get_logger
+from core.redaction import redacted_address
 from core.store import Store
-from core.store.address import address_of, chosen_address, redacted
+from core.store.address import address_of, chosen_address
 from core.store.embedded import EmbeddedServer, Postgres, socket_path
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="Windows has no such sockets")
@@ -171,7 +173,7 @@ def test_over_tcp_the_server_asks_for_its_password(folder):
         assert len(bytes.fromhex(password)) == 32
         with pytest.raises(psycopg.OperationalError, match="password"):
             psycopg.connect(address.replace(password, "wrong"))
-        assert password not in redacted(address)
+        assert password not in redacted_address(address)
     finally:
         server.release()
     assert not is_running(folder)
@@ -286,3 +288,37 @@ def test_data_that_could_not_be_made_are_made_in_a_second_try(tmp_path, monkeypa
     with Store.open(None, tmp_path / "postgres") as store:
         assert store.query("SELECT 1")[1] == [(1,)]
     assert tries[:3] == ["initdb", "initdb", "pg_ctl"]
+
+
+@posix_only
+def test_as_root_only_folders_of_root_are_opened_and_that_is_said(
+    tmp_path, caplog, monkeypatch
+):
+    import pwd
+
+    monkeypatch.setattr(get_logger(), "propagate", True)
+
+    if os.geteuid() != 0:
+        pytest.skip("only root runs it as somebody else")
+    data = tmp_path / "closed" / "inner" / "data"
+    data.mkdir(parents=True)
+    closed = data.parent, data.parent.parent
+    for folder in closed:
+        folder.chmod(0o700)
+    postgres = Postgres(tmp_path, 18, pwd.getpwnam("nobody"))
+
+    os.chown(data.parent, 12_345, 12_345)
+    with pytest.raises(StoreError, match="somebody else's") as refused:
+        postgres.open_way_to(data)
+    assert str(data.parent) in str(refused.value)
+    assert [folder.stat().st_mode & 0o777 for folder in closed] == [0o700] * 2
+    assert not caplog.records
+
+    os.chown(data.parent, 0, 0)
+    for _ in range(2):
+        postgres.open_way_to(data)
+    assert [folder.stat().st_mode & 0o777 for folder in closed] == [0o701] * 2
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert all(f"`{folder}`" in record.getMessage() for folder in closed)
+    assert "chmod o-x" in record.getMessage()

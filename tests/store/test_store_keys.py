@@ -103,6 +103,17 @@ def test_a_key_is_printed_once_and_alone(run, store):
     assert list_keys(store, "cli")[0].revoked_at is not None
 
 
+@pytest.mark.parametrize("name", ["[/b]", "[red]x[/red]", ":smile:", "[link=x]a"])
+def test_a_key_is_listed_by_its_name_as_it_was_written(run, name):
+    run("create", "--store", "markup", "--name", name)
+    assert name in run("list", "--store", "markup").stdout
+
+
+def test_a_name_gives_the_terminal_no_commands(run):
+    run("create", "--store", "codes", "--name", "a\x1b[31mb")
+    assert "a?[31mb" in run("list", "--store", "codes").stdout
+
+
 def test_no_keys_are_no_error(run):
     assert "no keys yet" in run("list", "--store", "nobody's").stdout
 

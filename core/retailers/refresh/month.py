@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.artifacts.folder import Artifacts, StageWriter
 from core.artifacts.reading import ArtifactSet
-from core.config import Config, RefreshConfig, resolve_config
+from core.config import Config, RefreshConfig, resolve_config, unaddressed
 from core.errors import ArtifactError, ConfigError, SourceError, listed, preceded_by
 from core.evaluation.drift import DriftOptions, DriftReport, measure_drift
 from core.evaluation.drift_reference import DriftReference, MonthRows, usual_months
@@ -70,8 +70,7 @@ def refresh_config(
     folder = resolve_config(file, {"artifacts": artifacts}, assignments).artifacts
     published = Artifacts(folder, RETAILERS).complete()
     saved = published.manifest.config
-    nothing = saved.data.model_copy(update={"input": None, "source": "sample"})
-    base = saved.model_copy(update={"data": nothing, "artifacts": folder})
+    base = unaddressed(saved).model_copy(update={"artifacts": folder})
     flags = {"data.input": source, "artifacts": folder}
     config = resolve_config(file, flags, assignments, base=base)
     for section in Config.model_fields:

@@ -14,6 +14,7 @@ from core.artifacts.reading import ArtifactSet
 from core.config import Config
 from core.evaluation.retrain_policy import TriggerState
 from core.months import spoken_month
+from core.redaction import redacted_address
 from core.reporting.text import plural
 from core.retailers.files import RETAILERS
 from core.retailers.model import (
@@ -227,7 +228,9 @@ def log_serving_version(artifacts: Artifacts, config: Config) -> str | None:
     names = (SEGMENTS, MODEL_CARD, "report.html", "comparison.csv")
     files = [path for path in map(published.output, names) if path is not None]
     run = log_version(uri, facts, files)
-    return f"Version {manifest.version} is logged at {uri} (run {run})."
+    return (
+        f"Version {manifest.version} is logged at {redacted_address(uri)} (run {run})."
+    )
 
 
 def _moves_of(blocks: list[pl.DataFrame]) -> pl.DataFrame:
@@ -258,7 +261,7 @@ def _write_page(
     months = sorted(shown["month"].unique().to_list())[-MONTHS_SHOWN:]
     content = RefreshContent(
         facts=facts,
-        source=source,
+        source=redacted_address(source),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         moves=_moves_shown(blocks, facts),
         flow=stock_and_flow(blocks),

@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from core.artifacts.manifest import Manifest, now
+from core.redaction import redacted_address
 from core.reporting.page import Picture
 from core.reporting.text import count, decimal, percent, size_list
 from core.retailers.report.evidence import (
@@ -305,7 +306,7 @@ def source_name(manifest: Manifest) -> str:
     if data.source == "kaggle":
         return f"Kaggle: {data.kaggle_handle}"
     if data.source == "input":
-        return str(data.input)
+        return redacted_address(str(data.input))
     sample = manifest.config.sample
     return (
         f"built-in sample ({sample.structure}, {sample.difficulty}, "
