@@ -392,6 +392,18 @@ class AxesConfig(Section):
         description="the same for `order_id`, `customer_id`, `product_id`, `quantity`, "
         "`price` (of one unit), and optionally `category` and `refund_amount`",
     )
+    lines: str | None = Field(
+        None,
+        description="order lines instead of both: one file whose lines have customer, "
+        "date, product, quantity and amounts, such as a shop's export",
+    )
+    line_columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="the same for `customer_id`, `order_date`, `product_id`, "
+        "`quantity`, `line_total` (what was paid for the line) or `price` (of one "
+        "unit), and optionally `order_id`, `category`, `discount_amount`, "
+        "`refund_amount` and `source`; other known names are taken, and told",
+    )
     store: str = Field(
         "default",
         min_length=1,
@@ -494,7 +506,12 @@ def updated_config(saved: Mapping[str, Any]) -> dict[str, Any]:
 
 ENV_PREFIX = "SEGMENTS_"
 # Options whose keys are names of columns.
-COLUMN_MAPS = ("data.columns.", "axes.order_columns.", "axes.item_columns.")
+COLUMN_MAPS = (
+    "data.columns.",
+    "axes.order_columns.",
+    "axes.item_columns.",
+    "axes.line_columns.",
+)
 
 
 def resolve_config(

@@ -330,6 +330,7 @@ def run_axes(
     orders: Any = None,
     items: Any = None,
     *,
+    lines: Any = None,
     refit: bool = True,
     into_store: output.StoreLoader | None = None,
 ) -> AxesRun:
@@ -338,10 +339,12 @@ def run_axes(
     Parameters
     ----------
     config : Config
-        Options of ``axes`` and ``store``; without ``axes.orders`` and `orders` the
+        Options of ``axes`` and ``store``; without any rows named or handed in the
         built-in sample is segmented.
     orders, items : pandas, Polars, DuckDB or Arrow table, optional
         Rows instead of files; `items` needs `orders`.
+    lines : frame, optional
+        Order lines instead of both.
     refit : bool
         Whether the axes are learnt anew from these orders; if not, the published model
         places everyone, if there is one. The same orders under the same options change
@@ -365,7 +368,7 @@ def run_axes(
         files.one_at_a_time(folder),
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work,
     ):
-        purchases = _received(config, orders, items, Path(work))
+        purchases = _received(config, orders, items, lines, Path(work))
         artifacts = Artifacts(folder, files.CUSTOMER_AXES)
         marks = files.RunFingerprint.of(config, purchases)
         base = artifacts.published()
@@ -386,11 +389,13 @@ def run_axes(
         return AxesRun(folder, facts, [*lines, stored.line], stored.exit_code)
 
 
-def _received(config: Config, orders: Any, items: Any, work: Path) -> Purchases:
+def _received(
+    config: Config, orders: Any, items: Any, lines: Any, work: Path
+) -> Purchases:
     """Return what is to be segmented."""
     get_logger().info("Reading orders and items")
-    if orders is not None:
-        return purchases_from_frames(orders, items, config, work)
+    if orders is not None or lines is not None:
+        return purchases_from_frames(orders, items, config, work, lines=lines)
     if items is not None:
         raise ConfigError(
             "`items` were handed in without `orders`; expected both, or orders alone."
