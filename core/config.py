@@ -297,12 +297,12 @@ class EvaluationConfig(Section):
     certificate_max_shops: int = Field(
         5000,
         ge=100,
-        description="shops, drawn at random, of data and nulls in `segments certify`",
+        description="shops, drawn at random, of data and nulls in `certify`",
     )
 
 
 class RefreshConfig(Section):
-    """What `segments refresh` does month after month."""
+    """What `refresh` does month after month."""
 
     retrain: Literal["policy", "always", "never"] = Field(
         "policy", description="`policy` (where drift lasts), `always` or `never`"
@@ -354,7 +354,7 @@ class RefreshConfig(Section):
         None, description="YAML file with what segments must keep; null: none"
     )
     keep_versions: int = Field(
-        5, ge=1, description="earlier versions kept for `segments rollback`"
+        5, ge=1, description="earlier versions kept for `rollback`"
     )
     mlflow_uri: str | None = Field(
         None, description="MLflow tracking address; null: nothing is logged"
@@ -372,7 +372,7 @@ class RefreshConfig(Section):
 
 
 class AxesConfig(Section):
-    """Customers on 13 behavioural axes: `segments axes`."""
+    """Customers on 13 behavioural axes: `axes`."""
 
     orders: str | None = Field(
         None,

@@ -13,6 +13,8 @@
     |-- ContractError        8  the segments break their contract
     `-- StoreError           9  the database of profiles cannot be reached or used
 
+Beside them a command exits with 0 (done), 130 (Ctrl-C) or 143 (asked to terminate).
+
 A message says what was received, what was expected and how to mend it, with names in
 backticks as the user typed them.
 """
@@ -20,7 +22,20 @@ backticks as the user typed them.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+
+def _program() -> str:
+    """Return what starts a command here: the script of a checkout, else `segments`."""
+    if not Path(__file__).resolve().parents[1].joinpath("run.sh").exists():
+        return "segments"
+    return "run.bat" if os.name == "nt" else "./run.sh"
+
+
+PROGRAM = _program()
+"""How messages name the command: `PROGRAM`, a verb and its options."""
 
 
 class SegmentsError(Exception):

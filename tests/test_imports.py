@@ -31,7 +31,8 @@ LAYERS = (
     # What users import: the package itself and the commands.
     ("core", "core.docs"),
     ("core.cli",),
-    ("core.__main__", "scripts"),
+    ("core.__main__",),
+    ("scripts",),
 )
 
 # Where a library may be imported, and there inside functions only: whoever does not

@@ -49,7 +49,7 @@ from core.artifacts.manifest import (
     verify,
 )
 from core.config import Config
-from core.errors import ArtifactError, did_you_mean, listed
+from core.errors import PROGRAM, ArtifactError, did_you_mean, listed
 
 PUBLISHING = ".publishing"
 
@@ -311,7 +311,7 @@ class Artifacts:
         if published is None or not published.manifest.is_complete:
             raise ArtifactError(
                 f"`{self.root}` holds no complete run. Train one first with "
-                f"`segments {self.system.command}`."
+                f"`{PROGRAM} {self.system.command}`."
             )
         return published
 

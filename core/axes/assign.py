@@ -24,7 +24,13 @@ from core.axes.features.catalog import PROFILE
 from core.axes.features.compute import customer_features
 from core.axes.files import CUSTOMER_AXES, META, PROFILES, STATE
 from core.axes.model import AxesModel
-from core.errors import ArtifactError, FeatureMismatchError, SegmentsError, listed
+from core.errors import (
+    PROGRAM,
+    ArtifactError,
+    FeatureMismatchError,
+    SegmentsError,
+    listed,
+)
 from core.models.centroids import NOWHERE, Assignment
 from core.models.state import Arrays, Meta, State
 
@@ -213,7 +219,7 @@ class AxesAssigner:
             raise FeatureMismatchError(
                 f"the purchases have no {listed(lacking)}, which version "
                 f"{self.version} of the axes was learnt with. Hand it in, or learn the "
-                "axes anew with `segments axes --retrain always`."
+                f"axes anew with `{PROGRAM} axes --retrain always`."
             )
         return customer_features(
             purchases.orders,
@@ -330,7 +336,7 @@ class AxesAssigner:
         published = Artifacts(folder, CUSTOMER_AXES).published()
         if published is None or "axes" not in published.manifest.stages:
             raise ArtifactError(
-                f"`{folder}` holds no customer axes. Learn them with `segments axes`."
+                f"`{folder}` holds no customer axes. Learn them with `{PROGRAM} axes`."
             )
         return cls.of_set(published)
 
@@ -370,7 +376,7 @@ def read_meta(path: Path) -> dict[str, Any]:
 
 def _unusable(finding: str) -> ArtifactError:
     return ArtifactError(
-        f"the saved axes are unusable: {finding}. Learn them again with `segments "
+        f"the saved axes are unusable: {finding}. Learn them again with `{PROGRAM} "
         "axes --retrain always`."
     )
 

@@ -27,7 +27,7 @@ from core.axes.features.compute import known_channels
 from core.axes.fit import AxesOptions, fit_axes
 from core.axes.sample import generate_shoppers
 from core.config import Config
-from core.errors import ArtifactError, ConfigError, FeatureMismatchError
+from core.errors import PROGRAM, ArtifactError, ConfigError, FeatureMismatchError
 from core.logging import get_logger
 from core.models.centroids import Assignment
 from core.tables.orders import Purchases, purchases_from_frames, read_purchases
@@ -493,7 +493,7 @@ def roll_back(
         said = [
             f"Version {now.version} serves again, with the profiles of {date}; version "
             f"{left.version} is kept.",
-            "To place today's customers by it, run `segments axes --retrain never`.",
+            f"To place today's customers by it, run `{PROGRAM} axes --retrain never`.",
         ]
         return _loaded(config, artifacts, said, into_store)
 
@@ -502,7 +502,7 @@ def _published(artifacts: Artifacts) -> ArtifactSet:
     published = artifacts.published()
     if published is None:
         raise ArtifactError(
-            f"`{artifacts.root}` holds no customer axes. Learn them with `segments "
+            f"`{artifacts.root}` holds no customer axes. Learn them with `{PROGRAM} "
             "axes`."
         )
     return published

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from core.errors import ArtifactError, ModelError
+from core.errors import PROGRAM, ArtifactError, ModelError
 from core.models.matrix import FloatArray, checked_arrays
 from core.models.state import Arrays, State
 
@@ -257,7 +257,7 @@ class CentroidModel:
         arrays: Arrays,
         meta: Mapping[str, Any],
         optional: Mapping[str, tuple[str, ...]] | None = None,
-        cure: str = "Run `segments axes` again.",
+        cure: str = f"Run `{PROGRAM} axes` again.",
     ) -> Self:
         """Return a model that assigns exactly as the one `get_state` was asked of.
 
@@ -298,7 +298,7 @@ SCALING_ARRAYS = dict.fromkeys(
 )
 
 
-def refused(finding: str, cure: str = "Run `segments axes` again.") -> ArtifactError:
+def refused(finding: str, cure: str = f"Run `{PROGRAM} axes` again.") -> ArtifactError:
     """Return the error for a state that fitting cannot have left."""
     return ArtifactError(f"the saved segments are unusable: {finding}. {cure}")
 

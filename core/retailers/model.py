@@ -18,7 +18,7 @@ import polars as pl
 from core.artifacts.arrays import load_arrays
 from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
 from core.config import Config
-from core.errors import ArtifactError
+from core.errors import PROGRAM, ArtifactError
 from core.models.autoencoder.estimator import Autoencoder
 from core.models.density import DensityClusterer
 from core.models.density_assigner import Exemplars
@@ -90,8 +90,8 @@ class SegmentAssigner:
                 raise ArtifactError(
                     f"`{artifact_set.folder}` holds no `{name}`: its clusters were "
                     "trained by an earlier version, which published no segments. Run "
-                    f"`python {RETAILERS.stages['clustering']}` and then "
-                    f"`python {RETAILERS.stages['inference']}`."
+                    f"`{PROGRAM} {RETAILERS.stages['clustering']}` and then "
+                    f"`{PROGRAM} {RETAILERS.stages['inference']}`."
                 )
         arrays, meta = load_arrays(artifact_set.path(SEGMENT_STATE))
         point_arrays, _ = state_part(arrays, meta, "exemplars")
@@ -351,8 +351,8 @@ def _refuse_extensions(meta: Mapping[str, Any]) -> None:
         raise ArtifactError(
             "the saved model holds segments that `refresh --retrain noise` added to "
             "it; expected segments that were all learnt in one run. Train it again "
-            "with `segments run`, or go back to an earlier version with "
-            "`segments rollback`."
+            f"with `{PROGRAM} run`, or go back to an earlier version with "
+            f"`{PROGRAM} rollback`."
         )
 
 

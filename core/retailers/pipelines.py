@@ -13,7 +13,7 @@ import numpy as np
 from core.artifacts.arrays import save_arrays
 from core.artifacts.folder import Artifacts, ArtifactSet, StageResult, StageWriter
 from core.config import Config, resolve_config
-from core.errors import ArtifactError
+from core.errors import PROGRAM, ArtifactError
 from core.evaluation.certificate import Verdict
 from core.evaluation.null import StructureCheck, structure_check
 from core.evaluation.quality import compare_spaces, label_summary, project_2d
@@ -401,7 +401,7 @@ def stage_config(
     if base is None:
         raise ArtifactError(
             f"`{config.artifacts}` holds no artifacts yet. "
-            f"Run `python {RETAILERS.stages['prepare']}` first."
+            f"Run `{PROGRAM} {RETAILERS.stages['prepare']}` first."
         )
     saved = base.manifest.config
     config = resolve_config(file, flags, assignments, base=saved)

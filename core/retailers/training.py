@@ -16,7 +16,7 @@ import polars as pl
 from core.artifacts.arrays import save_arrays
 from core.artifacts.folder import Artifacts, ArtifactSet, StageWriter
 from core.config import Config, RefreshConfig
-from core.errors import ArtifactError
+from core.errors import PROGRAM, ArtifactError
 from core.evaluation.certificate import Verdict, derive_verdict
 from core.evaluation.n_segments import (
     PartitionChoice,
@@ -57,7 +57,7 @@ def training_table(out: StageWriter) -> tuple[pl.DataFrame, np.ndarray]:
     if out.base is None:
         raise ArtifactError(
             "there are no features yet. Run "
-            f"`python {RETAILERS.stages['prepare']}` first."
+            f"`{PROGRAM} {RETAILERS.stages['prepare']}` first."
         )
     facts = out.base.manifest.facts("prepare")
     table = pl.read_parquet(out.base.path("features.parquet"), memory_map=False)

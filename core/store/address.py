@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 import psycopg
 
-from core.errors import StoreError
+from core.errors import PROGRAM, StoreError
 
 VARIABLE = "DATABASE_URL"
 _SCHEMES = {"postgres", "postgresql", "postgresql+psycopg", "postgresql+psycopg2"}
@@ -90,7 +90,7 @@ _CURES = {
     "28": "Check user and password of the address.",
     "3D": "Make the database, or correct its name in the address.",
     "42501": "Grant the user the right to do that.",
-    "42P01": "Open the store once with `segments axes`, which makes its tables.",
+    "42P01": f"Open the store once with `{PROGRAM} axes`, which makes its tables.",
     "53100": "Free space on the server's disk.",
     "53300": "Raise `max_connections` of the server, or close other clients.",
     "57P03": "The server is starting or stopping; try again shortly.",

@@ -115,7 +115,7 @@ def test_a_missing_state_names_the_command_that_writes_it(tmp_path):
         "an output may be deleted"
     )
     (tmp_path / "axes.safetensors").unlink()
-    with pytest.raises(ArtifactError, match=r"run `python -m core axes` again"):
+    with pytest.raises(ArtifactError, match=r"run `\./run.sh axes` again"):
         Artifacts(tmp_path, CUSTOMER_AXES).published()
 
 
