@@ -12,7 +12,7 @@ refused wherever it comes from.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,10 +39,55 @@ def _represent_text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
 YamlDumper.add_representer(str, _represent_text)
 
 
+class YamlLoader(yaml.SafeLoader):
+    """PyYAML's safe loader, except that a date stays the text that it is written as."""
+
+
+YamlLoader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in known if not tag.endswith(":timestamp")]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def read_yaml(text: str) -> Any:
+    """Return what is written in YAML.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or beyond what can be read; the message is one line.
+    """
+    try:
+        return yaml.load(text, Loader=YamlLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ValueError(f"{where}{error.problem or error.context}") from None
+    except RecursionError:
+        raise ValueError("its brackets or indents are nested too deeply") from None
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:
+        raise ValueError(str(error).splitlines()[0].split(";")[0]) from None
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class Section(BaseModel):
     """A group of options; unknown keys are refused, values are never coerced away."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*")
+    @classmethod
+    def _can_be_written(cls, value: Any) -> Any:
+        if isinstance(value, str) and ("\0" in value or not _is_encodable(value)):
+            raise ValueError("holds a character that no name or path can have")
+        return value
 
 
 class Policies(Section):
@@ -102,7 +147,6 @@ class DataConfig(Section):
     sheet: str | None = Field(None, description="Excel sheet name; null: the first")
     separator: str | None = Field(
         None,
-        pattern=r"^(tab|[^\n\r\"])$",
         description="CSV column separator, one character or `tab`; null: found out "
         "among comma, semicolon, tab and bar",
     )
@@ -124,6 +168,26 @@ class DataConfig(Section):
         description="file inside the Kaggle data set; null: every table in it",
     )
     policies: Policies = Field(default_factory=Policies)
+
+    @field_validator("separator")
+    @classmethod
+    def _is_one_character(cls, value: str | None) -> str | None:
+        is_one = value is not None and len(value) == 1 and "\0" < value <= "\x7f"
+        if value not in (None, "tab") and (not is_one or value in '\n\r"'):
+            raise ValueError("expected one ASCII character but no quote, or `tab`")
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_of_text(cls, value: str | None) -> str | None:
+        try:
+            "1".encode(value or "utf-8").decode(value or "utf-8")
+        except (LookupError, ValueError):
+            raise ValueError(
+                "no encoding of text that Python knows; expected a name such as "
+                "`utf-8`, `cp1252` or `utf-16`"
+            ) from None
+        return value
 
 
 class SampleConfig(Section):
@@ -505,6 +569,8 @@ def updated_config(saved: Mapping[str, Any]) -> dict[str, Any]:
 
 
 ENV_PREFIX = "SEGMENTS_"
+# Characters of a value that a message shows.
+LONGEST = 60
 # Options whose keys are names of columns.
 COLUMN_MAPS = (
     "data.columns.",
@@ -542,7 +608,7 @@ def resolve_config(
         For an unknown key (with the nearest known one), a value of the wrong type or
         outside its range, or a file that is not there or not YAML.
     """
-    tree: dict[str, Any] = base.model_dump() if base is not None else {}
+    tree: dict[str, Any] = (base or Config()).model_dump()
     if file is not None:
         _merge(tree, _read_yaml(Path(file)), str(file))
     env = os.environ if environ is None else environ
@@ -553,8 +619,9 @@ def resolve_config(
     for text in assignments:
         key, equals, value = text.partition("=")
         if not equals:
-            raise ConfigError(f"`--set {text}`: expected `key=value`.")
-        _assign(tree, key.strip(), _parse_value(value), f"`--set {text}`")
+            raise ConfigError(f"`--set {_shown(text, str)}`: expected `key=value`.")
+        where = f"`--set {_shown(text, str)}`"
+        _assign(tree, key.strip(), _parse_value(value), where)
     for key, value in (flags or {}).items():
         if value is not None:
             _assign(tree, key, value, f"`--{key.rpartition('.')[2]}`")
@@ -594,8 +661,13 @@ def option_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str
 
 
 def _merge(tree: dict[str, Any], update: Mapping[str, Any], where: str) -> None:
-    """Merge `update` into `tree` key by key; a mapping merges into a mapping."""
+    """Merge `update` into `tree` key by key; a mapping merges into a mapping.
+
+    A section that is there without an option changes nothing.
+    """
     for key, value in update.items():
+        if value is None and isinstance(tree.get(key), dict):
+            continue
         if isinstance(value, Mapping) and isinstance(tree.get(key), dict):
             _merge(tree[key], value, where)
         else:
@@ -607,10 +679,18 @@ def _assign(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
     known = option_keys()
     is_mapped_column = key.startswith(COLUMN_MAPS)
     if key not in known and not is_mapped_column:
-        raise ConfigError(f"{where}: unknown key `{key}`.{_nearest(key, known)}")
-    *parents, last = key.split(".")
+        hint = _nearest(key, known)
+        raise ConfigError(f"{where}: unknown key `{_shown(key, str)}`.{hint}")
+    *parents, last = key.split(".", 2 if is_mapped_column else -1)
     for parent in parents:
-        tree = tree.setdefault(parent, {})
+        tree = tree[parent]
+        if not isinstance(tree, dict):
+            raise ConfigError(
+                f"{where}: `{parent}` is {_shown(tree)} before that; expected a "
+                "section of options."
+            )
+    if value is None and isinstance(tree.get(last), dict):
+        value = {}
     tree[last] = value
 
 
@@ -632,8 +712,8 @@ def _nearest(key: str, known: Iterable[str]) -> str:
 def _parse_value(text: str) -> Any:
     """Read a command-line or environment value as YAML; a bare text stays a text."""
     try:
-        return yaml.safe_load(text) if text.strip() else text
-    except yaml.YAMLError:
+        return read_yaml(text) if text.strip() else text
+    except ValueError:
         return text
 
 
@@ -643,12 +723,21 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"configuration file `{path}` does not exist.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"configuration file `{path}`: {error}.") from None
+    except OSError as error:
+        raise ConfigError(
+            f"configuration file `{path}` cannot be read ({error.strerror or error})."
+        ) from None
+    except ValueError as error:
+        raise ConfigError(
+            f"configuration file `{path}` cannot be read ({error}). Expected YAML in "
+            "UTF-8."
+        ) from None
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"configuration file `{path}` is not YAML: {error}") from None
+        content = read_yaml(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"configuration file `{path}` is not YAML: {error}."
+        ) from None
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -663,20 +752,32 @@ def _explain(error: ValidationError) -> str:
     """Turn pydantic's findings into one line each, in the house's grammar."""
     lines = []
     for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
+        key = _shown(".".join(str(part) for part in item["loc"]), str)
         if item["type"] == "extra_forbidden":
             lines.append(f"unknown key `{key}`.{_nearest(key, _known_near(key))}")
         else:
             message = item["msg"].removeprefix("Value error, ")
+            if item["type"] == "model_type":
+                message = "expected a section of options"
             hint = ""
             if item["type"] == "literal_error":
                 choices = item["ctx"]["expected"].split("'")[1::2]
                 hint = did_you_mean(str(item["input"]), choices)
             lines.append(
-                f"`{key}` is {item['input']!r}: {message[0].lower()}{message[1:]}."
+                f"`{key}` is {_shown(item['input'])}: {message[0].lower()}"
+                f"{message[1:]}."
                 f"{hint}"
             )
     return "\n".join(lines)
+
+
+def _shown(value: Any, form: Callable[[Any], str] = repr) -> str:
+    """Return a value as messages show it: on one line, and not longer than that."""
+    try:
+        text = " ".join(form(value).split())
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
 def _known_near(key: str) -> list[str]:

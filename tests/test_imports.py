@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # Units of one layer do not know each other.
 LAYERS = (
     ("core.errors", "core.stamp"),
-    ("core.entities", "core.logging", "core.months"),
+    ("core.entities", "core.logging", "core.months", "core.scratch"),
     ("core.config",),
     ("core.artifacts", "core.tables", "core.models", "core.rules"),
     ("core.segments",),

@@ -9,7 +9,6 @@ one transaction of its own; where that fails, the next run tries again.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from core.config import Config
 from core.errors import PROGRAM, ArtifactError, ConfigError, FeatureMismatchError
 from core.logging import get_logger
 from core.models.centroids import Assignment
+from core.scratch import temporary_folder
 from core.tables.orders import Purchases, purchases_from_frames, read_purchases
 
 Placed = dict[str, Assignment]
@@ -366,9 +366,9 @@ def run_axes(
     folder = files.folder_of(config)
     with (
         files.one_at_a_time(folder),
-        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work,
+        temporary_folder() as work,
     ):
-        purchases = _received(config, orders, items, lines, Path(work))
+        purchases = _received(config, orders, items, lines, work)
         artifacts = Artifacts(folder, files.CUSTOMER_AXES)
         marks = files.RunFingerprint.of(config, purchases)
         base = artifacts.published()

@@ -6,7 +6,6 @@ hdbscan, and nothing is unpickled.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from core.models.state import State, join_states, state_part
 from core.retailers.features import VOLUME, check_features
 from core.retailers.files import RETAILERS
 from core.retailers.prepare import Prepared, prepare, write_batches
+from core.scratch import temporary_folder
 from core.segments.profiles import cluster_insights
 from core.segments.published import (
     PublishedSegments,
@@ -326,10 +326,10 @@ class Model:
             rows, or the model's own `as_of` where that is later: a shop that stopped
             buying has not moved time back.
         """
-        with tempfile.TemporaryDirectory() as work:
-            prepared = self._prepared(rows, Path(work) / "first", as_of)
+        with temporary_folder() as work:
+            prepared = self._prepared(rows, work / "first", as_of)
             if as_of is None and prepared.as_of < self.as_of:
-                prepared = self._prepared(rows, Path(work) / "second", self.as_of)
+                prepared = self._prepared(rows, work / "second", self.as_of)
             parts = [labels for _, labels in self.score(prepared)]
         return pl.concat([*parts, excluded_rows(prepared.exclusions)]).sort("shop_id")
 

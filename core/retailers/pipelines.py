@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -45,6 +44,7 @@ from core.retailers.training import (
     training_table,
     write_pickle,
 )
+from core.scratch import temporary_folder
 from core.segments.published import PublishedSegments
 from core.tables.sales import Sales, source_fingerprint
 
@@ -70,10 +70,10 @@ def prepare_features(config: Config, frame: Any = None) -> StageResult:
     """
     chosen = feature_set(config.features.name)
     with (
-        tempfile.TemporaryDirectory() as work,
+        temporary_folder() as work,
         Artifacts(config.artifacts, RETAILERS).stage("prepare", config) as out,
     ):
-        prepared = prepare.prepare(config, Path(work), frame)
+        prepared = prepare.prepare(config, work, frame)
         _check_enough(prepared, config)
         batches = prepared.batches(config.clustering.batch_size)
         prepare.write_batches(batches, out.path("features.parquet"))
@@ -329,10 +329,10 @@ def run_inference(config: Config, frame: Any = None) -> StageResult:
             ]
         else:
             out.facts |= _facts_before(out.base)
-            with tempfile.TemporaryDirectory() as work:
-                prepared = prepare.prepare(config, Path(work), frame)
+            with temporary_folder() as work:
+                prepared = prepare.prepare(config, work, frame)
                 scored = model.score(prepared)
-                publish_scored(out, model, scored, prepared.exclusions, Path(work))
+                publish_scored(out, model, scored, prepared.exclusions, work)
                 rejected = prepared.sales.rejected
                 rejected.write_parquet(out.path("scored_rejected_rows.parquet"))
             out.facts["is_training_data"] = False
