@@ -96,23 +96,28 @@ def _as_utf8(
         start = stream.read(HEAD_CHARS)
     note = None
     marked = [name for mark, name in BYTE_ORDER_MARKS if start.startswith(mark)]
-    if encoding is not None:
-        _check_encoding(encoding)
-    elif marked and marked[0] != "utf-8-sig":
-        encoding = marked[0]
-    elif facts.is_utf8:
-        encoding = "utf-8"
-    else:
-        encoding, note = _guess_encoding(file)
+    if encoding is None:
+        if marked and marked[0] != "utf-8-sig":
+            encoding = marked[0]
+        elif facts.is_utf8:
+            encoding = "utf-8"
+        else:
+            encoding, note = _guess_encoding(file)
     is_utf8 = codecs.lookup(encoding).name == "utf-8" and facts.is_utf8
     has_old_breaks = b"\r" in start and b"\n" not in start
     if is_utf8 and not has_old_breaks:
         return file
     target = new_file(work, file.name)
-    decoder = codecs.getincrementaldecoder(encoding)("replace")
-    with target.open("w", encoding="utf-8", newline="") as stream_out:
-        for text in _decoded(file, decoder):
-            stream_out.write(text.replace("\r", "\n") if has_old_breaks else text)
+    try:
+        decoder = codecs.getincrementaldecoder(encoding)("replace")
+        with target.open("w", encoding="utf-8", newline="") as stream_out:
+            for text in _decoded(file, decoder):
+                stream_out.write(text.replace("\r", "\n") if has_old_breaks else text)
+    except UnicodeError as error:
+        raise SourceError(
+            f"{file.name} is not in `{encoding}`, which `data.encoding` names "
+            f"({describe(error)}). Leave it out to have the encoding found out."
+        ) from None
     notes = (*file.notes, note) if note else file.notes
     return replace(file, path=target, notes=notes)
 
@@ -122,17 +127,6 @@ def _decoded(file: SourceFile, decoder: codecs.IncrementalDecoder) -> Iterator[s
     for chunk in chunks(file):
         yield decoder.decode(chunk)
     yield decoder.decode(b"", final=True)
-
-
-def _check_encoding(encoding: str) -> None:
-    """Refuse an encoding that Python does not know."""
-    try:
-        codecs.lookup(encoding)
-    except LookupError:
-        raise ConfigError(
-            f"`data.encoding` is `{encoding}`, which is no known encoding. Expected a "
-            "name such as `utf-8`, `cp1252`, `latin-1` or `utf-16`."
-        ) from None
 
 
 def _guess_encoding(file: SourceFile) -> tuple[str, str]:
