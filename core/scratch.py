@@ -1,11 +1,12 @@
-"""Temporary folders that a killed run does not leave for ever.
+"""Room on disk: temporary folders, what killed runs leave of them, and full disks.
 
-Each has a lock file beside it, held as long as its process lives. What nobody holds any
-more was left by a run that was killed, and goes when the next one begins.
+Each folder has a lock file beside it, held as long as its process lives. What nobody
+holds any more was left by a run that was killed, and goes when the next one begins.
 """
 
 from __future__ import annotations
 
+import errno
 import secrets
 import shutil
 import tempfile
@@ -17,12 +18,17 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 PREFIX = "stable-segments-"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+# As libraries say it that hand on no number.
+FULL_TEXTS = ("No space left on device", "Disk quota exceeded", "not enough space on")
+_free_bytes: dict[Path, int] = {}
 
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
     """Give a new folder where the system keeps temporary files, and remove it."""
     root = Path(tempfile.gettempdir())
+    will_write_to(root)
     clear_leftovers(root)
     folder = root / f"{PREFIX}{secrets.token_hex(8)}"
     try:
@@ -58,3 +64,30 @@ def _forget(folder: Path) -> None:
     """Remove a lock file; Windows refuses where somebody has it open."""
     with suppress(OSError):
         _lock_of(folder).unlink(missing_ok=True)
+
+
+def will_write_to(folder: Path) -> None:
+    """Note how much is free in a folder, for `full_disk_message`."""
+    with suppress(OSError):
+        _free_bytes.setdefault(folder, shutil.disk_usage(folder).free)
+
+
+def full_disk_message(error: BaseException) -> str | None:
+    """Return which folder is full, the need and the cure; None for another error.
+
+    Of the folders that this process writes to, the one with the least room is meant:
+    few libraries say it.
+    """
+    is_full = isinstance(error, OSError) and error.errno in FULL
+    if not (is_full or any(text in str(error) for text in FULL_TEXTS)):
+        return None
+    temporary = Path(tempfile.gettempdir())
+    will_write_to(temporary)
+    folder = min(_free_bytes, key=lambda path: _free_bytes[path])
+    name = "`TMPDIR` (Windows: `TEMP`)" if folder == temporary else "`--artifacts`"
+    return (
+        f"the disk of `{folder}` is full ({_free_bytes[folder] / 1e6:,.0f} MB were "
+        "free when the run began). A run needs about twice the size of its rows, "
+        f"unpacked. Free some space, or set {name} to a folder on a larger disk. The "
+        "last complete run is unchanged."
+    )

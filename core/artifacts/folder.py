@@ -50,6 +50,7 @@ from core.artifacts.manifest import (
 )
 from core.config import Config
 from core.errors import PROGRAM, ArtifactError, did_you_mean, listed
+from core.scratch import will_write_to
 
 PUBLISHING = ".publishing"
 
@@ -505,6 +506,7 @@ class Artifacts:
     @contextmanager
     def _staging(self) -> Iterator[Path]:
         """Yield a folder on the same file system, deleted at the end."""
+        will_write_to(self.root)
         # Windows may still hold a file that was mapped; the next run clears it.
         with tempfile.TemporaryDirectory(
             prefix=".staging-", dir=self.root, ignore_cleanup_errors=True

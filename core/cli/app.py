@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 
 from core.config import resolve_config
 from core.errors import PROGRAM, SegmentsError
+from core.scratch import full_disk_message
 
 if TYPE_CHECKING:
     from core.artifacts.folder import StageResult
@@ -129,12 +130,18 @@ def guarded(command: typer.Typer, name: str | None) -> None:
         if isinstance(stop, KeyboardInterrupt):
             raise stop from None
         raise
-    except (SegmentsError, OSError) as error:
-        message = f"{type(error).__name__}: {error}"
+    except Exception as error:
+        said = full_disk_message(error)
+        if said is None and not isinstance(error, SegmentsError | OSError):
+            raise
+        message = (
+            f"{type(error).__name__}: {error}" if said is None else f"Error: {said}"
+        )
         Console(stderr=True).print(
             message, style="bold red", soft_wrap=True, highlight=False, markup=False
         )
-        sys.exit(getattr(error, "exit_code", SegmentsError.exit_code))
+        is_ours = said is None and isinstance(error, SegmentsError)
+        sys.exit(error.exit_code if is_ours else SegmentsError.exit_code)
 
 
 def option(help: str, unset: str | None = None, flag: str = "", **more: Any) -> Any:

@@ -23,7 +23,7 @@ from typing import Any
 import polars as pl
 
 from core.config import DataConfig
-from core.errors import ConfigError, SegmentsError, SourceError, did_you_mean, listed
+from core.errors import SegmentsError, SourceError, did_you_mean, listed
 from core.tables.files import (
     CHUNK_BYTES,
     KIND_NAMES,

@@ -9,8 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import polars as pl
 import pytest
+import typer
 
+from core.cli.app import guarded
 from core.scratch import PREFIX, clear_leftovers, temporary_folder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -54,7 +57,7 @@ def test_an_ended_command_says_what_stands_and_leaves_nothing(
     assert not (tmp_path / "artifacts" / "manifest.json").exists()
 
 
-def test_what_a_killed_run_leaves_goes_with_the_next(tmp_path, monkeypatch):
+def test_what_a_killed_run_leaves_goes_with_the_next(tmp_path):
     assert ended(tmp_path, signal.SIGKILL).returncode == -signal.SIGKILL
     temporary = tmp_path / "tmp"
     assert len(list(temporary.iterdir())) == 2
@@ -72,3 +75,26 @@ def test_a_folder_in_use_is_no_leftover(tmp_path, monkeypatch):
         subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
         assert (folder / "rows.parquet").exists()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_is_named_with_need_and_cure(tmp_path, monkeypatch, capsys):
+    """Of polars as of Python, which say it differently."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    rows = pl.DataFrame({"a": range(100_000)})
+    script = typer.Typer(pretty_exceptions_enable=False)
+
+    @script.command()
+    def write(library: str) -> None:
+        target = Path("/dev/full")
+        rows.write_parquet(target) if library == "polars" else target.write_text("a")
+
+    for library in ("polars", "python"):
+        monkeypatch.setattr("sys.argv", ["write", library])
+        with pytest.raises(SystemExit) as end:
+            guarded(script, "write")
+        assert end.value.code == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"the disk of `{tmp_path}` is full" in line
+        assert "needs about" in line
+        assert "set `TMPDIR`" in line
