@@ -140,8 +140,9 @@ def guarded(command: typer.Typer, name: str | None) -> None:
         Console(stderr=True).print(
             message, style="bold red", soft_wrap=True, highlight=False, markup=False
         )
-        is_ours = said is None and isinstance(error, SegmentsError)
-        sys.exit(error.exit_code if is_ours else SegmentsError.exit_code)
+        if said is None and isinstance(error, SegmentsError):
+            sys.exit(error.exit_code)
+        sys.exit(SegmentsError.exit_code)
 
 
 def option(help: str, unset: str | None = None, flag: str = "", **more: Any) -> Any:
