@@ -8,7 +8,7 @@ time. Of the total of a line and the price of one unit, one tells the other::
 
 An export may write an amount of the whole order on each of its lines, or on the first
 one only. Summed it would count too often, so such a column is recognised
-(`_is_of_orders`) and spread over the lines of its order by their value.
+(`_n_odd_orders`) and spread over the lines of its order by their value.
 """
 
 from __future__ import annotations
@@ -156,20 +156,28 @@ def _with_money(rows: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     """Give every line its own total and the price of one unit; tell how."""
     quantity, nothing = pl.col("quantity"), pl.lit(None, pl.Float64)
     given = {name for name in (*MONEY, "price") if name in rows.columns}
-    of_orders = [n for n in MONEY if n in given and _is_of_orders(rows, n)]
     gross = pl.col("price") * quantity if "price" in given else nothing
     total = pl.col("line_total") if "line_total" in given else nothing
-    by, weight = "value", gross if "price" in given else total
-    if "price" not in given and "line_total" in of_orders:
-        by, weight = "quantity", quantity
-    rows = rows.with_columns(_spread(n, weight) for n in of_orders)
-    notes = [
-        f"`{name}` is written once per order, on its first line or on all: it counts "
-        f"once, spread over the lines by {by}."
-        for name in of_orders
-    ]
     has_discount = "discount_amount" in given
     discount = pl.col("discount_amount") if has_discount else pl.lit(0.0)
+    of_orders: list[str] = []
+    notes = []
+    by, weight = "value", gross if "price" in given else total
+    for name in (name for name in MONEY if name in given):
+        worth = (gross.sum(), discount.max()) if name == "line_total" else None
+        is_sure = name == "discount_amount" and "line_total" in of_orders
+        n_odd = _n_odd_orders(rows, name, worth, is_sure=is_sure)
+        if n_odd is None:
+            continue
+        of_orders.append(name)
+        if "price" not in given and name == "line_total":
+            by, weight = "quantity", quantity
+        odd = f" In {counted(n_odd, 'order')} it differs: the largest counts."
+        notes.append(
+            f"`{name}` is written once per order, on its first line or on all: it "
+            f"counts once, spread over the lines by {by}.{odd if n_odd else ''}"
+        )
+    rows = rows.with_columns(_spread(name, weight) for name in of_orders)
     if {"line_total", "price"} <= given and "line_total" not in of_orders:
         rows, more = _after_discounts(rows, gross, discount)
         notes += more
@@ -182,26 +190,51 @@ def _with_money(rows: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     return rows.with_columns(price=price), notes
 
 
-def _is_of_orders(rows: pl.DataFrame, name: str) -> bool:
-    """Whether an amount is the same on all lines of orders, or on the first only."""
+def _n_odd_orders(
+    rows: pl.DataFrame,
+    name: str,
+    worth: tuple[pl.Expr, pl.Expr] | None,
+    *,
+    is_sure: bool,
+) -> int | None:
+    """Return in how many orders the lines differ in an amount of whole orders.
+
+    None where it is an amount of each line. `worth` is what the lines of an order come
+    to and its discount: few orders prove by it what they could have by chance.
+    """
     value, n_lines = pl.col(name), pl.len()
-    is_same = (value.count() == n_lines) & (value.min() == value.max())
-    is_alone = (value.count() == 1) & value.first().is_not_null()
+    sums = pl.lit(None, pl.Float64) if worth is None else worth[0]
+    less = pl.lit(None, pl.Float64) if worth is None else worth[1]
     orders = (
         rows.group_by(PAIR)
         .agg(
-            is_so=is_same | is_alone,
+            is_same=(value.count() == n_lines) & (value.min() == value.max()),
+            is_alone=(value.count() == 1) & value.first().is_not_null(),
             first=value.first(),
+            sums=sums,
+            less=less,
             n=n_lines,
             most=value.abs().max(),
         )
         .filter((pl.col("most") > 0) & (pl.col("n") > 1))
     )
-    return (
-        orders.height >= FEWEST_ORDERS
-        and orders["is_so"].sum() >= MOST_ORDERS * orders.height
-        and orders["first"].n_unique() >= FEWEST_VALUES
-    )
+    if orders.is_empty():
+        return None
+    off = (pl.col("sums") - pl.col("first")).abs()
+    off_less = (pl.col("sums") - pl.col("less") - pl.col("first")).abs()
+    is_sum = pl.min_horizontal(off, off_less) <= CENT
+    n_same, n_alone, n_sum, n_values = orders.select(
+        pl.col("is_same").sum(),
+        pl.col("is_alone").sum(),
+        is_sum.sum().alias("n_sum"),
+        pl.col("first").n_unique(),
+    ).row(0)
+    is_sure = is_sure or n_alone == orders.height or 2 * n_sum > orders.height
+    is_enough = orders.height >= FEWEST_ORDERS and n_values >= FEWEST_VALUES
+    is_of_orders = n_same + n_alone >= MOST_ORDERS * orders.height
+    if is_of_orders and (is_sure or is_enough):
+        return int(orders.height - n_same - n_alone)
+    return None
 
 
 def _spread(name: str, weight: pl.Expr) -> pl.Expr:

@@ -100,6 +100,9 @@ def test_orders_joined_to_their_items_count_once(tmp_path, two_files):
     one = take(tmp_path, both)
     assert_same(one, two_files)
     assert "`line_total` is written once per order" in told(one)
+    odd = (pl.col("order_id") == "O0000001") & (pl.int_range(pl.len()) % 2 == 0)
+    off = both.with_columns(total_price=pl.col("total_price") - odd.cast(pl.Int8))
+    assert "In 1 order it differs: the largest counts" in told(take(tmp_path, off))
 
 
 def test_a_total_on_the_first_line_of_an_order_is_that_of_the_order(
@@ -112,6 +115,37 @@ def test_a_total_on_the_first_line_of_an_order_is_that_of_the_order(
     one = take(tmp_path, both)
     assert_same(one, two_files)
     assert "no customer or no date of its own" in told(one)
+
+
+@pytest.mark.parametrize("n_orders", [1, 2])
+def test_few_orders_show_by_their_sums_that_totals_are_of_orders(tmp_path, n_orders):
+    ids = MADE.items.group_by("order_id", maintain_order=True).len()
+    some = ids.filter(pl.col("len") > 1).head(n_orders)["order_id"].implode()
+    orders, items = (
+        table.filter(pl.col("order_id").is_in(some))
+        for table in (MADE.orders, MADE.items)
+    )
+    both = items.join(orders, on=ORDER)
+    two = purchases_from_frames(orders, items, Config(), tmp_path)
+    one = take(tmp_path, both)
+    key = ["order_id"]
+    assert_frame_equal(one.orders.sort(key), two.orders.sort(key), check_exact=True)
+
+
+def test_equal_lines_are_no_amounts_of_orders(tmp_path):
+    """Two lines may cost the same; their sum is what was paid."""
+    rows = pl.DataFrame(
+        {
+            "customer": ["ann"] * 4,
+            "order": ["1", "1", "2", "2"],
+            "date": ["2024-03-01", "2024-03-01", "2024-03-02", "2024-03-02"],
+            "sku": ["a", "b", "a", "b"],
+            "qty": [1, 1, 2, 2],
+            "unit_price": [5.0] * 4,
+            "amount": [5.0, 5.0, 10.0, 10.0],
+        }
+    )
+    assert take(tmp_path, rows).orders["total_price"].to_list() == [10.0, 20.0]
 
 
 def test_totals_before_discounts_are_told_from_those_after(tmp_path, two_files):
