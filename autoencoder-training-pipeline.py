@@ -1,9 +1,9 @@
 """Stage 2: fit the scaler and the autoencoder.
 
-The same as ``python -m core train-autoencoder``; ``--help`` lists the options.
+The same as ``./run.sh train-autoencoder``; ``--help`` lists the options.
 """
 
-from core.cli import run_script
+from core.__main__ import main
 
 if __name__ == "__main__":
-    run_script("train-autoencoder")
+    main("train-autoencoder")

@@ -1,9 +1,9 @@
 """Stage 4: label every shop from the saved artifacts.
 
-The same as ``python -m core infer``; ``--help`` lists the options.
+The same as ``./run.sh infer``; ``--help`` lists the options.
 """
 
-from core.cli import run_script
+from core.__main__ import main
 
 if __name__ == "__main__":
-    run_script("infer")
+    main("infer")

@@ -1,9 +1,9 @@
 """Stage 3: cluster the raw features and the latent space.
 
-The same as ``python -m core train-clusters``; ``--help`` lists the options.
+The same as ``./run.sh train-clusters``; ``--help`` lists the options.
 """
 
-from core.cli import run_script
+from core.__main__ import main
 
 if __name__ == "__main__":
-    run_script("train-clusters")
+    main("train-clusters")

@@ -1,9 +1,9 @@
 """Stage 1: from sales rows to the features of the eligible shops.
 
-The same as ``python -m core prepare``; ``--help`` lists the options.
+The same as ``./run.sh prepare``; ``--help`` lists the options.
 """
 
-from core.cli import run_script
+from core.__main__ import main
 
 if __name__ == "__main__":
-    run_script("prepare")
+    main("prepare")

@@ -1,5 +1,6 @@
 @echo off
-rem Make .venv beside this file, then run the four pipelines in order, or the tests.
+rem Make .venv beside this file, then run the four pipelines in order, one verb, or the
+rem tests.
 rem The twin of run.sh: what changes here changes there, and the reasons stand there.
 rem
 rem Programs are started through `cmd /d /c`, because `python` may be a batch file
@@ -14,12 +15,34 @@ set "CALLER_PATH=%PATH%"
 set ARGS= %*
 rem Redirected output would else be written in the console's old code page.
 set PYTHONUTF8=1
+set EXTRA=
 if "%~1"=="--help" goto usage
 if "%~1"=="-h" goto usage
 if "%~1"=="test" goto test
+if "%~1"=="help" set ARGS= --help
+if "%~1"=="help" goto verb
+if "%~1"=="--version" goto verb
+set "FIRST=%~1"
+if not defined FIRST goto pipelines
+if not "%FIRST:~0,1%"=="-" goto verb
 
-set PACKAGE=.
-set EXTRA=
+:pipelines
+call :run_pipelines
+rem A double click opens a window that closes with the last line: wait for a key. It is
+rem told by its command line, `cmd /c ""C:\path\run.bat" "`.
+set "LINE=%CMDCMDLINE:"=%"
+if "%LINE:~-5%"==".bat " pause
+exit /b %CODE%
+
+rem Standard output belongs to the verb. -P: a folder `core` where the caller is must not
+rem be taken for the project's.
+:verb
+call :prepare 1>&2
+if not %CODE%==0 exit /b %CODE%
+"%COMSPEC%" /d /c python -P -m core %%ARGS%%
+exit /b %ERRORLEVEL%
+
+:run_pipelines
 call :prepare
 if not %CODE%==0 exit /b %CODE%
 call :run_script feature-preparation-pipeline.py
@@ -33,7 +56,6 @@ exit /b %CODE%
 
 :test
 set ARGS= %ARGS:*test=%
-set PACKAGE=.[test]
 set EXTRA=test
 call :prepare
 if not %CODE%==0 exit /b %CODE%
@@ -66,17 +88,11 @@ echo run.bat: making %VENV%
 call :check_step "python -m venv"
 if not %CODE%==0 exit /b %CODE%
 :install
-rem What activate.bat does; and pip refuses to touch a Python outside an environment.
+rem What activate.bat does.
 set "PATH=%VENV%\Scripts;%CALLER_PATH%"
-set PIP_REQUIRE_VIRTUALENV=1
 echo run.bat: installing the project (some minutes the first time)
-pushd "%REPO%"
-"%COMSPEC%" /d /c python -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt --editable %PACKAGE%
+"%COMSPEC%" /d /c python -I "%REPO%core\stamp.py" install %EXTRA%
 call :check_step "python -m pip install"
-popd
-if not %CODE%==0 exit /b %CODE%
-"%COMSPEC%" /d /c python -I "%REPO%core\stamp.py" finish %EXTRA%
-call :check_step "core/stamp.py"
 exit /b %CODE%
 
 rem Set BASE to the first interpreter that fits: PYTHON alone if it is set, else one that
@@ -127,15 +143,19 @@ exit /b %CODE%
 call :check_step "%1"
 exit /b %CODE%
 
-rem Keep the exit code of the step just ended, and say so if it failed.
+rem Keep the exit code of the step just ended, and say so if it failed; a step that was
+rem interrupted has said so itself.
 :check_step
 set CODE=%ERRORLEVEL%
 if %CODE%==0 exit /b 0
+if %CODE%==130 exit /b 130
 >&2 echo run.bat: step failed: %~1 (exit code %CODE%)
 exit /b %CODE%
 
 :usage
 echo Usage: run.bat [OPTIONS]         run the four pipelines on built-in or your own data
+echo        run.bat VERB [OPTIONS]    anything else: refresh, certify, explain, axes, serve
+echo        run.bat help              list the verbs; run.bat VERB --help explains one
 echo        run.bat test [OPTIONS]    run the tests; the options are pytest's
 echo.
 echo Options, each passed on to all four pipelines:
@@ -148,5 +168,4 @@ echo   --seed N           seed of everything random (default: 42)
 echo.
 echo The first run makes a virtual environment, which takes some minutes; later runs use it.
 echo set PYTHON=C:\path\to\python.exe chooses the interpreter it is made with (3.11 to 3.13).
-echo Every option of one script: .venv\Scripts\python clustering-training-pipeline.py --help
 exit /b 0

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Make .venv beside this file, then run the four pipelines in order, or the tests.
+# Make .venv beside this file, then run the four pipelines in order, one verb, or the
+# tests.
 # run.bat is its twin for Windows: what changes here changes there
 # (tests/test_run_scripts.py compares their steps).
 #
-# The pipelines run in the caller's current folder, so that relative paths in the
+# Pipelines and verbs run in the caller's current folder, so that relative paths in the
 # arguments, and the default `artifacts`, mean what they mean to the caller. The tests
 # run in the folder of this file, where pytest finds its configuration.
 set -u
@@ -15,6 +16,8 @@ python="$venv/bin/python"
 usage() {
     cat <<'TEXT'
 Usage: ./run.sh [OPTIONS]         run the four pipelines on built-in or your own data
+       ./run.sh VERB [OPTIONS]    anything else: refresh, certify, explain, axes, serve
+       ./run.sh help              list the verbs; ./run.sh VERB --help explains one
        ./run.sh test [OPTIONS]    run the tests; the options are pytest's
 
 Options, each passed on to all four pipelines:
@@ -27,14 +30,15 @@ Options, each passed on to all four pipelines:
 
 The first run makes a virtual environment, which takes some minutes; later runs use it.
 PYTHON=/path/to/python chooses the interpreter it is made with (3.11 to 3.13).
-Every option of one script: .venv/bin/python clustering-training-pipeline.py --help
 TEXT
 }
 
-# end_if_failed CODE STEP: say which step failed and end with its exit code.
+# end_if_failed CODE STEP: say which step failed and end with its exit code. A step that
+# was interrupted or terminated has said so itself.
 end_if_failed() {
     [ "$1" -eq 0 ] && return
-    echo "run.sh: step failed: $2 (exit code $1)" >&2
+    [ "$1" -eq 130 ] || [ "$1" -eq 143 ] ||
+        echo "run.sh: step failed: $2 (exit code $1)" >&2
     exit "$1"
 }
 
@@ -88,7 +92,6 @@ make_venv() {
 
 # prepare [EXTRA]: bring .venv up to date; see core/stamp.py for the exit codes.
 prepare() {
-    local package=.${1:+[$1]}
     "$python" -I "$repo/core/stamp.py" begin ${1+"$1"} 2>/dev/null
     case $? in
         0) return ;;
@@ -96,12 +99,8 @@ prepare() {
         *) make_venv ;;
     esac
     echo "run.sh: installing the project (some minutes the first time)"
-    # What is imported is compiled then: a fraction of all, and a minute spared here.
-    (cd -- "$repo" && PIP_REQUIRE_VIRTUALENV=1 "$python" -m pip install \
-        --disable-pip-version-check --no-compile --constraint constraints.txt --editable "$package")
+    "$python" -I "$repo/core/stamp.py" install ${1+"$1"}
     end_if_failed $? "python -m pip install"
-    "$python" -I "$repo/core/stamp.py" finish ${1+"$1"}
-    end_if_failed $? "core/stamp.py"
 }
 
 run_script() {
@@ -111,9 +110,19 @@ run_script() {
     end_if_failed $? "$script"
 }
 
+# -P: a folder `core` where the caller is must not be taken for the project's.
+# Standard output belongs to the verb.
+run_verb() {
+    prepare >&2
+    exec "$python" -P -m core "$@"
+}
+
 case ${1:-} in
     -h | --help)
         usage
+        ;;
+    help | --version)
+        run_verb "--${1#--}"
         ;;
     test)
         shift
@@ -123,6 +132,9 @@ case ${1:-} in
         "$python" -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile \
             --no-loadscope-reorder "$@"
         end_if_failed $? "python -m pytest"
+        ;;
+    [!-]*)
+        run_verb "$@"
         ;;
     *)
         prepare

@@ -1,7 +1,7 @@
 """Load on the HTTP API: a real server process, its database, and a client.
 
 Segments the built-in sample of 100,000 customers, loads their profiles, starts
-``segments serve`` and asks it over loopback. Server, database and client share the
+``./run.sh serve`` and asks it over loopback. Server, database and client share the
 cores of this machine: ``python benchmarks/api.py``. With ``--work FOLDER`` the profiles
 are kept for the next time.
 

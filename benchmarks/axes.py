@@ -1,6 +1,6 @@
 """Time and memory of 13 customer axes, whole population, against the published recipe.
 
-Makes customers, orders and items once, then runs ``segments axes`` (read, features, 13
+Makes customers, orders and items once, then runs ``./run.sh axes`` (read, features, 13
 axes, names, strengths, files, page, load into PostgreSQL) and `axes_reference.py` as
 processes of their own on the same files, each with an embedded PostgreSQL of its own:
 ``python benchmarks/axes.py``.

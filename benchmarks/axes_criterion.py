@@ -1,6 +1,6 @@
 """How often the criterion of the axes finds planted groups, and groups in none.
 
-Draws customers of known make, chooses the number of segments as `segments axes` does,
+Draws customers of known make, chooses the number of segments as `./run.sh axes` does,
 and prints one row per kind of population: how often the answer was right, beside what
 the largest silhouette alone (the reference recipe, on the same scaled features) says:
 ``python benchmarks/axes_criterion.py --customers 3000 --draws 20``.

@@ -16,7 +16,7 @@ CALM_MONTHS = 0.95
 
 INTRODUCTION = """# Month after month
 
-What `segments refresh` does with identities and drift, measured by
+What `./run.sh refresh` does with identities and drift, measured by
 `python benchmarks/refresh.py` and rendered from its results;
 [benchmarks/README.md](../benchmarks/README.md) says how. Data, seeds and settings were
 fixed before. A target is *met* or *not met*, and what was not measured says so.

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
@@ -50,6 +50,44 @@ def _represent_text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
 YamlDumper.add_representer(str, _represent_text)
 
 
+class YamlLoader(yaml.SafeLoader):
+    """PyYAML's safe loader, except that a date stays the text that it is written as."""
+
+
+YamlLoader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in known if not tag.endswith(":timestamp")]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def read_yaml(text: str) -> Any:
+    """Return what is written in YAML.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or beyond what can be read; the message is one line.
+    """
+    try:
+        return yaml.load(text, Loader=YamlLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ValueError(f"{where}{error.problem or error.context}") from None
+    except RecursionError:
+        raise ValueError("its brackets or indents are nested too deeply") from None
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:
+        raise ValueError(str(error).splitlines()[0].split(";")[0]) from None
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class Section(BaseModel):
     """A group of options; unknown keys are refused, values are never coerced away.
 
@@ -61,6 +99,13 @@ class Section(BaseModel):
     @field_serializer("*", mode="wrap", when_used="json")
     def _redacted(self, value: Any, serialised: SerializerFunctionWrapHandler) -> Any:
         return redacted_address(value) if isinstance(value, str) else serialised(value)
+
+    @field_validator("*")
+    @classmethod
+    def _can_be_written(cls, value: Any) -> Any:
+        if isinstance(value, str) and ("\0" in value or not _is_encodable(value)):
+            raise ValueError("holds a character that no name or path can have")
+        return value
 
 
 class Policies(Section):
@@ -143,7 +188,6 @@ class DataConfig(Section):
     )
     separator: str | None = Field(
         None,
-        pattern=r"^(tab|[^\n\r\"])$",
         description="CSV column separator, one character or `tab`; null: found out "
         "among comma, semicolon, tab and bar",
     )
@@ -178,6 +222,26 @@ class DataConfig(Section):
         if isinstance(value, list):
             return [str(v) if isinstance(v, int | float) else v for v in value]
         return [str(value)] if isinstance(value, str | int | float) else value
+
+    @field_validator("separator")
+    @classmethod
+    def _is_one_character(cls, value: str | None) -> str | None:
+        is_one = value is not None and len(value) == 1 and "\0" < value <= "\x7f"
+        if value not in (None, "tab") and (not is_one or value in '\n\r"'):
+            raise ValueError("expected one ASCII character but no quote, or `tab`")
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_of_text(cls, value: str | None) -> str | None:
+        try:
+            "1".encode(value or "utf-8").decode(value or "utf-8")
+        except (LookupError, ValueError):
+            raise ValueError(
+                "no encoding of text that Python knows; expected a name such as "
+                "`utf-8`, `cp1252` or `utf-16`"
+            ) from None
+        return value
 
 
 class SampleConfig(Section):
@@ -351,12 +415,12 @@ class EvaluationConfig(Section):
     certificate_max_shops: int = Field(
         5000,
         ge=100,
-        description="shops, drawn at random, of data and nulls in `segments certify`",
+        description="shops, drawn at random, of data and nulls in `certify`",
     )
 
 
 class RefreshConfig(Section):
-    """What `segments refresh` does month after month."""
+    """What `refresh` does month after month."""
 
     retrain: Literal["policy", "always", "never"] = Field(
         "policy", description="`policy` (where drift lasts), `always` or `never`"
@@ -408,7 +472,7 @@ class RefreshConfig(Section):
         None, description="YAML file with what segments must keep; null: none"
     )
     keep_versions: int = Field(
-        5, ge=1, description="earlier versions kept for `segments rollback`"
+        5, ge=1, description="earlier versions kept for `rollback`"
     )
     mlflow_uri: str | None = Field(
         None, description="MLflow tracking address; null: nothing is logged"
@@ -426,7 +490,7 @@ class RefreshConfig(Section):
 
 
 class AxesConfig(Section):
-    """Customers on 13 behavioural axes: `segments axes`."""
+    """Customers on 13 behavioural axes: `axes`."""
 
     orders: str | None = Field(
         None,
@@ -445,6 +509,18 @@ class AxesConfig(Section):
         default_factory=dict,
         description="the same for `order_id`, `customer_id`, `product_id`, `quantity`, "
         "`price` (of one unit), and optionally `category` and `refund_amount`",
+    )
+    lines: str | None = Field(
+        None,
+        description="order lines instead of both: one file whose lines have customer, "
+        "date, product, quantity and amounts, such as a shop's export",
+    )
+    line_columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="the same for `customer_id`, `order_date`, `product_id`, "
+        "`quantity`, `line_total` (what was paid for the line) or `price` (of one "
+        "unit), and optionally `order_id`, `category`, `discount_amount`, "
+        "`refund_amount` and `source`; other known names are taken, and told",
     )
     store: str = Field(
         "default",
@@ -596,8 +672,15 @@ def updated_config(saved: Mapping[str, Any]) -> dict[str, Any]:
 
 
 ENV_PREFIX = "SEGMENTS_"
+# Characters of a value that a message shows.
+LONGEST = 60
 # Options whose keys are names of columns.
-COLUMN_MAPS = ("data.columns.", "axes.order_columns.", "axes.item_columns.")
+COLUMN_MAPS = (
+    "data.columns.",
+    "axes.order_columns.",
+    "axes.item_columns.",
+    "axes.line_columns.",
+)
 
 
 def resolve_config(
@@ -629,7 +712,7 @@ def resolve_config(
         For an unknown key (with the nearest known one), a value of the wrong type or
         outside its range, or a file that is not there or not YAML.
     """
-    tree: dict[str, Any] = base.model_dump() if base is not None else {}
+    tree: dict[str, Any] = (base or Config()).model_dump()
     if file is not None:
         _merge(tree, _read_yaml(Path(file)), str(file))
         if (found := _found_by_place(Path(file))) is not None:
@@ -642,8 +725,9 @@ def resolve_config(
     for text in assignments:
         key, equals, value = text.partition("=")
         if not equals:
-            raise ConfigError(f"`--set {text}`: expected `key=value`.")
-        _assign(tree, key.strip(), _parse_value(value), f"`--set {text}`")
+            raise ConfigError(f"`--set {_shown(text, str)}`: expected `key=value`.")
+        where = f"`--set {_shown(text, str)}`"
+        _assign(tree, key.strip(), _parse_value(value), where)
     for key, value in (flags or {}).items():
         if value is not None:
             _assign(tree, key, value, f"`--{key.rpartition('.')[2]}`")
@@ -686,8 +770,13 @@ def option_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str
 
 
 def _merge(tree: dict[str, Any], update: Mapping[str, Any], where: str) -> None:
-    """Merge `update` into `tree` key by key; a mapping merges into a mapping."""
+    """Merge `update` into `tree` key by key; a mapping merges into a mapping.
+
+    A section that is there without an option changes nothing.
+    """
     for key, value in update.items():
+        if value is None and isinstance(tree.get(key), dict):
+            continue
         if isinstance(value, Mapping) and isinstance(tree.get(key), dict):
             _merge(tree[key], value, where)
         else:
@@ -699,10 +788,18 @@ def _assign(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
     known = option_keys()
     is_mapped_column = key.startswith(COLUMN_MAPS)
     if key not in known and not is_mapped_column:
-        raise ConfigError(f"{where}: unknown key `{key}`.{_nearest(key, known)}")
-    *parents, last = key.split(".")
+        hint = _nearest(key, known)
+        raise ConfigError(f"{where}: unknown key `{_shown(key, str)}`.{hint}")
+    *parents, last = key.split(".", 2 if is_mapped_column else -1)
     for parent in parents:
-        tree = tree.setdefault(parent, {})
+        tree = tree[parent]
+        if not isinstance(tree, dict):
+            raise ConfigError(
+                f"{where}: `{parent}` is {_shown(tree)} before that; expected a "
+                "section of options."
+            )
+    if value is None and isinstance(tree.get(last), dict):
+        value = {}
     tree[last] = value
 
 
@@ -724,8 +821,8 @@ def _nearest(key: str, known: Iterable[str]) -> str:
 def _parse_value(text: str) -> Any:
     """Read a command-line or environment value as YAML; a bare text stays a text."""
     try:
-        return yaml.safe_load(text) if text.strip() else text
-    except yaml.YAMLError:
+        return read_yaml(text) if text.strip() else text
+    except ValueError:
         return text
 
 
@@ -735,12 +832,21 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"configuration file `{path}` does not exist.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"configuration file `{path}`: {error}.") from None
+    except OSError as error:
+        raise ConfigError(
+            f"configuration file `{path}` cannot be read ({error.strerror or error})."
+        ) from None
+    except ValueError as error:
+        raise ConfigError(
+            f"configuration file `{path}` cannot be read ({error}). Expected YAML in "
+            "UTF-8."
+        ) from None
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"configuration file `{path}` is not YAML: {error}") from None
+        content = read_yaml(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"configuration file `{path}` is not YAML: {error}."
+        ) from None
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -775,20 +881,32 @@ def _explain(error: ValidationError) -> str:
     """Turn pydantic's findings into one line each, in the house's grammar."""
     lines = []
     for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
+        key = _shown(".".join(str(part) for part in item["loc"]), str)
         if item["type"] == "extra_forbidden":
             lines.append(f"unknown key `{key}`.{_nearest(key, _known_near(key))}")
         else:
             message = item["msg"].removeprefix("Value error, ")
+            if item["type"] == "model_type":
+                message = "expected a section of options"
             hint = ""
             if item["type"] == "literal_error":
                 choices = item["ctx"]["expected"].split("'")[1::2]
                 hint = did_you_mean(str(item["input"]), choices)
             lines.append(
-                f"`{key}` is {item['input']!r}: {message[0].lower()}{message[1:]}."
+                f"`{key}` is {_shown(item['input'])}: {message[0].lower()}"
+                f"{message[1:]}."
                 f"{hint}"
             )
     return "\n".join(lines)
+
+
+def _shown(value: Any, form: Callable[[Any], str] = repr) -> str:
+    """Return a value as messages show it: on one line, and not longer than that."""
+    try:
+        text = " ".join(form(value).split())
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
 def _known_near(key: str) -> list[str]:

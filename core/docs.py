@@ -23,7 +23,7 @@ def configuration_page() -> str:
     lines = [
         "# Configuration",
         "",
-        "Printed by `segments config --markdown`. Each option can stand in a YAML file",
+        "Printed by `./run.sh config --markdown`. Each option can stand in a YAML file",
         "(`--config`), in the environment (`SEGMENTS_CLUSTERING__MIN_SAMPLES=5`) or on",
         "the command line (`--set clustering.min_samples=5`); the later wins. An",
         "unknown key is refused with the nearest known one. The resolved configuration",
@@ -41,7 +41,7 @@ def features_page() -> str:
     lines = [
         "# Features",
         "",
-        "Printed by `segments features`. A month is *active* when the shop's net",
+        "Printed by `./run.sh features`. A month is *active* when the shop's net",
         "quantity in it is above 0. Null is replaced by the median of the training",
         "shops before clustering.",
     ]

@@ -14,6 +14,8 @@
     `-- StoreError           9  the database of profiles cannot be reached or used
         `-- StoreLayoutError     its tables lack something that this version needs
 
+Beside them a command exits with 0 (done), 130 (Ctrl-C) or 143 (asked to terminate).
+
 A message says what was received, what was expected and how to mend it, with names in
 backticks as the user typed them; passwords in addresses are left out of every message.
 """
@@ -21,10 +23,23 @@ backticks as the user typed them; passwords in addresses are left out of every m
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from core.redaction import redacted
+
+
+def _program() -> str:
+    """Return what starts a command here: the script of a checkout, else `segments`."""
+    if not Path(__file__).resolve().parents[1].joinpath("run.sh").exists():
+        return "segments"
+    return "run.bat" if os.name == "nt" else "./run.sh"
+
+
+PROGRAM = _program()
+"""How messages name the command: `PROGRAM`, a verb and its options."""
 
 
 class SegmentsError(Exception):

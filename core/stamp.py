@@ -3,8 +3,8 @@
 Both call this file by its path, with the interpreter of ``.venv`` and before anything
 is installed, so it needs the standard library only::
 
-    python -I core/stamp.py begin [EXTRA...]    exits with one of the codes below
-    python -I core/stamp.py finish [EXTRA...]   after an installation that succeeded
+    python -I core/stamp.py begin [EXTRA...]     exits with one of the codes below
+    python -I core/stamp.py install [EXTRA...]   with pip, whose code it ends with
 
 The stamp is a small JSON file in ``.venv``. An update removes it first: a killed or
 failed installation therefore leaves none, and the next run begins anew instead of
@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from typing import Any
 
 READY, UPDATE, REBUILD = 0, 10, 11
 STAMP = "stable-segments.json"
+# Of the line that shows progress.
+WIDTH = 78
 # What decides an installation; the project itself is installed in editable mode.
 INPUTS = ("pyproject.toml", "constraints.txt")
 
@@ -78,6 +81,43 @@ def begin(repository: Path, prefix: Path, extras: Sequence[str]) -> int:
     return UPDATE
 
 
+def install(repository: Path, prefix: Path, extras: Sequence[str]) -> int:
+    """Install the project with the versions of ``constraints.txt``; return pip's code.
+
+    What pip says is shown where it fails; until then a terminal gets its last line.
+    """
+    package = f".[{','.join(extras)}]" if extras else "."
+    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
+    # What is imported is compiled then: a fraction of all, and a minute spared here.
+    command += ["--no-compile", "--progress-bar", "off"]
+    command += ["--constraint", "constraints.txt"]
+    said = []
+    with subprocess.Popen(
+        [*command, "--editable", package],
+        cwd=repository,
+        # pip refuses to touch a Python outside an environment.
+        env={**os.environ, "PIP_REQUIRE_VIRTUALENV": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    ) as pip:
+        for line in pip.stdout or ():
+            said.append(line)
+            _show(line.strip())
+    _show("")
+    if pip.returncode:
+        sys.stderr.writelines(said)
+        return pip.returncode
+    return finish(repository, prefix, extras)
+
+
+def _show(line: str) -> None:
+    """Write over the line of progress on a terminal."""
+    if sys.stdout.isatty():
+        print(f"\r{line[:WIDTH]:{WIDTH}}\r", end="", flush=True)
+
+
 def finish(repository: Path, prefix: Path, extras: Sequence[str]) -> int:
     """Write the stamp of a finished installation and return 0."""
     stamp = {
@@ -99,6 +139,9 @@ def _read_stamp(path: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    verb = {"begin": begin, "finish": finish}[sys.argv[1]]
+    verb = {"begin": begin, "install": install}[sys.argv[1]]
     here = Path(__file__).resolve().parents[1]
-    sys.exit(verb(here, Path(sys.prefix), sys.argv[2:]))
+    try:
+        sys.exit(verb(here, Path(sys.prefix), sys.argv[2:]))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -140,7 +140,7 @@ def profiled(_profiled_run: tuple[Path, Any]) -> Path:
 
 @pytest.fixture(scope="session")
 def profiled_result(_profiled_run: tuple[Path, tuple[Any, Any]]) -> Any:
-    """Return what `segments profile` said of `profiled`."""
+    """Return what `profile` said of `profiled`."""
     return _profiled_run[1][0]
 
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import core
 from core.cli import app
-from core.cli.app import systems
+from core.cli.app import GROUPS, systems
 from core.docs import configuration_page, features_page
+from core.errors import SegmentsError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -23,15 +29,15 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     [("configuration.md", configuration_page()), ("features.md", features_page())],
 )
 def test_reference_pages_are_printed_from_the_code(name, page):
-    """Renew with `segments config --markdown` or `segments features`."""
+    """Renew with `./run.sh config --markdown` or `./run.sh features`."""
     assert (REPOSITORY / "docs" / name).read_text(encoding="utf-8") == page
 
 
 def test_every_script_and_link_of_the_readme_exists():
-    commands = [system.commands.values() for system in systems()]
-    for script in chain.from_iterable(commands):
-        assert script in README
-        assert (REPOSITORY / script).is_file() or script.startswith("-m core ")
+    for verb in chain.from_iterable(system.commands.values() for system in systems()):
+        assert f"./run.sh {verb}" in README or f"`{verb}`" in README
+    for script in REPOSITORY.glob("*-pipeline.py"):
+        assert script.name in README
     for link in re.findall(r"\]\(([^)#]+)\)", README):
         assert (REPOSITORY / link).is_file(), link
 
@@ -78,3 +84,61 @@ def test_only_inference_scores_into_a_file():
 def test_an_unknown_public_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute `Modell`"):
         _ = core.Modell
+
+
+def errors_under(kind: type[SegmentsError]) -> Iterator[type[SegmentsError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from errors_under(below)
+
+
+def test_every_exit_code_is_in_the_one_table():
+    table = README.split("## Exit codes")[1].split("## ")[0]
+    cells = " ".join(re.findall(r"^\|(.*?)\|", table, re.MULTILINE))
+    told = {int(code) for code in re.findall(r"\d+", cells)}
+    assert told == {0, 130, 143} | {e.exit_code for e in errors_under(SegmentsError)}
+
+
+def test_every_verb_has_a_group_and_an_example_that_names_it():
+    command = typer.main.get_command(app)
+    assert set(command.commands) == set(chain.from_iterable(GROUPS.values()))
+    for verb in command.commands:
+        assert f"Example: ./run.sh {verb}" in help_of(verb)
+    assert all(title in help_of() for title in GROUPS)
+
+
+def test_commands_are_named_one_way_everywhere():
+    """As what runs in a checkout without an environment being active."""
+    pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")]
+    code = (REPOSITORY / "core").rglob("*")
+    sources = [p for p in code if p.suffix in {".py", ".j2", ".yaml"}]
+    other = re.compile(
+        r"python -m core|`segments [a-z]|\.venv.bin.python|-pipeline\.py --"
+    )
+    for path in (*pages, *sources, *REPOSITORY.glob("*.py")):
+        assert other.findall(path.read_text(encoding="utf-8")) == [], path
+
+
+def test_the_version_is_printed():
+    result = CliRunner().invoke(app, ["--version"])
+    assert result.output.split() == ["stable-segments", version("stable-segments")]
+
+
+BARE = """import runpy, sys
+sys.path.insert(0, sys.argv[1])
+runpy.run_path(sys.argv[2], run_name="__main__")"""
+
+
+@pytest.mark.parametrize("script", sorted(REPOSITORY.glob("*-pipeline.py")), ids=str)
+def test_a_script_without_its_dependencies_says_what_to_run(script):
+    """With a Python that has the standard library only."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", BARE, str(REPOSITORY), str(script)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "is not installed in this Python" in done.stderr
+    assert "Run `./run.sh`" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

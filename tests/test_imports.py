@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 LAYERS = (
     ("core.redaction", "core.stamp"),
     ("core.errors",),
-    ("core.entities", "core.logging", "core.months"),
+    ("core.entities", "core.logging", "core.months", "core.scratch"),
     ("core.config",),
     ("core.artifacts",),
     ("core.tables", "core.models", "core.rules"),
@@ -33,7 +33,8 @@ LAYERS = (
     # What users import: the package itself and the commands.
     ("core", "core.docs"),
     ("core.cli",),
-    ("core.__main__", "scripts"),
+    ("core.__main__",),
+    ("scripts",),
 )
 
 # Where a library may be imported, and there inside functions only: whoever does not

@@ -33,7 +33,7 @@ from core.api.schemas import (
     profile_text,
 )
 from core.axes.assign import AxesAssigner
-from core.errors import ArtifactError, StoreError, StoreLayoutError
+from core.errors import PROGRAM, ArtifactError, StoreError, StoreLayoutError
 from core.store import AsyncReader
 from core.store.store import split_key
 
@@ -142,7 +142,7 @@ class Services:
         assigner = await self.models.get(store_id)
         if assigner is None:
             raise middleware.unavailable(
-                f"the store `{store_id}` has no model yet. Learn one with `segments "
+                f"the store `{store_id}` has no model yet. Learn one with `{PROGRAM} "
                 f"axes --store {store_id}`."
             )
         return assigner
@@ -188,7 +188,7 @@ async def get_ready(request: Request) -> Response:
     n_models = await Services.of(request).reader.n_models()
     if not n_models:
         raise middleware.unavailable(
-            "no model is published yet. Learn one with `segments axes`."
+            f"no model is published yet. Learn one with `{PROGRAM} axes`."
         )
     return JSONResponse({"status": "ready", "models": n_models})
 
@@ -212,7 +212,7 @@ JSON = "application/json"
 header = APIKeyHeader(
     name="X-API-Key",
     auto_error=False,
-    description="Made by `segments keys create --store NAME`; opens that store only.",
+    description=f"Made by `{PROGRAM} keys create --store NAME`; opens that store only.",
 )
 ApiKey = Annotated[str | None, Security(header)]
 CustomerId = Annotated[
@@ -503,7 +503,7 @@ async def _answer_unusable(request: Request, error: Exception) -> Response:
     middleware.log(logging.ERROR, "model", error=str(error))
     detail = (
         "the store's model cannot be read by this version of the service. Learn it "
-        "anew with `segments axes --retrain always`."
+        f"anew with `{PROGRAM} axes --retrain always`."
     )
     return JSONResponse(
         {"detail": detail}, 503, {"Retry-After": middleware.RETRY_SECONDS}

@@ -39,6 +39,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from core.errors import PROGRAM
 from core.logging import LOGGER_NAME
 from core.redaction import redacted
 
@@ -238,7 +239,7 @@ def unauthorised() -> HTTPException:
     return HTTPException(
         401,
         "a valid key is needed in the header `X-API-Key`. Make one with "
-        "`segments keys create --store NAME`.",
+        f"`{PROGRAM} keys create --store NAME`.",
         headers={"WWW-Authenticate": 'ApiKey realm="segments"'},
     )
 

@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ from core.api.connections import LimitedConnection
 from core.api.middleware import MULTIPROCESS, configure_json, log
 from core.config import Config
 from core.errors import ConfigError, StoreError
+from core.scratch import temporary_folder
 from core.store import Store
 
 # Seconds between two looks at database and workers, and for requests to end in.
@@ -106,8 +106,8 @@ def run(settings: ApiSettings, listener: socket.socket, n_workers: int = 1) -> N
         worker.start()
         return worker
 
-    with tempfile.TemporaryDirectory(prefix="segments-metrics-") as metrics:
-        os.environ[MULTIPROCESS] = metrics
+    with temporary_folder() as metrics:
+        os.environ[MULTIPROCESS] = str(metrics)
         workers = [begin() for _ in range(n_workers)]
         try:
             while True:

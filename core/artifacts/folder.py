@@ -60,8 +60,9 @@ from core.artifacts.reading import (
 )
 from core.artifacts.spreadsheet import safe_table
 from core.config import Config
-from core.errors import ArtifactError, did_you_mean, listed
+from core.errors import PROGRAM, ArtifactError, did_you_mean, listed
 from core.logging import get_logger
+from core.scratch import will_write_to
 
 
 def link(source: Path, target: Path) -> None:
@@ -341,7 +342,7 @@ class Artifacts:
         if published is None or not published.manifest.is_complete:
             raise ArtifactError(
                 f"`{self.root}` holds no complete run. Train one first with "
-                f"`segments {self.system.command}`."
+                f"`{PROGRAM} {self.system.command}`."
             )
         return published
 
@@ -539,6 +540,7 @@ class Artifacts:
     @contextmanager
     def _staging(self) -> Iterator[Path]:
         """Yield a folder on the same file system, deleted at the end."""
+        will_write_to(self.root)
         # Windows may still hold a file that was mapped; the next run clears it.
         with tempfile.TemporaryDirectory(
             prefix=".staging-", dir=self.root, ignore_cleanup_errors=True

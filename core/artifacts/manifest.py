@@ -32,7 +32,7 @@ from pydantic import (
 )
 
 from core.config import Config, updated_config
-from core.errors import ArtifactError, listed
+from core.errors import PROGRAM, ArtifactError, listed
 
 MANIFEST = "manifest.json"
 # Outputs of every system; see `System.outputs`.
@@ -49,11 +49,11 @@ class System:
     name : str
         What its folders hold, as messages say it.
     stages : dict of str to str
-        The stages of a run in their order, each with what ``python`` is to run for it.
+        The stages of a run in their order, each with its verb.
         A run of a single stage is always whole: it builds on the run before, and hands
         on by itself what stays.
     command : str
-        What ``segments`` is to run for a whole run.
+        The verb of a whole run.
     model_stage : str
         The stage whose facts say which model this is (``lineage`` and ``version``).
     later : dict of str to str
@@ -77,7 +77,7 @@ class System:
 
     @property
     def commands(self) -> dict[str, str]:
-        """Every stage, with what ``python`` is to run for it."""
+        """Every stage with its verb."""
         return {**self.stages, **self.later}
 
     def before(self, stage: str) -> tuple[str, ...]:
@@ -190,12 +190,12 @@ class Manifest(BaseModel):
         Raises
         ------
         ArtifactError
-            If it has not run; the message names the script to run.
+            If it has not run; the message names the verb to run.
         """
         if stage not in self.stages:
             raise ArtifactError(
                 f"the artifacts hold no result of the `{stage}` stage yet. "
-                f"Run `python {self._system.commands[stage]}` first."
+                f"Run `{PROGRAM} {self._system.commands[stage]}` first."
             )
         return self.stages[stage].facts
 
@@ -230,7 +230,7 @@ def read_manifest(folder: Path, system: System, *others: System) -> Manifest | N
         where = ".".join(str(part) for part in first["loc"]) or "content"
         raise ArtifactError(
             f"`{path}` is not a manifest of this version ({where}: {first['msg']}). "
-            f"Run `segments {system.command}` again, or restore the file."
+            f"Run `{PROGRAM} {system.command}` again, or restore the file."
         ) from None
     manifest._sha256 = hashlib.sha256(content).hexdigest()
     stages = {*manifest.stages, *(entry.stage for entry in manifest.files.values())}

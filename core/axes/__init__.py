@@ -1,6 +1,6 @@
 """Customers on behavioural axes: learnt, named, placed, written and kept.
 
-`run_axes` is what ``segments axes`` runs. `AxesAssigner` places customers by a model
+`run_axes` is what ``run.sh axes`` runs. `AxesAssigner` places customers by a model
 that was learnt, a batch, one person or a request alike; who only places does not wait
 for what only learning needs.
 """

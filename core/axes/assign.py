@@ -32,7 +32,13 @@ from core.axes.features.catalog import PROFILE
 from core.axes.features.compute import customer_features
 from core.axes.files import CUSTOMER_AXES, META, PROFILES, STATE
 from core.axes.model import AxesModel
-from core.errors import ArtifactError, FeatureMismatchError, SegmentsError, listed
+from core.errors import (
+    PROGRAM,
+    ArtifactError,
+    FeatureMismatchError,
+    SegmentsError,
+    listed,
+)
 from core.models.centroids import NOWHERE, Assignment
 
 if TYPE_CHECKING:
@@ -221,7 +227,7 @@ class AxesAssigner:
             raise FeatureMismatchError(
                 f"the purchases have no {listed(lacking)}, which version "
                 f"{self.version} of the axes was learnt with. Hand it in, or learn the "
-                "axes anew with `segments axes --retrain always`."
+                f"axes anew with `{PROGRAM} axes --retrain always`."
             )
         return customer_features(
             purchases.orders,
@@ -335,9 +341,9 @@ class AxesAssigner:
         """
 
         def read(published: ArtifactSet | None) -> AxesAssigner:
-            if published is None:
+            if published is None or "axes" not in published.manifest.stages:
                 raise ArtifactError(
-                    f"`{folder}` holds no customer axes. Learn them with `segments "
+                    f"`{folder}` holds no customer axes. Learn them with `{PROGRAM} "
                     "axes`."
                 )
             return cls.of_set(published)
@@ -384,7 +390,7 @@ def read_meta(base: ArtifactSet) -> dict[str, Any]:
 
 def _unusable(finding: str) -> ArtifactError:
     return ArtifactError(
-        f"the saved axes are unusable: {finding}. Learn them again with `segments "
+        f"the saved axes are unusable: {finding}. Learn them again with `{PROGRAM} "
         "axes --retrain always`."
     )
 

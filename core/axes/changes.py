@@ -33,7 +33,7 @@ import numpy.typing as npt
 import polars as pl
 
 from core.artifacts.arrays import load_arrays, save_arrays
-from core.errors import ArtifactError
+from core.errors import PROGRAM, ArtifactError
 from core.evaluation.drift import DRIFT_ROWS, DriftOptions, measure_drift
 from core.evaluation.drift_reference import DriftReference, segment_shares
 from core.segments.transitions import moved
@@ -199,7 +199,7 @@ class AxesDrift:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(
                 f"`{path}` does not hold what the drift is measured from ({error}). "
-                "Learn the axes again with `segments axes --retrain always`."
+                f"Learn the axes again with `{PROGRAM} axes --retrain always`."
             ) from None
 
 

@@ -38,7 +38,7 @@ LEDGER = "ledger-"
 """Beginning of the names of the ledger's blocks, one for each run."""
 CUSTOMER_AXES = System(
     name="customer axes",
-    stages={"axes": "-m core axes"},
+    stages={"axes": "axes"},
     command="axes",
     model_stage="axes",
     outputs=frozenset({LONG_TABLE, SIZES, REPORT, OVERLAP, DRIFT}),

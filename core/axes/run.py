@@ -9,7 +9,6 @@ one transaction of its own; where that fails, the next run tries again.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,9 +27,10 @@ from core.axes.features.compute import known_channels
 from core.axes.fit import AxesOptions, fit_axes
 from core.axes.sample import generate_shoppers
 from core.config import Config
-from core.errors import ArtifactError, ConfigError, FeatureMismatchError
+from core.errors import PROGRAM, ArtifactError, ConfigError, FeatureMismatchError
 from core.logging import get_logger
 from core.models.centroids import Assignment
+from core.scratch import temporary_folder
 from core.tables.orders import Purchases, purchases_from_frames, read_purchases
 
 Placed = dict[str, Assignment]
@@ -331,6 +331,7 @@ def run_axes(
     orders: Any = None,
     items: Any = None,
     *,
+    lines: Any = None,
     refit: bool = True,
     into_store: output.StoreLoader | None = None,
 ) -> AxesRun:
@@ -339,10 +340,12 @@ def run_axes(
     Parameters
     ----------
     config : Config
-        Options of ``axes`` and ``store``; without ``axes.orders`` and `orders` the
+        Options of ``axes`` and ``store``; without any rows named or handed in the
         built-in sample is segmented.
     orders, items : pandas, Polars, DuckDB or Arrow table, optional
         Rows instead of files; `items` needs `orders`.
+    lines : frame, optional
+        Order lines instead of both.
     refit : bool
         Whether the axes are learnt anew from these orders; if not, the published model
         places everyone, if there is one. The same orders under the same options change
@@ -364,9 +367,9 @@ def run_axes(
     folder = files.folder_of(config)
     with (
         files.one_at_a_time(folder),
-        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work,
+        temporary_folder() as work,
     ):
-        purchases = _received(config, orders, items, Path(work))
+        purchases = _received(config, orders, items, lines, work)
         artifacts = Artifacts(folder, files.CUSTOMER_AXES)
         marks = files.RunFingerprint.of(config, purchases)
         base = artifacts.published()
@@ -387,11 +390,13 @@ def run_axes(
         return AxesRun(folder, facts, [*lines, stored.line], stored.exit_code)
 
 
-def _received(config: Config, orders: Any, items: Any, work: Path) -> Purchases:
+def _received(
+    config: Config, orders: Any, items: Any, lines: Any, work: Path
+) -> Purchases:
     """Return what is to be segmented."""
     get_logger().info("Reading orders and items")
-    if orders is not None:
-        return purchases_from_frames(orders, items, config, work)
+    if orders is not None or lines is not None:
+        return purchases_from_frames(orders, items, config, work, lines=lines)
     if items is not None:
         raise ConfigError(
             "`items` were handed in without `orders`; expected both, or orders alone."
@@ -483,7 +488,7 @@ def roll_back(
         said = [
             f"Version {now.version} serves again, with the profiles of {date}; version "
             f"{left.version} is kept.",
-            "To place today's customers by it, run `segments axes --retrain never`.",
+            f"To place today's customers by it, run `{PROGRAM} axes --retrain never`.",
         ]
         return _loaded(config, artifacts, said, into_store)
 
@@ -492,7 +497,7 @@ def _published(artifacts: Artifacts) -> ArtifactSet:
     published = artifacts.published()
     if published is None:
         raise ArtifactError(
-            f"`{artifacts.root}` holds no customer axes. Learn them with `segments "
+            f"`{artifacts.root}` holds no customer axes. Learn them with `{PROGRAM} "
             "axes`."
         )
     return published

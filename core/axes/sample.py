@@ -450,6 +450,34 @@ def generate_shoppers(
     return Shoppers(order_table, item_table, _truth_table(people, customer_id))
 
 
+def order_lines(made: Shoppers) -> pl.DataFrame:
+    """Return the same purchases as one table of order lines, as a shop exports them.
+
+    Columns `Order_ID, Customer_ID, Date, Sales` (what was paid for the line), `Title,
+    Category, QTY, TotalDiscount, Refunds, Channel`. The discount of an order is spread
+    over its lines to the cent.
+    """
+    lines = made.items.join(
+        made.orders, on=["customer_id", "order_id"], how="left", maintain_order="left"
+    )
+    gross = pl.col("price") * pl.col("quantity")
+    so_far = pl.col("discount_amount") * (gross.cum_sum() / gross.sum())
+    part = so_far.round(2) - so_far.round(2).shift(1, fill_value=0.0)
+    discount = part.over("order_id").round(2)
+    return lines.select(
+        Order_ID="order_id",
+        Customer_ID="customer_id",
+        Date="order_date",
+        Sales=(gross - discount).round(2),
+        Title="product_id",
+        Category="category",
+        QTY=pl.col("quantity").cast(pl.Int64),
+        TotalDiscount=discount,
+        Refunds="refund_amount",
+        Channel="source",
+    )
+
+
 def _item_table(goods: Goods) -> pl.DataFrame:
     """Put the items into a table with names instead of positions."""
     refund = np.where(goods.is_refunded, goods.price * goods.quantity, 0.0)

@@ -1,4 +1,4 @@
-"""The command line: ``segments``, or ``python -m core``.
+"""The command line: ``run.sh VERB`` in a checkout, ``segments VERB`` where installed.
 
 Each module here adds its verbs to the application when it is imported.
 """
@@ -9,12 +9,17 @@ from __future__ import annotations
 from core.cli import retailers  # isort: skip
 from core.cli import axes  # isort: skip
 from core.cli import serve  # isort: skip
-from core.cli.app import app, guarded
-from core.cli.retailers import run_script
+from core.cli.app import app, guarded, put_in_groups
+from core.errors import PROGRAM
 
-__all__ = ["app", "axes", "main", "retailers", "run_script", "serve"]
+__all__ = ["app", "axes", "retailers", "run", "serve"]
+
+put_in_groups()
 
 
-def main() -> None:
-    """Run ``segments``, or ``python -m core``."""
-    guarded(app)
+def run(script: str | None = None) -> None:
+    """Run the command line, or one verb as the only command of a script."""
+    if script is None:
+        guarded(app, PROGRAM)
+    else:
+        guarded(retailers.alone(script), None)

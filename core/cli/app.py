@@ -9,16 +9,19 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Collection, Iterable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperGroup
 
 from core.config import resolve_config
-from core.errors import SegmentsError
+from core.errors import PROGRAM, SegmentsError
 from core.redaction import redacted
+from core.scratch import full_disk_message
 
 if TYPE_CHECKING:
     from core.artifacts.folder import StageResult
@@ -30,7 +33,9 @@ HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
     name="segments",
-    help="Turn sales rows into retailer segments, and say so when there are none.",
+    epilog=f"Examples: `{PROGRAM} run --input sales.csv`, `{PROGRAM} explain S000123`, "
+    f"`{PROGRAM} axes --lines order-lines.csv`. More about a verb, with an example: "
+    f"`{PROGRAM} VERB --help`. Exit codes: README.md.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -46,20 +51,97 @@ def systems() -> tuple[System, ...]:
     return RETAILERS, CUSTOMER_AXES
 
 
-def guarded(command: typer.Typer) -> None:
+# Every verb once: in what group `--help` shows it, and an example of its options.
+GROUPS: dict[str, dict[str, str]] = {
+    "From rows to segments": {
+        "run": "--input sales.csv --column shop_id=CustomerID",
+        "prepare": "--input sales.csv",
+        "train-autoencoder": "",
+        "train-clusters": "--seed 7",
+        "infer": "--input new.csv",
+    },
+    "What the segments are worth": {
+        "certify": "--budget-minutes 30",
+        "stability": "--refits 5",
+        "scorecard": "",
+        "profile": "",
+        "explain": "S000123",
+        "compare": "--spaces raw,latent",
+    },
+    "Every month": {
+        "refresh": "--input 2024-05.parquet",
+        "versions": "",
+        "rollback": "",
+        "rename": '3 "Seaside shops"',
+        "contract": "check contract.yaml",
+        "verify": "",
+    },
+    "Customers on 13 axes": {
+        "axes": "--lines order-lines.csv",
+        "serve": "--port 8080",
+        "store": "status",
+        "keys": "create --store default",
+    },
+    "Reference": {"config": "--set seed=7", "features": ""},
+}
+
+
+def put_in_groups() -> None:
+    """Give every verb its group and its example."""
+    command = typer.main.get_command(app)
+    assert isinstance(command, TyperGroup)  # it has verbs
+    registered = [*app.registered_commands, *app.registered_groups]
+    known: dict[str, Any] = dict(zip(command.commands, registered, strict=True))
+    for title, verbs in GROUPS.items():
+        for verb, options in verbs.items():
+            known[verb].rich_help_panel = title
+            known[verb].epilog = f"Example: `{PROGRAM} {verb} {options}".rstrip() + "`"
+    titles = list(GROUPS)
+    app.registered_commands.sort(key=lambda c: titles.index(str(c.rich_help_panel)))
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"stable-segments {version('stable-segments')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version and exit.",
+        ),
+    ] = False,
+) -> None:
+    """Turn sales rows into retailer segments, and say so when there are none."""
+
+
+def guarded(command: typer.Typer, name: str | None) -> None:
     """Run a command; exit with the code of a user's error, after its message.
 
     An operating system's error, such as a full disk, is the user's to mend as well.
     """
     try:
-        command()
-    except KeyboardInterrupt:
-        typer.echo("Interrupted; the last complete run is unchanged.", err=True)
-        sys.exit(130)
-    except (SegmentsError, OSError) as error:
-        message = _shown(f"{type(error).__name__}: {error}")
-        _console(stderr=True).print(message, style="bold red", soft_wrap=True)
-        sys.exit(getattr(error, "exit_code", SegmentsError.exit_code))
+        command(prog_name=name)
+    except SystemExit as end:
+        # Typer turns Ctrl-C into an exit without a word.
+        stop = getattr(end.__context__, "__cause__", None)
+        if isinstance(stop, KeyboardInterrupt):
+            raise stop from None
+        raise
+    except Exception as error:
+        said = full_disk_message(error)
+        if said is None and not isinstance(error, SegmentsError | OSError):
+            raise
+        told = f"{type(error).__name__}: {error}" if said is None else f"Error: {said}"
+        _console(stderr=True).print(_shown(told), style="bold red", soft_wrap=True)
+        code = SegmentsError.exit_code
+        sys.exit(code if said else getattr(error, "exit_code", code))
 
 
 def _console(*, stderr: bool = False) -> Console:
@@ -111,7 +193,7 @@ Assignment = Annotated[
     list[str] | None,
     option(
         "Any option as `key=value`, such as `clustering.min_cluster_size=30`; "
-        "repeat for more. `segments config` lists them all.",
+        f"repeat for more. `{PROGRAM} config` lists them all.",
         flag="--set",
     ),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -53,6 +54,13 @@ def axes(
             "Item rows, likewise. Without them the axes about products are skipped."
         ),
     ] = None,
+    lines: Annotated[
+        str | None,
+        app.option(
+            "Order lines instead of both, such as a shop's export: one file with "
+            "customer, date, product, quantity and amounts."
+        ),
+    ] = None,
     order_column: Annotated[
         list[str] | None,
         app.option(
@@ -61,6 +69,10 @@ def axes(
     ] = None,
     item_column: Annotated[
         list[str] | None, app.option("Map a column of the items, likewise.")
+    ] = None,
+    line_column: Annotated[
+        list[str] | None,
+        app.option("Map a column of the order lines; known names are taken."),
     ] = None,
     retrain: Annotated[
         Literal["always", "never"],
@@ -91,7 +103,11 @@ def axes(
     from core.axes import run_axes
 
     configure(logging.ERROR if quiet else logging.INFO)
-    columns = {"axes.order_columns": order_column, "axes.item_columns": item_column}
+    columns = {
+        "axes.order_columns": order_column,
+        "axes.item_columns": item_column,
+        "axes.line_columns": line_column,
+    }
     chosen = resolve_config(
         config,
         {
@@ -99,6 +115,7 @@ def axes(
             "seed": seed,
             "axes.orders": orders,
             "axes.items": items,
+            "axes.lines": lines,
             "axes.store": store,
             "store.url": database,
         },
@@ -107,6 +124,27 @@ def axes(
     into_store = _loader(no_store=no_store)
     run = run_axes(chosen, refit=retrain == "always", into_store=into_store)
     app.report_and_exit(run.lines, run.exit_code, quiet=quiet)
+
+
+@axes_app.command("sample")
+def write_axes_sample(
+    folder: Annotated[Path, typer.Argument(help="Where to; made if it is not there.")],
+    customers: Annotated[int, app.option("How many customers.")] = 5000,
+    seed: app.Seed = None,
+) -> None:
+    """Write the built-in sample as CSV: orders and items, and the same as order lines.
+
+    They show the forms that are read: `axes --orders orders.csv --items items.csv` and
+    `axes --lines order-lines.csv` give the same segments.
+    """
+    from core.axes.sample import generate_shoppers, order_lines
+
+    made = generate_shoppers(customers, resolve_config(flags={"seed": seed}).seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = {"orders": made.orders, "items": made.items}
+    for name, rows in {**tables, "order-lines": order_lines(made)}.items():
+        rows.write_csv(folder / f"{name}.csv")
+        app.print_lines([f"{folder / name}.csv: {rows.height:,} rows"])
 
 
 @axes_app.command("rename")

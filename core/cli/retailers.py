@@ -19,7 +19,7 @@ import typer
 
 from core.cli import app
 from core.config import Config, resolve_config
-from core.errors import ConfigError, ContractError
+from core.errors import PROGRAM, ConfigError, ContractError
 from core.logging import configure, get_logger
 from core.retailers.files import Stage
 
@@ -169,17 +169,17 @@ for _name, (_stages, _summary) in _COMMANDS.items():
     app.app.command(_name)(_stage_command(_stages, _summary))
 
 
-def run_script(verb: str) -> None:
-    """Run one verb as the only command of a script at the root."""
+def alone(verb: str) -> typer.Typer:
+    """Return one verb as the only command of a script at the root."""
     stages, summary = _COMMANDS[verb]
-    alone = typer.Typer(
+    script = typer.Typer(
         pretty_exceptions_enable=False,
         add_completion=False,
         rich_markup_mode="markdown",
         context_settings=app.HELP_NAMES,
     )
-    alone.command()(_stage_command(stages, summary))
-    app.guarded(alone)
+    script.command()(_stage_command(stages, summary))
+    return script
 
 
 @app.app.command()
@@ -229,13 +229,11 @@ def certify_model(
     effort = Effort(nulls, refits, seed_refits, budget_minutes, workers)
     try:
         result = certify(folder, effort)
-    except KeyboardInterrupt:
-        typer.echo(
-            "Interrupted. What is done is kept: run the same command again, and it "
-            "goes on where it was. The published segments are unchanged.",
-            err=True,
-        )
-        raise typer.Exit(130) from None
+    except KeyboardInterrupt as stop:
+        raise type(stop)(
+            "what is done is kept: run the same command again, and it goes on where it "
+            "was. The published segments are unchanged."
+        ) from None
     app.print_summary(result)
 
 
@@ -406,7 +404,7 @@ def rollback(
     to: Annotated[
         str | None,
         app.option(
-            "A version by the name that `segments versions` lists.",
+            f"A version by the name that `{PROGRAM} versions` lists.",
             "the version before",
         ),
     ] = None,
@@ -453,7 +451,7 @@ def draft(
 ) -> None:
     """Write a contract with bands around the published segments, to be edited.
 
-    Stability floors are drafted where `segments stability` has been run before.
+    Stability floors are drafted where `stability` has been run before.
     """
     from core.retailers.profile import draft_for
 

@@ -15,6 +15,7 @@ import typer
 
 from core.cli import app
 from core.config import resolve_config
+from core.errors import PROGRAM
 
 if TYPE_CHECKING:
     from core.store import Store
@@ -64,7 +65,7 @@ def serve_api(
 ) -> None:
     """Serve stored profiles and place new customers, over HTTP.
 
-    Requests need a key: `segments keys create`. Logs go to standard output as JSON
+    Requests need a key: `keys create`. Logs go to standard output as JSON
     lines. Ctrl-C ends it, after the requests under way.
     """
     from core.api.server import serve
@@ -88,12 +89,12 @@ def _announce(store_id: str, address: str, store: Store) -> None:
     typer.echo(f"Try it out at {address}/docs; Ctrl-C stops it.", err=True)
     if store.model(store_id) is None:
         typer.echo(
-            f"The store `{store_id}` holds no profiles yet: `segments axes` makes "
+            f"The store `{store_id}` holds no profiles yet: `{PROGRAM} axes` makes "
             "some, now or later.",
             err=True,
         )
     typer.echo(
-        f"A key for requests: `segments keys create --store {store_id}`.", err=True
+        f"A key for requests: `{PROGRAM} keys create --store {store_id}`.", err=True
     )
 
 
@@ -119,7 +120,7 @@ def status(
         typer.echo(f"Store: {opened.name}")
         names, rows = opened.query(_STATUS)
     if not rows:
-        typer.echo("It holds no profiles yet: run `segments axes`.")
+        typer.echo(f"It holds no profiles yet: run `{PROGRAM} axes`.")
         return
     app.print_table(names, [[_cell(value) for value in row] for row in rows])
 
@@ -178,7 +179,7 @@ def _opened_store(
 @keys.command()
 def create(
     store: Annotated[
-        str | None, app.option("Name of the store, as in `segments axes --store`.")
+        str | None, app.option(f"Name of the store, as in `{PROGRAM} axes --store`.")
     ] = None,
     name: Annotated[str, app.option("Who gets it, or what for.")] = "",
     artifacts: app.ArtifactsFolder = None,
@@ -201,7 +202,7 @@ def create(
     typer.echo(key)
     if is_empty:
         typer.echo(
-            f"That store has no profiles yet: run `segments axes --store {store_id}`.",
+            f"That store has no profiles yet: run `{PROGRAM} axes --store {store_id}`.",
             err=True,
         )
 
@@ -209,7 +210,7 @@ def create(
 @keys.command()
 def revoke(
     prefix: Annotated[
-        str, typer.Argument(help="Its prefix, as `segments keys list` shows it.")
+        str, typer.Argument(help=f"Its prefix, as `{PROGRAM} keys list` shows it.")
     ],
     artifacts: app.ArtifactsFolder = None,
     database: Database = None,
@@ -237,7 +238,7 @@ def list_(
     with _opened_store(artifacts, database, config) as opened:
         found = list_keys(opened, store)
     if not found:
-        typer.echo("There are no keys yet: `segments keys create` makes one.")
+        typer.echo(f"There are no keys yet: `{PROGRAM} keys create` makes one.")
         return
     rows = [
         (

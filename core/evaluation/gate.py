@@ -139,7 +139,7 @@ class ModelScore:
 
     @property
     def stability_facts(self) -> dict[str, Any]:
-        """What `segments stability` notes in the manifest, of these refits."""
+        """What `stability` notes in the manifest, of these refits."""
         means = self.agreement.mean().row(0, named=True)
         n_refits = self.agreement.height
         return {"kind": self.kind, "how": "subsample", "n_refits": n_refits, **means}

@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.artifacts.arrays import Arrays, Meta, State, checked_arrays
-from core.errors import ArtifactError, ModelError
+from core.errors import PROGRAM, ArtifactError, ModelError
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -259,7 +259,7 @@ class CentroidModel:
 
     @classmethod
     def from_state(
-        cls, arrays: Arrays, meta: Meta, cure: str = "Run `segments axes` again."
+        cls, arrays: Arrays, meta: Meta, cure: str = f"Run `{PROGRAM} axes` again."
     ) -> Self:
         """Return a model that assigns exactly as the one `get_state` was asked of.
 
@@ -299,7 +299,7 @@ class CentroidModel:
 SCALING = dict.fromkeys(("is_log", "lower", "upper", "centre", "scale"), ("features",))
 
 
-def refused(finding: str, cure: str = "Run `segments axes` again.") -> ArtifactError:
+def refused(finding: str, cure: str = f"Run `{PROGRAM} axes` again.") -> ArtifactError:
     """Return the error for a state that fitting cannot have left."""
     return ArtifactError(f"the saved segments are unusable: {finding}. {cure}")
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from core.errors import PROGRAM
+
 Figures = Mapping[str, Any]
 
 MISSING = "\N{EN DASH}"
@@ -88,6 +90,6 @@ def enumerated(words: Sequence[str]) -> str:
 def command(verb: str, folder: str) -> str:
     """Return the command that runs a verb on a folder of artifacts."""
     if folder == "artifacts":
-        return f"python -m core {verb}"
+        return f"{PROGRAM} {verb}"
     shown = f'"{folder}"' if " " in folder else folder
-    return f"python -m core {verb} --artifacts {shown}"
+    return f"{PROGRAM} {verb} --artifacts {shown}"

@@ -6,21 +6,21 @@ from typing import Literal
 
 from core.artifacts.manifest import Manifest, System
 from core.config import Config
-from core.errors import ConfigError
+from core.errors import PROGRAM, ConfigError
 
 Stage = Literal["prepare", "autoencoder", "clustering", "inference", "refresh"]
 SCORED_REJECTED = "scored_rejected_rows.parquet"
 RETAILERS = System(
     name="segments of retailers",
     stages={
-        "prepare": "feature-preparation-pipeline.py",
-        "autoencoder": "autoencoder-training-pipeline.py",
-        "clustering": "clustering-training-pipeline.py",
-        "inference": "clustering-inference-pipeline.py",
+        "prepare": "prepare",
+        "autoencoder": "train-autoencoder",
+        "clustering": "train-clusters",
+        "inference": "infer",
     },
     command="run",
     model_stage="clustering",
-    later={"refresh": "-m core refresh"},
+    later={"refresh": "refresh"},
     outputs=frozenset(
         {
             "certificate.json",
@@ -39,7 +39,7 @@ RETAILERS = System(
             "segment_profiles.csv",
             "segment_rules.csv",
             "segment_rules.txt",
-            "selection.csv",  # of `segments select`, which models of before may have
+            "selection.csv",  # of `select`, which models of before may have
             "stability.csv",
         }
     ),
@@ -62,7 +62,7 @@ def refuse_late_changes(manifest: Manifest, config: Config, stage: Stage) -> Non
     Raises
     ------
     ConfigError
-        Naming the option, both values and the script to run again.
+        Naming the option, both values and the verb to run again.
     ArtifactError
         If an earlier stage has not run.
     """
@@ -80,7 +80,7 @@ def refuse_late_changes(manifest: Manifest, config: Config, stage: Stage) -> Non
                 key = changed[0]
                 raise ConfigError(
                     f"`{section}.{key}` is {new[key]!r}, but the artifacts in "
-                    f"`{config.artifacts}` were made with {old[key]!r}. Run `python "
-                    f"{RETAILERS.stages[earlier]}` again with the new value, or leave "
-                    "it out."
+                    f"`{config.artifacts}` were made with {old[key]!r}. Run "
+                    f"`{PROGRAM} {RETAILERS.stages[earlier]}` again with the new "
+                    "value, or leave it out."
                 )

@@ -6,7 +6,6 @@ hdbscan, and nothing is unpickled.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from core.artifacts.folder import StageWriter
 from core.artifacts.reading import ArtifactSet, fitting, read_published
 from core.artifacts.spreadsheet import Safety, restored, safe_table
 from core.config import Config
-from core.errors import ArtifactError, listed
+from core.errors import PROGRAM, ArtifactError, listed
 from core.models.autoencoder.network import Codec
 from core.models.centroids import CentroidModel
 from core.models.density_assigner import Assigner, Exemplars
@@ -28,6 +27,7 @@ from core.models.preprocessing import FeatureScaler, feature_matrix
 from core.retailers.features import VOLUME, check_features
 from core.retailers.files import RETAILERS
 from core.retailers.prepare import Prepared, prepare, write_batches
+from core.scratch import temporary_folder
 from core.segments.profiles import cluster_insights
 from core.segments.published import (
     PublishedSegments,
@@ -95,8 +95,8 @@ class SegmentAssigner:
                 raise ArtifactError(
                     f"`{artifact_set.folder}` holds no `{name}`: its clusters were "
                     "trained by an earlier version, which published no segments. Run "
-                    f"`python {RETAILERS.stages['clustering']}` and then "
-                    f"`python {RETAILERS.stages['inference']}`."
+                    f"`{PROGRAM} {RETAILERS.stages['clustering']}` and then "
+                    f"`{PROGRAM} {RETAILERS.stages['inference']}`."
                 )
         arrays, meta = artifact_set.arrays(SEGMENT_STATE)
         point_arrays, _ = state_part(arrays, meta, "exemplars")
@@ -353,10 +353,10 @@ class Model:
             rows, or the model's own `as_of` where that is later: a shop that stopped
             buying has not moved time back.
         """
-        with tempfile.TemporaryDirectory() as work:
-            prepared = self._prepared(rows, Path(work) / "first", as_of)
+        with temporary_folder() as work:
+            prepared = self._prepared(rows, work / "first", as_of)
             if as_of is None and prepared.as_of < self.as_of:
-                prepared = self._prepared(rows, Path(work) / "second", self.as_of)
+                prepared = self._prepared(rows, work / "second", self.as_of)
             parts = [labels for _, labels in self.score(prepared)]
         return pl.concat([*parts, excluded_rows(prepared.exclusions)]).sort("shop_id")
 
@@ -378,8 +378,8 @@ def _refuse_extensions(meta: Mapping[str, Any]) -> None:
         raise ArtifactError(
             "the saved model holds segments that `refresh --retrain noise` added to "
             "it; expected segments that were all learnt in one run. Train it again "
-            "with `segments run`, or go back to an earlier version with "
-            "`segments rollback`."
+            f"with `{PROGRAM} run`, or go back to an earlier version with "
+            f"`{PROGRAM} rollback`."
         )
 
 

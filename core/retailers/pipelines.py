@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,7 @@ from core.artifacts.arrays import join_states, save_arrays
 from core.artifacts.folder import Artifacts, StageResult, StageWriter, put
 from core.artifacts.reading import ArtifactSet, read_published
 from core.config import Config, resolve_config, unaddressed
-from core.errors import ArtifactError, ConfigError, preceded_by
+from core.errors import PROGRAM, ArtifactError, ConfigError, preceded_by
 from core.evaluation.null import StructureCheck, structure_check
 from core.evaluation.quality import compare_spaces, label_summary, project_2d
 from core.logging import get_logger, progress
@@ -53,6 +52,7 @@ from core.retailers.training import (
     training_table,
     write_pickle,
 )
+from core.scratch import temporary_folder
 from core.segments.published import PublishedSegments
 from core.tables.sales import Sales, source_fingerprint
 
@@ -78,10 +78,10 @@ def prepare_features(config: Config, frame: Any = None) -> StageResult:
     """
     chosen = feature_set(config.features.name)
     with (
-        tempfile.TemporaryDirectory() as work,
+        temporary_folder() as work,
         Artifacts(config.artifacts, RETAILERS).stage("prepare", config) as out,
     ):
-        prepared = prepare.prepare(config, Path(work), frame)
+        prepared = prepare.prepare(config, work, frame)
         _check_enough(prepared, config)
         batches = prepared.batches(config.clustering.batch_size)
         prepare.write_batches(batches, out.path("features.parquet"))
@@ -365,8 +365,7 @@ def _score_rows(config: Config, frame: Any, output: str | Path | None) -> StageR
     target = _scored_path(artifacts, config, output)
     model = _serving_model(artifacts)
     published = model.segments.published
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        work = Path(folder)
+    with temporary_folder() as work:
         prepared = prepare.prepare(config, work, frame)
         labels, table = work / "labels", work / "table"
         scored, exclusions = model.score(prepared), prepared.exclusions
@@ -511,7 +510,7 @@ def stage_config(
     if base is None:
         raise ArtifactError(
             f"`{config.artifacts}` holds no artifacts yet. "
-            f"Run `python {RETAILERS.stages['prepare']}` first."
+            f"Run `{PROGRAM} {RETAILERS.stages['prepare']}` first."
         )
     saved = base.manifest.config
     config = resolve_config(file, flags, assignments, base=unaddressed(saved))

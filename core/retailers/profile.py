@@ -14,7 +14,7 @@ import polars as pl
 from core.artifacts.folder import Artifacts, StageResult, StageWriter
 from core.artifacts.reading import ArtifactSet
 from core.config import Config
-from core.errors import ConfigError, did_you_mean
+from core.errors import PROGRAM, ConfigError, did_you_mean
 from core.evaluation import effects
 from core.evaluation.n_segments import partition_recipe
 from core.evaluation.quality import IntArray
@@ -280,7 +280,7 @@ def breaches_of(
     if path is None:
         raise ConfigError(
             "no contract is named, neither here nor as `refresh.contract` of the "
-            "published model. Pass its file; `segments contract draft` writes one."
+            f"published model. Pass its file; `{PROGRAM} contract draft` writes one."
         )
     facts, unassigned = found.read_complete(_facts)
     return check_contract(read_contract(path), facts, unassigned, today)

@@ -7,7 +7,6 @@ that a folder never holds predictions of one verdict beside segments of another.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -37,6 +36,7 @@ from core.retailers.model import (
 from core.retailers.report.evidence import Evidence, Opening, closing_table, opening
 from core.retailers.report.model_card import MODEL_CARD, ModelCardContent, model_card
 from core.retailers.training import clusters_of, draw_segments, publish_other_kind
+from core.scratch import temporary_folder
 from core.segments.published import (
     UNASSIGNED,
     UNASSIGNED_NAME,
@@ -51,9 +51,9 @@ from core.segments.published import (
 def publish_training(out: StageWriter, model: Model) -> None:
     """Write everything that tells of the training data under the model's verdict."""
     assert out.base is not None  # `model` was read from it
-    with tempfile.TemporaryDirectory() as work:
+    with temporary_folder() as work:
         scored, exclusions = score_training(out.base, model)
-        table, insights = publish_scored(out, model, scored, exclusions, Path(work))
+        table, insights = publish_scored(out, model, scored, exclusions, work)
         published = model.segments.published
         published.write(out.path(SEGMENTS))
         out.facts["verdict"] = published.verdict.model_dump()
@@ -75,11 +75,11 @@ def refresh_report(out: StageWriter, model: Model | None = None) -> None:
     """
     assert out.base is not None  # a complete run was published before
     model = model or Model.from_set(out.base)
-    with tempfile.TemporaryDirectory() as work:
-        table = Path(work) / "scored.parquet"
+    with temporary_folder() as work:
+        table = work / "scored.parquet"
         scored, exclusions = score_training(out.base, model)
         # Not `out`'s own predictions: those may be of other data by now.
-        write_predictions(scored, exclusions, Path(work) / "predictions.csv", table)
+        write_predictions(scored, exclusions, work / "predictions.csv", table)
         _write_report(out, model, table, insights_of(table, model, SPACES))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +56,7 @@ from core.retailers.model import (
 from core.retailers.monthly import ARCHIVE, archived_sales
 from core.retailers.prepare import HISTORY, LATER, MONTHLY, prepare, write_history
 from core.retailers.publish import refresh_report
+from core.scratch import temporary_folder
 
 SCORECARD_TABLE = "scorecard.csv"
 DECAY = "scorecard-decay.csv"
@@ -415,13 +415,13 @@ def _computed_anew(base: ArtifactSet, name: str) -> _Known:
     features = saved.features.model_copy(update={"name": name, "as_of": facts["as_of"]})
     seed = base.manifest.stages["prepare"].seed
     config = saved.model_copy(update={"features": features, "seed": seed})
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work:
+    with temporary_folder() as work:
         sales = archived_sales(base.path(ARCHIVE), config)
-        prepared = prepare(config, Path(work) / "prepared", sales)
+        prepared = prepare(config, work / "prepared", sales)
         batches = list(prepared.batches(config.clustering.batch_size))
         if not batches:
             raise ArtifactError("no shop is eligible for them.")
-        paths = {part: Path(work) / part for part in (HISTORY, LATER, MONTHLY)}
+        paths = {part: work / part for part in (HISTORY, LATER, MONTHLY)}
         write_history(prepared, paths)
         history = pl.read_parquet(paths[HISTORY], glob=False, memory_map=False)
     return _Known(pl.concat(batches), history)

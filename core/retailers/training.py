@@ -17,7 +17,7 @@ from core.artifacts.arrays import save_arrays
 from core.artifacts.folder import Artifacts, StageWriter
 from core.artifacts.reading import ArtifactSet
 from core.config import Config, RefreshConfig
-from core.errors import ArtifactError
+from core.errors import PROGRAM, ArtifactError
 from core.evaluation.certificate import derive_verdict
 from core.evaluation.n_segments import (
     PartitionChoice,
@@ -66,7 +66,7 @@ def training_table(out: StageWriter) -> tuple[pl.DataFrame, np.ndarray]:
     if out.base is None:
         raise ArtifactError(
             "there are no features yet. Run "
-            f"`python {RETAILERS.stages['prepare']}` first."
+            f"`{PROGRAM} {RETAILERS.stages['prepare']}` first."
         )
     facts = out.base.manifest.facts("prepare")
     table = features_of(out.base)

@@ -38,7 +38,7 @@ from pydantic import (
 )
 
 from core.config import YamlDumper
-from core.errors import ConfigError, did_you_mean, listed
+from core.errors import PROGRAM, ConfigError, did_you_mean, listed
 from core.segments.published import UNASSIGNED, SegmentTable, require_printable
 
 
@@ -147,8 +147,8 @@ class Contract(_Part):
 
 
 _HEADER = """\
-# What these segments must keep. Checked by `segments contract check`, and by
-# `segments refresh` before a new model is published (`refresh.contract`).
+# What these segments must keep. Checked by `./run.sh contract check`, and by
+# `./run.sh refresh` before a new model is published (`refresh.contract`).
 # Every number is yours to change; leave a key out to demand nothing.
 """
 
@@ -172,8 +172,8 @@ def read_contract(path: str | Path) -> Contract:
         root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except FileNotFoundError:
         raise ConfigError(
-            f"contract file `{file}` does not exist. Write one with `segments contract "
-            "draft`."
+            f"contract file `{file}` does not exist. Write one with "
+            f"`{PROGRAM} contract draft`."
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"contract file `{file}`: {error}.") from None
@@ -182,7 +182,7 @@ def read_contract(path: str | Path) -> Contract:
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError(
             f"contract file `{file}` holds no keys; expected `owner`, `expires` and "
-            "what segments must keep. `segments contract draft` writes one."
+            f"what segments must keep. `{PROGRAM} contract draft` writes one."
         )
     faults = [f"{file}, line {line}: {said}" for line, said in _repeated(root)]
     if faults:
@@ -464,7 +464,7 @@ def _findings(
 ) -> Iterator[tuple[Rule, str]]:
     """Yield rule and finding, in words, of every term that does not hold."""
     if terms.name is not None and terms.name != found.name:
-        said = f"is agreed to be `{terms.name}`; rename it with `segments rename`, or"
+        said = f"is agreed to be `{terms.name}`; rename it with `{PROGRAM} rename`, or"
         yield "name", f"{said} change `name` in the contract"
     held = _effective(defaults, terms)
     if held.min_size is not None and found.size < held.min_size:
@@ -475,7 +475,7 @@ def _findings(
     floor, stability = held.min_stability, found.stability
     if floor is not None and stability is None:
         said = f"has no measured stability; agreed is at least {floor:g}."
-        yield "stability", f"{said} Run `segments stability`"
+        yield "stability", f"{said} Run `{PROGRAM} stability`"
     if floor is not None and stability is not None and stability < floor:
         said = f"comes back with a Jaccard index of {stability:.3f} when learnt anew"
         yield "stability", f"{said}; agreed is at least {floor:g}"

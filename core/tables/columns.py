@@ -291,6 +291,33 @@ def _is_lacking(
     return all(name.strip() in taken for name in found)
 
 
+def recognised_columns(
+    found: Sequence[str], wanted: Mapping[str, str], spec: TableSpec
+) -> dict[str, str]:
+    """Return what the user mapped, and what else has our name or a synonym of it.
+
+    For tables whose makers name columns as they like, if what is taken is told.
+
+    Parameters
+    ----------
+    found : sequence of str
+        Names as received.
+    wanted : mapping of str to str
+        Our name: their name.
+    spec : TableSpec
+        Which table it is; synonyms that come first go before.
+    """
+    mapped = {name.strip() for name in wanted.values()}
+    free = {_plain(name): name for name in reversed(found) if name not in mapped}
+    names: dict[str, str] = dict(wanted)
+    for spellings in (lambda c: [_plain(c.name)], lambda c: c.synonyms.split()):
+        for column in spec.columns:
+            known = [s for s in spellings(column) if s in free]
+            if column.name not in names and known:
+                names[column.name] = free.pop(known[0])
+    return {c.name: names.pop(c.name) for c in spec.columns if c.name in names} | names
+
+
 def _check_wanted(wanted: Mapping[str, str], spec: TableSpec) -> None:
     """Refuse a mapping that cannot be meant."""
     known = [column.name for column in spec.columns]

@@ -130,7 +130,13 @@ def locate(address: str) -> list[SourceFile]:
     SourceError
         If nothing is there (with near names), or the folder holds no table.
     """
-    path = Path(address).expanduser()
+    try:
+        path = Path(address).expanduser()
+    except RuntimeError:
+        raise SourceError(
+            f"`{address}`: there is no user whose folder this could be. Name the "
+            "whole path."
+        ) from None
     try:
         if path.is_file():
             return [SourceFile(path, path.name)]

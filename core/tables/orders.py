@@ -29,6 +29,7 @@ from core.tables.faults import (
 from core.tables.files import counted, find_files
 from core.tables.frames import table_from_frame
 from core.tables.ids import TOTAL, id_sums, outsized_ids, total_ids
+from core.tables.lines import read_lines
 from core.tables.marks import settle
 from core.tables.readers import (
     ReceivedTable,
@@ -39,6 +40,7 @@ from core.tables.readers import (
 )
 from core.tables.reconcile import (
     ITEMS,
+    LINES,
     ORDERS,
     PAIR,
     Negative,
@@ -129,7 +131,8 @@ def read_purchases(
     ----------
     config : Config
         Options of `axes`; those of `data` about CSV, Excel, dates and decimal marks
-        hold here, too. Without `axes.orders` the built-in sample is generated.
+        hold here, too. Without `axes.orders` and `axes.lines` the built-in sample is
+        generated.
     work : Path
         Folder for intermediate files; created if it is not there.
     generate : callable, optional
@@ -146,14 +149,20 @@ def read_purchases(
         If an option about the data cannot be meant.
     """
     axes = config.axes
-    if axes.orders is None:
+    if axes.lines is not None and (axes.orders or axes.items):
+        raise ConfigError(
+            "`axes.lines` is set, and so is `axes.orders` or `axes.items`. Order lines "
+            "hold both: pass `--lines PATH` alone, or `--orders` and `--items`."
+        )
+    if axes.lines is None and axes.orders is None:
         if axes.items is not None:
             raise ConfigError(
                 f"`axes.items` is `{axes.items}`, but `axes.orders` is not set. Items "
-                "need their orders: `--orders PATH`."
+                "need their orders: `--orders PATH`; order lines, with customer and "
+                "date, are both: `--lines PATH`."
             )
         return _read_sample(config, generate)
-    sources = {"orders": axes.orders, "items": axes.items}
+    sources = {"orders": axes.orders, "items": axes.items, "lines": axes.lines}
     with scratch_folder(work) as scratch:
         tables = {
             name: read_files(*find_files(source, scratch), config.data, scratch)
@@ -164,7 +173,12 @@ def read_purchases(
 
 
 def purchases_from_frames(
-    orders: Any, items: Any | None, config: Config, work: Path
+    orders: Any | None,
+    items: Any | None,
+    config: Config,
+    work: Path,
+    *,
+    lines: Any | None = None,
 ) -> Purchases:
     """Take orders and items from frames in memory, with the checks made of files.
 
@@ -172,11 +186,14 @@ def purchases_from_frames(
     ----------
     orders, items : pandas, Polars (eager or lazy) or Arrow table, or DuckDB relation
         Names are mapped by `config.axes.order_columns` and `config.axes.item_columns`.
-        `items` may be None.
+        `items` may be None, and `orders` if there are `lines`.
     config : Config
-        As for `read_purchases`; `axes.orders` and `axes.items` play no part.
+        As for `read_purchases`; `axes.orders`, `axes.items` and `axes.lines` play no
+        part.
     work : Path
         As for `read_purchases`.
+    lines : frame, optional
+        Order lines instead of both, mapped by `config.axes.line_columns`.
 
     Raises
     ------
@@ -185,12 +202,17 @@ def purchases_from_frames(
     SchemaError, ConfigError
         As for `read_purchases`.
     """
-    natives = {"orders": orders, "items": items}
+    natives = {"orders": orders, "items": items, "lines": lines}
+    if lines is not None and (orders is not None or items is not None):
+        raise ConfigError(
+            "`lines` were handed in beside `orders` or `items`; expected order lines "
+            "alone, or orders with or without items."
+        )
     with scratch_folder(work) as scratch:
         tables = {
             name: table_from_frame(native, scratch, f"the frame of {name}")
             for name, native in natives.items()
-            if native is not None or name == "orders"
+            if native is not None or (name == "orders" and lines is None)
         }
         return _from_tables(tables, config)
 
@@ -264,19 +286,41 @@ def _from_tables(tables: Mapping[str, ReceivedTable], config: Config) -> Purchas
     reference = _reference(axes.reference_date)
     latest = naive(datetime.now(UTC)) + CLOCK_SLACK
     terms = Terms(axes.negative_orders, reference, latest, policies=_policies(data))
-    orders = _parsed(tables["orders"], axes.order_columns, ORDERS, data)
-    items = None
-    if "items" in tables:
-        items = _parsed(tables["items"], axes.item_columns, ITEMS, data)
-    purchases = assemble_orders(orders, items, terms)
+    mapped = [axes.order_columns, axes.item_columns]
+    if "lines" in tables:
+        mapped = [axes.line_columns]
+        purchases = _from_lines(tables["lines"], axes.line_columns, terms, data)
+    else:
+        orders = _parsed(tables["orders"], axes.order_columns, ORDERS, data)
+        items = None
+        if "items" in tables:
+            items = _parsed(tables["items"], axes.item_columns, ITEMS, data)
+        purchases = assemble_orders(orders, items, terms)
+    digests = {name: table.digest for name, table in tables.items()}
     content = {
-        "orders": tables["orders"].digest,
-        "items": tables["items"].digest if "items" in tables else None,
-        "axes": [axes.order_columns, axes.item_columns, axes.negative_orders],
+        **{"items": None, **digests},
+        "axes": [*mapped, axes.negative_orders],
         "data": data.model_dump(include=READING_OPTIONS),
         "reference_date": purchases.reference_date.isoformat(),
     }
     return replace(purchases, fingerprint=fingerprint(content))
+
+
+def _from_lines(
+    table: ReceivedTable, wanted: Mapping[str, str], terms: Terms, data: DataConfig
+) -> Purchases:
+    """Derive orders and items from lines; account for all three."""
+    with readable(table.name):
+        found = read_lines(table, wanted, data)
+    account, refused = _validated(found.lines, found.lines.rows.collect(), terms)
+    purchases = assemble_orders(found.orders, found.items, terms)
+    intake = {
+        **purchases.intake,
+        "lines": {**account, "taken": found.taken},
+        "notes": [*found.lines.notes, *purchases.intake["notes"]],
+    }
+    rejected = pl.concat([refused, purchases.rejected], how="diagonal")
+    return replace(purchases, intake=intake, rejected=rejected)
 
 
 def _parsed(
@@ -443,8 +487,10 @@ def _check_negative(
     checked: Validation, rows: pl.DataFrame, negative: Negative
 ) -> None:
     """Stop at negative rows, where `axes.negative_orders` is ``error``."""
+    if negative != "error" or checked.spec is LINES:
+        return
     found = rows.filter(checked.spec.has_any(["negative"]))
-    if negative != "error" or found.is_empty():
+    if found.is_empty():
         return
     column = "`total_price`" if checked.spec is ORDERS else "`quantity` or `price`"
     raise SchemaError(
@@ -564,7 +610,15 @@ def _item_warnings(orders: pl.DataFrame, items: pl.DataFrame) -> list[str]:
 def intake_lines(intake: Mapping[str, Any]) -> list[str]:
     """Return the account of `Purchases.intake` in sentences, most important first."""
     orders, items = intake["orders"], intake["items"]
-    lines = [
+    lines = []
+    if received := intake.get("lines"):
+        lines = [
+            f"Kept {received['rows_kept']:,} of "
+            f"{counted(received['rows_read'], 'line')} ({received['source']}); orders "
+            "and items are made of these.",
+            received["taken"],
+        ]
+    lines += [
         f"Kept {orders['rows_kept']:,} of {counted(orders['rows_read'], 'order')} "
         f"({orders['source']}) of {counted(intake['n_customers'], 'customer')}, "
         f"{intake['oldest_order'][:10]} to {intake['newest_order'][:10]}."
@@ -574,8 +628,8 @@ def intake_lines(intake: Mapping[str, Any]) -> list[str]:
             f"Kept {items['rows_kept']:,} of {counted(items['rows_read'], 'item')} "
             f"({items['source']}) of {counted(intake['n_products'], 'product')}."
         )
-    for spec in (ORDERS, ITEMS):
-        if (account := intake[spec.name]) is not None:
+    for spec in (LINES, ORDERS, ITEMS):
+        if (account := intake.get(spec.name)) is not None:
             # Refunds are told of together.
             faults = {
                 name: FaultCount(n, "drop", n)

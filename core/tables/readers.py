@@ -24,7 +24,7 @@ from typing import Any
 import polars as pl
 
 from core.config import DataConfig
-from core.errors import ConfigError, SegmentsError, SourceError, listed
+from core.errors import SegmentsError, SourceError, listed
 from core.tables.files import (
     CHUNK_BYTES,
     KIND_NAMES,
@@ -105,25 +105,30 @@ def _as_utf8(
         start = stream.read(HEAD_CHARS)
     note = None
     marked = [name for mark, name in BYTE_ORDER_MARKS if start.startswith(mark)]
-    if encoding is not None:
-        _check_encoding(encoding)
-    elif marked and marked[0] != "utf-8-sig":
-        encoding = marked[0]
-    elif facts.is_utf8:
-        encoding = "utf-8"
-    else:
-        encoding, note = _guess_encoding(file)
+    if encoding is None:
+        if marked and marked[0] != "utf-8-sig":
+            encoding = marked[0]
+        elif facts.is_utf8:
+            encoding = "utf-8"
+        else:
+            encoding, note = _guess_encoding(file)
     is_utf8 = codecs.lookup(encoding).name == "utf-8" and facts.is_utf8
     if is_utf8 and not facts.n_lone_returns:
         return file
     target = new_file(work, file.name)
-    decoder = io.IncrementalNewlineDecoder(
-        codecs.getincrementaldecoder(encoding)("replace"),
-        translate=facts.n_lone_returns > 0,
-    )
-    with target.open("w", encoding="utf-8", newline="") as stream_out:
-        for text in _decoded(file, decoder):
-            stream_out.write(text)
+    try:
+        decoder = io.IncrementalNewlineDecoder(
+            codecs.getincrementaldecoder(encoding)("replace"),
+            translate=facts.n_lone_returns > 0,
+        )
+        with target.open("w", encoding="utf-8", newline="") as stream_out:
+            for text in _decoded(file, decoder):
+                stream_out.write(text)
+    except UnicodeError as error:
+        raise SourceError(
+            f"{file.name} is not in `{encoding}`, which `data.encoding` names "
+            f"({describe(error)}). Leave it out to have the encoding found out."
+        ) from None
     notes = [*file.notes, note] if note else [*file.notes]
     if isinstance(decoder.newlines, tuple) and "\r" in decoder.newlines:
         notes.append(
@@ -140,17 +145,6 @@ def _decoded(
     for chunk in chunks(file):
         yield decoder.decode(chunk)
     yield decoder.decode(b"", final=True)
-
-
-def _check_encoding(encoding: str) -> None:
-    """Refuse an encoding that Python does not know."""
-    try:
-        codecs.lookup(encoding)
-    except LookupError:
-        raise ConfigError(
-            f"`data.encoding` is `{encoding}`, which is no known encoding. Expected a "
-            "name such as `utf-8`, `cp1252`, `latin-1` or `utf-16`."
-        ) from None
 
 
 def _guess_encoding(file: SourceFile) -> tuple[str, str]:

@@ -29,7 +29,7 @@ BOUGHT = ["customer_id", "product_id"]
 KEPT, REFUND, ASIDE = 0, 1, 2
 
 SPECS = read_specs("orders.yaml")
-ORDERS, ITEMS = SPECS["orders"], SPECS["items"]
+ORDERS, ITEMS, LINES = SPECS["orders"], SPECS["items"], SPECS["lines"]
 PAIR = list(ORDERS.key)
 
 

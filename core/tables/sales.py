@@ -6,7 +6,6 @@ Columns and faults are listed in ``sales.yaml``.
 from __future__ import annotations
 
 import calendar
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import polars as pl
 from core.config import Config, DataConfig, SampleConfig
 from core.errors import ConfigError, SourceError
 from core.months import month_label
+from core.scratch import temporary_folder
 from core.tables.cells import DAY, parse_rows
 from core.tables.columns import ROW, read_specs
 from core.tables.faults import FaultCount, Validation, fault_lines, repair_lines
@@ -176,8 +176,8 @@ def source_fingerprint(config: Config) -> str:
     """
     if is_sample(config.data):
         return _fingerprint(_sample_digest(config), _sample_options(config.data))
-    with tempfile.TemporaryDirectory() as folder:
-        files, _ = _source_files(config.data, Path(folder))
+    with temporary_folder() as folder:
+        files, _ = _source_files(config.data, folder)
         return _fingerprint(files_digest(files), config.data)
 
 

@@ -313,7 +313,7 @@ def test_an_empty_store_has_statistics_and_axes_but_no_model(world, client):
     body = world.body(world.profiles["customer_id"][0])
     response = client.post("/segments/assign", json=body, headers=headers)
     assert response.status_code == 503
-    assert "segments axes --store empty" in response.json()["detail"]
+    assert "./run.sh axes --store empty" in response.json()["detail"]
 
 
 def test_a_new_model_serves_from_the_next_request_on(world, client):
@@ -362,7 +362,7 @@ def test_a_model_of_another_version_is_said_and_its_profiles_are_served(world, c
     customer_id = world.profiles["customer_id"][0]
     refused = client.post("/segments/assign", json=world.body(customer_id), headers=key)
     assert refused.status_code == 503
-    assert "segments axes --retrain always" in refused.json()["detail"]
+    assert "./run.sh axes --retrain always" in refused.json()["detail"]
     read = client.get(f"/segments/customer/{customer_id}", headers=key)
     assert read.status_code == 200
 

@@ -1,4 +1,4 @@
-"""`segments serve` as users start it: a process of its own."""
+"""`serve` as users start it: a process of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEAVY = {"tensorflow", "keras", "sklearn", "hdbscan", "matplotlib"}
 
 @contextmanager
 def started(artifacts, *options):
-    """Run `segments serve`; yield the process, a client and what it said."""
+    """Run `serve`; yield the process, a client and what it said."""
     command = [
         sys.executable, "-m", "core", "serve", "--artifacts", str(artifacts),
         "--port", "0", *options,
@@ -95,9 +95,9 @@ def workers(process):
 
 def test_an_empty_store_is_served_whatever_happens_to_its_database(tmp_path):
     with started(tmp_path) as (process, client, said):
-        assert "holds no profiles yet: `segments axes`" in said
+        assert "holds no profiles yet: `./run.sh axes`" in said
         assert status(client, "/ready") == 503
-        assert "segments axes" in client.get("/ready").json()["detail"]
+        assert "./run.sh axes" in client.get("/ready").json()["detail"]
         key = {"X-API-Key": "ss_000000000000_" + 64 * "0"}
         assert status(client, "/segments/stats", headers=key) == 401
         server = postmaster(tmp_path)

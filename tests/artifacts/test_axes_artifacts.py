@@ -114,7 +114,7 @@ def test_a_missing_state_names_the_command_that_writes_it(tmp_path):
     (tmp_path / "axis_segments.csv").unlink()
     run_axes_stage(tmp_path, "model 1", 1)  # an output may be deleted
     (tmp_path / "axes.safetensors").unlink()
-    with pytest.raises(ArtifactError, match=r"run `python -m core axes` again"):
+    with pytest.raises(ArtifactError, match=r"run `\./run.sh axes` again"):
         Artifacts(tmp_path, CUSTOMER_AXES).published().path("axes.safetensors")
 
 

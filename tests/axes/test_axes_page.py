@@ -66,7 +66,7 @@ def content(axes, segments, **other):
         tiles={"customers": 100, "item lines": None},
         axes=pl.DataFrame(axes, infer_schema_length=None),
         segments=pl.DataFrame(segments, infer_schema_length=None),
-        next_steps=[NextStep("python -m core serve", "starts the API")],
+        next_steps=[NextStep("./run.sh serve", "starts the API")],
         **{**options, **other},
     )
 

@@ -257,7 +257,7 @@ def test_items_alone_are_refused(tmp_path):
 
 
 def test_a_folder_without_axes_says_how_to_get_them(tmp_path):
-    with pytest.raises(ArtifactError, match="Learn them with `segments axes`"):
+    with pytest.raises(ArtifactError, match=r"Learn them with `\./run.sh axes`"):
         AxesAssigner.load(axes_folder(tmp_path))
 
 

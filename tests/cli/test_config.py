@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
 import pytest
 import yaml
 from hypothesis import example, given
@@ -12,9 +16,11 @@ from core.config import (
     YamlDumper,
     build_config,
     option_keys,
+    read_yaml,
     resolve_config,
 )
-from core.errors import ConfigError
+from core.errors import ConfigError, SourceError
+from core.tables.files import find_files
 from core.tables.sales import source_fingerprint
 
 
@@ -139,3 +145,123 @@ def test_yaml_keeps_every_text(text, inner):
     for options in ({}, {"default_flow_style": True}):
         said = yaml.dump(values, Dumper=YamlDumper, allow_unicode=True, **options)
         assert yaml.safe_load(said) == values
+
+
+@pytest.mark.parametrize(
+    "value", ["2024-01-31", "2024-01-31T18:00", "2024-01-31 18:00"]
+)
+def test_a_date_is_the_text_that_it_is_written_as(tmp_path, value):
+    assert resolve_config(assignments=[f"axes.reference_date={value}"], environ={})
+    file = tmp_path / "own.yaml"
+    file.write_text(f"axes: {{reference_date: {value}}}\n", encoding="utf-8")
+    config = resolve_config(file, environ={})
+    assert config.axes.reference_date == value
+    file.write_text(config.to_yaml(), encoding="utf-8")
+    assert resolve_config(file, environ={}) == config
+
+
+def test_an_empty_section_changes_nothing(tmp_path):
+    file = tmp_path / "own.yaml"
+    file.write_text("data:\naxes:\nseed: 3\n", encoding="utf-8")
+    assert resolve_config(file, environ={}) == Config(seed=3)
+    base = build_config({"data": {"decimal": ","}})
+    assert resolve_config(file, environ={}, base=base).data.decimal == ","
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("seed: " + "9" * 5000, "is not YAML"),
+        ("a: " + "[" * 1000, "nested too deeply"),
+        ("axes: {reference_date: !!timestamp 2024-13-45}", "month must be in 1..12"),
+        ("data: {encoding: rot13}", "`data.encoding` is 'rot13': no encoding of text"),
+        ("data: {encoding: hex}", "no encoding of text"),
+        ("data: {separator: é}", "expected one ASCII character"),
+        ('data: {input: "a\\0b"}', "no name or path can have"),
+        ("data: 3", "`data` is 3: expected a section of options"),
+        ("a:\t- b", "line 1, column 3"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_one_short_line(tmp_path, text, said):
+    file = tmp_path / "own.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as refused:
+        resolve_config(file, environ={})
+    assert said in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+    assert len(str(refused.value)) < 300
+
+
+def test_an_impossible_value_of_a_flag_is_refused_in_one_short_line():
+    for value in ("9" * 5000, "[" * 1000, "2024-13-45"):
+        with pytest.raises(ConfigError) as refused:
+            resolve_config(assignments=[f"seed={value}"], environ={})
+        assert len(str(refused.value)) < 200
+    with pytest.raises(ConfigError, match="thousands of digits"):
+        resolve_config(flags={"seed": 10**5000}, environ={})
+    with pytest.raises(ConfigError, match="expected a section"):
+        resolve_config(assignments=["data.columns=3", "data.columns.shop_id=a"])
+    mapped = resolve_config(assignments=["data.columns=null", "data.columns.shop_id=a"])
+    assert mapped.data.columns == {"shop_id": "a"}
+
+
+def test_a_home_of_nobody_is_no_traceback(tmp_path):
+    with pytest.raises(SourceError, match="no user"):
+        find_files("~nosuchuser/sales.csv", tmp_path)
+
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(),
+    st.dates(),
+    st.sampled_from(
+        ["tab", "utf-16", "rot13", "~nosuch", "2024-13-45", "é", "9" * 5000]
+    ),
+)
+KEYS = st.sampled_from([key for name in option_keys() for key in name.split(".")])
+TREES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(KEYS | st.text(max_size=5), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+def refused_or_saved(**given) -> None:
+    """Either one finding per line, or a configuration that is saved and read again."""
+    try:
+        config = resolve_config(environ=given.pop("environ", {}), **given)
+    except ConfigError as error:
+        lengths = [len(line) for line in str(error).splitlines()]
+        # Whether it is refused is not asked here, only how.
+        assert lengths
+        assert max(lengths) < 400
+    else:
+        again = build_config(read_yaml(config.to_yaml()))
+        assert again.model_dump_json() == config.model_dump_json()
+
+
+@given(st.dictionaries(KEYS, TREES, max_size=4) | TREES, st.text())
+def test_no_tree_of_options_ends_in_a_traceback(tree, text):
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "own.yaml"
+        with suppress(ValueError):  # numbers that YAML cannot be written with
+            file.write_text(yaml.dump(tree), encoding="utf-8")
+            refused_or_saved(file=file)
+        file.write_bytes(text.encode("utf-16" if text > "m" else "utf-8"))
+        refused_or_saved(file=file)
+    if isinstance(tree, dict):
+        refused_or_saved(flags={f"data.{key}": value for key, value in tree.items()})
+
+
+@given(st.sampled_from(option_keys()), st.text() | SCALARS.map(str), st.text())
+def test_no_assignment_ends_in_a_traceback(key, value, junk):
+    for text in (f"{key}={value}", f"{key}.{junk}={value}", f"{junk}={value}", junk):
+        refused_or_saved(assignments=[text])
+    name = f"SEGMENTS_{key.upper().replace('.', '__')}"
+    refused_or_saved(environ={name: value})

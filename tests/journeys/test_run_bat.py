@@ -30,6 +30,7 @@ if exist "%~dp0..\pyvenv.cfg" set "WHO=venv"
 set "WHAT=%~nx1"
 if "%~1"=="-m" set "WHAT=%~2"
 if "%~1"=="-I" set "WHAT=%~3"
+if "%~1"=="-P" set "WHAT=%~3"
 if "%WHAT%"=="begin" exit /b %STUB_BEGIN%
 if "%WHAT%"=="--version" echo Python 3.9.1
 if "%WHAT%"=="-c" goto look
@@ -114,6 +115,7 @@ class Project:
             [WINE, "cmd", "/c", "go.bat", *arguments],
             cwd=self.caller,
             env=self.environ | environ,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             encoding="utf-8",
@@ -148,12 +150,8 @@ def project(tmp_path: Path, wine_environ: dict[str, str]) -> Project:
     return Project(tmp_path, wine_environ)
 
 
-PIP = (
-    "-m pip install --disable-pip-version-check --no-compile"
-    " --constraint constraints.txt --editable"
-)
 PYTEST = " ".join(["-m pytest", *IN_PARALLEL])
-INSTALL = [f"{PIP} .", r'-I "core\stamp.py" finish']
+INSTALL = [r'-I "core\stamp.py" install']
 RUN = [f'"{name}"' for name in PIPELINES]
 
 
@@ -195,12 +193,44 @@ def test_pipelines_run_where_the_caller_is_so_relative_paths_hold(project):
     assert folders == {windows_path(project.caller)}
 
 
+@pytest.mark.parametrize(
+    ("given", "passed"),
+    [
+        (["explain", "S 1", "--json"], '-P -m core explain "S 1" --json'),
+        (["help"], "-P -m core --help"),
+        (["--version"], "-P -m core --version"),
+    ],
+)
+def test_a_verb_is_passed_on_as_it_is_with_its_exit_code(project, given, passed):
+    project.make_environment()
+    result = project.run(*given, STUB_FAIL="core", STUB_CODE="6")
+    assert result.returncode == 6
+    assert project.arguments("venv")[1:] == [passed]
+    assert project.calls()[-1][1] == windows_path(project.caller)
+    assert "step failed" not in result.stderr
+
+
+def test_only_a_double_click_waits_for_a_key(project):
+    project.make_environment()
+    # Wine does not tell how it was started; Windows writes this for a double click.
+    clicked = r'C:\Windows\system32\cmd.exe /c ""C:\a project\run.bat" "'
+    assert "Press" in project.run(CMDCMDLINE=clicked).stdout
+    failed = project.run(CMDCMDLINE=clicked, STUB_FAIL=PIPELINES[0], STUB_CODE="4")
+    assert "Press" in failed.stdout
+    assert failed.returncode == 4
+    for line in (
+        r'cmd.exe /c ""C:\a project\run.bat""',
+        '"C:\\cmd.exe" ',
+        "cmd /c run.bat",
+    ):
+        assert "Press" not in project.run(CMDCMDLINE=line).stdout
+
+
 def test_the_test_command_installs_the_test_extra_and_passes_arguments_on(project):
     result = project.run("test", "-k", "noise or test", "-x")
     assert result.returncode == 0, result.stdout + result.stderr
     assert project.arguments("venv") == [
-        f"{PIP} .[test]",
-        r'-I "core\stamp.py" finish test',
+        r'-I "core\stamp.py" install test',
         f'{PYTEST} -k "noise or test" -x',
     ]
     assert project.calls()[-1][1] == windows_path(project.repo)
@@ -212,8 +242,7 @@ def test_the_test_command_installs_the_test_extra_and_passes_arguments_on(projec
     ("fails", "code", "said", "done"),
     [
         ("venv", 3, "python -m venv", 0),
-        ("pip", 2, "python -m pip install", 1),
-        ("finish", 1, "core/stamp.py", 2),
+        ("install", 2, "python -m pip install", 1),
     ],
 )
 def test_a_failing_installation_ends_the_run_with_its_exit_code(

@@ -84,11 +84,33 @@ def test_the_file_runs_alone_in_a_bare_environment(tmp_path):
     venv = [sys.executable, "-m", "venv", "--without-pip", str(repo / ".venv")]
     subprocess.run(venv, check=True)
     scripts = repo / ".venv" / ("Scripts" if os.name == "nt" else "bin")
-    codes = [
+    # In place of pip: it says what it is told, and fails where the extra is `bad`.
+    code = (
+        "import sys; print(*sys.argv[1:], sep='\\n'); sys.exit('bad' in sys.argv[-1])"
+    )
+    site = next((repo / ".venv").rglob("site-packages"))
+    (site / "pip.py").write_text(code, encoding="utf-8")
+    calls = (
+        ["begin"],
+        ["install", "test"],
+        ["begin"],
+        ["begin", "x"],
+        ["install", "bad"],
+    )
+    done = [
         subprocess.run(
             [scripts / "python", "-I", repo / "core" / "stamp.py", *arguments],
             check=False,
-        ).returncode
-        for arguments in (["begin"], ["finish", "test"], ["begin"], ["begin", "x"])
+            capture_output=True,
+            text=True,
+        )
+        for arguments in calls
     ]
-    assert codes == [stamp.REBUILD, stamp.READY, stamp.READY, stamp.UPDATE]
+    codes = [result.returncode for result in done]
+    assert codes == [stamp.REBUILD, stamp.READY, stamp.READY, stamp.UPDATE, 1]
+    # pip is heard only where it fails.
+    assert [result.stdout + result.stderr for result in done[:4]] == [""] * 4
+    *said, package = done[4].stderr.split()
+    assert package == ".[bad]"
+    assert said[-3:] == ["--constraint", "constraints.txt", "--editable"]
+    assert not (repo / ".venv" / stamp.STAMP).exists()

@@ -167,7 +167,7 @@ def test_a_model_with_segments_added_later_names_the_cure(artifacts, caplog):
     (artifacts / "manifest.json").write_text(
         manifest.model_dump_json(), encoding="utf-8"
     )
-    with pytest.raises(ArtifactError, match="Train it again with `segments run`"):
+    with pytest.raises(ArtifactError, match=r"Train it again with `\./run.sh run`"):
         Model.load(artifacts)
     shops = pl.read_parquet(artifacts / "features.parquet")
     assert found_predecessor(Artifacts(artifacts, RETAILERS), shops, ["any"]) is None

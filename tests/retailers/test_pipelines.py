@@ -326,7 +326,7 @@ def test_features_in_another_order_are_refused_with_a_diff(artifacts):
 def test_a_stage_without_its_predecessor_says_which_script_to_run(tmp_path):
     run = script("clustering-training", cwd=tmp_path, check=False)
     assert run.returncode == ArtifactError.exit_code
-    assert "feature-preparation-pipeline.py" in run.stderr
+    assert "`./run.sh prepare`" in run.stderr
     assert "Traceback" not in run.stderr
 
 

@@ -223,7 +223,7 @@ def test_a_page_opens_with_the_decision_and_needs_nothing_else(tmp_path, publish
         "How it was made",
     ]
     assert [title for title in parser.headings if title in wanted] == wanted
-    assert "python -m core rollback" in page
+    assert "./run.sh rollback" in page
 
 
 def test_equal_refreshes_give_equal_files(tmp_path, published):

@@ -171,7 +171,7 @@ def content(tmp_path):
             Part("Stable?", ["Yes."], [picture], [Table("Rows", [{"a": SCRIPT}])])
         ],
         "research": [],
-        "next_steps": [NextStep("python -m core certify", "the certified verdict")],
+        "next_steps": [NextStep("./run.sh certify", "the certified verdict")],
         "spaces": Spaces(
             titles={"latent": "Latent space", "raw": f"Raw {SCRIPT}"},
             comparison=compare_spaces(labels, X, {n: np.ones(300) for n in labels}),
@@ -526,13 +526,13 @@ def evidence_of(folder, is_certified=False, **facts):
 
 
 def commands_of(evidence):
-    return [step.command.split()[3] for step in next_steps(evidence)]
+    return [step.command.split()[1] for step in next_steps(evidence)]
 
 
 def test_a_fresh_run_names_every_command_that_would_add_something(tmp_path):
     folder = tmp_path / "my artifacts"
     steps = next_steps(evidence_of(folder))
-    assert [step.command.split()[3] for step in steps] == [
+    assert [step.command.split()[1] for step in steps] == [
         "profile",
         "scorecard",
         "certify",

@@ -28,7 +28,7 @@ def store(artifacts):
 
 @pytest.fixture
 def run(store, artifacts):
-    """Return a function that runs `segments keys ...` beside the open store."""
+    """Return a function that runs `keys ...` beside the open store."""
 
     def run_verb(*arguments: str, code: int = 0):
         result = CliRunner().invoke(
@@ -93,7 +93,7 @@ def test_a_key_is_printed_once_and_alone(run, store):
     result = run("create", "--store", "cli", "--name", "Ann's CRM")
     assert re.fullmatch(r"ss_[0-9a-f]{12}_[0-9a-f]{64}\n", result.stdout)
     assert "cannot be shown again" in result.stderr
-    assert "run `segments axes --store cli`" in result.stderr
+    assert "run `./run.sh axes --store cli`" in result.stderr
     prefix, secret = split_key(result.stdout.strip())
     listed = run("list", "--store", "cli").stdout
     assert prefix in listed

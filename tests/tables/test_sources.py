@@ -125,8 +125,11 @@ def test_encoding_and_separator_can_be_given(tmp_path: Path):
     content = MARCH.replace(",", "^").encode("utf-16-le")
     sales = _read_bytes(content, "a.csv", tmp_path, encoding="utf-16-le", separator="^")
     assert sales.frame.collect().rows() == ROWS
-    with pytest.raises(ConfigError, match="no known encoding"):
+    with pytest.raises(ConfigError, match="no encoding of text"):
         _read(tmp_path / "a.csv", tmp_path / "work", encoding="utf-9")
+    for encoding in ("utf-16", "idna", "punycode"):
+        with pytest.raises(SourceError, match=f"is not in `{encoding}`"):
+            _read_bytes(f"{MARCH}é".encode(), "a.csv", tmp_path, encoding=encoding)
 
 
 def test_lines_longer_than_the_header_are_set_aside(tmp_path: Path):

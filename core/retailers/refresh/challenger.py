@@ -333,7 +333,7 @@ def note_gate(
 ) -> ArtifactSet:
     """Write what the gate has found into a challenger's own run.
 
-    Its stability, which the report and `segments contract check` read; the decision
+    Its stability, which the report and `contract check` read; the decision
     itself and the champion's names, of which the model card tells.
     """
     before = {str(i): name for i, name in champion.segments.published.names.items()}

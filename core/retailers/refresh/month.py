@@ -19,7 +19,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from core.artifacts.folder import Artifacts, StageWriter
 from core.artifacts.reading import ArtifactSet
 from core.config import Config, RefreshConfig, resolve_config, unaddressed
-from core.errors import ArtifactError, ConfigError, SourceError, listed, preceded_by
+from core.errors import (
+    PROGRAM,
+    ArtifactError,
+    ConfigError,
+    SourceError,
+    listed,
+    preceded_by,
+)
 from core.evaluation.drift import DriftOptions, DriftReport, measure_drift
 from core.evaluation.drift_reference import DriftReference, MonthRows, usual_months
 from core.evaluation.retrain_policy import TriggerState
@@ -79,7 +86,7 @@ def refresh_config(
             raise ConfigError(
                 f"`{section}` differs from what the model in `{folder}` was trained "
                 "with, which a refresh goes on with. Leave it out, or train anew with "
-                "`segments run`."
+                f"`{PROGRAM} run`."
             )
     return config
 
@@ -150,7 +157,7 @@ class Record(BaseModel):
         except ValidationError as error:
             raise ArtifactError(
                 f"`{base.folder / RECORD}` does not hold the record of refreshes "
-                f"({error}). Restore it, or go back with `segments rollback`."
+                f"({error}). Restore it, or go back with `{PROGRAM} rollback`."
             ) from None
 
     def write(self, out: StageWriter) -> None:
@@ -307,7 +314,7 @@ def _archive_of(base: ArtifactSet) -> Path:
     if ARCHIVE not in base.manifest.files:
         raise ArtifactError(
             f"`{base.folder}` holds no `{ARCHIVE}`: its model was trained by an "
-            "earlier version, which kept no sales. Train again with `segments run`."
+            f"earlier version, which kept no sales. Train again with `{PROGRAM} run`."
         )
     return base.path(ARCHIVE)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.artifacts.manifest import Manifest
+from core.errors import PROGRAM
 from core.reporting.text import MISSING, count, decimal, percent
 from core.retailers.report.decision import event_lines, figure
 from core.retailers.report.evidence import TEMPLATES, Opening
@@ -164,12 +165,12 @@ def _limits(content: ModelCardContent) -> list[str]:
     limits = []
     if not content.published.verdict.is_certified:
         limits.append(
-            "The verdict is provisional: `segments certify` puts the whole pipeline to "
-            "the test."
+            f"The verdict is provisional: `{PROGRAM} certify` puts the whole pipeline "
+            "to the test."
         )
     if not content.stability:
         limits.append(
-            "Whether each segment comes back was not measured: `segments stability` "
+            f"Whether each segment comes back was not measured: `{PROGRAM} stability` "
             "does."
         )
     return [*limits, *_LIMITS]

@@ -1,7 +1,7 @@
 """Parts of the report: a card per segment, and what each judging verb adds.
 
 After a run alone a card has name, size and differences, which only describe. After
-``segments profile`` it has tested differences, typical shops, months and rules as well.
+``profile`` it has tested differences, typical shops, months and rules as well.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from core.segments.published import UNASSIGNED
 CARDS = 24
 _CLEAR_EFFECT = 0.5
 _DIFFERENCES = (3, 5)
-# What `segments profile` holds a difference for: false discoveries at most that share.
+# What `profile` holds a difference for: false discoveries at most that share.
 _ERROR_RATE = 0.05
 
 
