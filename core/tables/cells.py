@@ -366,7 +366,7 @@ def _as_typed(
         case "day":
             value, *told = calendar_day(name, dtype, date_format)
             if _has_clues(column, dtype):
-                form = month_form(plain_text(name, dtype)) if date_format else pl.lit(0)
+                form = month_form(plain_text(name, dtype))
                 told.append(form.alias(f"form_{column.name}"))
         case "moment":
             value, has_offset = timestamp(name, dtype, date_format)
@@ -402,8 +402,8 @@ def _has_clues(column: Column, dtype: pl.DataType) -> bool:
 
 
 def _clues_found(column: Column) -> dict[str, list[pl.Expr]]:
-    """Return of each clue whether a cell that could be read gives it."""
-    is_read = pl.col(column.name).is_not_null()
+    """Return of each clue whether a cell gives it, of numbers one that can be read."""
+    is_read = pl.col(column.name).is_not_null() | (column.kind == "day")
     form = pl.col(f"form_{column.name}")
     return {clue: [is_read & (form == i)] for i, clue in enumerate(column.clues, 1)}
 

@@ -42,8 +42,8 @@ NAMED_MONTH = r"^(\d{1,2}\W*)?[a-z]{3,9}\.?(\W*\d{1,2}\W?)?$"
 # Formats that are suggested, never taken.
 DATE_FORMATS = (
     "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%y", "%d/%m/%y",
-    "%m/%d/%y", "%Y.%m.%d", "%Y%m", "%m/%Y", "%m.%Y", "%m-%Y", "%d %B %Y", "%d-%B-%Y",
-    "%d-%b-%y", "%B %d, %Y", "%B %Y", "%B-%Y", "%b-%y", "%b %y",
+    "%m/%d/%y", "%Y.%m.%d", "%Y.%m", "%Y%m", "%m/%Y", "%m.%Y", "%m-%Y", "%d %B %Y",
+    "%d-%B-%Y", "%d-%b-%y", "%B %d, %Y", "%B %Y", "%B-%Y", "%b-%y", "%b %y",
 )  # fmt: skip
 CLOCK_FORMATS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
 

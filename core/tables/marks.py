@@ -22,6 +22,7 @@ from core.tables.files import counted
 if TYPE_CHECKING:
     from core.tables.cells import ParsedRows
 
+FEW = 0.1
 MINUS = "\N{MINUS SIGN}"
 SPACES = " '\N{RIGHT SINGLE QUOTATION MARK}\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"
 BY_SPACE = rf"^[(+-]? ?\d{{1,3}}([{SPACES}]\d{{3}})+([.,]\d*)? ?[)-]?$"
@@ -98,7 +99,8 @@ def number_form(text: pl.Expr, odd: pl.Expr) -> pl.Expr:
 
 def month_form(text: pl.Expr) -> pl.Expr:
     """Return which of the clues of a month a text such as `2022.1` gives, from 1."""
-    month = text.str.extract(r"^\d{4}[.,](1|[2-9]|0\d)$")
+    short = pl.when(text.str.len_bytes() <= 7).then(text)
+    month = short.str.extract(r"^\d{4}[.,](1|[2-9]|0\d)$")
     kinds = pl.when(month == "1").then(1).when(month.str.len_bytes() == 1).then(2)
     return kinds.when(month.is_not_null()).then(3).otherwise(0)
 
@@ -134,7 +136,9 @@ def settle(parsed: ParsedRows, stated: str | None, usual: str) -> ParsedRows:
         if not any(n.values()):
             continue
         if column.kind == "day":
-            _check_months(parsed, column, *n.values())
+            # A few are no months of this form, but dates that cannot be read.
+            if sum(n.values()) > FEW * int(groups["len"].sum()):
+                _check_months(parsed, column, *n.values())
             continue
         mark = stated or _proven_mark(usual, *n.values())
         if mark is None:

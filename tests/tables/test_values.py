@@ -380,6 +380,8 @@ def test_a_month_that_may_have_lost_its_zero_is_refused(
     if is_refused:
         with pytest.raises(SchemaError, match=r"may be January, or October.*`2022-10`"):
             sales_of(rows, tmp_path, **data)
+        with pytest.raises(SchemaError, match=r"may be January, or October.*`2022-10`"):
+            sales_of(rows, tmp_path)
     else:
         found = sales_of(rows, tmp_path, **data).frame.collect()["month"].unique()
         assert sorted(found) == [int(month[5:]) for month in months]
