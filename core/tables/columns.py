@@ -59,7 +59,8 @@ class Column:
     kind : str
         What its cells become, and what `flags` tell, in this order:
 
-        - ``id``: String, floats mended; missing, was a float
+        - ``id``: String, floats mended; missing, was a float, was in a formula
+          or had NUL, is in scientific notation
         - ``day``: `year`, `month` and `core.tables.cells.DAY` in its place; a day
           number of Excel, an ISO week, ISO text beside a format
         - ``moment``: Datetime("us") in UTC; unreadable or not of the years 1900 to
@@ -211,12 +212,12 @@ def read_specs(file: str) -> dict[str, TableSpec]:
 
 
 def fault_flags(spec: TableSpec, found: Mapping[str, pl.Expr]) -> pl.Expr:
-    """Return flags as the bits of one number (UInt32)."""
+    """Return flags as the bits of one number (UInt64)."""
     bits = [
-        is_found.fill_null(value=False).cast(pl.UInt32) * spec.bits[name]
+        is_found.fill_null(value=False).cast(pl.UInt64) * spec.bits[name]
         for name, is_found in found.items()
     ]
-    return pl.sum_horizontal(bits).cast(pl.UInt32)
+    return pl.sum_horizontal(bits).cast(pl.UInt64)
 
 
 def match_columns(

@@ -17,6 +17,8 @@ TOTAL = (
     r"(?i)\b(sub-?)?totals?\b|^(sum|all|alle|summe|gesamt.*|insgesamt|totaal|totale"
     r"|somme|suma)$"
 )
+# Six digits are what Excel shows of a long number, 15 what it keeps.
+ROUNDED = r"^(\d{6}0{6,}|\d{15}0+)$"
 # From which share of the rows, and multiple of the median id's rows, an id is told of,
 # and among how many; less for the name of a placeholder.
 OUTSIZED, OUTSIZED_PLACEHOLDER = (0.05, 20, 20), (0.01, 5, 5)
@@ -152,6 +154,13 @@ def alike_ids(ids: pl.Series, name: str) -> list[str]:
         warnings.append(
             f"{n_case:,} {name} ids differ from another one only by upper and lower "
             "case; they are taken as different."
+        )
+    long = digits.filter(digits.str.len_bytes() >= 12)
+    if len(long) and long.str.contains(ROUNDED).all():
+        warnings.append(
+            f"All {len(long):,} {name} ids of 12 and more digits end in zeros, such as "
+            f"`{long.sort()[0]}`: Excel may have cut digits off, and made one id "
+            "of several. Compare them with their source."
         )
     n_zeros = len(digits) - digits.str.strip_chars_start("0").n_unique()
     if n_zeros:

@@ -20,7 +20,8 @@ import polars as pl
 
 from core.config import DataConfig
 from core.errors import SchemaError, listed
-from core.tables.cells import LARGEST, UNKNOWN, ParsedRows, parse_rows
+from core.tables.cells import LARGEST, UNKNOWN, ParsedRows
+from core.tables.collect import collected_rows
 from core.tables.columns import (
     FLAGS,
     ROW,
@@ -87,14 +88,14 @@ def read_lines(
     if set(found) >= SHOPIFY and "order_id" not in found:
         wanted = {"order_id": "Name", **wanted}
     matched = recognised_columns(found, wanted, LINES)
-    parsed = parse_rows(table, matched, LINES, data)
+    parsed = collected_rows(table, matched, LINES, data)
     if not {"line_total", "price"} & set(matched):
         raise SchemaError(
             f"{table.name}: no column tells what was paid. Expected `line_total` (of "
             "the line, after discounts) or `price` (of one unit); found: "
             f"{listed(found, 30)}. Map one of them: `{LINES.flag} line_total=NAME`."
         )
-    rows = _with_headers(parsed.rows.collect(engine="streaming"))
+    rows = _with_headers(parsed.rows.collect())
     rows, notes = _with_money(rows)
     is_paid = pl.col("line_total").abs() <= LARGEST
     rows = _flagged(rows, {"invalid_amount": ~is_paid.fill_null(value=False)})
@@ -141,7 +142,7 @@ def _with_headers(rows: pl.DataFrame) -> pl.DataFrame:
         known = rows.filter(has_id).group_by("order_id").agg(known=one)
         rows = rows.join(known, on="order_id", how="left", maintain_order="left")
         is_open = pl.col(name).is_null() & pl.col("known").is_not_null()
-        others = pl.lit(2**32 - 1 - fault, pl.UInt32)
+        others = ~pl.lit(fault, pl.UInt64)
         mended = pl.col(FLAGS) & others | LINES.bits["from_order"]
         rows = rows.with_columns(
             pl.coalesce(name, "known").alias(name),
@@ -278,7 +279,7 @@ def _orders_of(sound: pl.DataFrame) -> pl.DataFrame:
         pl.col(ROW).min(),
         day.min(),
         is_empty.alias("is_empty"),
-        pl.lit(0, pl.UInt32).first().alias(FLAGS),
+        pl.lit(0, pl.UInt64).first().alias(FLAGS),
         span=day.max() - day.min(),
         **money,
     )
@@ -334,7 +335,8 @@ def _cut_short(rows: pl.DataFrame, orders: pl.DataFrame) -> list[str]:
 
 def _items_of(sound: pl.DataFrame) -> pl.DataFrame:
     """Return the items of lines, with the flags that items know."""
-    same = [name for name in LINES.bits if name in ITEMS.bits and name != "float_id"]
+    told = {**ITEMS.meanings, **ITEMS.repairs}
+    same = [n for n in told if n in LINES.bits and n not in ("float_id", "odd_id")]
     price, quantity = pl.col("price"), pl.col("quantity")
     is_usable = price.is_between(-LARGEST, LARGEST) & ~((price < 0) & (quantity < 0))
     found = {name: LINES.has_any([name]) for name in same}

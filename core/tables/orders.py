@@ -16,8 +16,9 @@ import polars as pl
 
 from core.config import Config, DataConfig
 from core.errors import ConfigError, SchemaError, SourceError
-from core.tables.cells import UNKNOWN, ParsedRows, naive, parse_records, parse_rows
-from core.tables.columns import FLAGS, ROW, Column, TableSpec, fault_flags
+from core.tables.cells import UNKNOWN, ParsedRows, naive, parse_records
+from core.tables.collect import collected_rows, own_policies
+from core.tables.columns import FLAGS, ROW, Column, TableSpec
 from core.tables.faults import (
     FaultCount,
     Validation,
@@ -28,14 +29,12 @@ from core.tables.faults import (
 )
 from core.tables.files import counted, find_files
 from core.tables.frames import table_from_frame
-from core.tables.ids import TOTAL, id_sums, outsized_ids, total_ids
+from core.tables.ids import outsized_ids
 from core.tables.lines import read_lines
-from core.tables.marks import settle
 from core.tables.readers import (
     ReceivedTable,
     fingerprint,
     read_files,
-    readable,
     scratch_folder,
 )
 from core.tables.reconcile import (
@@ -61,13 +60,6 @@ READING_OPTIONS = {
     "date_format", "sheet", "header_row", "fill_down", "separator", "decimal",
     "encoding", "exclude_ids",
 }  # fmt: skip
-# Those of `data.policies` that hold for orders and items, too.
-OWN_POLICIES = ("scientific_id", "total_row")
-# Of each table: ids that may be totals, of which value, and what tells rows apart.
-TOTALS = {
-    "orders": (("customer_id", "total_price", ()), ("order_id", "total_price", PAIR)),
-    "items": (("product_id", "quantity", (*PAIR, "product_id")),),
-}
 # Clocks differ a little, and so do time zones.
 CLOCK_SLACK = timedelta(days=1)
 # A date may be wrong without being impossible: this far from the next one before it,
@@ -285,16 +277,16 @@ def _from_tables(tables: Mapping[str, ReceivedTable], config: Config) -> Purchas
     axes, data = config.axes, config.data
     reference = _reference(axes.reference_date)
     latest = naive(datetime.now(UTC)) + CLOCK_SLACK
-    terms = Terms(axes.negative_orders, reference, latest, policies=_policies(data))
+    terms = Terms(axes.negative_orders, reference, latest, policies=own_policies(data))
     mapped = [axes.order_columns, axes.item_columns]
     if "lines" in tables:
         mapped = [axes.line_columns]
         purchases = _from_lines(tables["lines"], axes.line_columns, terms, data)
     else:
-        orders = _parsed(tables["orders"], axes.order_columns, ORDERS, data)
+        orders = collected_rows(tables["orders"], axes.order_columns, ORDERS, data)
         items = None
         if "items" in tables:
-            items = _parsed(tables["items"], axes.item_columns, ITEMS, data)
+            items = collected_rows(tables["items"], axes.item_columns, ITEMS, data)
         purchases = assemble_orders(orders, items, terms)
     digests = {name: table.digest for name, table in tables.items()}
     content = {
@@ -321,43 +313,6 @@ def _from_lines(
     }
     rejected = pl.concat([refused, purchases.rejected], how="diagonal")
     return replace(purchases, intake=intake, rejected=rejected)
-
-
-def _parsed(
-    table: ReceivedTable, wanted: Mapping[str, str], spec: TableSpec, data: DataConfig
-) -> ParsedRows:
-    """Parse the rows of a table into memory."""
-    with readable(table.name):
-        parsed = parse_rows(table, wanted, spec, data)
-        rows = parsed.rows.collect(engine="streaming").lazy()
-        parsed = settle(replace(parsed, rows=rows), data.decimal, table.usual_decimal)
-        marked = _with_totals(parsed.rows.collect(), spec)
-        # What is to be kept is no fault.
-        kept = [name for name in OWN_POLICIES if _policies(data)[name] == "keep"]
-        flags = pl.col(FLAGS) & ~pl.lit(spec.mask(kept), pl.UInt32)
-        return replace(parsed, rows=marked.with_columns(flags).lazy())
-
-
-def _policies(data: DataConfig) -> dict[str, str]:
-    """Return the policies that hold here, too; whatever else is faulty is dropped."""
-    return data.policies.model_dump(include=set(OWN_POLICIES))
-
-
-def _with_totals(rows: pl.DataFrame, spec: TableSpec) -> pl.DataFrame:
-    """Flag the rows that are totals of others."""
-    sound = rows.lazy().filter(~spec.has_any(spec.own_faults))
-    is_total = []
-    for column, value, keys in TOTALS[spec.name]:
-        key = [name for name in keys if name in rows.columns]
-        # There are too many orders to sum the rows of each.
-        named = pl.col(column).str.contains(TOTAL) if column == "order_id" else True
-        sums = id_sums(sound.filter(named), column, value)
-        if ids := total_ids(sound, sums, column, value, key):
-            is_total.append(pl.col(column).is_in(ids))
-    if not is_total:
-        return rows
-    found = {"total_row": pl.any_horizontal(is_total)}
-    return rows.with_columns(pl.col(FLAGS) | fault_flags(spec, found))
 
 
 def _reference(text: str | None) -> datetime | None:

@@ -57,7 +57,7 @@ def test_a_specification_is_whole_in_itself(spec: TableSpec):
     assert set(spec.key) <= set(names)
     assert {ours for fault in spec.faults for ours in fault.about} <= set(names)
     n_clues = sum(len(column.clues) for column in spec.columns)
-    assert len(spec.bits) == len(spec.faults) + len(spec.repairs) + n_clues <= 32
+    assert len(spec.bits) == len(spec.faults) + len(spec.repairs) + n_clues <= 64
 
 
 def validated(tmp_path: Path, text: str, policies: dict[str, str]) -> tuple:

@@ -259,6 +259,15 @@ def test_float_ids_that_have_lost_digits_are_refused(tmp_path: Path):
         sales_of(rows, tmp_path)
 
 
+def test_long_ids_that_all_end_in_zeros_are_told(tmp_path: Path):
+    rows = sales_rows().with_columns(product_id=pl.Series([4.00638e12, 7.0] * 36))
+    assert "All 1 product ids of 12 and more digits end in zeros, such as `4006380" in (
+        accounted(sales_of(rows, tmp_path))
+    )
+    rows = sales_rows(product_id=["400638000000", "4006381333931"])
+    assert "end in zeros" not in accounted(sales_of(rows, tmp_path))
+
+
 def test_ids_that_only_look_scientific_are_kept(tmp_path: Path):
     # The last two are as R writes round numbers, which is exact.
     ids = ["5E10", "E+12", "12E+5", "4E-7", "1e+05", "4.0128e+10"]
