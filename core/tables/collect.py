@@ -11,9 +11,9 @@ from core.config import DataConfig
 from core.tables.cells import ParsedRows, parse_rows
 from core.tables.columns import FLAGS, TableSpec, fault_flags
 from core.tables.ids import TOTAL, id_sums, total_ids
-from core.tables.marks import settle
 from core.tables.readers import ReceivedTable, readable
 from core.tables.reconcile import PAIR
+from core.tables.settle import settle
 
 # Those of `data.policies` that hold for these tables, too.
 OWN_POLICIES = ("scientific_id", "total_row")
@@ -38,7 +38,7 @@ def collected_rows(
     Raises
     ------
     SchemaError
-        As `core.tables.cells.parse_rows` and `core.tables.marks.settle`.
+        As `core.tables.cells.parse_rows` and `core.tables.settle.settle`.
     """
     with readable(table.name):
         parsed = parse_rows(table, wanted, spec, data)

@@ -2,27 +2,13 @@
 
 A cell tells by its form which of its marks is which: `47,5`, `1.234,50`, `1,234.50` and
 `1.234.567` leave no doubt. One mark with three digits behind it does: `4.700` is 4700
-or 4.7. There the other cells of its column decide, or `data.decimal`; if neither does,
-the reading stops, since a guess would be wrong by a factor of 1000.
-
-So is a month after a point, `2022.1`: January, or October that lost its zero.
+or 4.7. That is settled by the whole column, in `core.tables.settle`.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
-
 import polars as pl
 
-from core.errors import SchemaError
-from core.tables.columns import FLAGS, ROW, Column
-from core.tables.files import counted
-
-if TYPE_CHECKING:
-    from core.tables.cells import ParsedRows
-
-FEW = 0.1
 MINUS = "\N{MINUS SIGN}"
 SPACES = " '\N{RIGHT SINGLE QUOTATION MARK}\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"
 BY_SPACE = rf"^[(+-]? ?\d{{1,3}}([{SPACES}]\d{{3}})+([.,]\d*)? ?[)-]?$"
@@ -103,138 +89,3 @@ def month_form(text: pl.Expr) -> pl.Expr:
     month = short.str.extract(r"^\d{4}[.,](1|[2-9]|0\d)$")
     kinds = pl.when(month == "1").then(1).when(month.str.len_bytes() == 1).then(2)
     return kinds.when(month.is_not_null()).then(3).otherwise(0)
-
-
-def settle(parsed: ParsedRows, stated: str | None, usual: str) -> ParsedRows:
-    """Settle what single cells leave open, by their whole column.
-
-    Parameters
-    ----------
-    parsed : ParsedRows
-        Rows that can be read again cheaply: in memory, or in a file of ours.
-    stated : str or None
-        The decimal mark that the user named.
-    usual : str
-        The one that is usual in such a source.
-
-    Returns
-    -------
-    ParsedRows
-        With the values meant, and notes on what was settled.
-
-    Raises
-    ------
-    SchemaError
-        If cells have two readings, and nothing decides between them.
-    """
-    groups = parsed.rows.group_by(FLAGS).agg(pl.len()).collect(engine="streaming")
-    values: list[pl.Expr] = []
-    notes = list(parsed.notes)
-    for column in parsed.spec.columns:
-        has = {clue: parsed.spec.has_any([clue]) for clue in column.clues}
-        n = {clue: int(groups.filter(has[clue])["len"].sum()) for clue in has}
-        if not any(n.values()):
-            continue
-        if column.kind == "day":
-            # A few are no months of this form, but dates that cannot be read.
-            if sum(n.values()) > FEW * int(groups["len"].sum()):
-                _check_months(parsed, column, *n.values())
-            continue
-        mark = stated or _proven_mark(usual, *n.values())
-        if mark is None:
-            raise SchemaError(_explain_open(parsed, column, *n.values()))
-        # Divided by a column, since Polars multiplies by 1 / 1000 instead of dividing
-        # by 1000, and 1001 * 0.001 is not 1.001.
-        is_decimal = has[column.clues[".,".index(mark)]]
-        divisor = pl.when(is_decimal).then(1000.0).otherwise(1.0)
-        values.append(pl.col(column.name) / divisor)
-        is_told = stated is None and mark != usual
-        notes += _notes_on_marks(parsed, column, mark, is_told, *n.values())
-    return replace(parsed, rows=parsed.rows.with_columns(values), notes=notes)
-
-
-def _proven_mark(
-    usual: str, n_after_point: int, n_after_comma: int, n_points: int, n_commas: int
-) -> str | None:
-    """Return the decimal mark of a column, or None if that is not known."""
-    if n_points and n_commas:
-        return usual if n_after_point == n_after_comma == 0 else None
-    if n_points or n_commas:
-        return "." if n_points else ","
-    # Cells such as `4.700` only, where a comma would be usual: thousands.
-    is_open = n_after_point if usual == "." else n_after_comma
-    return None if is_open else usual
-
-
-def _explain_open(
-    parsed: ParsedRows, column: Column, n_point: int, n_comma: int, *proofs: int
-) -> str:
-    """Return which cells may be thousands or decimals, and what settles it."""
-    clue = column.clues[0 if n_point else 1]
-    why = (
-        "other cells of the column show both marks as the decimal one"
-        if all(proofs)
-        else "no other cell of the column shows which mark is the decimal one"
-    )
-    thousands, decimals = (",", ".") if n_point else (".", ",")
-    return (
-        f"{parsed.name}: {counted(n_point + n_comma, 'cell')} of "
-        f"`{parsed.columns[column.name]}`, such as {_example(parsed, column, clue)}, "
-        f"may be thousands or have three decimals; {why}. Name the decimal mark: "
-        f"`--set data.decimal={thousands}` reads thousands there, `--set "
-        f"data.decimal={decimals}` three decimals."
-    )
-
-
-def _notes_on_marks(
-    parsed: ParsedRows,
-    column: Column,
-    mark: str,
-    is_unusual: bool,
-    *found: int,
-) -> list[str]:
-    """Return how the marks of a column were read, where another reading is possible."""
-    notes = []
-    name = parsed.columns[column.name]
-    for i, three_after in enumerate(".,"):
-        is_decimal = three_after == mark
-        if not found[i] or (is_decimal and not is_unusual):
-            continue
-        other = three_after if not is_decimal else ".,"[1 - i]
-        notes.append(
-            f"`{name}`: {'three decimals' if is_decimal else 'thousands'} read in "
-            f"{counted(found[i], 'cell')}, such as "
-            f"{_example(parsed, column, column.clues[i])}. If that is wrong: `--set "
-            f"data.decimal={other}`."
-        )
-    if all(found[2:]):
-        notes.append(
-            f"`{name}` has cells with a decimal point, such as "
-            f"{_example(parsed, column, column.clues[2])}, and with a decimal comma, "
-            f"such as {_example(parsed, column, column.clues[3])}; each was read as it "
-            "is written."
-        )
-    return notes
-
-
-def _check_months(
-    parsed: ParsedRows, column: Column, n_ones: int, n_others: int, n_padded: int
-) -> None:
-    """Refuse a column in which `2022.1` may be January or October."""
-    if not n_ones or (n_others and not n_padded):
-        return
-    raise SchemaError(
-        f"{parsed.name}: {counted(n_ones, 'cell')} of `{parsed.columns[column.name]}`, "
-        f"such as {_example(parsed, column, column.clues[0])}, may be January, or "
-        "October that lost its zero as a number. Write months as text with two digits, "
-        "such as `2022-10`, or give year and month in two columns."
-    )
-
-
-def _example(parsed: ParsedRows, column: Column, clue: str) -> str:
-    """Return the first cell that gives a clue, with its row."""
-    rows = parsed.rows.filter(parsed.spec.has_any([clue])).select(pl.col(ROW).min())
-    row = rows.collect(engine="streaming").item()
-    name = pl.col(parsed.columns[column.name]).cast(pl.String)
-    cells = parsed.received.filter(pl.col(ROW) == row).select(name.str.strip_chars())
-    return f"`{cells.collect(engine='streaming').item()}` (row {row:,})"

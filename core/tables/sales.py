@@ -23,7 +23,6 @@ from core.tables.faults import FaultCount, Validation, fault_lines, repair_lines
 from core.tables.files import SourceFile, counted, fetch_kaggle, find_files
 from core.tables.frames import table_from_frame
 from core.tables.ids import alike_ids, id_sums, outsized_ids, total_ids
-from core.tables.marks import settle
 from core.tables.readers import (
     ReceivedTable,
     files_digest,
@@ -32,6 +31,7 @@ from core.tables.readers import (
     readable,
     scratch_folder,
 )
+from core.tables.settle import settle
 
 # A month whose dates end earlier than this many days before it does is incomplete.
 PARTIAL_DAYS = 3
