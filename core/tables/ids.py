@@ -54,20 +54,27 @@ def total_ids(
         What tells rows apart: a total is of those that are equal but for `column`.
     """
     whole = float(sums.select("total").sum().item())
-    named = sums.filter(pl.col("id").str.contains(TOTAL))["id"]
+    named = sums.filter(pl.col("id").str.contains(TOTAL))["id"].to_list()
     is_half = (pl.col("total") * 2 - whole).abs() <= abs(whole) * 0.02
     is_looked_at = (pl.col("id").is_in(named) | is_half) & (pl.col("total") != 0)
     found = sums.filter(is_looked_at).sort("total", "id", descending=True)
-    ids = found.head(CANDIDATES)["id"].to_list()
+    alone = found.head(CANDIDATES)["id"].to_list()
     groups = [name for name in key if name != column]
-    totals = []
-    for id_, total in found.head(CANDIDATES).select("id", "total").iter_rows():
-        is_named = id_ in named
-        is_all = is_named and abs(whole - 2 * total) <= _rounding(total)
-        if is_all or (
-            groups and _is_sum(rows, column, value, id_, ids, groups, is_named=is_named)
+    is_base = ~pl.col(column).is_in([*named, *alone])
+    totals: list[str] = []
+    # Subtotals of several names add up together only.
+    for ids in ([named] if len(named) > 1 else []) + [[id_] for id_ in alone]:
+        own = float(sums.filter(pl.col("id").is_in(ids))["total"].sum())
+        is_named = set(ids) <= set(named)
+        is_whole = is_named and abs(whole - 2 * own) <= _rounding(own)
+        if not set(ids) <= set(totals) and (
+            is_whole
+            or (
+                groups
+                and _are_sums(rows, column, value, ids, is_base, groups, is_named)
+            )
         ):
-            totals.append(id_)
+            totals += ids
     return totals
 
 
@@ -76,32 +83,31 @@ def _rounding(total: Any) -> Any:
     return 0.005 + abs(total) * 1e-6
 
 
-def _is_sum(
+def _are_sums(
     rows: pl.LazyFrame,
     column: str,
     value: str,
-    id_: str,
     ids: Sequence[str],
+    is_base: pl.Expr,
     groups: Sequence[str],
-    *,
     is_named: bool,
 ) -> bool:
-    """Return whether an id's value is the sum of the others' wherever it occurs.
+    """Return whether the value of ids is the sum of the others' wherever they occur.
 
-    Of all others, or of those that are no candidates for totals themselves.
+    Of all others, or of those that are no candidates for totals themselves, which
+    subtotals and totals together hold two or three times.
     """
-    amount, is_it = pl.col(value), pl.col(column) == id_
+    amount, is_it = pl.col(value), pl.col(column).is_in(ids)
     sums = rows.group_by(groups).agg(
         n=(~is_it).sum(),
         has=is_it.any(),
         own=amount.filter(is_it).sum(),
         others=amount.filter(~is_it).sum(),
-        base=amount.filter(~pl.col(column).is_in(ids)).sum(),
+        base=amount.filter(is_base).sum(),
     )
-    is_near = [
-        (pl.col("own") - pl.col(of)).abs() <= _rounding(pl.col("own"))
-        for of in ("others", "base")
-    ]
+    times = (1, 2, 3) if len(ids) > 1 else (1,)
+    of = [pl.col("others"), *(pl.col("base") * n for n in times)]
+    is_near = [(pl.col("own") - each).abs() <= _rounding(each) for each in of]
     facts = sums.filter(pl.col("has") & (pl.col("n") > 0)).select(
         n_groups=pl.len(), n=pl.col("n").mean(), equal=pl.any_horizontal(is_near).mean()
     )

@@ -444,6 +444,30 @@ def test_totals_in_both_directions_and_one_grand_total_are_found(tmp_path: Path)
     assert sum(quantities(sales_of(one, tmp_path))) == expected
 
 
+def test_subtotals_of_several_names_and_totals_over_them_are_found(tmp_path: Path):
+    rows = sales_rows(product_id=["p0", "p1", "p2", "p3"], shop_id=["s0", "s1"])
+    expected = sum(quantities(sales_of(rows, tmp_path)))
+    parts = [
+        with_totals(part, "product_id", ["shop_id", *MONTH], name, "sales_qty")
+        for name, part in (
+            ("Subtotal tea", rows.filter(pl.col("product_id") < "p2")),
+            ("Subtotal milk", rows.filter(pl.col("product_id") >= "p2")),
+        )
+    ]
+    with_sums = pl.concat(parts)
+    assert sum(quantities(sales_of(with_sums, tmp_path))) == expected
+    total = with_totals(rows, "product_id", ["shop_id", *MONTH], "Total", "sales_qty")
+    both = pl.concat([with_sums, total.tail(len(total) - len(rows))])
+    assert sum(quantities(sales_of(both, tmp_path))) == expected
+    of_shops = with_totals(rows, "product_id", ["shop_id", *MONTH], "?", "sales_qty")
+    named = of_shops.with_columns(
+        product_id=pl.when(pl.col("product_id") == "?")
+        .then("Total " + pl.col("shop_id"))
+        .otherwise("product_id")
+    )
+    assert sum(quantities(sales_of(named, tmp_path))) == expected
+
+
 def test_a_product_that_is_only_named_like_a_total_is_kept(tmp_path: Path):
     rows = sales_rows(product_id=["Total Yogurt", "p1", "p2", "p3"])
     sales = sales_of(rows, tmp_path)
