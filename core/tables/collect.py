@@ -1,4 +1,4 @@
-"""Orders, items and lines read into memory, with what only all their rows together tell."""
+"""Orders, items and lines read into memory, with what all their rows together tell."""
 
 from __future__ import annotations
 

@@ -302,8 +302,7 @@ def _from_lines(
     table: ReceivedTable, wanted: Mapping[str, str], terms: Terms, data: DataConfig
 ) -> Purchases:
     """Derive orders and items from lines; account for all three."""
-    with readable(table.name):
-        found = read_lines(table, wanted, data)
+    found = read_lines(table, wanted, data)
     account, refused = _validated(found.lines, found.lines.rows.collect(), terms)
     purchases = assemble_orders(found.orders, found.items, terms)
     intake = {
