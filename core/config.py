@@ -234,8 +234,10 @@ class DataConfig(Section):
     @field_validator("encoding")
     @classmethod
     def _is_of_text(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         try:
-            "1".encode(value or "utf-8").decode(value or "utf-8")
+            "1".encode(value).decode(value)
         except (LookupError, ValueError):
             raise ValueError(
                 "no encoding of text that Python knows; expected a name such as "
@@ -721,13 +723,13 @@ def resolve_config(
     for name in sorted(env):
         if name.startswith(ENV_PREFIX):
             key = name[len(ENV_PREFIX) :].lower().replace("__", ".")
-            _assign(tree, key, _parse_value(env[name]), f"environment `{name}`")
+            _assign(tree, key, _parse_value(key, env[name]), f"environment `{name}`")
     for text in assignments:
         key, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"`--set {_shown(text, str)}`: expected `key=value`.")
         where = f"`--set {_shown(text, str)}`"
-        _assign(tree, key.strip(), _parse_value(value), where)
+        _assign(tree, key.strip(), _parse_value(key.strip(), value), where)
     for key, value in (flags or {}).items():
         if value is not None:
             _assign(tree, key, value, f"`--{key.rpartition('.')[2]}`")
@@ -757,14 +759,19 @@ def build_config(tree: Mapping[str, Any]) -> Config:
     return config
 
 
-def option_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
-    """Return every dotted key, such as ``clustering.min_samples``."""
+def option_keys(
+    section: type[BaseModel] = Config, prefix: str = "", only: Sequence[Any] = ()
+) -> list[str]:
+    """Return every dotted key, such as ``clustering.min_samples``.
+
+    With `only` those of options of these types.
+    """
     keys: list[str] = []
     for name, info in section.model_fields.items():
         inner = info.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
-            keys += option_keys(inner, f"{prefix}{name}.")
-        else:
+            keys += option_keys(inner, f"{prefix}{name}.", only)
+        elif not only or inner in only:
             keys.append(f"{prefix}{name}")
     return keys
 
@@ -818,12 +825,17 @@ def _nearest(key: str, known: Iterable[str]) -> str:
     )
 
 
-def _parse_value(text: str) -> Any:
-    """Read a command-line or environment value as YAML; a bare text stays a text."""
+def _parse_value(key: str, text: str) -> Any:
+    """Read a command-line or environment value as YAML; a bare text stays a text.
+
+    So does a number for an option that is text, such as a column named `2024`.
+    """
     try:
-        return read_yaml(text) if text.strip() else text
+        value = read_yaml(text) if text.strip() else text
     except ValueError:
         return text
+    is_text = key.startswith(COLUMN_MAPS) or key in option_keys(only=(str, str | None))
+    return text if is_text and not isinstance(value, str | None) else value
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -146,5 +146,5 @@ def profiled_result(_profiled_run: tuple[Path, tuple[Any, Any]]) -> Any:
 
 @pytest.fixture(scope="session")
 def measured_stability(_profiled_run: tuple[Path, tuple[Any, Any]]) -> Any:
-    """Return what `segments stability` said of `profiled`."""
+    """Return what `stability` said of `profiled`."""
     return _profiled_run[1][1]

@@ -176,6 +176,7 @@ def test_an_empty_section_changes_nothing(tmp_path):
         ("axes: {reference_date: !!timestamp 2024-13-45}", "month must be in 1..12"),
         ("data: {encoding: rot13}", "`data.encoding` is 'rot13': no encoding of text"),
         ("data: {encoding: hex}", "no encoding of text"),
+        ("data: {encoding: ''}", "no encoding of text"),
         ("data: {separator: é}", "expected one ASCII character"),
         ('data: {input: "a\\0b"}', "no name or path can have"),
         ("data: 3", "`data` is 3: expected a section of options"),
@@ -203,6 +204,17 @@ def test_an_impossible_value_of_a_flag_is_refused_in_one_short_line():
         resolve_config(assignments=["data.columns=3", "data.columns.shop_id=a"])
     mapped = resolve_config(assignments=["data.columns=null", "data.columns.shop_id=a"])
     assert mapped.data.columns == {"shop_id": "a"}
+
+
+@pytest.mark.parametrize("text", ["2024", "007", "-", "1:30", "no", "1e3"])
+def test_a_number_given_for_a_text_is_the_text(text):
+    given = [f"axes.names={text}", f"data.columns.sales_qty={text}"]
+    config = resolve_config(assignments=given, environ={"SEGMENTS_AXES__STORE": text})
+    assert config.axes.names == config.axes.store == text
+    assert config.data.columns == {"sales_qty": text}
+    assert (
+        resolve_config(assignments=["axes.names=null"], environ={}).axes.names is None
+    )
 
 
 def test_a_home_of_nobody_is_no_traceback(tmp_path):
