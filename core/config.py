@@ -139,7 +139,7 @@ class Policies(Section):
     scientific_id: Policy = Field(
         "error",
         description="id such as `4.00638E+12`, which has lost digits in Excel; also of "
-        "`segments axes`",
+        "`axes`",
     )
 
     @field_validator("missing_id", "impossible_month", "invalid_quantity")

@@ -113,7 +113,9 @@ def test_commands_are_named_one_way_everywhere():
     code = (REPOSITORY / "core").rglob("*")
     sources = [p for p in code if p.suffix in {".py", ".j2", ".yaml"}]
     other = re.compile(
-        r"python -m core|`segments [a-z]|\.venv.bin.python|-pipeline\.py --"
+        r"python -m core|`segments [a-z]|^segments [a-z]+ -|\.venv.bin.python"
+        r"|python [a-z-]+-pipeline",
+        re.MULTILINE,
     )
     for path in (*pages, *sources, *REPOSITORY.glob("*.py")):
         assert other.findall(path.read_text(encoding="utf-8")) == [], path

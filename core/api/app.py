@@ -489,7 +489,7 @@ async def _answer_layout(request: Request, error: Exception) -> Response:
     detail = (
         "the tables of the database are not those of this version of the service. The "
         "log says what is missing; restore it, or load the profiles into another "
-        "database with `segments axes`."
+        f"database with `{PROGRAM} axes`."
     )
     return JSONResponse({"detail": detail}, 500)
 

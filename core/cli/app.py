@@ -200,7 +200,7 @@ Assignment = Annotated[
 TrustedDigest = Annotated[
     str | None,
     option(
-        "SHA-256 that manifest.json must have, as `segments verify` prints it; see "
+        "SHA-256 that manifest.json must have, as `verify` prints it; see "
         "docs/security.md.",
         "any",
     ),
