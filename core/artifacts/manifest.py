@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
+import os
 import platform
 import re
 from collections.abc import Iterator, Mapping
@@ -124,6 +125,7 @@ class Manifest(BaseModel):
     files: dict[str, FileEntry] = Field(default_factory=dict)
     _system: System = PrivateAttr()
     _sha256: str = PrivateAttr("")
+    _stamp: tuple[int, int] = PrivateAttr((0, 0))
 
     @classmethod
     def begun(cls, system: System, config: Config) -> Self:
@@ -159,6 +161,14 @@ class Manifest(BaseModel):
     def sha256(self) -> str:
         """SHA-256 of the file that this was read from, for `trusted`."""
         return self._sha256
+
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """What tells this file from another one in its place, of the same content too.
+
+        Going back to a version and forth writes the same content again.
+        """
+        return self._stamp
 
     @property
     def model_id(self) -> str:
@@ -218,7 +228,8 @@ def read_manifest(folder: Path, system: System, *others: System) -> Manifest | N
     """
     path = folder / MANIFEST
     try:
-        content = path.read_bytes()
+        with path.open("rb") as stream:
+            content, status = stream.read(), os.fstat(stream.fileno())
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -233,6 +244,7 @@ def read_manifest(folder: Path, system: System, *others: System) -> Manifest | N
             f"Run `{PROGRAM} {system.command}` again, or restore the file."
         ) from None
     manifest._sha256 = hashlib.sha256(content).hexdigest()
+    manifest._stamp = status.st_ino, status.st_mtime_ns
     stages = {*manifest.stages, *(entry.stage for entry in manifest.files.values())}
     for owner in (system, *others):
         if stages <= owner.commands.keys():
@@ -291,7 +303,7 @@ def digest(path: Path) -> str:
 def damaged(folder: Path, name: str, manifest: Manifest) -> ArtifactError:
     """Return the error for a file that is not what a manifest lists."""
     path, system = folder / name, manifest.system
-    again = f"run `python {system.commands[manifest.files[name].stage]}` again."
+    again = f"run `{PROGRAM} {system.commands[manifest.files[name].stage]}` again."
     if not path.is_file():
         return ArtifactError(
             f"`{path}` is missing, though `{MANIFEST}` lists it. Restore it, or {again}"

@@ -26,7 +26,7 @@ from core.artifacts.manifest import (
     read_manifest,
     refuse_untrusted,
 )
-from core.errors import ArtifactError, listed
+from core.errors import PROGRAM, ArtifactError, listed
 
 PUBLISHING = ".publishing"
 """Folder of a set that is being moved into place, see `core.artifacts.folder`."""
@@ -49,7 +49,7 @@ class ArtifactSet:
 
     def is_same(self, other: ArtifactSet) -> bool:
         """Whether another set is this very one, not one published since."""
-        mine, others = self.manifest.sha256, other.manifest.sha256
+        mine, others = self.manifest.stamp, other.manifest.stamp
         return (self.folder, mine) == (other.folder, others)
 
     def path(self, name: str) -> Path:
@@ -153,7 +153,7 @@ def fitting(what: str, system: System) -> Iterator[None]:
         raise ArtifactError(
             f"{what} cannot be used, though unchanged since it was written "
             f"({type(error).__name__}: {finding}). Restore it from a copy, or make it "
-            f"anew with `segments {system.command}`."
+            f"anew with `{PROGRAM} {system.command}`."
         ) from None
 
 

@@ -85,6 +85,29 @@ def test_a_reader_that_loses_the_race_begins_again_with_the_next_version(tmp_pat
     assert len(seen) == 2
 
 
+def test_a_version_that_left_and_came_back_is_read_again(tmp_path):
+    for version in (1, 2):
+        with Artifacts(tmp_path, CUSTOMER_AXES).stage("axes", Config()) as out:
+            save_arrays(out.path("part-0.safetensors"), {"x": np.full(2, version)}, {})
+            out.facts |= {"lineage": "abc", "version": version}
+    artifacts, calls = Artifacts(tmp_path, CUSTOMER_AXES), 0
+    artifacts.roll_back("v001"), artifacts.roll_back("v002")
+
+    def read(found):
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            artifacts.roll_back("v001")
+            with pytest.raises(ArtifactError):
+                found.read("part-0.safetensors")
+            artifacts.roll_back("v002")
+            raise ArtifactError("what a reader says that was too slow")
+        return found.manifest.version
+
+    assert read_published(tmp_path, read, CUSTOMER_AXES) == 2
+    assert calls == 2
+
+
 def edit(path, text="saved in Excel\n"):
     """Save a file as another program does: under a new inode."""
     path.unlink()
