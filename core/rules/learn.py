@@ -17,8 +17,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from core.entities import Entity
+from core.rules.conditions import FloatArray, Interval
 
-FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 MAX_LEAVES = 10
@@ -26,39 +26,6 @@ N_FOLDS = 5
 # A rule that fits fewer entities is an anecdote.
 MIN_LEAF = 5
 UNASSIGNED = -1
-
-
-@dataclass(frozen=True)
-class Interval:
-    """What a rule asks of one feature: low < value <= high.
-
-    Attributes
-    ----------
-    feature : str
-    low, high : float
-        In the feature's own unit; infinite where there is no bound.
-    takes_unknown : bool
-        Whether an entity whose value is unknown meets it.
-    """
-
-    feature: str
-    low: float
-    high: float
-    takes_unknown: bool
-
-    def holds(self, values: FloatArray) -> NDArray[np.bool_]:
-        """Return which of a feature's values meet the condition; NaN is unknown."""
-        known = (values > self.low) & (values <= self.high)
-        return np.where(np.isnan(values), self.takes_unknown, known)
-
-    def text(self) -> str:
-        """Return the condition as part of a sentence."""
-        parts = []
-        if math.isfinite(self.low):
-            parts.append(f"{self.feature} > {self.low:.4g}")
-        if math.isfinite(self.high):
-            parts.append(f"{self.feature} <= {self.high:.4g}")
-        return " and ".join(parts)
 
 
 @dataclass(frozen=True)
