@@ -1,9 +1,9 @@
 """Conditions over features: read from YAML as people write them, or learnt.
 
-A condition of a name is a word (`very high`, `high`, `low`, `very low`), a bound in standard
-deviations from the mean (``z >= 1.5``), or a bound in the feature's own unit
-(``>= 150``). Which features there are is handed in.
-A learnt rule asks for an interval of values.
+What a name asks of a feature is a word (`very high`, `high`, `low`, `very low`), a
+bound in standard deviations from the mean (``z >= 1.5``), or a bound in the feature's
+own unit (``>= 150``). What a learnt rule asks is an interval of values. Which features
+there are is handed in.
 """
 
 from __future__ import annotations
