@@ -48,6 +48,7 @@ from core.artifacts.manifest import (
     library_versions,
     now,
     read_manifest,
+    refuse_untrusted,
     trust_own,
     verify,
 )
@@ -376,6 +377,7 @@ class Artifacts:
                 return None
             pending = self._manifest(self.pending_folder)
             if pending is not None and earlier[-1] in pending.stages:
+                refuse_untrusted(self.pending_folder, pending)
                 return ArtifactSet(self.pending_folder, pending)
         return self.published()
 

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import http.server
 import json
+import shutil
 import socket
 import threading
 from contextlib import contextmanager
@@ -61,8 +62,10 @@ def test_inference_does_not_read_what_only_the_manifest_names(artifacts, listene
     before = pl.read_csv(artifacts / "cluster_predictions.csv")
     prepared_by_a_stranger(artifacts, listener)
     config = stage_config("inference", flags={"artifacts": str(artifacts)})
-    assert run_inference(config).facts["is_training_data"]
+    run_inference(config)
     assert not is_asked(listener)
+    # The training data was labelled; no other rows were scored.
+    assert not (artifacts / "scored_predictions.csv").exists()
     after = pl.read_csv(artifacts / "cluster_predictions.csv")
     assert after.equals(before)
 
@@ -146,6 +149,16 @@ def test_a_pinned_manifest_is_the_only_one_that_is_opened(artifacts):
     with trusted(pin), pytest.raises(ArtifactError, match="--trusted-digest"):
         Model.load(artifacts)
     assert run("verify", "--artifacts", folder).exit_code == 0
+
+
+def test_a_pending_set_is_no_way_around_the_pin(artifacts):
+    pin = run("verify", "--artifacts", str(artifacts)).stdout.split()[-1]
+    shutil.copytree(artifacts, artifacts / "pending")
+    path = artifacts / "pending" / "manifest.json"
+    path.write_text(path.read_text("utf-8") + "\n", encoding="utf-8")
+    refused = run("infer", "--artifacts", str(artifacts), "--trusted-digest", pin)
+    assert isinstance(refused.exception, ArtifactError)
+    assert "pending" in str(refused.exception)
 
 
 def test_a_pinned_run_may_publish(artifacts):

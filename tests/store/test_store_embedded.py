@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import psycopg
 import pytest
 
 from core.errors import StoreError
-from core.logging import get_logger
+from core.logging import LOGGER_NAME, get_logger
 from core.redaction import redacted_address
 from core.store import Store
 from core.store.address import address_of, chosen_address
@@ -297,6 +298,7 @@ def test_as_root_only_folders_of_root_are_opened_and_that_is_said(
     import pwd
 
     monkeypatch.setattr(get_logger(), "propagate", True)
+    caplog.set_level(logging.WARNING, LOGGER_NAME)
 
     if os.geteuid() != 0:
         pytest.skip("only root runs it as somebody else")
