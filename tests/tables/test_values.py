@@ -500,3 +500,55 @@ def test_totals_among_orders_and_items_are_set_aside(tmp_path: Path):
     policies = {"total_row": "keep"}
     kept = purchases_of(with_sums, item_sums, tmp_path, policies=policies)
     assert len(kept.orders) == N_ROWS + 9
+
+
+def line_rows(**columns: Sequence[Any]) -> pl.DataFrame:
+    """Return sound order lines as text, two of each order."""
+    dates = order_rows()[["customer_id", "order_id", "order_date"]]
+    items = item_rows(**columns)
+    return items.join(dates, on=["customer_id", "order_id"], maintain_order="left")
+
+
+def lines_of(lines: pl.DataFrame, work: Path, **data: Any) -> Purchases:
+    config = Config.model_validate({"data": data})
+    return purchases_from_frames(None, None, config, new_folder(work), lines=lines)
+
+
+def test_order_lines_are_checked_as_orders_are(tmp_path: Path):
+    sound = lines_of(line_rows(), tmp_path)
+    assert sound.items is not None
+    with pytest.raises(SchemaError, match=r"`price`.* may be thousands"):
+        lines_of(line_rows(price=["4.700", "9"]), tmp_path)
+    read = lines_of(line_rows(price=["4.700", "2,5"]), tmp_path)
+    assert read.items is not None
+    assert sorted(read.items["price"].unique()) == [2.5, 4700]
+    for column in ("customer_id", "order_id", "product_id"):
+        lines = line_rows().with_columns(pl.lit("4.00638E+12").alias(column))
+        with pytest.raises(SchemaError, match="scientific notation"):
+            lines_of(lines, tmp_path)
+    key = ["customer_id", "order_id", "order_date"]
+    with_sums = with_totals(line_rows(), "product_id", key, "Total", "quantity")
+    found = lines_of(with_sums, tmp_path)
+    assert found.orders.equals(sound.orders)
+    assert found.rejected["reason"].to_list() == ["total_row"] * N_ROWS
+    left = lines_of(line_rows(), tmp_path, exclude_ids=["c0"])
+    assert set(left.rejected["reason"]) == {"excluded_id"}
+    assert "c0" not in left.orders["customer_id"]
+
+
+def test_totals_of_a_table_with_columns_for_months_are_set_aside(tmp_path: Path):
+    rows = sales_rows(product_id=["p0", "p1", "p2", "p3"])
+    rows = rows.with_columns(pl.col("sales_qty").cast(pl.Int64))
+    month = pl.format("2024-{}", pl.col("month").str.zfill(2))
+    wide = rows.with_columns(month=month).pivot(
+        "month",
+        index=["shop_id", "product_id"],
+        values="sales_qty",
+        aggregate_function="sum",
+    )
+    sums = wide.group_by("shop_id").agg(pl.exclude("product_id").sum())
+    totals = sums.with_columns(product_id=pl.lit("Total")).select(wide.columns)
+    both = pl.concat([wide, totals]).with_columns(pl.exclude("shop_id").cast(pl.String))
+    sales = sales_of(saved(both, "csv", tmp_path), tmp_path)
+    assert sum(quantities(sales)) == rows["sales_qty"].sum()
+    assert "a total of other rows" in accounted(sales)
