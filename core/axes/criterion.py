@@ -71,7 +71,7 @@ from typing import Final, Literal
 import numpy as np
 
 from core.models import centroids
-from core.models.preprocessing import FloatArray
+from core.models.centroids import FloatArray
 
 WINDOW = 0.1
 STARTS = (0.25, 0.30, 0.35, 0.40, 0.45, 0.50, 0.55, 0.60, 0.65)

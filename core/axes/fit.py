@@ -35,7 +35,7 @@ from core.axes.features.catalog import CHANNEL_SHARE, FEATURES, AxisFeatures
 from core.axes.model import AxesModel, AxisSegment, FittedAxis
 from core.axes.names import AxisNames, SegmentName, load_axis_names, name_clusters
 from core.models import centroids
-from core.models.preprocessing import FloatArray
+from core.models.centroids import FloatArray
 from core.segments.identity import Identity, match_segments
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ from core.models.centroids import (
     NOWHERE,
     Assignment,
     CentroidModel,
+    FloatArray,
     IntArray,
     refused,
 )
-from core.models.preprocessing import FloatArray
 from core.segments.identity import IdentityEvent
 from core.segments.published import ids_of, names_of, rename, with_given_names
 

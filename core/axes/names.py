@@ -37,7 +37,7 @@ import numpy as np
 
 from core.axes.features.catalog import AXES, CHANNEL_SHARE, FEATURES
 from core.errors import ConfigError, did_you_mean, listed
-from core.models.preprocessing import FloatArray
+from core.models.centroids import FloatArray
 from core.rules.conditions import (
     Condition,
     parsed_condition,

@@ -387,7 +387,7 @@ def _score_rows(config: Config, frame: Any, output: str | Path | None) -> StageR
             f"{rejected.height:,} rows were set aside: {_rejected_path(target)}"
         )
     lines.append(_verdict_line(published))
-    told = {"n_rejected": rejected.height, "verdict": published.verdict}
+    told = {"n_rejected": rejected.height, "verdict": published.verdict.model_dump()}
     return StageResult("inference", target.parent, {**facts, **told}, lines)
 
 

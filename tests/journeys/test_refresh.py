@@ -353,5 +353,5 @@ def test_the_verb_reads_files_and_says_what_it_did(trained, rows, tmp_path):
 
 
 def test_a_folder_without_a_run_is_refused_with_the_cure(tmp_path):
-    with pytest.raises(ArtifactError, match="segments run"):
+    with pytest.raises(ArtifactError, match="run`"):
         refresh_config(str(tmp_path / "nowhere"))

@@ -29,7 +29,6 @@ from core.retailers.judge import (
 )
 from core.retailers.pipelines import run_all
 from core.retailers.report.plots import certificate_lines, plot_nulls
-from core.segments.published import Verdict
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 QUICK = Effort(n_refits=2, n_seed_refits=2, n_workers=0)
@@ -99,7 +98,7 @@ def test_the_verdict_decides_what_is_published(certified):
     folder, _, _ = certified
     saved = json.loads((folder / "segments.json").read_text(encoding="utf-8"))
     found = json.loads((folder / "certificate.json").read_text(encoding="utf-8"))
-    assert Verdict.from_dict(saved["verdict"]) == Verdict.from_dict(found["verdict"])
+    assert saved["verdict"] == found["verdict"]
     predictions = pl.read_csv(folder / "cluster_predictions.csv")
     assert predictions["segment_kind"].drop_nulls().unique().to_list() == ["partition"]
 

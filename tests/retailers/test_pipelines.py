@@ -236,8 +236,8 @@ def test_inference_needs_neither_tensorflow_nor_hdbscan(artifacts, tmp_path):
         "for name in ('tensorflow', 'keras', 'hdbscan'):\n"
         "    sys.modules[name] = None\n"
         f"sys.argv = ['segments', 'infer', '--artifacts', {str(artifacts)!r}]\n"
-        "from core.cli import main\n"
-        "main()\n"
+        "from core.cli import run\n"
+        "run()\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     run = subprocess.run(

@@ -169,10 +169,10 @@ def test_the_command_explains_without_waiting_for_tensorflow(trained):
     shop = pl.read_csv(trained / "cluster_predictions.csv")["shop_id"][1]
     code = (
         "import sys\n"
-        "from core.cli import main\n"
+        "from core.cli import run\n"
         f"sys.argv = ['segments', 'explain', {shop!r}, '--json',"
         f" '--artifacts', {str(trained)!r}]\n"
-        "try:\n    main()\n"
+        "try:\n    run()\n"
         "finally:\n    assert not {'tensorflow', 'keras', 'hdbscan'} & set(sys.modules)"
     )
     run = subprocess.run(

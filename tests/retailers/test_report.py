@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from core.artifacts.manifest import Manifest, StageFacts
+from core.artifacts.reading import ArtifactSet
 from core.config import Config
 from core.errors import ArtifactError
 from core.evaluation.certificate import derive_verdict
@@ -522,7 +523,8 @@ def evidence_of(folder, is_certified=False, **facts):
     manifest = Manifest.begun(RETAILERS, Config())
     manifest.stages["clustering"] = clustering
     published = first_version(table, verdict, "0123456789ab")
-    return Evidence(manifest, facts, published, folder, folder, folder)
+    old = ArtifactSet(folder, manifest)
+    return Evidence(manifest, facts, published, folder, folder, old)
 
 
 def commands_of(evidence):

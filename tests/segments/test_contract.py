@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.artifacts.folder import Artifacts
-from core.cli import main
+from core.cli import run as command
 from core.errors import ArtifactError, ConfigError, ContractError
 from core.retailers.files import RETAILERS
 from core.retailers.profile import breaches_of, draft_for
@@ -205,7 +205,7 @@ def segments(monkeypatch, capsys):
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["segments", *map(str, words)])
         with pytest.raises(SystemExit) as ended:
-            main()
+            command()
         return ended.value.code, capsys.readouterr()
 
     return run
