@@ -27,7 +27,6 @@ from core.tables.columns import (
 )
 from core.tables.dates import (
     calendar_day,
-    day_number,
     month_number,
     plain_text,
     timestamp,
@@ -57,6 +56,8 @@ SCIENTIFIC = (
     r"^[+-]?\d([.,]\d+)?(E\+\d+|e\+(1[1-9]|[2-9]\d|\d{3,}))$"
     r"|^[+-]?\d[.,]\d{5,}e\+\d+$"
 )
+# As `core.tables.dates.timestamp` tells it.
+TOLD_OF_MOMENTS = ("offset", "number", "iso")
 # Whole numbers beyond this are not all exact as 64-bit floats.
 LARGEST_EXACT_FLOAT = 2.0**53
 
@@ -369,11 +370,10 @@ def _as_typed(
                 form = month_form(plain_text(name, dtype))
                 told.append(form.alias(f"form_{column.name}"))
         case "moment":
-            value, has_offset = timestamp(name, dtype, date_format)
-            is_day_number = day_number(name, dtype).is_not_null()
+            value, *found = timestamp(name, dtype, date_format)
             told = [
-                has_offset.alias(f"offset_{column.name}"),
-                is_day_number.alias(f"number_{column.name}"),
+                is_so.alias(f"{what}_{column.name}")
+                for what, is_so in zip(TOLD_OF_MOMENTS, found, strict=True)
             ]
         case "name" | "word":
             value = plain_text(name, dtype)
@@ -442,7 +442,7 @@ def _finished(column: Column) -> tuple[pl.Expr, list[pl.Expr]]:
         case "moment":
             is_possible = _is_between(ours.dt.year(), FIRST_YEAR, LAST_YEAR)
             kept = pl.when(is_possible).then(ours)
-            told = (pl.col(f"{what}_{column.name}") for what in ("offset", "number"))
+            told = (pl.col(f"{what}_{column.name}") for what in TOLD_OF_MOMENTS)
             flags = [~is_possible, *told]
         case "day":
             kept = pl.col(DAY)

@@ -64,7 +64,7 @@ class Column:
         - ``day``: `year`, `month` and `core.tables.cells.DAY` in its place; a day
           number of Excel, an ISO week, ISO text beside a format
         - ``moment``: Datetime("us") in UTC; unreadable or not of the years 1900 to
-          2199, had a time zone, a day number of Excel
+          2199, had a time zone, a day number of Excel, ISO text beside a format
         - ``whole``: Int32; no whole number within `limits`
         - ``month``: the same, or a name; no whole number within `limits`, a name
         - ``number``: Float64; no number within +-1e9
@@ -468,6 +468,8 @@ def _explain_missing(
         for ours in missing
         if spec[ours].default
     ]
+    if {"month", "date"} & set(missing) and "week" in map(_plain, free):
+        lines.append("  Weeks are read as a date such as `2024-W05`, year and week.")
     n_numbers = sum(bool(re.fullmatch(r"[\d.,-]*", n.strip())) for n in found)
     if n_numbers > len(found) / 2:
         lines.append("  The first line looks like data: is the header line missing?")

@@ -1,7 +1,7 @@
 """Dates and months as received to days and moments of ours.
 
 Read are dates, ISO text, a format that is given, and what cannot mean anything else:
-day numbers of Excel, ISO weeks, English names of months.
+day numbers of Excel, ISO weeks, names of months.
 """
 
 from __future__ import annotations
@@ -30,15 +30,28 @@ OFFSET = r"(Z|[+-]\d{2}:?\d{2})$"
 FIRST_DAY_NUMBER, LAST_DAY_NUMBER = 32_874, 54_789
 DAYS_TO_1970 = 25_569
 ISO_WEEK = r"^(\d{4})[-/ ]?W(\d{1,2})(?:-?[1-7])?$"
+# English, German, French, Spanish, Italian, Dutch and Portuguese.
 MONTH_NAMES = (
-    "january", "february", "march", "april", "may", "june", "july", "august",
-    "september", "october", "november", "december",
-)  # fmt: skip
+    "january janv janvier januar jan enero ene gennaio gen januari janeiro",
+    "february feb februar févr février febrero febbraio februari fevereiro fev",
+    "march mar märz mär maerz mars marzo maart mrt março",
+    "april apr avril avr abril abr aprile",
+    "may mai mayo maggio mag mei maio",
+    "june jun juni juin junio giugno giu junho",
+    "july jul juli juil juillet julio luglio lug julho",
+    "august aug août agosto ago augustus",
+    "september sep sept septembre septiembre settembre set setembro",
+    "october oct oktober okt octobre octubre ottobre ott outubro out",
+    "november nov novembre noviembre novembro",
+    "december dec dezember dez déc décembre diciembre dic dicembre dezembro",
+)
 MONTH_NUMBERS = {
-    name[:n]: i for i, name in enumerate(MONTH_NAMES, 1) for n in (3, len(name))
-} | {"sept": 9}
+    name: number
+    for number, names in enumerate(MONTH_NAMES, 1)
+    for name in names.split()
+}
 # `Jan`, `March`, `01-Jan`, `Jan (1)`.
-NAMED_MONTH = r"^(\d{1,2}\W*)?[a-z]{3,9}\.?(\W*\d{1,2}\W?)?$"
+NAMED_MONTH = r"^(\d{1,2}\W*)?\p{L}{3,10}\.?(\W*\d{1,2}\W?)?$"
 # Formats that are suggested, never taken.
 DATE_FORMATS = (
     "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%y", "%d/%m/%y",
@@ -70,14 +83,14 @@ def _as_day_number(cells: pl.Expr) -> pl.Expr:
 
 
 def month_number(name: str, dtype: pl.DataType) -> pl.Expr:
-    """Return months by their English names, and a number beside if it is the same."""
+    """Return months by their names; a number beside must be the same."""
     if dtype != pl.String:
         return pl.lit(None, pl.Float64)
     text = plain_text(name, dtype).str.to_lowercase()
     # Numbers are most of what there is, and need no regular expression.
     text = pl.when(text.str.len_bytes() > 2).then(text)
     text = pl.when(text.str.contains(NAMED_MONTH)).then(text)
-    month = text.str.extract(r"([a-z]+)").replace_strict(
+    month = text.str.extract(r"(\p{L}+)").replace_strict(
         MONTH_NUMBERS, default=None, return_dtype=pl.Float64
     )
     beside = text.str.extract(r"(\d+)").cast(pl.Float64)
@@ -106,8 +119,7 @@ def calendar_day(
     text = _whole_text(name, dtype)
     # Each is looked for only where a look at the length or a letter allows for it: an
     # expression that is used twice is evaluated twice.
-    is_short = (text.str.len_bytes() == 5) | (text.str.slice(5, 1) == ".")
-    number = _as_day_number(pl.when(is_short).then(text))
+    number = _as_day_number(_short(text))
     numbered = (number.floor().cast(pl.Int32) - DAYS_TO_1970).cast(pl.Date)
     week = _thursday(pl.when(text.str.contains("W", literal=True)).then(text))
     is_number, is_week, is_iso = number.is_not_null(), week.is_not_null(), none
@@ -115,13 +127,10 @@ def calendar_day(
         read, has_day = _iso_day(text), text.str.len_bytes() != 7
     else:
         read, has_day = _in_format(text, date_format)
-        # Four digits in front are the year, which leaves nothing to be guessed.
-        if not date_format.startswith(("%Y-", "%Y/")):
-            mark = text.str.slice(4, 1)
-            iso = pl.when((mark == "-") | (mark == "/")).then(text)
-            is_iso = iso.str.contains(ISO_DATE).fill_null(value=False)
-            has_day = pl.when(is_iso).then(text.str.len_bytes() != 7).otherwise(has_day)
-            read = pl.coalesce(read, _iso_day(iso))
+        iso = _year_first(text, date_format)
+        is_iso = iso.str.contains(ISO_DATE).fill_null(value=False)
+        has_day = pl.when(is_iso).then(text.str.len_bytes() != 7).otherwise(has_day)
+        read = pl.coalesce(read, _iso_day(iso))
     told = {
         "has_day": (has_day | is_number) & ~is_week,
         "is_number": is_number,
@@ -130,6 +139,23 @@ def calendar_day(
     }
     date = pl.coalesce(read, numbered, week)
     return date, *(found.alias(key) for key, found in told.items())
+
+
+def _short(text: pl.Expr) -> pl.Expr:
+    """Return what has five characters, before a point if there is one, else null."""
+    is_short = (text.str.len_bytes() == 5) | (text.str.slice(5, 1) == ".")
+    return pl.when(is_short).then(text)
+
+
+def _year_first(text: pl.Expr, date_format: str) -> pl.Expr:
+    """Return what may begin with a year of four digits, unless the format does.
+
+    A date with the year in front leaves nothing to be guessed, whatever the format.
+    """
+    if date_format.startswith(("%Y-", "%Y/")):
+        return pl.lit(None, pl.String)
+    mark = text.str.slice(4, 1)
+    return pl.when((mark == "-") | (mark == "/")).then(text)
 
 
 def _whole_text(name: str, dtype: pl.DataType) -> pl.Expr:
@@ -203,8 +229,8 @@ def _check_date_format(date_format: str) -> None:
 
 def timestamp(
     name: str, dtype: pl.DataType, date_format: str | None
-) -> tuple[pl.Expr, pl.Expr]:
-    """Return moments, and whether a zone or an offset was given and taken off.
+) -> tuple[pl.Expr, ...]:
+    """Return moments, and what is told of each.
 
     Parameters
     ----------
@@ -217,11 +243,12 @@ def timestamp(
 
     Returns
     -------
-    polars.Expr, polars.Expr
+    tuple of polars.Expr
         Datetime("us") without a zone, in UTC where one was given, null where
-        unreadable; and a Boolean.
+        unreadable; and Booleans: a zone or an offset was given and taken off, a day
+        number of Excel, ISO text where a format was given.
     """
-    column, has_offset = pl.col(name), pl.lit(value=False)
+    column, has_offset, is_iso = pl.col(name), pl.lit(value=False), pl.lit(value=False)
     if isinstance(dtype, pl.Datetime):
         if dtype.time_zone is not None:
             has_offset = column.is_not_null()
@@ -232,18 +259,23 @@ def timestamp(
     elif dtype.is_numeric():
         moment = _epoch(column.cast(pl.Float64, strict=False))
     else:
-        moment, has_offset = _from_text(plain_text(name, dtype), date_format)
-    return moment, has_offset
+        text = plain_text(name, dtype)
+        if date_format is None:
+            moment, has_offset = _iso_moment(text)
+        else:
+            _check_date_format(date_format)
+            read = text.str.strptime(pl.Datetime("us"), date_format, strict=False)
+            # A format without a time of day is one of a date.
+            day = text.str.strptime(pl.Date, date_format, strict=False)
+            iso = _year_first(text, date_format)
+            other, has_offset = _iso_moment(pl.coalesce(iso, _short(text)))
+            is_iso = iso.is_not_null() & other.is_not_null()
+            moment = pl.coalesce(read, day.cast(pl.Datetime("us")), other)
+    return moment, has_offset, day_number(name, dtype).is_not_null(), is_iso
 
 
-def _from_text(text: pl.Expr, date_format: str | None) -> tuple[pl.Expr, pl.Expr]:
-    """Return moments typed as text, and whether an offset was given and taken off."""
-    if date_format is not None:
-        _check_date_format(date_format)
-        read = text.str.strptime(pl.Datetime("us"), date_format, strict=False)
-        # A format without a time of day is one of a date.
-        day = text.str.strptime(pl.Date, date_format, strict=False)
-        return pl.coalesce(read, day.cast(pl.Datetime("us"))), pl.lit(value=False)
+def _iso_moment(text: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
+    """Return moments of ISO text and numbers, and whether an offset was taken off."""
     plain = text.str.replace("T", " ", literal=True)
     plain = plain.str.replace_all("/", "-", literal=True)
     plain = plain.str.replace(",", ".", literal=True)

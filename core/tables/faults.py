@@ -18,7 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from core.errors import SchemaError, listed
-from core.tables.cells import HASH, ParsedRows
+from core.tables.cells import DAY, HASH, ParsedRows
 from core.tables.columns import FLAGS, ROW, TableSpec
 from core.tables.dates import fitting_formats
 from core.tables.files import counted
@@ -201,6 +201,7 @@ class Validation:
         return [
             *self._ragged_hint(),
             *self._merged_hint(),
+            *self._swapped_hint(),
             *suggest_fixes(self.parsed, self.rejected, self.terms),
         ]
 
@@ -217,10 +218,10 @@ class Validation:
         is_cut = pl.col(last).str.contains(r"^[+-]?\d+$")
         if seen.select((is_cut & pl.col(BEYOND).str.contains(DIGITS)).all()).item():
             return [
-                f"`{one}` and `{two}` (row {row:,}) are probably one number with a "
-                "decimal comma, and the comma separates cells as well. Export with "
-                "semicolons or tabs between cells, with such numbers in quotes, or "
-                "with decimal points."
+                f"Row {row:,} ends in `{one}` and `{two}`, a cell more than the header "
+                "has: a number with a decimal comma was probably cut in two, where "
+                "the comma separates cells. Export with semicolons or tabs between "
+                "cells, with such numbers in quotes, or with decimal points."
             ]
         return [
             f"`{two[:40]}` (row {row:,}) is beyond the last column, `{last}`. If a "
@@ -246,6 +247,29 @@ class Validation:
             f"{listed(empty)}: most cells are empty. If one stands for the rows below "
             "it, as merged cells of Excel do: "
             f'`--set "data.fill_down=[{", ".join(empty)}]"`.'
+        ]
+
+    def _swapped_hint(self) -> list[str]:
+        """Return a warning if Excel seems to have taken days for months.
+
+        Opened where the month comes first, `09/01/2022` becomes 1 September, a true
+        date, and `26/01/2022` stays text.
+        """
+        if not self.found.get("iso_date"):
+            return []
+        dates = [c.name for c in self.spec.columns if c.kind == "moment"]
+        day = pl.col(dates[0]).dt.day() if dates else pl.col(DAY) % 100
+        is_true = self.spec.has_any(["iso_date"])
+        edges = self.rows.select(
+            pl.col(FLAGS).filter(is_true & (day > 12)).count() == 0,
+            day.filter(~is_true).min() > 12,
+        )
+        if not all(edges.collect(engine="streaming").row(0)):
+            return []
+        return [
+            "Days up to 12 are all in true dates, days above 12 all in text: Excel "
+            "probably swapped day and month in the true dates when the file was "
+            "opened. Export the rows anew, and do not open them in Excel before."
         ]
 
     def stop_at_errors(self, names: Iterable[str]) -> None:

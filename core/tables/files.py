@@ -363,7 +363,7 @@ def _kind_of_bytes(head: bytes, name: str, *, is_text: bool) -> str:
             "export tables. Open it in Excel, save it as a workbook (.xlsx) or CSV, "
             f"and name that. {READABLE}"
         )
-    if re.match(rb"<(!doctype|html|head|body|\?xml)", start):
+    if re.match(rb"<(!doctype|html|head|body|table|\?xml)", start):
         raise SourceError(
             f"{name} is a web page, not a table: the address may lead to a log-in or "
             f"preview page. Download the file itself. {READABLE}"

@@ -21,9 +21,9 @@ MONTH_HEADERS = tuple(
     for pattern in (
         r"(?P<year>\d{4})[-/._ ]?M?(?P<month>\d{1,2})([-/.]0?1( 00:00:00)?)?",
         r"(?P<month>\d{1,2})[-/._ ](?P<year>\d{4})",
-        r"(?P<month>[a-z]{3,9})\.?[-/._ ']*(?P<year>\d{4}|\d\d)",
-        r"(?P<year>\d{4})[-/._ ]*(?P<month>[a-z]{3,9})",
-        r"(?P<month>[a-z]{3,9})",
+        r"(?P<month>[^\W\d_]{3,10})\.?[-/._ ']*(?P<year>\d{4}|\d\d)",
+        r"(?P<year>\d{4})[-/._ ]*(?P<month>[^\W\d_]{3,10})",
+        r"(?P<month>[^\W\d_]{3,10})",
     )
 )
 
@@ -70,9 +70,10 @@ def _is_names(line: Sequence[str], width: int) -> bool:
 
 def passed_over(name: str, n_rows: int, first: str) -> str:
     """Return the sentence on titles above a header."""
+    title = " ".join(first.split())[:40]
     return (
         f"{name}: the column names were found in row {n_rows + 1:,}; what is above "
-        f"(`{first[:40]}`) was passed over. If that is wrong, set `data.header_row`."
+        f"(`{title}`) was passed over. If that is wrong, set `data.header_row`."
     )
 
 
@@ -98,8 +99,13 @@ def filled_down(
     """
     present = scan.collect_schema().names()
     found = [column for column in columns if column in present]
+    lacking = [
+        f"{name} has no column `{column}`, which `data.fill_down` names."
+        for column in columns
+        if column not in present
+    ]
     if not found:
-        return scan, []
+        return scan, lacking
     is_row = ~pl.all_horizontal(pl.all().is_null())
     is_gap = [(pl.col(c).is_null() & is_row).sum().alias(c) for c in found]
     gaps = scan.select(is_gap).collect(engine="streaming").row(0, named=True)
@@ -107,10 +113,11 @@ def filled_down(
         pl.when(is_row).then(pl.col(column).forward_fill()).alias(column)
         for column in found
     )
-    return filled, [
+    told = [
         f"{name}: {counted(n, 'empty cell')} of `{column}` took the value above."
         for column, n in gaps.items()
     ]
+    return filled, [*told, *lacking]
 
 
 def month_columns(columns: Sequence[str]) -> dict[str, tuple[int | None, int]]:

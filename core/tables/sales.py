@@ -363,7 +363,6 @@ def _report(
         notes.append(f"{counted(checked.n_empty, 'empty line')} passed over.")
     notes += checked.fixes
     notes += repair_lines(SALES, checked.n_read, checked.repairs)
-    notes += _swapped_days(checked)
     is_dated = "date" in checked.parsed.columns
     if is_dated and checked.faults["exact_duplicate"].set_aside:
         notes.append(
@@ -386,28 +385,6 @@ def _report(
         newest_month=newest,
         partial_last_month=partial,
     )
-
-
-def _swapped_days(checked: Validation) -> list[str]:
-    """Return a warning if Excel seems to have taken days for months in a column.
-
-    Opened where the month comes first, `09/01/2022` becomes 1 September, a true date,
-    and `26/01/2022` stays text.
-    """
-    if not checked.repairs["iso_date"]:
-        return []
-    days = checked.rows.group_by(is_true=SALES.has_any(["iso_date"])).agg(
-        low=(pl.col(DAY) % 100).min(), high=(pl.col(DAY) % 100).max()
-    )
-    found = {is_true: edges for is_true, *edges in days.collect().iter_rows()}
-    true, text = found.get(True, [None, 0]), found.get(False, [0, None])
-    if (text[0] or 0) <= 12 or (true[1] or 31) > 12:
-        return []
-    return [
-        "Days up to 12 are all in true dates, days above 12 all in text: Excel "
-        "probably swapped day and month in the true dates when the file was opened. "
-        "Export the rows anew, and do not open them in Excel before they are read."
-    ]
 
 
 def _month_span(

@@ -18,7 +18,7 @@ from core.tables.reconcile import ITEMS, ORDERS
 from core.tables.sales import SALES
 
 N_FLAGS = {
-    "id": 4, "day": 3, "moment": 3, "whole": 1, "month": 2, "number": 1, "amount": 3,
+    "id": 4, "day": 3, "moment": 4, "whole": 1, "month": 2, "number": 1, "amount": 3,
     "value": 1, "name": 1, "word": 1,
 }  # fmt: skip
 VISITS = TableSpec(
@@ -28,7 +28,7 @@ VISITS = TableSpec(
     flag="--visit-column",
     columns=(
         Column("shop_id", "id", "store outlet", ("missing_shop", "float_id", "", "")),
-        Column("visited", "moment", "date", ("impossible_date", "", "")),
+        Column("visited", "moment", "date", ("impossible_date", "", "", "")),
         Column("minutes", "number", "duration", ("invalid_minutes",)),
     ),
     faults=(
