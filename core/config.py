@@ -631,6 +631,7 @@ _ADDRESSES = (
     "data.input",
     "axes.orders",
     "axes.items",
+    "axes.lines",
     "store.url",
     "refresh.mlflow_uri",
 )

@@ -88,7 +88,14 @@ def test_an_address_without_an_account_stays_as_it_is(address):
     assert chosen_address(address) == address
 
 
-OPTIONS = ("data.input", "axes.orders", "axes.items", "store.url", "refresh.mlflow_uri")
+OPTIONS = (
+    "data.input",
+    "axes.orders",
+    "axes.items",
+    "axes.lines",
+    "store.url",
+    "refresh.mlflow_uri",
+)
 
 
 def with_secrets() -> Config:

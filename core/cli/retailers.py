@@ -317,8 +317,7 @@ def explain_member(
         )
         typer.echo(text)
         return
-    for line in explanation_lines(found):
-        typer.echo(line)
+    app.print_lines(explanation_lines(found))
 
 
 @app.app.command()
@@ -413,8 +412,7 @@ def rollback(
     """Let the version before serve again; the ledger stays as it is."""
     from core.retailers.refresh.output import roll_back
 
-    for line in roll_back(Path(folder), to):
-        typer.echo(line)
+    app.print_lines(roll_back(Path(folder), to))
 
 
 @app.app.command()

@@ -222,7 +222,9 @@ def revoke(
     with _opened_store(artifacts, database, config) as opened:
         key = revoke_key(opened, prefix)
     named = f" ({key.name})" if key.name else ""
-    typer.echo(f"Key {key.prefix}{named} of the store `{key.store_id}` is revoked.")
+    app.print_lines(
+        [f"Key {key.prefix}{named} of the store `{key.store_id}` is revoked."]
+    )
 
 
 @keys.command("list")
