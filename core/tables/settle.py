@@ -54,30 +54,38 @@ def settle(parsed: ParsedRows, stated: str | None, usual: str) -> ParsedRows:
             if sum(n.values()) > FEW * int(groups["len"].sum()):
                 _check_months(parsed, column, *n.values())
             continue
-        mark = stated or _proven_mark(usual, *n.values())
+        told_of = parsed.spec.has_any([*has, *filter(None, column.flags)])
+        has_whole = groups.filter(~told_of).height > 0
+        mark = stated or _proven_mark(usual, has_whole, *n.values())
         if mark is None:
             raise SchemaError(_explain_open(parsed, column, *n.values()))
-        # Divided by a column, since Polars multiplies by 1 / 1000 instead of dividing
-        # by 1000, and 1001 * 0.001 is not 1.001.
-        is_decimal = has[column.clues[".,".index(mark)]]
-        divisor = pl.when(is_decimal).then(1000.0).otherwise(1.0)
-        values.append(pl.col(column.name) / divisor)
+        if n[clue := column.clues[".,".index(mark)]]:
+            # Divided by a column, since Polars multiplies by 1 / 1000 instead of
+            # dividing by 1000, and 1001 * 0.001 is not 1.001.
+            divisor = pl.when(has[clue]).then(1000.0).otherwise(1.0)
+            values.append(pl.col(column.name) / divisor)
         is_told = stated is None and mark != usual
         notes += _notes_on_marks(parsed, column, mark, is_told, *n.values())
     return replace(parsed, rows=parsed.rows.with_columns(values), notes=notes)
 
 
 def _proven_mark(
-    usual: str, n_after_point: int, n_after_comma: int, n_points: int, n_commas: int
+    usual: str,
+    has_whole: bool,
+    n_after_point: int,
+    n_after_comma: int,
+    n_points: int,
+    n_commas: int,
 ) -> str | None:
     """Return the decimal mark of a column, or None if that is not known."""
     if n_points and n_commas:
         return usual if n_after_point == n_after_comma == 0 else None
     if n_points or n_commas:
         return "." if n_points else ","
-    # Cells such as `4.700` only, where a comma would be usual: thousands.
+    # `4.700` beside `40`, where a comma would be usual: thousands. Three decimals in
+    # every cell are as likely as thousands in every cell.
     is_open = n_after_point if usual == "." else n_after_comma
-    return None if is_open else usual
+    return usual if has_whole and not is_open else None
 
 
 def _explain_open(

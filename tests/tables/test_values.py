@@ -187,6 +187,17 @@ def test_other_cells_of_a_column_tell_which_mark_is_which(
     )
 
 
+@pytest.mark.parametrize("kind", ["csv", "csv semicolons", "parquet"])
+@pytest.mark.parametrize("typed", ["4.700", "4,700"])
+def test_three_digits_behind_the_mark_of_every_cell_are_refused(
+    typed: str, kind: str, tmp_path: Path
+):
+    path = saved(sales_rows(sales_qty=[typed]), kind, tmp_path)
+    with pytest.raises(SchemaError, match=r"72 cells of .* may be thousands or"):
+        sales_of(path, tmp_path)
+    assert quantities(sales_of(path, tmp_path, decimal=typed[1]))[0] == 4.7
+
+
 def test_a_column_with_both_marks_does_not_settle_thousands(tmp_path: Path):
     rows = sales_rows(sales_qty=["4.700", "2.5", "2,5"])
     with pytest.raises(SchemaError, match="show both marks as the decimal one"):
