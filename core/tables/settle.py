@@ -60,10 +60,13 @@ def settle(parsed: ParsedRows, stated: str | None, usual: str) -> ParsedRows:
         if mark is None:
             raise SchemaError(_explain_open(parsed, column, *n.values()))
         if n[clue := column.clues[".,".index(mark)]]:
-            # Divided by a column, since Polars multiplies by 1 / 1000 instead of
-            # dividing by 1000, and 1001 * 0.001 is not 1.001.
-            divisor = pl.when(has[clue]).then(1000.0).otherwise(1.0)
-            values.append(pl.col(column.name) / divisor)
+            # As text: Polars may multiply by 0.001 where it is to divide by 1000, and
+            # 3328 * 0.001 is not 3.328.
+            value = pl.col(column.name)
+            digits = pl.when(has[clue]).then(value).cast(pl.Int64).cast(pl.String)
+            shifted = digits.str.head(-3) + "." + digits.str.tail(3)
+            read = pl.coalesce(shifted.cast(pl.Float64, strict=False), value)
+            values.append(read.alias(column.name))
         is_told = stated is None and mark != usual
         notes += _notes_on_marks(parsed, column, mark, is_told, *n.values())
     return replace(parsed, rows=parsed.rows.with_columns(values), notes=notes)

@@ -198,6 +198,16 @@ def test_three_digits_behind_the_mark_of_every_cell_are_refused(
     assert quantities(sales_of(path, tmp_path, decimal=typed[1]))[0] == 4.7
 
 
+def test_three_decimals_are_exact(tmp_path: Path):
+    numbers = [i / 1000 for i in range(1_001, 90_001, 87)]
+    rows = pl.concat([sales_rows()] * 15).head(len(numbers))
+    rows = rows.with_columns(
+        product_id=pl.Series([f"p{i}" for i in range(len(numbers))]),
+        sales_qty=pl.Series([f"{x:.3f}" for x in numbers]),
+    )
+    assert quantities(sales_of(rows, tmp_path, decimal=".")) == numbers
+
+
 def test_a_column_with_both_marks_does_not_settle_thousands(tmp_path: Path):
     rows = sales_rows(sales_qty=["4.700", "2.5", "2,5"])
     with pytest.raises(SchemaError, match="show both marks as the decimal one"):
