@@ -24,6 +24,8 @@ ROUNDED = r"^(\d{6}0{6,}|\d{15}0+)$"
 OUTSIZED, OUTSIZED_PLACEHOLDER = (0.05, 20, 20), (0.01, 5, 5)
 # Ids looked at as totals, and the share of groups in which one has to be the sum.
 CANDIDATES, MOST_GROUPS = 5, 0.95
+# Subtotals, totals over them, and one of all hold the same amounts so many times.
+LEVELS = (1, 2, 3)
 
 
 def id_sums(rows: pl.LazyFrame, column: str, value: str) -> pl.DataFrame:
@@ -66,7 +68,9 @@ def total_ids(
     for ids in ([named] if len(named) > 1 else []) + [[id_] for id_ in alone]:
         own = float(sums.filter(pl.col("id").is_in(ids))["total"].sum())
         is_named = set(ids) <= set(named)
-        is_whole = is_named and abs(whole - 2 * own) <= _rounding(own)
+        is_whole = is_named and any(
+            abs(own - times * (whole - own)) <= _rounding(own) for times in LEVELS
+        )
         if not set(ids) <= set(totals) and (
             is_whole
             or (
@@ -105,8 +109,7 @@ def _are_sums(
         others=amount.filter(~is_it).sum(),
         base=amount.filter(is_base).sum(),
     )
-    times = (1, 2, 3) if len(ids) > 1 else (1,)
-    of = [pl.col("others"), *(pl.col("base") * n for n in times)]
+    of = [pl.col("others"), *(pl.col("base") * times for times in LEVELS[: len(ids)])]
     is_near = [(pl.col("own") - each).abs() <= _rounding(each) for each in of]
     facts = sums.filter(pl.col("has") & (pl.col("n") > 0)).select(
         n_groups=pl.len(), n=pl.col("n").mean(), equal=pl.any_horizontal(is_near).mean()

@@ -463,6 +463,14 @@ def test_totals_in_both_directions_and_one_grand_total_are_found(tmp_path: Path)
     last = ("Total", "Total", "2024", "12", f"{expected:.0f}")
     one = pl.concat([rows, pl.DataFrame([last], schema=rows.columns, orient="row")])
     assert sum(quantities(sales_of(one, tmp_path))) == expected
+    of_shops = rows.group_by("shop_id").agg(
+        product_id=pl.lit("-"),
+        year=pl.lit("2024"),
+        month=pl.lit("12"),
+        sales_qty=pl.col("sales_qty").cast(pl.Int64).sum().cast(pl.String),
+    )
+    below = of_shops.with_columns(pl.col("shop_id") + " Total")
+    assert sum(quantities(sales_of(pl.concat([one, below]), tmp_path))) == expected
 
 
 def test_subtotals_of_several_names_and_totals_over_them_are_found(tmp_path: Path):
