@@ -80,6 +80,8 @@ def test_a_folder_in_use_is_no_leftover(tmp_path, monkeypatch):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_full_disk_is_named_with_need_and_cure(tmp_path, monkeypatch, capsys):
     """Of polars as of Python, which say it differently."""
+    # What other tests of this process have written to is not meant.
+    monkeypatch.setattr("core.scratch._free_bytes", {})
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     rows = pl.DataFrame({"a": range(100_000)})
     script = typer.Typer(pretty_exceptions_enable=False)
