@@ -66,6 +66,9 @@ class System:
     records : tuple of str
         Patterns of files that belong to a lineage of models, not to one of its
         versions.
+    columns : mapping
+        Columns that Parquet files must have, by file, each ``text`` or ``number``;
+        others may follow.
     """
 
     name: str
@@ -75,6 +78,7 @@ class System:
     later: Mapping[str, str] = field(default_factory=dict)
     outputs: frozenset[str] = frozenset()
     records: tuple[str, ...] = ()
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def commands(self) -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from core.artifacts.manifest import (
     read_manifest,
     refuse_untrusted,
 )
-from core.errors import PROGRAM, ArtifactError, listed
+from core.errors import PROGRAM, ArtifactError
 
 PUBLISHING = ".publishing"
 """Folder of a set that is being moved into place, see `core.artifacts.folder`."""
@@ -60,10 +60,15 @@ class ArtifactSet:
         Raises
         ------
         ArtifactError
-            If no stage has written it yet, or it is missing or changed.
+            If no stage has written it yet, it is missing or changed, or is a table
+            without the columns it must have.
         """
         self._check(name, digest)
-        return self.folder / name
+        path = self.folder / name
+        if name in self.manifest.system.columns:
+            with fitting(f"`{path}`", self.manifest.system):
+                self._check_columns(name, pl.read_parquet_schema(path))
+        return path
 
     def read(self, name: str) -> bytes:
         """Return the verified bytes of a file.
@@ -87,25 +92,25 @@ class ArtifactSet:
         """Return the verified arrays and values of a file of `save_arrays`."""
         return unpack_arrays(self.read(name), str(self.folder / name))
 
-    def table(self, name: str, *columns: str) -> pl.DataFrame:
+    def table(self, name: str) -> pl.DataFrame:
         """Return the verified table of a Parquet file.
-
-        Parameters
-        ----------
-        name : str
-        *columns : str
-            That it has to have, others may follow.
 
         Raises
         ------
         ArtifactError
-            As `path`; also if it is no such table.
+            As `path`.
         """
         with fitting(f"`{self.folder / name}`", self.manifest.system):
             table = pl.read_parquet(io.BytesIO(self.read(name)))
-            if missing := [column for column in columns if column not in table.columns]:
-                raise ValueError(f"it lacks the columns {listed(missing)}")
+            self._check_columns(name, table.schema)
         return table
+
+    def _check_columns(self, name: str, schema: Mapping[str, pl.DataType]) -> None:
+        for column, kind in self.manifest.system.columns.get(name, {}).items():
+            dtype = schema.get(column)
+            is_text, is_number = dtype == pl.String, dtype and dtype.is_numeric()
+            if not (is_text if kind == "text" else is_number):
+                raise ValueError(f"column `{column}` is {dtype}; expected {kind}")
 
     def output(self, name: str) -> Path | None:
         """Return the path of an output; None if there is none as it was written.

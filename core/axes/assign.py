@@ -425,7 +425,7 @@ class PreviousRun:
         ArtifactError
             If its files are unusable.
         """
-        profiles = base.table(PROFILES, "customer_id", "segment_ids")
+        profiles = base.table(PROFILES)
         labels = profiles.select("customer_id", pl.col("segment_ids").struct.unnest())
         return cls(base, _above_kept(AxesAssigner.of_set(base), artifacts), labels)
 

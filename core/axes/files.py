@@ -43,6 +43,7 @@ CUSTOMER_AXES = System(
     model_stage="axes",
     outputs=frozenset({LONG_TABLE, SIZES, REPORT, OVERLAP, DRIFT}),
     records=(f"{LEDGER}*",),
+    columns={PROFILES: {"customer_id": "text"}},
 )
 _BLOCK = re.compile(rf"{LEDGER}([0-9]{{4,}})\.parquet")
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")

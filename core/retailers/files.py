@@ -10,6 +10,7 @@ from core.errors import PROGRAM, ConfigError
 
 Stage = Literal["prepare", "autoencoder", "clustering", "inference", "refresh"]
 SCORED_REJECTED = "scored_rejected_rows.parquet"
+_SALES = {"year": "number", "month": "number", "sales_qty": "number"}
 RETAILERS = System(
     name="segments of retailers",
     stages={
@@ -45,6 +46,13 @@ RETAILERS = System(
     ),
     # Written month after month by refreshes; the sales by a training run, too.
     records=("drift.parquet", "refresh.json", "sales.parquet", "ledger-*"),
+    columns={
+        "features.parquet": {"shop_id": "text"},
+        "history.parquet": {"shop_id": "text", "as_of": "text"},
+        "later.parquet": {"shop_id": "text"},
+        "monthly.parquet": {"shop_id": "text", "t": "number", "quantity": "number"},
+        "sales.parquet": {"shop_id": "text", "product_id": "text"} | _SALES,
+    },
 )
 # Sections of the configuration that a finished stage has used up.
 _SETTLED: dict[str, tuple[str, ...]] = {

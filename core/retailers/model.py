@@ -398,9 +398,12 @@ def features_of(base: ArtifactSet) -> pl.DataFrame:
     file = "features.parquet"
     with fitting(f"`{base.folder / file}`", RETAILERS):
         names: list[str] = base.manifest.facts("prepare")["features"]
-        table = base.table(file, "shop_id", *names)
-        if odd := [name for name in names if not table[name].dtype.is_numeric()]:
-            raise TypeError(f"{listed(odd)} should hold numbers")
+        table = base.table(file)
+        types = table.select(names).schema
+        if odd := [name for name, dtype in types.items() if not dtype.is_numeric()]:
+            raise ValueError(f"{listed(odd)} should hold numbers")
+        if table.is_empty():
+            raise ValueError("it holds no shop")
     return table
 
 
@@ -420,16 +423,8 @@ def score_training(
     base: ArtifactSet, model: Model
 ) -> tuple[Iterator[tuple[pl.DataFrame, pl.DataFrame]], pl.DataFrame]:
     """Return batches of the saved features with their labels, and the exclusions."""
-    path = base.path("features.parquet")
-    size = model.config.clustering.batch_size
-    n_rows = pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()
-
-    def batches() -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
-        for offset in range(0, n_rows, size):
-            batch = pl.scan_parquet(path, glob=False).slice(offset, size).collect()
-            yield batch, model.assign(batch)
-
-    return batches(), exclusions_of(base)
+    batches = features_of(base).iter_slices(model.config.clustering.batch_size)
+    return ((batch, model.assign(batch)) for batch in batches), exclusions_of(base)
 
 
 def write_predictions(

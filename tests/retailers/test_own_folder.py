@@ -159,8 +159,11 @@ def test_half_shaped_state_is_a_message(artifacts, name):
 def test_sealed_features_that_are_none_are_a_message(artifacts):
     table = pl.read_parquet(artifacts / "features.parquet")
     name = table.columns[1]
+    config = stage_config("inference", flags={"artifacts": str(artifacts)})
     for other, finding in (
-        (table.drop(name), "lacks the columns"),
+        (table.drop(name), name),
+        (table.drop("shop_id"), "column `shop_id` is None; expected text"),
+        (table.head(0), "holds no shop"),
         (table.with_columns(pl.col(name).cast(pl.String)), "should hold numbers"),
     ):
         other.write_parquet(artifacts.parent / "other.parquet")
@@ -168,6 +171,21 @@ def test_sealed_features_that_are_none_are_a_message(artifacts):
         seal(artifacts, "features.parquet", content)
         with pytest.raises(ArtifactError, match=f"cannot be used.*{finding}"):
             explain_shop(artifacts, table["shop_id"][0])
+        with pytest.raises(ArtifactError, match=f"cannot be used.*{finding}"):
+            run_inference(config)
+
+
+def test_a_sealed_archive_that_is_none_is_a_message(artifacts):
+    path = artifacts / "sales.parquet"
+    whole = path.read_bytes()
+    pl.read_parquet(path).drop("sales_qty").write_parquet(artifacts.parent / "other")
+    for content in (
+        whole[: len(whole) // 2],
+        (artifacts.parent / "other").read_bytes(),
+    ):
+        seal(artifacts, path.name, content)
+        with pytest.raises(ArtifactError, match=r"sales\.parquet` cannot be used"):
+            Artifacts(artifacts, RETAILERS).published().path(path.name)
 
 
 def formulas(folder):
