@@ -558,6 +558,7 @@ class Artifacts:
 
     def _commit(self, folder: Path, manifest: Manifest, is_serving: bool) -> None:
         """Publish a whole set if it may be; else let it wait as the pending one."""
+        trust_own()
         protected = self._manifest(self.root)
         must_wait = protected is not None and protected.is_complete
         if must_wait and not manifest.is_complete:
@@ -565,7 +566,6 @@ class Artifacts:
             return
         if protected is not None and must_wait:
             self._keep_version(protected, manifest)
-        trust_own()
         folder.rename(self._publishing)
         if not is_serving:
             discard(self.pending_folder, self.root)

@@ -166,3 +166,18 @@ def test_a_pinned_run_may_publish(artifacts):
     pinned = ("--artifacts", str(artifacts), "--trusted-digest", pin)
     assert run("refresh", *pinned).exit_code == 0
     assert run("infer", *pinned).exit_code == 0
+    # What was published since is another set.
+    assert isinstance(run("infer", *pinned).exception, ArtifactError)
+
+
+def test_what_a_pinned_run_has_built_itself_is_trusted(trained, tmp_path):
+    own = Artifacts(tmp_path / "own", RETAILERS)
+    shutil.copytree(trained, own.root)
+    config = own.complete().manifest.config
+    with trusted(own.complete().manifest.sha256):
+        with own.stage("autoencoder", config):
+            pass
+        assert own.pending_folder.is_dir()
+        assert own.base("clustering").folder == own.pending_folder
+    with trusted("0" * 64), pytest.raises(ArtifactError, match="pending"):
+        own.base("clustering")
