@@ -171,6 +171,6 @@ def unpivoted(
     names = list(months)
     return pl.concat(parts), (
         f"{counted(len(names), 'column')}, `{names[0]}` to `{names[-1]}`, are months: "
-        f"each of {n_filled:,} filled cells was read as a row of `{value}`, month by "
-        f"month, and {n_rows * len(names) - n_filled:,} empty cells as none."
+        f"{counted(n_filled, 'filled cell')} read as a row of `{value}` each, month by "
+        f"month, and {counted(n_rows * len(names) - n_filled, 'empty cell')} as none."
     )

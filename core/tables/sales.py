@@ -300,9 +300,7 @@ def validate_sales(
     parsed = settle(parsed, data.decimal, table.usual_decimal)
     policies = data.policies.model_dump()
     if "product_id" in parsed.lacking and policies["exact_duplicate"] == "drop":
-        parsed.notes.append(
-            "Equal rows are kept: of products not told, they may differ."
-        )
+        parsed.notes.append("Equal rows are kept: their products may have differed.")
         policies["exact_duplicate"] = "keep"
     checked = Validation(
         parsed,

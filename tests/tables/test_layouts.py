@@ -281,8 +281,8 @@ def test_months_as_columns_are_read_as_rows(names: list[str], tmp_path: Path):
         ("b", "x", 2024, 2, 5.0),
         ("b", "x", 2024, 3, 6.0),
     ]
-    assert "5 filled cells was read as a row" in told(sales)
-    assert "1 empty cells as none" in told(sales)
+    assert "5 filled cells read as a row" in told(sales)
+    assert "1 empty cell as none" in told(sales)
 
 
 def test_months_in_an_excel_header_and_your_own_names(tmp_path: Path):
