@@ -179,23 +179,17 @@ def test_the_picture_holds_every_row_and_the_text_says_what_is_missing(table, tm
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Return the artifacts of a small run, and the file it was trained on."""
+    """Return the artifacts of a small run on a table from Python."""
     folder = tmp_path_factory.mktemp("comparison")
     sample = CONFIG.sample.model_copy(update={"n_shops": 160, "n_months": 30})
-    source = folder / "sales.parquet"
-    generate_sales(sample, 3).rows.write_parquet(source)
-    values = {
-        "artifacts": str(folder / "artifacts"),
-        "data": {"source": "input", "input": str(source)},
-        "clustering": CLUSTERS,
-        "autoencoder": QUICK,
-    }
-    run_all(Config.model_validate(values))
-    return folder / "artifacts", source
+    values = {"artifacts": str(folder), "clustering": CLUSTERS, "autoencoder": QUICK}
+    run_all(Config.model_validate(values), generate_sales(sample, 3).rows)
+    return folder
 
 
 def test_the_verb_judges_both_feature_sets_and_leaves_the_model_whole(run):
-    folder, _ = run
+    """Both are computed from the sales kept with the run: its table is gone."""
+    folder = run
     before = read_manifest(folder, RETAILERS)
     arguments = ["compare", "--artifacts", str(folder), "--spaces", "raw,pca"]
     arguments += ["--refits", "2", "--nulls", "0", "--workers", "0"]
@@ -205,6 +199,7 @@ def test_the_verb_judges_both_feature_sets_and_leaves_the_model_whole(run):
     assert TABLE in result.output
     found = pl.read_csv(folder / TABLE)
     assert found.height == 12
+    assert set(found["feature_set"]) == {"behaviour", "baseline"}
     assert found["n_shops"].n_unique() == 1
     assert found["out_of_time"].null_count() == 0
     assert (folder / PICTURE).stat().st_size > 10_000
@@ -217,23 +212,11 @@ def test_the_verb_judges_both_feature_sets_and_leaves_the_model_whole(run):
 
 def test_an_unknown_space_is_refused_with_the_nearest_name(run):
     with pytest.raises(ConfigError, match="Did you mean `latent`"):
-        compare(run[0], spaces=["latnet"])
+        compare(run, spaces=["latnet"])
     with pytest.raises(ConfigError, match="`max_shops` is 5"):
-        compare(run[0], max_shops=5)
+        compare(run, max_shops=5)
 
 
 def test_without_a_run_the_cure_is_named(tmp_path):
     with pytest.raises(ArtifactError, match="Train one first"):
         compare(tmp_path)
-
-
-def test_the_other_features_come_from_the_sales_kept_with_the_run(tmp_path):
-    """Neither the source, here a table from Python, nor its like is read again."""
-    rows = generate_sales(CONFIG.sample.model_copy(update={"n_shops": 120}), 3).rows
-    folder = tmp_path / "artifacts"
-    values = {"artifacts": str(folder), "clustering": CLUSTERS, "autoencoder": QUICK}
-    run_all(Config.model_validate(values), rows)
-    found = compare(folder, spaces=["raw"], effort=NO_NULLS, n_workers=0)
-    assert len(found.table) == 6
-    sets = pl.read_csv(folder / TABLE)["feature_set"]
-    assert set(sets) == {"behaviour", "baseline"}

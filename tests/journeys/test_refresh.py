@@ -316,22 +316,22 @@ run_refresh(config, rows, today=date(2024, 6, 1))
 def test_a_refresh_killed_anywhere_has_not_happened_or_has(trained, rows, tmp_path):
     """End the process before its n-th change of the artifacts folder.
 
-    `test_artifacts` ends a publication at every single step; here are the first, one in
-    between, and none.
+    `test_artifacts` ends a publication at every single step; here are the first, and
+    one in between.
     """
     path = tmp_path / "march.parquet"
     months_of(rows, "2024-03", "2024-03").write_parquet(path)
     outcomes = []
-    for step in (1, 12, 10_000):
+    for step in (1, 12):
         folder = copied(trained, tmp_path / str(step))
         command = [sys.executable, "-c", DYING, str(folder), str(path), str(step)]
         done = subprocess.run(command, capture_output=True, check=False)
-        assert done.returncode == (0 if step == 10_000 else 9), done.stderr
+        assert done.returncode == 9, done.stderr
         published = Artifacts(folder, RETAILERS).published()
         assert published.manifest.is_complete
         assert Model.from_set(published).segments.published.version == 1
         outcomes.append(len(Record.of(published).months))
-    assert outcomes == [0, 1, 1]
+    assert outcomes == [0, 1]
     again = refresh(tmp_path / "12" / "artifacts", pl.read_parquet(path))
     assert again.facts["decision"] == "unchanged"
 
