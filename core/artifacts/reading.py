@@ -110,7 +110,8 @@ class ArtifactSet:
             dtype = schema.get(column)
             is_text, is_number = dtype == pl.String, dtype and dtype.is_numeric()
             if not (is_text if kind == "text" else is_number):
-                raise ValueError(f"column `{column}` is {dtype}; expected {kind}")
+                found = dtype or "missing"
+                raise ValueError(f"column `{column}` is {found}; expected {kind}")
 
     def output(self, name: str) -> Path | None:
         """Return the path of an output; None if there is none as it was written.

@@ -162,7 +162,7 @@ def test_sealed_features_that_are_none_are_a_message(artifacts):
     config = stage_config("inference", flags={"artifacts": str(artifacts)})
     for other, finding in (
         (table.drop(name), name),
-        (table.drop("shop_id"), "column `shop_id` is None; expected text"),
+        (table.drop("shop_id"), "column `shop_id` is missing; expected text"),
         (table.head(0), "holds no shop"),
         (table.with_columns(pl.col(name).cast(pl.String)), "should hold numbers"),
     ):
