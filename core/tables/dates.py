@@ -86,13 +86,17 @@ def month_number(name: str, dtype: pl.DataType) -> pl.Expr:
     """Return months by their names; a number beside must be the same."""
     if dtype != pl.String:
         return pl.lit(None, pl.Float64)
-    text = plain_text(name, dtype).str.to_lowercase()
+    text = plain_text(name, dtype)
     # Numbers are most of what there is, and need no regular expression.
-    text = pl.when(text.str.len_bytes() > 2).then(text)
+    text = pl.when(text.str.len_bytes() > 2).then(text).str.to_lowercase()
     text = pl.when(text.str.contains(NAMED_MONTH)).then(text)
-    month = text.str.extract(r"(\p{L}+)").replace_strict(
-        MONTH_NUMBERS, default=None, return_dtype=pl.Float64
-    )
+    # Not `replace_strict`, which holds all rows in memory. The longest name goes first;
+    # two names in one word become `1.2.`, no number.
+    names = sorted(MONTH_NUMBERS, key=len, reverse=True)
+    numbers = [f"{MONTH_NUMBERS[name]}." for name in names]
+    letters = text.str.extract(r"(\p{L}+)")
+    replaced = letters.str.replace_many(names, numbers, leftmost=True)
+    month = replaced.cast(pl.Float64, strict=False)
     beside = text.str.extract(r"(\d+)").cast(pl.Float64)
     return pl.when(beside.is_null() | (beside == month)).then(month)
 
