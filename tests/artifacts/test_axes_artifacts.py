@@ -98,7 +98,7 @@ def test_a_kill_at_any_file_operation_leaves_one_whole_run(tmp_path):
         _, status = os.waitpid(child, 0)
         whole = Artifacts(root, CUSTOMER_AXES).published()
         texts = {
-            whole.path(name).read_text("utf-8")
+            (whole.folder / name).read_text("utf-8")
             for name in ("axes.safetensors", "customer_profiles.parquet")
         }
         assert texts in ({"model 1", "of May"}, {"model 2", "of June"})
