@@ -212,12 +212,12 @@ def _compile_neighbours(
         return loss
 
     def run_epoch(data: Any, drawn: Any, turns: Any, noise_seed: Any) -> Any:
-        n_steps = tf.shape(drawn)[0]
-        total = tf.constant(0.0)
-        for at in tf.range(n_steps):
+        def step_at(at: Any) -> Any:
             first, second = tf.gather(data, drawn[at, 0]), tf.gather(data, drawn[at, 1])
-            total += step(first, second, turns[at], tf.stack([noise_seed, at]))
-        return total / tf.cast(n_steps, tf.float32)
+            return step(first, second, turns[at], tf.stack([noise_seed, at]))
+
+        n_steps = tf.shape(drawn)[0]
+        return training.summed(n_steps, step_at) / tf.cast(n_steps, tf.float32)
 
     def validate(data: Any, pairs: Any, turns: Any) -> Any:
         first, second = tf.gather(data, pairs[0]), tf.gather(data, pairs[1])
@@ -283,13 +283,15 @@ def _compile_restoring(
         return loss
 
     def run_epoch(data: Any, order: Any, noise_seed: Any) -> Any:
-        n_rows = tf.shape(order)[0]
-        total = tf.constant(0.0)
-        for start in tf.range(0, n_rows, size):
+        def step_at(at: Any) -> Any:
+            start = at * size
             batch = tf.gather(data, order[start : start + size])
             loss = step(batch, tf.stack([noise_seed, start]))
-            total += loss * tf.cast(tf.shape(batch)[0], tf.float32)
-        return total / tf.cast(n_rows, tf.float32)
+            return loss * tf.cast(tf.shape(batch)[0], tf.float32)
+
+        n_rows = tf.shape(order)[0]
+        n_steps = (n_rows + size - 1) // size
+        return training.summed(n_steps, step_at) / tf.cast(n_rows, tf.float32)
 
     def validate(held_out: Any) -> Any:
         return loss_of(held_out, held_out, False)

@@ -169,10 +169,30 @@ def traced(function: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
     tf, _ = load_keras()
     if tf.config.functions_run_eagerly():
         return function
-    compiled: Callable[..., Any] = tf.function(function).get_concrete_function(
-        *arguments
-    )
+    # Not converted: a killed run would leave the sources that this makes among the
+    # temporary files, and it takes most of the time of tracing.
+    graph = tf.function(function, autograph=False)
+    compiled: Callable[..., Any] = graph.get_concrete_function(*arguments)
     return compiled
+
+
+def summed(n: Any, step: Callable[[Any], Any]) -> Any:
+    """Return the sum of ``step(i)`` for i from 0 to n - 1, one after the other.
+
+    Parameters
+    ----------
+    n : tf.Tensor
+        int32.
+    step : callable
+        Gets int32, returns float32.
+    """
+    tf, _ = load_keras()
+    _, total = tf.while_loop(
+        lambda i, _: i < n,
+        lambda i, total: (i + 1, total + step(i)),
+        (tf.constant(0), tf.constant(0.0)),
+    )
+    return total
 
 
 OnEpoch = Callable[[int, int, float, float], None]
