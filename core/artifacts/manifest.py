@@ -69,6 +69,8 @@ class System:
     columns : mapping
         Columns that Parquet files must have, by file, each ``text`` or ``number``;
         others may follow.
+    filled : frozenset of str
+        Of these, the files that have a row at least.
     """
 
     name: str
@@ -79,6 +81,7 @@ class System:
     outputs: frozenset[str] = frozenset()
     records: tuple[str, ...] = ()
     columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    filled: frozenset[str] = frozenset()
 
     @property
     def commands(self) -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +67,7 @@ class ArtifactSet:
         path = self.folder / name
         if name in self.manifest.system.columns:
             with fitting(f"`{path}`", self.manifest.system):
-                self._check_columns(name, pl.read_parquet_schema(path))
+                self._check_table(name, pl.scan_parquet(path, glob=False))
         return path
 
     def read(self, name: str) -> bytes:
@@ -102,16 +102,19 @@ class ArtifactSet:
         """
         with fitting(f"`{self.folder / name}`", self.manifest.system):
             table = pl.read_parquet(io.BytesIO(self.read(name)))
-            self._check_columns(name, table.schema)
+            self._check_table(name, table.lazy())
         return table
 
-    def _check_columns(self, name: str, schema: Mapping[str, pl.DataType]) -> None:
+    def _check_table(self, name: str, table: pl.LazyFrame) -> None:
+        schema = table.collect_schema()
         for column, kind in self.manifest.system.columns.get(name, {}).items():
             dtype = schema.get(column)
             is_text, is_number = dtype == pl.String, dtype and dtype.is_numeric()
             if not (is_text if kind == "text" else is_number):
                 found = dtype or "missing"
                 raise ValueError(f"column `{column}` is {found}; expected {kind}")
+        if name in self.manifest.system.filled and not len(table.head(1).collect()):
+            raise ValueError("it holds no row; expected one at least")
 
     def output(self, name: str) -> Path | None:
         """Return the path of an output; None if there is none as it was written.

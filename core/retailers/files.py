@@ -53,6 +53,7 @@ RETAILERS = System(
         "monthly.parquet": {"shop_id": "text", "t": "number", "quantity": "number"},
         "sales.parquet": {"shop_id": "text", "product_id": "text"} | _SALES,
     },
+    filled=frozenset({"features.parquet", "monthly.parquet", "sales.parquet"}),
 )
 # Sections of the configuration that a finished stage has used up.
 _SETTLED: dict[str, tuple[str, ...]] = {

@@ -19,7 +19,7 @@ from core.errors import ArtifactError
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model, exclusions_of
 from core.retailers.pipelines import prepare_features, run_inference, stage_config
-from core.retailers.profile import explain_shop
+from core.retailers.profile import explain_shop, profile_segments
 from core.retailers.publish import rename_segment
 from core.retailers.refresh.month import refresh_config
 from core.retailers.refresh.output import version_rows
@@ -163,7 +163,7 @@ def test_sealed_features_that_are_none_are_a_message(artifacts):
     for other, finding in (
         (table.drop(name), name),
         (table.drop("shop_id"), "column `shop_id` is missing; expected text"),
-        (table.head(0), "holds no shop"),
+        (table.head(0), "holds no row"),
         (table.with_columns(pl.col(name).cast(pl.String)), "should hold numbers"),
     ):
         other.write_parquet(artifacts.parent / "other.parquet")
@@ -178,14 +178,27 @@ def test_sealed_features_that_are_none_are_a_message(artifacts):
 def test_a_sealed_archive_that_is_none_is_a_message(artifacts):
     path = artifacts / "sales.parquet"
     whole = path.read_bytes()
-    pl.read_parquet(path).drop("sales_qty").write_parquet(artifacts.parent / "other")
-    for content in (
-        whole[: len(whole) // 2],
-        (artifacts.parent / "other").read_bytes(),
-    ):
+    table = pl.read_parquet(path)
+    contents = [whole[: len(whole) // 2]]
+    for other in (table.drop("sales_qty"), table.head(0)):
+        other.write_parquet(artifacts.parent / "other")
+        contents.append((artifacts.parent / "other").read_bytes())
+    for content in contents:
         seal(artifacts, path.name, content)
         with pytest.raises(ArtifactError, match=r"sales\.parquet` cannot be used"):
             Artifacts(artifacts, RETAILERS).published().path(path.name)
+
+
+def test_a_sealed_table_of_months_without_a_row_is_a_message(artifacts):
+    pl.read_parquet(artifacts / "monthly.parquet").head(0).write_parquet(
+        artifacts.parent / "other"
+    )
+    content = (artifacts.parent / "other").read_bytes()
+    seal(artifacts, "monthly.parquet", content)
+    with pytest.raises(
+        ArtifactError, match=r"monthly\.parquet` cannot be used.*no row"
+    ):
+        profile_segments(artifacts)
 
 
 def formulas(folder):
