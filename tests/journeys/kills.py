@@ -63,7 +63,7 @@ def finding(folder: Path, temporary: Path) -> str | None:
     """Return what is wrong with a folder after a kill, if anything is."""
     if called(["verify", "--artifacts", str(folder)], temporary):
         return "the published set is not whole"
-    code = called(["rename", "0", "Hill shops", "--artifacts", str(folder)], temporary)
+    code = called(["profile", "--artifacts", str(folder)], temporary)
     if code:
         return f"the next command ends with {code}"
     left = sorted(path.name for path in temporary.iterdir())
