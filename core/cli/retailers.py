@@ -57,47 +57,54 @@ says, and nothing that is published changes."""
 EVERYTHING = """Run all four pipelines, one after the other."""
 
 
+Input = Annotated[
+    str | None,
+    app.option(
+        "Your rows: CSV (.gz), Parquet or Excel; a file, folder, glob or s3:// "
+        "address. The inference script scores them if they are not the "
+        "training data."
+    ),
+]
+Source = Annotated[
+    str | None,
+    app.option(
+        "`sample` (built in, offline) or `kaggle`; `--input` goes before.",
+        "sample",
+    ),
+]
+Features = Annotated[
+    str | None,
+    app.option(
+        "`behaviour` (how a shop sells) or `baseline` (the reference's 29).",
+        "behaviour",
+    ),
+]
+AsOf = Annotated[
+    str | None,
+    app.option("Last month looked at, YYYY-MM.", "the newest complete month"),
+]
+Output = Annotated[
+    str | None,
+    app.option(
+        "Score the rows into this file, CSV or Parquet, and publish nothing.",
+        "scored_predictions.csv for other rows",
+    ),
+]
+
+
 def _stage_command(stages: tuple[Stage, ...], summary: str) -> Callable[..., None]:
     """Return a command that runs stages with the options they all share."""
 
     def command(
         config: app.ConfigFile = None,
         artifacts: app.ArtifactsFolder = None,
-        input: Annotated[
-            str | None,
-            app.option(
-                "Your rows: CSV (.gz), Parquet or Excel; a file, folder, glob or s3:// "
-                "address. The inference script scores them if they are not the "
-                "training data."
-            ),
-        ] = None,
-        source: Annotated[
-            str | None,
-            app.option(
-                "`sample` (built in, offline) or `kaggle`; `--input` goes before.",
-                "sample",
-            ),
-        ] = None,
-        features: Annotated[
-            str | None,
-            app.option(
-                "`behaviour` (how a shop sells) or `baseline` (the reference's 29).",
-                "behaviour",
-            ),
-        ] = None,
+        input: Input = None,
+        source: Source = None,
+        features: Features = None,
         seed: app.Seed = None,
-        as_of: Annotated[
-            str | None,
-            app.option("Last month looked at, YYYY-MM.", "the newest complete month"),
-        ] = None,
+        as_of: AsOf = None,
         column: Column = None,
-        output: Annotated[
-            str | None,
-            app.option(
-                "Score the rows into this file, CSV or Parquet, and publish nothing.",
-                "scored_predictions.csv for other rows",
-            ),
-        ] = None,
+        output: Output = None,
         set_: app.Assignment = None,
         trusted_digest: app.TrustedDigest = None,
         quiet: app.Quiet = False,

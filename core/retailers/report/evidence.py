@@ -20,6 +20,7 @@ import polars as pl
 from core.artifacts.folder import StageWriter
 from core.artifacts.manifest import Manifest
 from core.artifacts.reading import ArtifactSet
+from core.errors import PROGRAM
 from core.reporting.page import Templates
 from core.reporting.text import command, count, decimal, percent
 from core.retailers.features import SHOP
@@ -174,7 +175,7 @@ def opening(
     summary: Figures,
     check: Figures | None = None,
     titles: Mapping[int, str] = MappingProxyType({}),
-    certify_command: str = "segments certify",
+    certify_command: str = f"{PROGRAM} certify",
 ) -> Opening:
     """Put a verdict into words.
 
