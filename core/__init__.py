@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from core.artifacts.folder import StageResult
-    from core.config import Config, resolve_config
+    from core.config import Config
     from core.errors import SegmentsError
+    from core.resolve import resolve_config
     from core.retailers.judge import measure_stability
     from core.retailers.model import Model
     from core.retailers.pipelines import (
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Config": "core.config",
-    "resolve_config": "core.config",
+    "resolve_config": "core.resolve",
     "SegmentsError": "core.errors",
     "Model": "core.retailers.model",
     "StageResult": "core.artifacts.folder",

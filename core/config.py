@@ -1,21 +1,11 @@
-"""The one typed configuration: options with units and defaults, and how they are set.
+"""The options of every system, with units and defaults.
 
-`core.config` merges it from defaults, file, environment and flags;
-``docs/configuration.md`` is printed from this module.
-
-Each overrides the one before: the defaults of `core.config`, a YAML file
-(``--config``), the environment (``SEGMENTS_CLUSTERING__MIN_CLUSTER_SIZE=30``), the
-command line (``--set clustering.min_cluster_size=30``, ``--seed 7``). An unknown key is
-refused wherever it comes from.
+How they are set is `core.resolve`; ``docs/configuration.md`` is printed from here.
 """
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_network
-from pathlib import Path
 from typing import Any, Literal
 
 import yaml
@@ -24,60 +14,14 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
-    ValidationError,
     field_serializer,
     field_validator,
 )
 
-from core.errors import ConfigError, did_you_mean
-from core.redaction import HIDDEN, redacted_address
+from core.redaction import redacted_address
+from core.yaml_text import YamlDumper
 
 Policy = Literal["keep", "drop", "error"]
-# In plain text and in single quotes YAML takes these for the ends of lines and folds
-# them; PyYAML writes them there as they are.
-_FOLDED = frozenset("\x85\u2028\u2029")
-
-
-class YamlDumper(yaml.SafeDumper):
-    """PyYAML's safe dumper, except that every text it writes is read back the same."""
-
-
-def _represent_text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
-    style = None if _FOLDED.isdisjoint(value) else '"'
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
-
-
-YamlDumper.add_representer(str, _represent_text)
-
-
-class YamlLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, except that a date stays the text that it is written as."""
-
-
-YamlLoader.yaml_implicit_resolvers = {
-    first: [(tag, form) for tag, form in known if not tag.endswith(":timestamp")]
-    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-def read_yaml(text: str) -> Any:
-    """Return what is written in YAML.
-
-    Raises
-    ------
-    ValueError
-        If it is none, or beyond what can be read; the message is one line.
-    """
-    try:
-        return yaml.load(text, Loader=YamlLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ValueError(f"{where}{error.problem or error.context}") from None
-    except RecursionError:
-        raise ValueError("its brackets or indents are nested too deeply") from None
-    except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:
-        raise ValueError(str(error).splitlines()[0].split(";")[0]) from None
 
 
 def _is_encodable(text: str) -> bool:
@@ -560,6 +504,133 @@ class AxesConfig(Section):
     )
 
 
+class ChannelSource(Section):
+    """One sales channel: its order and item rows, and whose they are."""
+
+    orders: str = Field(
+        description="order rows: CSV (.gz), Parquet, Excel; file, folder, glob, s3://"
+    )
+    items: str = Field(description="item rows, as `orders`")
+    customers: str | None = Field(
+        None,
+        description="map of the channel's `customer_id`, or of its `order_id`, to "
+        "`central_id`; null: the channel's own ids are the central ones",
+    )
+    order_columns: dict[str, str] = Field(
+        default_factory=dict, description="our name: your name, of the order rows"
+    )
+    item_columns: dict[str, str] = Field(
+        default_factory=dict, description="our name: your name, of the item rows"
+    )
+    customer_columns: dict[str, str] = Field(
+        default_factory=dict, description="our name: your name, of the customer map"
+    )
+    timezone: str | None = Field(
+        None,
+        description="zone of times without an offset, such as `UTC`; null: local times",
+    )
+
+
+class MicroPlanItem(Section):
+    """Rule segments whose customers are clustered further, together."""
+
+    name: str = Field(min_length=1, description="name of the item")
+    source_segments: list[str] = Field(
+        min_length=1, description="rule segments whose customers it takes"
+    )
+    features: list[str] = Field(
+        default_factory=list,
+        description="customer features to cluster on; none: every numeric one",
+    )
+    k: int | None = Field(
+        None, ge=1, description="number of micro-segments; null: as the data say"
+    )
+    cap: bool = Field(
+        False, description="limit features to their 1st and 99th percentile in training"
+    )
+    model: str | None = Field(
+        None, description="folder of a converted model; null: trained here"
+    )
+    enabled: bool = Field(True, description="whether it is run")
+
+
+class ChannelsConfig(Section):
+    """Customers over several channels, by rules and micro-segments: `channels`."""
+
+    sources: dict[str, ChannelSource] = Field(
+        default_factory=dict,
+        description="the channels by name; none: the built-in sample",
+    )
+    home: str | None = Field(
+        None,
+        description="channel whose customers are segmented; null: the first of them",
+    )
+    catalog: str | None = Field(
+        None,
+        description="item map: `item_id`, `driver_category`, `base_category`, `is_veg`",
+    )
+    catalog_columns: dict[str, str] = Field(
+        default_factory=dict, description="our name: your name, of the item map"
+    )
+    stores: str | None = Field(
+        None, description="details of stores by `store_id`; null: none are joined"
+    )
+    timezone: str = Field("UTC", description="local zone, such as `Asia/Kolkata`")
+    run_date: str | None = Field(
+        None,
+        description="first day after the orders that count, ISO 8601; null: the day "
+        "after the newest order",
+    )
+    months_offset: int = Field(
+        27, ge=1, description="months of orders before `run_date` that are read"
+    )
+    cutoff_date: str | None = Field(
+        None,
+        description="first day that customer features look at; null: 12 months before "
+        "`run_date`",
+    )
+    price_bins: list[float] = Field(
+        default_factory=lambda: [0.0, 150.0, 300.0, 500.0],
+        description="lower bounds of the price buckets of an order's total, ascending",
+    )
+    price_labels: list[str] = Field(
+        default_factory=lambda: ["Value", "Regular", "Plus", "Premium"],
+        description="a name for each price bucket",
+    )
+    dayparts: dict[str, int] = Field(
+        default_factory=lambda: {
+            "Breakfast": 5,
+            "Lunch": 11,
+            "Evening": 16,
+            "Dinner": 19,
+            "Late_Night": 23,
+        },
+        description="first hour of each part of the day; the last reaches the first",
+    )
+    flags: list[str] = Field(
+        default_factory=list,
+        description="features turned into `*_flag` (above 0); none: those of the rules",
+    )
+    rename: dict[str, str] = Field(
+        default_factory=dict, description="feature: its name in the rules"
+    )
+    rules: str = Field(
+        "order-bands", description="rule set: a built-in name, or a YAML file"
+    )
+    micro: list[MicroPlanItem] = Field(
+        default_factory=list, description="plan of micro-segments"
+    )
+    max_orders: int = Field(
+        100, ge=1, description="customers with more orders in the home channel are left"
+    )
+    store: str = Field(
+        "default", min_length=1, description="`store_id` that the profiles go under"
+    )
+    sample_customers: int = Field(
+        5000, ge=1, description="customers of the built-in sample"
+    )
+
+
 class StoreConfig(Section):
     """Where profiles are kept, and how they are served."""
 
@@ -618,311 +689,10 @@ class Config(Section):
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     refresh: RefreshConfig = Field(default_factory=RefreshConfig)
     axes: AxesConfig = Field(default_factory=AxesConfig)
+    channels: ChannelsConfig = Field(default_factory=ChannelsConfig)
     store: StoreConfig = Field(default_factory=StoreConfig)
 
     def to_yaml(self) -> str:
         """Return the configuration as YAML for ``--config``, without passwords."""
         saved = self.model_dump(mode="json")
         return yaml.dump(saved, Dumper=YamlDumper, sort_keys=False, allow_unicode=True)
-
-
-# Where options connect to.
-_ADDRESSES = (
-    "data.input",
-    "axes.orders",
-    "axes.items",
-    "axes.lines",
-    "store.url",
-    "refresh.mlflow_uri",
-)
-
-
-def unaddressed(saved: Config) -> Config:
-    """Return a saved configuration without the addresses in it.
-
-    Whoever can write to a folder of artifacts could have put them there, so they are
-    shown and never obeyed: the user names sources, stores and tracking servers. The
-    source ``input`` without a file is what the model was trained on, wherever it lies.
-    """
-    tree = saved.model_dump()
-    for key in _ADDRESSES:
-        section, option = key.split(".")
-        tree[section][option] = None
-    if saved.data.source == "kaggle":
-        tree["data"]["source"] = "input"
-    return Config.model_validate(tree)
-
-
-# What earlier versions saved with a model and no configuration may hold any more, by
-# section, option and value, with what takes its place.
-RETIRED = {("refresh", "retrain", "noise"): "policy"}
-
-
-def updated_config(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration that was saved with a model as one of this version.
-
-    Parameters
-    ----------
-    saved : mapping
-        Sections with options, as ``manifest.json`` holds them.
-    """
-    tree = {**saved}
-    for (section, option, value), replacement in RETIRED.items():
-        options = tree.get(section)
-        if isinstance(options, dict) and options.get(option) == value:
-            tree[section] = {**options, option: replacement}
-    return tree
-
-
-ENV_PREFIX = "SEGMENTS_"
-# Characters of a value that a message shows.
-LONGEST = 60
-# Options whose keys are names of columns.
-COLUMN_MAPS = (
-    "data.columns.",
-    "axes.order_columns.",
-    "axes.item_columns.",
-    "axes.line_columns.",
-)
-
-
-def resolve_config(
-    file: str | Path | None = None,
-    flags: Mapping[str, Any] | None = None,
-    assignments: Sequence[str] = (),
-    environ: Mapping[str, str] | None = None,
-    base: Config | None = None,
-) -> Config:
-    """Merge defaults (or `base`), file, environment and flags into one `Config`.
-
-    Parameters
-    ----------
-    file : path, optional
-        YAML file with any part of the configuration. One that was saved with artifacts
-        means the folder that it lies in, whichever it names.
-    flags : mapping of dotted key to value, optional
-        From named flags such as ``--seed``; ``None`` values are ignored.
-    assignments : sequence of str
-        ``key=value`` texts from ``--set``; values are read as YAML.
-    environ : mapping, optional
-        Environment to look for ``SEGMENTS_*`` in; default ``os.environ``.
-    base : Config, optional
-        What to start from instead of the defaults, such as a saved configuration.
-
-    Raises
-    ------
-    ConfigError
-        For an unknown key (with the nearest known one), a value of the wrong type or
-        outside its range, or a file that is not there or not YAML.
-    """
-    tree: dict[str, Any] = (base or Config()).model_dump()
-    if file is not None:
-        _merge(tree, _read_yaml(Path(file)), str(file))
-        if (found := _found_by_place(Path(file))) is not None:
-            tree["artifacts"] = str(found)
-    env = os.environ if environ is None else environ
-    for name in sorted(env):
-        if name.startswith(ENV_PREFIX):
-            key = name[len(ENV_PREFIX) :].lower().replace("__", ".")
-            _assign(tree, key, _parse_value(key, env[name]), f"environment `{name}`")
-    for text in assignments:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"`--set {_shown(text, str)}`: expected `key=value`.")
-        where = f"`--set {_shown(text, str)}`"
-        _assign(tree, key.strip(), _parse_value(key.strip(), value), where)
-    for key, value in (flags or {}).items():
-        if value is not None:
-            _assign(tree, key, value, f"`--{key.rpartition('.')[2]}`")
-    return build_config(tree)
-
-
-def build_config(tree: Mapping[str, Any]) -> Config:
-    """Validate a nested mapping; refuse unknown keys with the nearest known name.
-
-    An input that is named is what is read: it makes the source ``input``.
-    """
-    try:
-        config = Config.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError(_explain(error)) from None
-    for key in _ADDRESSES:
-        section, option = key.split(".")
-        address = getattr(getattr(config, section), option)
-        if address is not None and HIDDEN in address and "://" in address:
-            raise ConfigError(
-                f"`{key}` is `{address}`, as it was saved: without its password or "
-                "signature. Give the whole address."
-            )
-    if config.data.input:
-        data = config.data.model_copy(update={"source": "input"})
-        config = config.model_copy(update={"data": data})
-    return config
-
-
-def option_keys(
-    section: type[BaseModel] = Config, prefix: str = "", only: Sequence[Any] = ()
-) -> list[str]:
-    """Return every dotted key, such as ``clustering.min_samples``.
-
-    With `only` those of options of these types.
-    """
-    keys: list[str] = []
-    for name, info in section.model_fields.items():
-        inner = info.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            keys += option_keys(inner, f"{prefix}{name}.", only)
-        elif not only or inner in only:
-            keys.append(f"{prefix}{name}")
-    return keys
-
-
-def _merge(tree: dict[str, Any], update: Mapping[str, Any], where: str) -> None:
-    """Merge `update` into `tree` key by key; a mapping merges into a mapping.
-
-    A section that is there without an option changes nothing.
-    """
-    for key, value in update.items():
-        if value is None and isinstance(tree.get(key), dict):
-            continue
-        if isinstance(value, Mapping) and isinstance(tree.get(key), dict):
-            _merge(tree[key], value, where)
-        else:
-            tree[str(key)] = dict(value) if isinstance(value, Mapping) else value
-
-
-def _assign(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
-    """Put one value at a dotted key, which must be known."""
-    known = option_keys()
-    is_mapped_column = key.startswith(COLUMN_MAPS)
-    if key not in known and not is_mapped_column:
-        hint = _nearest(key, known)
-        raise ConfigError(f"{where}: unknown key `{_shown(key, str)}`.{hint}")
-    *parents, last = key.split(".", 2 if is_mapped_column else -1)
-    for parent in parents:
-        tree = tree[parent]
-        if not isinstance(tree, dict):
-            raise ConfigError(
-                f"{where}: `{parent}` is {_shown(tree)} before that; expected a "
-                "section of options."
-            )
-    if value is None and isinstance(tree.get(last), dict):
-        value = {}
-    tree[last] = value
-
-
-def _nearest(key: str, known: Iterable[str]) -> str:
-    """Return the nearest dotted key, looking at whole keys, then at last parts."""
-    known = list(known)
-    if hint := did_you_mean(key, known):
-        return hint
-    last = key.rpartition(".")[2]
-    matches = {name.rpartition(".")[2]: name for name in known}
-    hint = did_you_mean(last, matches)
-    return (
-        hint.replace(f"`{(n := hint.split('`')[1])}`", f"`{matches[n]}`")
-        if hint
-        else ""
-    )
-
-
-def _parse_value(key: str, text: str) -> Any:
-    """Read a command-line or environment value as YAML; a bare text stays a text.
-
-    So does a number for an option that is text, such as a column named `2024`.
-    """
-    try:
-        value = read_yaml(text) if text.strip() else text
-    except ValueError:
-        return text
-    is_text = key.startswith(COLUMN_MAPS) or key in option_keys(only=(str, str | None))
-    return text if is_text and not isinstance(value, str | None) else value
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file, or say what is wrong with the file."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"configuration file `{path}` does not exist.") from None
-    except OSError as error:
-        raise ConfigError(
-            f"configuration file `{path}` cannot be read ({error.strerror or error})."
-        ) from None
-    except ValueError as error:
-        raise ConfigError(
-            f"configuration file `{path}` cannot be read ({error}). Expected YAML in "
-            "UTF-8."
-        ) from None
-    try:
-        content = read_yaml(text)
-    except ValueError as error:
-        raise ConfigError(
-            f"configuration file `{path}` is not YAML: {error}."
-        ) from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError(
-            f"configuration file `{path}` holds a {type(content).__name__}; "
-            "expected sections such as `clustering:`."
-        )
-    return content
-
-
-def _found_by_place(file: Path) -> Path | None:
-    """Return the artifacts folder that a saved ``config.yaml`` lies in, if it does.
-
-    A folder that was copied or moved is not the one that its file names.
-    """
-    try:
-        saved = json.loads((file.parent / "manifest.json").read_text(encoding="utf-8"))
-        is_axes = "axes" in saved["stages"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    if file.name != "config.yaml":
-        return None
-    folder = file.parent
-    if folder.name in {"pending", ".publishing"}:
-        folder = folder.parent
-    elif folder.parent.name == "versions":
-        folder = folder.parent.parent
-    return folder.parent if is_axes else folder
-
-
-def _explain(error: ValidationError) -> str:
-    """Turn pydantic's findings into one line each, in the house's grammar."""
-    lines = []
-    for item in error.errors():
-        key = _shown(".".join(str(part) for part in item["loc"]), str)
-        if item["type"] == "extra_forbidden":
-            lines.append(f"unknown key `{key}`.{_nearest(key, _known_near(key))}")
-        else:
-            message = item["msg"].removeprefix("Value error, ")
-            if item["type"] == "model_type":
-                message = "expected a section of options"
-            hint = ""
-            if item["type"] == "literal_error":
-                choices = item["ctx"]["expected"].split("'")[1::2]
-                hint = did_you_mean(str(item["input"]), choices)
-            lines.append(
-                f"`{key}` is {_shown(item['input'])}: {message[0].lower()}"
-                f"{message[1:]}."
-                f"{hint}"
-            )
-    return "\n".join(lines)
-
-
-def _shown(value: Any, form: Callable[[Any], str] = repr) -> str:
-    """Return a value as messages show it: on one line, and not longer than that."""
-    try:
-        text = " ".join(form(value).split())
-    except ValueError:
-        return "a number of thousands of digits"
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
-
-
-def _known_near(key: str) -> list[str]:
-    """Return the keys and section names that an unknown key could have meant."""
-    sections = list(Config.model_fields)
-    return option_keys() if "." in key else sections + option_keys()

@@ -19,15 +19,16 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 LAYERS = (
     ("core.redaction", "core.stamp"),
     ("core.errors",),
-    ("core.entities", "core.logging", "core.months", "core.scratch"),
+    ("core.entities", "core.logging", "core.months", "core.scratch", "core.yaml_text"),
     ("core.config",),
+    ("core.resolve",),
     ("core.artifacts",),
     ("core.tables", "core.models", "core.rules"),
     ("core.segments",),
     ("core.evaluation",),
     ("core.reporting",),
     # The systems: none knows another.
-    ("core.retailers", "core.axes"),
+    ("core.retailers", "core.axes", "core.channels"),
     ("core.store",),
     ("core.api",),
     # What users import: the package itself and the commands.

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.config import Config, resolve_config, unaddressed
+from core.config import Config
 from core.errors import ConfigError, StoreError
 from core.logging import RedactedFormatter
 from core.redaction import redacted, redacted_address
+from core.resolve import resolve_config, unaddressed
 from core.store.address import chosen_address
 
 SECRETS = [

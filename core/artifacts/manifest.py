@@ -32,8 +32,9 @@ from pydantic import (
     field_validator,
 )
 
-from core.config import Config, updated_config
+from core.config import Config
 from core.errors import PROGRAM, ArtifactError, listed
+from core.resolve import updated_config
 
 MANIFEST = "manifest.json"
 # Outputs of every system; see `System.outputs`.

@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
-from core.config import resolve_config
 from core.errors import PROGRAM, SegmentsError
 from core.redaction import redacted
+from core.resolve import resolve_config
 from core.scratch import full_disk_message
 
 if TYPE_CHECKING:

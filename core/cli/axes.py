@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from core.cli import app
-from core.config import Config, resolve_config
+from core.config import Config
 from core.logging import configure
+from core.resolve import resolve_config
 
 if TYPE_CHECKING:
     from core.axes.output import StoreLoader

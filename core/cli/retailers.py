@@ -18,9 +18,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from core.cli import app
-from core.config import Config, resolve_config
+from core.config import Config
 from core.errors import PROGRAM, ConfigError, ContractError
 from core.logging import configure, get_logger
+from core.resolve import resolve_config
 from core.retailers.files import Stage
 
 Column = Annotated[

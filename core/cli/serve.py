@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from core.cli import app
-from core.config import resolve_config
 from core.errors import PROGRAM
+from core.resolve import resolve_config
 
 if TYPE_CHECKING:
     from core.store import Store

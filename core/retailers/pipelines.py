@@ -13,7 +13,7 @@ import polars as pl
 from core.artifacts.arrays import join_states, save_arrays
 from core.artifacts.folder import Artifacts, StageResult, StageWriter, put
 from core.artifacts.reading import ArtifactSet, read_published
-from core.config import Config, resolve_config, unaddressed
+from core.config import Config
 from core.errors import PROGRAM, ArtifactError, ConfigError, preceded_by
 from core.evaluation.null import StructureCheck, structure_check
 from core.evaluation.quality import compare_spaces, label_summary, project_2d
@@ -22,6 +22,7 @@ from core.models.autoencoder.estimator import Autoencoder, in_new_units
 from core.models.autoencoder.network import Codec
 from core.models.density import DensityClusterer, choose_density, fit_density
 from core.models.preprocessing import FeatureScaler
+from core.resolve import resolve_config, unaddressed
 from core.retailers import prepare
 from core.retailers.features import SHOP, feature_set
 from core.retailers.files import (
@@ -489,14 +490,14 @@ def stage_config(
 ) -> Config:
     """Resolve the configuration of a stage, on top of what earlier stages have saved.
 
-    Addresses come from the user alone (`core.config.unaddressed`). Who names no data
+    Addresses come from the user alone (`core.resolve.unaddressed`). Who names no data
     means the training data, which inference does not read again.
 
     Raises
     ------
     ConfigError
-        As `core.config.resolve_config`; also if an option differs that an earlier stage
-        has already used.
+        As `core.resolve.resolve_config`; also if an option differs that an earlier
+        stage has already used.
     ArtifactError
         If an earlier stage has not run, or its artifacts are not sound.
     """

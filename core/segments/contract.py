@@ -37,9 +37,9 @@ from pydantic import (
     model_validator,
 )
 
-from core.config import YamlDumper
 from core.errors import PROGRAM, ConfigError, did_you_mean, listed
 from core.segments.published import UNASSIGNED, SegmentTable, require_printable
+from core.yaml_text import YamlDumper
 
 
 def _ascending(band: tuple[float, float]) -> tuple[float, float]:

@@ -18,7 +18,8 @@ from core.api.app import ApiSettings, create_app
 from core.api.server import listen, new_event_loop, server_config, url_of
 from core.axes.run import run_axes
 from core.axes.sample import generate_shoppers
-from core.config import Config, resolve_config
+from core.config import Config
+from core.resolve import resolve_config
 from core.store import Store, create_key
 from core.store.publish import publish_axes
 

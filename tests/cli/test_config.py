@@ -11,17 +11,12 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from core.config import (
-    Config,
-    YamlDumper,
-    build_config,
-    option_keys,
-    read_yaml,
-    resolve_config,
-)
+from core.config import Config
 from core.errors import ConfigError, SourceError
+from core.resolve import build_config, option_keys, resolve_config
 from core.tables.files import find_files
 from core.tables.sales import source_fingerprint
+from core.yaml_text import YamlDumper, read_yaml
 
 
 def test_flags_override_assignments_environment_and_file(tmp_path):

@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 from core.artifacts.folder import Artifacts
 from core.artifacts.manifest import trusted
 from core.cli import app
-from core.config import Config, resolve_config
+from core.config import Config
 from core.errors import ArtifactError
+from core.resolve import resolve_config
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model
 from core.retailers.pipelines import prepare_features, run_inference, stage_config

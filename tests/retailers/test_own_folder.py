@@ -14,8 +14,9 @@ from core.artifacts.arrays import load_arrays, pack_arrays
 from core.artifacts.folder import Artifacts
 from core.artifacts.manifest import MANIFEST, digest
 from core.cli.retailers import verify_artifacts
-from core.config import Config, SampleConfig, resolve_config
+from core.config import Config, SampleConfig
 from core.errors import ArtifactError
+from core.resolve import resolve_config
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model, exclusions_of
 from core.retailers.pipelines import prepare_features, run_inference, stage_config

@@ -19,8 +19,9 @@ from polars.testing import assert_frame_equal
 
 from core.artifacts.folder import Artifacts
 from core.artifacts.manifest import read_manifest, verify
-from core.config import Config, SampleConfig, resolve_config
+from core.config import Config, SampleConfig
 from core.errors import ArtifactError, ConfigError, EligibilityError
+from core.resolve import resolve_config
 from core.retailers.files import RETAILERS
 from core.retailers.judge import measure_stability
 from core.retailers.model import PREDICTION_SCHEMA, Model

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from core.config import EligibilityConfig, SampleConfig, build_config
+from core.config import EligibilityConfig, SampleConfig
 from core.errors import ConfigError
+from core.resolve import build_config
 from core.retailers.archetypes import (
     FAMILIES,
     Archetype,

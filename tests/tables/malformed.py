@@ -24,8 +24,8 @@ import openpyxl
 import polars as pl
 import yaml
 
-from core.config import build_config
 from core.errors import SegmentsError
+from core.resolve import build_config
 from core.tables.sales import read_sales
 
 COLUMNS = ("shop_id", "product_id", "year", "month", "sales_qty")

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core.config import build_config
 from core.errors import ConfigError, SchemaError
+from core.resolve import build_config
 from core.tables.sales import SALES, Sales, read_sales, sales_from_frame
 
 FAULTS = tuple(SALES.meanings)

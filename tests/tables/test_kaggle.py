@@ -18,8 +18,9 @@ from urllib.parse import urlparse
 
 import pytest
 
-from core.config import Config, build_config
+from core.config import Config
 from core.errors import SourceError
+from core.resolve import build_config
 from core.tables.sales import read_sales, source_fingerprint
 
 MARCH = "shop_id,product_id,year,month,sales_qty\nkiosk,tea,2024,3,2\n"

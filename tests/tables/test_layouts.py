@@ -11,8 +11,8 @@ import openpyxl
 import polars as pl
 import pytest
 
-from core.config import build_config
 from core.errors import EligibilityError, SchemaError, SourceError
+from core.resolve import build_config
 from core.retailers.pipelines import prepare_features
 from core.tables.layout import find_header, month_columns
 from core.tables.orders import Purchases, read_purchases

@@ -14,8 +14,8 @@ import fsspec
 import pytest
 from moto.server import ThreadedMotoServer
 
-from core.config import build_config
 from core.errors import SourceError
+from core.resolve import build_config
 from core.tables.files import is_remote
 from core.tables.sales import Sales, read_sales, source_fingerprint
 

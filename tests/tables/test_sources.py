@@ -18,8 +18,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core.config import Config, build_config
+from core.config import Config
 from core.errors import ConfigError, SchemaError, SourceError
+from core.resolve import build_config
 from core.retailers.sample import generate_sales
 from core.tables.sales import Sales, read_sales, sales_from_frame, source_fingerprint
 

@@ -10,8 +10,9 @@ import openpyxl
 import polars as pl
 import pytest
 
-from core.config import Config, build_config, resolve_config
+from core.config import Config
 from core.errors import SchemaError
+from core.resolve import build_config, resolve_config
 from core.tables.orders import (
     Purchases,
     intake_lines,

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.artifacts.folder import Artifacts, StageWriter
 from core.artifacts.reading import ArtifactSet
-from core.config import Config, RefreshConfig, resolve_config, unaddressed
+from core.config import Config, RefreshConfig
 from core.errors import (
     PROGRAM,
     ArtifactError,
@@ -32,6 +32,7 @@ from core.evaluation.drift_reference import DriftReference, MonthRows, usual_mon
 from core.evaluation.retrain_policy import TriggerState
 from core.models.preprocessing import feature_matrix
 from core.months import month_index, month_label
+from core.resolve import resolve_config, unaddressed
 from core.retailers.files import RETAILERS
 from core.retailers.model import PREDICTION_SCHEMA, Model
 from core.retailers.monthly import (
@@ -62,14 +63,14 @@ def refresh_config(
     artifacts : str, optional
         Folder of the model; default as everywhere.
     file, assignments
-        As for `core.config.resolve_config`.
+        As for `core.resolve.resolve_config`.
     source : str, optional
         The new rows; the training data is never read again.
 
     Raises
     ------
     ConfigError
-        As `core.config.resolve_config`; also if an option differs that a model cannot
+        As `core.resolve.resolve_config`; also if an option differs that a model cannot
         change from one month to the next.
     ArtifactError
         If the folder holds no complete run.
