@@ -18,9 +18,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from core.axes.criterion import AxisChoice, Drawn, choose_segments, spread_ties
-from core.axes.fit import learn_scaling
-from core.models.centroids import one_thread
+from core.models.centroids import learn_scaling, one_thread
+from core.models.criterion import Choice, Drawn, choose_segments
+from core.models.valleys import spread_ties
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 
@@ -146,7 +146,7 @@ SINGLE: dict[str, tuple[int, Draw]] = {
 }
 
 
-def chosen(table: np.ndarray, seed: int) -> AxisChoice:
+def chosen(table: np.ndarray, seed: int) -> Choice:
     """Choose the number of segments as a fit does."""
     table = np.asarray(table, dtype=np.float64)
     scaling = learn_scaling(table, [False] * table.shape[1])

@@ -2,7 +2,7 @@
 
 Per axis: amounts and counts are taken as logarithms; features are winsorised and scaled
 (`core.models.preprocessing`); the number of segments is chosen on a draw of customers
-(`core.axes.criterion`); KMeans goes on from there on everybody. Segments keep
+(`core.models.criterion`); KMeans goes on from there on everybody. Segments keep
 the ids and names of the model before (`core.segments.identity`).
 
 **Why winsorised.** Eighteen kinds of planted groups (2 to 6, of 5% to 65% of 2,000
@@ -30,11 +30,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 import polars as pl
 
-from core.axes import criterion
 from core.axes.features.catalog import CHANNEL_SHARE, FEATURES, AxisFeatures
 from core.axes.model import AxesModel, AxisSegment, FittedAxis
 from core.axes.names import AxisNames, SegmentName, load_axis_names, name_clusters
-from core.models import centroids
+from core.models import centroids, criterion
 from core.models.centroids import FloatArray
 from core.segments.identity import Identity, match_segments
 
@@ -54,14 +53,14 @@ class AxisFit(NamedTuple):
         Of all customers, by cluster.
     before : ndarray of int, shape (n_customers,), or None
         Ids that the model before gives the same customers.
-    choice : AxisChoice or None
+    choice : Choice or None
     """
 
     features: AxisFeatures
     model: centroids.CentroidModel | None
     placed: centroids.Assignment | None
     before: centroids.IntArray | None
-    choice: criterion.AxisChoice | None
+    choice: criterion.Choice | None
 
 
 def with_identity(
@@ -118,7 +117,7 @@ def _skipped(features: AxisFeatures, next_id: int) -> FittedAxis:
 
 
 def _unplaced(
-    choice: criterion.AxisChoice, names: AxisNames, sizes: centroids.IntArray
+    choice: criterion.Choice, names: AxisNames, sizes: centroids.IntArray
 ) -> AxisSegment:
     """Return the record of the customers who lack a feature."""
     return AxisSegment(
@@ -167,7 +166,7 @@ def _kept_names(
 
 
 def _segment(
-    choice: criterion.AxisChoice,
+    choice: criterion.Choice,
     identity: Identity,
     cluster: int,
     sizes: centroids.IntArray,
@@ -190,7 +189,7 @@ def _segment(
     )
 
 
-def _report(choice: criterion.AxisChoice, sizes: centroids.IntArray) -> dict[str, Any]:
+def _report(choice: criterion.Choice, sizes: centroids.IntArray) -> dict[str, Any]:
     """Return the figures of an axis."""
     placed = sizes[1:].sum()
     shown = choice.shown
@@ -211,7 +210,8 @@ def _report(choice: criterion.AxisChoice, sizes: centroids.IntArray) -> dict[str
     }
 
 
-TAIL_SHARE: Final = 0.01
+TIERS: Final = ((0.0, 0.5, 0.2), (0.5, 0.8, 0.3), (0.8, 0.95, 0.3), (0.95, 1.0, 0.2))
+"""From and to which share of the customers by value, and the share of the draw."""
 NOBODY: Final = "no customer has all features of the axis"
 
 
@@ -301,7 +301,7 @@ def _drawn_customers(
     if n is None or n >= features.height:
         return None
     values = features["lifetime_value"].cast(pl.Float64).to_numpy()
-    return criterion.tier_sample(values, n, options.seed)
+    return tier_sample(values, n, options.seed)
 
 
 def _fit_axis(
@@ -321,13 +321,22 @@ def _fit_axis(
     if not is_known.any():
         skipped = {**its.skipped, **dict.fromkeys(its.used, NOBODY)}
         return AxisFit(AxisFeatures(its.axis, (), skipped), None, None, before, None)
-    scaling = learn_scaling(table[is_known], [_is_log(name) for name in its.used])
+    is_log = [_is_log(name) for name in its.used]
+    scaling = centroids.learn_scaling(table[is_known], is_log)
     n_before = 0
     if before is not None and previous is not None:
         model = previous.axes[its.axis].model
         n_before = 0 if model is None else model.n_segments
-    choice, centres = _segments(
-        table, is_known, scaling, drawn, options, before, n_before
+    choice, centres = criterion.learn_centres(
+        table,
+        is_known,
+        scaling,
+        fewest=options.min_segments,
+        most=options.max_segments,
+        seed=options.seed,
+        drawn=drawn,
+        before=before,
+        n_before=n_before,
     )
     model = centroids.CentroidModel(centres, scaling).by_size(table)
     return AxisFit(its, model, model.assign(table), before, choice)
@@ -343,43 +352,6 @@ def _labels_before(
     return AxesModel((found,)).assign(features)[axis].labels
 
 
-def _segments(
-    table: FloatArray,
-    is_known: centroids.BoolArray,
-    scaling: centroids.Scaling,
-    drawn: tuple[centroids.IntArray, FloatArray] | None,
-    options: AxesOptions,
-    before: centroids.IntArray | None,
-    n_before: int,
-) -> tuple[criterion.AxisChoice, FloatArray]:
-    """Choose the number of segments on a draw, and learn their centres on all."""
-    picked, weights = np.flatnonzero(is_known), None
-    if drawn is not None and is_known[drawn[0]].any():
-        of_known = is_known[drawn[0]]
-        picked, weights = drawn[0][of_known], drawn[1][of_known]
-    rng = np.random.default_rng(options.seed)
-    few = picked
-    if weights is not None:
-        # As many of each tier as there are among everybody, and nobody twice.
-        few = picked[rng.random(len(picked)) < weights / weights.max()]
-    if len(few) > criterion.CHOOSING_CUSTOMERS:
-        few = np.sort(rng.choice(few, criterion.CHOOSING_CUSTOMERS, replace=False))
-    rows = table[few]
-    sample = criterion.Drawn(
-        np.ascontiguousarray(scaling.columns(rows).T),
-        criterion.spread_ties(scaling.columns(rows, is_clipped=False), rng),
-        None if before is None else before[few],
-        n_before,
-    )
-    bounds = {"fewest": options.min_segments, "most": options.max_segments}
-    choice, found = criterion.choose_segments(sample, **bounds, seed=options.seed)
-    everyone = np.ascontiguousarray(scaling.columns(table[picked]).T)
-    final = centroids.kmeans(
-        everyone, len(found.centres), options.seed, start=found.centres, weights=weights
-    )
-    return choice, final.centres
-
-
 def _is_log(name: str) -> bool:
     """Return whether a feature enters distances as its logarithm."""
     known = FEATURES.get(name)
@@ -388,23 +360,39 @@ def _is_log(name: str) -> bool:
     return known is not None and known.scale == "log"
 
 
-def learn_scaling(table: FloatArray, is_log: list[bool]) -> centroids.Scaling:
-    """Learn how the features of an axis are put on one scale.
+def tier_sample(
+    values: FloatArray, n: int, seed: int
+) -> tuple[centroids.IntArray, FloatArray]:
+    """Draw customers by value tier.
+
+    The reference draws 1,000, 1,500, 1,500 and 1,000 of 5,000 from the lower half, the
+    next 30%, the next 15% and the top 5%. Taken as they are these would make valuable
+    customers four times as many as they are; their weights undo that.
 
     Parameters
     ----------
-    table : ndarray of shape (n_rows, n_features)
-        In the features' own units, all known.
-    is_log : list of bool
-    """
-    from core.models.preprocessing import FeatureScaler
+    values : ndarray of shape (n_customers,)
+        Lifetime values; unknown (NaN) ones count as the lowest. Equal values are
+        ordered by lot.
+    n : int
+        Customers to draw, at most as many as there are.
+    seed : int
 
-    p = table.shape[1]
-    same = np.zeros(p), np.ones(p)
-    plain = centroids.Scaling(
-        np.array(is_log), same[0] - np.inf, same[1] * np.inf, *same
-    )
-    scaler = FeatureScaler("winsorised", TAIL_SHARE).fit(plain.columns(table).T)
-    return centroids.Scaling(
-        np.array(is_log), scaler.lower_, scaler.upper_, scaler.centre_, scaler.scale_
-    )
+    Returns
+    -------
+    (ndarray of int64, ndarray of float64)
+        Rows, ascending, and how many customers each stands for (sums to all of them).
+    """
+    rng = np.random.default_rng(seed)
+    known = np.where(np.isnan(values), -np.inf, values)
+    order = np.lexsort([rng.permutation(len(values)), known])
+    edges = [round(share * len(values)) for _, share, _ in TIERS]
+    rows, weights = [], []
+    for tier, (_, _, share) in zip(np.split(order, edges[:-1]), TIERS, strict=True):
+        size = min(len(tier), max(round(share * n), 1))
+        if size:
+            rows.append(rng.choice(tier, size, replace=False))
+            weights.append(np.full(size, len(tier) / size))
+    picked, heavy = np.concatenate(rows), np.concatenate(weights)
+    ascending = np.argsort(picked)
+    return picked[ascending].astype(np.int64), heavy[ascending]

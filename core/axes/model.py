@@ -12,7 +12,6 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from core.artifacts.arrays import Arrays, Meta, State
-from core.axes.criterion import Kind
 from core.errors import ConfigError, FeatureMismatchError, did_you_mean, listed
 from core.models.centroids import (
     NOWHERE,
@@ -22,6 +21,7 @@ from core.models.centroids import (
     IntArray,
     refused,
 )
+from core.models.criterion import Kind
 from core.segments.identity import IdentityEvent
 from core.segments.published import ids_of, names_of, rename, with_given_names
 
@@ -89,7 +89,7 @@ class FittedAxis:
         `n_unplaced`, `smallest_share` and `largest_share` of those placed, `verdict`,
         and of the candidate `n_considered` (the one taken, else the one with the
         deepest valley) `silhouette`, `valley`, `stability`; `null_silhouette`; all
-        `candidates`. See `core.axes.criterion`.
+        `candidates`. See `core.models.criterion`.
     """
 
     axis: str

@@ -45,6 +45,8 @@ ROWS_AT_ONCE = 4096
 """Rows assigned together: a few numbers per row and segment stay in the cache."""
 N_INIT = 8
 """Starts of KMeans, of which the best counts."""
+TAIL_SHARE = 0.01
+"""Share of the values at either end that scaling clips."""
 NEAR_TOLERANCE = 0.02
 """Share by which the sum of squares within segments may be larger where KMeans goes on
 from segments that there were: of two answers that nothing tells apart, the old one."""
@@ -113,6 +115,30 @@ class Scaling:
         values = centres * self.scale + self.centre
         restored = np.copysign(np.expm1(np.abs(values)), values)
         return np.asarray(np.where(self.is_log, restored, values))
+
+
+def learn_scaling(
+    table: FloatArray, is_log: list[bool], tail_share: float = TAIL_SHARE
+) -> Scaling:
+    """Learn how features are put on one scale.
+
+    Parameters
+    ----------
+    table : ndarray of shape (n_rows, n_features)
+        In the features' own units, all known.
+    is_log : list of bool
+    tail_share : float
+        Values are clipped to its quantile and that of 1 minus it, see
+        `core.models.preprocessing`; 0: to nothing.
+    """
+    from core.models.preprocessing import FeatureScaler
+
+    p = table.shape[1]
+    same, free = (np.zeros(p), np.ones(p)), np.full(p, np.finfo(np.float64).max)
+    plain = Scaling(np.array(is_log), -free, free, *same)
+    scaler = FeatureScaler("winsorised", tail_share).fit(plain.columns(table).T)
+    lower, upper = (scaler.lower_, scaler.upper_) if tail_share else (-free, free)
+    return Scaling(plain.is_log, lower, upper, scaler.centre_, scaler.scale_)
 
 
 class CentroidModel:

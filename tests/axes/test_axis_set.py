@@ -10,9 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from core.axes.criterion import tier_sample
 from core.axes.features.catalog import AxisFeatures
-from core.axes.fit import AxesOptions, fit_axes
+from core.axes.fit import AxesOptions, fit_axes, tier_sample
 from core.axes.model import AxesModel
 from core.axes.output import axis_overlap
 from core.errors import ArtifactError, ConfigError, FeatureMismatchError

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from core.axes.criterion import Drawn, choose_segments, density_gap, spread_ties
-from core.axes.fit import learn_scaling
 from core.models.centroids import (
     kmeans,
+    learn_scaling,
     mean_silhouette,
     one_thread,
     pairwise_distances,
 )
+from core.models.criterion import Drawn, choose_segments
+from core.models.valleys import density_gap, spread_ties
 
 N = 1500
 
@@ -127,7 +128,7 @@ def test_outliers_beside_everyone_are_no_segments_whatever_their_silhouette():
     assert choice.n_segments == 1
     two = choice.candidates[0]
     assert two.smallest_share == pytest.approx(0.016)
-    assert "smallest segment has 1.6% of the customers" in two.fault
+    assert "smallest segment holds 1.6%" in two.fault
     assert two.silhouette > 0.7
 
 

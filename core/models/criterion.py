@@ -1,10 +1,10 @@
-"""The number of segments on an axis, which may be one: no segments here.
+"""The number of segments around centres, which may be one: no segments here.
 
 KMeans answers for any number, so something else has to say which answers stand for
-something. For each number from 2 up, on a draw of customers:
+something. For each number from 2 up, on a draw of rows:
 
 separation
-    The density falls between every two segments (`density_gap`): in the
+    The density falls between every two segments (`core.models.valleys`): in the
     emptiest place near the border there are at most `1 - VALLEY` times as many as in
     the middle halves of the segments beside it. A cloud that was merely cut has no such
     valley, whatever its shape, its tails and its silhouette.
@@ -12,7 +12,7 @@ shares
     The smallest segment holds `SMALLEST_SHARE`, the largest at most `LARGEST_SHARE`: a
     few outliers beside everyone are no segments, and reach silhouettes near 1.
 stability
-    Clusters of two halves of the customers agree (ARI) by `STABILITY`.
+    Clusters of two halves of the rows agree (ARI) by `STABILITY`.
 
 **The largest number that meets all of these is taken; if none does, there is one
 segment.** All three are needed: a cut through a cloud along its length comes back
@@ -22,7 +22,7 @@ valley between two of six segments says nothing of the other four.
 A refit keeps the number it had where that still nearly meets them (`KEPT_VALLEY`,
 `KEPT_STABILITY`, half of `SMALLEST_SHARE`; one segment always does) and no larger one
 is clearly parted (`CHANGED_VALLEY`), since otherwise two answers that nothing tells
-apart would take turns with the customers drawn.
+apart would take turns with the rows drawn.
 
 KMeans has starts by lot, and one more: from eight clusters, those without a valley
 between them taken together. Without it a group of 5% beside one of 95% was missed in a
@@ -64,248 +64,20 @@ never returned anything stand apart from the others, in a single population too.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
 
 from core.models import centroids
-from core.models.centroids import FloatArray
-
-WINDOW = 0.1
-STARTS = (0.25, 0.30, 0.35, 0.40, 0.45, 0.50, 0.55, 0.60, 0.65)
-"""Windows in which the valley may lie, in distances between the two centres, with the
-border at 0.5. Beside a large segment the bottom of the valley is nearer to the small
-one, while KMeans draws its border in the middle: 85% and 15% four standard deviations
-apart have a depth of -0.1 at most in windows from 0.35 to 0.65, and of 0.3 in these."""
-BOUND = 1.64
-"""Standard errors that the count in the valley is taken to be larger than counted, so
-that few customers do not part two segments by luck."""
-ROUNDING = 1e-9
-"""Values that differ by less, in standard deviations, are equal."""
-LEAST = -9.0
-"""What the depth is at least: nothing hangs on how far below 0 it is."""
-FINER = 5
-"""Times as many values as a feature has, from which another may order its ties."""
-LIMIT = 10.0
-"""Standard deviations that finer features are clipped to when they order ties."""
-
-
-def spread_ties(columns: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Spread customers with equal values over the room up to the next values.
-
-    Counts and rates take few values, and the room between 1 and 2 orders is not a
-    valley. Where several customers share a value they are spread evenly from the middle
-    between it and the next smaller one to the middle between it and the next larger
-    one. What stays visible are values few customers have between values many have.
-
-    Who stands where among the equal is told by the finer features (with `FINER` times
-    as many values): a score that counts thresholds of the tenure is put in the order of
-    the tenure, and becomes as even as that. Otherwise two such scores, which step
-    at the same tenure, would make steps of what has none. Nothing finer: by lot.
-
-    Parameters
-    ----------
-    columns : ndarray of shape (n_features, n_rows)
-        Scaled features without NaN.
-    rng : Generator
-
-    Returns
-    -------
-    ndarray of shape (n_features, n_rows)
-    """
-    rounded = np.round(columns / ROUNDING) * ROUNDING
-    n_values = np.array([len(np.unique(column)) for column in rounded])
-    spread = columns.copy()
-    for place in np.argsort(-n_values, kind="stable"):
-        is_finer = (n_values >= FINER * n_values[place]) & (n_values[place] > 2)
-        finer = spread[is_finer]
-        order = _predicted(rounded[place], finer)
-        spread[place] = _spread(rounded[place], columns[place], order, rng)
-    return spread
-
-
-def _predicted(column: FloatArray, finer: FloatArray) -> FloatArray:
-    """Return what least squares on finer features say of a column."""
-    if not len(finer):
-        return np.zeros(len(column))
-    design = np.vstack([np.ones(len(column)), np.clip(finer, -LIMIT, LIMIT)]).T
-    weights = np.linalg.lstsq(design, column, rcond=None)[0]
-    return np.asarray(design @ weights)
-
-
-def _spread(
-    rounded: FloatArray, column: FloatArray, order: FloatArray, rng: np.random.Generator
-) -> FloatArray:
-    """Return a column whose equal values are spread, in the order given."""
-    values, places, counts = np.unique(rounded, return_inverse=True, return_counts=True)
-    if len(values) in {1, len(column)}:
-        return column
-    middles = (values[1:] + values[:-1]) / 2
-    low = np.concatenate([[2 * values[0] - middles[0]], middles])
-    high = np.concatenate([middles, [2 * values[-1] - middles[-1]]])
-    by_value = np.lexsort([rng.random(len(column)), order, places])
-    ranks = np.empty(len(column))
-    ranks[by_value] = np.arange(len(column))
-    first = np.cumsum(counts) - counts
-    share = (ranks - first[places] + 0.5) / counts[places]
-    drawn = low[places] + share * (high - low)[places]
-    return np.where(counts[places] > 1, drawn, column)
-
-
-def density_gap(
-    columns: FloatArray, labels: centroids.IntArray, centres: FloatArray
-) -> float:
-    """Return how deep the flattest valley between two segments is.
-
-    For each two segments their customers are seen along the line through the centres.
-    The density in the emptiest window near the border, counted with its upper bound, is
-    divided by the lower of the two segments' own densities, each that of its middle
-    half; the depth is 1 minus that.
-
-    Parameters
-    ----------
-    columns : ndarray of shape (n_features, n_rows)
-        Scaled features, ties spread, not clipped.
-    labels : ndarray of int, shape (n_rows,)
-    centres : ndarray of shape (n_segments, n_features)
-
-    Returns
-    -------
-    float
-        At most 1: nobody between any two; 0 or below: some two are one heap that was
-        cut. NaN for one segment.
-    """
-    depths = valley_depths(columns, labels, centres)
-    pairs = np.triu_indices(len(centres), 1)
-    return float(depths[pairs].min()) if len(centres) > 1 else float("nan")
-
-
-def valley_depths(
-    columns: FloatArray, labels: centroids.IntArray, centres: FloatArray
-) -> FloatArray:
-    """Return the depth of the valley between every two segments, see `density_gap`.
-
-    Returns
-    -------
-    ndarray of shape (n_segments, n_segments)
-        Symmetric, 0 on the diagonal.
-    """
-    depths = np.zeros((len(centres), len(centres)))
-    for one, other in itertools.combinations(range(len(centres)), 2):
-        depth = _depth(columns, labels, centres, one, other)
-        depths[one, other] = depths[other, one] = depth
-    return depths
-
-
-def density_components(
-    columns: FloatArray, labels: centroids.IntArray, centres: FloatArray, least: float
-) -> centroids.IntArray:
-    """Return the components of density that many small clusters are parts of.
-
-    Clusters without a valley between them are one heap, and so are those that hang
-    together through others (as in UniForCE, Vardakas, Kalogeratos and Likas, 2023).
-
-    Parameters
-    ----------
-    columns, labels, centres
-        As in `density_gap`.
-    least : float
-        Depth from which two clusters are parted.
-
-    Returns
-    -------
-    ndarray of int, shape (n_rows,)
-        Heap of each row, from 0.
-    """
-    from scipy.sparse.csgraph import connected_components
-
-    is_one = valley_depths(columns, labels, centres) < least
-    found = connected_components(is_one, directed=False)[1]
-    return np.asarray(found[labels], dtype=np.int64)
-
-
-def _depth(
-    columns: FloatArray,
-    labels: centroids.IntArray,
-    centres: FloatArray,
-    one: int,
-    other: int,
-) -> float:
-    """Return the depth of the valley between two segments."""
-    line = centres[other] - centres[one]
-    line = line / (line @ line)
-    seen = [
-        np.sort(line @ (columns[:, labels == label] - centres[one][:, None]))
-        for label in (one, other)
-    ]
-    if min(len(places) for places in seen) == 0:
-        return LEAST
-    cores = [_core_density(places) for places in seen]
-    starts = np.array(STARTS)
-    counts = sum(
-        np.searchsorted(places, starts + WINDOW) - np.searchsorted(places, starts)
-        for places in seen
-    )
-    n = float(np.min(counts))
-    valley = (n + BOUND * np.sqrt(n + 1.0)) / WINDOW
-    return max(float(1.0 - valley / min(cores)), LEAST)
-
-
-def _core_density(places: FloatArray) -> float:
-    """Return the customers per unit in the middle half of sorted places."""
-    first, last = np.quantile(places, [0.25, 0.75])
-    return float(0.5 * len(places) / max(last - first, ROUNDING))
-
-
-TIERS: Final = ((0.0, 0.5, 0.2), (0.5, 0.8, 0.3), (0.8, 0.95, 0.3), (0.95, 1.0, 0.2))
-"""From and to which share of the customers by value, and the share of the draw."""
-
-
-def tier_sample(
-    values: FloatArray, n: int, seed: int
-) -> tuple[centroids.IntArray, FloatArray]:
-    """Draw customers by value tier.
-
-    The reference draws 1,000, 1,500, 1,500 and 1,000 of 5,000 from the lower half, the
-    next 30%, the next 15% and the top 5%. Taken as they are these would make valuable
-    customers four times as many as they are; their weights undo that.
-
-    Parameters
-    ----------
-    values : ndarray of shape (n_customers,)
-        Lifetime values; unknown (NaN) ones count as the lowest. Equal values are
-        ordered by lot.
-    n : int
-        Customers to draw, at most as many as there are.
-    seed : int
-
-    Returns
-    -------
-    (ndarray of int64, ndarray of float64)
-        Rows, ascending, and how many customers each stands for (sums to all of them).
-    """
-    rng = np.random.default_rng(seed)
-    known = np.where(np.isnan(values), -np.inf, values)
-    order = np.lexsort([rng.permutation(len(values)), known])
-    edges = [round(share * len(values)) for _, share, _ in TIERS]
-    rows, weights = [], []
-    for tier, (_, _, share) in zip(np.split(order, edges[:-1]), TIERS, strict=True):
-        size = min(len(tier), max(round(share * n), 1))
-        if size:
-            rows.append(rng.choice(tier, size, replace=False))
-            weights.append(np.full(size, len(tier) / size))
-    picked, heavy = np.concatenate(rows), np.concatenate(weights)
-    ascending = np.argsort(picked)
-    return picked[ascending].astype(np.int64), heavy[ascending]
-
+from core.models.centroids import FloatArray, Scaling
+from core.models.valleys import density_components, density_gap, spread_ties
 
 Kind = Literal["natural", "cut", "single"]
 
-CHOOSING_CUSTOMERS: Final = 6000
-"""Customers that the number is chosen on."""
-SILHOUETTE_CUSTOMERS: Final = 1500
+CHOOSING_ROWS: Final = 6000
+"""Rows that the number is chosen on."""
+SILHOUETTE_ROWS: Final = 1500
 N_SPLITS: Final = 2
 N_PARTS: Final = 8
 """Clusters that components of density are put together from."""
@@ -318,12 +90,12 @@ KEPT_STABILITY: Final = 0.7
 CHANGED_VALLEY: Final = 0.4
 SAME: Final = 0.02
 """Difference in depth that is none."""
-FEWEST_CUSTOMERS: Final = 50
-"""Customers below whom nothing is looked for."""
+FEWEST_ROWS: Final = 50
+"""Rows below which nothing is looked for."""
 
 
 @dataclass(frozen=True)
-class AxisCandidate:
+class Candidate:
     """A number of segments that was considered.
 
     Attributes
@@ -334,7 +106,7 @@ class AxisCandidate:
     valley : float
         Depth of the flattest valley between two segments, at most 1; 0 or below: none.
     smallest_share, largest_share : float
-        Of the customers drawn.
+        Of the rows drawn.
     stability : float or None
         Mean ARI between clusters of two halves; None where separation or shares ruled
         the number out before.
@@ -352,17 +124,17 @@ class AxisCandidate:
 
 
 @dataclass(frozen=True)
-class AxisChoice:
+class Choice:
     """The number of segments that was chosen, and why.
 
     Attributes
     ----------
     kind : {'natural', 'cut', 'single'}
-        Met the criterion; was asked for by `min_segments`; neither.
+        Met the criterion; was asked for; neither.
     n_segments : int
     verdict : str
         In words.
-    candidates : tuple of AxisCandidate
+    candidates : tuple of Candidate
         All that were considered, the fewest segments first.
     null_silhouette : float or None
         What the same number of segments reaches on a single normal population with the
@@ -372,11 +144,11 @@ class AxisChoice:
     kind: Kind
     n_segments: int
     verdict: str
-    candidates: tuple[AxisCandidate, ...]
+    candidates: tuple[Candidate, ...]
     null_silhouette: float | None = None
 
     @property
-    def shown(self) -> AxisCandidate | None:
+    def shown(self) -> Candidate | None:
         """The candidate taken; with one segment, the one with the deepest valley."""
         by_number = {c.n_segments: c for c in self.candidates}
         deepest = max(self.candidates, key=lambda c: c.valley, default=None)
@@ -385,14 +157,14 @@ class AxisChoice:
 
 @dataclass(frozen=True)
 class Drawn:
-    """The customers that the number is chosen on.
+    """The rows that the number is chosen on.
 
     Attributes
     ----------
     rows : ndarray of shape (n_rows, n_features)
         Scaled features.
     opened : ndarray of shape (n_features, n_rows)
-        The same, not clipped, ties spread: see `core.axes.criterion`.
+        The same, not clipped, ties spread: see `core.models.valleys`.
     before : ndarray of int, shape (n_rows,), or None
         Segments of an earlier model, from 0; -1 is none.
     n_before : int
@@ -407,8 +179,8 @@ class Drawn:
 
 def choose_segments(
     drawn: Drawn, *, fewest: int, most: int, seed: int
-) -> tuple[AxisChoice, centroids.Clusters]:
-    """Choose the number of segments of an axis, and cluster.
+) -> tuple[Choice, centroids.Clusters]:
+    """Choose the number of segments, and cluster.
 
     Parameters
     ----------
@@ -420,18 +192,18 @@ def choose_segments(
 
     Returns
     -------
-    (AxisChoice, Clusters)
+    (Choice, Clusters)
         The clusters are those of the rows drawn.
     """
     n_rows = len(drawn.rows)
     n_places = len(np.unique(drawn.rows, axis=0))
     numbers = range(2, min(max(fewest, most), n_places) + 1)
-    if n_rows < FEWEST_CUSTOMERS and fewest < 2:
+    if n_rows < FEWEST_ROWS and fewest < 2:
         numbers = range(0)
     found: dict[int, centroids.Clusters] = {}
-    candidates: dict[int, AxisCandidate] = {}
+    candidates: dict[int, Candidate] = {}
     parted = _parted(drawn, most, seed) if numbers else None
-    picked = np.arange(0, n_rows, max(1, n_rows // SILHOUETTE_CUSTOMERS))
+    picked = np.arange(0, n_rows, max(1, n_rows // SILHOUETTE_ROWS))
     distances = centroids.pairwise_distances(drawn.rows[picked])
     for n in numbers:
         found[n], start = _best(drawn, parted, n, seed)
@@ -443,7 +215,7 @@ def choose_segments(
             drawn.rows.mean(axis=0, keepdims=True), np.zeros(n_rows, np.int64), 0.0
         )
     null = _null_silhouette(drawn.rows, n, seed) if n > 1 else None
-    choice = AxisChoice(kind, n, verdict, tuple(candidates.values()), null)
+    choice = Choice(kind, n, verdict, tuple(candidates.values()), null)
     return choice, found[n]
 
 
@@ -485,12 +257,12 @@ def _candidate(
     score: float,
     seed: int,
     start: FloatArray | None,
-) -> AxisCandidate:
+) -> Candidate:
     """Measure a number of segments; its stability only if the rest allows it."""
     n = len(found.centres)
     shares = np.bincount(found.labels, minlength=n) / len(found.labels)
     depth = _valley(drawn, found)
-    candidate = AxisCandidate(n, score, depth, float(shares.min()), float(shares.max()))
+    candidate = Candidate(n, score, depth, float(shares.min()), float(shares.max()))
     fault = _fault(candidate, is_kept=n == drawn.n_before)
     if not fault:
         ari = centroids.split_half_ari(drawn.rows, n, seed, N_SPLITS, start)
@@ -498,29 +270,25 @@ def _candidate(
     return replace(candidate, fault=_fault(candidate, is_kept=False))
 
 
-def _fault(candidate: AxisCandidate, *, is_kept: bool) -> str:
+def _fault(candidate: Candidate, *, is_kept: bool) -> str:
     """Return what a candidate does not meet, in words; empty if it meets all."""
     valley = KEPT_VALLEY if is_kept else VALLEY
     smallest = SMALLEST_SHARE / 2 if is_kept else SMALLEST_SHARE
     largest = 1 - (1 - LARGEST_SHARE) / 2 if is_kept else LARGEST_SHARE
     stable = KEPT_STABILITY if is_kept else STABILITY
     if candidate.smallest_share < smallest:
-        return (
-            f"its smallest segment has {candidate.smallest_share:.1%} of the customers"
-        )
+        return f"its smallest segment holds {candidate.smallest_share:.1%}"
     if candidate.largest_share > largest:
-        return f"one segment has {candidate.largest_share:.1%} of the customers"
+        return f"one segment holds {candidate.largest_share:.1%}"
     if not candidate.valley >= valley:
         return "two of its segments are one heap: the density hardly falls between them"
     if candidate.stability is not None and candidate.stability < stable:
-        return (
-            f"two halves of the customers agree by an ARI of {candidate.stability:.2f}"
-        )
+        return f"two halves of the data agree by an ARI of {candidate.stability:.2f}"
     return ""
 
 
 def _taken(
-    candidates: dict[int, AxisCandidate], fewest: int, n_before: int
+    candidates: dict[int, Candidate], fewest: int, n_before: int
 ) -> tuple[Kind, int, str]:
     """Return kind, number and verdict."""
     admissible = {n: c for n, c in candidates.items() if not c.fault}
@@ -536,10 +304,10 @@ def _taken(
         return "natural", n, said
     if fewest > 1 and candidates:
         n = min(fewest, max(candidates))
-        said = f"no {fewest} segments are parted; cut into {n}, as `min_segments` asks"
+        said = f"no {fewest} segments are parted; cut into {n}, as asked for"
         return "cut", n, said
     if not candidates:
-        return "single", 1, "too few customers, or all alike: nothing to look for"
+        return "single", 1, "too few, or all alike: nothing to look for"
     shown = max(candidates.values(), key=lambda c: c.valley)
     fault = shown.fault or (
         f"a valley of {shown.valley:.2f} is too flat to part what was one before"
@@ -552,9 +320,68 @@ def _null_silhouette(rows: FloatArray, n: int, seed: int) -> float:
     rng = np.random.default_rng(seed)
     covariance = np.atleast_2d(np.cov(rows, rowvar=False))
     middle = np.zeros(len(covariance))
-    n_rows = min(SILHOUETTE_CUSTOMERS, len(rows))
+    n_rows = min(SILHOUETTE_ROWS, len(rows))
     # By eigenvectors: features that follow from others leave it without full rank.
     single = rng.multivariate_normal(middle, covariance, n_rows, method="eigh")
     return centroids.mean_silhouette(
         centroids.pairwise_distances(single), centroids.kmeans(single, n, seed).labels
     )
+
+
+def learn_centres(
+    table: FloatArray,
+    is_known: centroids.BoolArray,
+    scaling: Scaling,
+    *,
+    fewest: int,
+    most: int,
+    seed: int,
+    drawn: tuple[centroids.IntArray, FloatArray] | None = None,
+    before: centroids.IntArray | None = None,
+    n_before: int = 0,
+) -> tuple[Choice, FloatArray]:
+    """Choose the number of segments on a draw, and learn their centres on all.
+
+    Parameters
+    ----------
+    table : ndarray of shape (n_rows, n_features)
+        In the features' own units.
+    is_known : ndarray of bool, shape (n_rows,)
+        Rows to learn from; at least one.
+    scaling : Scaling
+    fewest, most, seed
+        As in `choose_segments`.
+    drawn : (ndarray of int, ndarray of float), optional
+        Rows to learn from, and how many each stands for; None: all.
+    before, n_before
+        As in `Drawn`, of all rows.
+
+    Returns
+    -------
+    (Choice, ndarray of shape (n_segments, n_features))
+        The centres are in scaled features.
+    """
+    picked, weights = np.flatnonzero(is_known), None
+    if drawn is not None and is_known[drawn[0]].any():
+        of_known = is_known[drawn[0]]
+        picked, weights = drawn[0][of_known], drawn[1][of_known]
+    rng = np.random.default_rng(seed)
+    few = picked
+    if weights is not None:
+        # As many of each tier as there are among everybody, and nobody twice.
+        few = picked[rng.random(len(picked)) < weights / weights.max()]
+    if len(few) > CHOOSING_ROWS:
+        few = np.sort(rng.choice(few, CHOOSING_ROWS, replace=False))
+    rows = table[few]
+    sample = Drawn(
+        np.ascontiguousarray(scaling.columns(rows).T),
+        spread_ties(scaling.columns(rows, is_clipped=False), rng),
+        None if before is None else before[few],
+        n_before,
+    )
+    choice, found = choose_segments(sample, fewest=fewest, most=most, seed=seed)
+    everyone = np.ascontiguousarray(scaling.columns(table[picked]).T)
+    final = centroids.kmeans(
+        everyone, len(found.centres), seed, start=found.centres, weights=weights
+    )
+    return choice, final.centres
