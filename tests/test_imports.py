@@ -27,6 +27,7 @@ LAYERS = (
     ("core.segments",),
     ("core.evaluation",),
     ("core.reporting",),
+    ("core.lifecycle",),
     # The systems: none knows another.
     ("core.retailers", "core.axes", "core.channels"),
     ("core.store",),

@@ -15,8 +15,9 @@ from pydantic import ValidationError
 
 from core.api.middleware import field_error, from_validation
 from core.api.schemas import AssignRequest, Day
-from core.axes.assign import AxesAssigner, confidence
+from core.axes.assign import AxesAssigner
 from core.axes.features.catalog import LACKING, PROFILE, features_available
+from core.segments.memberships import confidence
 from core.tables.orders import Purchases, purchases_of_customer
 from core.tables.reconcile import ORDERS
 

@@ -13,14 +13,14 @@ from core.axes.assign import AxesAssigner, CustomerProfile
 from core.axes.files import axes_folder
 
 if TYPE_CHECKING:
-    from core.axes.run import AxesRun, run_axes
+    from core.axes.run import run_axes
 
-__all__ = ["AxesAssigner", "AxesRun", "CustomerProfile", "axes_folder", "run_axes"]
+__all__ = ["AxesAssigner", "CustomerProfile", "axes_folder", "run_axes"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in {"AxesRun", "run_axes"}:
-        from core.axes import run
+    if name == "run_axes":
+        from core.axes.run import run_axes
 
-        return getattr(run, name)
+        return run_axes
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

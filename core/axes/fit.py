@@ -31,10 +31,10 @@ import numpy as np
 import polars as pl
 
 from core.axes.features.catalog import CHANNEL_SHARE, FEATURES, AxisFeatures
-from core.axes.model import AxesModel, AxisSegment, FittedAxis
 from core.axes.names import AxisNames, SegmentName, load_axis_names, name_clusters
 from core.models import centroids, criterion
 from core.models.centroids import FloatArray
+from core.segments.axes import AxesModel, AxisSegment, FittedAxis
 from core.segments.identity import Identity, match_segments
 
 if TYPE_CHECKING:

@@ -1,70 +1,29 @@
-"""The files of a run: model, profiles, tables, page, messages."""
+"""What a run of the axes tells: its table of axes, its page, its messages."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from core.artifacts.folder import StageWriter, link
+from core.artifacts.folder import StageWriter
 from core.artifacts.manifest import library_versions
-from core.artifacts.reading import ArtifactSet
-from core.axes import files
-from core.axes.assign import AxesAssigner, write_meta
-from core.axes.changes import Labels
+from core.artifacts.runs import REJECTED
 from core.axes.features.catalog import AXES
-from core.axes.model import AxesModel
+from core.axes.files import FILES, OVERLAP, REPORT
 from core.axes.report import TEMPLATES, AxesContent, write_axes_page
-from core.config import Config
-from core.models.centroids import NOWHERE, Assignment, IntArray
+from core.lifecycle import Tables
+from core.models.centroids import NOWHERE, IntArray
+from core.reporting.changes import change_lines
 from core.reporting.page import NextStep
-from core.reporting.text import command, enumerated
+from core.reporting.text import command
+from core.segments.axes import AxesModel
 from core.tables.orders import intake_lines
-
-
-class StoreLoad(NamedTuple):
-    """What became of loading a published set into a store.
-
-    Attributes
-    ----------
-    line : str
-        In words.
-    facts : dict
-        JSON-able; counts of rows, or the error.
-    exit_code : int
-        0, or that of the error.
-    """
-
-    line: str
-    facts: dict[str, Any]
-    exit_code: int = 0
-
-
-StoreLoader = Callable[[Config, ArtifactSet], StoreLoad]
-"""Loads a published set into the store of a configuration: `core.store.publish`."""
-
-SIZES_SCHEMA: Final = pl.Schema(
-    {
-        "axis": pl.String,
-        "segment_id": pl.Int64,
-        "segment": pl.String,
-        "n_customers": pl.Int64,
-        "share": pl.Float64,
-        "share_when_learnt": pl.Float64,
-        "kind": pl.String,
-        "is_edited": pl.Boolean,
-        "rule_name": pl.String,
-        "why": pl.String,
-    }
-)
-"""Columns of `sizes_table`; id -1 are the customers whom the axis does not place."""
 
 REPORT_SCHEMA: Final = pl.Schema(
     {
@@ -98,40 +57,6 @@ REPORT_SCHEMA: Final = pl.Schema(
 """
 
 
-def sizes_table(model: AxesModel, found: Labels) -> pl.DataFrame:
-    """Return a row per segment with its customers in this run, `SIZES_SCHEMA`.
-
-    By axis, then by size, the customers not placed last; none of these, no row.
-    """
-    rows = []
-    for axis, fitted in model.fitted.items():
-        labels = found[axis]
-        n_all = max(len(labels), 1)
-        for segment in fitted.segments:
-            n = int(np.count_nonzero(labels == segment.id))
-            if n or segment.id != NOWHERE:
-                row = {
-                    "axis": axis,
-                    "segment_id": segment.id,
-                    "segment": segment.name,
-                    "n_customers": n,
-                    "share": n / n_all,
-                    "share_when_learnt": segment.share,
-                }
-                rows.append({**segment.model_dump(), **row})
-    table = pl.DataFrame(
-        [{name: row[name] for name in SIZES_SCHEMA} for row in rows],
-        schema=SIZES_SCHEMA,
-    )
-    order = {axis: place for place, axis in enumerate(model.fitted)}
-    return table.sort(
-        pl.col("axis").replace_strict(order, return_dtype=pl.Int64),
-        pl.col("segment_id") == NOWHERE,
-        -pl.col("n_customers"),
-        "segment_id",
-    )
-
-
 def report_table(model: AxesModel, sizes: pl.DataFrame) -> pl.DataFrame:
     """Return a row per axis, skipped ones too, `REPORT_SCHEMA`.
 
@@ -139,7 +64,7 @@ def report_table(model: AxesModel, sizes: pl.DataFrame) -> pl.DataFrame:
     ----------
     model : AxesModel
     sizes : DataFrame
-        Of `sizes_table`.
+        Of `core.segments.memberships.sizes_table`.
     """
     known = {axis.name: axis for axis in AXES}
     rows = []
@@ -246,8 +171,6 @@ def axis_overlap(labels: Mapping[str, IntArray]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-# Sentences of one kind that the terminal shows; the page has all.
-SAID = 5
 Facts = Mapping[str, Any]
 
 
@@ -257,13 +180,13 @@ def run_lines(facts: Facts, folder: Path) -> list[str]:
     Parameters
     ----------
     facts : mapping
-        Of `core.axes.run.Run.execute`.
+        Of `core.lifecycle.run`.
     folder : path
         Of the published set.
     """
     lines = [headline(facts), *facts["notes"], *intake_notes(facts)]
     lines += axis_lines(facts["axes"], facts["segments"]) + change_lines(facts)
-    return [*lines, f"Page: {folder / files.PAGE}"]
+    return [*lines, f"Page: {folder / FILES.page}"]
 
 
 def run_sentences(topic: str, **values: Any) -> list[str]:
@@ -281,113 +204,23 @@ def axis_lines(axes: Sequence[Facts], segments: Sequence[Facts]) -> list[str]:
     return run_sentences("axes", axes=axes, segments=segments)
 
 
-def change_lines(facts: Facts, *, is_short: bool = True) -> list[str]:
-    """Return what is other than in the run before; nothing in a first run.
-
-    With `is_short` everything is in sentences, of drift the first few; without it moves
-    and drift are left to tables.
-    """
-    if facts["version_before"] is None:
-        return []
-    lines = [
-        f"{facts['n_entered']:,} customers are new, {facts['n_left']:,} have gone."
-    ]
-    if is_short:
-        lines += _moved(facts["n_moved"])
-        lines += _first([f"Drift: {alert}." for alert in facts["drift"]], "drift alert")
-    now = _names_by_axis(facts["segments"])
-    for axis, events in facts["events"].items():
-        before = {int(i): name for i, name in facts["names_before"][axis].items()}
-        lines += event_lines(axis, events, before, now.get(axis, {}))
-    return lines
-
-
-def event_lines(
-    axis: str,
-    events: Sequence[Mapping[str, Any]],
-    before: Mapping[int, str],
-    now: Mapping[int, str],
-) -> list[str]:
-    """Say what became of the segments of one axis; survivors are not worth a word.
-
-    Parameters
-    ----------
-    axis : str
-    events : sequence of mapping
-        `core.segments.identity.IdentityEvent` as dicts.
-    before, now : mapping of int to str
-        Names of the segments by id, before and after.
-    """
-    changes = [
-        {
-            **event,
-            "old": enumerated([f"`{before.get(i, i)}`" for i in event["old"]]),
-            "new": enumerated([f"`{now.get(i, i)}`" for i in event["new"]]),
-        }
-        for event in events
-        if event["kind"] != "survived"
-    ]
-    return run_sentences("events", axis=axis, events=changes)
-
-
 def intake_notes(facts: Facts) -> list[str]:
     """Return what became of the rows, and what should be known of them."""
     n = facts["n_rejected"]
-    told = [f"{n:,} rows were set aside, see {files.REJECTED}."] if n else []
+    told = [f"{n:,} rows were set aside, see {REJECTED}."] if n else []
     return [*intake_lines(facts["intake"]), *told]
 
 
-def _names_by_axis(segments: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, str]]:
-    """Return the names in a list of segments by axis and id."""
-    found: dict[str, dict[int, str]] = {}
-    for segment in segments:
-        found.setdefault(segment["axis"], {})[segment["segment_id"]] = segment[
-            "segment"
-        ]
-    return found
+def write_report(out: StageWriter, tables: Tables, facts: dict[str, Any]) -> None:
+    """Write the tables of axes and of their overlap, and ``axes.html``.
 
-
-def _moved(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """Say how many customers moved on which axes, by cause."""
-    moved = {
-        cause: sorted(
-            ((axis, n[cause]) for axis, n in counts.items() if n.get(cause)),
-            key=lambda pair: -pair[1],
-        )
-        for cause in ("behaviour", "model")
-    }
-    return run_sentences("moved", moved=moved)
-
-
-def _first(lines: Sequence[str], noun: str) -> list[str]:
-    """Return the first few lines, and how many there are besides."""
-    rest = len(lines) - SAID
-    more = [f"And {rest:,} more {noun}{'s' if rest > 1 else ''}."] if rest > 0 else []
-    return [*lines[:SAID], *more]
-
-
-def write_page(
-    out: StageWriter,
-    facts: Mapping[str, Any],
-    report: pl.DataFrame,
-    sizes: pl.DataFrame,
-    overlap: pl.DataFrame,
-    drift: pl.DataFrame,
-) -> None:
-    """Write ``axes.html`` and its pictures.
-
-    Parameters
-    ----------
-    out : StageWriter
-    facts : mapping
-        Of the run.
-    report, sizes : DataFrame
-        Of `core.axes.output`.
-    overlap : DataFrame
-        Of `core.axes.output.axis_overlap`.
-    drift : DataFrame
-        Columns `core.axes.changes.AXES_DRIFT_ROWS`.
+    Adds ``axes``, a row per axis, to `facts`.
     """
+    report = report_table(tables.assigner.model, tables.sizes)
+    report.write_csv(out.path(REPORT), float_precision=4)
+    overlap = axis_overlap(tables.labels)
+    overlap.write_csv(out.path(OVERLAP), float_precision=4)
+    facts["axes"] = report.to_dicts()
     kinds = report["kind"]
     content = AxesContent(
         source=facts["intake"]["orders"]["source"],
@@ -403,11 +236,11 @@ def write_page(
             "axes skipped": int((kinds == "skipped").sum()),
         },
         axes=report,
-        segments=sizes,
+        segments=tables.sizes,
         overlap=overlap,
         changes=change_lines(facts, is_short=False),
         moved=facts["n_moved"],
-        drift=drift,
+        drift=tables.drift,
         next_steps=_next_steps(out),
         made={
             "Run": {
@@ -420,7 +253,7 @@ def write_page(
             "Versions": library_versions(),
         },
     )
-    write_axes_page(content, out.path(files.PAGE))
+    write_axes_page(content, out.path(FILES.page))
 
 
 def _next_steps(out: StageWriter) -> list[NextStep]:
@@ -435,132 +268,3 @@ def _next_steps(out: StageWriter) -> list[NextStep]:
             ("axes rollback", "brings the version before back"),
         )
     ]
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run has found.
-
-    Attributes
-    ----------
-    assigner : AxesAssigner
-    features : DataFrame
-        Of the customers, as the assigner knows them.
-    placed : dict of axis to Assignment
-        Of the same customers.
-    rejected : DataFrame
-        Rows that could not be used.
-    drift : DataFrame
-        Columns `core.axes.changes.AXES_DRIFT_ROWS`.
-    moves : DataFrame
-        The run's block of the ledger.
-    """
-
-    assigner: AxesAssigner
-    features: pl.DataFrame
-    placed: dict[str, Assignment]
-    rejected: pl.DataFrame
-    drift: pl.DataFrame
-    moves: pl.DataFrame
-
-
-def write_output(
-    out: StageWriter, result: Result, facts: dict[str, Any], *, is_learnt: bool
-) -> None:
-    """Write everything but the reference of the drift, which only learning makes.
-
-    Adds ``axes``, ``segments`` and ``events`` to `facts`.
-    """
-    _write_model(out, result, is_learnt=is_learnt)
-    result.rejected.write_parquet(out.path(files.REJECTED), compression="zstd")
-    if result.drift.height:
-        result.drift.write_csv(out.path(files.DRIFT))
-    if out.base is not None and facts["version_before"] is not None:
-        files.carry_ledger(out.base, out.folder)
-        result.moves.write_parquet(out.path(files.block_name(facts["run"])))
-    facts["events"] = _events(result) if is_learnt else {}
-    profiles = result.assigner.profiles(result.features, result.placed)
-    write_tables(out, result.assigner.model, profiles, result.drift, facts)
-
-
-def write_tables(
-    out: StageWriter,
-    model: AxesModel,
-    profiles: pl.DataFrame,
-    drift: pl.DataFrame,
-    facts: dict[str, Any],
-) -> None:
-    """Write the profiles, and all that follows from them and from the model.
-
-    Adds ``axes``, a row per axis, and ``segments``, a row per segment, to `facts`.
-    """
-    profiles.write_parquet(out.path(files.PROFILES), compression="zstd")
-    out.write_csv(files.LONG_TABLE, long_table(profiles), float_precision=4)
-    labels = labels_of(profiles)
-    sizes = sizes_table(model, labels)
-    out.write_csv(files.SIZES, sizes, float_precision=4)
-    report = report_table(model, sizes)
-    report.write_csv(out.path(files.REPORT), float_precision=4)
-    overlap = axis_overlap(labels)
-    overlap.write_csv(out.path(files.OVERLAP), float_precision=4)
-    facts["axes"] = report.to_dicts()
-    facts["segments"] = sizes.to_dicts()
-    write_page(out, facts, report, sizes, overlap, drift)
-
-
-def labels_of(profiles: pl.DataFrame) -> dict[str, npt.NDArray[np.int64]]:
-    """Return the segment ids of profiles by axis."""
-    ids = profiles["segment_ids"].struct
-    return {axis: ids.field(axis).to_numpy().astype(np.int64) for axis in ids.fields}
-
-
-def long_table(profiles: pl.DataFrame) -> pl.DataFrame:
-    """Return a row per customer and axis.
-
-    Parameters
-    ----------
-    profiles : DataFrame
-        Of `core.axes.assign.AxesAssigner.profiles`.
-
-    Returns
-    -------
-    DataFrame
-        ``customer_id``, ``axis``, ``segment_id`` (-1: not placed), ``segment``,
-        ``strength``, ``runner_up`` (null: none); by axis, then as `profiles`.
-    """
-    fields = {
-        "segment_id": "segment_ids",
-        "segment": "segment_memberships",
-        "strength": "membership_strengths",
-        "runner_up": "runner_up_segments",
-    }
-    axes = profiles["segment_ids"].struct.fields
-    parts = [
-        profiles.select(
-            "customer_id",
-            pl.lit(axis).alias("axis"),
-            *(pl.col(s).struct.field(axis).alias(name) for name, s in fields.items()),
-        )
-        for axis in axes
-    ]
-    return pl.concat(parts)
-
-
-def _write_model(out: StageWriter, result: Result, *, is_learnt: bool) -> None:
-    """Write a new model; one that only placed stays the same file."""
-    if is_learnt:
-        result.assigner.save(out.folder)
-        return
-    assert out.base is not None  # whose model it is
-    for name in (files.STATE, files.DRIFT_REFERENCE):
-        link(out.base.path(name), out.path(name))
-    write_meta(out.path(files.META), result.assigner.get_state()[1])
-
-
-def _events(result: Result) -> dict[str, list[dict[str, Any]]]:
-    """Return what became of segments, as plain values."""
-    return {
-        axis: [event.model_dump(mode="json") for event in events]
-        for axis, events in result.assigner.model.events.items()
-        if events
-    }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from core.reporting.changes import changes_part
 from core.reporting.page import NextStep, Part, Picture, Table, Templates
 from core.reporting.plots import add_colour_bar, draw_cells, write_cells
 from core.reporting.style import (
@@ -323,7 +324,7 @@ def _pictures(content: AxesContent, folder: Path) -> list[Picture]:
 def _parts(content: AxesContent) -> list[Part | None]:
     """Return what stands below the pictures, before the segments one by one."""
     return [
-        _changes_part(content),
+        changes_part(content.changes, content.moved, content.drift),
         Part(
             "Axis by axis",
             [
@@ -385,48 +386,6 @@ def _why(segment: Mapping[str, Any]) -> str:
     if segment["rule_name"] != segment["segment"]:
         return f"{why} (keeps its name; by the rules {segment['rule_name']})"
     return why
-
-
-def _changes_part(content: AxesContent) -> Part | None:
-    """Return what is other than before, and the drift that alerts."""
-    if not content.changes:
-        return None
-    alerts = content.drift.filter("is_alert").to_dicts()
-    tables = [
-        Table(
-            "Customers in another segment than before. By behaviour: the model before "
-            "has them elsewhere now. By the model: the new one has them elsewhere.",
-            [
-                {
-                    "axis": axis,
-                    "by behaviour": count(by.get("behaviour", 0)),
-                    "by the model": count(by.get("model", 0)),
-                }
-                for axis, by in content.moved.items()
-            ],
-            frozenset({"axis"}),
-        )
-    ]
-    if alerts:
-        tables.append(
-            Table(
-                "What is further from the customers the axes were learnt on than "
-                "chance explains.",
-                [_drift_row(row) for row in alerts],
-                frozenset({"of", "what", "statistic"}),
-            )
-        )
-    return Part("Since the run before", content.changes, tables=tables)
-
-
-def _drift_row(row: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        "of": row["axis"],
-        "what": row["name"],
-        "statistic": row["statistic"],
-        "value": decimal(row["value"]),
-        "limit": decimal(row["threshold"]),
-    }
 
 
 def _single_part(axes: pl.DataFrame) -> Part | None:

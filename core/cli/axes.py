@@ -14,7 +14,7 @@ from core.logging import configure
 from core.resolve import resolve_config
 
 if TYPE_CHECKING:
-    from core.axes.output import StoreLoader
+    from core.lifecycle import StoreLoader
 
 axes_app = typer.Typer(
     invoke_without_command=True,
@@ -199,6 +199,6 @@ def _of_store(store: str | None, database: str | None, artifacts: str | None) ->
 def _loader(*, no_store: bool) -> StoreLoader | None:
     if no_store:
         return None
-    from core.store.publish import publish_axes
+    from core.store.publish import publish_profiles
 
-    return publish_axes
+    return publish_profiles

@@ -8,12 +8,12 @@ from typing import Any
 
 import polars as pl
 
+from core.artifacts.arrays import pack_arrays
 from core.artifacts.reading import ArtifactSet
-from core.axes.assign import AxesAssigner
-from core.axes.files import META, PROFILES, blocks_of
-from core.axes.output import StoreLoad
+from core.artifacts.runs import PROFILES, RunFiles, blocks_of, read_meta
 from core.config import Config
 from core.errors import StoreError
+from core.lifecycle import StoreLoad
 from core.logging import get_logger
 from core.store.address import chosen_address
 from core.store.loading import copy_into, escaped
@@ -23,7 +23,7 @@ from core.store.store import Store
 LOADED = "loaded"
 
 
-def publish_axes(config: Config, published: ArtifactSet) -> StoreLoad:
+def publish_profiles(config: Config, published: ArtifactSet) -> StoreLoad:
     """Make a store hold exactly the profiles of a published set.
 
     Safe to repeat: a store that holds them is left alone. A failure is told, not
@@ -33,15 +33,15 @@ def publish_axes(config: Config, published: ArtifactSet) -> StoreLoad:
     Parameters
     ----------
     config : Config
-        ``store.url`` and ``axes.store``.
+        ``store.url``.
     published : ArtifactSet
-        Of `core.axes.run_axes`.
+        Of `core.lifecycle.run`; it knows the name of its store.
     """
     get_logger().info("Loading the profiles into the store")
     try:
         folder = Path(config.artifacts) / "postgres"
         with Store.open(config.store.url, folder) as store:
-            return _load(store, config.axes.store, published)
+            return _load(store, published)
     except StoreError as error:
         line = (
             f"The files are published, but the store does not have them: {error} Run "
@@ -51,45 +51,58 @@ def publish_axes(config: Config, published: ArtifactSet) -> StoreLoad:
         return StoreLoad(line, {"error": str(error)}, error.exit_code)
 
 
-def _load(store: Store, store_id: str, published: ArtifactSet) -> StoreLoad:
+def _load(store: Store, published: ArtifactSet) -> StoreLoad:
     """Load, unless that has been done."""
-    fingerprint = _fingerprint(published)
+    files = RunFiles(published.manifest.system)
+    facts = files.facts(published)
+    store_id = str(facts["store"])
+    fingerprint = _fingerprint(published, files)
     stored = store.model(store_id)
     known = {} if stored is None else stored.meta.get(LOADED, {})
+    if stored is not None and (owner := system_of(stored.meta)) != files.stage:
+        raise StoreError(
+            f"{store.name} holds {owner} under the name `{store_id}`, and these are "
+            f"{files.stage}. Give these a store of their own with `--store NAME`."
+        )
     if known == fingerprint:
         return StoreLoad(
             f"{store.name} holds these profiles already.", {"is_loaded": False}
         )
-    assigner = AxesAssigner.of_set(published)
+    meta = read_meta(published)
+    arrays, _ = published.arrays(files.state)
     profiles = published.table(PROFILES)
-    facts = store.publish(
+    done = store.publish(
         store_id,
-        assigner.version,
-        assigner.lineage,
-        assigner.to_bytes(),
-        {**assigner.get_state()[1], LOADED: fingerprint},
+        meta["version"],
+        meta["lineage"],
+        pack_arrays(arrays, meta),
+        {**meta, LOADED: fingerprint},
         profiles,
         _moves_after(published, known),
     )
     counts = {
-        "new": facts.n_inserted,
-        "changed": facts.n_updated,
-        "unchanged": facts.n_unchanged,
-        "gone": facts.n_deleted,
+        "new": done.n_inserted,
+        "changed": done.n_updated,
+        "unchanged": done.n_unchanged,
+        "gone": done.n_deleted,
     }
     said = ", ".join(f"{n:,} {word}" for word, n in counts.items() if n)
     line = (
         f"{store.name}: {profiles.height:,} profiles of the store `{store_id}` "
-        f"({said}) in {facts.seconds:.1f} s."
+        f"({said}) in {done.seconds:.1f} s."
     )
-    return StoreLoad(line, {"is_loaded": True, **counts, "seconds": facts.seconds})
+    return StoreLoad(line, {"is_loaded": True, **counts, "seconds": done.seconds})
 
 
-def _fingerprint(published: ArtifactSet) -> dict[str, Any]:
+def system_of(meta: Mapping[str, Any]) -> str:
+    """Return the stage of the system whose model a store keeps."""
+    return str(meta.get("system", "axes"))
+
+
+def _fingerprint(published: ArtifactSet, files: RunFiles) -> dict[str, Any]:
     """Return what tells these rows from others."""
-    files = published.manifest.files
-    facts = published.manifest.facts("axes")
-    digests = {name: files[name].sha256 for name in (PROFILES, META)}
+    entries, facts = published.manifest.files, files.facts(published)
+    digests = {name: entries[name].sha256 for name in (PROFILES, files.meta)}
     return {"run": facts["run"], "lineage": facts["lineage"], **digests}
 
 

@@ -108,6 +108,11 @@ class Purchases:
     fingerprint: str
     truth: pl.DataFrame | None = None
 
+    @property
+    def customers(self) -> pl.DataFrame:
+        """``customer_id``, each customer once."""
+        return self.orders.select("customer_id").unique()
+
 
 PurchasesGenerator = Callable[[int, int], Any]
 """Makes the built-in sample of a number of customers with a seed: an object with

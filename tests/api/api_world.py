@@ -21,7 +21,7 @@ from core.axes.sample import generate_shoppers
 from core.config import Config
 from core.resolve import resolve_config
 from core.store import Store, create_key
-from core.store.publish import publish_axes
+from core.store.publish import publish_profiles
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 N_CUSTOMERS = 400
@@ -64,7 +64,7 @@ def stored(folder: Path) -> Iterator[World]:
     with Store.open(None, folder / "postgres") as store:
         # Nothing is learnt again: the run finds its files and loads them.
         run = run_axes(
-            _config(folder), made.orders, made.items, into_store=publish_axes
+            _config(folder), made.orders, made.items, into_store=publish_profiles
         )
         assert run.exit_code == 0
         assert not run.facts["is_changed"]

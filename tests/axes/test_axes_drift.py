@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from core.artifacts.arrays import save_arrays
-from core.axes.changes import AxesDrift
 from core.errors import ArtifactError
+from core.evaluation.axes_drift import AxesDrift
 
 NAMES = {"purchase_value": {0: "regular", 1: "whale"}}
 

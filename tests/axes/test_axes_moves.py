@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from core.axes.changes import (
+from core.segments.moves import (
     MOVES_SCHEMA,
     label_table,
     ledger_block,

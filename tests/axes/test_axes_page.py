@@ -7,9 +7,10 @@ import datetime as dt
 import polars as pl
 import pytest
 
-from core.axes.output import axis_lines, event_lines, run_lines
+from core.axes.output import axis_lines, run_lines
 from core.axes.report import AxesContent, _fitted, redundant_lines, write_axes_page
 from core.config import Config
+from core.reporting.changes import event_lines
 from core.reporting.page import NextStep
 from core.tables.orders import purchases_from_frames
 

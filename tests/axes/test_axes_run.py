@@ -22,9 +22,10 @@ from axes_runs import (
 from typer.testing import CliRunner
 
 from core.artifacts.folder import Artifacts
+from core.artifacts.runs import one_at_a_time
 from core.axes.assign import AxesAssigner
 from core.axes.features.catalog import AXES
-from core.axes.files import CUSTOMER_AXES, axes_folder, one_at_a_time
+from core.axes.files import CUSTOMER_AXES, axes_folder
 from core.axes.run import run_axes
 from core.axes.sample import generate_shoppers
 from core.cli import app
@@ -222,7 +223,7 @@ def test_a_run_that_fails_leaves_everything_as_it_was(folder, tmp_path):
 
 def test_a_second_run_at_the_same_time_is_refused(folder):
     refused = pytest.raises(ArtifactError, match="another run of the axes is writing")
-    with one_at_a_time(axes_folder(folder)), refused:
+    with one_at_a_time(axes_folder(folder), CUSTOMER_AXES), refused:
         run(folder, until(JUNE))
     assert not run(folder, until(MAY)).facts["is_changed"]
 

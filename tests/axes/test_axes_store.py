@@ -13,7 +13,7 @@ from core.axes.files import axes_folder
 from core.axes.run import rename_segment, roll_back, run_axes
 from core.errors import StoreError
 from core.store import Store
-from core.store.publish import publish_axes
+from core.store.publish import publish_profiles
 
 NOWHERE = "postgresql://nobody:geheim@127.0.0.1:1/none"
 AXIS = "purchase_cadence"
@@ -49,7 +49,7 @@ def moves(store):
 
 def test_a_run_is_loaded_corrected_and_gone_back_from(folder, store):
     """One story, since every step needs the one before."""
-    first = run_axes(config(folder), *until(MAY), into_store=publish_axes)
+    first = run_axes(config(folder), *until(MAY), into_store=publish_profiles)
     assert first.exit_code == 0
     table = profiles(folder)
     assert first.facts["stored"]["new"] == table.height
@@ -69,20 +69,20 @@ def test_a_run_is_loaded_corrected_and_gone_back_from(folder, store):
         json.loads(json.dumps(model.meta["model"])) == assigner.get_state()[1]["model"]
     )
 
-    again = run_axes(config(folder), *until(MAY), into_store=publish_axes)
+    again = run_axes(config(folder), *until(MAY), into_store=publish_profiles)
     assert again.facts["stored"] == {"is_loaded": False}
     assert again.lines[-1].endswith("holds these profiles already.")
 
-    june = run_axes(config(folder), *until(JUNE), into_store=publish_axes)
+    june = run_axes(config(folder), *until(JUNE), into_store=publish_profiles)
     assert june.facts["stored"]["is_loaded"]
     assert store.model("default").version == 2
     ledger = pl.read_parquet(published(folder).path("ledger-0002.parquet"))
     assert moves(store) == ledger.height > 0
 
-    rename_segment(config(folder), AXIS, 0, "Our mornings", into_store=publish_axes)
+    rename_segment(config(folder), AXIS, 0, "Our mornings", into_store=publish_profiles)
     names = {row[0][AXIS] for row in rows(store, "segment_memberships")}
     assert "Our mornings" in names
-    _, code = roll_back(config(folder), into_store=publish_axes)
+    _, code = roll_back(config(folder), into_store=publish_profiles)
     assert (code, store.model("default").version) == (0, 1)
     assert len(rows(store, "customer_id")) == table.height
     assert moves(store) == ledger.height, "the ledger stays"
@@ -92,7 +92,9 @@ def test_a_store_that_is_away_is_loaded_later(tmp_path, store):
     chosen = config(tmp_path, store="berlin")
     url = chosen.store.model_copy(update={"url": NOWHERE})
     away = run_axes(
-        chosen.model_copy(update={"store": url}), *until(MAY), into_store=publish_axes
+        chosen.model_copy(update={"store": url}),
+        *until(MAY),
+        into_store=publish_profiles,
     )
     assert away.exit_code == StoreError.exit_code
     assert away.facts["is_changed"], "the files are published"
@@ -104,7 +106,9 @@ def test_a_store_that_is_away_is_loaded_later(tmp_path, store):
 
     url = chosen.store.model_copy(update={"url": store.address})
     mended = run_axes(
-        chosen.model_copy(update={"store": url}), *until(MAY), into_store=publish_axes
+        chosen.model_copy(update={"store": url}),
+        *until(MAY),
+        into_store=publish_profiles,
     )
     assert (mended.exit_code, mended.facts["is_changed"]) == (0, False)
     assert mended.facts["stored"]["new"] == len(rows(store, "customer_id", "berlin"))

@@ -12,9 +12,9 @@ import pytest
 
 from core.axes.features.catalog import AxisFeatures
 from core.axes.fit import AxesOptions, fit_axes, tier_sample
-from core.axes.model import AxesModel
 from core.axes.output import axis_overlap
 from core.errors import ArtifactError, ConfigError, FeatureMismatchError
+from core.segments.axes import AxesModel
 
 AVAILABLE = {
     "purchase_value": AxisFeatures(
@@ -352,7 +352,7 @@ def test_axes_that_say_the_same_overlap_by_1_and_unrelated_ones_by_0():
 
 def test_placing_waits_for_neither_scikit_learn_nor_tensorflow():
     code = (
-        "import sys, core.axes.model\n"
+        "import sys, core.segments.axes\n"
         "print({'sklearn', 'tensorflow'} & set(sys.modules))"
     )
     done = subprocess.run(

@@ -1,42 +1,32 @@
-"""What differs between two runs of the axes: drift of the customers, and who moved.
+"""Drift of the customers of a run: their features, and the shares of the segments.
 
-**Drift.** A stationary run shall alert in at most 5% of all cases, *over everything
-together*. Half of that is the features': `core.evaluation.drift` draws its limits for
-them by lot. The other half is the shares of the segments of all axes. A share s differs
-between n and m customers by chance with the standard deviation
-sqrt(s (1 - s) (1/n + 1/m)); the limit is the normal quantile of the level divided by
-the number of shares (Bonferroni), and never below `SHARE_SHIFT`, since with many
-customers a change that does not matter would alert.
-
-**Moves.** Two runs differ for two reasons, which are never added up unseen:
-
-- ``behaviour``: the model of the run before places a customer elsewhere on the new data
-  than it did on the old;
-- ``model``: the new model places a customer, on the same data, elsewhere than the one
-  before. Ids live on between the two, so a renumbered segment moves nobody.
-
-A run adds one block of rows to the ledger; blocks are never rewritten. A customer who
-is new, or gone, has not moved.
+A stationary run shall alert in at most 5% of all cases, *over everything together*.
+Half of that is the features': `core.evaluation.drift` draws its limits for them by lot.
+The other half is the shares of the segments of all axes. A share s differs between n
+and m customers by chance with the standard deviation sqrt(s (1 - s) (1/n + 1/m)); the
+limit is the normal quantile of the level divided by the number of shares (Bonferroni),
+and never below `SHARE_SHIFT`, since with many customers a change that does not matter
+would alert.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from core.artifacts.arrays import load_arrays, save_arrays
-from core.errors import PROGRAM, ArtifactError
+from core.errors import ArtifactError
 from core.evaluation.drift import DRIFT_ROWS, DriftOptions, measure_drift
 from core.evaluation.drift_reference import DriftReference, segment_shares
-from core.segments.transitions import moved
+from core.segments.axes import OUTSIDE, Labels, Names
 
 LEVEL = 0.05
 SHARE_SHIFT = 0.05
@@ -61,11 +51,8 @@ AXES_DRIFT_ROWS: Final[dict[str, Any]] = {
 ``value``, ``threshold``, ``is_alert``
     The size, the largest that is no alert, and whether it is above.
 ``before``, ``now``
-    The shares themselves, of all customers; null for features.
+    The shares themselves, of all customers whom the axis looks at; null for features.
 """
-# Segment ids by axis, one per customer, in the order of `customers`.
-Labels = Mapping[str, npt.NDArray[np.int64]]
-Names = Mapping[str, Mapping[int, str]]
 Shares = dict[str, dict[int, float]]
 
 
@@ -78,14 +65,17 @@ class AxesDrift:
     features : DriftReference
         Features of at most `MAX_ROWS` customers that the axes were learnt on.
     shares : dict of axis to dict of int to float
-        Share of each segment among all of them; -1 is not placed.
+        Share of each segment among those whom the axis looks at; -1 is not placed.
     n_customers : int
         All of them.
+    n_inside : dict of axis to int
+        How many an axis looks at, where that is not all.
     """
 
     features: DriftReference
     shares: Shares
     n_customers: int
+    n_inside: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -108,8 +98,10 @@ class AxesDrift:
         kept = np.sort(rng.permutation(table.height)[:MAX_ROWS])
         X = _matrix(table[kept], names)
         reference = DriftReference.of(X, names, _no_segment(X), seed=seed)
-        shares = {axis: segment_shares(ids) for axis, ids in labels.items()}
-        return cls(reference, shares, table.height)
+        inside = {axis: _inside(ids) for axis, ids in labels.items()}
+        shares = {axis: segment_shares(ids) for axis, ids in inside.items()}
+        fewer = {a: len(ids) for a, ids in inside.items() if len(ids) < table.height}
+        return cls(reference, shares, table.height, fewer)
 
     def measure(
         self, table: pl.DataFrame, labels: Labels, names: Names, seed: int
@@ -151,17 +143,19 @@ class AxesDrift:
         """Return how the share of every segment changed."""
         rows = []
         for axis, before in self.shares.items():
-            now = segment_shares(labels[axis])
+            ids = _inside(labels[axis])
+            now = segment_shares(ids)
             for i in sorted({*before, *now}):
                 pair = before.get(i, 0.0), now.get(i, 0.0)
                 said = names.get(axis, {}).get(i, str(i))
-                rows.append((axis, said, *pair, len(labels[axis])))
+                n_before = self.n_inside.get(axis, self.n_customers)
+                rows.append((axis, said, *pair, max(n_before, 1), max(len(ids), 1)))
         z = NormalDist().inv_cdf(1 - LEVEL / 4 / max(len(rows), 1))
         told = []
-        for axis, name, before_share, share, n in rows:
+        for axis, name, before_share, share, n_before, n in rows:
             # Of a segment that nobody was in, one customer is the least known of it.
-            s = min(max(before_share, 1 / self.n_customers), 1.0)
-            chance = z * math.sqrt(s * (1 - s) * (1 / self.n_customers + 1 / n))
+            s = min(max(before_share, 1 / n_before), 1.0)
+            chance = z * math.sqrt(s * (1 - s) * (1 / n_before + 1 / n))
             limit, value = max(SHARE_SHIFT, chance), abs(share - before_share)
             fixed = (axis, "share", name, "difference", value, limit, value > limit)
             told.append((*fixed, before_share, share))
@@ -175,6 +169,8 @@ class AxesDrift:
             for axis, own in self.shares.items()
         }
         known = {"features": meta, "shares": shares, "n_customers": self.n_customers}
+        if self.n_inside:
+            known["n_inside"] = self.n_inside
         save_arrays(path, arrays, known)
 
     @classmethod
@@ -192,14 +188,16 @@ class AxesDrift:
                 axis: {int(i): float(share) for i, share in own.items()}
                 for axis, own in meta["shares"].items()
             }
-            n_customers = int(meta["n_customers"])
             return cls(
-                DriftReference.from_state(arrays, meta["features"]), shares, n_customers
+                DriftReference.from_state(arrays, meta["features"]),
+                shares,
+                int(meta["n_customers"]),
+                {axis: int(n) for axis, n in meta.get("n_inside", {}).items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(
                 f"`{path}` does not hold what the drift is measured from ({error}). "
-                f"Learn the axes again with `{PROGRAM} axes --retrain always`."
+                "Learn the model again with `--retrain always`."
             ) from None
 
 
@@ -214,6 +212,11 @@ def _no_segment(X: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     return np.zeros(len(X), dtype=np.int64)
 
 
+def _inside(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the segments of those whom an axis looks at."""
+    return np.asarray(ids[ids != OUTSIDE])
+
+
 def _in_words(row: Mapping[str, Any]) -> str:
     """Say how a segment's share changed."""
     return (
@@ -221,111 +224,3 @@ def _in_words(row: Mapping[str, Any]) -> str:
         f"{row['before']:.1%} when the axis was learnt ({100 * row['value']:.1f} "
         f"points, above {100 * row['threshold']:.1f})"
     )
-
-
-Cause = Literal["behaviour", "model"]
-MOVES_SCHEMA: Final = pl.Schema(
-    {
-        "run": pl.Int32,
-        "reference_date": pl.String,
-        "version": pl.Int32,
-        "customer_id": pl.String,
-        "axis": pl.String,
-        "old": pl.Int32,
-        "new": pl.Int32,
-        "old_name": pl.String,
-        "new_name": pl.String,
-        "cause": pl.String,
-    }
-)
-"""Columns of a block of the ledger.
-
-``run``
-    Number of the run, from 1.
-``reference_date``
-    Its "now", ISO 8601.
-``version``
-    Of the model that placed the customer in ``new``.
-``old``, ``new``, ``old_name``, ``new_name``
-    Segments by id and by name; -1 where the axis did not place the customer.
-``cause``
-    ``behaviour`` or ``model``.
-"""
-
-
-def label_table(customers: pl.Series, labels: Labels) -> pl.DataFrame:
-    """Return ``customer_id`` and a column of segment ids for each axis."""
-    columns = [pl.Series(axis, ids, dtype=pl.Int32) for axis, ids in labels.items()]
-    return pl.DataFrame([customers.alias("customer_id"), *columns])
-
-
-def moves_between(
-    before: pl.DataFrame, after: pl.DataFrame, cause: Cause
-) -> pl.DataFrame:
-    """Return the customers whose segment differs, axis by axis.
-
-    Parameters
-    ----------
-    before, after : DataFrame
-        From `label_table`. Customers and axes of only one of them are left out.
-    cause : {'behaviour', 'model'}
-        What differs between the two.
-
-    Returns
-    -------
-    DataFrame
-        ``customer_id``, ``axis``, ``old``, ``new``, ``cause``; by axis, then customer.
-    """
-    axes = [name for name in after.columns[1:] if name in before.columns]
-    keys = ("customer_id", "axis", "old", "new", "cause")
-    empty = pl.DataFrame(schema={name: MOVES_SCHEMA[name] for name in keys})
-    rows = [
-        moved(before, after, "customer_id", axis).with_columns(
-            axis=pl.lit(axis), cause=pl.lit(cause)
-        )
-        for axis in axes
-    ]
-    return pl.concat([empty, *(row.select(keys).cast(empty.schema) for row in rows)])
-
-
-def ledger_block(
-    moves: pl.DataFrame,
-    names: Mapping[str, Mapping[int, str]],
-    *,
-    run: int,
-    reference_date: str,
-    version: int,
-) -> pl.DataFrame:
-    """Return moves with their names, ready for the ledger.
-
-    Parameters
-    ----------
-    moves : DataFrame
-        Of `moves_between`, one or more.
-    names : mapping of axis to mapping of id to name
-        Of all segments before and after.
-    run, reference_date, version
-        See `MOVES_SCHEMA`.
-    """
-    said = pl.DataFrame(
-        [(axis, i, name) for axis, known in names.items() for i, name in known.items()],
-        schema={"axis": pl.String, "id": pl.Int32, "name": pl.String},
-        orient="row",
-    )
-    named = moves
-    for side in ("old", "new"):
-        own = said.rename({"id": side, "name": f"{side}_name"})
-        named = named.join(own, on=["axis", side], how="left", maintain_order="left")
-    heads = {"run": run, "reference_date": reference_date, "version": version}
-    return named.with_columns(
-        pl.lit(value).alias(key) for key, value in heads.items()
-    ).select(pl.col(name).cast(dtype) for name, dtype in MOVES_SCHEMA.items())
-
-
-def move_counts(block: pl.DataFrame) -> dict[str, dict[str, Any]]:
-    """Return how many customers moved by cause, for each axis with any."""
-    counts = block.group_by("axis", "cause").len().sort("axis", "cause")
-    found: dict[str, dict[str, Any]] = {}
-    for axis, cause, n in counts.iter_rows():
-        found.setdefault(axis, {})[cause] = n
-    return found

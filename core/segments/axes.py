@@ -1,10 +1,15 @@
-"""The model of all axes: who is in which segment on each, under permanent ids."""
+"""Segments on several axes: who is in which segment on each, under permanent ids.
+
+An axis is one way of dividing the same customers. Behavioural axes, a set of rules and
+micro-segments within some of its segments are axes alike: every one has segments with
+permanent ids and names, and what became of those of the model before.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +30,12 @@ from core.models.criterion import Kind
 from core.segments.identity import IdentityEvent
 from core.segments.published import ids_of, names_of, rename, with_given_names
 
+OUTSIDE: Final = -2
+"""Label of a customer whom an axis does not look at, as it divides others only."""
+# Segment ids by axis, one per customer, and names by axis and id.
+Labels = Mapping[str, npt.NDArray[np.int64]]
+Names = Mapping[str, Mapping[int, str]]
+
 
 class AxisSegment(BaseModel):
     """One segment of an axis.
@@ -42,15 +53,16 @@ class AxisSegment(BaseModel):
         Customers at fit.
     share : float
         `size` over all customers at fit, 0 to 1.
-    kind : {'natural', 'cut', 'single'}
-        Parted from the others by a valley; a tier the user asked for; the only one.
+    kind : {'natural', 'cut', 'single', 'rule'}
+        Parted from the others by a valley; a tier the user asked for; the only one; a
+        condition that the user wrote.
     is_edited : bool
         Whether a user gave the name, which then stays as long as the segment.
     rule_name : str
-        What the naming rules call it now; another than `name` where the name was given
-        by a user or comes from an earlier model.
+        What the naming rules, or the rule itself, call it now; another than `name`
+        where the name was given by a user or comes from an earlier model.
     why : str
-        The findings that the rule's name rests on, in words.
+        The findings that the rule's name rests on, or the rule, in words.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,7 +71,7 @@ class AxisSegment(BaseModel):
     cluster: int = Field(ge=NOWHERE)
     size: int = Field(ge=0)
     share: float = Field(ge=0.0, le=1.0)
-    kind: Kind
+    kind: Kind | Literal["rule"]
     is_edited: bool = False
     rule_name: str
     why: str
@@ -73,11 +85,11 @@ class FittedAxis:
     ----------
     axis : str
     features : tuple of str
-        Columns that it was learnt from; empty if the axis was skipped.
+        Columns that it divides by; empty if the axis was skipped.
     skipped : dict of str to str
         Features left out, and why.
     model : CentroidModel or None
-        None if the axis was skipped.
+        None if the axis was skipped, or divides by rules.
     segments : tuple of AxisSegment
         By id, ascending, -1 last (there always, with its size, unless skipped).
     next_id : int
@@ -133,6 +145,8 @@ def restored_axis(
         events = _EVENTS.validate_python(meta["events"])
     except ValidationError as error:
         raise refused(f"axis `{name}`: {error.errors()[0]['msg']}") from None
+    if model is None and any(segment.kind != "rule" for segment in segments):
+        raise refused(f"axis `{name}`: it has segments, but neither centres nor rules")
     clusters = sorted(segment.cluster for segment in segments)
     n_segments = 0 if model is None else model.n_segments
     if model is not None and (
@@ -172,7 +186,7 @@ class AxesModel:
     ) -> None:
         self.axes = {axis.axis: axis for axis in axes}
         self.context = dict(context or {})
-        fitted = [axis for axis in axes if axis.model is not None]
+        fitted = [axis for axis in axes if axis.segments]
         self.features = tuple(
             dict.fromkeys(f for axis in fitted for f in axis.features)
         )
@@ -184,7 +198,7 @@ class AxesModel:
     @property
     def fitted(self) -> dict[str, FittedAxis]:
         """The axes that were not skipped, by name."""
-        return {name: axis for name, axis in self.axes.items() if axis.model}
+        return {name: axis for name, axis in self.axes.items() if axis.segments}
 
     @property
     def names(self) -> dict[str, dict[int, str]]:
@@ -225,8 +239,7 @@ class AxesModel:
         Parameters
         ----------
         features : DataFrame
-            As `customer_features` returns it; other columns than
-            `self.features` are not looked at.
+            A row per customer; other columns than `self.features` are not looked at.
 
         Returns
         -------
@@ -241,7 +254,7 @@ class AxesModel:
         table = self._table(features)
         return {name: self._assign(axis, table) for name, axis in self.fitted.items()}
 
-    def renamed(self, axis: str, segment_id: int, name: str) -> AxesModel:
+    def renamed(self, axis: str, segment_id: int, name: str) -> Self:
         """Return the same model with a segment called otherwise.
 
         Raises
@@ -259,7 +272,7 @@ class AxesModel:
             )
         return self.with_segments({axis: rename(found.segments, segment_id, name)})
 
-    def restored_after(self, later: AxesModel) -> AxesModel:
+    def restored_after(self, later: AxesModel) -> Self:
         """Return the model under the names that users have given a later one."""
         return self.with_segments(
             {
@@ -269,15 +282,16 @@ class AxesModel:
             }
         )
 
-    def with_segments(
-        self, changed: Mapping[str, tuple[AxisSegment, ...]]
-    ) -> AxesModel:
+    def with_segments(self, changed: Mapping[str, tuple[AxisSegment, ...]]) -> Self:
         """Return the same model with other segments on some axes."""
-        axes = {
-            name: replace(axis, segments=changed.get(name, axis.segments))
+        return self.with_axes(
+            replace(axis, segments=changed.get(name, axis.segments))
             for name, axis in self.axes.items()
-        }
-        return AxesModel(tuple(axes.values()), self.context)
+        )
+
+    def with_axes(self, axes: Iterable[FittedAxis]) -> Self:
+        """Return the same model with these records of its axes."""
+        return type(self)(tuple(axes), self.context)
 
     def get_state(self) -> State:
         """Return named arrays and JSON-able values, all that `from_state` needs."""
@@ -325,8 +339,8 @@ class AxesModel:
         if missing:
             raise FeatureMismatchError(
                 f"the axes were learnt from {len(self.features)} features; the table "
-                f"lacks {listed(missing)}. Compute the features with the model's own "
-                "`absent` and `channels`."
+                f"lacks {listed(missing)}. Compute the features as the model's own run "
+                "did."
             )
         if not self.features:
             return np.empty((features.height, 0))
