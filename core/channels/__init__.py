@@ -1,0 +1,1 @@
+"""Customers over several channels: features, rule segments and micro-segments."""
