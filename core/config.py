@@ -545,11 +545,15 @@ class MicroPlanItem(Section):
     k: int | None = Field(
         None, ge=1, description="number of micro-segments; null: as the data say"
     )
-    cap: bool = Field(
-        False, description="limit features to their 1st and 99th percentile in training"
+    cap: bool | None = Field(
+        None,
+        description="limit features to their 1st and 99th percentile in training; "
+        "null: where the model is trained here",
     )
     model: str | None = Field(
-        None, description="folder of a converted model; null: trained here"
+        None,
+        description="file of a converted model, see `import-models`; null: trained "
+        "here",
     )
     enabled: bool = Field(True, description="whether it is run")
 

@@ -24,7 +24,7 @@ median and interquartile range           0.31   0.00
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -105,7 +105,7 @@ def with_identity(
         (*sorted(segments, key=lambda s: s.id), lost),
         identity.next_id,
         identity.events,
-        _report(fit.choice, sizes),
+        fit.choice.report(sizes),
     )
 
 
@@ -187,27 +187,6 @@ def _segment(
         rule_name=by_rules[cluster].name,
         why=by_rules[cluster].why,
     )
-
-
-def _report(choice: criterion.Choice, sizes: centroids.IntArray) -> dict[str, Any]:
-    """Return the figures of an axis."""
-    placed = sizes[1:].sum()
-    shown = choice.shown
-    return {
-        "kind": choice.kind,
-        "n_segments": choice.n_segments,
-        "n_customers": int(sizes.sum()),
-        "n_unplaced": int(sizes[0]),
-        "smallest_share": float(sizes[1:].min() / placed),
-        "largest_share": float(sizes[1:].max() / placed),
-        "n_considered": None if shown is None else shown.n_segments,
-        "silhouette": None if shown is None else shown.silhouette,
-        "null_silhouette": choice.null_silhouette,
-        "valley": None if shown is None else shown.valley,
-        "stability": None if shown is None else shown.stability,
-        "verdict": choice.verdict,
-        "candidates": [asdict(candidate) for candidate in choice.candidates],
-    }
 
 
 TIERS: Final = ((0.0, 0.5, 0.2), (0.5, 0.8, 0.3), (0.8, 0.95, 0.3), (0.95, 1.0, 0.2))

@@ -58,7 +58,7 @@ class Assignment(NamedTuple):
     Attributes
     ----------
     labels : ndarray of shape (n_rows,), int64
-        Segment; -1 where a feature is unknown.
+        Segment; -1 where a feature is unknown and nothing stands for it.
     strength : ndarray of shape (n_rows,), float64
         0 on the border to the runner-up, 1 at the own centre or beyond it; 0 where the
         segment is -1, and 1 where there is one segment.
@@ -154,6 +154,9 @@ class CentroidModel:
         Added to squared distances of whitened rows: -2 ln(weight) of a component.
     whitening : ndarray of shape (n_features, n_features), optional
         Upper triangular, applied to rows and centres before the nearest is looked for.
+    fill : ndarray of shape (n_features,), optional
+        What stands for an unknown value, in the features' own units; None: a row that
+        lacks a feature has no segment.
 
     Examples
     --------
@@ -172,8 +175,9 @@ class CentroidModel:
         *,
         handicap: FloatArray | None = None,
         whitening: FloatArray | None = None,
+        fill: FloatArray | None = None,
     ) -> None:
-        self.centres, self.scaling = centres, scaling
+        self.centres, self.scaling, self.fill = centres, scaling, fill
         self.handicap, self.whitening = handicap, whitening
         apart = squared_distances(centres.T, centres)
         self._apart = np.maximum(apart, np.finfo(np.float64).tiny)
@@ -219,6 +223,8 @@ class CentroidModel:
         return Assignment(*map(np.concatenate, zip(*parts, strict=True)))
 
     def _assign_block(self, rows: FloatArray) -> Assignment:
+        if self.fill is not None:
+            rows = np.where(np.isfinite(rows), rows, self.fill)
         is_known = np.asarray(np.isfinite(rows).all(axis=1))
         rows = np.where(is_known[:, None], rows, 0.0)
         scaled = np.ascontiguousarray(rows.T)
@@ -266,6 +272,7 @@ class CentroidModel:
             self.scaling,
             handicap=None if self.handicap is None else self.handicap[kept],
             whitening=self.whitening,
+            fill=self.fill,
         )
 
     def in_units(self) -> FloatArray:
@@ -278,7 +285,7 @@ class CentroidModel:
         """Return what `assign` needs as named arrays and JSON-able values."""
         arrays = {} if self.scaling is None else dict(vars(self.scaling))
         arrays["centres"] = self.centres
-        for name in ("handicap", "whitening"):
+        for name in ("handicap", "whitening", "fill"):
             if getattr(self, name) is not None:
                 arrays[name] = getattr(self, name)
         return arrays, {"format": FORMAT}
@@ -310,6 +317,8 @@ class CentroidModel:
         spec |= SCALING if is_scaled else {"handicap": ("segments",)}
         if "whitening" in arrays:
             spec["whitening"] = ("features", "features")
+        if "fill" in arrays:
+            spec["fill"] = ("features",)
         given = checked_arrays(arrays, spec, partial(refused, cure=cure))
         if not is_scaled:
             return cls(
@@ -319,7 +328,8 @@ class CentroidModel:
             )
         if (given["scale"] <= 0).any():
             raise refused("`scale` holds values that are not above 0", cure)
-        return cls(given["centres"], Scaling(**{name: given[name] for name in SCALING}))
+        scaling = Scaling(**{name: given[name] for name in SCALING})
+        return cls(given["centres"], scaling, fill=given.get("fill"))
 
 
 SCALING = dict.fromkeys(("is_log", "lower", "upper", "centre", "scale"), ("features",))

@@ -64,8 +64,8 @@ never returned anything stand apart from the others, in a single population too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Final, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -153,6 +153,32 @@ class Choice:
         by_number = {c.n_segments: c for c in self.candidates}
         deepest = max(self.candidates, key=lambda c: c.valley, default=None)
         return by_number.get(self.n_segments, deepest)
+
+    def report(self, sizes: centroids.IntArray) -> dict[str, Any]:
+        """Return the figures of the choice, JSON-able.
+
+        Parameters
+        ----------
+        sizes : ndarray of int, shape (n_segments + 1,)
+            Customers that are not placed, then those of each segment.
+        """
+        placed = max(int(sizes[1:].sum()), 1)
+        shown = self.shown
+        return {
+            "kind": self.kind,
+            "n_segments": self.n_segments,
+            "n_customers": int(sizes.sum()),
+            "n_unplaced": int(sizes[0]),
+            "smallest_share": float(sizes[1:].min() / placed),
+            "largest_share": float(sizes[1:].max() / placed),
+            "n_considered": None if shown is None else shown.n_segments,
+            "silhouette": None if shown is None else shown.silhouette,
+            "null_silhouette": self.null_silhouette,
+            "valley": None if shown is None else shown.valley,
+            "stability": None if shown is None else shown.stability,
+            "verdict": self.verdict,
+            "candidates": [asdict(candidate) for candidate in self.candidates],
+        }
 
 
 @dataclass(frozen=True)
