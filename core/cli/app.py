@@ -82,6 +82,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "store": "status",
         "keys": "create --store default",
     },
+    "Actions on segments": {"experiment": "plan experiment.yaml --table users.csv"},
     "Reference": {"config": "--set seed=7", "features": ""},
 }
 

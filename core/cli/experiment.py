@@ -1,0 +1,239 @@
+"""The verbs of experiments: how large, who is treated, what was shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from core.artifacts.spreadsheet import safe_table
+from core.cli import app
+from core.errors import ConfigError, SourceError
+from core.resolve import resolve_config
+from core.yaml_text import read_yaml
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from core.evaluation.experiment_plan import Experiment
+
+experiment_app = typer.Typer(
+    name="experiment",
+    help="Plan an experiment on segments, draw who is treated, and read it out.",
+    no_args_is_help=True,
+)
+app.app.add_typer(experiment_app)
+
+Design = Annotated[
+    Path, typer.Argument(help="YAML file with the design; see docs/experiments.md.")
+]
+Users = Annotated[
+    str,
+    app.option("One row per user: CSV, Parquet or Excel; file or s3:// address."),
+]
+IdColumn = Annotated[str, app.option("Column with the id of a user.", flag="--id")]
+SegmentColumn = Annotated[
+    str, app.option("Column with the segment of a user.", flag="--segment")
+]
+
+
+@experiment_app.command("plan")
+def plan(
+    design: Design,
+    table: Users,
+    id_: IdColumn = "customer_id",
+    segment: SegmentColumn = "segment",
+    arrivals: Annotated[
+        str | None,
+        app.option(
+            "When users came by: ids and `date`, such as their orders of some weeks. "
+            "Tells how long the experiment takes."
+        ),
+    ] = None,
+    output: Annotated[Path | None, app.option("CSV file to write the plan to.")] = None,
+) -> None:
+    """Tell how many users each segment needs, how long that takes, and what cannot be.
+
+    The table holds the metric as it is now: its mean and variance in every segment
+    decide the sizes. The error rate is divided by the number of segments.
+    """
+    from core.evaluation.experiment_plan import plan_sizes
+    from core.tables.plain import read_table
+
+    chosen = _design(design)
+    visits = None if arrivals is None else read_table(arrivals, [id_])
+    sizes = plan_sizes(read_table(table, [id_, segment]), chosen, id_, segment, visits)
+    app.print_table(
+        (
+            "segment",
+            "users",
+            "baseline",
+            "needed",
+            "smallest effect",
+            "weeks",
+            "alone?",
+        ),
+        [
+            (
+                row["segment"],
+                _count(row["n_users"]),
+                _figure(row["baseline"]),
+                _count(row["needed"]),
+                _change(row["smallest_effect"]),
+                _count(row["weeks"]),
+                "yes" if row["can_be_tested"] else f"no: {row['reason']}",
+            )
+            for row in sizes.iter_rows(named=True)
+        ],
+        f"{chosen.name}: {chosen.effect:+.0%} of {chosen.metric.name}, error rate "
+        f"{chosen.alpha:g} over {sizes.height} segments, power {chosen.power:.0%}",
+        to_the_right={"users", "baseline", "needed", "can show", "weeks"},
+    )
+    _write(sizes, output)
+
+
+@experiment_app.command("assign")
+def assign(
+    design: Design,
+    table: Users,
+    output: Annotated[Path, app.option("CSV or Parquet file to write to.")],
+    id_: IdColumn = "customer_id",
+    segment: SegmentColumn = "segment",
+    earlier: Annotated[
+        str | None,
+        app.option("An assignment of before, whose users keep their arms."),
+    ] = None,
+) -> None:
+    """Draw who is treated: the same for the same ids, balanced in every segment.
+
+    Prints how alike the arms are in every numeric column of the table.
+    """
+    from core.evaluation.experiment_plan import UNLIKE, assign_arms
+    from core.evaluation.experiment_readout import TOTAL, balance_table
+    from core.tables.plain import read_table
+
+    chosen = _design(design)
+    users = read_table(table, [id_, segment])
+    before = None if earlier is None else read_table(earlier, [id_, "arm"])
+    drawn = assign_arms(users, chosen, id_, segment, before)
+    columns = [
+        name
+        for name, dtype in users.schema.items()
+        if dtype.is_numeric() and name not in {id_, segment, "arm"}
+    ]
+    arms = users.drop("arm", strict=False).with_columns(drawn["arm"])
+    balance = balance_table(arms, columns, segment)
+    counts = dict(drawn["arm"].value_counts().iter_rows())
+    app.print_lines(
+        [", ".join(f"{arm}: {n:,} users" for arm, n in sorted(counts.items()))]
+    )
+    app.print_table(
+        ("segment", "column", "control", "treatment", "difference"),
+        [
+            (
+                row["segment"],
+                row["column"],
+                _figure(row["control"]),
+                _figure(row["treated"]),
+                _figure(row["difference"]),
+            )
+            for row in balance.iter_rows(named=True)
+            if row["segment"] == TOTAL or abs(row["difference"] or 0) > UNLIKE
+        ],
+        f"Balance, in standard deviations; segments where they differ by over {UNLIKE}",
+        to_the_right={"control", "treatment", "difference"},
+    )
+    _write(drawn, output)
+
+
+@experiment_app.command("readout")
+def readout(
+    design: Design,
+    table: Users,
+    id_: IdColumn = "customer_id",
+    segment: SegmentColumn = "segment",
+    output: Annotated[
+        Path | None, app.option("CSV file to write every figure to.")
+    ] = None,
+) -> None:
+    """Read a finished experiment out: lift, guardrails, and launch, iterate or stop.
+
+    The table holds `arm` (`control` or `treatment`) and every metric of the design.
+    Nothing is read where the numbers of users in the arms do not fit the plan.
+    """
+    from core.evaluation.experiment_readout import read_out
+    from core.tables.plain import read_table
+
+    chosen = _design(design)
+    users = read_table(table, [id_, segment, "arm"])
+    found = read_out(users, chosen, id_, segment)
+    app.print_table(
+        ("segment", "metric", "control", "treatment", "change", "interval", "p"),
+        [
+            (
+                row["segment"],
+                row["metric"],
+                _figure(row["control"]),
+                _figure(row["treated"]),
+                _change(row["relative"]),
+                _interval(row["relative_low"], row["relative_high"]),
+                _figure(row["adjusted_p"]),
+            )
+            for row in found.changes.iter_rows(named=True)
+        ],
+        f"{chosen.name}: relative changes with intervals at {1 - chosen.alpha:.0%}",
+        to_the_right={"control", "treatment", "change", "p"},
+    )
+    app.print_table(
+        ("segment", "decision", "reason"), found.decisions.iter_rows(), "What to do"
+    )
+    _write(found.changes, output)
+
+
+def _design(path: Path) -> Experiment:
+    from core.evaluation.experiment_plan import parse_experiment
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no UTF-8"
+        raise ConfigError(f"design `{path}` cannot be read ({reason}).") from None
+    try:
+        return parse_experiment(read_yaml(text), f"design `{path}`")
+    except ValueError as error:
+        raise ConfigError(f"design `{path}` is not YAML: {error}.") from None
+
+
+def _write(table: pl.DataFrame, output: Path | None) -> None:
+    if output is None:
+        return
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if output.suffix == ".parquet":
+            table.write_parquet(output)
+        else:
+            safe_table(table, resolve_config().csv_safety).write_csv(output)
+    except OSError as error:
+        raise SourceError(f"`{output}` cannot be written ({error}).") from None
+    app.print_lines([f"{output}: {table.height:,} rows"])
+
+
+def _count(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:,.3g}"
+
+
+def _change(value: float | None) -> str:
+    return "cannot be estimated" if value is None else _percent(value)
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{_percent(low)} to {_percent(high)}"
+
+
+def _percent(value: float) -> str:
+    return f"{value:+.1%}".replace("-0.0%", "+0.0%")
