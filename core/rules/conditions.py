@@ -1,20 +1,25 @@
-"""Conditions over features: read from YAML as people write them, or learnt.
+"""Conditions over features: the nodes of rules, and what names ask of a feature.
+
+A rule's condition is a tree of `Range`, `OneOf` and `IsMissing` under `And`, `Or` and
+`Not`; `core.rules.grammar` reads it from text. Null and NaN are a value, *missing*, and
+logic has two values: a comparison with a missing value is false, `not` of it true.
 
 What a name asks of a feature is a word (`very high`, `high`, `low`, `very low`), a
 bound in standard deviations from the mean (``z >= 1.5``), or a bound in the feature's
-own unit (``>= 150``). What a learnt rule asks is an interval of values. Which features
-there are is handed in.
+own unit (``>= 150``).
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import narwhals as nw
 import numpy as np
 import yaml
 from numpy.typing import NDArray
@@ -22,6 +27,310 @@ from numpy.typing import NDArray
 from core.errors import ConfigError, did_you_mean, listed
 
 FloatArray = NDArray[np.float64]
+
+Bound = float | str
+"""A number, or the name of a learnt threshold whose number is not filled in."""
+Value = float | str | bool
+"""What a feature can be, but for missing: a number, a text, or yes and no."""
+
+
+class Node:
+    """A condition: `holds`, `text` and `expr` say the same of one customer."""
+
+    def holds(self, customer: Mapping[str, Any]) -> bool:
+        """Whether a customer meets it.
+
+        Parameters
+        ----------
+        customer : mapping of feature to value
+            None, NaN or no entry at all is missing.
+        """
+        raise NotImplementedError
+
+    def text(self) -> str:
+        """Return it as `core.rules.grammar` reads it."""
+        raise NotImplementedError
+
+    def expr(self, columns: Mapping[str, nw.Expr]) -> nw.Expr:
+        """Return it as a Narwhals expression, never null.
+
+        Parameters
+        ----------
+        columns : mapping of feature to expression
+            Numbers without NaN, texts and booleans, null where missing.
+        """
+        raise NotImplementedError
+
+    def parts(self) -> tuple[Node, ...]:
+        """Return the conditions that it joins."""
+        return ()
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Yield what it asks of single features, from left to right."""
+        for part in self.parts():
+            yield from part.leaves()
+
+    def with_leaves(self, change: Callable[[Leaf], Node]) -> Node:
+        """Return it with every leaf replaced."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Leaf(Node):
+    """What is asked of one feature."""
+
+    feature: str
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Yield itself."""
+        yield self
+
+    def with_leaves(self, change: Callable[[Leaf], Node]) -> Node:
+        """Return what takes its place."""
+        return change(self)
+
+
+@dataclass(frozen=True)
+class Range(Leaf):
+    """Values from `low` to `high`, at least one of them finite.
+
+    Attributes
+    ----------
+    low, high : float or str
+        Infinite where there is no bound; a str names a threshold.
+    low_included, high_included : bool
+        Whether the bound itself is in; by default as an interval ``low < x <= high``.
+    """
+
+    low: Bound = -math.inf
+    high: Bound = math.inf
+    low_included: bool = False
+    high_included: bool = True
+
+    def holds(self, customer: Mapping[str, Any]) -> bool:
+        """Whether the value is known and within the bounds."""
+        value: Any = customer.get(self.feature)
+        if is_missing(value):
+            return False
+        low, high = self._numbers()
+        above = value >= low if self.low_included else value > low
+        below = value <= high if self.high_included else value < high
+        return bool((above or low == -math.inf) and (below or high == math.inf))
+
+    def expr(self, columns: Mapping[str, nw.Expr]) -> nw.Expr:
+        """Return the comparison, false where the value is null."""
+        column, asked = columns[self.feature], []
+        low, high = self._numbers()
+        if low > -math.inf:
+            asked.append(column >= low if self.low_included else column > low)
+        if high < math.inf:
+            asked.append(column <= high if self.high_included else column < high)
+        return functools.reduce(operator.and_, asked).fill_null(False)
+
+    def text(self) -> str:
+        """Return a comparison such as ``x <= 5`` or ``2 < x <= 5``."""
+        name = shown_name(self.feature)
+        low = "" if self.low == -math.inf else _shown_bound(self.low)
+        high = "" if self.high == math.inf else _shown_bound(self.high)
+        more, less = (">=", "<=") if self.low_included else (">", "<")
+        if low and not high:
+            return f"{name} {more} {low}"
+        start = f"{low} {less} " if low else ""
+        return f"{start}{name} {'<=' if self.high_included else '<'} {high}"
+
+    def _numbers(self) -> tuple[float, float]:
+        for bound in (self.low, self.high):
+            if isinstance(bound, str):
+                raise ConfigError(
+                    f"the threshold `{bound}` of `{self.feature}` has no number yet. "
+                    "Learn it from a table first (`settle`), or give its `value`."
+                )
+        return float(self.low), float(self.high)
+
+
+@dataclass(frozen=True)
+class OneOf(Leaf):
+    """One of some values: texts, numbers, or ``(True,)`` for a flag that is set."""
+
+    values: tuple[Value, ...]
+
+    def holds(self, customer: Mapping[str, Any]) -> bool:
+        """Whether the value is one of them."""
+        value = customer.get(self.feature)
+        return not is_missing(value) and value in self.values
+
+    def expr(self, columns: Mapping[str, nw.Expr]) -> nw.Expr:
+        """Return membership, false where the value is null."""
+        column = columns[self.feature]
+        if len(self.values) == 1:
+            [value] = self.values
+            asked = column if value is True else ~column if value is False else (
+                column == value
+            )  # fmt: skip
+        else:
+            asked = column.is_in(list(self.values))
+        return asked.fill_null(False)
+
+    def text(self) -> str:
+        """Return ``x = a``, ``x in {a, b}``, or the flag's name."""
+        name = shown_name(self.feature)
+        if self.values == (True,):
+            return name
+        if len(self.values) == 1:
+            return f"{name} = {shown_value(self.values[0])}"
+        return f"{name} in {{{', '.join(map(shown_value, self.values))}}}"
+
+
+@dataclass(frozen=True)
+class IsMissing(Leaf):
+    """The value is not known."""
+
+    def holds(self, customer: Mapping[str, Any]) -> bool:
+        """Whether there is no value."""
+        return is_missing(customer.get(self.feature))
+
+    def expr(self, columns: Mapping[str, nw.Expr]) -> nw.Expr:
+        """Return where the column is null."""
+        return columns[self.feature].is_null()
+
+    def text(self) -> str:
+        """Return ``x is missing``."""
+        return f"{shown_name(self.feature)} is missing"
+
+
+@dataclass(frozen=True)
+class Not(Node):
+    """The opposite of a condition; true where its comparison meets a missing value."""
+
+    part: Node
+
+    def holds(self, customer: Mapping[str, Any]) -> bool:
+        """Whether the condition does not hold."""
+        return not self.part.holds(customer)
+
+    def expr(self, columns: Mapping[str, nw.Expr]) -> nw.Expr:
+        """Return the opposite expression."""
+        return ~self.part.expr(columns)
+
+    def text(self) -> str:
+        """Return ``not ...``."""
+        if isinstance(self.part, IsMissing):
+            return f"{shown_name(self.part.feature)} is not missing"
+        is_simple = isinstance(self.part, OneOf) and self.part.values == (True,)
+        return f"not {self.part.text()}" if is_simple else f"not ({self.part.text()})"
+
+    def parts(self) -> tuple[Node, ...]:
+        """Return the one condition."""
+        return (self.part,)
+
+    def with_leaves(self, change: Callable[[Leaf], Node]) -> Node:
+        """Return the opposite of the changed condition."""
+        return Not(self.part.with_leaves(change))
+
+
+@dataclass(frozen=True)
+class And(Node):
+    """All conditions hold; with none of them, every customer meets it."""
+
+    all: tuple[Node, ...]
+
+    def holds(self, customer: Mapping[str, Any]) -> bool:
+        """Whether every part holds."""
+        return all(part.holds(customer) for part in self.all)
+
+    def expr(self, columns: Mapping[str, nw.Expr]) -> nw.Expr:
+        """Return the parts joined by ``&``."""
+        if not self.all:
+            return nw.lit(True)
+        return functools.reduce(operator.and_, [p.expr(columns) for p in self.all])
+
+    def text(self) -> str:
+        """Return the parts joined by ``and``; of none, ``everyone``."""
+        said = [f"({p.text()})" if isinstance(p, Or) else p.text() for p in self.all]
+        return " and ".join(said) or EVERYONE
+
+    def parts(self) -> tuple[Node, ...]:
+        """Return the parts."""
+        return self.all
+
+    def with_leaves(self, change: Callable[[Leaf], Node]) -> Node:
+        """Return the same of changed parts."""
+        return And(tuple(part.with_leaves(change) for part in self.all))
+
+
+@dataclass(frozen=True)
+class Or(Node):
+    """At least one of the conditions holds."""
+
+    any: tuple[Node, ...]
+
+    def holds(self, customer: Mapping[str, Any]) -> bool:
+        """Whether a part holds."""
+        return any(part.holds(customer) for part in self.any)
+
+    def expr(self, columns: Mapping[str, nw.Expr]) -> nw.Expr:
+        """Return the parts joined by ``|``."""
+        return functools.reduce(operator.or_, [p.expr(columns) for p in self.any])
+
+    def text(self) -> str:
+        """Return the parts joined by ``or``."""
+        said = [f"({p.text()})" if isinstance(p, And) else p.text() for p in self.any]
+        return " or ".join(said)
+
+    def parts(self) -> tuple[Node, ...]:
+        """Return the parts."""
+        return self.any
+
+    def with_leaves(self, change: Callable[[Leaf], Node]) -> Node:
+        """Return the same of changed parts."""
+        return Or(tuple(part.with_leaves(change) for part in self.any))
+
+
+EVERYONE: Final = "everyone"
+KEYWORDS: Final = ("and", "or", "not", "in", "is", "missing", EVERYONE, "yes", "no")
+_PLAIN_NAME = re.compile(r"[^\W\d]\w*")
+
+
+def with_thresholds(condition: Node, numbers: Mapping[str, float]) -> Node:
+    """Return a condition whose thresholds are numbers; those not given stay names."""
+
+    def filled(leaf: Leaf) -> Leaf:
+        if not isinstance(leaf, Range):
+            return leaf
+        low, high = (
+            numbers.get(bound, bound) if isinstance(bound, str) else bound
+            for bound in (leaf.low, leaf.high)
+        )
+        return replace(leaf, low=low, high=high)
+
+    return condition.with_leaves(filled)
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value is None or NaN."""
+    return value is None or value != value  # noqa: PLR0124 - NaN alone differs from itself
+
+
+def shown_name(name: str) -> str:
+    """Return a feature's name as a condition writes it: in backticks unless plain."""
+    is_plain = _PLAIN_NAME.fullmatch(name) and name.lower() not in KEYWORDS
+    return name if is_plain else f"`{name}`"
+
+
+def shown_value(value: Value) -> str:
+    """Return a value as a condition writes it; what is read from it is equal."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
+    number = float(value)
+    is_short = number.is_integer() and abs(number) < 1e15
+    return str(int(number)) if is_short else repr(number)
+
+
+def _shown_bound(bound: Bound) -> str:
+    return shown_name(bound) if isinstance(bound, str) else shown_value(bound)
+
 
 WORDS: Final = {
     "very high": ("z", ">=", 1.25),
