@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,7 +68,7 @@ class RestaurantSample:
     orders : dict of str to polars.DataFrame
         Per channel `order_id`, `customer_id` (the channel's own; not in-store, whose
         invoices are mapped), `store_id`, `order_time` (Datetime without zone, in the
-        channel's zone of `ZONES`), `total_price`, `discount_amount`, `promo_amount`,
+        channel's zone), `total_price`, `discount_amount`, `promo_amount`,
         and what the channel knows of delivery: `dispatched_time` and `delivered_time`
         (own app) or `delivery_minutes` (aggregator), and `has_query`.
     items : dict of str to polars.DataFrame
@@ -85,6 +85,8 @@ class RestaurantSample:
         `store_id`, `city`, `format`; some stores are missing.
     truth : polars.DataFrame
         `central_id` and the planted `kind` of every guest; for evaluation only.
+    zones : dict of str to str or None
+        Per channel the zone of its times; None: the chain's own.
     """
 
     orders: dict[str, pl.DataFrame]
@@ -93,6 +95,7 @@ class RestaurantSample:
     catalog: pl.DataFrame
     stores: pl.DataFrame
     truth: pl.DataFrame
+    zones: dict[str, str | None] = field(default_factory=lambda: dict(ZONES))
 
 
 def generate_restaurant(customers: int, seed: int) -> RestaurantSample:
@@ -385,22 +388,17 @@ def write_sample(
     return rows
 
 
-def with_sample(config: Config, folder: Path) -> Config:
-    """Return a configuration for the built-in sample, whose rows are written to disk.
+def sample_config(config: Config) -> Config:
+    """Return a configuration for the built-in sample.
 
-    Parameters
-    ----------
-    config : Config
-        Options; those of `channels` that are as by default become the sample's.
-    folder : Path
-        Where the rows go, as Parquet.
+    Options of `channels` that are as by default become the sample's, such as its time
+    zone and its plan of micro-segments.
     """
-    write_sample(folder, config.channels.sample_customers, config.seed, "parquet")
     tree = config.model_dump()
     by_default = ChannelsConfig().model_dump()
     tree["channels"] |= {
         key: value
-        for key, value in sample_options(folder, "parquet").items()
+        for key, value in settings()["options"].items()
         if tree["channels"][key] == by_default[key]
     }
     return Config.model_validate(tree)
