@@ -43,7 +43,7 @@ def features_page() -> str:
         "",
         "Printed by `./run.sh features`. A month is *active* when the shop's net",
         "quantity in it is above 0. Null is replaced by the median of the training",
-        "shops before clustering.",
+        "shops before clustering; a feature that is null for all takes no part.",
     ]
     titles = {
         "behaviour": "how a shop sells, not how much (the default)",
@@ -60,9 +60,12 @@ def _feature_table(heading: str, features: tuple[Feature, ...]) -> list[str]:
     """Return a section with one row per feature."""
     lines = ["", f"## {heading}", "", "| feature | formula | unit | null |"]
     lines.append("|---|---|---|---|")
-    return lines + [
-        f"| `{f.name}` | {f.formula} | {f.unit} | {f.null} |" for f in features
-    ]
+    for f in features:
+        nulls = [] if f.null == "never" else [f.null]
+        nulls += ["the sales name no products"] if f.needs_products else []
+        null = "; ".join(nulls) or "never"
+        lines.append(f"| `{f.name}` | {f.formula} | {f.unit} | {null} |")
+    return lines
 
 
 def _option_rows(section: type[BaseModel], prefix: str) -> list[str]:

@@ -26,7 +26,7 @@ nothing but its own rows.
 from __future__ import annotations
 
 import calendar
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -67,7 +67,7 @@ def baseline_features(shops: ShopSeries) -> dict[str, np.ndarray]:
     columns["median_yoy_sales_growth"] = median_growth(years, n_active > 0)
     products, _ = by_year(shops.n_products, shops)
     spread = products / np.maximum(n_active, 1)
-    columns["median_yoy_spread_growth"] = median_growth(spread, n_active > 0)
+    columns["median_yoy_spread_growth"] = median_growth(spread, products > 0)
     return columns
 
 
@@ -297,13 +297,16 @@ class Feature:
     formula : str
         How it is computed.
     null : str
-        What null means; "never" where it cannot be.
+        What null means; "never" where it cannot be, but for `needs_products`.
+    needs_products : bool
+        Whether it is null, too, where the sales rows name no products.
     """
 
     name: str
     unit: str
     formula: str
     null: str = "never"
+    needs_products: bool = False
 
 
 @dataclass(frozen=True)
@@ -337,6 +340,7 @@ BASELINE = FeatureSet(
                 "products",
                 f"mean over active years of the distinct products in {name}; 0 if "
                 "never active",
+                needs_products=True,
             )
             for month, name in enumerate(MONTH_NAMES, start=1)
         ),
@@ -351,6 +355,7 @@ BASELINE = FeatureSet(
             "ratio",
             "sample standard deviation / mean of the distinct products over active "
             "months; 0 with one month",
+            needs_products=True,
         ),
         Feature(
             "monthly_sales_entropy",
@@ -368,6 +373,7 @@ BASELINE = FeatureSet(
             "median_yoy_spread_growth",
             "ratio",
             "the same of the yearly mean of distinct products per active month",
+            needs_products=True,
         ),
     ),
     lambda shops, config: baseline_features(shops),
@@ -408,11 +414,13 @@ BEHAVIOUR = FeatureSet(
             "assortment_breadth",
             "natural logarithm of products",
             "ln of the mean distinct products per active month",
+            needs_products=True,
         ),
         Feature(
             "assortment_trend_per_year",
             "natural logarithm of a ratio, per year",
             "as sales_trend_per_year, of distinct products",
+            needs_products=True,
         ),
         Feature(
             "product_concentration",
@@ -420,6 +428,7 @@ BEHAVIOUR = FeatureSet(
             "Herfindahl index: sum of squared quantity shares of the shop's products "
             "in the window",
             "no product with net sales in the window",
+            needs_products=True,
         ),
     ),
     lambda shops, config: behaviour_features(shops, config.history_months),
@@ -553,13 +562,33 @@ def compute_features(
     ------
     DataFrame
         ``shop_id``, the set's features in order, then `VOLUME`; shops ascending.
+        Features of products are null for shops whose rows name none.
     """
     chosen = feature_set(config.name)
     for series in shop_series(monthly, concentration, shops, as_of_t, batch_size):
         columns = {**chosen.compute(series, config), **_volume(series)}
+        has_products = series.n_products.any(axis=1)
+        for feature in chosen.features:
+            if feature.needs_products:
+                columns[feature.name] = np.where(
+                    has_products, columns[feature.name], np.nan
+                )
         yield pl.DataFrame({"shop_id": series.shop_id, **columns}).with_columns(
             pl.exclude("shop_id").fill_nan(None)
         )
+
+
+def known_features(facts: Mapping[str, Any]) -> list[str]:
+    """Return the features that a run's sales could tell of, from its ``prepare`` facts.
+
+    The others are null for every shop, and take no part in clustering.
+    """
+    has_products = facts["intake"]["n_products"] is not None
+    return [
+        feature.name
+        for feature in feature_set(facts["feature_set"]).features
+        if has_products or not feature.needs_products
+    ]
 
 
 def check_features(found: Sequence[str], expected: Sequence[str]) -> None:

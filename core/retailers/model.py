@@ -198,6 +198,8 @@ class Model:
         The features it expects, in order.
     as_of : str
         The month that its training looked up to, ``YYYY-MM``.
+    has_products : bool
+        Whether its training sales had products.
     scaler, encoder : FeatureScaler, Codec
         From features to the scaled and to the latent space.
     latent, raw : Assigner
@@ -209,6 +211,7 @@ class Model:
     config: Config
     features: list[str]
     as_of: str
+    has_products: bool
     scaler: FeatureScaler
     encoder: Codec
     latent: Assigner
@@ -265,6 +268,7 @@ class Model:
             config=manifest.config,
             features=list(prepared["features"]),
             as_of=prepared["as_of"],
+            has_products=prepared["intake"]["n_products"] is not None,
             scaler=scaler,
             encoder=encoder,
             latent=Assigner.from_state(*state_part(arrays, meta, "latent")),
@@ -364,7 +368,7 @@ class Model:
         """Return a table of sales rows, prepared as the model was, up to `as_of`."""
         features = self.config.features.model_copy(update={"as_of": as_of})
         config = self.config.model_copy(update={"features": features})
-        return prepare(config, work, rows)
+        return prepare(config, work, rows, has_products=self.has_products)
 
     def score(self, prepared: Prepared) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
         """Yield features and predictions of the eligible shops, batch by batch."""

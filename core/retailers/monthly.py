@@ -16,7 +16,7 @@ from __future__ import annotations
 import glob
 import hashlib
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ import numpy as np
 import polars as pl
 
 from core.config import Config
+from core.errors import PROGRAM, FeatureMismatchError
 from core.months import month_index, month_label
 from core.tables.faults import FaultCount
 from core.tables.sales import Sales, ValidationReport
@@ -52,7 +53,8 @@ def monthly_sales(sales: nw.LazyFrame[Any], unique_keys: bool) -> nw.LazyFrame[A
     Parameters
     ----------
     sales : LazyFrame
-        ``shop_id, product_id, year, month, sales_qty`` (units).
+        ``shop_id, product_id, year, month, sales_qty`` (units); a null product is not
+        known.
     unique_keys : bool
         Whether no two rows share shop, product, year and month; skips one grouping.
 
@@ -61,15 +63,16 @@ def monthly_sales(sales: nw.LazyFrame[Any], unique_keys: bool) -> nw.LazyFrame[A
     LazyFrame
         ``shop_id, t, quantity, n_products``: the month index, the net quantity in whole
         millionths of a unit (Int64) and the number of distinct products with a positive
-        net quantity. Months whose net quantity is not above 0 are not active and left
-        out.
+        net quantity (0 where products are not known). Months whose net quantity is not
+        above 0 are not active and left out.
     """
     lines = _with_month(sales)
     if not unique_keys:
         lines = lines.group_by("shop_id", "product_id", "t").agg(
             nw.col("quantity").sum()
         )
-    months = lines.with_columns(is_sold=(nw.col("quantity") > 0).cast(nw.Int64))
+    is_sold = (nw.col("quantity") > 0) & ~nw.col("product_id").is_null()
+    months = lines.with_columns(is_sold=is_sold.cast(nw.Int64))
     return (
         months.group_by("shop_id", "t")
         .agg(nw.col("quantity").sum(), nw.col("is_sold").sum().alias("n_products"))
@@ -118,6 +121,7 @@ def product_concentration(
     products = (
         _with_month(sales)
         .filter((nw.col("t") >= first_t) & (nw.col("t") <= as_of_t))
+        .filter(~nw.col("product_id").is_null())
         .group_by("shop_id", "product_id")
         .agg(nw.col("quantity").sum())
         .filter(nw.col("quantity") > 0)
@@ -146,9 +150,11 @@ class ShopSeries:
     quantity : ndarray of float, shape (n_shops, n_months)
         Net quantity in units; 0 in a month that is not active.
     n_products : ndarray of float, shape (n_shops, n_months)
-        Distinct products sold; 0 in a month that is not active.
+        Distinct products sold; 0 in a month that is not active, and in all months where
+        products are not known.
     concentration : ndarray of float, shape (n_shops,)
-        Herfindahl index of the products; null (NaN) if nothing was sold in the window.
+        Herfindahl index of the products; null (NaN) if nothing was sold in the window,
+        or products are not known.
     """
 
     shop_id: np.ndarray
@@ -249,11 +255,11 @@ def write_archive(sales: Sales, path: Path) -> None:
     path : Path
         Gets a Parquet file: ``year, month`` (Int32), ``shop_id, product_id`` (String),
         ``sales_qty`` (Float64, the net quantity, also where it is 0 or negative),
-        sorted by `KEY`, no key twice.
+        sorted by `KEY`, no key twice. A null product is not known.
     """
     millionths = (pl.col("sales_qty") * MILLIONTHS).round().cast(pl.Int64)
     lines = sales.frame.select(*KEY, millionths=millionths)
-    is_repeated = bool(sales.intake.faults["repeated_key"].found)
+    is_repeated = not sales.has_unique_keys
 
     def summed(rows: pl.LazyFrame) -> pl.LazyFrame:
         if is_repeated:
@@ -293,7 +299,7 @@ def archived_months(path: Path) -> dict[str, str]:
         # hashes of rows would not be.
         digest = hashlib.sha256()
         for name in ("shop_id", "product_id"):
-            digest.update("\0".join(month[name]).encode())
+            digest.update("\0".join(month[name].fill_null("")).encode())
         digest.update(month["sales_qty"].to_numpy().tobytes())
         found[month_label(t)] = digest.hexdigest()
     return found
@@ -319,6 +325,38 @@ def add_months(
     _write_by_month(pl.concat([old, new]), path)
 
 
+def sales_as_trained(sales: Sales, has_products: bool, path: Path) -> Sales:
+    """Return sales with products only where a model was trained with products.
+
+    Parameters
+    ----------
+    sales : Sales
+        For the model.
+    has_products : bool
+        Whether its training sales had products.
+    path : Path
+        Gets the rows without products, where they have any and the model does not.
+
+    Raises
+    ------
+    FeatureMismatchError
+        If the model was trained with products and the rows have none.
+    """
+    if sales.has_products == has_products:
+        return sales
+    if has_products:
+        raise FeatureMismatchError(
+            "the rows have no `product_id`, which the model was trained with. Name the "
+            "column (`--column product_id=NAME`), or train without products: "
+            f"`{PROGRAM} run --column product_id=none`."
+        )
+    sales.frame.with_columns(product_id=pl.lit(None, pl.String)).sink_parquet(path)
+    note = "The products of the rows are not used: the model was trained without."
+    intake = replace(sales.intake, n_products=None, notes=[*sales.intake.notes, note])
+    frame = pl.scan_parquet(path, glob=False)
+    return replace(sales, frame=frame, path=path, intake=intake)
+
+
 def archived_sales(path: Path, config: Config) -> Sales:
     """Return the rows of an archive as sales that need no further check.
 
@@ -335,7 +373,7 @@ def archived_sales(path: Path, config: Config) -> Sales:
         rows.select(
             pl.len(),
             pl.col("shop_id").n_unique(),
-            pl.col("product_id").n_unique().alias("products"),
+            pl.col("product_id").drop_nulls().n_unique().alias("products"),
         )
         .collect()
         .row(0)
@@ -346,7 +384,7 @@ def archived_sales(path: Path, config: Config) -> Sales:
         rows_kept=n,
         faults={name: FaultCount(0, policy, 0) for name, policy in policies.items()},
         n_shops=n_shops,
-        n_products=n_products,
+        n_products=n_products or None,
         oldest_month=min(months, default=None),
         newest_month=max(months, default=None),
     )

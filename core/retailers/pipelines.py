@@ -367,11 +367,13 @@ def _score_rows(config: Config, frame: Any, output: str | Path | None) -> StageR
     model = _serving_model(artifacts)
     published = model.segments.published
     with temporary_folder() as work:
-        prepared = prepare.prepare(config, work, frame)
+        prepared = prepare.prepare(config, work, frame, has_products=model.has_products)
         labels, table = work / "labels", work / "table"
         scored, exclusions = model.score(prepared), prepared.exclusions
         safety = config.csv_safety
-        facts = write_predictions(scored, exclusions, labels, table, safety)
+        facts: dict[str, Any] = dict(
+            write_predictions(scored, exclusions, labels, table, safety)
+        )
         if target.suffix.lower() == ".parquet":
             labelled = [pl.scan_parquet(table, glob=False)] if table.exists() else []
             rows = [*labelled, excluded_rows(exclusions).lazy()]
@@ -382,14 +384,15 @@ def _score_rows(config: Config, frame: Any, output: str | Path | None) -> StageR
         target.parent.mkdir(parents=True, exist_ok=True)
         put(labels, target)
         put(work / "rejected", _rejected_path(target))
-    lines = [_labelled_line(facts, target)]
+    told = [*prepared.sales.intake.summary(), *prepared.notes]
+    lines = [*told, _labelled_line(facts, target)]
     if rejected.height:
         lines.append(
             f"{rejected.height:,} rows were set aside: {_rejected_path(target)}"
         )
     lines.append(_verdict_line(published))
-    told = {"n_rejected": rejected.height, "verdict": published.verdict.model_dump()}
-    return StageResult("inference", target.parent, {**facts, **told}, lines)
+    facts |= {"n_rejected": rejected.height, "verdict": published.verdict.model_dump()}
+    return StageResult("inference", target.parent, facts, lines)
 
 
 def _rejected_path(target: Path) -> Path:

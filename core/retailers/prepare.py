@@ -40,7 +40,12 @@ from core.retailers.features import (
     write_concentration,
     write_monthly,
 )
-from core.retailers.monthly import MAX_MONTHS, MILLIONTHS, shop_activity
+from core.retailers.monthly import (
+    MAX_MONTHS,
+    MILLIONTHS,
+    sales_as_trained,
+    shop_activity,
+)
 from core.retailers.sample import generate_sales
 from core.tables.sales import Sales, read_sales, sales_from_frame
 
@@ -191,7 +196,13 @@ class Prepared:
         )
 
 
-def prepare(config: Config, work: Path, frame: Any = None) -> Prepared:
+def prepare(
+    config: Config,
+    work: Path,
+    frame: Any = None,
+    *,
+    has_products: bool | None = None,
+) -> Prepared:
     """Read, check and sum a source, and judge its shops.
 
     Parameters
@@ -202,11 +213,16 @@ def prepare(config: Config, work: Path, frame: Any = None) -> Prepared:
         Folder for interim Parquet files; must outlive the result.
     frame : pandas, Polars, DuckDB or Arrow table, or Sales, optional
         Rows to use instead of the configured source; `Sales` are not checked again.
+    has_products : bool, optional
+        Whether the model that they are for was trained with products; see
+        `core.retailers.monthly.sales_as_trained`. Default: no model has a say.
 
     Raises
     ------
     SourceError, SchemaError
         If the source cannot be read, or its columns or rows cannot be used.
+    FeatureMismatchError
+        If the model was trained with products and the rows have none.
     ConfigError
         If `as_of` lies before the first month of the data.
     """
@@ -216,10 +232,12 @@ def prepare(config: Config, work: Path, frame: Any = None) -> Prepared:
         sales = read_sales(config, work, generate_sales)
     else:
         sales = sales_from_frame(frame, config, work)
+    if has_products is not None:
+        path = work / "as_trained.parquet"
+        sales = sales_as_trained(sales, has_products, path)
     monthly = work / "monthly"
     slices = shop_slices(sales)
-    has_unique_keys = sales.intake.faults["repeated_key"].found == 0
-    write_monthly(sales.path, monthly, config.features, has_unique_keys, slices)
+    write_monthly(sales.path, monthly, config.features, sales.has_unique_keys, slices)
     as_of_t, notes = resolve_as_of(monthly, sales, config.features.as_of)
     concentration = work / "concentration"
     write_concentration(sales.path, concentration, config.features, as_of_t, slices)

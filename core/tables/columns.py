@@ -272,8 +272,7 @@ def match_columns(
         in_order = [column.name for column in spec.columns if column.name in asked]
         raise SchemaError(_explain_missing(in_order, found, wanted, spec, where))
     notes = [
-        f"{where} has no `{ours}`: every row counts as `{spec[ours].default}`, and "
-        "features of it are the same for everyone."
+        f"{where} has no `{ours}`: features of it are unknown (null) for everyone."
         for ours in lacking
     ]
     for ours, name in received.items():

@@ -58,7 +58,7 @@ class ValidationReport:
     notes : list of str
         What the user should know, in sentences.
     n_shops, n_products : int
-        Distinct ids among the rows kept.
+        Distinct ids among the rows kept; no products (None) if there is no such column.
     oldest_month, newest_month : str
         YYYY-MM, among the rows kept.
     partial_last_month : str or None
@@ -71,7 +71,7 @@ class ValidationReport:
     repairs: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     n_shops: int = 0
-    n_products: int = 0
+    n_products: int | None = 0
     oldest_month: str | None = None
     newest_month: str | None = None
     partial_last_month: str | None = None
@@ -88,9 +88,11 @@ class ValidationReport:
 
     def summary(self) -> list[str]:
         """Return the account in sentences, the most important first."""
+        ids = [counted(self.n_shops, "shop")]
+        if self.n_products is not None:
+            ids.append(counted(self.n_products, "product"))
         first = (
-            f"Kept {self.rows_kept:,} of {counted(self.rows_read)}: "
-            f"{counted(self.n_shops, 'shop')}, {counted(self.n_products, 'product')}, "
+            f"Kept {self.rows_kept:,} of {counted(self.rows_read)}: {', '.join(ids)}, "
             f"{self.oldest_month} to {self.newest_month}."
         )
         found = fault_lines(SALES, self.rows_read, self.rows_set_aside, self.faults)
@@ -106,8 +108,9 @@ class Sales:
     frame : polars.LazyFrame
         Scan of `path`: `shop_id`, `product_id` (String), `year`, `month` (Int32),
         `sales_qty` (Float64, finite) and, if the source has it, `sales_value`
-        (Float64, null where unknown). Nothing else is null. Several rows may share
-        one shop, product and month: they add up.
+        (Float64, null where unknown). Nothing else is null, but every `product_id`
+        where there are none. Several rows may share one shop, product and month: they
+        add up.
     path : Path
         The Parquet file.
     rejected : polars.DataFrame
@@ -127,6 +130,16 @@ class Sales:
     intake: ValidationReport
     fingerprint: str
     truth: pl.DataFrame | None = None
+
+    @property
+    def has_products(self) -> bool:
+        """Whether the rows name products."""
+        return self.intake.n_products is not None
+
+    @property
+    def has_unique_keys(self) -> bool:
+        """Whether no two rows share shop, product and month."""
+        return self.has_products and not self.intake.faults["repeated_key"].found
 
 
 SalesGenerator = Callable[[SampleConfig, int], Any]
@@ -312,6 +325,8 @@ def validate_sales(
     kept = checked.drop_duplicates(work)
     kept, sums = _without_totals(checked, kept)
     checked.stop_without_rows()
+    if "product_id" in parsed.lacking:
+        kept = kept.with_columns(product_id=pl.lit(None, pl.String))
     columns = [*SALES.key, "sales_qty"]
     if "sales_value" in parsed.columns:
         columns.append("sales_value")
@@ -378,7 +393,9 @@ def _report(
         repairs=checked.repairs,
         notes=[*notes, *warnings],
         n_shops=len(sums["shop_id"]),
-        n_products=len(sums["product_id"]),
+        n_products=None
+        if "product_id" in checked.parsed.lacking
+        else len(sums["product_id"]),
         oldest_month=oldest,
         newest_month=newest,
         partial_last_month=partial,

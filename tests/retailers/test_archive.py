@@ -7,11 +7,13 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from core.config import Config, SampleConfig
+from core.errors import FeatureMismatchError
 from core.retailers.monthly import (
     ARCHIVE,
     add_months,
     archived_months,
     archived_sales,
+    sales_as_trained,
     write_archive,
 )
 from core.retailers.prepare import prepare
@@ -49,6 +51,25 @@ def test_features_from_the_archive_have_the_same_bits(rows, tmp_path):
         features_of(rows, tmp_path / "b"),
         check_exact=True,
     )
+
+
+def test_that_there_are_no_products_is_kept_in_the_archive(rows, tmp_path):
+    rows = rows.unique()  # with products, equal rows would be left out
+    nameless = rows.drop("product_id")
+    path = archive_of(nameless, tmp_path)
+    kept = archived_sales(path, CONFIG)
+    assert not kept.has_products
+    features = features_of(kept, tmp_path / "a")
+    assert features["product_concentration"].null_count() == features.height
+    assert_frame_equal(features, features_of(nameless, tmp_path / "b"))
+    trained = sales_as_trained(
+        sales_from_frame(rows, CONFIG, tmp_path / "c"), False, tmp_path / "d"
+    )
+    again = tmp_path / "again.parquet"
+    write_archive(trained, again)
+    assert again.read_bytes() == path.read_bytes()
+    with pytest.raises(FeatureMismatchError, match="--column product_id=NAME"):
+        sales_as_trained(kept, True, tmp_path / "e")
 
 
 def test_an_archive_is_the_same_file_whatever_the_order_of_the_rows(rows, tmp_path):

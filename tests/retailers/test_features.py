@@ -287,6 +287,21 @@ def test_polars_and_duckdb_give_equal_features(market, tmp_path, name):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-9, err_msg=column)
 
 
+@pytest.mark.parametrize("engine", ["polars", "duckdb"])
+@pytest.mark.parametrize("name", list(FEATURE_SETS))
+def test_without_products_their_features_are_null_and_no_others_change(
+    market, tmp_path, name, engine
+):
+    nameless = market.with_columns(product_id=pl.lit(None, pl.String))
+    found = features_of(nameless, tmp_path / "a", "2023-12", name, engine=engine)
+    known = features_of(market, tmp_path / "b", "2023-12", name, engine=engine)
+    of_products = [f.name for f in FEATURE_SETS[name].features if f.needs_products]
+    assert len(of_products) == {"behaviour": 3, "baseline": 14}[name]
+    assert found.select(of_products).null_count().row(0) == (40,) * len(of_products)
+    assert found.drop(of_products).equals(known.drop(of_products))
+    assert known.select(of_products).null_count().sum_horizontal().item() == 0
+
+
 @pytest.mark.parametrize("name", list(FEATURE_SETS))
 def test_order_of_rows_does_not_change_one_bit(market, tmp_path, name):
     shuffled = market.sample(fraction=1.0, shuffle=True, seed=5)

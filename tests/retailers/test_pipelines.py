@@ -20,7 +20,12 @@ from polars.testing import assert_frame_equal
 from core.artifacts.folder import Artifacts
 from core.artifacts.manifest import read_manifest, verify
 from core.config import Config, SampleConfig
-from core.errors import ArtifactError, ConfigError, EligibilityError
+from core.errors import (
+    ArtifactError,
+    ConfigError,
+    EligibilityError,
+    FeatureMismatchError,
+)
 from core.resolve import resolve_config
 from core.retailers.files import RETAILERS
 from core.retailers.judge import measure_stability
@@ -352,16 +357,46 @@ def test_config_flag_environment_and_file_reach_every_stage(tmp_path, monkeypatc
     assert saved == later
 
 
-def test_the_baseline_and_the_reference_architecture_run_to_the_end(tmp_path):
+def test_the_baseline_and_the_reference_run_to_the_end_without_products(tmp_path):
     config = small_config(
         tmp_path,
         features={"name": "baseline", "engine": "duckdb"},
         scaling={"method": "robust"},
         autoencoder={"architecture": "reference", "epochs": 5},
     )
-    results = run_all(config)
+    rows = generate_sales(config.sample, config.seed).rows
+    results = run_all(config, rows.drop("product_id"))
     assert results[-1].facts["labelled"] > 200
-    assert len(Model.load(tmp_path).features) == 29
+    model = Model.load(tmp_path)
+    assert len(model.features) == 29
+    features = pl.read_parquet(tmp_path / "features.parquet")
+    assert features["cv_monthly_unique_products"].null_count() == features.height
+    page, card = (
+        (tmp_path / name).read_text(encoding="utf-8")
+        for name in ("report.html", "model-card.md")
+    )
+    assert "the sales name no products" in page
+    assert "`cv_monthly_sales_qty`" in card
+    assert "`cv_monthly_unique_products`" not in card
+    # Products that come later are not looked at, as in training.
+    labels = model.assign_sales(rows)
+    assert_frame_equal(labels, model.assign_sales(rows.drop("product_id")))
+    published = pl.read_csv(tmp_path / "cluster_predictions.csv").drop_nulls("segment")
+    placed = labels.drop_nulls("segment")
+    assert placed["segment"].to_list() == published["segment"].to_list()
+
+
+def test_rows_without_products_are_refused_by_a_model_trained_with_them(
+    artifacts, tmp_path
+):
+    rows = generate_sales(SAMPLE, seed=1).rows.drop("product_id")
+    with pytest.raises(FeatureMismatchError, match="rows have no `product_id`"):
+        Model.load(artifacts).assign_sales(rows)
+    path = tmp_path / "new.parquet"
+    rows.write_parquet(path)
+    flags = {"artifacts": str(artifacts), "data.input": str(path)}
+    with pytest.raises(FeatureMismatchError, match="--column product_id=NAME"):
+        run_inference(stage_config("inference", flags=flags))
 
 
 @pytest.mark.parametrize("kind", ["pandas", "polars", "lazy", "arrow", "duckdb"])

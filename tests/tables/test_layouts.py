@@ -483,7 +483,7 @@ def test_an_unquoted_decimal_comma_is_recognised(tmp_path: Path):
     assert "`and` (row 1) is beyond the last column, `sales_qty`" in told(sales)
 
 
-def test_rows_without_a_product_count_as_one_product(tmp_path: Path):
+def test_rows_without_a_product_are_taken_and_told(tmp_path: Path):
     rows = [["Store", "Date", "Sales"], *[["a", "2024-01-05", 3]] * 2]
     path = text(tmp_path / "a.csv", rows)
     asked = r"shop_id=Store .*=Sales .*date=Date\n.*`--column product_id=none`"
@@ -491,8 +491,10 @@ def test_rows_without_a_product_count_as_one_product(tmp_path: Path):
         take(path, tmp_path / "w")
     columns = {"shop_id": "Store", "date": "Date", "sales_qty": "Sales"}
     sales = take(path, tmp_path / "w", columns=columns)
-    assert sales.frame.collect().rows() == [("a", "all", 2024, 1, 3.0)] * 2
-    assert "has no `product_id`: every row counts as `all`" in told(sales)
+    assert sales.frame.collect().rows() == [("a", None, 2024, 1, 3.0)] * 2
+    assert sales.intake.n_products is None
+    assert "1 shop, 2024-01 to" in told(sales)
+    assert "has no `product_id`: features of it are unknown (null)" in told(sales)
     assert "Equal rows are kept" in told(sales)
 
 
@@ -503,7 +505,7 @@ def test_a_product_column_is_not_passed_over_by_mistake(name: str, tmp_path: Pat
     with pytest.raises(SchemaError, match=asked):
         take(path, tmp_path / "w")
     sales = take(path, tmp_path / "w", columns={"product_id": "none"})
-    assert sales.intake.n_products == 1
+    assert not sales.has_products
 
 
 @pytest.mark.parametrize(

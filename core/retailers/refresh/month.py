@@ -40,6 +40,7 @@ from core.retailers.monthly import (
     T,
     add_months,
     archived_months,
+    sales_as_trained,
     write_archive,
 )
 from core.retailers.prepare import HISTORY, THIN_MONTH_SHARE, prepare
@@ -255,6 +256,7 @@ def receive(
     last: str,
     work: Path,
     *,
+    has_products: bool,
     frame: Any = None,
     restate: bool = False,
 ) -> Delivery:
@@ -270,6 +272,8 @@ def receive(
         Last month recorded, ``YYYY-MM``.
     work : Path
         Folder for the new archive and interim files.
+    has_products : bool
+        Whether the model was trained with products, and so the archive has them.
     frame : pandas, Polars, DuckDB or Arrow table, optional
         Rows instead of an input.
     restate : bool
@@ -280,6 +284,8 @@ def receive(
     SourceError, SchemaError
         If the rows cannot be had or used, a month is missing before the new ones, or
         the only new month is not complete.
+    FeatureMismatchError
+        If the rows have no products, and the archive has.
     ArtifactError
         If the run kept no sales.
     """
@@ -290,6 +296,7 @@ def receive(
         sales = read_sales(config, work / "reading")
     else:
         sales = sales_from_frame(frame, config, work / "reading")
+    sales = sales_as_trained(sales, has_products, work / "as_trained.parquet")
     received = work / "received.parquet"
     write_archive(sales, received)
     months, before = archived_months(received), archived_months(known)

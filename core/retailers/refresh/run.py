@@ -133,6 +133,7 @@ def run_refresh(
             config,
             refresh.last_month,
             out.aside,
+            has_products=refresh.model.has_products,
             frame=frame,
             restate=restate,
         )

@@ -14,6 +14,7 @@ from typing import Any
 from core.artifacts.manifest import Manifest
 from core.errors import PROGRAM
 from core.reporting.text import MISSING, count, decimal, percent
+from core.retailers.features import known_features
 from core.retailers.report.decision import event_lines, figure
 from core.retailers.report.evidence import TEMPLATES, Opening
 from core.retailers.report.page import data_steps, source_name
@@ -78,7 +79,7 @@ def model_card(content: ModelCardContent) -> str:
         opening=content.opening,
         about=_about(manifest),
         steps=[(step.label, step.count, step.unit) for step in _steps(manifest)],
-        features=manifest.facts("prepare")["features"],
+        features=known_features(manifest.facts("prepare")),
         segments=_segment_rows(content),
         basis=_basis(published),
         events=_events(content),
