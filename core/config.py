@@ -565,6 +565,21 @@ class ChannelsConfig(Section):
         default_factory=dict,
         description="the channels by name; none: the built-in sample",
     )
+    features: str | None = Field(
+        None,
+        description="customer features made before, instead of `channels.sources`: CSV, "
+        "Parquet, Excel; file, folder, glob, s3://",
+    )
+    id_column: str = Field(
+        "customer_id",
+        min_length=1,
+        description="customer id in `channels.features` and `channels.outputs`",
+    )
+    outputs: dict[str, str] = Field(
+        default_factory=dict,
+        description="Parquet files to write besides, local or s3://: `segments`, "
+        "`micro_segments`, `customer_features`, `order_features_CHANNEL`",
+    )
     home: str | None = Field(
         None,
         description="channel whose customers are segmented; null: the first of them",
@@ -623,6 +638,10 @@ class ChannelsConfig(Section):
     )
     micro: list[MicroPlanItem] = Field(
         default_factory=list, description="plan of micro-segments"
+    )
+    micro_rename: dict[str, str] = Field(
+        default_factory=dict,
+        description="feature, as the rules call it: its name in micro-segments",
     )
     max_orders: int = Field(
         100, ge=1, description="customers with more orders in the home channel are left"

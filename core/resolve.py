@@ -28,8 +28,10 @@ _ADDRESSES = (
     "axes.items",
     "axes.lines",
     "channels.sources",
+    "channels.features",
     "channels.catalog",
     "channels.stores",
+    "channels.outputs",
     "store.url",
     "refresh.mlflow_uri",
 )
@@ -45,7 +47,7 @@ def unaddressed(saved: Config) -> Config:
     tree = saved.model_dump()
     for key in _ADDRESSES:
         section, option = key.split(".")
-        tree[section][option] = {} if key == "channels.sources" else None
+        tree[section][option] = {} if isinstance(tree[section][option], dict) else None
     if saved.data.source == "kaggle":
         tree["data"]["source"] = "input"
     return Config.model_validate(tree)
@@ -87,6 +89,8 @@ COLUMN_MAPS = (
     "axes.line_columns.",
     "channels.catalog_columns.",
     "channels.rename.",
+    "channels.micro_rename.",
+    "channels.outputs.",
 )
 # Below this, keys are names of channels.
 CHANNELS = "channels.sources."
@@ -169,10 +173,13 @@ def _addresses(config: Config) -> Iterator[tuple[str, str | None]]:
     for key in _ADDRESSES:
         section, option = key.split(".")
         value = getattr(getattr(config, section), option)
-        if key != "channels.sources":
+        if not isinstance(value, dict):
             yield key, value
             continue
         for name, source in value.items():
+            if isinstance(source, str):
+                yield f"{key}.{name}", source
+                continue
             for part in ("orders", "items", "customers"):
                 yield f"{key}.{name}.{part}", getattr(source, part)
 
