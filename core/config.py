@@ -567,8 +567,8 @@ class ChannelsConfig(Section):
     )
     features: str | None = Field(
         None,
-        description="customer features made before, instead of `channels.sources`: CSV, "
-        "Parquet, Excel; file, folder, glob, s3://",
+        description="customer features made before, instead of `channels.sources`: "
+        "CSV, Parquet, Excel; file, folder, glob, s3://",
     )
     id_column: str = Field(
         "customer_id",
