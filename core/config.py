@@ -5,7 +5,10 @@ How they are set is `core.resolve`; ``docs/configuration.md`` is printed from he
 
 from __future__ import annotations
 
+import re
+from datetime import date
 from ipaddress import ip_network
+from itertools import pairwise
 from typing import Any, Literal
 
 import yaml
@@ -14,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    ValidationInfo,
     field_serializer,
     field_validator,
 )
@@ -517,13 +521,21 @@ class ChannelSource(Section):
         "`central_id`; null: the channel's own ids are the central ones",
     )
     order_columns: dict[str, str] = Field(
-        default_factory=dict, description="our name: your name, of the order rows"
+        default_factory=dict,
+        description="our name: your name, for `order_id`, `order_time`, `total_price` "
+        "(before tax), `customer_id` (unless the map goes by orders), and optionally "
+        "`store_id`, `discount_amount`, `promo_amount`, `has_query`, and "
+        "`delivery_minutes` or `dispatched_time` and `delivered_time`",
     )
     item_columns: dict[str, str] = Field(
-        default_factory=dict, description="our name: your name, of the item rows"
+        default_factory=dict,
+        description="the same for `order_id`, `item_id`, `quantity`, and optionally "
+        "`price`, `is_promo`, `is_customised` and `header_item_id` (the row is a "
+        "choice inside that item)",
     )
     customer_columns: dict[str, str] = Field(
-        default_factory=dict, description="our name: your name, of the customer map"
+        default_factory=dict,
+        description="the same for `central_id`, and `customer_id` or `order_id`",
     )
     timezone: str | None = Field(
         None,
@@ -586,13 +598,18 @@ class ChannelsConfig(Section):
     )
     catalog: str | None = Field(
         None,
-        description="item map: `item_id`, `driver_category`, `base_category`, `is_veg`",
+        description="item map: `item_id`, `driver_category`, `base_category`, and "
+        "optionally `is_veg`; `Exclude` as a category leaves an item out; null: no "
+        "categories are known",
     )
     catalog_columns: dict[str, str] = Field(
         default_factory=dict, description="our name: your name, of the item map"
     )
     stores: str | None = Field(
         None, description="details of stores by `store_id`; null: none are joined"
+    )
+    store_columns: dict[str, str] = Field(
+        default_factory=dict, description="our name: your name, of the stores"
     )
     timezone: str = Field("UTC", description="local zone, such as `Asia/Kolkata`")
     run_date: str | None = Field(
@@ -652,6 +669,50 @@ class ChannelsConfig(Section):
     sample_customers: int = Field(
         5000, ge=1, description="customers of the built-in sample"
     )
+
+    @field_validator("run_date", "cutoff_date", mode="before")
+    @classmethod
+    def _days_as_text(cls, value: object) -> object:
+        """Take `2025-07-01`, which YAML reads as a date."""
+        return value.isoformat() if isinstance(value, date) else value
+
+    @field_validator("sources")
+    @classmethod
+    def _can_name_columns(
+        cls, value: dict[str, ChannelSource]
+    ) -> dict[str, ChannelSource]:
+        for name in value:
+            if not re.fullmatch(r"\w+", name) or name == "omnichannel":
+                raise ValueError(
+                    f"`{name}` names columns; expected letters, digits and `_`, and "
+                    "not `omnichannel`"
+                )
+        return value
+
+    @field_validator("price_bins")
+    @classmethod
+    def _ascend(cls, value: list[float]) -> list[float]:
+        if not value or any(low >= high for low, high in pairwise(value)):
+            raise ValueError("expected numbers, each greater than the one before")
+        return value
+
+    @field_validator("price_labels")
+    @classmethod
+    def _fit_the_bins(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        n_bins = len(info.data.get("price_bins", value))
+        if len(value) != n_bins or len(set(value)) != n_bins:
+            raise ValueError(
+                f"expected {n_bins} different names, one for each of `price_bins`"
+            )
+        return value
+
+    @field_validator("dayparts")
+    @classmethod
+    def _are_hours(cls, value: dict[str, int]) -> dict[str, int]:
+        hours = set(value.values())
+        if not value or len(hours) < len(value) or not hours <= set(range(24)):
+            raise ValueError("expected different hours from 0 to 23, at least one")
+        return value
 
 
 class StoreConfig(Section):

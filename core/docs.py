@@ -68,18 +68,28 @@ def _feature_table(heading: str, features: tuple[Feature, ...]) -> list[str]:
     return lines
 
 
-def _option_rows(section: type[BaseModel], prefix: str) -> list[str]:
+def _option_rows(section: Any, prefix: str) -> list[str]:
     """Return one table row per option of a section."""
     rows = []
     for name, info in section.model_fields.items():
         inner = info.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
+        if _is_section(inner):
             rows += _option_rows(inner, f"{prefix}{name}.")
             continue
-        default = _as_yaml(_default(info))
-        cells = (f"`{prefix}{name}`", _values(info), f"`{default}`", info.description)
+        default = "required" if info.is_required() else f"`{_as_yaml(_default(info))}`"
+        cells = (f"`{prefix}{name}`", _values(info), default, info.description)
         rows.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+        # Sections of which there may be several: by name, or one after the other.
+        parts = get_args(inner)
+        if get_origin(inner) in {dict, list} and _is_section(parts[-1]):
+            entry = f"{name}.NAME." if get_origin(inner) is dict else f"{name}[]."
+            rows += _option_rows(parts[-1], prefix + entry)
     return rows
+
+
+def _is_section(annotation: Any) -> bool:
+    """Return whether a type is a group of options."""
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _default(info: FieldInfo) -> Any:
@@ -90,7 +100,8 @@ def _default(info: FieldInfo) -> Any:
 
 def _as_yaml(value: Any) -> str:
     """Return a value as it would stand in the file."""
-    return yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False)
+    return text.removesuffix("...\n").strip()
 
 
 def _values(info: FieldInfo) -> str:
@@ -109,8 +120,14 @@ def _type_name(annotation: Any) -> str:
         return ", ".join(f"`{value}`" for value in get_args(annotation))
     if get_origin(annotation) in {Union, types.UnionType}:
         return " or ".join(_type_name(part) for part in get_args(annotation))
-    if get_origin(annotation) in {dict, list}:
-        return "mapping" if get_origin(annotation) is dict else "list of text"
+    if get_origin(annotation) is dict:
+        return "mapping"
+    if get_origin(annotation) is list:
+        return f"list of {_type_name(get_args(annotation)[0])}s".replace(
+            "texts", "text"
+        )
+    if _is_section(annotation):
+        return "section"
     names = {str: "text", int: "integer", float: "number", bool: "true or false"}
     return names.get(annotation, "null")
 

@@ -88,6 +88,7 @@ COLUMN_MAPS = (
     "axes.item_columns.",
     "axes.line_columns.",
     "channels.catalog_columns.",
+    "channels.store_columns.",
     "channels.rename.",
     "channels.micro_rename.",
     "channels.outputs.",

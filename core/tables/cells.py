@@ -47,6 +47,9 @@ MISSING_TEXTS = (
     "", "nan", "NaN", "NAN", "None", "none", "null", "Null", "NULL", "NA", "N/A",
     "#N/A", "<NA>", "NaT",
 )  # fmt: skip
+# Texts of a flag, in lower case.
+YES = ("true", "t", "yes", "y")
+NO = ("false", "f", "no", "n")
 # `17850.0` was a number on its way through a float; `007.0` was not, and stays.
 # One or two zeros: in `10.000` the point may as well set off thousands.
 FLOAT_TEXT = r"^(0|-?[1-9][0-9]*)\.00?$"
@@ -377,6 +380,9 @@ def _as_typed(
             ]
         case "name" | "word":
             value = plain_text(name, dtype)
+        case "flag":
+            value = _as_flag(name, dtype)
+            told = [_is_given(name, dtype).alias(f"given_{column.name}")]
         case "whole":
             value = _as_float(name, dtype)
         case "month":
@@ -466,6 +472,9 @@ def _finished(column: Column) -> tuple[pl.Expr, list[pl.Expr]]:
             known = pl.when(~is_empty).then(ours).otherwise(pl.lit(UNKNOWN))
             kept = known.str.to_lowercase() if column.kind == "word" else known
             flags = [is_empty]
+        case "flag":
+            kept = ours.fill_null(value=False)
+            flags = [pl.col(f"given_{column.name}") & ours.is_null()]
         case _:
             kept, flags = ours, [pl.col(f"given_{column.name}") & ours.is_null()]
     return kept.alias(DAY if column.kind == "day" else column.name), flags
@@ -540,3 +549,14 @@ def _as_float(name: str, dtype: pl.DataType) -> pl.Expr:
     if dtype.is_numeric() or isinstance(dtype, pl.Boolean):
         return pl.col(name).cast(pl.Float64, strict=False)
     return plain_text(name, dtype).cast(pl.Float64, strict=False)
+
+
+def _as_flag(name: str, dtype: pl.DataType) -> pl.Expr:
+    """Return cells as Boolean: yes or no in words, or a number that is 0 or not."""
+    number = _as_float(name, dtype)
+    is_set = pl.when(number.is_not_nan()).then(number != 0)
+    if not _is_text(dtype):
+        return is_set
+    text = plain_text(name, dtype).str.to_lowercase()
+    is_yes = pl.when(text.is_in(YES)).then(True).when(text.is_in(NO)).then(False)
+    return pl.coalesce(is_yes, is_set)

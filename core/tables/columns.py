@@ -37,7 +37,17 @@ ALIKE = 0.8
 NONE = "none"
 
 Kind = Literal[
-    "id", "day", "moment", "whole", "month", "number", "amount", "value", "name", "word"
+    "id",
+    "day",
+    "moment",
+    "whole",
+    "month",
+    "number",
+    "amount",
+    "value",
+    "name",
+    "word",
+    "flag",
 ]
 EXPECTED = {
     "id": "an id",
@@ -73,6 +83,7 @@ class Column:
         - ``value``: Float64 or null; unreadable
         - ``name``, ``word``: String, ``unknown`` where empty, a word in lower case;
           empty
+        - ``flag``: Boolean, false where empty; neither yes nor no
     synonyms : str
         Names met in the field, lower case, letters and digits only.
     flags : sequence of str
@@ -164,6 +175,12 @@ class TableSpec:
         """Return the column of that name."""
         return next(column for column in self.columns if column.name == name)
 
+    def mapping(self, pair: str) -> str:
+        """Return what maps a pair of names, quoted where a shell needs it."""
+        quoted = f'"{pair}"' if " " in pair else pair
+        # An option that is set by its path goes on with the name.
+        return f"{self.flag}{'' if self.flag.endswith('.') else ' '}{quoted}"
+
     def fault(self, name: str) -> Fault:
         """Return the fault of that name."""
         return next(fault for fault in self.faults if fault.name == name)
@@ -197,12 +214,12 @@ class TableSpec:
         return pl.col(FLAGS) & self.mask(names) != 0
 
 
-def read_specs(file: str) -> dict[str, TableSpec]:
-    """Return the specifications in a YAML file of this package, by the tables' names.
+def read_specs(file: str, package: str = "core.tables") -> dict[str, TableSpec]:
+    """Return the specifications in a YAML file of a package, by the tables' names.
 
     Its fields are those of `TableSpec`, with columns and faults by name.
     """
-    text = resources.files("core.tables").joinpath(file).read_text("utf-8")
+    text = resources.files(package).joinpath(file).read_text("utf-8")
     specs = {}
     for name, found in yaml.safe_load(text).items():
         for kind, parts in ((Column, "columns"), (Fault, "faults")):
@@ -372,9 +389,11 @@ def _check_type(
     if dtype.is_nested() or isinstance(dtype, pl.Object | pl.Time | pl.Duration):
         advice = "Convert it before, or map another column."
     elif is_date and column.name in MONTH:
-        advice = f"Map it as the date instead: `{spec.flag} date={name.strip()}`."
+        advice = (
+            f"Map it as the date instead: `{spec.mapping(f'date={name.strip()}')}`."
+        )
     elif is_date and column.kind not in ("day", "moment"):
-        advice = f"Map the right column: `{spec.flag} {column.name}=NAME`."
+        advice = f"Map the right column: `{spec.mapping(f'{column.name}=NAME')}`."
     elif column.kind == "day" and is_bool:
         advice = "Give dates as dates, as text, or as whole numbers such as 20240131."
     elif column.kind == "moment" and is_bool:
@@ -405,12 +424,6 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]+", "", name).lower()
 
 
-def _mapping_option(spec: TableSpec, ours: str, theirs: str) -> str:
-    """Return the flag that maps a column, quoted where a shell needs it."""
-    pair = f"{ours}={theirs}"
-    return f'{spec.flag} "{pair}"' if " " in theirs else f"{spec.flag} {pair}"
-
-
 def _suggestions(
     received: Mapping[str, str], found: Sequence[str], spec: TableSpec, where: str
 ) -> list[str]:
@@ -425,7 +438,7 @@ def _suggestions(
             free = [name for name in free if name.strip() != theirs]
             notes.append(
                 f"{where} has no `{column.name}`. If `{theirs}` is meant: "
-                f"`{_mapping_option(spec, column.name, theirs)}`."
+                f"`{spec.mapping(f'{column.name}={theirs}')}`."
             )
     return notes
 
@@ -459,11 +472,11 @@ def _explain_missing(
         lines.append(f"  perhaps:  {' '.join(options)}")
     else:
         lines.append(
-            f"  Map your own names with `{spec.flag} OURS=YOURS`, such as "
-            f"`{spec.flag} {missing[0]}=NAME`."
+            f"  Map your own names with `{spec.mapping('OURS=YOURS')}`, such as "
+            f"`{spec.mapping(f'{missing[0]}=NAME')}`."
         )
     lines += [
-        f"  If the table has no such column: `{spec.flag} {ours}={NONE}`."
+        f"  If the table has no such column: `{spec.mapping(f'{ours}={NONE}')}`."
         for ours in missing
         if spec[ours].default
     ]
@@ -490,6 +503,6 @@ def _mapping_options(
             asked = [ours for ours in asked if ours not in MONTH] + ["date"]
     for ours in asked:
         if theirs := _suggest(spec[ours], free, wanted.get(ours, "")):
-            options.append(_mapping_option(spec, ours, theirs))
+            options.append(spec.mapping(f"{ours}={theirs}"))
             free = [name for name in free if name.strip() != theirs]
     return options

@@ -198,11 +198,13 @@ class Validation:
     @cached_property
     def fixes(self) -> list[str]:
         """What examples of the rows set aside suggest."""
+        of_each = self.reasons.group_by("reason", maintain_order=True)
+        examples = rejected_rows(self.parsed, of_each.head(LOOKED_AT))
         return [
             *self._ragged_hint(),
             *self._merged_hint(),
             *self._swapped_hint(),
-            *suggest_fixes(self.parsed, self.rejected, self.terms),
+            *suggest_fixes(self.parsed, examples, self.terms),
         ]
 
     def _ragged_hint(self) -> list[str]:
@@ -346,6 +348,11 @@ def rejected_rows(parsed: ParsedRows, reasons: pl.DataFrame) -> pl.DataFrame:
         `table` (where a reading has several), `source_row` (from 1), `reason`, and the
         mapped columns as text, in the order of the source.
     """
+    return rejected_scan(parsed, reasons).collect(engine="streaming")
+
+
+def rejected_scan(parsed: ParsedRows, reasons: pl.DataFrame) -> pl.LazyFrame:
+    """Return `rejected_rows` lazily, for more of them than fit in memory."""
     names = ["source_row", "reason"]
     if parsed.spec.has_all_reasons:
         names.insert(0, "table")
@@ -355,7 +362,7 @@ def rejected_rows(parsed: ParsedRows, reasons: pl.DataFrame) -> pl.DataFrame:
     }
     if reasons.is_empty():
         types = dict.fromkeys((*names, *shown.values()), pl.String)
-        return pl.DataFrame(schema=types | {"source_row": pl.UInt32})
+        return pl.LazyFrame(schema=types | {"source_row": pl.UInt32})
     lead = {
         "table": pl.lit(parsed.spec.name),
         "source_row": pl.col(ROW),
@@ -368,11 +375,10 @@ def rejected_rows(parsed: ParsedRows, reasons: pl.DataFrame) -> pl.DataFrame:
         how="inner",
         maintain_order="left",
     )
-    rows = joined.select(
+    return joined.select(
         *(lead[name].alias(name) for name in names),
         *(pl.col(n).cast(pl.String, strict=False).alias(s) for n, s in shown.items()),
     )
-    return rows.collect(engine="streaming")
 
 
 def suggest_fixes(
@@ -410,7 +416,7 @@ def suggest_fixes(
         what = " and ".join(f"`{ours}`" for ours in about)
         verb = "is" if len(about) == 1 else "are"
         cure = fault.cure.format(**terms)
-        if {"date", "order_date"} & set(about):
+        if {"date", "order_date", "order_time"} & set(about):
             cure += _date_hint(cells["cell"].unique(maintain_order=True))
         fixes.append(f"{what} with `{fault.name}` {verb} {shown}. {cure}")
     return fixes

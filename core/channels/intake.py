@@ -1,0 +1,475 @@
+"""Orders and items of any number of channels, read by one code path.
+
+Columns are matched and cells parsed as everywhere; then times become local, ids become
+central ones, and whatever does not count is set aside by reason: rows kept and rows set
+aside add up to rows read. Every stage is a Parquet file, passed through in a stream, so
+memory grows with the ids of orders and not with the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from core.channels import maps
+from core.channels.items import flag_items
+from core.channels.maps import Part
+from core.channels.schema import (
+    ITEM_COLUMNS,
+    ORDER_COLUMNS,
+    TABLES,
+    Categories,
+    ChannelData,
+    Terms,
+    months_before,
+    spec_of,
+)
+from core.config import Config
+from core.errors import SchemaError
+from core.tables.cells import LARGEST, ParsedRows
+from core.tables.columns import FLAGS, TableSpec
+from core.tables.files import counted, find_files
+from core.tables.readers import ReceivedTable, fingerprint, read_files, scratch_folder
+
+# Beside the options of `channels`, what decides how files are read.
+READING_OPTIONS = {
+    "date_format", "sheet", "header_row", "fill_down", "separator", "decimal",
+    "encoding", "exclude_ids",
+}  # fmt: skip
+# Of `channels`, beside the dates, what decides which rows count and how.
+ROW_OPTIONS = {"home", "timezone", "months_offset", "catalog_columns", "store_columns"}
+SOURCE_OPTIONS = {"timezone", "order_columns", "item_columns", "customer_columns"}
+# Clocks differ a little, and so do time zones.
+CLOCK_SLACK = timedelta(days=1)
+REJECTED = "rejected_rows.parquet"
+
+
+def read_channels(config: Config, work: Path) -> ChannelData:
+    """Read the orders and items of every channel that a configuration names.
+
+    Parameters
+    ----------
+    config : Config
+        Options of `channels`; those of `data` about CSV, Excel, dates and decimal marks
+        hold here, too. `core.channels.sample.with_sample` names the built-in sample.
+    work : Path
+        Folder for the Parquet files of every stage, which what is returned scans;
+        created if it is not there.
+
+    Raises
+    ------
+    SourceError
+        If data cannot be found, fetched or opened.
+    SchemaError
+        If columns or rows cannot be used, or the home channel has no order that counts.
+    ConfigError
+        If an option cannot be meant, or no channel is named.
+    """
+    terms = Terms.of(config)
+    work.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(work) as scratch:
+        tables = {
+            key: read_files(*find_files(address, scratch), config.data, scratch)
+            for key, address in _addresses(config).items()
+        }
+        return _from_tables(tables, config, terms, work)
+
+
+Key = tuple[str, str]
+"""A channel and one of its tables, or ``""`` and a map of all channels."""
+
+
+def _addresses(config: Config) -> dict[Key, str]:
+    """Return where each table is."""
+    options = config.channels
+    found = {
+        (name, table): getattr(source, table)
+        for name, source in options.sources.items()
+        for table in TABLES
+    }
+    found |= {("", name): getattr(options, name) for name in ("catalog", "stores")}
+    return {key: address for key, address in found.items() if address is not None}
+
+
+@dataclass(frozen=True)
+class _Orders:
+    """The orders of one channel on their way: read, and flagged but for the window."""
+
+    parsed: ParsedRows
+    rows: pl.LazyFrame
+    spec: TableSpec
+    repeated: pl.DataFrame
+    customers: Part | None
+
+
+def _from_tables(
+    tables: Mapping[Key, ReceivedTable], config: Config, terms: Terms, work: Path
+) -> ChannelData:
+    """Read all channels, and put the result together."""
+    catalog, categories = None, Categories()
+    if ("", "catalog") in tables:
+        catalog, categories = maps.read_catalog(tables["", "catalog"], config, work)
+    stores = None
+    if ("", "stores") in tables:
+        stores = maps.read_stores(tables["", "stores"], config, work)
+    read = {
+        name: _read_orders(tables, name, terms, config, work) for name in terms.channels
+    }
+    terms = terms.settled(_newest(read) if terms.run_date is None else None)
+    assert terms.run_date is not None  # settled
+    assert terms.cutoff_date is not None
+    intake = _Intake(tables, config, terms, catalog, stores, work)
+    for name, orders in read.items():
+        intake.take(name, orders)
+    general = {"catalog": catalog, "stores": stores}
+    content = {
+        "tables": {
+            "/".join(key): table.digest for key, table in sorted(tables.items())
+        },
+        "channels": config.channels.model_dump(include=ROW_OPTIONS),
+        "sources": {
+            name: source.model_dump(include=SOURCE_OPTIONS)
+            for name, source in config.channels.sources.items()
+        },
+        "data": config.data.model_dump(include=READING_OPTIONS),
+        "days": [str(terms.run_date), str(terms.cutoff_date)],
+    }
+    return ChannelData(
+        orders=intake.scans("orders"),
+        items=intake.scans("items"),
+        paths=intake.paths,
+        categories=categories,
+        account={
+            **{name: part and part.account for name, part in general.items()},
+            "channels": intake.accounts,
+            "run_date": terms.run_date.isoformat(),
+            "cutoff_date": terms.cutoff_date.isoformat(),
+            "notes": intake.notes,
+        },
+        rejected=intake.write_rejected(),
+        run_date=terms.run_date,
+        cutoff_date=terms.cutoff_date,
+        fingerprint=fingerprint(content),
+    )
+
+
+def _read_orders(
+    tables: Mapping[Key, ReceivedTable],
+    channel: str,
+    terms: Terms,
+    config: Config,
+    work: Path,
+) -> _Orders:
+    """Read the orders of a channel, with local times and central customers."""
+    spec = spec_of("orders", channel)
+    source = config.channels.sources[channel]
+    parsed = maps.staged_rows(
+        tables[channel, "orders"],
+        source.order_columns,
+        spec,
+        config.data,
+        work / f"{channel}_orders_read.parquet",
+    )
+    customers, key = None, "customer_id"
+    if (channel, "customers") in tables:
+        customers, key = maps.read_customers(
+            tables[channel, "customers"], channel, config, work
+        )
+    if key not in parsed.columns:
+        raise SchemaError(
+            f"{parsed.name}: no column `customer_id` in the orders of `{channel}`. "
+            f"Map it (`{spec.mapping('customer_id=NAME')}`), or name a map of order "
+            f"ids to customers: `channels.sources.{channel}.customers`."
+        )
+    rows = _with_local_times(parsed.rows, parsed, terms.zones[channel], terms.zone)
+    rows = _with_central_ids(rows, customers, key)
+    excluded = pl.col("customer_id").is_in(list(terms.excluded))
+    rows = rows.with_columns(
+        maps.flagged(
+            spec,
+            {
+                "unmapped_customer": pl.col("customer_id").is_null(),
+                "excluded_customer": excluded,
+            },
+        )
+    )
+    path = work / f"{channel}_orders_mapped.parquet"
+    rows.sink_parquet(path, compression="lz4", statistics=False)
+    rows = pl.scan_parquet(path, glob=False)
+    repeated = maps.repeated_rows(rows.filter(~maps.has_fault(spec)), ["order_id"])
+    later = {"repeated_order": maps.later_rows(repeated, ["order_id"])}
+    ids = repeated.select("order_id").unique()
+    return _Orders(parsed, maps.marked(rows, later, spec), spec, ids, customers)
+
+
+def _with_local_times(
+    rows: pl.LazyFrame, parsed: ParsedRows, zone: str, local: str
+) -> pl.LazyFrame:
+    """Bring times to the local zone, and tell of those that clocks skip or repeat."""
+    spec = parsed.spec
+    moments = ["order_time"]
+    if {"dispatched_time", "delivered_time"} <= set(parsed.columns):
+        moments += ["dispatched_time", "delivered_time"]
+    offsets = ("with_offset", "dispatched_offset", "delivered_offset")
+    rows = rows.with_columns(
+        _instant(name, spec.has_any([flag]), zone).alias(f"{name}_utc")
+        for name, flag in zip(moments, offsets, strict=False)
+    )
+    naive, plain = pl.col("order_time"), ~spec.has_any(["with_offset"])
+    walled = _walled(naive, zone, "earliest")
+    is_skipped = walled.is_null() & naive.is_not_null() & plain
+    is_twice = (walled != _walled(naive, zone, "latest")) & plain & (zone != local)
+    minutes = (
+        pl.col("delivery_minutes")
+        if "delivery_minutes" in parsed.columns
+        else pl.lit(None, pl.Float64)
+    )
+    if len(moments) > 1:
+        taken = pl.col("delivered_time_utc") - pl.col("dispatched_time_utc")
+        minutes = pl.coalesce(minutes, taken.dt.total_seconds() / 60)
+    there = pl.col("order_time_utc").dt.convert_time_zone(local)
+    found = {"ambiguous_time": is_twice, "skipped_time": is_skipped}
+    found["unusable_delivery"] = ~minutes.is_between(0, LARGEST)
+    return rows.with_columns(
+        maps.flagged(spec, found),
+        there.dt.replace_time_zone(None).alias("order_time"),
+        pl.when(minutes.is_between(0, LARGEST)).then(minutes).alias("delivery_minutes"),
+    )
+
+
+def _walled(naive: pl.Expr, zone: str, ambiguous: str) -> pl.Expr:
+    """Return times as shown by clocks in a zone; null where clocks skip them."""
+    there = naive.dt.replace_time_zone(zone, ambiguous=ambiguous, non_existent="null")  # type: ignore[arg-type]
+    return there.dt.convert_time_zone("UTC")
+
+
+def _instant(name: str, has_offset: pl.Expr, zone: str) -> pl.Expr:
+    """Return moments in UTC: with an offset as they are, others by their zone.
+
+    A time that clocks skip was written by one that was not set forward yet: it has the
+    offset of the day before.
+    """
+    naive, day = pl.col(name), pl.duration(days=1)
+    before = _walled(naive - day, zone, "earliest") + day
+    there = pl.coalesce(_walled(naive, zone, "earliest"), before)
+    return pl.when(has_offset).then(naive.dt.replace_time_zone("UTC")).otherwise(there)
+
+
+def _with_central_ids(
+    rows: pl.LazyFrame, customers: Part | None, key: str
+) -> pl.LazyFrame:
+    """Replace the channel's customers by central ones; null where there is none."""
+    if customers is None:
+        return rows
+    known = customers.rows.select(key, "central_id")
+    joined = rows.join(known, on=key, how="left")
+    names = [n for n in rows.collect_schema().names() if n != "customer_id"]
+    return joined.select(*names, pl.col("central_id").alias("customer_id"))
+
+
+def _newest(read: Mapping[str, _Orders]) -> date | None:
+    """Return the day of the newest order that counts, of any channel."""
+    tomorrow = (datetime.now(UTC) + CLOCK_SLACK).replace(tzinfo=None)
+    days = [
+        orders.rows.filter(
+            ~maps.has_fault(orders.spec) & (pl.col("order_time") <= tomorrow)
+        ).select(pl.col("order_time").max())
+        for orders in read.values()
+    ]
+    newest = pl.concat(days).max().collect(engine="streaming").item()
+    return None if newest is None else newest.date()
+
+
+class _Intake:
+    """What is made of every channel in turn.
+
+    Attributes
+    ----------
+    paths, accounts, notes : dict, dict, list
+        As `ChannelData` has them.
+    """
+
+    def __init__(
+        self,
+        tables: Mapping[Key, ReceivedTable],
+        config: Config,
+        terms: Terms,
+        catalog: Part | None,
+        stores: Part | None,
+        work: Path,
+    ) -> None:
+        self.tables, self.config, self.terms = tables, config, terms
+        self.catalog, self.stores, self.work = catalog, stores, work
+        self.paths: dict[str, dict[str, Path]] = {}
+        self.accounts: dict[str, dict[str, Any]] = {}
+        self.notes: list[str] = []
+        self.rejected: list[tuple[str, str, Path]] = []
+        if catalog is None:
+            self.notes.append(
+                "Without `channels.catalog` nothing is known of categories: no item is "
+                "left out for its category, and there are no features of categories."
+            )
+        for name, part in (("catalog", catalog), ("stores", stores)):
+            if part is not None:
+                self._account("", name, part)
+
+    def scans(self, table: str) -> dict[str, pl.LazyFrame]:
+        """Return what was written of a table, by channel."""
+        return {
+            name: pl.scan_parquet(paths[table], glob=False)
+            for name, paths in self.paths.items()
+        }
+
+    def take(self, channel: str, read: _Orders) -> None:
+        """Check and write the orders and items of a channel."""
+        rows = self._within_window(read)
+        orders = maps.checked_part(
+            read.parsed,
+            rows,
+            self.config.data,
+            self.work / f"rejected_{channel}_orders.parquet",
+            is_needed=channel == self.terms.home,
+        )
+        items, promos = self._items(channel, rows, read)
+        self.accounts[channel] = {}
+        for name, part in (
+            ("orders", orders),
+            ("items", items),
+            ("customers", read.customers),
+        ):
+            if part is not None:
+                self._account(channel, name, part)
+        self.paths[channel] = {
+            "orders": self.work / f"{channel}_orders.parquet",
+            "items": self.work / f"{channel}_items.parquet",
+        }
+        kept = self._with_stores(channel, self._order_columns(orders, read, promos))
+        kept.sink_parquet(self.paths[channel]["orders"], compression="lz4")
+
+    def _within_window(self, read: _Orders) -> pl.LazyFrame:
+        """Flag the orders outside the window."""
+        assert self.terms.run_date is not None  # settled
+        run = self.terms.run_date
+        first = datetime.combine(
+            months_before(run, self.terms.months), datetime.min.time()
+        )
+        end, time = datetime.combine(run, datetime.min.time()), pl.col("order_time")
+        found = {"after_run_date": time >= end, "before_window": time < first}
+        return read.rows.with_columns(maps.flagged(read.spec, found))
+
+    def _items(
+        self, channel: str, orders: pl.LazyFrame, read: _Orders
+    ) -> tuple[Part, pl.LazyFrame]:
+        """Check and write the items of a channel; also return promotions by order."""
+        spec = spec_of("items", channel)
+        parsed = maps.staged_rows(
+            self.tables[channel, "items"],
+            self.config.channels.sources[channel].item_columns,
+            spec,
+            self.config.data,
+            self.work / f"{channel}_items_read.parquet",
+        )
+        is_kept = ~maps.has_fault(read.spec)
+        known = orders.filter(pl.col("order_id").is_not_null())
+        known = known.group_by("order_id").agg(is_kept.any().alias("is_kept"))
+        catalog = None if self.catalog is None else self.catalog.rows
+        rows = flag_items(parsed, known, read.repeated, catalog)
+        path = self.work / f"{channel}_items_flagged.parquet"
+        rows.sink_parquet(path, compression="lz4", statistics=False)
+        rows = pl.scan_parquet(path, glob=False)
+        part = maps.checked_part(
+            parsed,
+            rows,
+            self.config.data,
+            self.work / f"rejected_{channel}_items.parquet",
+        )
+        target = self.work / f"{channel}_items.parquet"
+        part.rows.select(*ITEM_COLUMNS).sink_parquet(target, compression="lz4")
+        first = spec.mask(
+            list(spec.meanings)[: list(spec.meanings).index("promo_item")]
+        )
+        is_promo = spec.has_any(["promo_item"]) & (pl.col(FLAGS) & first == 0)
+        promos = rows.filter(is_promo).group_by("order_id")
+        return part, promos.agg(pl.col("quantity").sum().alias("promo_items"))
+
+    def _order_columns(
+        self, orders: Part, read: _Orders, promos: pl.LazyFrame
+    ) -> pl.LazyFrame:
+        """Return the orders kept, with our columns."""
+        found = set(read.parsed.columns)
+        amounts = [
+            _amount(name) if name in found else pl.lit(None, pl.Float64).alias(name)
+            for name in ("discount_amount", "promo_amount")
+        ]
+        optional = [
+            pl.col(name)
+            if name in found
+            else pl.lit(None, ORDER_COLUMNS[name]).alias(name)
+            for name in ("has_query", "store_id")
+        ]
+        day = pl.col("order_time").dt.epoch("d").cast(pl.Int32).alias("order_day")
+        rows = orders.rows.join(promos, on="order_id", how="left")
+        rows = rows.with_columns(
+            day, *amounts, *optional, pl.col("promo_items").fill_null(0.0)
+        )
+        return rows.select(*ORDER_COLUMNS)
+
+    def _with_stores(self, channel: str, orders: pl.LazyFrame) -> pl.LazyFrame:
+        """Add the details of stores, and tell of orders of unknown ones."""
+        if self.stores is None:
+            return orders
+        details = self.stores.rows
+        n = orders.join(details, on="store_id", how="anti").select(pl.len())
+        if n_unknown := n.collect(engine="streaming").item():
+            self.notes.append(
+                f"{channel}: {counted(n_unknown, 'order')} without a store that "
+                "`channels.stores` lists, kept without its details."
+            )
+        return orders.join(details, on="store_id", how="left")
+
+    def _account(self, channel: str, table: str, part: Part) -> None:
+        """Keep the account of a table, and where its rows set aside are."""
+        if channel:
+            self.accounts[channel][table] = part.account
+        if part.rejected is not None:
+            self.rejected.append((channel, table, part.rejected))
+
+    def write_rejected(self) -> Path:
+        """Write the rows set aside of all tables into one file."""
+        parts = [
+            pl.scan_parquet(path, glob=False).select(
+                pl.lit(channel or None, pl.String).alias("channel"),
+                pl.lit(table).alias("table"),
+                pl.all(),
+            )
+            for channel, table, path in self.rejected
+        ]
+        names = ("channel", "table", "source_row", "reason")
+        types = dict.fromkeys(names, pl.String()) | {"source_row": pl.UInt32()}
+        path = self.work / REJECTED
+        rows = pl.concat([pl.LazyFrame(schema=types), *parts], how="diagonal")
+        rows.sink_parquet(path, compression="lz4")
+        return path
+
+
+def _amount(name: str) -> pl.Expr:
+    """Return an amount, 0 where a cell is empty or beyond +-1e9."""
+    is_usable = pl.col(name).is_between(-LARGEST, LARGEST)
+    return pl.when(is_usable).then(pl.col(name)).otherwise(0.0).alias(name)
+
+
+def account_lines(account: Mapping[str, Any]) -> list[str]:
+    """Return the account of `ChannelData.account` in sentences, by channel."""
+    lines = []
+    for channel, parts in account["channels"].items():
+        for table, found in parts.items():
+            lines += maps.account_of(table, found, channel)
+    for table in ("catalog", "stores"):
+        if (found := account[table]) is not None:
+            lines += maps.account_of(table, found)
+    return [*lines, *account["notes"]]

@@ -1,0 +1,245 @@
+"""Tables of the channels, the terms under which they are read, and what reading gives.
+
+Columns and faults are listed in ``channels.yaml``.
+"""
+
+from __future__ import annotations
+
+import zoneinfo
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from core.config import ChannelsConfig, Config
+from core.errors import ConfigError, did_you_mean, listed
+from core.tables.columns import TableSpec, read_specs
+
+SPECS = read_specs("channels.yaml", "core.channels")
+TABLES = ("orders", "items", "customers")
+EPOCH = date(1970, 1, 1)
+CUSTOMER_MONTHS = 12
+# Of one order, as intake hands it on.
+ORDER_COLUMNS = {
+    "order_id": pl.String(),
+    "customer_id": pl.String(),
+    "order_time": pl.Datetime("us"),
+    "order_day": pl.Int32(),
+    "total_price": pl.Float64(),
+    "discount_amount": pl.Float64(),
+    "promo_amount": pl.Float64(),
+    "promo_items": pl.Float64(),
+    "delivery_minutes": pl.Float64(),
+    "has_query": pl.Boolean(),
+    "store_id": pl.String(),
+}
+ITEM_COLUMNS = {
+    "order_id": pl.String(),
+    "item_id": pl.String(),
+    "quantity": pl.Float64(),
+    "price": pl.Float64(),
+    "driver_category": pl.String(),
+    "base_category": pl.String(),
+    "is_veg": pl.Boolean(),
+    "is_customised": pl.Boolean(),
+}
+
+
+@dataclass(frozen=True)
+class Categories:
+    """Categories of the catalogue, by which there are columns; ascending.
+
+    Attributes
+    ----------
+    driver, base : tuple of str
+        In lower case, with `_` for whatever is neither letter nor digit.
+    """
+
+    driver: tuple[str, ...] = ()
+    base: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ChannelData:
+    """Orders and items of every channel that count, and what became of the others.
+
+    Attributes
+    ----------
+    orders : dict of str to polars.LazyFrame
+        Per channel a scan of `paths`: `ORDER_COLUMNS`, and the details of the store. A
+        row per order, of customers by their central id. `order_time` is local, without
+        a zone; `order_day` its day, counted from 1970-01-01. Nothing is null but what
+        the channel does not tell: amounts (currency), minutes, the query, the store.
+    items : dict of str to polars.LazyFrame
+        Per channel `ITEM_COLUMNS`: the lines of these orders that count. `price` is
+        null where unknown, categories and `is_veg` without a catalogue, and
+        `is_customised` where the channel does not tell it.
+    paths : dict of str to dict of str to Path
+        Per channel the Parquet files of ``orders`` and ``items``.
+    categories : Categories
+    account : dict
+        The account, JSON-able; `core.channels.intake.account_lines` tells it.
+    rejected : Path
+        Parquet of the rows set aside: `channel`, `table`, `source_row` (from 1),
+        `reason`, and the mapped cells as received, as text.
+    run_date, cutoff_date : date
+        First day after the orders, and first day of the customer features.
+    fingerprint : str
+        SHA-256 that is equal when the same content is read with the same options.
+    """
+
+    orders: dict[str, pl.LazyFrame]
+    items: dict[str, pl.LazyFrame]
+    paths: dict[str, dict[str, Path]]
+    categories: Categories
+    account: dict[str, Any]
+    rejected: Path
+    run_date: date
+    cutoff_date: date
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What `channels` says of all channels together, checked.
+
+    Attributes
+    ----------
+    channels : tuple of str
+        In their order.
+    home : str
+        The channel whose customers are looked at.
+    zones : dict of str to str
+        Per channel the zone of times without an offset.
+    zone : str
+        The local zone.
+    run_date, cutoff_date : date or None
+        None: as the newest order says.
+    months : int
+        Months of orders before `run_date`.
+    prices : tuple of (str, float, float)
+        Price buckets: name, least and the bound below which it lies.
+    dayparts : tuple of (str, int)
+        Names and first hours, ascending; before the first hour it is the last one.
+    """
+
+    channels: tuple[str, ...]
+    home: str
+    zones: dict[str, str]
+    zone: str
+    run_date: date | None
+    cutoff_date: date | None
+    months: int
+    prices: tuple[tuple[str, float, float], ...]
+    dayparts: tuple[tuple[str, int], ...]
+    excluded: tuple[str, ...] = field(default=())
+
+    @classmethod
+    def of(cls, config: Config) -> Terms:
+        """Return the terms of a configuration.
+
+        Raises
+        ------
+        ConfigError
+            If an option names a channel, zone or date that does not exist.
+        """
+        options = config.channels
+        if not options.sources:
+            raise ConfigError(
+                "`channels.sources` is empty; expected at least one channel, with its "
+                "`orders` and `items`."
+            )
+        home = options.home or next(iter(options.sources))
+        if home not in options.sources:
+            raise ConfigError(
+                f"`channels.home` is `{home}`, which is none of `channels.sources`: "
+                f"{listed(list(options.sources)) or 'none'}."
+                f"{did_you_mean(home, options.sources)}"
+            )
+        zones = {
+            name: _zone(source.timezone, f"channels.sources.{name}.timezone")
+            for name, source in options.sources.items()
+            if source.timezone is not None
+        }
+        local = _zone(options.timezone, "channels.timezone")
+        return cls(
+            channels=tuple(options.sources),
+            home=home,
+            zones={name: zones.get(name, local) for name in options.sources},
+            zone=local,
+            run_date=_day(options.run_date, "channels.run_date"),
+            cutoff_date=_day(options.cutoff_date, "channels.cutoff_date"),
+            months=options.months_offset,
+            prices=_prices(options),
+            dayparts=tuple(sorted(options.dayparts.items(), key=lambda part: part[1])),
+            excluded=tuple(config.data.exclude_ids),
+        )
+
+    def settled(self, newest: date | None) -> Terms:
+        """Return terms with both dates, `newest` being the day of the newest order."""
+        run = self.run_date or date.fromordinal((newest or EPOCH).toordinal() + 1)
+        cutoff = self.cutoff_date or months_before(run, CUSTOMER_MONTHS)
+        if cutoff >= run:
+            raise ConfigError(
+                f"`channels.cutoff_date` is {cutoff}, and `run_date` {run}; the first "
+                "day looked at must lie before it. Set an earlier `cutoff_date`."
+            )
+        return replace(self, run_date=run, cutoff_date=cutoff)
+
+
+def months_before(day: date, months: int) -> date:
+    """Return the same day some months earlier, or the last one of a shorter month.
+
+    >>> months_before(date(2025, 3, 31), 1)
+    datetime.date(2025, 2, 28)
+    """
+    index = day.year * 12 + day.month - 1 - months
+    year, month = index // 12, index % 12 + 1
+    following = date(year + month // 12, month % 12 + 1, 1)
+    last = date.fromordinal(following.toordinal() - 1)
+    return min(date(year, month, 1).replace(day=min(day.day, last.day)), last)
+
+
+def day_number(day: date) -> int:
+    """Return the days since 1970-01-01, as `order_day` counts them."""
+    return day.toordinal() - EPOCH.toordinal()
+
+
+def spec_of(table: str, channel: str = "") -> TableSpec:
+    """Return the specification of a table, naming the options of its channel."""
+    spec = SPECS[table]
+    if not channel:
+        return spec
+    path = f"channels.sources.{channel}.{spec.option}"
+    return replace(spec, option=path, flag=f"--set {path}.")
+
+
+def _prices(options: ChannelsConfig) -> tuple[tuple[str, float, float], ...]:
+    bounds = [*options.price_bins, float("inf")]
+    return tuple(zip(options.price_labels, bounds[:-1], bounds[1:], strict=True))
+
+
+def _zone(name: str, key: str) -> str:
+    """Return the name of a zone that Polars knows."""
+    try:
+        pl.Series([datetime(2024, 1, 1)]).dt.replace_time_zone(name)
+    except pl.exceptions.PolarsError:
+        known = zoneinfo.available_timezones()
+        raise ConfigError(
+            f"`{key}` is `{name}`, which is no time zone; expected one of the IANA "
+            f"data base, such as `Europe/Berlin`.{did_you_mean(name, known)}"
+        ) from None
+    return name
+
+
+def _day(text: str | None, key: str) -> date | None:
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text.strip())
+    except ValueError:
+        raise ConfigError(
+            f"`{key}` is `{text}`; expected a day in ISO 8601, such as `2025-07-01`."
+        ) from None
