@@ -60,7 +60,7 @@ HOMES = {
     "tensorflow": ("core.models",),
     "umap": ("core.models",),
 }
-IN_SEVERAL_MODULES = {"matplotlib", "statsmodels"}
+IN_SEVERAL_MODULES = {"matplotlib"}
 # Needed at once where it is needed at all, but there only; whoever imports these
 # modules does so inside functions.
 EAGER_HOMES = {

@@ -39,6 +39,7 @@ from scipy.stats import t as student_t
 
 from core.entities import Entity
 from core.errors import ModelError
+from core.evaluation.multiple import benjamini_hochberg
 from core.evaluation.outcomes import OUTCOMES, outcomes_after
 from core.evaluation.quality import NOISE, FloatArray, IntArray, check_labels
 from core.evaluation.stability import Recipe
@@ -146,27 +147,6 @@ def effects_against_rest(
     shown = EFFECTS if is_tested else list(EFFECTS)[:-4]
     found = [{name: row.get(name) for name in shown} for row in rows]
     return pl.DataFrame(found, schema=EFFECTS)
-
-
-def benjamini_hochberg(p_values: FloatArray) -> FloatArray:
-    """Return p-values adjusted for their number (false discovery rate).
-
-    Parameters
-    ----------
-    p_values : ndarray of float, shape (n_tests,)
-
-    Notes
-    -----
-    The rate is controlled for independent and for positively dependent tests
-    (Benjamini and Yekutieli, 2001). Shares that sum to 1 are neither; on random cuts
-    of such data 4 to 5% of the families held a false finding.
-    """
-    n = len(p_values)
-    order = np.argsort(p_values, kind="stable")
-    scaled = p_values[order] * n / np.arange(1, n + 1)
-    adjusted = np.empty(n)
-    adjusted[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
-    return adjusted
 
 
 def _compare(values: FloatArray, own: BoolArray) -> dict[str, Any]:

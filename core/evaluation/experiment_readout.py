@@ -17,7 +17,7 @@ that happens to hold more of one segment does not move it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -36,6 +36,7 @@ from core.evaluation.experiment_plan import (
     Metric,
     measured_users,
 )
+from core.evaluation.multiple import FloatArray, benjamini_hochberg, holm
 
 # Below this p-value the numbers of users do not fit the plan (Fabijan et al., 2019).
 MISMATCH = 0.001
@@ -127,13 +128,13 @@ def read_out(
             for segment, pair in arms.items()
         ]
         total = _post_stratified(arms)
-        method = "fdr_bh" if metric in experiment.also else "holm"
+        adjust = benjamini_hochberg if metric in experiment.also else holm
         total_row = {
             "segment": TOTAL,
             "metric": metric.name,
             **_change(total, experiment),
         }
-        rows += [*_adjusted(own_rows, method), total_row]
+        rows += [*_adjusted(own_rows, adjust), total_row]
     changes = pl.DataFrame(rows, schema=CHANGES)
     decisions = [
         {"segment": segment, **_decide(changes, segment, experiment, mismatch)}
@@ -289,15 +290,14 @@ def fieller(
     return (ratio - half) / (1 - g) - 1, (ratio + half) / (1 - g) - 1
 
 
-def _adjusted(rows: Sequence[dict[str, Any]], method: str) -> list[dict[str, Any]]:
+def _adjusted(
+    rows: Sequence[dict[str, Any]], adjust: Callable[[list[float]], FloatArray]
+) -> list[dict[str, Any]]:
     """Return rows with p-values adjusted for the number of segments tested."""
-    from statsmodels.stats.multitest import multipletests
-
     tested = [row for row in rows if "p_value" in row]
-    if tested:
-        found = multipletests([row["p_value"] for row in tested], method=method)[1]
-        for row, p in zip(tested, found, strict=True):
-            row["adjusted_p"] = float(p)
+    found = adjust([row["p_value"] for row in tested])
+    for row, p in zip(tested, found, strict=True):
+        row["adjusted_p"] = float(p)
     return list(rows)
 
 

@@ -7,16 +7,17 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import false_discovery_control, mannwhitneyu
+from scipy.stats import mannwhitneyu
+from statsmodels.stats.multitest import multipletests
 
 from core.errors import ModelError
 from core.evaluation.effects import (
     HoldoutData,
-    benjamini_hochberg,
     effects_against_rest,
     holdout_effects,
     pair_segments,
 )
+from core.evaluation.multiple import benjamini_hochberg, holm
 from core.retailers.features import SHOP
 
 MONTHS_BEFORE, MONTHS_AFTER = 24, 12
@@ -69,10 +70,15 @@ def test_effect_and_p_agree_with_scipys_rank_test(values):
     assert row["low"] <= row["effect"] <= row["high"]
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
-def test_adjusted_p_values_are_scipys(p_values):
-    found = benjamini_hochberg(np.array(p_values))
-    assert found == pytest.approx(false_discovery_control(p_values))
+@pytest.mark.parametrize(
+    ("adjust", "method"), [(benjamini_hochberg, "fdr_bh"), (holm, "holm")]
+)
+def test_adjusted_p_values_are_those_of_statsmodels(adjust, method):
+    p_values = np.random.default_rng(4).random(30) ** 4
+    p_values[5] = p_values[6]  # a tie
+    expected = multipletests(p_values, method=method)[1]
+    assert adjust(p_values) == pytest.approx(expected)
+    assert adjust(p_values[:1]) == pytest.approx(p_values[:1])
 
 
 def test_intervals_hold_the_true_effect_in_95_of_100_samples():
