@@ -36,7 +36,7 @@ from core.retailers.names import feature_label
 from core.retailers.prepare import HISTORY, LATER, MONTHLY
 from core.retailers.publish import refresh_report
 from core.retailers.report.evidence import profile_lines, report_lines
-from core.rules.learn import Surrogate, fit_surrogate, rule_table
+from core.rules.surrogate import Surrogate, fit_surrogate, rule_table
 from core.segments.contract import (
     Breach,
     SegmentFacts,

@@ -20,13 +20,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import narwhals as nw
-import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from core.errors import ConfigError, did_you_mean, listed
-
-FloatArray = NDArray[np.float64]
 
 Bound = float | str
 """A number, or the name of a learnt threshold whose number is not filled in."""
@@ -377,39 +373,6 @@ class Condition:
     def strength(self, z: float) -> float:
         """Return how far out a value lies in the direction asked for."""
         return z if self.sign in {">=", ">"} else -z
-
-
-@dataclass(frozen=True)
-class Interval:
-    """What a rule asks of one feature: low < value <= high.
-
-    Attributes
-    ----------
-    feature : str
-    low, high : float
-        In the feature's own unit; infinite where there is no bound.
-    takes_unknown : bool
-        Whether an entity whose value is unknown meets it.
-    """
-
-    feature: str
-    low: float
-    high: float
-    takes_unknown: bool
-
-    def holds(self, values: FloatArray) -> NDArray[np.bool_]:
-        """Return which of a feature's values meet the condition; NaN is unknown."""
-        known = (values > self.low) & (values <= self.high)
-        return np.where(np.isnan(values), self.takes_unknown, known)
-
-    def text(self) -> str:
-        """Return the condition as part of a sentence."""
-        parts = []
-        if math.isfinite(self.low):
-            parts.append(f"{self.feature} > {self.low:.4g}")
-        if math.isfinite(self.high):
-            parts.append(f"{self.feature} <= {self.high:.4g}")
-        return " and ".join(parts)
 
 
 def parsed_condition(feature: str, said: Any, where: str) -> Condition:

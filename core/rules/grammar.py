@@ -199,6 +199,8 @@ def _written_feature(feature: Feature) -> dict[str, Any]:
         written["levels"] = list(feature.levels)
     if feature.missing is not None:
         written["missing"] = feature.missing
+    if feature.is_fixed:
+        written["fixed"] = True
     return written | _words(feature, "description")
 
 
@@ -384,7 +386,7 @@ class _Reader:
         self.place = f"feature `{name}`"
         if "`" in name:
             self.fail("a name must not hold a backtick.")
-        known = ("type", "from", "to", "levels", "missing", "description")
+        known = ("type", "from", "to", "levels", "missing", "fixed", "description")
         entry = self.entry(entry, known, ["type"])
         kind = entry["type"]
         if kind not in TYPES:
@@ -404,9 +406,18 @@ class _Reader:
         )
         if low > high:
             self.fail(f"`from` {low:g} is above `to` {high:g}.")
-        missing, words = entry.get("missing"), entry.get("description", "")
+        fixed = entry.get("fixed", "false").lower()
+        if fixed not in {"true", "false"}:
+            self.fail(f"`fixed` is `{entry['fixed']}`; expected `true` or `false`.")
         return Feature(
-            name, kind, low, high, tuple(dict.fromkeys(levels)), missing, words
+            name,
+            kind,
+            low,
+            high,
+            tuple(dict.fromkeys(levels)),
+            missing=entry.get("missing"),
+            description=entry.get("description", ""),
+            is_fixed=fixed == "true",
         )
 
     def threshold(self, name: str, entry: Any) -> Threshold:

@@ -85,6 +85,8 @@ class Feature:
     missing : str or None
         What it means that a customer has no value; None: every customer has one.
     description : str
+    is_fixed : bool
+        Whether nobody can change it: no explanation asks for it then.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Feature:
     levels: tuple[str, ...] = ()
     missing: str | None = None
     description: str = ""
+    is_fixed: bool = False
 
     def column(self) -> nw.Expr:
         """Return it as an expression: Float64, String or Boolean, null where missing.

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from core.retailers.features import SHOP
-from core.rules.learn import fit_surrogate, rule_table
+from core.rules.surrogate import fit_surrogate, rule_table
 from core.segments.profiles import monthly_curves, typical_members
 
 NAMES = {0: "Even year", 1: "Summer peak (Jul)", 2: "Declining sales"}

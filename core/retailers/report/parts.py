@@ -204,7 +204,7 @@ def rule_texts(rules: pl.DataFrame, segment: int) -> list[str]:
     Parameters
     ----------
     rules : DataFrame
-        As `core.rules.learn.rule_table` returns it.
+        As `core.rules.surrogate.rule_table` returns it.
     segment : int
     """
     own = rules.filter(segment=segment).group_by("rule", maintain_order=True)

@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from core.entities import Entity
-from core.rules.conditions import FloatArray, Interval
+from core.rules.tree import (
+    N_FOLDS,
+    Branch,
+    FloatArray,
+    IntArray,
+    Interval,
+    TreeLimits,
+    fold_numbers,
+    grow_tree,
+    joined,
+    leaves_of,
+)
 
-IntArray = NDArray[np.int64]
-
-MAX_LEAVES = 10
-N_FOLDS = 5
-# A rule that fits fewer entities is an anecdote.
-MIN_LEAF = 5
 UNASSIGNED = -1
 
 
@@ -66,6 +70,7 @@ class SegmentRule:
         parts = []
         for asked in self.conditions:
             is_open = asked.takes_unknown and has_unknown[asked.feature]
+            is_open &= asked.is_bounded
             parts.append(asked.text() + (" (or unknown)" if is_open else ""))
         premise = " and ".join(parts) or f"every {entity.noun}"
         return (
@@ -142,8 +147,9 @@ def fit_surrogate(
         return None
     X = table.select(pl.col(features).cast(pl.Float64)).to_numpy()[is_in]
     y = segments[is_in]
-    tree = _new_tree(seed).fit(X, y)
-    rules = _joined(_leaf_rules(tree, features), X, y, features)
+    tree = grow_tree(X, y, TreeLimits(), seed)
+    leaves = joined(leaves_of(tree, X, features))
+    rules = [_counted(leaf, X, y, features) for leaf in leaves]
     shares = np.unique(y, return_counts=True)[1] / len(y)
     accuracy, balanced = _fidelity(X, y, seed)
     order = {int(s): i for i, s in enumerate(np.unique(y)[np.argsort(-shares)])}
@@ -193,99 +199,27 @@ _RULE_SCHEMA: dict[str, Any] = {
 }
 
 
-def _new_tree(seed: int) -> Any:
-    # Here, because who only explains an entity must not wait for it.
-    from sklearn.tree import DecisionTreeClassifier
-
-    return DecisionTreeClassifier(
-        max_leaf_nodes=MAX_LEAVES, min_samples_leaf=MIN_LEAF, random_state=seed
-    )
-
-
 def _fidelity(
     X: FloatArray, y: IntArray, seed: int
 ) -> tuple[float | None, float | None]:
     """Return accuracy and balanced accuracy on entities held out, fold by fold."""
     if len(y) < 2 * N_FOLDS:
         return None, None
-    fold = np.random.default_rng(seed).permutation(len(y)) % N_FOLDS
+    fold = fold_numbers(len(y), seed)
     said = np.empty_like(y)
     for number in range(N_FOLDS):
         is_out = fold == number
-        said[is_out] = _new_tree(seed).fit(X[~is_out], y[~is_out]).predict(X[is_out])
+        tree = grow_tree(X[~is_out], y[~is_out], TreeLimits(), seed)
+        said[is_out] = tree.predict(X[is_out])
     is_right = said == y
     own = [float(is_right[y == segment].mean()) for segment in np.unique(y)]
     return float(is_right.mean()), float(np.mean(own))
 
 
-def _leaf_rules(tree: Any, features: Sequence[str]) -> list[SegmentRule]:
-    """Return the leaves from left to right, not counted yet."""
-    state, classes = tree.tree_, tree.classes_
-    rules: list[SegmentRule] = []
-
-    def descend(node: int, conditions: dict[str, Interval]) -> None:
-        left, right = state.children_left[node], state.children_right[node]
-        if left == right:
-            segment = int(classes[state.value[node][0].argmax()])
-            rules.append(SegmentRule(tuple(conditions.values()), segment, 0, 0.0))
-            return
-        name, cut = features[state.feature[node]], float(state.threshold[node])
-        unknown_left = bool(state.missing_go_to_left[node])
-        before = conditions.get(name, Interval(name, -math.inf, math.inf, True))
-        below = replace(
-            before, high=cut, takes_unknown=before.takes_unknown and unknown_left
-        )
-        above = replace(
-            before, low=cut, takes_unknown=before.takes_unknown and not unknown_left
-        )
-        descend(left, conditions | {name: below})
-        descend(right, conditions | {name: above})
-
-    descend(0, {})
-    return rules
-
-
-def _joined(
-    rules: list[SegmentRule], X: FloatArray, y: IntArray, features: Sequence[str]
-) -> list[SegmentRule]:
-    """Join neighbours that say the same but for one cut, and count all."""
-    joined: list[SegmentRule] = []
-    for rule in rules:
-        current = rule
-        while joined and (union := _union(joined[-1], current)) is not None:
-            joined.pop()
-            current = union
-        joined.append(current)
-    place = {name: column for column, name in enumerate(features)}
-    counted = []
-    for rule in joined:
-        meets = np.ones(len(y), dtype=bool)
-        for condition in rule.conditions:
-            meets &= condition.holds(X[:, place[condition.feature]])
-        n = int(meets.sum())
-        purity = float((y[meets] == rule.segment).mean()) if n else 0.0
-        counted.append(replace(rule, n_entities=n, purity=purity))
-    return counted
-
-
-def _union(left: SegmentRule, right: SegmentRule) -> SegmentRule | None:
-    """Return one rule for two that differ in one shared cut, else None."""
-    if left.segment != right.segment:
-        return None
-    ours = {c.feature: c for c in left.conditions}
-    theirs = {c.feature: c for c in right.conditions}
-    if set(ours) != set(theirs):
-        return None
-    differing = [name for name in ours if ours[name] != theirs[name]]
-    if len(differing) != 1:
-        return None
-    a, b = ours[differing[0]], theirs[differing[0]]
-    if a.high != b.low:
-        return None
-    whole = Interval(a.feature, a.low, b.high, a.takes_unknown or b.takes_unknown)
-    ours[whole.feature] = whole
-    is_asking = {
-        c.feature: c for c in ours.values()
-        if math.isfinite(c.low) or math.isfinite(c.high) or not c.takes_unknown
-    }  # fmt: skip
-    return replace(left, conditions=tuple(is_asking.values()))
+def _counted(
+    leaf: Branch, X: FloatArray, y: IntArray, features: Sequence[str]
+) -> SegmentRule:
+    meets = leaf.holds(X, features)
+    n, segment = int(meets.sum()), int(leaf.value)
+    purity = float((y[meets] == segment).mean()) if n else 0.0
+    return SegmentRule(leaf.conditions, segment, n, purity)
