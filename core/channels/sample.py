@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -85,8 +85,6 @@ class RestaurantSample:
         `store_id`, `city`, `format`; some stores are missing.
     truth : polars.DataFrame
         `central_id` and the planted `kind` of every guest; for evaluation only.
-    zones : dict of str to str or None
-        Per channel the zone of its times; None: the chain's own.
     """
 
     orders: dict[str, pl.DataFrame]
@@ -95,7 +93,6 @@ class RestaurantSample:
     catalog: pl.DataFrame
     stores: pl.DataFrame
     truth: pl.DataFrame
-    zones: dict[str, str | None] = field(default_factory=lambda: dict(ZONES))
 
 
 def generate_restaurant(customers: int, seed: int) -> RestaurantSample:
@@ -388,17 +385,23 @@ def write_sample(
     return rows
 
 
-def sample_config(config: Config) -> Config:
-    """Return a configuration for the built-in sample.
+def with_sample(config: Config, folder: Path) -> Config:
+    """Return a configuration for the built-in sample, whose rows are written to disk.
 
-    Options of `channels` that are as by default become the sample's, such as its time
-    zone and its plan of micro-segments.
+    Parameters
+    ----------
+    config : Config
+        Options; those of `channels` that are as by default become the sample's, such as
+        its time zone and its plan of micro-segments.
+    folder : Path
+        Where the rows go, as Parquet.
     """
+    write_sample(folder, config.channels.sample_customers, config.seed, "parquet")
     tree = config.model_dump()
     by_default = ChannelsConfig().model_dump()
     tree["channels"] |= {
         key: value
-        for key, value in settings()["options"].items()
+        for key, value in sample_options(folder, "parquet").items()
         if tree["channels"][key] == by_default[key]
     }
     return Config.model_validate(tree)

@@ -14,7 +14,7 @@ from core.channels.guests import CHANNELS, settings
 from core.channels.sample import (
     RestaurantSample,
     generate_restaurant,
-    sample_config,
+    with_sample,
     write_sample,
 )
 from core.errors import ConfigError
@@ -140,11 +140,13 @@ def test_written_configuration_names_the_written_files(tmp_path: Path):
     assert saved["channels"]["timezone"] == written.timezone != "UTC"
 
 
-def test_built_in_run_takes_the_options_of_the_sample_and_keeps_the_users():
-    config = sample_config(build_config({"channels": {"months_offset": 3}}))
-    assert config.channels.months_offset == 3
-    assert config.channels.run_date == "2025-07-01"
-    assert config.channels.timezone == settings()["options"]["timezone"]
+def test_built_in_run_takes_the_options_of_the_sample_and_keeps_the_users(tmp_path):
+    asked = build_config({"channels": {"sample_customers": 20, "months_offset": 3}})
+    channels = with_sample(asked, tmp_path).channels
+    assert channels.months_offset == 3
+    assert channels.run_date == "2025-07-01"
+    assert channels.timezone == settings()["options"]["timezone"]
+    assert Path(channels.catalog or "").is_file()
 
 
 @pytest.mark.parametrize(("customers", "seed"), [(0, 1), (-1, 1), (1, -1)])
