@@ -50,7 +50,7 @@ COLUMNS = {
 # First letter of the ids of accounts, and the share of accounts (in-store: of
 # invoices) that nobody knows the guest of.
 ACCOUNTS = {"ownapp": "U", "aggregator": "X"}
-UNMAPPED = {"ownapp": 0.02, "aggregator": 0.1, "instore": 0.35}
+UNMAPPED = {"ownapp": 0.02, "aggregator": 0.1, "instore": 0.2}
 # The zone that times are written in; null: the chain's own.
 ZONES = {"ownapp": "UTC", "aggregator": "UTC", "instore": None}
 BLOCK = 10_000
@@ -385,7 +385,7 @@ def write_sample(
     return rows
 
 
-def with_sample(config: Config, folder: Path) -> Config:
+def with_sample(config: Config, work: Path) -> Config:
     """Return a configuration for the built-in sample, whose rows are written to disk.
 
     Parameters
@@ -393,9 +393,10 @@ def with_sample(config: Config, folder: Path) -> Config:
     config : Config
         Options; those of `channels` that are as by default become the sample's, such as
         its time zone and its plan of micro-segments.
-    folder : Path
-        Where the rows go, as Parquet.
+    work : Path
+        Folder for intermediate files; the rows go into ``sample`` in it, as Parquet.
     """
+    folder = work / "sample"
     write_sample(folder, config.channels.sample_customers, config.seed, "parquet")
     tree = config.model_dump()
     by_default = ChannelsConfig().model_dump()
