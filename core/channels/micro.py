@@ -543,10 +543,11 @@ def _with_words(
     """Return a model whose micro-segments are named by what sets them apart."""
     if model.centroids is None:
         return model
-    n = model.centroids.n_segments
-    told = set_apart(model, table) or [[] for _ in range(n)]
-    if n == 1:
+    if model.centroids.n_segments == 1:
         return replace(model, names=(EVERYONE,), why=(str(model.report["verdict"]),))
+    told = set_apart(model, table)
+    if not told:
+        return model
     names, why = [], []
     for apart in told:
         said = [

@@ -289,6 +289,8 @@ def _candidate(
     shares = np.bincount(found.labels, minlength=n) / len(found.labels)
     depth = _valley(drawn, found)
     candidate = Candidate(n, score, depth, float(shares.min()), float(shares.max()))
+    if len(drawn.rows) < 2 * n:
+        return replace(candidate, fault="there are too few to compare two halves")
     fault = _fault(candidate, is_kept=n == drawn.n_before)
     if not fault:
         ari = centroids.split_half_ari(drawn.rows, n, seed, N_SPLITS, start)
