@@ -439,17 +439,12 @@ def fetch(address: str, work: Path) -> list[SourceFile]:
         raise
     except Exception as error:
         # Each protocol has errors of its own (botocore's, aiohttp's, ...).
-        raise SourceError(_explain_remote(error, address)) from None
+        raise SourceError(explain_remote(error, address)) from None
 
 
 def _fetch(address: str, work: Path) -> list[SourceFile]:
     """Copy the files; errors are those of fsspec and of the protocol."""
-    import fsspec
-
-    options: dict[str, Any] = {"skip_instance_cache": True}
-    if re.match(r"s3a?://", address):
-        options |= {"config_kwargs": S3_CONFIG, "use_listings_cache": False}
-    filesystem, root = fsspec.url_to_fs(address, **options)
+    filesystem, root = filesystem_of(address)
     names = _names_at(filesystem, root, address)
     folder = root if names != [root] else root.rpartition("/")[0]
     files = []
@@ -460,6 +455,17 @@ def _fetch(address: str, work: Path) -> list[SourceFile]:
         filesystem.get_file(path, str(target))
         files.append(SourceFile(target, name, folder_partitions(name)))
     return files
+
+
+def filesystem_of(address: str) -> tuple[Any, str]:
+    """Return the file system of fsspec that an address names, and the path in it."""
+    import fsspec
+
+    options: dict[str, Any] = {"skip_instance_cache": True}
+    if re.match(r"s3a?://", address):
+        options |= {"config_kwargs": S3_CONFIG, "use_listings_cache": False}
+    found: tuple[Any, str] = fsspec.url_to_fs(address, **options)
+    return found
 
 
 def _names_at(filesystem: Any, root: str, address: str) -> list[str]:
@@ -486,7 +492,7 @@ def _names_at(filesystem: Any, root: str, address: str) -> list[str]:
     return sorted(names)
 
 
-def _explain_remote(error: Exception, address: str) -> str:
+def explain_remote(error: Exception, address: str) -> str:
     """Return an error of fsspec or a protocol in the house's grammar."""
     kind = type(error).__name__
     protocol = address.partition(":")[0]
@@ -499,6 +505,11 @@ def _explain_remote(error: Exception, address: str) -> str:
         )
     if isinstance(error, FileNotFoundError):
         return f"`{address}`: nothing is there. Check the name, the bucket and the key."
+    if re.search(r"token\b.*\bexpired|ExpiredToken", str(error), re.I):
+        return (
+            f"`{address}`: the credentials have expired. Renew them, such as with "
+            "`aws sso login`, and run again."
+        )
     if isinstance(error, PermissionError) or "Credential" in kind:
         advice = CREDENTIALS_ADVICE if protocol.startswith("s3") else ""
         reason = describe(error) if "Credential" in kind else f"access denied ({error})"

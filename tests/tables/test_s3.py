@@ -11,12 +11,16 @@ from pathlib import Path
 
 import boto3
 import fsspec
+import polars as pl
 import pytest
+import requests
 from moto.server import ThreadedMotoServer
 
 from core.errors import SourceError
 from core.resolve import build_config
 from core.tables.files import is_remote
+from core.tables.plain import read_table
+from core.tables.remote import store_file
 from core.tables.sales import Sales, read_sales, source_fingerprint
 
 HEADER = "shop_id,product_id,year,month,sales_qty\n"
@@ -120,6 +124,94 @@ def test_unreachable_server_is_said_soon(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(SourceError, match="Check the network"):
         _read(f"{s3}/sales/2024-03.csv", tmp_path / "work")
+
+
+def test_half_a_parquet_file_is_refused(s3: str, tmp_path: Path):
+    path = tmp_path / "orders.parquet"
+    pl.DataFrame({"order_id": ["a", "b"] * 500}).write_parquet(path)
+    half = path.read_bytes()[:-40]
+    client = boto3.client("s3")
+    client.put_object(Bucket="wholesaler", Key="half/orders.parquet", Body=half)
+    client.close()
+    with pytest.raises(SourceError, match=r"orders\.parquet.*damaged or cut off"):
+        read_table(f"{s3}/half/orders.parquet")
+
+
+@pytest.fixture
+def locked(server: str, s3: str) -> Iterator[str]:
+    """From here on the server knows nobody's keys."""
+    requests.post(f"{server}/moto-api/reset-auth", data="0", timeout=10)
+    yield s3
+    requests.post(f"{server}/moto-api/reset-auth", data="inf", timeout=10)
+
+
+def test_denied_access_asks_for_credentials(locked: str, tmp_path: Path):
+    with pytest.raises(SourceError, match=r"access denied.*AWS_ACCESS_KEY_ID"):
+        read_table(f"{locked}/sales/2024-03.csv")
+    path = tmp_path / "march.csv"
+    path.write_text(MARCH, encoding="utf-8")
+    with pytest.raises(SourceError, match=r"nothing was written: .*access denied"):
+        store_file(path, f"{locked}/march.csv")
+
+
+class _ExpiredHandler(SimpleHTTPRequestHandler):
+    """Answers as S3 does to a session token that is too old."""
+
+    def do_GET(self) -> None:
+        said = "The provided token has expired."
+        body = f"<Error><Code>ExpiredToken</Code><Message>{said}</Message></Error>"
+        self.send_response(400)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body.encode())
+
+    do_HEAD = do_GET  # noqa: N815 - as above
+
+    def log_message(self, *args: object) -> None:
+        """Keep the test's output clean."""
+
+
+def test_expired_credentials_are_to_be_renewed(
+    s3: str, monkeypatch: pytest.MonkeyPatch
+):
+    with ThreadingHTTPServer(("127.0.0.1", 0), _ExpiredHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(SourceError, match=r"have expired\. Renew them"):
+            read_table(f"{s3}/sales/2024-03.csv")
+        server.shutdown()
+
+
+def test_file_is_stored_whole_and_replaces_the_one_before(s3: str, tmp_path: Path):
+    path = tmp_path / "april.csv"
+    for text in (MARCH, APRIL):
+        path.write_text(text, encoding="utf-8")
+        store_file(path, f"{s3}/stored/april.csv")
+        store_file(path, str(tmp_path / "new" / "april.csv"))
+        store_file(path, (tmp_path / "uri" / "april.csv").as_uri())
+    assert read_table(f"{s3}/stored/april.csv")["month"].to_list() == [4]
+    for folder in ("new", "uri"):
+        assert [p.name for p in (tmp_path / folder).iterdir()] == ["april.csv"]
+        assert (tmp_path / folder / "april.csv").read_text("utf-8") == APRIL
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("s3://no-such-bucket/april.csv", "nothing is there. Check the name"),
+        ("s4://bucket/april.csv", "`s4` is no known protocol"),
+    ],
+)
+def test_a_place_that_is_not_there_is_said(
+    s3: str, address: str, message: str, tmp_path: Path
+):
+    path = tmp_path / "april.csv"
+    path.write_text(APRIL, encoding="utf-8")
+    with pytest.raises(SourceError, match=message):
+        store_file(path, address)
+    with pytest.raises(SourceError, match="nothing was written"):
+        store_file(path, str(path / "below-a-file.csv"))
 
 
 def test_memory_protocol_is_read(tmp_path: Path):

@@ -1,0 +1,556 @@
+"""The original's two JSON files, read as they are into our options.
+
+A feature configuration has a section per channel, `customer` and `common`; a
+segmentation configuration is flat. ``docs/channels.md`` lists every key with what it
+becomes. What follows from the files but is not said in them is told as a note.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from core.channels.schema import SPECS
+from core.config import Config
+from core.errors import ConfigError, did_you_mean, listed
+from core.resolve import build_config
+from core.scratch import temporary_folder
+from core.tables.files import find_files, is_remote
+
+# As the original calls them, whatever the channels are called.
+ID, TARGET, HOME = "algonomy_id", "ownapp_order_count", "ownapp"
+ZONE = "Asia/Kolkata"
+CAPPED = frozenset({"Seg1_5_6", "Seg_6_15_10", "Seg15_plus_9"})
+CUSTOMER, COMMON = "customer", "common"
+NOT_NUMBERS = re.compile(r"channels_ordered_from|(\w+_)?(first|last)_order")
+
+_LIST = r"(_columns|_cols|_list)?"
+_AT = r"(_data)?(_path|_file|_file_path|_file_pattern|_pattern)"
+_MAP = rf"_(map|mapping|mappings|details|master)({_AT})?"
+# Our name for a key, and every spelling of it that is known; the first is the usual.
+CHANNEL_KEYS = {
+    "orders": ("orders_data_path", rf"orders?{_AT}"),
+    "items": ("items_data_path", rf"(orders?_)?items?{_AT}"),
+    "output": ("output_path", "output_path"),
+    "order_columns": ("orders_columns", r"orders?_(columns|cols)"),
+    "item_columns": ("items_columns", r"(orders?_)?items?_(columns|cols)"),
+}
+SHARED_KEYS = {
+    "customers": (
+        "customer_mapping_path",
+        rf"(centrali[sz]ed_)?customers?(_id)?{_MAP}",
+    ),
+    "timezone": ("timezone", r"time_?zone|tz"),
+}
+COMMON_KEYS = {
+    "run_date": ("current_run_date", "current_run_date"),
+    "months_offset": ("months_offset", "months_offset"),
+    "bins": ("price_bins", "price_bins"),
+    "labels": ("bucket_labels", "(price_)?bucket_labels"),
+    "stores": ("store_mapping_path", rf"stores?(_id)?{_MAP}"),
+    "catalog": (
+        "item_mapping_path",
+        rf"(items?|categor(y|ies)|products?|menu)(_categor(y|ies))?{_MAP}",
+    ),
+    "drivers": (
+        "dri_category_columns",
+        r"(dri|driver)(_categor(y|ies))?(_columns|_cols|_list)?",
+    ),
+    "bases": (
+        "base_category_columns",
+        r"base(_products?)?(_categor(y|ies))?(_columns|_cols|_list)?",
+    ),
+}
+CUSTOMER_KEYS = {
+    "cutoff_date": ("cutoff_date", "cutoff_date"),
+    "output": ("output_path", "output_path"),
+}
+SEGMENTATION_KEYS = {
+    name: (name, name)
+    for name in (
+        "input_path", "output_segments_path", "output_microsegments_path",
+        "cols_to_keep", "convert_to_flag", "rename_dict", "rename_dict_microsegments",
+        "micro_plan",
+    )
+}  # fmt: skip
+MODEL_KEY = re.compile(r"segment_\w+_model")
+PLAN_KEYS = ("name", "source_segments", "model_key", "enabled")
+
+
+def read_original(
+    features: str | None, segmentation: str | None, models: Path
+) -> tuple[Config, list[str]]:
+    """Return our configuration for the original's files.
+
+    Parameters
+    ----------
+    features, segmentation : str or None
+        Path or address of ``feature_pipeline_config.json`` and of
+        ``segmentation_config.json``; not both None. Without the first, customer
+        features are read from the second one's `input_path`.
+    models : Path
+        Folder of converted models, named by their `segment_*_model` key.
+
+    Returns
+    -------
+    (Config, list of str)
+        The configuration, and what should be known of it.
+
+    Raises
+    ------
+    ConfigError
+        If a file is no JSON, or a key is unknown, missing or has a value that cannot
+        be meant; names file and key, and says how to mend it.
+    SourceError
+        If a file is not there.
+    """
+    options: dict[str, Any] = {"id_column": ID, "outputs": {}}
+    notes: list[str] = []
+    if features is not None:
+        _take_features(_read(features), options, notes)
+    if segmentation is not None:
+        _take_segmentation(_read(segmentation), options, notes, models)
+    return build_config({"channels": options}), notes
+
+
+@dataclass
+class _Section:
+    """Keys and values of a file, or of a section of it, with checks of their kinds.
+
+    Attributes
+    ----------
+    where : str
+        How messages call it, up to the key.
+    content : dict
+    used : set of str
+        Keys that were asked for.
+    """
+
+    where: str
+    content: dict[str, Any]
+    used: set[str] = field(default_factory=set)
+
+    def find(self, keys: Mapping[str, tuple[str, str]], name: str) -> str | None:
+        """Return the key that stands for a name of ours; None without one."""
+        pattern = keys[name][1]
+        found = [key for key in self.content if re.fullmatch(pattern, key)]
+        if len(found) > 1:
+            raise ConfigError(
+                f"{self.where}: {listed(found)} say the same. Keep one of them."
+            )
+        self.used.update(found)
+        return found[0] if found else None
+
+    def check_keys(self, known: Iterable[str]) -> None:
+        """Refuse keys that nobody asked for."""
+        unknown = [key for key in self.content if key not in self.used]
+        if unknown:
+            hint = did_you_mean(unknown[0], known)
+            hint = hint or f" Known: {listed([*known], 20)}."
+            raise ConfigError(
+                f"{self.where}: unknown key {listed(unknown)}.{hint} Rename it, or "
+                "take it out if segments do not depend on it."
+            )
+
+    def wrong(self, key: str, expected: str) -> ConfigError:
+        """Return the error for a value that cannot be meant."""
+        value = json.dumps(self.content[key], ensure_ascii=False)
+        shown = value if len(value) <= 60 else f"{value[:57]}..."
+        return ConfigError(f"{self.where}: `{key}` is {shown}; expected {expected}.")
+
+    def text(self, key: str, expected: str) -> str:
+        """Return a text that is not empty."""
+        value = self.content[key]
+        if not isinstance(value, str) or not value.strip():
+            raise self.wrong(key, expected)
+        return value
+
+    def place(self, key: str) -> str:
+        """Return a path or address."""
+        return self.text(key, 'a path or address, such as "s3://bucket/rows.parquet"')
+
+    def day(self, key: str) -> str:
+        """Return a date as ISO 8601."""
+        expected = 'a date such as "2025-07-01"'
+        try:
+            return date.fromisoformat(self.text(key, expected)[:10]).isoformat()
+        except ValueError:
+            raise self.wrong(key, expected) from None
+
+    def whole(self, key: str) -> int:
+        """Return a whole number of at least 1."""
+        value = self.content[key]
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise self.wrong(key, "a whole number of months, such as 27")
+        return value
+
+    def numbers(self, key: str) -> list[float]:
+        """Return two or more ascending numbers; null at the end is no limit."""
+        values = self.content[key]
+        if isinstance(values, list) and values[-1:] == [None]:
+            values = [*values[:-1], math.inf]
+        if (
+            not isinstance(values, list)
+            or not all(isinstance(value, int | float) for value in values)
+            or len(values) < 2
+            or not all(low < high for low, high in pairwise(values))
+        ):
+            raise self.wrong(key, "ascending numbers, such as [0, 150, 300, 500]")
+        return [float(value) for value in values]
+
+    def texts(self, key: str) -> list[str]:
+        """Return different texts."""
+        values = self.content[key]
+        if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
+            raise self.wrong(key, 'a list of texts, such as ["ownapp_order_count"]')
+        if repeated := sorted({v for v in values if values.count(v) > 1}):
+            raise ConfigError(
+                f"{self.where}: `{key}` names {listed(repeated)} more than once. Keep "
+                "one of each."
+            )
+        return values
+
+    def mapping(self, key: str) -> dict[str, str]:
+        """Return texts by text."""
+        values = self.content[key]
+        if not isinstance(values, dict) or not all(
+            isinstance(value, str) for value in values.values()
+        ):
+            raise self.wrong(key, 'names by name, such as {"old": "new"}')
+        return values
+
+
+def _read(address: str) -> _Section:
+    """Return the content of a file, which must be an object of JSON."""
+    with temporary_folder() as work:
+        files, name = find_files(address, work)
+        try:
+            text = files[0].path.read_text(encoding="utf-8-sig")
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"`{name}` cannot be read ({error}). Expected JSON in UTF-8."
+            ) from None
+    try:
+        content = json.loads(text, object_pairs_hook=_without_repeats)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"`{name}` is not JSON: {_fault(text, error)}") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"`{name}` cannot be used: {error}.") from None
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"`{name}` holds a {type(content).__name__}; expected an object in braces, "
+            'such as {"input_path": "features.parquet"}.'
+        )
+    return _Section(f"`{name}`", content)
+
+
+def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object whose keys differ, which JSON does not ask for."""
+    keys = [key for key, _ in pairs]
+    if repeated := sorted({key for key in keys if keys.count(key) > 1}):
+        raise ValueError(f"{listed(repeated)} stands twice in one section; keep one")
+    return dict(pairs)
+
+
+def _fault(text: str, error: json.JSONDecodeError) -> str:
+    """Return where JSON ends to be JSON, and what usually mends it."""
+    before = text[: error.pos]
+    keys = re.findall(r'"([^"\n]*)"\s*:', before)
+    near = f", after the key `{keys[-1]}`" if keys else ""
+    after = text[error.pos :].lstrip()
+    if re.search(r",\s*$", before) and after[:1] in "}]":
+        cure = f"take out the comma before `{after[:1]}`"
+    elif after.startswith("..."):
+        cure = "`...` stands for more keys in the documentation; write them out"
+    elif after[:1] in ("/", "#"):
+        cure = "take out the comment, which JSON does not have"
+    elif after[:1] == "'":
+        cure = 'write texts in double quotes (")'
+    elif not after:
+        cure = "the file is cut off; close every brace and bracket"
+    else:
+        cure = "look for a missing comma, quote or brace before it"
+    return f"line {error.lineno}, column {error.colno}{near}: {cure}."
+
+
+def _take_features(file: _Section, options: dict[str, Any], notes: list[str]) -> None:
+    """Take the feature configuration."""
+    sections = {}
+    for name, content in file.content.items():
+        if not isinstance(content, dict):
+            raise file.wrong(name, 'a section of keys, such as {"output_path": "..."}')
+        sections[name] = _Section(f"{file.where}, `{name}`", content)
+    common = sections.pop(COMMON, _Section(f"{file.where}, `{COMMON}`", {}))
+    customer = sections.pop(CUSTOMER, _Section(f"{file.where}, `{CUSTOMER}`", {}))
+    if not sections:
+        raise ConfigError(
+            f"{file.where} has no channel: no section beside `customer` and `common`. "
+            'Expected one for each, such as "ownapp": {"orders_data_path": "..."}.'
+        )
+    shared = _take_common(common, options, notes)
+    if key := customer.find(CUSTOMER_KEYS, "cutoff_date"):
+        options["cutoff_date"] = customer.day(key)
+    if key := customer.find(CUSTOMER_KEYS, "output"):
+        options["outputs"]["customer_features"] = customer.place(key)
+    # The original links the outputs of the channels by itself.
+    customer.used.update(f"{name}_output_path" for name in sections)
+    customer.check_keys([usual for usual, _ in CUSTOMER_KEYS.values()])
+    options["sources"] = {}
+    for name, section in sections.items():
+        options["sources"][name] = _channel(section, shared)
+        if key := section.find(CHANNEL_KEYS, "output"):
+            options["outputs"][f"order_features_{name}"] = section.place(key)
+        known = CHANNEL_KEYS | SHARED_KEYS
+        section.check_keys([usual for usual, _ in known.values()])
+    options["home"] = HOME if HOME in sections else next(iter(sections))
+
+
+def _take_common(
+    common: _Section, options: dict[str, Any], notes: list[str]
+) -> dict[str, str]:
+    """Take what holds for all channels, and return what a channel may say itself."""
+    if key := common.find(COMMON_KEYS, "run_date"):
+        options["run_date"] = common.day(key)
+    if key := common.find(COMMON_KEYS, "months_offset"):
+        options["months_offset"] = common.whole(key)
+    for name in ("catalog", "stores"):
+        if key := common.find(COMMON_KEYS, name):
+            options[name] = common.place(key)
+    for name in ("drivers", "bases"):
+        if key := common.find(COMMON_KEYS, name):
+            common.texts(key)
+            notes.append(f"`{key}` is not needed: the item map says which there are.")
+    _take_prices(common, options)
+    shared = {
+        name: common.place(key)
+        for name in SHARED_KEYS
+        if (key := common.find(SHARED_KEYS, name))
+    }
+    options["timezone"] = shared.pop("timezone", ZONE)
+    if not common.find(SHARED_KEYS, "timezone"):
+        notes.append(
+            f"No `timezone` in `{COMMON}`: local times are those of {ZONE}, as in the "
+            "original. For others: `--set channels.timezone=NAME`."
+        )
+    known = COMMON_KEYS | SHARED_KEYS
+    common.check_keys([usual for usual, _ in known.values()])
+    return shared
+
+
+def _take_prices(common: _Section, options: dict[str, Any]) -> None:
+    """Take price buckets: as many labels as bins, or one less, as `pandas.cut` has."""
+    bins = common.find(COMMON_KEYS, "bins")
+    labels = common.find(COMMON_KEYS, "labels")
+    if bins is None and labels is None:
+        return
+    if bins is None or labels is None:
+        there, missing = (labels, "price_bins") if labels else (bins, "bucket_labels")
+        raise ConfigError(
+            f"{common.where}: `{there}` stands without `{missing}`. Give both: a label "
+            "for the range between two bins."
+        )
+    bounds, names = common.numbers(bins), common.texts(labels)
+    names = [name.removesuffix("_price") for name in names]
+    if len(bounds) == len(names) + 1:
+        top = bounds.pop()
+        if math.isfinite(top):
+            # In the original an order beyond the last bin is in no bucket.
+            bounds, names = [*bounds, top], [*names, f"above_{top:g}"]
+    if len(bounds) != len(names):
+        raise ConfigError(
+            f"{common.where}: `{labels}` has {len(names)} labels for {len(bounds)} "
+            f"`{bins}`; expected a label for each range between two bins."
+        )
+    options["price_bins"], options["price_labels"] = bounds, names
+
+
+def _channel(section: _Section, shared: Mapping[str, str]) -> dict[str, Any]:
+    """Return a channel's part of our options."""
+    source: dict[str, Any] = dict(shared)
+    for name in ("orders", "items"):
+        key = section.find(CHANNEL_KEYS, name)
+        if key is None:
+            usual = CHANNEL_KEYS[name][0]
+            raise ConfigError(
+                f"{section.where} names no {name}. Add `{usual}`, a path or address, "
+                f"or `{name}_file_pattern` for many files."
+            )
+        source[name] = section.place(key)
+    for name in SHARED_KEYS:
+        if key := section.find(SHARED_KEYS, name):
+            source[name] = section.place(key)
+    for name, table in (("order_columns", "orders"), ("item_columns", "items")):
+        if key := section.find(CHANNEL_KEYS, name):
+            ours = [column.name for column in SPECS[table].columns]
+            source[name] = _columns(section, key, ours)
+    return source
+
+
+def _columns(section: _Section, key: str, ours: Sequence[str]) -> dict[str, str]:
+    """Return our name: theirs; a list only says which columns there are."""
+    if isinstance(section.content[key], list):
+        section.texts(key)
+        return {}
+    mapping = section.mapping(key)
+    if not set(mapping) <= set(ours):
+        mapping = {value: name for name, value in mapping.items()}
+    if unknown := [name for name in mapping if name not in ours]:
+        raise ConfigError(
+            f"{section.where}: `{key}` maps {listed(unknown)}, which is no column of "
+            f"ours.{did_you_mean(unknown[0], ours)} Ours: {listed([*ours], 20)}."
+        )
+    return mapping
+
+
+def _take_segmentation(
+    file: _Section, options: dict[str, Any], notes: list[str], models: Path
+) -> None:
+    """Take the segmentation configuration."""
+    keys = {name: file.find(SEGMENTATION_KEYS, name) for name in SEGMENTATION_KEYS}
+    paths = {key: file.place(key) for key in file.content if MODEL_KEY.fullmatch(key)}
+    file.used.update(paths)
+    file.check_keys([*SEGMENTATION_KEYS, "segment_*_model"])
+    if "sources" not in options:
+        if keys["input_path"] is None:
+            raise ConfigError(
+                f"{file.where} has no `input_path`. Name the table of customer "
+                "features there, or give `--feature-config`, which makes it."
+            )
+        options["features"] = file.place("input_path")
+    elif keys["input_path"] is not None:
+        made = options["outputs"].get("customer_features")
+        if file.place("input_path") != made:
+            notes.append(
+                "`input_path` is not read: customer features are made by this run. To "
+                "read it, leave `--feature-config` out."
+            )
+    for name, ours in (
+        ("output_segments_path", "segments"),
+        ("output_microsegments_path", "micro_segments"),
+    ):
+        if keys[name] is not None:
+            options["outputs"][ours] = file.place(name)
+    kept = file.texts("cols_to_keep") if keys["cols_to_keep"] else []
+    flags = file.texts("convert_to_flag") if keys["convert_to_flag"] else []
+    options["flags"] = [name for name in flags if name != ID]
+    for name, ours in (
+        ("rename_dict", "rename"),
+        ("rename_dict_microsegments", "micro_rename"),
+    ):
+        options[ours] = _renames(file, name) if keys[name] else {}
+    if keys["micro_plan"]:
+        features = _micro_features(kept, options)
+        plan = _Plan(file, paths, features, models, notes)
+        options["micro"] = [plan.item(place) for place in range(plan.length)]
+
+
+def _renames(file: _Section, key: str) -> dict[str, str]:
+    """Return new names by old ones, of which no two are equal."""
+    found = {flag_name(old): new for old, new in file.mapping(key).items()}
+    found = {old: new for old, new in found.items() if old != new}
+    new_names = list(found.values())
+    if repeated := sorted({n for n in new_names if new_names.count(n) > 1}):
+        raise ConfigError(
+            f"{file.where}: `{key}` gives the name {listed(repeated)} to several "
+            "columns. Give each a name of its own."
+        )
+    if ID in found or ID in new_names:
+        raise ConfigError(
+            f"{file.where}: `{key}` renames `{ID}`, which has to stay. Take it out."
+        )
+    return found
+
+
+def flag_name(name: str) -> str:
+    """Return the name of a flag without the words that it counted orders.
+
+    >>> flag_name("Lunch_order_count_flag")
+    'Lunch_flag'
+    """
+    return re.sub(r"_order_count_flag$", "_flag", name)
+
+
+def _micro_features(kept: Sequence[str], options: Mapping[str, Any]) -> list[str]:
+    """Return the columns that customers are divided by, as micro-segments call them."""
+    columns = [name for name in kept if name not in options["flags"]]
+    columns += [flag_name(f"{name}_flag") for name in options["flags"]]
+    found = []
+    for column in columns:
+        name = column.removeprefix("omnichannel_")
+        name = options["rename"].get(name, name)
+        name = options["micro_rename"].get(name, name)
+        if column not in (ID, TARGET) and not NOT_NUMBERS.fullmatch(column):
+            found.append(name)
+    return found
+
+
+@dataclass
+class _Plan:
+    """The plan of micro-segments of a file, and what its items may refer to."""
+
+    file: _Section
+    paths: Mapping[str, str]
+    features: Sequence[str]
+    models: Path
+    notes: list[str]
+
+    @property
+    def length(self) -> int:
+        """Return the number of items."""
+        items = self.file.content["micro_plan"]
+        if not isinstance(items, list) or not all(isinstance(i, dict) for i in items):
+            raise self.file.wrong(
+                "micro_plan", 'a list of items such as {"name": ..., "model_key": ...}'
+            )
+        return len(items)
+
+    def item(self, place: int) -> dict[str, Any]:
+        """Return an item as our options have it."""
+        content = self.file.content["micro_plan"][place]
+        item = _Section(f"{self.file.where}, `micro_plan` item {place + 1}", content)
+        item.used.update(PLAN_KEYS)
+        item.check_keys(PLAN_KEYS)
+        for key in PLAN_KEYS[:3]:
+            if key not in content:
+                raise ConfigError(f"{item.where} has no `{key}`. Add it.")
+        sources = item.texts("source_segments")
+        if not sources:
+            raise item.wrong("source_segments", 'rule segments, such as ["Seg1_5_1"]')
+        enabled = content.get("enabled", True)
+        if not isinstance(enabled, bool):
+            raise item.wrong("enabled", "true or false")
+        name = item.text("name", 'a name such as "Seg1_5_1_and_2"')
+        found = {
+            "name": name,
+            "source_segments": sources,
+            "cap": not CAPPED.isdisjoint(sources),
+            "enabled": enabled,
+        }
+        return found | self._model(item, name, enabled=enabled)
+
+    def _model(self, item: _Section, name: str, *, enabled: bool) -> dict[str, Any]:
+        """Return where the item's model is, or what to train one of ours on."""
+        key = item.text("model_key", 'a key such as "segment_1_5_3_model"')
+        if key not in self.paths:
+            hint = did_you_mean(key, self.paths)
+            raise ConfigError(
+                f"{item.where}: `model_key` is `{key}`, and the file has no such key."
+                f"{hint} Add `{key}` with the model's path, as `segment_*_model`."
+            )
+        for path in (Path(self.paths[key]), self.models / key):
+            converted = path.with_suffix(".safetensors")
+            if not is_remote(str(path)) and converted.is_file():
+                return {"model": converted.as_posix()}
+        if enabled:
+            self.notes.append(
+                f"`{name}` is trained anew: `{key}` is a pickle, which is not opened "
+                "here. To use it, convert it first: `import-models`."
+            )
+        return {"features": list(self.features)}
