@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 from core.axes.features import catalog
 from core.axes.features.compute import MAX_CHANNELS, MIN_CHANNEL_SHARE
 from core.axes.features.formulas import DAYS_PER_MONTH, LIFECYCLE_STAGES
+from core.channels.features.catalog import customer_catalog, order_catalog
 from core.config import Config
 from core.retailers.features import FEATURE_SETS, VOLUME, Feature
 
@@ -232,3 +233,48 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
         "|" + "---|" * len(head),
         *("| " + " | ".join(row) + " |" for row in rows),
     ]
+
+
+CHANNELS_INTRODUCTION = """\
+# Features of orders and customers over several channels
+
+Printed from the code by `core.docs`. Words in capitals stand for one column each:
+CATEGORY (of the catalogue, in lower case, with `_` for what is neither letter nor
+digit), PRICE (of `channels.price_labels`), CHANNEL (of `channels.sources`), DAYPART
+(of `channels.dayparts`), DAYPARTS (every two to five of them), DETAIL (of the stores).
+
+The orders of a channel are those before `run_date`, and not more than
+`channels.months_offset` months before it, whose customer is known. Their items are
+those that the customer chose. Left out are promotions, items without categories, items
+with `Exclude` as a category, and choices: a row with a `header_item_id` is a choice
+inside that item and no line of its own, and lines of the order that say the same once
+more are left out, up to the quantity chosen. Whatever is left out is counted by reason
+and saved in `rejected_rows.parquet`.
+
+Times are brought to `channels.timezone` when they are read: a time with an offset by
+it, another one by the `timezone` of its channel. A time that clocks show twice is the
+first of the two; one that they skip moves on by what they skip. Both are counted.
+
+Amounts and quantities are summed exactly, to a millionth: the order of the rows, the
+split into files and the number of threads decide nothing, and one customer alone has
+the features that it has among all.\
+"""
+
+CUSTOMERS_INTRODUCTION = """\
+## Of a customer
+
+One row per customer with at least one order in the home channel, over the orders from
+`cutoff_date` on and before `run_date`. SCOPE is `omnichannel` (all channels) and then
+the name of the home channel; TWIN_ is nothing (all channels) and then the name of the
+home channel with `_`. Null is told for the orders of that scope.\
+"""
+
+
+def channels_page() -> str:
+    """Return ``docs/channels-features.md``: the features of orders and customers."""
+    head = ("feature", "formula", "unit", "null")
+    lines = [CHANNELS_INTRODUCTION, "", "## Of an order, per channel", ""]
+    for listed in (order_catalog(), customer_catalog()):
+        rows = ((f"`{f.name}`", f.formula, f.unit, f.null_means) for f in listed)
+        lines += [*_table(head, rows), "", CUSTOMERS_INTRODUCTION, ""]
+    return "\n".join(lines[:-3]) + "\n"

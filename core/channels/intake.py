@@ -9,8 +9,8 @@ memory grows with the ids of orders and not with the rows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +20,20 @@ from core.channels import maps
 from core.channels.items import flag_items
 from core.channels.maps import Part
 from core.channels.schema import (
-    ITEM_COLUMNS,
+    MAPS,
     ORDER_COLUMNS,
     TABLES,
     Categories,
     ChannelData,
+    ChannelsGenerator,
     Terms,
     months_before,
     spec_of,
 )
-from core.config import Config
-from core.errors import SchemaError
+from core.config import ChannelSource, Config, DataConfig
+from core.errors import SchemaError, SourceError
 from core.tables.cells import LARGEST, ParsedRows
-from core.tables.columns import FLAGS, TableSpec
+from core.tables.columns import FLAGS, ROW, TableSpec
 from core.tables.files import counted, find_files
 from core.tables.readers import ReceivedTable, fingerprint, read_files, scratch_folder
 
@@ -49,29 +50,35 @@ CLOCK_SLACK = timedelta(days=1)
 REJECTED = "rejected_rows.parquet"
 
 
-def read_channels(config: Config, work: Path) -> ChannelData:
+def read_channels(
+    config: Config, work: Path, generate: ChannelsGenerator | None = None
+) -> ChannelData:
     """Read the orders and items of every channel that a configuration names.
 
     Parameters
     ----------
     config : Config
         Options of `channels`; those of `data` about CSV, Excel, dates and decimal marks
-        hold here, too. `core.channels.sample.with_sample` names the built-in sample.
+        hold here, too. Without `channels.sources` the built-in sample is generated.
     work : Path
         Folder for the Parquet files of every stage, which what is returned scans;
         created if it is not there.
+    generate : callable, optional
+        Makes the sample, for a configuration that asks for it.
 
     Raises
     ------
     SourceError
-        If data cannot be found, fetched or opened.
+        If data cannot be found, fetched or opened, or the sample is asked for without
+        `generate`.
     SchemaError
         If columns or rows cannot be used, or the home channel has no order that counts.
     ConfigError
-        If an option cannot be meant, or no channel is named.
+        If an option cannot be meant.
     """
+    if not config.channels.sources:
+        return _read_sample(config, work, generate)
     terms = Terms.of(config)
-    work.mkdir(parents=True, exist_ok=True)
     with scratch_folder(work) as scratch:
         tables = {
             key: read_files(*find_files(address, scratch), config.data, scratch)
@@ -92,8 +99,41 @@ def _addresses(config: Config) -> dict[Key, str]:
         for name, source in options.sources.items()
         for table in TABLES
     }
-    found |= {("", name): getattr(options, name) for name in ("catalog", "stores")}
+    found |= {("", name): getattr(options, name) for name in MAPS}
     return {key: address for key, address in found.items() if address is not None}
+
+
+def _read_sample(
+    config: Config, work: Path, generate: ChannelsGenerator | None
+) -> ChannelData:
+    """Generate the sample and take it like any other source."""
+    if generate is None:
+        raise SourceError(
+            "`channels.sources` is empty, and no generator was handed in. Name at "
+            "least one channel, with its `orders` and `items`."
+        )
+    made = generate(config.channels.sample_customers, config.seed)
+    frames = {("", name): getattr(made, name) for name in MAPS} | {
+        (channel, table): frame
+        for table in TABLES
+        for channel, frame in getattr(made, table).items()
+    }
+    content = fingerprint({"n": config.channels.sample_customers, "seed": config.seed})
+    tables = {
+        key: ReceivedTable("the sample", frame.lazy(), content, is_plain=True)
+        for key, frame in frames.items()
+    }
+    # Its columns are ours, whatever the user's are.
+    sources = {
+        channel: ChannelSource(orders="", items="", timezone=zone)
+        for channel, zone in made.zones.items()
+    }
+    ours = {"sources": sources, "catalog_columns": {}, "store_columns": {}}
+    channels = config.channels.model_copy(update=ours)
+    named = config.model_copy(update={"channels": channels, "data": DataConfig()})
+    work.mkdir(parents=True, exist_ok=True)
+    data = _from_tables(tables, named, Terms.of(named), work)
+    return replace(data, truth=made.truth)
 
 
 @dataclass(frozen=True)
@@ -121,8 +161,6 @@ def _from_tables(
         name: _read_orders(tables, name, terms, config, work) for name in terms.channels
     }
     terms = terms.settled(_newest(read) if terms.run_date is None else None)
-    assert terms.run_date is not None  # settled
-    assert terms.cutoff_date is not None
     intake = _Intake(tables, config, terms, catalog, stores, work)
     for name, orders in read.items():
         intake.take(name, orders)
@@ -137,7 +175,7 @@ def _from_tables(
             for name, source in config.channels.sources.items()
         },
         "data": config.data.model_dump(include=READING_OPTIONS),
-        "days": [str(terms.run_date), str(terms.cutoff_date)],
+        "days": [str(day) for day in terms.dates],
     }
     return ChannelData(
         orders=intake.scans("orders"),
@@ -147,13 +185,12 @@ def _from_tables(
         account={
             **{name: part and part.account for name, part in general.items()},
             "channels": intake.accounts,
-            "run_date": terms.run_date.isoformat(),
-            "cutoff_date": terms.cutoff_date.isoformat(),
+            "cutoff_date": str(terms.cutoff_date),
+            "run_date": str(terms.run_date),
             "notes": intake.notes,
         },
         rejected=intake.write_rejected(),
-        run_date=terms.run_date,
-        cutoff_date=terms.cutoff_date,
+        terms=terms,
         fingerprint=fingerprint(content),
     )
 
@@ -353,13 +390,11 @@ class _Intake:
 
     def _within_window(self, read: _Orders) -> pl.LazyFrame:
         """Flag the orders outside the window."""
-        assert self.terms.run_date is not None  # settled
-        run = self.terms.run_date
-        first = datetime.combine(
-            months_before(run, self.terms.months), datetime.min.time()
-        )
-        end, time = datetime.combine(run, datetime.min.time()), pl.col("order_time")
-        found = {"after_run_date": time >= end, "before_window": time < first}
+        _, run = self.terms.dates
+        end = datetime.combine(run, time.min)
+        first = datetime.combine(months_before(run, self.terms.months), time.min)
+        moment = pl.col("order_time")
+        found = {"after_run_date": moment >= end, "before_window": moment < first}
         return read.rows.with_columns(maps.flagged(read.spec, found))
 
     def _items(
@@ -389,11 +424,10 @@ class _Intake:
             self.work / f"rejected_{channel}_items.parquet",
         )
         target = self.work / f"{channel}_items.parquet"
-        part.rows.select(*ITEM_COLUMNS).sink_parquet(target, compression="lz4")
-        first = spec.mask(
-            list(spec.meanings)[: list(spec.meanings).index("promo_item")]
-        )
-        is_promo = spec.has_any(["promo_item"]) & (pl.col(FLAGS) & first == 0)
+        part.rows.drop(ROW, FLAGS).sink_parquet(target, compression="lz4")
+        faults = list(spec.meanings)
+        earlier = faults[: faults.index("promo_item")]
+        is_promo = spec.has_any(["promo_item"]) & ~spec.has_any(earlier)
         promos = rows.filter(is_promo).group_by("order_id")
         return part, promos.agg(pl.col("quantity").sum().alias("promo_items"))
 

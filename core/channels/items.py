@@ -11,6 +11,7 @@ from __future__ import annotations
 import polars as pl
 
 from core.channels.maps import flagged, has_fault, later_rows, marked
+from core.channels.schema import ITEM_COLUMNS
 from core.tables.cells import ParsedRows
 from core.tables.columns import FLAGS, ROW, TableSpec
 
@@ -40,53 +41,30 @@ def flag_items(
     Returns
     -------
     polars.LazyFrame
-        `ROW`, `FLAGS` and the columns of `core.channels.schema.ITEM_COLUMNS`.
+        `ROW`, `FLAGS` and those of `core.channels.schema.ITEM_COLUMNS` that are known.
     """
-    spec = parsed.spec
-    rows = _with_all_columns(parsed)
+    spec, names = parsed.spec, parsed.columns
+    rows = parsed.rows
     rows = marked(rows, {"repeated_item": _repeated_items(rows, repeated)}, spec)
     rows = rows.join(orders, on="order_id", how="left")
-    is_choice = pl.col("header_item_id").is_not_null()
     found = {
         "unknown_order": pl.col("is_kept").is_null() & pl.col("order_id").is_not_null(),
         "order_set_aside": ~pl.col("is_kept"),
-        "choice": is_choice,
-        "promo_item": pl.col("is_promo"),
     }
+    if "is_promo" in names:
+        found["promo_item"] = pl.col("is_promo")
+    if "header_item_id" in names:
+        found["choice"] = pl.col("header_item_id").is_not_null()
     rows = rows.with_columns(flagged(spec, found))
-    if "header_item_id" in parsed.columns:
+    if "header_item_id" in names:
         rows = _without_choices(rows, spec)
-    if catalog is None:
-        empty = {"driver_category": pl.String, "base_category": pl.String}
-        return rows.with_columns(
-            *(pl.lit(None, dtype).alias(name) for name, dtype in empty.items()),
-            pl.lit(None, pl.Boolean).alias("is_veg"),
-        )
-    rows = rows.join(catalog.drop(ROW, FLAGS), on="item_id", how="left")
-    return rows.with_columns(
-        flagged(
-            spec,
-            {
-                "unmapped_item": pl.col("is_excluded").is_null(),
-                "excluded_item": pl.col("is_excluded"),
-            },
-        )
-    )
-
-
-def _with_all_columns(parsed: ParsedRows) -> pl.LazyFrame:
-    """Add the columns that the table lacks."""
-    absent = {
-        "price": pl.lit(None, pl.Float64),
-        "is_promo": pl.lit(value=False),
-        "header_item_id": pl.lit(None, pl.String),
-        "is_customised": pl.lit(None, pl.Boolean),
-    }
-    return parsed.rows.with_columns(
-        value.alias(name)
-        for name, value in absent.items()
-        if name not in parsed.columns
-    )
+    if catalog is not None:
+        rows = rows.join(catalog.drop(ROW, FLAGS), on="item_id", how="left")
+        is_excluded = pl.col("is_excluded")
+        found = {"unmapped_item": is_excluded.is_null(), "excluded_item": is_excluded}
+        rows = rows.with_columns(flagged(spec, found))
+    known = rows.collect_schema().names()
+    return rows.select(ROW, FLAGS, *(name for name in ITEM_COLUMNS if name in known))
 
 
 def _repeated_items(rows: pl.LazyFrame, repeated: pl.DataFrame) -> pl.DataFrame:
@@ -108,30 +86,21 @@ def _without_choices(rows: pl.LazyFrame, spec: TableSpec) -> pl.LazyFrame:
     Among lines of one item, the smallest is taken first; equal ones are alike.
     """
     quantity = (pl.col("quantity") * MILLIONTHS).round().cast(pl.Int64)
-    before = spec.mask(
-        [*spec.own_faults, "order_set_aside", "unknown_order", "repeated_item"]
-    )
-    is_choice = spec.has_any(["choice"])
-    chosen = (
-        rows.filter(is_choice & (pl.col(FLAGS) & before == 0))
-        .group_by(LINE)
-        .agg(quantity.sum().alias("chosen"))
-    )
+    chosen = rows.filter(_is_choice(spec)).group_by(LINE)
+    known = rows.collect_schema().names()
+    cells = [name for name in ("price", "is_customised") if name in known]
+    own, chosen_of = pl.col("own"), pl.col("chosen")
     lines = (
         rows.filter(~has_fault(spec))
-        .join(chosen, on=LINE, how="inner")
-        .select(ROW, *LINE, "price", "is_customised", "chosen", own=quantity)
-        .sort(*LINE, "own", "price", "is_customised", ROW)
-        .with_columns(earlier=pl.col("own").cum_sum().over(LINE) - pl.col("own"))
-        .select(
-            ROW,
-            taken=(pl.col("chosen") - pl.col("earlier")).clip(0, pl.col("own")),
-            own="own",
-        )
+        .join(chosen.agg(quantity.sum().alias("chosen")), on=LINE, how="inner")
+        .select(ROW, *LINE, *cells, "chosen", own=quantity)
+        .sort(*LINE, "own", *cells, ROW)
+        .with_columns(left=chosen_of - own.cum_sum().over(LINE) + own)
+        .select(ROW, "own", taken=pl.col("left").clip(0, own))
         .filter(pl.col("taken") > 0)
         .collect(engine="streaming")
     )
-    rest = (pl.col("own") - pl.col("taken")) / MILLIONTHS
+    rest = (own - pl.col("taken")) / MILLIONTHS
     return (
         rows.join(lines.lazy(), on=ROW, how="left")
         .with_columns(
@@ -140,3 +109,10 @@ def _without_choices(rows: pl.LazyFrame, spec: TableSpec) -> pl.LazyFrame:
         )
         .drop("own", "taken")
     )
+
+
+def _is_choice(spec: TableSpec) -> pl.Expr:
+    """Return whether a row is a choice in an order that counts."""
+    faults = list(spec.meanings)
+    earlier = faults[: faults.index("choice")]
+    return spec.has_any(["choice"]) & ~spec.has_any(earlier)

@@ -232,7 +232,7 @@ def read_catalog(
     -------
     Part, Categories
         Rows of `item_id`, `driver_category` and `base_category` as `Categories` spells
-        them, `is_veg` (null where unknown) and `is_excluded`.
+        them, `is_veg` if the map has it, and `is_excluded`.
     """
     spec = spec_of("catalog")
     parsed = staged_rows(
@@ -243,24 +243,17 @@ def read_catalog(
         work / "catalog.parquet",
     )
     names = ("driver_category", "base_category")
-    is_veg = (
-        pl.col("is_veg") if "is_veg" in parsed.columns else pl.lit(None, pl.Boolean)
-    )
     is_excluded = pl.any_horizontal(pl.col(name) == EXCLUDE for name in names)
+    lacks_one = pl.any_horizontal(pl.col(name).is_null() for name in names)
     rows = (
         parsed.rows.with_columns(_as_name(name) for name in names)
-        .with_columns(is_veg=is_veg, is_excluded=is_excluded.fill_null(value=False))
+        .with_columns(is_excluded=is_excluded.fill_null(value=False))
         .with_columns(
-            flagged(
-                spec,
-                {
-                    "no_category": ~pl.col("is_excluded")
-                    & pl.any_horizontal(pl.col(*names).is_null())
-                },
-            )
+            flagged(spec, {"no_category": lacks_one & ~pl.col("is_excluded")})
         )
     )
-    rows = _with_one_meaning(rows, ["item_id"], [*names, "is_veg"], spec)
+    meaning = [name for name in (*names, "is_veg") if name in parsed.columns]
+    rows = _with_one_meaning(rows, ["item_id"], meaning, spec)
     part = checked_part(parsed, rows, config.data, work / "rejected_catalog.parquet")
     known = part.rows.filter(~pl.col("is_excluded")).select(names).collect()
     driver, base = (tuple(known[name].unique().sort()) for name in names)

@@ -6,7 +6,8 @@ Columns and faults are listed in ``channels.yaml``.
 from __future__ import annotations
 
 import zoneinfo
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from core.errors import ConfigError, did_you_mean, listed
 from core.tables.columns import TableSpec, read_specs
 
 SPECS = read_specs("channels.yaml", "core.channels")
+# Of each channel, and of all of them.
 TABLES = ("orders", "items", "customers")
+MAPS = ("catalog", "stores")
 EPOCH = date(1970, 1, 1)
 CUSTOMER_MONTHS = 12
 # Of one order, as intake hands it on.
@@ -35,16 +38,10 @@ ORDER_COLUMNS = {
     "has_query": pl.Boolean(),
     "store_id": pl.String(),
 }
-ITEM_COLUMNS = {
-    "order_id": pl.String(),
-    "item_id": pl.String(),
-    "quantity": pl.Float64(),
-    "price": pl.Float64(),
-    "driver_category": pl.String(),
-    "base_category": pl.String(),
-    "is_veg": pl.Boolean(),
-    "is_customised": pl.Boolean(),
-}
+ITEM_COLUMNS = (
+    "order_id", "item_id", "quantity", "price", "driver_category", "base_category",
+    "is_veg", "is_customised",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,9 +70,9 @@ class ChannelData:
         a zone; `order_day` its day, counted from 1970-01-01. Nothing is null but what
         the channel does not tell: amounts (currency), minutes, the query, the store.
     items : dict of str to polars.LazyFrame
-        Per channel `ITEM_COLUMNS`: the lines of these orders that count. `price` is
-        null where unknown, categories and `is_veg` without a catalogue, and
-        `is_customised` where the channel does not tell it.
+        Per channel those of `ITEM_COLUMNS` that are known: the lines of these orders
+        that count, with nothing null but prices. Without a catalogue there are neither
+        categories nor `is_veg`.
     paths : dict of str to dict of str to Path
         Per channel the Parquet files of ``orders`` and ``items``.
     categories : Categories
@@ -84,10 +81,12 @@ class ChannelData:
     rejected : Path
         Parquet of the rows set aside: `channel`, `table`, `source_row` (from 1),
         `reason`, and the mapped cells as received, as text.
-    run_date, cutoff_date : date
-        First day after the orders, and first day of the customer features.
+    terms : Terms
+        What decided, with both dates; `customer_features` goes by them, too.
     fingerprint : str
         SHA-256 that is equal when the same content is read with the same options.
+    truth : polars.DataFrame or None
+        What the generator planted; only for the sample.
     """
 
     orders: dict[str, pl.LazyFrame]
@@ -96,9 +95,14 @@ class ChannelData:
     categories: Categories
     account: dict[str, Any]
     rejected: Path
-    run_date: date
-    cutoff_date: date
+    terms: Terms
     fingerprint: str
+    truth: pl.DataFrame | None = None
+
+
+ChannelsGenerator = Callable[[int, int], Any]
+"""Makes the built-in sample of a number of customers with a seed: an object with
+`orders`, `items`, `customers`, `zones` (by channel), `catalog`, `stores`, `truth`."""
 
 
 @dataclass(frozen=True)
@@ -116,13 +120,16 @@ class Terms:
     zone : str
         The local zone.
     run_date, cutoff_date : date or None
-        None: as the newest order says.
+        First day after the orders, and first day of the customer features; None until
+        the newest order is known, see `settled`.
     months : int
         Months of orders before `run_date`.
     prices : tuple of (str, float, float)
         Price buckets: name, least and the bound below which it lies.
     dayparts : tuple of (str, int)
         Names and first hours, ascending; before the first hour it is the last one.
+    excluded : tuple of str
+        Central ids of customers that are left out.
     """
 
     channels: tuple[str, ...]
@@ -134,7 +141,7 @@ class Terms:
     months: int
     prices: tuple[tuple[str, float, float], ...]
     dayparts: tuple[tuple[str, int], ...]
-    excluded: tuple[str, ...] = field(default=())
+    excluded: tuple[str, ...]
 
     @classmethod
     def of(cls, config: Config) -> Terms:
@@ -188,6 +195,19 @@ class Terms:
             )
         return replace(self, run_date=run, cutoff_date=cutoff)
 
+    @property
+    def dates(self) -> tuple[date, date]:
+        """`cutoff_date` and `run_date`, which are settled."""
+        assert self.cutoff_date is not None
+        assert self.run_date is not None
+        return self.cutoff_date, self.run_date
+
+    @property
+    def days(self) -> tuple[int, int]:
+        """The same, as `order_day` counts."""
+        cutoff, run = (day.toordinal() - EPOCH.toordinal() for day in self.dates)
+        return cutoff, run
+
 
 def months_before(day: date, months: int) -> date:
     """Return the same day some months earlier, or the last one of a shorter month.
@@ -200,11 +220,6 @@ def months_before(day: date, months: int) -> date:
     following = date(year + month // 12, month % 12 + 1, 1)
     last = date.fromordinal(following.toordinal() - 1)
     return min(date(year, month, 1).replace(day=min(day.day, last.day)), last)
-
-
-def day_number(day: date) -> int:
-    """Return the days since 1970-01-01, as `order_day` counts them."""
-    return day.toordinal() - EPOCH.toordinal()
 
 
 def spec_of(table: str, channel: str = "") -> TableSpec:

@@ -7,8 +7,7 @@ are whole numbers: one customer alone has the features that it has among all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import narwhals as nw
@@ -23,8 +22,7 @@ from core.channels.features.orders import (
     millionths,
     n_above_0,
 )
-from core.channels.schema import EPOCH, Terms, day_number
-from core.config import Config
+from core.channels.schema import Terms
 from core.errors import SchemaError
 
 OMNI = "omnichannel"
@@ -34,7 +32,7 @@ AMOUNTS = ("total_price", "discount_amount", "delivery_minutes")
 
 
 def customer_features(
-    order_features: Mapping[str, pl.LazyFrame], config: Config
+    order_features: Mapping[str, pl.LazyFrame], terms: Terms
 ) -> pl.LazyFrame:
     """Compute the features of customers with an order in the home channel.
 
@@ -42,8 +40,8 @@ def customer_features(
     ----------
     order_features : mapping of str to polars.LazyFrame
         Per channel, as `core.channels.features.orders.order_features` gives it.
-    config : Config
-        Options of `channels`. Without `run_date` it is the day after the newest order.
+    terms : Terms
+        `ChannelData.terms`, with both dates.
 
     Returns
     -------
@@ -56,27 +54,15 @@ def customer_features(
     ------
     SchemaError
         If there are no order features of a channel.
-    ConfigError
-        As `core.channels.schema.Terms.of`.
     """
-    terms = Terms.of(config)
     if missing := [name for name in terms.channels if name not in order_features]:
         raise SchemaError(
             f"no order features of the channel `{missing[0]}`, which "
             "`channels.sources` names. Compute them with `order_features`."
         )
-    tables = {name: order_features[name] for name in terms.channels}
-    terms = terms.settled(newest_day(tables.values()))
-    rows = {name: nw.from_native(table) for name, table in tables.items()}
+    rows = {name: nw.from_native(order_features[name]) for name in terms.channels}
     features: pl.LazyFrame = customer_table(rows, terms).to_native()
     return features
-
-
-def newest_day(tables: Iterable[pl.LazyFrame]) -> date | None:
-    """Return the day of the newest order; None without orders."""
-    days = pl.concat([table.select("order_day") for table in tables])
-    newest = days.max().collect(engine="streaming").item()
-    return None if newest is None else date.fromordinal(EPOCH.toordinal() + newest)
 
 
 def customer_table(orders: Mapping[str, Rows], terms: Terms) -> Rows:
@@ -130,9 +116,7 @@ def _rows_looked_at(
     orders: Mapping[str, Rows], held: Sequence[str], terms: Terms
 ) -> Rows:
     """Return the orders of the window, of all channels, with what is summed of them."""
-    assert terms.run_date is not None  # `Terms.settled` has set both
-    assert terms.cutoff_date is not None
-    first, end = day_number(terms.cutoff_date), day_number(terms.run_date)
+    first, end = terms.days
     wanted = [
         *("customer_id", "order_time", "order_day", "is_weekend", "daypart"),
         *AMOUNTS,
@@ -221,8 +205,8 @@ def _channels_ordered_from(terms: Terms) -> nw.Expr:
 def _mean(scope: str, name: str) -> nw.Expr:
     """Return the mean of what is known; null where nothing is."""
     n = nw.col(f"{scope}_{name}_n")
-    total = nw.col(f"{scope}_{name}").cast(nw.Float64) / MILLIONTHS
-    return total / nw.when(n > 0).then(n)
+    total = nw.col(f"{scope}_{name}").cast(nw.Float64)
+    return total / (nw.when(n > 0).then(n).cast(nw.Float64) * MILLIONTHS)
 
 
 def _values(scope: str) -> list[nw.Expr]:
@@ -243,13 +227,12 @@ def _values(scope: str) -> list[nw.Expr]:
 
 def _times(scope: str, terms: Terms) -> list[nw.Expr]:
     """Return first and last order, and the days between and since."""
-    assert terms.run_date is not None  # as above
     first, last = nw.col(f"{scope}_day_first"), nw.col(f"{scope}_day_last")
     n, tenure = nw.col(order_count(scope)), last - first + 1
     named = {
         "first_order": nw.col(f"{scope}_time_first"),
         "last_order": nw.col(f"{scope}_time_last"),
-        "recency_days": (nw.lit(day_number(terms.run_date)) - last).cast(nw.Int64),
+        "recency_days": (nw.lit(terms.days[1]) - last).cast(nw.Int64),
         "tenure_days": tenure.cast(nw.Int64),
         "average_days_between_orders": tenure / nw.when(n > 1).then(n - 1),
     }

@@ -7,15 +7,13 @@ order of the rows nor the engine decides a bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import narwhals as nw
 import polars as pl
 
 from core.channels.schema import Categories, ChannelData, Terms
-from core.config import Config
 
 Rows = nw.LazyFrame[Any]
 MILLIONTHS = 1_000_000
@@ -36,15 +34,13 @@ def count_of(condition: nw.Expr) -> nw.Expr:
     return nw.when(condition).then(nw.lit(1)).otherwise(nw.lit(0)).cast(nw.Int32)
 
 
-def order_features(data: ChannelData, config: Config) -> dict[str, pl.LazyFrame]:
+def order_features(data: ChannelData) -> dict[str, pl.LazyFrame]:
     """Compute the features of every order, and write a Parquet file per channel.
 
     Parameters
     ----------
     data : ChannelData
         As `core.channels.intake.read_channels` gives it.
-    config : Config
-        Options of `channels`.
 
     Returns
     -------
@@ -53,24 +49,19 @@ def order_features(data: ChannelData, config: Config) -> dict[str, pl.LazyFrame]
         were read: a row per order, with the columns that
         `core.channels.features.catalog` lists.
     """
-    terms = Terms.of(config)
     features = {}
-    for channel, paths in data.paths.items():
+    for channel in data.terms.channels:
         rows = order_table(
             nw.from_native(data.orders[channel]),
             nw.from_native(data.items[channel]),
             data.categories,
-            terms,
+            data.terms,
         )
-        target = paths["orders"].parent / f"order_features_{channel}.parquet"
-        features[channel] = _written(rows, target)
+        folder = data.paths[channel]["orders"].parent
+        target = folder / f"order_features_{channel}.parquet"
+        rows.to_native().sink_parquet(target, compression="lz4")
+        features[channel] = pl.scan_parquet(target, glob=False)
     return features
-
-
-def _written(rows: Rows, target: Path) -> pl.LazyFrame:
-    native: pl.LazyFrame = rows.to_native()
-    native.sink_parquet(target, compression="lz4")
-    return pl.scan_parquet(target, glob=False)
 
 
 def order_table(
@@ -87,66 +78,63 @@ def order_table(
     terms : Terms
         Price buckets and dayparts.
     """
-    contents = _contents(items, categories)
-    drivers = [DRIVER + name for name in categories.driver]
-    bases = [BASE + name for name in categories.base]
-    counts = ["item_count", "veg_count", "n_customised", *drivers, *bases]
-    hour = nw.col("order_time").dt.hour()
+    held = {
+        **{DRIVER + name: ("driver_category", name) for name in categories.driver},
+        **{BASE + name: ("base_category", name) for name in categories.base},
+    }
+    contents, unknown = _contents(items, held)
+    counts = ["item_count", "veg_count", "n_customised", *held]
+    nothing = nw.lit(None).cast(nw.Int32)
     weekday = (nw.col("order_day") + THURSDAY + WEEKS) % 7
+    is_all = (nw.col("item_count") > 0) & (nw.col("veg_count") == nw.col("item_count"))
+    price = nw.col("total_price")
     return (
         orders.join(contents, on="order_id", how="left")
-        .with_columns(nw.col(counts).fill_null(0))
+        .with_columns(nw.col(*counts).fill_null(0))
         .with_columns(
-            is_weekend=count_of(weekday >= SATURDAY),
-            daypart=_daypart(hour, terms),
-            all_veg=count_of(
-                (nw.col("item_count") > 0)
-                & (nw.col("veg_count") == nw.col("item_count"))
-            ),
-            is_customised=count_of(nw.col("n_customised") > 0),
             has_query=nw.col("has_query").cast(nw.Int32),
-            driver_categories=n_above_0(drivers),
-            base_categories=n_above_0(bases),
+            is_weekend=count_of(weekday >= SATURDAY),
+            daypart=_daypart(nw.col("order_time").dt.hour(), terms),
+            all_veg=count_of(is_all),
+            is_customised=count_of(nw.col("n_customised") > 0),
+            driver_categories=n_above_0([DRIVER + c for c in categories.driver]),
+            base_categories=n_above_0([BASE + c for c in categories.base]),
             **{
-                f"{label}_price_flag": count_of(
-                    (nw.col("total_price") >= low) & (nw.col("total_price") < high)
-                )
+                f"{label}_price_flag": count_of((price >= low) & (price < high))
                 for label, low, high in terms.prices
             },
         )
+        .with_columns(nothing.alias(name) for name in unknown)
         .drop("n_customised")
     )
 
 
-def _contents(items: Rows, categories: Categories) -> Rows:
-    """Return what was in each order that has items."""
-    veg = nw.when(nw.col("is_veg")).then(nw.col("micro")).otherwise(nw.lit(0))
-    held = {
+def _contents(
+    items: Rows, held: Mapping[str, tuple[str, str]]
+) -> tuple[Rows, list[str]]:
+    """Return what was in each order that has items, and features not known of it."""
+    names = items.collect_schema().names()
+    micro, zero = millionths("quantity"), nw.lit(0)
+    has_veg, has_customised = "is_veg" in names, "is_customised" in names
+    sums = {
+        "item_count": micro,
+        "veg_count": nw.when(nw.col("is_veg")).then(micro) if has_veg else zero,
+        "n_customised": count_of(nw.col("is_customised")) if has_customised else zero,
         **{
-            DRIVER + name: count_of(nw.col("driver_category") == nw.lit(name))
-            for name in categories.driver
-        },
-        **{
-            BASE + name: count_of(nw.col("base_category") == nw.lit(name))
-            for name in categories.base
+            feature: count_of(nw.col(column) == nw.lit(name))
+            for feature, (column, name) in held.items()
         },
     }
-    names = ["item_count", "veg_count", "n_customised", *held]
-    return (
-        items.with_columns(micro=millionths("quantity"))
-        .with_columns(
-            item_count=nw.col("micro"),
-            veg_count=veg.cast(nw.Int64),
-            n_customised=count_of(nw.col("is_customised")),
-            **held,
-        )
+    unknown = [] if has_veg else ["veg_count", "all_veg"]
+    unknown += [] if has_customised else ["is_customised"]
+    quantities = nw.col("item_count", "veg_count").cast(nw.Float64) / MILLIONTHS
+    contents = (
+        items.with_columns(**sums)
         .group_by("order_id")
-        .agg(nw.col(name).sum() for name in names)
-        .with_columns(
-            nw.col("item_count", "veg_count").cast(nw.Float64) / MILLIONTHS,
-            nw.col("n_customised", *held).cast(nw.Int32),
-        )
+        .agg(*(nw.col(name).sum() for name in sums))
+        .with_columns(quantities, nw.col("n_customised", *held).cast(nw.Int32))
     )
+    return contents, unknown
 
 
 def n_above_0(columns: Sequence[str]) -> nw.Expr:
