@@ -138,6 +138,8 @@ exit /b 1
 set CODE=%ERRORLEVEL%
 exit /b %CODE%
 
+rem Windows has no request to terminate: Ctrl-C and a closed window reach every process,
+rem `taskkill /T` ends them; what a killed step leaves is cleared by the next run.
 :run_script
 "%COMSPEC%" /d /c python "%REPO%%1" %%ARGS%%
 call :check_step "%1"

@@ -103,11 +103,26 @@ prepare() {
     end_if_failed $? "python -m pip install"
 }
 
+# A request to terminate may reach this script alone: it is handed to the running step,
+# which says what stands. Bash would keep it until the step has ended by itself, so the
+# step runs in the background; there Ctrl-C, which reaches both, is to work as well.
 run_script() {
-    local script=$1
+    local script=$1 code
     shift
-    "$python" "$repo/$script" "$@"
-    end_if_failed $? "$script"
+    trap 'kill -TERM "$!" 2>/dev/null || exit 143' TERM
+    trap : INT
+    (
+        trap - INT TERM
+        exec "$python" "$repo/$script" "$@"
+    ) <&0 &
+    # A signal ends `wait` before the step has ended.
+    wait "$!"
+    code=$?
+    while kill -0 "$!" 2>/dev/null; do
+        wait "$!"
+        code=$?
+    done
+    end_if_failed "$code" "$script"
 }
 
 # -P: a folder `core` where the caller is must not be taken for the project's.

@@ -34,6 +34,8 @@ def main(script: str | None = None) -> None:
 
 
 def _terminate(number: int, frame: Any) -> None:
+    # `run.sh` hands on what may have come here already: clean up once, undisturbed.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Terminated
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,12 @@ case "$*" in
     *"stamp.py begin"*) exit "${STUB_BEGIN:-0}" ;;
     --version) echo "Python 3.9.1" ;;
 esac
+case "$who: $*" in *"${STUB_WAIT:-nothing waits}"*)
+    exec 3>&2 2>&-
+    trap 'trap "" TERM; echo "I was asked to end" >&3; exit 143' TERM
+    trap 'echo "I was interrupted" >&3; exit 130' INT
+    : > "$STUB_LOG.waits"; while :; do sleep 0.05; done ;;
+esac
 case "$who: $*" in *"${STUB_FAIL:-nothing fails}"*) exit "${STUB_CODE:-1}" ;; esac
 """
 
@@ -54,19 +62,25 @@ class Project:
         stub.chmod(0o755)
         return stub
 
-    def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    def start(self, *arguments: str, **environ: str) -> subprocess.Popen[str]:
         self.log.write_text("", encoding="utf-8")
         clean = {k: v for k, v in os.environ.items() if k != "PYTHON"}
         path = f"{self.bin}{os.pathsep}/usr/bin{os.pathsep}/bin"
-        return subprocess.run(
+        return subprocess.Popen(
             ["bash", str(self.repo / "run.sh"), *arguments],
             cwd=self.caller,
             env={**clean, "PATH": path, "STUB_LOG": str(self.log), **environ},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
-            check=False,
+            start_new_session=True,
         )
+
+    def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        process = self.start(*arguments, **environ)
+        out, err = process.communicate()
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     def calls(self) -> list[list[str]]:
         """Return [who, where, *arguments] of every call, in order."""
@@ -181,6 +195,30 @@ def test_an_ended_pipeline_has_the_last_word(project, code):
     result = project.run(STUB_FAIL=PIPELINES[0], STUB_CODE=str(code))
     assert result.returncode == code
     assert result.stderr == ""
+
+
+@posix_only
+@pytest.mark.parametrize(
+    ("send", "number", "code", "said"),
+    [
+        ("kill", signal.SIGTERM, 143, "I was asked to end"),
+        ("killpg", signal.SIGTERM, 143, "I was asked to end"),
+        ("killpg", signal.SIGINT, 130, "I was interrupted"),
+    ],
+)
+def test_a_signal_ends_the_running_pipeline_which_has_the_last_word(
+    project, send, number, code, said
+):
+    """To the script alone, as from a service manager, and to all, as from Ctrl-C."""
+    process = project.start(STUB_WAIT=PIPELINES[1])
+    deadline = time.monotonic() + 30
+    while not project.log.with_name("log.txt.waits").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    getattr(os, send)(process.pid, number)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (code, f"{said}\n")
+    assert project.steps() == INSTALL + RUN[:2]
 
 
 @posix_only
