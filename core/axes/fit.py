@@ -31,11 +31,17 @@ import numpy as np
 import polars as pl
 
 from core.axes.features.catalog import CHANNEL_SHARE, FEATURES, AxisFeatures
-from core.axes.names import AxisNames, SegmentName, load_axis_names, name_clusters
+from core.axes.names import AxisNames, load_axis_names, name_clusters
 from core.models import centroids, criterion
 from core.models.centroids import FloatArray
-from core.segments.axes import AxesModel, AxisSegment, FittedAxis
-from core.segments.identity import Identity, match_segments
+from core.segments.axes import (
+    AxesModel,
+    FittedAxis,
+    Told,
+    axis_identity,
+    axis_segments,
+    kept_segments,
+)
 
 if TYPE_CHECKING:
     from core.config import Config
@@ -82,27 +88,28 @@ def with_identity(
     next_id = 0 if before is None else before.next_id
     if fit.model is None or fit.placed is None or fit.choice is None:
         return _skipped(fit.features, next_id)
-    identity = _identity(fit, before, next_id)
-    sizes = np.bincount(fit.placed.labels + 1, minlength=fit.model.n_segments + 1)
+    labels, n_segments = fit.placed.labels, fit.model.n_segments
+    identity = axis_identity(before, fit.before, labels, n_segments, next_id)
+    sizes = np.bincount(labels + 1, minlength=n_segments + 1)
     centres = fit.model.centres
     values = fit.model.in_units()
     used = fit.features.used
-    kept = _kept_names(identity, before, fit.model.n_segments)
+    kept = kept_segments(identity, before, n_segments)
     by_rules = name_clusters(centres, values, used, names)
     named = name_clusters(
         centres, values, used, names, {c: s.name for c, s in kept.items()}
     )
-    segments = [
-        _segment(fit.choice, identity, cluster, sizes, kept, by_rules, named)
-        for cluster in range(fit.model.n_segments)
-    ]
-    lost = _unplaced(fit.choice, names, sizes)
+    told = {cluster: Told(one.name, one.why) for cluster, one in by_rules.items()}
+    told[centroids.NOWHERE] = Told(names.unplaced, "a feature of the axis is unknown")
+    called = {cluster: one.name for cluster, one in named.items()}
+    called[centroids.NOWHERE] = names.unplaced
+    segments = axis_segments(identity, called, kept, told, labels, fit.choice.kind)
     return FittedAxis(
         fit.features.axis,
         used,
         dict(fit.features.skipped),
         fit.model,
-        (*sorted(segments, key=lambda s: s.id), lost),
+        segments,
         identity.next_id,
         identity.events,
         fit.choice.report(sizes),
@@ -114,79 +121,6 @@ def _skipped(features: AxisFeatures, next_id: int) -> FittedAxis:
     report = {"kind": "skipped", "n_segments": 0, "verdict": "skipped"}
     skipped = dict(features.skipped)
     return FittedAxis(features.axis, (), skipped, None, (), next_id, (), report)
-
-
-def _unplaced(
-    choice: criterion.Choice, names: AxisNames, sizes: centroids.IntArray
-) -> AxisSegment:
-    """Return the record of the customers who lack a feature."""
-    return AxisSegment(
-        id=centroids.NOWHERE,
-        name=names.unplaced,
-        cluster=centroids.NOWHERE,
-        size=int(sizes[0]),
-        share=float(sizes[0] / sizes.sum()),
-        kind=choice.kind,
-        rule_name=names.unplaced,
-        why="a feature of the axis is unknown",
-    )
-
-
-def _identity(fit: AxisFit, before: FittedAxis | None, next_id: int) -> Identity:
-    """Return the ids of the clusters, and what became of the segments before."""
-    assert fit.model is not None
-    assert fit.placed is not None
-    clusters = range(fit.model.n_segments)
-    if before is None or fit.before is None:
-        ids = {cluster: next_id + cluster for cluster in clusters}
-        return Identity(ids, (), next_id + len(ids))
-    trained = {segment.id: segment.size for segment in before.segments}
-    known = [
-        segment.id for segment in before.segments if segment.id != centroids.NOWHERE
-    ]
-    return match_segments(
-        fit.before, fit.placed.labels, next_id=next_id, known=known, trained=trained
-    )
-
-
-def _kept_names(
-    identity: Identity, before: FittedAxis | None, n_segments: int
-) -> dict[int, AxisSegment]:
-    """Return, by cluster, the segments before whose name lives on."""
-    if before is None:
-        return {}
-    old = {segment.id: segment for segment in before.segments}
-    n_old = len(old) - 1
-    is_like_before = (n_old > 1) == (n_segments > 1)
-    return {
-        cluster: old[id_]
-        for cluster, id_ in identity.ids.items()
-        if id_ in old and (old[id_].is_edited or is_like_before)
-    }
-
-
-def _segment(
-    choice: criterion.Choice,
-    identity: Identity,
-    cluster: int,
-    sizes: centroids.IntArray,
-    kept: Mapping[int, AxisSegment],
-    by_rules: Mapping[int, SegmentName],
-    named: Mapping[int, SegmentName],
-) -> AxisSegment:
-    """Return the record of one segment."""
-    old = kept.get(cluster)
-    return AxisSegment(
-        id=identity.ids[cluster],
-        name=named[cluster].name if old is None else old.name,
-        cluster=cluster,
-        size=int(sizes[cluster + 1]),
-        share=float(sizes[cluster + 1] / sizes.sum()),
-        kind=choice.kind,
-        is_edited=old is not None and old.is_edited,
-        rule_name=by_rules[cluster].name,
-        why=by_rules[cluster].why,
-    )
 
 
 TIERS: Final = ((0.0, 0.5, 0.2), (0.5, 0.8, 0.3), (0.8, 0.95, 0.3), (0.95, 1.0, 0.2))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ from core.models.centroids import (
     refused,
 )
 from core.models.criterion import Kind
-from core.segments.identity import IdentityEvent
+from core.segments.identity import Identity, IdentityEvent, match_segments
 from core.segments.published import ids_of, names_of, rename, with_given_names
 
 OUTSIDE: Final = -2
@@ -121,6 +121,106 @@ class FittedAxis:
     def ids_of(self, clusters: IntArray) -> IntArray:
         """Return the permanent ids of clusters; -1 stays -1."""
         return ids_of(self.segments, clusters)
+
+
+class Told(NamedTuple):
+    """What a segment is called by the rules, and what that rests on."""
+
+    name: str
+    why: str
+
+
+def axis_identity(
+    before: FittedAxis | None,
+    old: IntArray | None,
+    new: IntArray,
+    n_segments: int,
+    next_id: int,
+) -> Identity:
+    """Return the ids of clusters, and what became of the segments before.
+
+    Parameters
+    ----------
+    before : FittedAxis, optional
+        The same axis of the model before.
+    old : ndarray of int, shape (n_customers,), optional
+        Ids that it gives the customers; None where it cannot.
+    new : ndarray of int, shape (n_customers,)
+        Clusters of the same customers.
+    n_segments, next_id : int
+        Clusters there are, and the first id that was never given out.
+    """
+    if before is None or old is None:
+        ids = {cluster: next_id + cluster for cluster in range(n_segments)}
+        return Identity(ids, (), next_id + len(ids))
+    trained = {segment.id: segment.size for segment in before.segments}
+    known = [segment.id for segment in before.segments if segment.id != NOWHERE]
+    return match_segments(old, new, next_id=next_id, known=known, trained=trained)
+
+
+def kept_segments(
+    identity: Identity, before: FittedAxis | None, n_segments: int
+) -> dict[int, AxisSegment]:
+    """Return, by cluster, the segments before whose name lives on.
+
+    That is a name that a user gave, and any where the axis had several segments before
+    and has several now: `everyone` cannot be the name of a part.
+    """
+    if before is None:
+        return {}
+    old = {segment.id: segment for segment in before.segments}
+    n_old = len(old) - 1
+    is_like_before = (n_old > 1) == (n_segments > 1)
+    return {
+        cluster: old[id_]
+        for cluster, id_ in identity.ids.items()
+        if id_ in old and (old[id_].is_edited or is_like_before)
+    }
+
+
+def axis_segments(
+    identity: Identity,
+    names: Mapping[int, str],
+    kept: Mapping[int, AxisSegment],
+    told: Mapping[int, Told],
+    labels: IntArray,
+    kind: Kind | Literal["rule"],
+) -> tuple[AxisSegment, ...]:
+    """Return the records of an axis's segments, by id, -1 last.
+
+    Parameters
+    ----------
+    identity : Identity
+    names : mapping of int to str
+        By cluster; those of `kept` segments do not count.
+    kept : mapping of int to AxisSegment
+        By cluster, see `kept_segments`.
+    told : mapping of int to Told
+        By cluster, -1 included: who is in no segment.
+    labels : ndarray of int, shape (n_customers,)
+        Clusters of the customers whom the axis looks at; -1 is none.
+    kind : str
+        Of all of them, see `AxisSegment`.
+    """
+    sizes = np.bincount(labels + 1, minlength=len(identity.ids) + 1)
+    ids = {**identity.ids, NOWHERE: NOWHERE}
+    found = []
+    for cluster in sorted(ids, key=lambda c: (c == NOWHERE, ids[c])):
+        old = kept.get(cluster)
+        found.append(
+            AxisSegment(
+                id=ids[cluster],
+                name=names[cluster] if old is None else old.name,
+                cluster=cluster,
+                size=int(sizes[cluster + 1]),
+                share=float(sizes[cluster + 1] / max(sizes.sum(), 1)),
+                kind=kind,
+                is_edited=old is not None and old.is_edited,
+                rule_name=told[cluster].name,
+                why=told[cluster].why,
+            )
+        )
+    return tuple(found)
 
 
 _SEGMENTS = TypeAdapter(tuple[AxisSegment, ...])

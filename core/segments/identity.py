@@ -68,7 +68,8 @@ class Overlap:
         old: npt.NDArray[np.integer],
         new: npt.NDArray[np.integer],
         known: Sequence[int],
-        entities: Sequence[str] | None,
+        entities: Sequence[str] | None = None,
+        n_new: int = 0,
     ) -> Self:
         """Count two labels of the same rows.
 
@@ -76,9 +77,11 @@ class Overlap:
         ----------
         old, new, known, entities
             As for `core.segments.identity.match_segments`.
+        n_new : int
+            New segments, those included that no row has.
         """
         ids = sorted({*(int(i) for i in np.unique(old)), *known} - {NONE})
-        n_new = int(new.max(initial=NONE)) + 1
+        n_new = max(int(new.max(initial=NONE)) + 1, n_new)
         row = np.searchsorted(np.array(ids, dtype=np.int64), old)
         row = np.where(old == NONE, len(ids), row)
         column = np.where(new == NONE, n_new, new)
@@ -266,6 +269,59 @@ def match_segments(
     events = _events(overlap, ids, heirs, is_part, is_given)
     by_cluster = dict(sorted(zip(overlap.clusters, ids, strict=True)))
     return Identity(by_cluster, tuple(events), next_id)
+
+
+def match_names(
+    old: npt.NDArray[np.integer],
+    new: npt.NDArray[np.integer],
+    *,
+    names: Sequence[str],
+    known: Mapping[str, int],
+    next_id: int,
+) -> Identity:
+    """Give the segments of a new rule set the ids of the old ones of the same name.
+
+    A rule may change and its segment stays the same one, as long as its name does. A
+    name that is new, or comes back, gets an id that was never given out.
+
+    Parameters
+    ----------
+    old : ndarray of int, shape (n_rows,)
+        Ids that the old rules give the rows; -1 is none.
+    new : ndarray of int, shape (n_rows,)
+        Places in `names` for the same rows; -1 is none.
+    names : sequence of str
+        Of the new segments, each once.
+    known : mapping of str to int
+        Ids of the old segments by name.
+    next_id : int
+        First id that was never given out, above every old one.
+
+    Returns
+    -------
+    Identity
+        Each segment has survived, was born or has died.
+
+    Raises
+    ------
+    ModelError
+        For labels of different lengths, or an old id that is not below `next_id`.
+    """
+    _check(old, new, next_id, list(known.values()))
+    fresh = [name for name in names if name not in known]
+    given = {**known, **{name: next_id + i for i, name in enumerate(fresh)}}
+    ids = {place: given[name] for place, name in enumerate(names)}
+    overlap = Overlap.of(old, new, list(known.values()), n_new=len(names))
+    places = {id_: row for row, id_ in enumerate(overlap.old)}
+    heirs = {
+        column: places[ids[cluster]]
+        for column, cluster in enumerate(overlap.clusters)
+        if ids[cluster] in places
+    }
+    none = np.zeros(overlap.shared.shape, dtype=np.bool_)
+    in_order = [ids[cluster] for cluster in overlap.clusters]
+    events = _events(overlap, in_order, heirs, none, none)
+    return Identity(ids, tuple(events), next_id + len(fresh))
 
 
 def with_ids(
