@@ -552,7 +552,8 @@ class MicroPlanItem(Section):
     )
     features: list[str] = Field(
         default_factory=list,
-        description="customer features to cluster on; none: every numeric one",
+        description="customer features to cluster on; none: the numeric ones over all "
+        "channels, without sums of dayparts",
     )
     k: int | None = Field(
         None, ge=1, description="number of micro-segments; null: as the data say"
@@ -664,7 +665,7 @@ class ChannelsConfig(Section):
         100, ge=1, description="customers with more orders in the home channel are left"
     )
     store: str = Field(
-        "default", min_length=1, description="`store_id` that the profiles go under"
+        "channels", min_length=1, description="`store_id` that the profiles go under"
     )
     sample_customers: int = Field(
         5000, ge=1, description="customers of the built-in sample"

@@ -29,7 +29,6 @@ from core.artifacts.reading import ArtifactSet
 from core.artifacts.runs import (
     LONG_TABLE,
     PROFILES,
-    REJECTED,
     SIZES,
     RunFiles,
     RunFingerprint,
@@ -77,10 +76,6 @@ class RunData(Protocol):
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the rows, and of how they were read."""
-
-    @property
-    def rejected(self) -> pl.DataFrame:
-        """Rows that could not be used."""
 
     @property
     def customers(self) -> pl.DataFrame:
@@ -208,8 +203,16 @@ class Segmentation(ABC, Generic[D, A]):
     def facts(self, data: D, assigner: A) -> dict[str, Any]:
         """Return what the manifest and the page tell of the data."""
 
-    def write_data(self, out: StageWriter, data: D, features: pl.DataFrame) -> None:
-        """Write what the system keeps of its steps."""
+    @abstractmethod
+    def write_data(
+        self,
+        out: StageWriter,
+        data: D,
+        features: pl.DataFrame,
+        placed: Placed,
+        assigner: A,
+    ) -> None:
+        """Write the rows set aside, and what else the system keeps of its steps."""
 
     @abstractmethod
     def write_report(
@@ -345,8 +348,7 @@ class _Run(Generic[D, A]):
         _count_customers(facts, before, features)
         with self.by.timed("writing"):
             self._write_model(assigner, features, placed, is_learnt=is_learnt)
-            data.rejected.write_parquet(self.out.path(REJECTED), compression="zstd")
-            self.by.write_data(self.out, data, features)
+            self.by.write_data(self.out, data, features, placed, assigner)
             if drift.height:
                 drift.write_csv(self.out.path(self.by.files.drift))
             if before is not None:
@@ -481,7 +483,6 @@ class _Run(Generic[D, A]):
             "learnt_from": learnt_from,
             "store": self.by.store,
             "reference_date": data.reference_date.isoformat(),
-            "n_rejected": data.rejected.height,
             **self.by.facts(data, assigner),
             "seconds": self.by.seconds,
         }

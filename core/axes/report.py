@@ -260,7 +260,8 @@ def write_axes_page(content: AxesContent, path: Path) -> list[Path]:
     """
     pictures = _pictures(content, path.parent)
     page = TEMPLATES.page(
-        "axes.html.j2",
+        "run.html.j2",
+        heading="Customer axes",
         content=content,
         told=_found(content.axes),
         tiles=[(name, count(n)) for name, n in content.tiles.items()],

@@ -10,7 +10,7 @@ import polars as pl
 
 from core import lifecycle
 from core.artifacts.folder import StageWriter
-from core.artifacts.runs import content_digest
+from core.artifacts.runs import REJECTED, content_digest
 from core.axes import output
 from core.axes.assign import AxesAssigner
 from core.axes.features.catalog import features_available
@@ -122,11 +122,23 @@ class CustomerAxes(Segmentation[Purchases, AxesAssigner]):
         """Return the counts of rows, and what became of them."""
         return {
             "n_orders": data.orders.height,
+            "n_rejected": data.rejected.height,
             "n_items": None if data.items is None else data.items.height,
             "absent": list(data.absent),
             "channels": list(assigner.channels),
             "intake": data.intake,
         }
+
+    def write_data(
+        self,
+        out: StageWriter,
+        data: Purchases,
+        features: pl.DataFrame,
+        placed: lifecycle.Placed,
+        assigner: AxesAssigner,
+    ) -> None:
+        """Write the rows that could not be used."""
+        data.rejected.write_parquet(out.path(REJECTED), compression="zstd")
 
     def write_report(
         self, out: StageWriter, tables: Tables, facts: dict[str, Any]

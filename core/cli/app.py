@@ -26,6 +26,7 @@ from core.scratch import full_disk_message
 if TYPE_CHECKING:
     from core.artifacts.folder import StageResult
     from core.artifacts.manifest import System
+    from core.lifecycle import StoreLoader
 
 # All but the tabulator and line breaks.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -46,9 +47,10 @@ app = typer.Typer(
 def systems() -> tuple[System, ...]:
     """Return every system that writes artifacts; by its stages a folder says whose."""
     from core.axes.files import CUSTOMER_AXES
+    from core.channels.files import CHANNEL_SEGMENTS
     from core.retailers.files import RETAILERS
 
-    return RETAILERS, CUSTOMER_AXES
+    return RETAILERS, CUSTOMER_AXES, CHANNEL_SEGMENTS
 
 
 # Every verb once: in what group `--help` shows it, and an example of its options.
@@ -76,8 +78,9 @@ GROUPS: dict[str, dict[str, str]] = {
         "contract": "check contract.yaml",
         "verify": "",
     },
-    "Customers on 13 axes": {
+    "Customers": {
         "axes": "--lines order-lines.csv",
+        "channels": "--config channels.yaml",
         "serve": "--port 8080",
         "store": "status",
         "keys": "create --store default",
@@ -190,6 +193,25 @@ Folder = Annotated[
     ),
 ]
 Seed = Annotated[int | None, option("Seed of everything random.", "42")]
+Database = Annotated[
+    str | None,
+    option("Address of a PostgreSQL.", "DATABASE_URL, else an embedded server"),
+]
+NoStore = Annotated[
+    bool, option("Write the files only, load nothing.", flag="--no-store")
+]
+WHOSE = "Whose customers these are: the `store_id` of profiles and keys."
+
+
+def loader(*, no_store: bool) -> StoreLoader | None:
+    """Return what loads a published set into the store, if that is wanted."""
+    if no_store:
+        return None
+    from core.store.publish import publish_profiles
+
+    return publish_profiles
+
+
 Assignment = Annotated[
     list[str] | None,
     option(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,9 +13,6 @@ from core.config import Config
 from core.logging import configure
 from core.resolve import resolve_config
 
-if TYPE_CHECKING:
-    from core.lifecycle import StoreLoader
-
 axes_app = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode="markdown",
@@ -23,19 +20,7 @@ axes_app = typer.Typer(
 )
 app.app.add_typer(axes_app, name="axes")
 
-StoreName = Annotated[
-    str | None,
-    app.option(
-        "Whose customers these are: the `store_id` of profiles and keys.", "default"
-    ),
-]
-Database = Annotated[
-    str | None,
-    app.option("Address of a PostgreSQL.", "DATABASE_URL, else an embedded server"),
-]
-NoStore = Annotated[
-    bool, app.option("Write the files only, load nothing.", flag="--no-store")
-]
+StoreName = Annotated[str | None, app.option(app.WHOSE, "default")]
 
 
 @axes_app.callback()
@@ -83,8 +68,8 @@ def axes(
         ),
     ] = "always",
     store: StoreName = None,
-    database: Database = None,
-    no_store: NoStore = False,
+    database: app.Database = None,
+    no_store: app.NoStore = False,
     artifacts: app.ArtifactsFolder = None,
     config: app.ConfigFile = None,
     seed: app.Seed = None,
@@ -122,7 +107,7 @@ def axes(
         },
         app.assignments_of(set_, columns),
     )
-    into_store = _loader(no_store=no_store)
+    into_store = app.loader(no_store=no_store)
     run = run_axes(chosen, refit=retrain == "always", into_store=into_store)
     app.report_and_exit(run.lines, run.exit_code, quiet=quiet)
 
@@ -156,15 +141,15 @@ def rename_in_axes(
     ],
     name: Annotated[str, typer.Argument(help="Its name from now on, over refits too.")],
     store: StoreName = None,
-    database: Database = None,
-    no_store: NoStore = False,
+    database: app.Database = None,
+    no_store: app.NoStore = False,
     artifacts: app.ArtifactsFolder = None,
 ) -> None:
     """Give a segment of an axis a name that stays."""
     from core.axes.run import rename_segment
 
     chosen = _of_store(store, database, artifacts)
-    into_store = _loader(no_store=no_store)
+    into_store = app.loader(no_store=no_store)
     app.report_and_exit(
         *rename_segment(chosen, axis, segment, name, into_store=into_store)
     )
@@ -179,26 +164,20 @@ def roll_back_axes(
         ),
     ] = None,
     store: StoreName = None,
-    database: Database = None,
-    no_store: NoStore = False,
+    database: app.Database = None,
+    no_store: app.NoStore = False,
     artifacts: app.ArtifactsFolder = None,
 ) -> None:
     """Let the version before serve again, in the files and in the store."""
     from core.axes.run import roll_back
 
     chosen = _of_store(store, database, artifacts)
-    app.report_and_exit(*roll_back(chosen, to, into_store=_loader(no_store=no_store)))
+    app.report_and_exit(
+        *roll_back(chosen, to, into_store=app.loader(no_store=no_store))
+    )
 
 
 def _of_store(store: str | None, database: str | None, artifacts: str | None) -> Config:
     return resolve_config(
         flags={"artifacts": artifacts, "axes.store": store, "store.url": database}
     )
-
-
-def _loader(*, no_store: bool) -> StoreLoader | None:
-    if no_store:
-        return None
-    from core.store.publish import publish_profiles
-
-    return publish_profiles

@@ -354,6 +354,10 @@ class AxesModel:
         table = self._table(features)
         return {name: self._assign(axis, table) for name, axis in self.fitted.items()}
 
+    def empty_row(self) -> pl.DataFrame:
+        """Return a row of zeros, with every column that `assign` needs."""
+        return pl.DataFrame({name: [0.0] for name in self.features})
+
     def renamed(self, axis: str, segment_id: int, name: str) -> Self:
         """Return the same model with a segment called otherwise.
 

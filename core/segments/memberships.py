@@ -196,7 +196,7 @@ class CustomerAssigner:
         with fitting(f"the {files.stage} in `{base.folder}`", files.system):
             found = cls.from_state(arrays, read_meta(base))
             # Parts that do not fit each other show with the first customer.
-            found.model.assign(pl.DataFrame({n: [0.0] for n in found.model.features}))
+            found.model.assign(found.model.empty_row())
         return found
 
     def above(self, version: int, next_ids: Mapping[str, int]) -> Self:
@@ -280,13 +280,14 @@ def confidence(
     """Return the mean strength of each customer.
 
     An axis that does not place the customer counts as 0: who has one order is known on
-    few axes, however well. Axes that do not look at the customer, and axes with one
-    segment, where the strength is 1 and says nothing, do not count; a customer with no
-    others has 0.
+    few axes, however well. Where a rule decides (no distances), it is certain: 1. Axes
+    that do not look at the customer, and axes with one segment, where the strength is 1
+    and says nothing, do not count; a customer with no others has 0.
     """
     total, n_axes = np.zeros(n_customers), np.zeros(n_customers)
     for own in placed.values():
-        counts = (own.runner_up >= 0) | (own.labels == NOWHERE)
+        is_certain = (own.labels >= 0) & np.isnan(own.distances)
+        counts = (own.runner_up >= 0) | (own.labels == NOWHERE) | is_certain
         total += np.where(counts, own.strength, 0.0)
         n_axes += counts
     return np.asarray(total / np.maximum(n_axes, 1), dtype=np.float64)

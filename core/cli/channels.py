@@ -1,0 +1,139 @@
+"""The verbs of the channel segments, for a person and for a scheduler."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from core.cli import app
+from core.config import Config
+from core.logging import configure
+from core.resolve import resolve_config
+
+channels_app = typer.Typer(
+    invoke_without_command=True,
+    rich_markup_mode="markdown",
+    context_settings=app.HELP_NAMES,
+)
+app.app.add_typer(channels_app, name="channels")
+
+StoreName = Annotated[str | None, app.option(app.WHOSE, "channels")]
+
+
+@channels_app.callback()
+def channels(
+    context: typer.Context,
+    rules: Annotated[
+        str | None,
+        app.option("Rule set: a built-in name, or a YAML file.", "order-bands"),
+    ] = None,
+    retrain: Annotated[
+        Literal["always", "never"],
+        app.option(
+            "`always` settles rules and learns micro-segments anew, ids and names live "
+            "on; `never` places by the model that stands."
+        ),
+    ] = "always",
+    store: StoreName = None,
+    database: app.Database = None,
+    no_store: app.NoStore = False,
+    artifacts: app.ArtifactsFolder = None,
+    config: app.ConfigFile = None,
+    seed: app.Seed = None,
+    set_: app.Assignment = None,
+    quiet: app.Quiet = False,
+) -> None:
+    """Segment the customers of several channels by rules, and further by KMeans.
+
+    The channels are named in the configuration (`channels.sources`); without them the
+    built-in sample is segmented. Safe for a scheduler: the same rows change nothing, a
+    second run at the same time is refused, and a killed one has not happened. Exits
+    with 0, or with the code of what went wrong; 9 if the files are published and only
+    the store could not be loaded. Writes channels.html and a Parquet file per stage
+    into `channels` in the artifacts folder.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from core.channels.run import run_channels
+
+    configure(logging.ERROR if quiet else logging.INFO)
+    flags = {
+        "artifacts": artifacts,
+        "seed": seed,
+        "channels.rules": rules,
+        "channels.store": store,
+        "store.url": database,
+    }
+    chosen = resolve_config(config, flags, set_ or [])
+    into_store = app.loader(no_store=no_store)
+    run = run_channels(chosen, refit=retrain == "always", into_store=into_store)
+    app.report_and_exit(run.lines, run.exit_code, quiet=quiet)
+
+
+@channels_app.command("sample")
+def write_channels_sample(
+    folder: Annotated[Path, typer.Argument(help="Where to; made if it is not there.")],
+    customers: Annotated[int, app.option("How many guests.")] = 5000,
+    seed: app.Seed = None,
+) -> None:
+    """Write the built-in sample as CSV, with a channels.yaml to run it with.
+
+    A restaurant chain with three channels: `channels --config FOLDER/channels.yaml`.
+    """
+    from core.channels.sample import write_sample
+
+    rows = write_sample(folder, customers, resolve_config(flags={"seed": seed}).seed)
+    app.print_lines(f"{folder / name}: {n:,} rows" for name, n in rows.items())
+
+
+@channels_app.command("rename")
+def rename_in_channels(
+    axis: Annotated[
+        str, typer.Argument(help="`segment`, or the name of an item of the plan.")
+    ],
+    segment: Annotated[
+        int, typer.Argument(help="Id of a segment, see axis_sizes.csv.")
+    ],
+    name: Annotated[str, typer.Argument(help="Its name from now on, over refits too.")],
+    store: StoreName = None,
+    database: app.Database = None,
+    no_store: app.NoStore = False,
+    artifacts: app.ArtifactsFolder = None,
+) -> None:
+    """Give a rule segment or a micro-segment a name that stays."""
+    from core.channels.run import rename_segment
+
+    chosen = _of_store(store, database, artifacts)
+    into_store = app.loader(no_store=no_store)
+    app.report_and_exit(
+        *rename_segment(chosen, axis, segment, name, into_store=into_store)
+    )
+
+
+@channels_app.command("rollback")
+def roll_back_channels(
+    to: Annotated[
+        str | None,
+        app.option(
+            "A version by its name in the folder `versions`.", "the version before"
+        ),
+    ] = None,
+    store: StoreName = None,
+    database: app.Database = None,
+    no_store: app.NoStore = False,
+    artifacts: app.ArtifactsFolder = None,
+) -> None:
+    """Let the version before serve again, in the files and in the store."""
+    from core.channels.run import roll_back
+
+    chosen = _of_store(store, database, artifacts)
+    into_store = app.loader(no_store=no_store)
+    app.report_and_exit(*roll_back(chosen, to, into_store=into_store))
+
+
+def _of_store(store: str | None, database: str | None, artifacts: str | None) -> Config:
+    flags = {"artifacts": artifacts, "channels.store": store, "store.url": database}
+    return resolve_config(flags=flags)
