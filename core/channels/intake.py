@@ -9,7 +9,7 @@ memory grows with the ids of orders and not with the rows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,12 @@ from core.channels.schema import (
     TABLES,
     Categories,
     ChannelData,
-    ChannelsGenerator,
     Terms,
     months_before,
     spec_of,
 )
-from core.config import ChannelSource, Config, DataConfig
-from core.errors import SchemaError, SourceError
+from core.config import Config
+from core.errors import SchemaError
 from core.tables.cells import LARGEST, ParsedRows
 from core.tables.columns import FLAGS, ROW, TableSpec
 from core.tables.files import counted, find_files
@@ -50,34 +49,27 @@ CLOCK_SLACK = timedelta(days=1)
 REJECTED = "rejected_rows.parquet"
 
 
-def read_channels(
-    config: Config, work: Path, generate: ChannelsGenerator | None = None
-) -> ChannelData:
+def read_channels(config: Config, work: Path) -> ChannelData:
     """Read the orders and items of every channel that a configuration names.
 
     Parameters
     ----------
     config : Config
         Options of `channels`; those of `data` about CSV, Excel, dates and decimal marks
-        hold here, too. Without `channels.sources` the built-in sample is generated.
+        hold here, too. `core.channels.sample.with_sample` names the built-in sample.
     work : Path
         Folder for the Parquet files of every stage, which what is returned scans;
         created if it is not there.
-    generate : callable, optional
-        Makes the sample, for a configuration that asks for it.
 
     Raises
     ------
     SourceError
-        If data cannot be found, fetched or opened, or the sample is asked for without
-        `generate`.
+        If data cannot be found, fetched or opened.
     SchemaError
         If columns or rows cannot be used, or the home channel has no order that counts.
     ConfigError
-        If an option cannot be meant.
+        If an option cannot be meant, or no channel is named.
     """
-    if not config.channels.sources:
-        return _read_sample(config, work, generate)
     terms = Terms.of(config)
     with scratch_folder(work) as scratch:
         tables = {
@@ -101,39 +93,6 @@ def _addresses(config: Config) -> dict[Key, str]:
     }
     found |= {("", name): getattr(options, name) for name in MAPS}
     return {key: address for key, address in found.items() if address is not None}
-
-
-def _read_sample(
-    config: Config, work: Path, generate: ChannelsGenerator | None
-) -> ChannelData:
-    """Generate the sample and take it like any other source."""
-    if generate is None:
-        raise SourceError(
-            "`channels.sources` is empty, and no generator was handed in. Name at "
-            "least one channel, with its `orders` and `items`."
-        )
-    made = generate(config.channels.sample_customers, config.seed)
-    frames = {("", name): getattr(made, name) for name in MAPS} | {
-        (channel, table): frame
-        for table in TABLES
-        for channel, frame in getattr(made, table).items()
-    }
-    content = fingerprint({"n": config.channels.sample_customers, "seed": config.seed})
-    tables = {
-        key: ReceivedTable("the sample", frame.lazy(), content, is_plain=True)
-        for key, frame in frames.items()
-    }
-    # Its columns are ours, whatever the user's are.
-    sources = {
-        channel: ChannelSource(orders="", items="", timezone=zone)
-        for channel, zone in made.zones.items()
-    }
-    ours = {"sources": sources, "catalog_columns": {}, "store_columns": {}}
-    channels = config.channels.model_copy(update=ours)
-    named = config.model_copy(update={"channels": channels, "data": DataConfig()})
-    work.mkdir(parents=True, exist_ok=True)
-    data = _from_tables(tables, named, Terms.of(named), work)
-    return replace(data, truth=made.truth)
 
 
 @dataclass(frozen=True)

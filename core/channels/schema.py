@@ -6,7 +6,6 @@ Columns and faults are listed in ``channels.yaml``.
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
@@ -85,8 +84,6 @@ class ChannelData:
         What decided, with both dates; `customer_features` goes by them, too.
     fingerprint : str
         SHA-256 that is equal when the same content is read with the same options.
-    truth : polars.DataFrame or None
-        What the generator planted; only for the sample.
     """
 
     orders: dict[str, pl.LazyFrame]
@@ -97,12 +94,6 @@ class ChannelData:
     rejected: Path
     terms: Terms
     fingerprint: str
-    truth: pl.DataFrame | None = None
-
-
-ChannelsGenerator = Callable[[int, int], Any]
-"""Makes the built-in sample of a number of customers with a seed: an object with
-`orders`, `items`, `customers`, `zones` (by channel), `catalog`, `stores`, `truth`."""
 
 
 @dataclass(frozen=True)
