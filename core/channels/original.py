@@ -265,14 +265,20 @@ def _fault(text: str, error: json.JSONDecodeError) -> str:
     keys = re.findall(r'"([^"\n]*)"\s*:', before)
     near = f", after the key `{keys[-1]}`" if keys else ""
     after = text[error.pos :].lstrip()
-    if re.search(r",\s*$", before) and after[:1] in "}]":
-        cure = f"take out the comma before `{after[:1]}`"
+    # Before Python 3.13 the fault is what follows the comma, and then the comma.
+    comma = re.search(r",\s*([}\]])$", before[-80:] + after[:1]) or re.match(
+        r",\s*([}\]])", after
+    )
+    if comma:
+        cure = f"take out the comma before `{comma[1]}`"
     elif after.startswith("..."):
         cure = "`...` stands for more keys in the documentation; write them out"
     elif after[:1] in ("/", "#"):
         cure = "take out the comment, which JSON does not have"
     elif after[:1] == "'":
         cure = 'write texts in double quotes (")'
+    elif not text.strip():
+        cure = "it is empty"
     elif not after:
         cure = "the file is cut off; close every brace and bracket"
     else:
