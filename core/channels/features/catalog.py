@@ -7,6 +7,7 @@ and `core.channels.features.customers`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 
 import yaml
@@ -34,6 +35,7 @@ class ChannelFeature:
     null_means: str = "never"
 
 
+@cache
 def _entries(section: str) -> tuple[ChannelFeature, ...]:
     text = resources.files(__package__).joinpath("catalog.yaml").read_text("utf-8")
     listed = yaml.safe_load(text)[section]
