@@ -89,7 +89,7 @@ class ChannelRows:
     @property
     def reference_date(self) -> datetime:
         """The moment after the last order that counts."""
-        return datetime.combine(self.data.run_date, time.min)
+        return datetime.combine(self.data.terms.dates[1], time.min)
 
     @property
     def customers(self) -> pl.DataFrame:
@@ -139,17 +139,14 @@ class Channels(Segmentation[ChannelRows, ChannelsAssigner]):
             data = read_channels(config, work)
         with self.timed("features"):
             get_logger().info("Computing features of orders and customers")
-            order_features(data, config)
+            scans = order_features(data)
             orders = {
                 name: paths["orders"].parent / files.order_features_file(name)
                 for name, paths in data.paths.items()
             }
-            scans = {
-                name: pl.scan_parquet(path, glob=False) for name, path in orders.items()
-            }
-            lazy = customer_features(scans, config)
+            lazy = customer_features(scans, data.terms)
             features = lazy.collect(engine="streaming").sort("customer_id")
-        home = config.channels.home or next(iter(data.paths))
+        home = data.terms.home
         kept, left_out = _segmented(features, home, config.channels.max_orders)
         options = config.channels.model_dump(mode="json", include=FEATURE_OPTIONS)
         made_from = fingerprint({"rows": data.fingerprint, **options})
