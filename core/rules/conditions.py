@@ -53,7 +53,8 @@ class Node:
         Parameters
         ----------
         columns : mapping of feature to expression
-            Numbers without NaN, texts and booleans, null where missing.
+            Numbers without NaN, and texts, null where missing; a flag is a number that
+            is not 0 where it is set.
         """
         raise NotImplementedError
 
@@ -108,7 +109,7 @@ class Range(Leaf):
         value: Any = customer.get(self.feature)
         if is_missing(value):
             return False
-        low, high = self._numbers()
+        low, high = self.numbers()
         above = value >= low if self.low_included else value > low
         below = value <= high if self.high_included else value < high
         return bool((above or low == -math.inf) and (below or high == math.inf))
@@ -116,7 +117,7 @@ class Range(Leaf):
     def expr(self, columns: Mapping[str, nw.Expr]) -> nw.Expr:
         """Return the comparison, false where the value is null."""
         column, asked = columns[self.feature], []
-        low, high = self._numbers()
+        low, high = self.numbers()
         if low > -math.inf:
             asked.append(column >= low if self.low_included else column > low)
         if high < math.inf:
@@ -134,7 +135,8 @@ class Range(Leaf):
         start = f"{low} {less} " if low else ""
         return f"{start}{name} {'<=' if self.high_included else '<'} {high}"
 
-    def _numbers(self) -> tuple[float, float]:
+    def numbers(self) -> tuple[float, float]:
+        """Return low and high, or refuse a threshold that has no number yet."""
         for bound in (self.low, self.high):
             if isinstance(bound, str):
                 raise ConfigError(
@@ -150,19 +152,29 @@ class OneOf(Leaf):
 
     values: tuple[Value, ...]
 
+    @property
+    def is_set_flag(self) -> bool:
+        """Whether it asks that a flag is set."""
+        return len(self.values) == 1 and self.values[0] is True
+
     def holds(self, customer: Mapping[str, Any]) -> bool:
         """Whether the value is one of them."""
         value = customer.get(self.feature)
-        return not is_missing(value) and value in self.values
+        if is_missing(value):
+            return False
+        is_flag = isinstance(self.values[0], bool)
+        return (bool(value) if is_flag else value) in self.values
 
     def expr(self, columns: Mapping[str, nw.Expr]) -> nw.Expr:
         """Return membership, false where the value is null."""
         column = columns[self.feature]
+        if self.is_set_flag:
+            return (column != 0).fill_null(
+                False
+            ) & ~column.is_null()  # pandas: NaN != 0
         if len(self.values) == 1:
             [value] = self.values
-            asked = column if value is True else ~column if value is False else (
-                column == value
-            )  # fmt: skip
+            asked = column == (0 if value is False else value)
         else:
             asked = column.is_in(list(self.values))
         return asked.fill_null(False)
@@ -170,7 +182,7 @@ class OneOf(Leaf):
     def text(self) -> str:
         """Return ``x = a``, ``x in {a, b}``, or the flag's name."""
         name = shown_name(self.feature)
-        if self.values == (True,):
+        if self.is_set_flag:
             return name
         if len(self.values) == 1:
             return f"{name} = {shown_value(self.values[0])}"
@@ -212,7 +224,7 @@ class Not(Node):
         """Return ``not ...``."""
         if isinstance(self.part, IsMissing):
             return f"{shown_name(self.part.feature)} is not missing"
-        is_simple = isinstance(self.part, OneOf) and self.part.values == (True,)
+        is_simple = isinstance(self.part, OneOf) and self.part.is_set_flag
         return f"not {self.part.text()}" if is_simple else f"not ({self.part.text()})"
 
     def parts(self) -> tuple[Node, ...]:

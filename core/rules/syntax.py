@@ -99,16 +99,15 @@ class Feature:
     is_fixed: bool = False
 
     def column(self) -> nw.Expr:
-        """Return it as an expression: Float64, String or Boolean, null where missing.
+        """Return it as an expression, Float64 or String, null where missing or NaN.
 
-        A flag is set where its number is not 0. NaN is missing.
+        A flag is set where its number is not 0.
         """
         column = nw.col(self.name)
         if self.type == "text":
             return column.cast(nw.String)
         number = column.cast(nw.Float64)
-        known = nw.when(~number.is_nan()).then(number)
-        return known != 0 if self.type == "flag" else known
+        return nw.when(~number.is_nan()).then(number)
 
     def domain(self) -> Node:
         """Return the condition that every customer is declared to meet."""
@@ -216,7 +215,8 @@ class Syntax:
         asked: Node = IsMissing(feature.name)
         if tree.data.endswith("membership"):
             values = [self._value(feature, value) for value in tree.children[1:]]
-            asked = OneOf(feature.name, tuple(dict.fromkeys(values)))
+            is_any = feature.type == "flag" and len(set(values)) == 2
+            asked = Not(asked) if is_any else OneOf(feature.name, _unique(values))
         return asked if tree.data in {"missing", "membership"} else Not(asked)
 
     def known(self, name: str) -> Feature:
@@ -355,6 +355,10 @@ def _said(operand: Any) -> str:
     if operand.data == "text":
         return re.sub(r"\\(.)", r"\1", said[1:-1])
     return said.strip("`")
+
+
+def _unique(values: Sequence[Value]) -> tuple[Value, ...]:
+    return tuple(dict.fromkeys(values))
 
 
 def _finite(operand: Any) -> float:

@@ -1,0 +1,327 @@
+"""The proof that every possible customer is in exactly one segment, or who is not.
+
+Decided exactly (`core.rules.boxes`), missing values and text that no rule names
+included. What is found comes with a customer who shows it and who meets what the rules
+assume, with the whole region as a condition, and with what to change.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
+
+from core.errors import ConfigError, ContractError, listed
+from core.rules.boxes import Box, Space
+from core.rules.conditions import Node, Range, shown_name, shown_value
+from core.rules.grammar import FIRST, RuleSet
+
+SHOWN: Final = 10
+"""How many gaps, and how many overlaps, are worked out."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Customers who are in no segment or in two, or a segment that nobody is in.
+
+    Attributes
+    ----------
+    kind : {'gap', 'overlap', 'never'}
+    segments : tuple of str
+        None of a gap, two of an overlap, the one that never matches.
+    customer : dict of feature to value, or None
+        One such customer, who meets what is assumed; None is missing. None of a
+        segment that nobody can be in.
+    where : Node
+        All such customers, as far as a box goes.
+    advice : tuple of str
+        What to add or to change, ready to paste.
+    """
+
+    kind: Literal["gap", "overlap", "never"]
+    segments: tuple[str, ...]
+    customer: dict[str, Any] | None
+    where: Node
+    advice: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """Return the finding in a line, its advice left out."""
+        names = " and ".join(f"`{name}`" for name in self.segments)
+        if self.kind == "never":
+            return f"no customer can be in {names}"
+        of = "no segment" if self.kind == "gap" else f"both {names}"
+        return f"in {of}: every customer with {self.where.text()}"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was found about a rule set.
+
+    Attributes
+    ----------
+    rules : RuleSet
+    findings : tuple of Finding
+        Gaps, then overlaps, then segments that never match; up to `SHOWN` of the first
+        two each.
+    has_more : bool
+        Whether there are gaps or overlaps beyond those in `findings`.
+    """
+
+    rules: RuleSet
+    findings: tuple[Finding, ...]
+    has_more: bool = False
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether every possible customer is in exactly one segment."""
+        return all(finding.kind == "never" for finding in self.findings)
+
+    def lines(self) -> list[str]:
+        """Return the outcome for people, one finding after another."""
+        rules = self.rules
+        counts = (
+            f"{len(rules.segments):,} segments over {len(rules.features):,} features"
+        )
+        lines = [f"{rules.name}: {counts}."]
+        for finding in self.findings:
+            lines.append(f"- {finding.text()}.")
+            if finding.customer is not None:
+                lines.append(f"  For example: {shown_customer(finding.customer)}.")
+            lines += [f"  {advice}" for advice in finding.advice]
+        if self.has_more:
+            lines.append("- There is more; mend these first.")
+        if self.is_proven:
+            where = "the first matching" if rules.match == FIRST else "exactly one"
+            lines.append(f"Proven: every possible customer is in {where} segment.")
+        else:
+            lines.append("Not proven: see above.")
+        if rules.unlearnt and self.is_proven:
+            lines.append(
+                f"{listed(rules.unlearnt)} have no number yet and were taken as "
+                "different numbers in the order of their quantiles; what is learnt is "
+                "checked again."
+            )
+        return lines
+
+
+def shown_customer(customer: Mapping[str, Any]) -> str:
+    """Return a customer's values as a line."""
+    return ", ".join(
+        f"{shown_name(name)} {'missing' if value is None else shown_value(value)}"
+        for name, value in customer.items()
+    )
+
+
+def check_rules(rules: RuleSet) -> Proof:
+    """Prove that every possible customer is in exactly one segment, or show who is not.
+
+    Parameters
+    ----------
+    rules : RuleSet
+        Thresholds without a number are taken as different numbers in the order of
+        their quantiles.
+
+    Returns
+    -------
+    Proof
+
+    Raises
+    ------
+    ConfigError
+        If no customer meets what the rules assume, or a feature is compared with
+        thresholds to be learnt and with numbers as well.
+    """
+    space = Space(_with_placeholders(rules))
+    if space.any_of() is None:
+        raise ConfigError(
+            f"{rules.name}: no customer within the features' domains meets all of "
+            "`assume`; correct one of its conditions."
+        )
+    gaps = list(_gaps(space))
+    overlaps = [] if rules.match == FIRST else list(_overlaps(space))
+    findings = (*gaps[:SHOWN], *overlaps[:SHOWN], *_never(space))
+    return Proof(rules, findings, max(len(gaps), len(overlaps)) > SHOWN)
+
+
+def require_proven(rules: RuleSet) -> RuleSet:
+    """Return the rules, or refuse those that do not put everyone into one segment.
+
+    Raises
+    ------
+    ContractError
+        With the first finding and a customer.
+    """
+    proof = check_rules(rules)
+    if proof.is_proven:
+        return rules
+    first = proof.findings[0]
+    raise ContractError(
+        f"{rules.name}: {first.text()}. For example: "
+        f"{shown_customer(first.customer or {})}. See `rules check`."
+    )
+
+
+def _with_placeholders(rules: RuleSet) -> RuleSet:
+    """Return rules whose thresholds have numbers, in order where not learnt yet."""
+    values: dict[str, float] = {}
+    for feature in rules.features:
+        own = [t for t in rules.thresholds if t.feature == feature.name]
+        new = [t for t in own if t.value is None]
+        if not new:
+            continue
+        bounds = [
+            bound
+            for node in (*(rules.condition(s) for s in rules.segments), *rules.assume)
+            for leaf in node.leaves()
+            if isinstance(leaf, Range) and leaf.feature == feature.name
+            for bound in (leaf.low, leaf.high)
+        ]
+        is_mixed = any(isinstance(b, float) and math.isfinite(b) for b in bounds)
+        if is_mixed or len({t.among for t in new}) > 1:
+            raise ConfigError(
+                f"{rules.name}: `{feature.name}` is compared with thresholds that have "
+                f"no number yet ({listed([t.name for t in new])}) and with others, so "
+                "their order is not known. Learn them from a table first, or give each "
+                "its `value`."
+            )
+        order = sorted({t.quantile for t in new})
+        low = feature.low if math.isfinite(feature.low) else 0.0
+        step = (feature.high - low) / (len(order) + 1)
+        step = step if math.isfinite(step) else 2.0
+        values |= {t.name: low + step * (order.index(t.quantile) + 1) for t in new}
+    thresholds = [
+        replace(t, value=values.get(t.name, t.value)) for t in rules.thresholds
+    ]
+    return replace(rules, thresholds=tuple(thresholds))
+
+
+def _gaps(space: Space) -> Iterator[Finding]:
+    """Yield regions without a segment, the next one outside those before."""
+    nobody = space.joined(map(space.opposite, space.segments))
+    left = space.joined([nobody, space.assume])
+    for _ in range(SHOWN + 1):
+        box = next(space.boxes(left), None)
+        if box is None:
+            return
+        hole = space.grown(box, nobody)
+        where, advice = space.condition(hole), tuple(_closing(space, hole))
+        yield Finding("gap", (), space.customer(box), where, advice)
+        left = space.joined([left, space.opposite(space.inside(hole))])
+
+
+def _closing(space: Space, hole: Box) -> Iterator[str]:
+    """Yield what closes a gap: one comparison changed, or a new segment."""
+    segments = {
+        s.name: f for s, f in zip(space.rules.segments, space.segments, strict=True)
+    }
+    named = [(f"band `{name}`", f) for name, f in space.bands.items()]
+    for name, formula in (*named, *((f"`{n}`", f) for n, f in segments.items())):
+        own = space.as_box(formula)
+        place = None if own is None else _only_difference(own, hole)
+        if own is None or place is None or own[place] & hole[place]:
+            continue
+        after = own[place] | hole[place]
+        others = [f for other, f in segments.items() if f"`{other}`" != name]
+        if len(others) < len(segments) and not space.any_of(
+            formula, *map(space.opposite, others)
+        ):
+            after = hole[place]  # the others hold everyone that it holds now
+        elif len(list(space.runs(place, after))) > len(
+            list(space.runs(place, own[place]))
+        ):
+            continue
+        yield _change(space, name, place, own[place], after)
+    written = "", space.whole
+    for band, formula in space.bands.items():
+        around = space.as_box(formula)
+        if around is not None and all(
+            not h & ~a for h, a in zip(hole, around, strict=True)
+        ):
+            written = f"band: {band}, ", around
+    asked = space.condition(hole, written[1]).text().replace("'", "''")
+    yield f"Add `- {{name: new segment, {written[0]}when: '{asked}'}}`."
+
+
+def _overlaps(space: Space) -> Iterator[Finding]:
+    """Yield pairs of segments that share a customer."""
+    hulls = list(map(space.hull, space.segments))
+    packed, ones, guards = _packed(hulls, space.whole)
+    told: set[frozenset[str | None]] = set()
+    n_found = 0
+    for second, code in enumerate(packed):
+        for first in range(second):
+            # A guard stays where the masks of a feature have a cell in common.
+            if ((packed[first] & code | guards) - ones) & guards != guards:
+                continue
+            bands = frozenset(space.rules.segments[i].band for i in (first, second))
+            formulas = [space.segments[i] for i in (first, second)]
+            if bands in told or (box := space.any_of(*formulas)) is None:
+                continue
+            if len(bands) == 2:  # told once: such bands overlap themselves
+                told.add(bands)
+            yield _overlap(space, first, second, box)
+            n_found += 1
+            if n_found > SHOWN:
+                return
+
+
+def _packed(boxes: Sequence[Box], whole: Box) -> tuple[list[int], int, int]:
+    """Return boxes as one number each, with a guard bit above every feature's cells."""
+    places, at = [], 0
+    for mask in whole:
+        places.append(at)
+        at += mask.bit_length() + 1
+    packed = [sum(m << p for m, p in zip(box, places, strict=True)) for box in boxes]
+    ones = sum(1 << place for place in places)
+    guards = sum(1 << (p + m.bit_length()) for m, p in zip(whole, places, strict=True))
+    return packed, ones, guards
+
+
+def _overlap(space: Space, first: int, second: int, box: Box) -> Finding:
+    """Return what two segments share, and how one of them could leave it."""
+    pair = [space.rules.segments[number] for number in (first, second)]
+    ruled = {
+        f"`{s.name}`": space.segments[i]
+        for s, i in zip(pair, (first, second), strict=True)
+    }
+    if pair[0].band != pair[1].band and None not in (bands := [s.band for s in pair]):
+        ruled = {f"band `{name}`": space.bands[str(name)] for name in bands}
+    shared = space.grown(box, space.joined(ruled.values()))
+    both = space.joined([space.segments[first], space.segments[second]])
+    where, advice = space.condition(space.grown(box, both)), []
+    for name, formula in ruled.items():
+        own = space.as_box(formula)
+        if own == shared:
+            advice.append(f"Remove {name}, which is a part of the other.")
+        elif own is not None and (place := _only_difference(shared, own)) is not None:
+            mask = own[place] & ~shared[place]
+            advice.append(_change(space, name, place, own[place], mask))
+    if not advice:
+        advice = [f"Add `and not ({where.text()})` to one of the two."]
+    names = tuple(segment.name for segment in pair)
+    return Finding("overlap", names, space.customer(box), where, tuple(advice))
+
+
+def _never(space: Space) -> Iterator[Finding]:
+    """Yield segments that no possible customer can be in."""
+    for number, segment in enumerate(space.rules.segments):
+        if space.any_of(space.exclusive(number)) is None:
+            where = space.rules.condition(segment)
+            yield Finding("never", (segment.name,), None, where)
+
+
+def _only_difference(inner: Box, outer: Box) -> int | None:
+    """Return the one feature in which two boxes differ."""
+    places = [p for p, (i, o) in enumerate(zip(inner, outer, strict=True)) if i != o]
+    return places[0] if len(places) == 1 else None
+
+
+def _change(space: Space, name: str, place: int, before: int, after: int) -> str:
+    """Return the advice to ask something else of one feature."""
+    asked = space.asked(place, after).text()
+    if before == space.whole[place]:
+        return f"Change {name}: add `and {asked}`."
+    if after == space.whole[place]:
+        return f"Change {name}: leave out `{space.asked(place, before).text()}`."
+    return f"Change {name}: `{space.asked(place, before).text()}` to `{asked}`."

@@ -1,0 +1,215 @@
+"""Rule sets as a Narwhals expression, and as SQL.
+
+Both say of every customer what `RuleSet.assign` says, missing values included: null and
+NaN are missing, a comparison with a missing value is false and its opposite true.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import narwhals as nw
+
+from core.errors import ConfigError, listed
+from core.rules.conditions import (
+    And,
+    IsMissing,
+    Leaf,
+    Node,
+    Not,
+    OneOf,
+    Or,
+    Range,
+    Value,
+)
+from core.rules.grammar import RuleSet
+from core.rules.syntax import Feature
+
+DIALECTS: Final = ("duckdb", "postgres", "spark")
+Dialect = Literal["duckdb", "postgres", "spark"]
+
+
+def assign_expr(rules: RuleSet) -> nw.Expr:
+    """Return the segment's name as an expression, null where no rule holds.
+
+    Where several hold, the first one decides.
+
+    Parameters
+    ----------
+    rules : RuleSet
+        With numbers for all thresholds.
+
+    Returns
+    -------
+    Expr
+        Named ``segment``; for any frame that Narwhals takes and that has the features.
+
+    Raises
+    ------
+    ConfigError
+        If a threshold has no number yet.
+    """
+    columns = rules.columns()
+    named = [
+        nw.when(rules.condition(segment).expr(columns)).then(nw.lit(segment.name))
+        for segment in rules.segments
+    ]
+    return nw.coalesce(*named).alias("segment")
+
+
+def domain_exprs(rules: RuleSet) -> dict[str, nw.Expr]:
+    """Return per feature whether a customer is within the domain that it declares."""
+    columns = rules.columns()
+    return {
+        f.name: f.domain().expr(columns).alias(f.name)
+        for f in rules.features
+        if f.domain() != And(())
+    }
+
+
+def to_sql(
+    rules: RuleSet, dialect: Dialect, table: str, id_column: str = "customer_id"
+) -> str:
+    """Return a query that gives every customer of a table its segment.
+
+    Parameters
+    ----------
+    rules : RuleSet
+        With numbers for all thresholds.
+    dialect : {'duckdb', 'postgres', 'spark'}
+    table : str
+        Its name, with schema where needed (``sales.customers``); a row per customer
+        with the features as columns. A flag is a boolean or a number, set unless 0.
+    id_column : str
+
+    Returns
+    -------
+    str
+        Columns ``id_column`` and ``segment``, null where no rule holds.
+
+    Raises
+    ------
+    ConfigError
+        If the dialect is unknown or a threshold has no number yet.
+    """
+    if dialect not in DIALECTS:
+        raise ConfigError(f"dialect `{dialect}`; expected one of {listed(DIALECTS)}.")
+    sql = _Sql(dialect)
+    key = sql.name(id_column)
+    facts = ",\n    ".join([key, *map(sql.column, rules.features)])
+    cases = "\n    ".join(
+        f"WHEN {sql.condition(rules.condition(segment))} THEN {sql.text(segment.name)}"
+        for segment in rules.segments
+    )
+    source = ".".join(map(sql.name, table.split(".")))
+    return (
+        f"WITH facts AS (\n  SELECT\n    {facts}\n  FROM {source}\n)\n"
+        f"SELECT\n  {key},\n  CASE\n    {cases}\n  END AS segment\nFROM facts\n"
+    )
+
+
+class _Sql:
+    """Parts of a query in one dialect."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+        self.double = "DOUBLE PRECISION" if dialect == "postgres" else "DOUBLE"
+        self.string = {"postgres": "TEXT", "duckdb": "VARCHAR", "spark": "STRING"}[
+            dialect
+        ]
+
+    def name(self, name: str) -> str:
+        quote = "`" if self.dialect == "spark" else '"'
+        return quote + name.replace(quote, 2 * quote) + quote
+
+    def text(self, text: str) -> str:
+        if self.dialect == "spark":
+            escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+        else:
+            escaped = text.replace("'", "''")
+        return f"'{escaped}'"
+
+    def number(self, number: float) -> str:
+        """Return a literal that is the same double, not a decimal near it."""
+        if number.is_integer() and abs(number) < 1e15:
+            return str(int(number))
+        written = repr(number)
+        if len(written.strip("-0.").replace(".", "")) <= 15 and "e" not in written:
+            return written  # such a decimal is converted without a second rounding
+        if self.dialect == "spark":
+            return f"{written}D"
+        return f"{written}e0" if "e" not in written else written
+
+    def value(self, value: Value) -> str:
+        return self.text(value) if isinstance(value, str) else self.number(float(value))
+
+    def column(self, feature: Feature) -> str:
+        """Return a feature of the table as a double, text or boolean without NaN."""
+        name = self.name(feature.name)
+        if feature.type == "text":
+            return f"CAST({name} AS {self.string}) AS {name}"
+        number = name
+        if feature.type == "flag" and self.dialect == "postgres":
+            text = f"CAST({name} AS TEXT)"  # it casts no boolean to a number
+            words = "WHEN 'true' THEN '1' WHEN 'false' THEN '0'"
+            number = f"CASE {text} {words} ELSE {text} END"
+        nan = f"CAST('NaN' AS {self.double})"
+        known = f"NULLIF(CAST({number} AS {self.double}), {nan})"
+        return f"{known}{' <> 0' if feature.type == 'flag' else ''} AS {name}"
+
+    def condition(self, node: Node, *, negated: bool = False) -> str:
+        """Return a condition that null makes false, or not true where `negated`.
+
+        `not` is carried to the comparisons, where it takes the missing values in.
+        """
+        if isinstance(node, Leaf):
+            return self._opposite(node) if negated else self._comparison(node)
+        if isinstance(node, Not):
+            return self.condition(node.part, negated=not negated)
+        parts = [self.condition(part, negated=negated) for part in node.parts()]
+        is_or = isinstance(node, Or) is not negated
+        if len(parts) < 2:
+            return parts[0] if parts else str(not is_or).upper()
+        if is_or:
+            return "(" + " OR ".join(parts) + ")"
+        return " AND ".join(parts)
+
+    def _comparison(self, leaf: Leaf) -> str:
+        name = self.name(leaf.feature)
+        match leaf:
+            case Range():
+                return " AND ".join(f"{name} {s} {b}" for s, b in self._bounds(leaf))
+            case OneOf(values=(bool() as is_set,)):
+                return name if is_set else f"NOT {name}"
+            case OneOf(values=(value,)):
+                return f"{name} = {self.value(value)}"
+            case OneOf(values=values):
+                return f"{name} IN ({', '.join(map(self.value, values))})"
+        return f"{name} IS NULL"
+
+    def _opposite(self, leaf: Leaf) -> str:
+        name = self.name(leaf.feature)
+        match leaf:
+            case IsMissing():
+                return f"{name} IS NOT NULL"
+            case Range():
+                outside = [f"{name} {_OPPOSITE[s]} {b}" for s, b in self._bounds(leaf)]
+                return f"({' OR '.join(outside)} OR {name} IS NULL)"
+            case OneOf(values=(bool() as is_set,)):
+                return f"{name} IS NOT {str(is_set).upper()}"
+            case OneOf(values=values):
+                none = f"{name} NOT IN ({', '.join(map(self.value, values))})"
+                return f"({none} OR {name} IS NULL)"
+        raise AssertionError(leaf)
+
+    def _bounds(self, asked: Range) -> list[tuple[str, str]]:
+        """Return the signs and numbers of a range."""
+        low, high = asked.numbers()
+        ends = (
+            (low, ">=" if asked.low_included else ">"),
+            (high, "<=" if asked.high_included else "<"),
+        )
+        return [(sign, self.number(b)) for b, sign in ends if abs(b) != float("inf")]
+
+
+_OPPOSITE: Final = {">=": "<", ">": "<=", "<=": ">", "<": ">="}
