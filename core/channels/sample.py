@@ -8,6 +8,7 @@ so that memory does not grow with their number.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -337,7 +338,8 @@ def sample_options(folder: Path, suffix: str) -> dict[str, Any]:
         "sources": sources,
         "catalog": f"{place}/catalog.{suffix}",
         "stores": f"{place}/stores.{suffix}",
-        **settings()["options"],
+        # A copy, which YAML writes out in full where the same list stands twice.
+        **json.loads(json.dumps(settings()["options"])),
     }
 
 

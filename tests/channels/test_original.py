@@ -104,7 +104,7 @@ def test_feature_configuration_gives_the_features_of_our_own(tmp_path: Path):
     tables = []
     for number, one in enumerate((config, ours)):
         data = read_channels(one, tmp_path / str(number))
-        features = customer_features(order_features(data, one), one).collect()
+        features = customer_features(order_features(data), data.terms).collect()
         tables.append(features.sort("customer_id"))
     assert tables[0].height > 30
     assert (
