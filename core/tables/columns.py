@@ -18,6 +18,7 @@ import polars as pl
 import yaml
 
 from core.errors import ConfigError, SchemaError, did_you_mean, listed
+from core.tables.dates import NO_QUARTERS, QUARTER
 from core.tables.readers import BEYOND
 
 # The number of a received row, from 1, and the flags of what is wrong with it.
@@ -482,6 +483,8 @@ def _explain_missing(
     ]
     if {"month", "date"} & set(missing) and "week" in map(_plain, free):
         lines.append("  Weeks are read as a date such as `2024-W05`, year and week.")
+    if {"month", "date"} & set(missing) and any(map(QUARTER.search, found)):
+        lines.append(f"  {NO_QUARTERS}")
     n_numbers = sum(bool(re.fullmatch(r"[\d.,-]*", n.strip())) for n in found)
     if n_numbers > len(found) / 2:
         lines.append("  The first line looks like data: is the header line missing?")

@@ -50,6 +50,12 @@ MONTH_NUMBERS = {
     for number, names in enumerate(MONTH_NAMES, 1)
     for name in names.split()
 }
+QUARTER = re.compile(
+    r"(?i)(?<![^\W\d_])(Q[1-4]|[1-4]Q|quarters?|qtr|quartal|trimest\w*)(?![^\W\d_])"
+)
+NO_QUARTERS = (
+    "A quarter is no month, and features are of months: bring sales by month or day."
+)
 # `Jan`, `March`, `01-Jan`, `Jan (1)`.
 NAMED_MONTH = r"^(\d{1,2}\W*)?\p{L}{3,10}\.?(\W*\d{1,2}\W?)?$"
 # Formats that are suggested, never taken.

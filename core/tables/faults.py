@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from core.errors import SchemaError, listed
 from core.tables.cells import DAY, HASH, ParsedRows
 from core.tables.columns import FLAGS, ROW, TableSpec
-from core.tables.dates import fitting_formats
+from core.tables.dates import NO_QUARTERS, QUARTER, fitting_formats
 from core.tables.files import counted
 from core.tables.readers import BEYOND
 
@@ -416,7 +416,9 @@ def suggest_fixes(
         what = " and ".join(f"`{ours}`" for ours in about)
         verb = "is" if len(about) == 1 else "are"
         cure = fault.cure.format(**terms)
-        if {"date", "order_date", "order_time"} & set(about):
+        if {"date", "month"} & set(about) and any(map(QUARTER.search, cells["cell"])):
+            cure = NO_QUARTERS
+        elif {"date", "order_date", "order_time"} & set(about):
             cure += _date_hint(cells["cell"].unique(maintain_order=True))
         fixes.append(f"{what} with `{fault.name}` {verb} {shown}. {cure}")
     return fixes

@@ -16,8 +16,12 @@ HEAD_ROWS = 20
 NUMBER = re.compile(r"[\d\s.,:/+-]+")
 # From so many columns of months on, a table is taken to have one for each.
 FEWEST_MONTHS = 3
+# What may stand before the months, the same for all: `qty_2024_01`, `Sales Jan 24`.
+BEFORE_MONTHS = r"(?P<before>[^\W\d_].*?[-/._: ]+)?"
+# Of weeks or days, whose numbers may look like months.
+BEFORE_OTHERS = re.compile(r"(?i)\b(w|wk|weeks?|kw|d|days?)[-/._: ]+$")
 MONTH_HEADERS = tuple(
-    re.compile(pattern, re.IGNORECASE)
+    re.compile(BEFORE_MONTHS + pattern, re.IGNORECASE)
     for pattern in (
         r"(?P<year>\d{4})[-/._ ]?M?(?P<month>\d{1,2})([-/.]0?1( 00:00:00)?)?",
         r"(?P<month>\d{1,2})[-/._ ](?P<year>\d{4})",
@@ -123,20 +127,34 @@ def filled_down(
 def month_columns(columns: Sequence[str]) -> dict[str, tuple[int | None, int]]:
     """Return the columns named by a month, each with its year, if it has one.
 
-    None are taken unless there are several, all different, and all of one kind.
+    None are taken unless there are several, all different, and all of one kind. All may
+    begin alike (`qty_2024_01`); of several such beginnings, none is taken.
     """
-    found: dict[str, tuple[int | None, int]] = {}
+    begun: dict[str, dict[str, tuple[int | None, int]]] = {}
     for name in columns:
         matches = (pattern.fullmatch(name.strip()) for pattern in MONTH_HEADERS)
         parts = next((match.groupdict() for match in matches if match), {})
         text, year = parts.get("month", ""), parts.get("year")
-        month = int(text) if text.isdigit() else MONTH_NUMBERS.get(text.lower(), 0)
+        month = int(text) if text.isdigit() else MONTH_NUMBERS.get(text.lower())
         years = None if year is None else int(year) + 2000 * (len(year) == 2)
-        if 1 <= month <= 12 and (years is None or 1900 <= years <= 2199):
-            found[name] = (years, month)
-    kinds = {year is None for year, _ in found.values()}
-    is_clear = len(kinds) == 1 and len(set(found.values())) == len(found)
-    return found if is_clear and len(found) >= FEWEST_MONTHS else {}
+        if month is not None and (years is None or 1900 <= years <= 2199):
+            before = (parts["before"] or "").casefold()
+            begun.setdefault(before, {})[name] = (years, month)
+    clear = {
+        before: found
+        for before, found in begun.items()
+        if _are_months(list(found.values())) and not BEFORE_OTHERS.search(before)
+    }
+    return clear.get("") or (clear.popitem()[1] if len(clear) == 1 else {})
+
+
+def _are_months(found: Sequence[tuple[int | None, int]]) -> bool:
+    """Return whether these are several months, all different, with years or without."""
+    return (
+        len(set(found)) == len(found) >= FEWEST_MONTHS
+        and len({year is None for year, _ in found}) == 1
+        and all(1 <= month <= 12 for _, month in found)
+    )
 
 
 def unpivoted(

@@ -265,6 +265,9 @@ def test_what_became_of_the_rows_comes_before_eligibility(tmp_path: Path):
         ["01.2024", "02.2024", "03.2024"],
         ["2024M01", "2024M02", "2024M03"],
         ["Januar 2024", "Feb. 2024", "März 2024"],
+        ["qty_2024_01", "qty_2024_02", "qty_2024_03"],
+        ["Sales Jan 2024", "Sales Feb 2024", "sales Mar 2024"],
+        ["Net units: 2024-1", "Net units: 2024-2", "Net units: 2024-3"],
     ],
 )
 def test_months_as_columns_are_read_as_rows(names: list[str], tmp_path: Path):
@@ -311,6 +314,33 @@ def test_columns_that_only_look_like_months_are_left_alone():
     assert not month_columns(["shop_id", "2024-01", "2024-02"])
     assert not month_columns(["2024-01", "2024-01-01", "2024-02"])
     assert not month_columns(["year", "month", "date", "1234", "mayor", "Marc"])
+    weeks = [f"2024-{n:02}" for n in range(1, 53)]
+    assert not month_columns(weeks)
+    assert not month_columns([f"sales {week}" for week in weeks])
+    assert not month_columns([f"Week {n:02} 2024" for n in range(1, 10)])
+    assert not month_columns([f"{n:02}-{m:02}-2024" for n in (1, 2) for m in (1, 2, 3)])
+
+
+def test_months_of_one_measure_are_taken_beside_its_total():
+    names = ["Sales Jan", "Sales Feb", "Sales Mar"]
+    assert list(month_columns(["Sales Total", *names, "shop"])) == names
+    assert not month_columns([*names, "Costs Jan", "Costs Feb", "Costs Mar"])
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        (["shop_id", "product_id", "Q1 2024", "Q2 2024", "Q3 2024"], "ax123"),
+        (["shop_id", "product_id", "qty_2024_Q1", "qty_2024_Q2"], "ax12"),
+        (["shop_id", "product_id", "year", "quarter", "sales_qty"], "ax113"),
+        (["shop_id", "product_id", "date", "sales_qty"], ["a", "x", "2024-Q1", 3]),
+        (["shop_id", "product_id", "date", "sales_qty"], ["a", "x", "1Q24", 3]),
+        (COLUMNS, ["a", "x", 2024, "Q1", 3]),
+    ],
+)
+def test_quarters_are_refused_as_no_months(header, row, tmp_path: Path):
+    with pytest.raises(SchemaError, match=r"A quarter is no month.* by month or day"):
+        take(text(tmp_path / "a.csv", [header, list(row)]), tmp_path / "w")
 
 
 # Dates
