@@ -22,7 +22,8 @@ from typing import Any, Self
 
 from core.errors import ModelError
 
-# A fit leaves some 6 MB of compiled graphs behind; a process costs 5 s to start.
+# A fit of another size leaves some 6 MB of compiled graphs behind; a process costs 5 s
+# to start.
 TASKS_PER_PROCESS = 50
 ONE_THREAD = (
     "OMP_NUM_THREADS",

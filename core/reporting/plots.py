@@ -279,10 +279,11 @@ def draw_cells(
     axes.tick_params(length=0, labelcolor=style.INK)
     axes.spines[:].set_visible(False)
     if grid is not None:
-        axes.set_xticks(np.arange(values.shape[1] + 1) - 0.5, minor=True)
-        axes.set_yticks(np.arange(values.shape[0] + 1) - 0.5, minor=True)
-        axes.grid(which="minor", color=grid[0], lw=grid[1])
-        axes.tick_params(which="minor", length=0)
+        # Lines, not minor ticks, of which each is laid out several times.
+        bottom, right = np.array(values.shape) - 0.5
+        colour, width = grid
+        axes.vlines(np.arange(-0.5, right + 1), -0.5, bottom, colour, lw=width)
+        axes.hlines(np.arange(-0.5, bottom + 1), -0.5, right, colour, lw=width)
     return image
 
 
@@ -303,6 +304,7 @@ def write_cells(
             fontsize=fontsize,
             fontweight=weight,
             color="white" if is_dark else style.INK,
+            in_layout=False,  # it stays within its cell
         )
 
 

@@ -24,7 +24,8 @@ averaged over the rows; validation is without noise, in inference mode.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -115,14 +116,15 @@ def _membership(distances: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return np.asarray(np.exp(-beyond / scale[:, None]))
 
 
+@contextmanager
 def keep_neighbours(
     model: Any,
     rows: training.Rows,
     settings: training.TrainingSettings,
     seed: int,
     rng: np.random.Generator,
-) -> training.Session:
-    """Return a session that trains encoder and decoder of `model` on pairs of rows."""
+) -> Iterator[training.Session]:
+    """Lend a session that trains encoder and decoder of `model` on pairs of rows."""
     tf, keras = training.load_keras()
     fitted, held_out = training.split_rows(len(rows), settings, rng)
     fitted = np.sort(fitted[: settings.rows_per_epoch])
@@ -135,28 +137,28 @@ def keep_neighbours(
     size = settings.batch_size
     # Of few shops every pair is seen the more often: they need no fewer steps.
     n_steps = int(np.clip(2 * len(pairs.first) // size, *STEPS_PER_EPOCH))
-    schedule = keras.optimizers.schedules.CosineDecay(
-        settings.learning_rate, settings.epochs * n_steps
-    )
-    optimizer = keras.optimizers.Adam(schedule)
-    run, validate = _compile_neighbours(model, optimizer, settings)
+    n_in_all = settings.epochs * n_steps
+    schedule = keras.optimizers.schedules.CosineDecay(settings.learning_rate, n_in_all)
     data, held_out_data = tf.constant(rows[fitted]), tf.constant(rows[held_out])
     checked = held_out_pairs.draw(VALIDATION_PAIRS, rng)
     turns = _turns(VALIDATION_PAIRS, 1, rng)[0]
+    differing = settings.learning_rate, n_in_all, settings.corruption
+    with training.program(
+        model, schedule, settings, _compile_neighbours, *differing
+    ) as program:
 
-    # Its argument keeps the optimizer alive: compiled functions keep no variables.
-    def run_epoch(epoch: int, _optimizer: Any = optimizer) -> float:
-        drawn = pairs.draw(n_steps * size, rng).reshape(2, n_steps, size)
-        noise_seed = np.int32(derived_seed(seed, training.NOISE_SEED + epoch))
-        steps = (drawn.transpose(1, 0, 2), _turns(size, n_steps, rng), noise_seed)
-        return float(run(data, *(tf.constant(value) for value in steps)))
+        def run_epoch(epoch: int) -> float:
+            drawn = pairs.draw(n_steps * size, rng).reshape(2, n_steps, size)
+            noise_seed = np.int32(derived_seed(seed, training.NOISE_SEED + epoch))
+            steps = (drawn.transpose(1, 0, 2), _turns(size, n_steps, rng), noise_seed)
+            values = (tf.constant(value) for value in steps)
+            return float(program.run_epoch(data, *values))
 
-    return training.Session(
-        run_epoch,
-        lambda: float(
-            validate(held_out_data, tf.constant(checked), tf.constant(turns))
-        ),
-    )
+        def validate() -> float:
+            pairs_and_turns = tf.constant(checked), tf.constant(turns)
+            return float(program.validate(held_out_data, *pairs_and_turns))
+
+        yield training.Session(program.model, run_epoch, validate)
 
 
 def _turns(size: int, n_steps: int, rng: np.random.Generator) -> npt.NDArray[np.int32]:
@@ -199,7 +201,6 @@ def _compile_neighbours(
     """Return a function that runs one epoch, and one that validates."""
     tf, _ = training.load_keras()
     variables, loss_of = model.trainable_variables, _loss_of(model)
-    optimizer.build(variables)
 
     def step(first: Any, second: Any, turns: Any, seed: Any) -> Any:
         noise = tf.random.stateless_normal(tf.shape(first), seed)
@@ -235,28 +236,36 @@ def _compile_neighbours(
     return run, check
 
 
+@contextmanager
 def restore_features(
     model: Any,
     rows: training.Rows,
     settings: training.TrainingSettings,
     seed: int,
     rng: np.random.Generator,
-) -> training.Session:
-    """Return a session that trains `model` to restore the rows from noisy ones."""
-    tf, keras = training.load_keras()
+) -> Iterator[training.Session]:
+    """Lend a session that trains `model` to restore the rows from noisy ones."""
+    tf, _ = training.load_keras()
     fitted, held_out = training.split_rows(len(rows), settings, rng)
     n_drawn = min(len(fitted), settings.rows_per_epoch or len(fitted))
-    optimizer = keras.optimizers.Adam(settings.learning_rate)
-    run, validate = _compile_restoring(model, optimizer, settings)
     data, held_out_data = tf.constant(rows[fitted]), tf.constant(rows[held_out])
+    pace = settings.learning_rate
+    differing = pace, settings.batch_size, settings.corruption
+    with training.program(
+        model, pace, settings, _compile_restoring, *differing
+    ) as program:
 
-    # Its argument keeps the optimizer alive: compiled functions keep no variables.
-    def run_epoch(epoch: int, _optimizer: Any = optimizer) -> float:
-        order = rng.choice(len(fitted), n_drawn, replace=False).astype(np.int32)
-        noise_seed = np.int32(derived_seed(seed, training.NOISE_SEED + epoch))
-        return float(run(data, tf.constant(order), tf.constant(noise_seed)))
+        def run_epoch(epoch: int) -> float:
+            order = rng.choice(len(fitted), n_drawn, replace=False).astype(np.int32)
+            noise_seed = np.int32(derived_seed(seed, training.NOISE_SEED + epoch))
+            return float(
+                program.run_epoch(data, tf.constant(order), tf.constant(noise_seed))
+            )
 
-    return training.Session(run_epoch, lambda: float(validate(held_out_data)))
+        def validate() -> float:
+            return float(program.validate(held_out_data))
+
+        yield training.Session(program.model, run_epoch, validate)
 
 
 def _compile_restoring(
@@ -265,7 +274,6 @@ def _compile_restoring(
     """Return a function that runs one epoch, and one that validates."""
     tf, _ = training.load_keras()
     variables = model.trainable_variables
-    optimizer.build(variables)
     size = settings.batch_size
 
     def loss_of(inputs: Any, targets: Any, is_training: bool) -> Any:

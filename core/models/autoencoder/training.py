@@ -2,7 +2,8 @@
 
 Keras's `fit` spends most of its time around the steps for a network this small. Here an
 epoch, all its gradient steps included, is one compiled TensorFlow function over tensors
-in memory. What the loss is, the objective says (`reconstruction`, `neighbours`).
+in memory. What the loss is, the objective says (`reconstruction`, `neighbours`). What
+is compiled is kept for the next fit of an equal network (`program`): refits share it.
 
 Training runs on the CPU even where there is a GPU: steps of some hundred rows are too
 short to gain from one, and the CPU's kernels for these operations are deterministic
@@ -11,16 +12,16 @@ five processes, 1, 2 and 4 threads, a busy machine; ``neighbours`` did with 1 an
 
 Measured with ``denoising`` and 25 features, TensorFlow imported, in CPU time: 5,000
 rows 2.6 s (98 epochs), 60,000 rows 10.5 s (181 epochs), some 0.8 ms a step;
-``reference`` 0.9 and 2.8 s. Memory peaks at 0.81 GB, 0.70 of it TensorFlow's import;
-each further fit in one process keeps about 6 MB of compiled graphs.
+``reference`` 0.9 and 2.8 s. Memory peaks at 0.81 GB, 0.70 of it TensorFlow's import.
+Compiling takes 0.5 to 0.8 s and about 6 MB.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -133,18 +134,24 @@ class Session(NamedTuple):
 
     Attributes
     ----------
+    model : keras.Model
+        What is trained: a copy of the one handed in, of which it starts.
     run_epoch : callable
-        From the epoch, counted from 1, to its loss; moves the model's weights.
+        From the epoch, counted from 1, to its loss; moves the weights of `model`.
     validate : callable
         Returns the loss of the held-out rows.
     """
 
+    model: Any
     run_epoch: Callable[[int], float]
     validate: Callable[[], float]
 
 
-# (model, rows, settings, seed, rng) -> Session
-Objective = Callable[[Any, Rows, TrainingSettings, int, np.random.Generator], Session]
+# (model, rows, settings, seed, rng) -> Session, while it is used in `with`
+Objective = Callable[
+    [Any, Rows, TrainingSettings, int, np.random.Generator],
+    AbstractContextManager[Session],
+]
 
 
 def split_rows(
@@ -174,6 +181,81 @@ def traced(function: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
     graph = tf.function(function, autograph=False)
     compiled: Callable[..., Any] = graph.get_concrete_function(*arguments)
     return compiled
+
+
+class Program(NamedTuple):
+    """A compiled training, for one fit after the other.
+
+    Attributes
+    ----------
+    model : keras.Model
+    optimizer : keras.Optimizer
+    unused : list of ndarray
+        The state of the optimizer before its first step.
+    run_epoch, validate : callable
+        Compiled over the variables of both.
+    """
+
+    model: Any
+    optimizer: Any
+    unused: list[npt.NDArray[Any]]
+    run_epoch: Callable[..., Any]
+    validate: Callable[..., Any]
+
+
+Compile = Callable[
+    [Any, Any, TrainingSettings], tuple[Callable[..., Any], Callable[..., Any]]
+]
+
+MOST_PROGRAMS = 4
+_programs: dict[Hashable, Program] = {}
+
+
+@contextmanager
+def program(
+    model: Any,
+    learning_rate: Any,
+    settings: TrainingSettings,
+    compiling: Compile,
+    *differing: Hashable,
+) -> Iterator[Program]:
+    """Lend a compiled training that starts from the weights of `model`.
+
+    It is nobody else's meanwhile, and kept for the next network of the same kind: the
+    `MOST_PROGRAMS` used last are.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Its name and the shapes of its weights tell its kind; it is not changed.
+    learning_rate : float or keras.optimizers.schedules.LearningRateSchedule
+    settings : TrainingSettings
+    compiling : callable
+        ``(model, optimizer, settings) -> (run_epoch, validate)``.
+    *differing : hashable
+        What else is compiled in: the numbers that make `learning_rate`, and those of
+        the settings that `compiling` uses.
+    """
+    tf, keras = load_keras()
+    shapes = tuple(tuple(weight.shape) for weight in model.weights)
+    is_eager = tf.config.functions_run_eagerly()
+    key = (model.name, shapes, compiling, is_eager, *differing)
+    lent = _programs.pop(key, None)
+    if lent is None:
+        copy = keras.models.clone_model(model)
+        optimizer = keras.optimizers.Adam(learning_rate)
+        optimizer.build(copy.trainable_variables)
+        unused = [variable.numpy() for variable in optimizer.variables]
+        lent = Program(copy, optimizer, unused, *compiling(copy, optimizer, settings))
+    lent.model.set_weights(model.get_weights())
+    for variable, value in zip(lent.optimizer.variables, lent.unused, strict=True):
+        variable.assign(value)
+    try:
+        yield lent
+    finally:
+        _programs[key] = lent
+        for oldest in list(_programs)[:-MOST_PROGRAMS]:
+            _programs.pop(oldest, None)
 
 
 def summed(n: Any, step: Callable[[Any], Any]) -> Any:
@@ -252,8 +334,10 @@ def train(
     tf, _ = load_keras()
     history: dict[str, list[float]] = {"loss": [], "val_loss": []}
     best_epoch, best_weights = 0, model.get_weights()
-    with tf.device("/CPU:0"):
-        session = objective(model, rows, settings, seed, rng)
+    with (
+        tf.device("/CPU:0"),
+        objective(model, rows, settings, seed, rng) as session,
+    ):
         for epoch in range(1, settings.epochs + 1):
             loss = session.run_epoch(epoch)
             val_loss = session.validate()
@@ -264,7 +348,7 @@ def train(
                 on_epoch(epoch, settings.epochs, loss, val_loss)
             is_best = val_loss < min(history["val_loss"][:-1], default=np.inf)
             if is_best or settings.patience is None:
-                best_epoch, best_weights = epoch, model.get_weights()
+                best_epoch, best_weights = epoch, session.model.get_weights()
             elif epoch - best_epoch >= settings.patience:
                 break
     model.set_weights(best_weights)
