@@ -9,6 +9,7 @@ import re
 from datetime import date
 from ipaddress import ip_network
 from itertools import pairwise
+from math import isfinite
 from typing import Any, Literal
 
 import yaml
@@ -619,7 +620,10 @@ class ChannelsConfig(Section):
         "after the newest order",
     )
     months_offset: int = Field(
-        27, ge=1, description="months of orders before `run_date` that are read"
+        27,
+        ge=1,
+        le=1200,
+        description="months of orders before `run_date` that are read",
     )
     cutoff_date: str | None = Field(
         None,
@@ -693,7 +697,8 @@ class ChannelsConfig(Section):
     @field_validator("price_bins")
     @classmethod
     def _ascend(cls, value: list[float]) -> list[float]:
-        if not value or any(low >= high for low, high in pairwise(value)):
+        is_finite = all(isfinite(number) for number in value)
+        if not value or not is_finite or any(a >= b for a, b in pairwise(value)):
             raise ValueError("expected numbers, each greater than the one before")
         return value
 

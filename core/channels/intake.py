@@ -304,15 +304,12 @@ class _Intake:
         self.paths: dict[str, dict[str, Path]] = {}
         self.accounts: dict[str, dict[str, Any]] = {}
         self.notes: list[str] = []
-        self.rejected: list[tuple[str, str, Path]] = []
+        self.parts = [part for part in (catalog, stores) if part is not None]
         if catalog is None:
             self.notes.append(
                 "Without `channels.catalog` nothing is known of categories: no item is "
                 "left out for its category, and there are no features of categories."
             )
-        for name, part in (("catalog", catalog), ("stores", stores)):
-            if part is not None:
-                self._account("", name, part)
 
     def scans(self, table: str) -> dict[str, pl.LazyFrame]:
         """Return what was written of a table, by channel."""
@@ -328,18 +325,14 @@ class _Intake:
             read.parsed,
             rows,
             self.config.data,
-            self.work / f"rejected_{channel}_orders.parquet",
+            channel,
             is_needed=channel == self.terms.home,
         )
         items, promos = self._items(channel, rows, read)
-        self.accounts[channel] = {}
-        for name, part in (
-            ("orders", orders),
-            ("items", items),
-            ("customers", read.customers),
-        ):
-            if part is not None:
-                self._account(channel, name, part)
+        found = {"orders": orders, "items": items, "customers": read.customers}
+        parts = {name: part for name, part in found.items() if part is not None}
+        self.accounts[channel] = {name: part.account for name, part in parts.items()}
+        self.parts += parts.values()
         self.paths[channel] = {
             "orders": self.work / f"{channel}_orders.parquet",
             "items": self.work / f"{channel}_items.parquet",
@@ -376,12 +369,7 @@ class _Intake:
         path = self.work / f"{channel}_items_flagged.parquet"
         rows.sink_parquet(path, compression="lz4", statistics=False)
         rows = pl.scan_parquet(path, glob=False)
-        part = maps.checked_part(
-            parsed,
-            rows,
-            self.config.data,
-            self.work / f"rejected_{channel}_items.parquet",
-        )
+        part = maps.checked_part(parsed, rows, self.config.data, channel)
         target = self.work / f"{channel}_items.parquet"
         part.rows.drop(ROW, FLAGS).sink_parquet(target, compression="lz4")
         faults = list(spec.meanings)
@@ -425,27 +413,10 @@ class _Intake:
             )
         return orders.join(details, on="store_id", how="left")
 
-    def _account(self, channel: str, table: str, part: Part) -> None:
-        """Keep the account of a table, and where its rows set aside are."""
-        if channel:
-            self.accounts[channel][table] = part.account
-        if part.rejected is not None:
-            self.rejected.append((channel, table, part.rejected))
-
     def write_rejected(self) -> Path:
         """Write the rows set aside of all tables into one file."""
-        parts = [
-            pl.scan_parquet(path, glob=False).select(
-                pl.lit(channel or None, pl.String).alias("channel"),
-                pl.lit(table).alias("table"),
-                pl.all(),
-            )
-            for channel, table, path in self.rejected
-        ]
-        names = ("channel", "table", "source_row", "reason")
-        types = dict.fromkeys(names, pl.String()) | {"source_row": pl.UInt32()}
         path = self.work / REJECTED
-        rows = pl.concat([pl.LazyFrame(schema=types), *parts], how="diagonal")
+        rows = pl.concat([part.rejected for part in self.parts], how="diagonal")
         rows.sink_parquet(path, compression="lz4")
         return path
 

@@ -44,13 +44,13 @@ class Part:
         The rows kept.
     account : dict
         Rows read, kept and set aside, by reason; JSON-able.
-    rejected : Path or None
-        Parquet of those set aside; None without any.
+    rejected : polars.LazyFrame
+        Those set aside, as they were received.
     """
 
     rows: pl.LazyFrame
     account: dict[str, Any]
-    rejected: Path | None
+    rejected: pl.LazyFrame
 
 
 def staged_rows(
@@ -72,7 +72,9 @@ def staged_rows(
         rows = parsed.rows
         if data.policies.scientific_id == "keep" and SCIENTIFIC in spec.meanings:
             # What is to be kept is no fault.
-            rows = rows.with_columns(pl.col(FLAGS) & ~pl.lit(spec.bits[SCIENTIFIC]))
+            rows = rows.with_columns(
+                pl.col(FLAGS) & ~pl.lit(spec.bits[SCIENTIFIC], pl.UInt64)
+            )
         rows.sink_parquet(path, compression="lz4", statistics=False)
         parsed = replace(parsed, rows=pl.scan_parquet(path, glob=False))
         return settle(parsed, data.decimal, table.usual_decimal)
@@ -129,11 +131,11 @@ def checked_part(
     parsed: ParsedRows,
     rows: pl.LazyFrame,
     data: DataConfig,
-    path: Path,
+    channel: str | None = None,
     *,
     is_needed: bool = False,
 ) -> Part:
-    """Account for the rows of a table, and write those set aside as received.
+    """Account for the rows of a table.
 
     Parameters
     ----------
@@ -143,8 +145,8 @@ def checked_part(
         All rows, with all their flags; on disk.
     data : DataConfig
         Policies.
-    path : Path
-        Parquet for the rows set aside.
+    channel : str or None
+        Whose table it is.
     is_needed : bool
         Whether the run stops without a row.
     """
@@ -155,10 +157,8 @@ def checked_part(
     checked.stop_at_errors(policies)
     if is_needed:
         checked.stop_without_rows()
-    rejected = None
-    if len(checked.reasons):
-        rejected = path
-        rejected_scan(parsed, checked.reasons).sink_parquet(path, compression="lz4")
+    where = {"channel": channel, "table": parsed.spec.name}
+    rejected = rejected_scan(parsed, checked.reasons, **where)
     account = {
         "source": parsed.name,
         "rows_read": checked.n_read,
@@ -204,9 +204,7 @@ def read_customers(
         flagged(spec, {"missing_key": pl.col(key).is_null()})
     )
     rows = _with_one_meaning(rows, [key], ["central_id"], spec)
-    return checked_part(
-        parsed, rows, config.data, work / f"rejected_{channel}_customers.parquet"
-    ), key
+    return checked_part(parsed, rows, config.data, channel), key
 
 
 def _with_one_meaning(
@@ -254,7 +252,7 @@ def read_catalog(
     )
     meaning = [name for name in (*names, "is_veg") if name in parsed.columns]
     rows = _with_one_meaning(rows, ["item_id"], meaning, spec)
-    part = checked_part(parsed, rows, config.data, work / "rejected_catalog.parquet")
+    part = checked_part(parsed, rows, config.data)
     known = part.rows.filter(~pl.col("is_excluded")).select(names).collect()
     driver, base = (tuple(known[name].unique().sort()) for name in names)
     return part, Categories(driver, base)
@@ -275,19 +273,20 @@ def read_stores(table: ReceivedTable, config: Config, work: Path) -> Part:
     spec = spec_of("stores")
     wanted = config.channels.store_columns
     parsed = staged_rows(table, wanted, spec, config.data, work / "stores.parquet")
-    names = [
-        name
-        for name in table.scan.collect_schema().names()
-        if name not in (parsed.columns["store_id"], BEYOND)
-    ]
-    details = {name: "store_" + name.removeprefix("store_") for name in names}
+    details: dict[str, str] = {}
+    for name in table.scan.collect_schema().names():
+        detail = name if name.startswith("store_") else f"store_{name}"
+        while detail in ("store_id", *details.values()):
+            detail = f"store_{detail}"
+        if name not in (parsed.columns["store_id"], BEYOND):
+            details[name] = detail
     received = parsed.received.select(
         ROW,
         *(pl.col(n).cast(pl.String, strict=False).alias(d) for n, d in details.items()),
     )
     rows = parsed.rows.join(received, on=ROW, how="left")
     rows = _with_one_meaning(rows, ["store_id"], [*details.values()] or [ROW], spec)
-    part = checked_part(parsed, rows, config.data, work / "rejected_stores.parquet")
+    part = checked_part(parsed, rows, config.data)
     return replace(part, rows=part.rows.drop(ROW, FLAGS))
 
 

@@ -6,8 +6,10 @@ Columns and faults are listed in ``channels.yaml``.
 from __future__ import annotations
 
 import zoneinfo
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import polars as pl
 
 from core.config import ChannelsConfig, Config
 from core.errors import ConfigError, did_you_mean, listed
+from core.tables.cells import FIRST_YEAR, LAST_YEAR
 from core.tables.columns import TableSpec, read_specs
 
 SPECS = read_specs("channels.yaml", "core.channels")
@@ -23,6 +26,8 @@ TABLES = ("orders", "items", "customers")
 MAPS = ("catalog", "stores")
 EPOCH = date(1970, 1, 1)
 CUSTOMER_MONTHS = 12
+# Sums of dayparts have at most as many parts.
+MOST_PARTS = 5
 # Of one order, as intake hands it on.
 ORDER_COLUMNS = {
     "order_id": pl.String(),
@@ -162,6 +167,8 @@ class Terms:
             if source.timezone is not None
         }
         local = _zone(options.timezone, "channels.timezone")
+        dayparts = sorted(options.dayparts.items(), key=lambda part: part[1])
+        _check_names(home, options)
         return cls(
             channels=tuple(options.sources),
             home=home,
@@ -171,7 +178,7 @@ class Terms:
             cutoff_date=_day(options.cutoff_date, "channels.cutoff_date"),
             months=options.months_offset,
             prices=_prices(options),
-            dayparts=tuple(sorted(options.dayparts.items(), key=lambda part: part[1])),
+            dayparts=tuple(dayparts),
             excluded=tuple(config.data.exclude_ids),
         )
 
@@ -198,6 +205,33 @@ class Terms:
         """The same, as `order_day` counts."""
         cutoff, run = (day.toordinal() - EPOCH.toordinal() for day in self.dates)
         return cutoff, run
+
+
+def daypart_sums(dayparts: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return every two to five dayparts, whose orders are counted together."""
+    most = min(len(dayparts), MOST_PARTS)
+    return [parts for n in range(2, most + 1) for parts in combinations(dayparts, n)]
+
+
+def counted_as(dayparts: Sequence[str], prices: Sequence[str]) -> list[str]:
+    """Return what orders of a customer are counted by, as columns call it.
+
+    Kinds of day, dayparts, price buckets, and sums of dayparts.
+    """
+    names = ["Weekend", "Weekday", *dayparts, *(f"{price}_price" for price in prices)]
+    return names + ["_".join(parts) for parts in daypart_sums(dayparts)]
+
+
+def _check_names(home: str, options: ChannelsConfig) -> None:
+    """Refuse names by which two features would be one column."""
+    names = counted_as(list(options.dayparts), options.price_labels)
+    of_home = {f"{home}_{name}" for name in names}
+    for name in (*names, *(of_home & set(options.sources))):
+        if name in of_home or names.count(name) > 1:
+            raise ConfigError(
+                f"`{name}_order_count` would be two features. Rename one of "
+                "`channels.dayparts`, `channels.price_labels` or `channels.sources`."
+            )
 
 
 def months_before(day: date, months: int) -> date:
@@ -244,8 +278,11 @@ def _day(text: str | None, key: str) -> date | None:
     if text is None:
         return None
     try:
-        return date.fromisoformat(text.strip())
+        day = date.fromisoformat(text.strip())
     except ValueError:
+        day = date.min
+    if not FIRST_YEAR <= day.year <= LAST_YEAR:
         raise ConfigError(
             f"`{key}` is `{text}`; expected a day in ISO 8601, such as `2025-07-01`."
-        ) from None
+        )
+    return day

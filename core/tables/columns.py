@@ -282,11 +282,11 @@ def match_columns(
         elif column.default and _is_lacking(column, found, wanted, spec):
             received[column.name] = column.name
             lacking.append(column.name)
-        elif column.is_required or column.name in wanted:
+        elif column.is_required or wanted.get(column.name, NONE) != NONE:
             missing.append(column.name)
     if missing:
         # What is not there either may be asked for in the same breath.
-        asked = {*missing, *lacking} - {o for o, name in wanted.items() if name == NONE}
+        asked = {*missing, *(ours for ours in lacking if ours not in wanted)}
         in_order = [column.name for column in spec.columns if column.name in asked]
         raise SchemaError(_explain_missing(in_order, found, wanted, spec, where))
     notes = [

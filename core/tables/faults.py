@@ -348,14 +348,18 @@ def rejected_rows(parsed: ParsedRows, reasons: pl.DataFrame) -> pl.DataFrame:
         `table` (where a reading has several), `source_row` (from 1), `reason`, and the
         mapped columns as text, in the order of the source.
     """
-    return rejected_scan(parsed, reasons).collect(engine="streaming")
+    where = {"table": parsed.spec.name} if parsed.spec.has_all_reasons else {}
+    return rejected_scan(parsed, reasons, **where).collect(engine="streaming")
 
 
-def rejected_scan(parsed: ParsedRows, reasons: pl.DataFrame) -> pl.LazyFrame:
-    """Return `rejected_rows` lazily, for more of them than fit in memory."""
-    names = ["source_row", "reason"]
-    if parsed.spec.has_all_reasons:
-        names.insert(0, "table")
+def rejected_scan(
+    parsed: ParsedRows, reasons: pl.DataFrame, **where: str | None
+) -> pl.LazyFrame:
+    """Return `rejected_rows` lazily, for more of them than fit in memory.
+
+    `where` are columns with one value for all, which come first.
+    """
+    names = [*where, "source_row", "reason"]
     shown = {
         name: f"{name}_received" if name in names else name
         for name in parsed.columns.values()
@@ -363,11 +367,6 @@ def rejected_scan(parsed: ParsedRows, reasons: pl.DataFrame) -> pl.LazyFrame:
     if reasons.is_empty():
         types = dict.fromkeys((*names, *shown.values()), pl.String)
         return pl.LazyFrame(schema=types | {"source_row": pl.UInt32})
-    lead = {
-        "table": pl.lit(parsed.spec.name),
-        "source_row": pl.col(ROW),
-        "reason": pl.col("__reason__"),
-    }
     # In the order of the source: sorting afterwards would need a second copy.
     joined = parsed.received.join(
         reasons.lazy().rename({"reason": "__reason__"}),
@@ -376,7 +375,9 @@ def rejected_scan(parsed: ParsedRows, reasons: pl.DataFrame) -> pl.LazyFrame:
         maintain_order="left",
     )
     return joined.select(
-        *(lead[name].alias(name) for name in names),
+        *(pl.lit(value, pl.String).alias(name) for name, value in where.items()),
+        pl.col(ROW).alias("source_row"),
+        pl.col("__reason__").alias("reason"),
         *(pl.col(n).cast(pl.String, strict=False).alias(s) for n, s in shown.items()),
     )
 

@@ -413,7 +413,11 @@ def test_orders_without_customers_need_a_map_of_orders(tmp_path):
         ({"cutoff_date": "2025-08-01"}, "`channels.cutoff_date` is 2025-08-01"),
         ({"price_bins": [1, 1]}, "greater than the one before"),
         ({"price_labels": ["low"]}, "expected 4 different names"),
+        ({"price_bins": [0, float("nan"), 1, 2]}, "greater than the one before"),
         ({"dayparts": {"Day": 24}}, "different hours from 0 to 23"),
+        ({"dayparts": {"Weekend": 5}}, "`Weekend_order_count` would be two features"),
+        ({"dayparts": {"A": 1, "B": 2, "A_B": 3}}, "`A_B_order_count` would be two"),
+        ({"months_offset": 100_000}, "less than or equal to 1200"),
         ({"sources": {"in store": {"orders": "a", "items": "b"}}}, "`in store` names"),
     ],
 )
@@ -421,6 +425,81 @@ def test_options_that_cannot_be_meant_are_refused(tmp_path, options, told):
     orders = [order("o1", "2025-06-01")]
     with pytest.raises(ConfigError, match=told):
         one_channel(tmp_path, orders, ONE_ITEM, **options)
+
+
+def test_details_of_stores_never_take_the_name_of_another_column(tmp_path):
+    stores = [{"store_id": "s1", "id": 5, "city": "Lakeside", "store_city": "L"}]
+    orders = [order("o1", "2025-06-01", store_id="s1")]
+    found = orders_of(one_channel(tmp_path, orders, ONE_ITEM, stores=stores))
+    assert found.select("^store_.*$").row(0, named=True) == {
+        "store_id": "s1",
+        "store_store_id": "5",
+        "store_city": "Lakeside",
+        "store_store_city": "L",
+    }
+
+
+def test_rows_set_aside_show_columns_of_any_name(tmp_path):
+    names = {"customer_id": "table", "total_price": "channel"}
+    orders = frame([order("o1", "2025-06-01"), order("o2", "never")]).rename(names)
+    app = {"orders": orders, "items": ONE_ITEM, "order_columns": names}
+    saved = pl.read_parquet(chain(tmp_path, {"app": app}).rejected)
+    [row] = saved.iter_rows(named=True)
+    assert {name: value for name, value in row.items() if value is not None} == {
+        "channel": "app",
+        "table": "orders",
+        "source_row": 2,
+        "reason": "impossible_date",
+        "order_id": "o2",
+        "table_received": "c1",
+        "order_time": "never",
+        "channel_received": "100.0",
+    }
+
+
+@pytest.mark.parametrize(("policy", "n_kept"), [("keep", 2), ("drop", 1)])
+def test_ids_in_scientific_notation_stop_unless_the_policy_says_otherwise(
+    tmp_path, policy, n_kept
+):
+    orders = [order("o1", "2025-06-01"), order("4.0E+12", "2025-06-01")]
+    with pytest.raises(SchemaError, match="scientific notation"):
+        one_channel(tmp_path, orders, ONE_ITEM)
+    chosen = {"policies": {"scientific_id": policy}}
+    data = one_channel(tmp_path, orders, ONE_ITEM, data=chosen)
+    assert orders_of(data).height == n_kept
+
+
+def test_csv_files_are_read_with_their_marks_and_faults(tmp_path):
+    orders = tmp_path / "orders.csv"
+    orders.write_text(
+        "order_id;customer_id;order_time;total_price;has_query\n"
+        "1;c1;2025-06-01 10:00;1.234,50;yes\n"
+        "2;c1;2025-06-02 10:00;4,5;no\n"
+        "3;c1;2025-06-03;;no\n",
+        encoding="utf-8",
+    )
+    items = tmp_path / "items.csv"
+    items.write_text(
+        "order_id;item_id;quantity\n1;burger;1\n2;cola;x\n2;cola;1,5\n",
+        encoding="utf-8",
+    )
+    app = {"orders": str(orders), "items": str(items), "order_columns": {}}
+    data = chain(tmp_path, {"app": app})
+    assert orders_of(data)["total_price"].to_list() == [1234.5, 4.5]
+    assert items_of(data)["quantity"].to_list() == [1.0, 1.5]
+    assert reasons(data) == {
+        "orders": {"invalid_total": 1},
+        "items": {"invalid_quantity": 1},
+    }
+
+
+def test_a_column_that_may_be_missing_can_be_left_out(tmp_path):
+    orders = [order("o1", "2025-06-01", store_id="s1")]
+    none = {"order_columns": {"store_id": "none"}, "orders": orders, "items": ONE_ITEM}
+    assert orders_of(chain(tmp_path, {"app": none}))["store_id"].to_list() == [None]
+    none["order_columns"] = {"order_id": "none"}
+    with pytest.raises(SchemaError, match="no column `order_id`"):
+        chain(tmp_path, {"app": none})
 
 
 def test_a_run_date_may_be_written_as_a_date_of_yaml(tmp_path):

@@ -8,7 +8,6 @@ are whole numbers: one customer alone has the features that it has among all.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 
 import narwhals as nw
 import polars as pl
@@ -22,12 +21,10 @@ from core.channels.features.orders import (
     millionths,
     n_above_0,
 )
-from core.channels.schema import Terms
+from core.channels.schema import Terms, counted_as, daypart_sums
 from core.errors import SchemaError
 
 OMNI = "omnichannel"
-# Sums of dayparts have at most as many parts.
-MOST_PARTS = 5
 AMOUNTS = ("total_price", "discount_amount", "delivery_minutes")
 
 
@@ -240,16 +237,15 @@ def _times(scope: str, terms: Terms) -> list[nw.Expr]:
 
 
 def _moments(scope: str, terms: Terms) -> list[nw.Expr]:
-    """Return counts by kind of day, daypart, sums of dayparts, and price bucket."""
+    """Return counts by kind of day, daypart, price bucket, and sums of dayparts."""
     labels = [label for label, _ in terms.dayparts]
-    names = ["Weekend", "Weekday"]
-    buckets = [f"{label}_price" for label, *_ in terms.prices]
-    columns = [nw.col(order_count(scope, name)) for name in (*names, *labels, *buckets)]
-    for n_parts in range(2, min(len(labels), MOST_PARTS) + 1):
-        for parts in combinations(labels, n_parts):
-            each = (nw.col(order_count(scope, part)) for part in parts)
-            name = order_count(scope, "_".join(parts))
-            columns.append(nw.sum_horizontal(*each).alias(name))
+    prices = [label for label, *_ in terms.prices]
+    names = counted_as(labels, prices)
+    n_summed = 2 + len(labels) + len(prices)
+    columns = [nw.col(order_count(scope, name)) for name in names[:n_summed]]
+    for name, parts in zip(names[n_summed:], daypart_sums(labels), strict=True):
+        each = (nw.col(order_count(scope, part)) for part in parts)
+        columns.append(nw.sum_horizontal(*each).alias(order_count(scope, name)))
     return [column.cast(nw.Int64) for column in columns]
 
 
