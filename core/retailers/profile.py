@@ -149,6 +149,26 @@ def _published_shops(base: ArtifactSet, model: Model) -> _Shops:
     return _Shops(table, scaled, segments, closeness, n_all)
 
 
+def labelled_shops(base: ArtifactSet) -> pl.DataFrame:
+    """Return the features of a run's shops beside their published segment.
+
+    Parameters
+    ----------
+    base : ArtifactSet
+        Of a complete run.
+
+    Returns
+    -------
+    DataFrame
+        ``segment``, its name (null: in none), the model's features and the volume.
+    """
+    model, table = Model.from_set(base), features_of(base)
+    segments = model.assign(table)["segment"].cast(pl.Int64)
+    names = {i: n for i, n in model.segments.published.names.items() if i != UNASSIGNED}
+    named = segments.replace_strict(names, default=None, return_dtype=pl.String)
+    return table.select(named.alias("segment"), *model.features, SHOP.size_column)
+
+
 def _test(
     base: ArtifactSet, model: Model, shops: _Shops
 ) -> tuple[effects.HoldoutEffects | None, str | None]:

@@ -1,36 +1,29 @@
 """Why a customer is in a rule segment, and the smallest change to every other one.
 
-Rules compare a feature with a few numbers only, so its values fall into a few cells
-within which no rule can tell them apart. Of each cell only the value nearest to the
-customer's own can be part of a smallest change. Searching those, and leaving out
-whatever can no longer meet the rule, finds it exactly.
+The customers of a segment are boxes of cells (`core.rules.boxes`). The nearest way into
+a box leads, feature by feature, to the nearest value of its cells; the smallest change
+is the way into the nearest box.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from core.errors import SchemaError, listed
-from core.rules.conditions import (
-    And,
-    Leaf,
-    Node,
-    Not,
-    OneOf,
-    Or,
-    Range,
-    Value,
-    is_missing,
-    shown_value,
-)
+import polars as pl
+
+from core.errors import ConfigError, SchemaError, did_you_mean, listed
+from core.rules.boxes import ANY_OTHER, Box, Cell, Formula, Space
+from core.rules.conditions import And, Node, Or, Value, is_missing, shown_value
 from core.rules.grammar import FIRST, RuleSet
 from core.rules.syntax import NUMERIC, Feature
 
 _A = {"integer": "an integer", "number": "a number", "flag": "yes (1) or no (0)"}
+_WRITTEN_FLAGS = {"yes": 1, "true": 1, "no": 0, "false": 0}
+MAX_IDS = 100_000
+"""Ids that are searched for one that looks like the one asked for."""
 Customer = dict[str, Value | None]
 
 
@@ -185,9 +178,17 @@ def explain_customer(rules: RuleSet, customer: Mapping[str, Any]) -> RuleExplana
         )
         if not node.holds(own)
     ]
-    search = _Search(rules, own)
-    others = [search.nearest(i) for i, s in enumerate(rules.segments) if s is not met]
-    others.sort(key=_size)
+    space = Space(rules)
+    reaches = [
+        _Reach(feature, own[feature.name], cells)
+        for feature, cells in zip(rules.features, space.cells, strict=True)
+    ]
+    others = [
+        _smallest_change(space, number, reaches, own)
+        for number, segment in enumerate(rules.segments)
+        if segment is not met
+    ]
+    others.sort(key=lambda o: (o.changes is None, len(o.changes or ()), o.distance))
     return RuleExplanation(
         segment=met.name if met else None,
         band=met.band if met else None,
@@ -198,12 +199,62 @@ def explain_customer(rules: RuleSet, customer: Mapping[str, Any]) -> RuleExplana
     )
 
 
+def customer_of(rules: RuleSet, text: str) -> dict[str, Any]:
+    """Return a customer by what is written of it, such as ``orders=3,app=yes``.
+
+    Raises
+    ------
+    ConfigError
+        If a part is not ``name=value``, or names no feature.
+    """
+    known = [feature.name for feature in rules.features]
+    customer: dict[str, Any] = {}
+    for part in text.split(","):
+        name, sign, value = (piece.strip() for piece in part.partition("="))
+        if not sign:
+            raise ConfigError(f"`{part}` is no `name=value`, such as `{known[0]}=1`.")
+        if name not in known:
+            raise ConfigError(
+                f"`{name}` is no feature of `{rules.name}`; expected one of "
+                f"{listed(known, 20)}.{did_you_mean(name, known)}"
+            )
+        customer[name] = value or None
+    return customer
+
+
+def customer_in(table: pl.DataFrame, id_column: str, customer: str) -> dict[str, Any]:
+    """Return the row of one customer.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A row per customer, with their ids as text in `id_column`.
+    id_column, customer : str
+
+    Raises
+    ------
+    ConfigError
+        If the table has no such customer, or several rows of one.
+    """
+    rows = table.filter(pl.col(id_column) == customer.strip())
+    if rows.height != 1:
+        ids = [i for i in table[id_column].head(MAX_IDS) if i is not None]
+        meant = "" if rows.height else did_you_mean(customer, ids)
+        raise ConfigError(
+            f"`{customer}` has {rows.height:,} of {table.height:,} rows by "
+            f"`{id_column}`; expected one.{meant}"
+        )
+    return rows.row(0, named=True)
+
+
 def _own(feature: Feature, value: Any) -> Value | None:
     """Return a customer's value as the feature's type has it."""
     if is_missing(value):
         return None
     if feature.type == "text":
         return str(value)
+    if feature.type == "flag" and isinstance(value, str):
+        value = _WRITTEN_FLAGS.get(value.lower(), value)
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -231,206 +282,118 @@ def _step(condition: Node, own: Customer) -> Step:
     return Step(condition.text(), {name: own[name] for name in names})
 
 
-def _size(change: SegmentChange) -> tuple[float, float]:
-    if change.changes is None or change.distance is None:
-        return math.inf, 0.0
-    return len(change.changes), change.distance
-
-
 def _shown(value: Value | None) -> str:
     return "missing" if value is None else shown_value(value)
 
 
 @dataclass(frozen=True)
 class _Option:
-    """A value that a feature can take, and what it costs."""
+    """The value of a cell that is nearest to the own one, in words, and how far."""
 
-    value: Value | None
+    value: Value
     text: str
-    n_changes: int
     distance: float
 
 
-class _Search:
-    """The smallest changes of one customer."""
+class _Reach:
+    """Where a customer's value of one feature can go.
 
-    def __init__(self, rules: RuleSet, own: Customer) -> None:
-        self.rules, self.own = rules, own
-        self.conditions = [rules.condition(segment) for segment in rules.segments]
-        self.assume = tuple(map(rules.filled, rules.assume))
-        asked: dict[str, list[Leaf]] = {feature.name: [] for feature in rules.features}
-        for node in (*self.conditions, *self.assume):
-            for leaf in node.leaves():
-                asked[leaf.feature].append(leaf)
-        self.options = {
-            f.name: _options(f, own[f.name], asked[f.name]) for f in rules.features
-        }
-        # Whether each leaf holds, by the option of its feature.
-        self.holds = {
-            leaf: [leaf.holds({name: o.value}) for o in self.options[name]]
-            for name, leaves in asked.items()
-            for leaf in leaves
-        }
-
-    def nearest(self, place: int) -> SegmentChange:
-        """Return the smallest change that leads to a segment, by its place."""
-        earlier = self.conditions[:place] if self.rules.match == FIRST else []
-        goal = And((self.conditions[place], *map(Not, earlier), *self.assume))
-        names = tuple(dict.fromkeys(leaf.feature for leaf in goal.leaves()))
-        name = self.rules.segments[place].name
-        for n_changes in range(len(names) + 1):
-            found = self._found(goal, {}, names, n_changes, math.inf)
-            if found is not None:
-                return SegmentChange(name, self._changes(found[1]), found[0])
-        return SegmentChange(name, None, None)
-
-    def _changes(self, chosen: Mapping[str, int]) -> tuple[FeatureChange, ...]:
-        picked = [
-            (name, self.options[name][chosen[name]])
-            for name in self.own
-            if name in chosen
-        ]
-        return tuple(
-            FeatureChange(name, self.own[name], option.value, option.text)
-            for name, option in picked
-            if option.n_changes and option.value is not None
-        )
-
-    def _found(
-        self,
-        goal: Node,
-        chosen: Mapping[str, int],
-        names: Sequence[str],
-        n_left: int,
-        below: float,
-    ) -> tuple[float, Mapping[str, int]] | None:
-        """Return the nearest way to the goal: its distance, and the options chosen.
-
-        Of ways that change at most `n_left` of the features in `names`, beyond what is
-        chosen already, and are nearer than `below`.
-        """
-        open_names = set(names) if n_left else set()
-        holds = self._truth(goal, chosen, open_names)
-        if holds is not None:
-            return (0.0, chosen) if holds else None
-        best = None
-        for place, option in enumerate(self.options[names[0]]):
-            if option.n_changes > n_left or option.distance >= below:
-                continue
-            found = self._found(
-                goal,
-                {**chosen, names[0]: place},
-                names[1:],
-                n_left - option.n_changes,
-                below - option.distance,
-            )
-            if found is not None:
-                below = option.distance + found[0]
-                best = below, found[1]
-        return best
-
-    def _truth(
-        self, node: Node, chosen: Mapping[str, int], open_names: Set[str]
-    ) -> bool | None:
-        """Whether a condition holds whatever the open features are; None: it depends.
-
-        Features that are neither chosen nor open stay as they are.
-        """
-        if isinstance(node, Leaf):
-            holds = self.holds[node]
-            if node.feature in open_names and node.feature not in chosen:
-                return holds[0] if len(set(holds)) == 1 else None
-            return holds[chosen.get(node.feature, 0)]
-        if isinstance(node, Not):
-            inner = self._truth(node.part, chosen, open_names)
-            return None if inner is None else not inner
-        decides = isinstance(node, Or)
-        is_open = False
-        for part in node.parts():
-            truth = self._truth(part, chosen, open_names)
-            if truth is decides:
-                return decides
-            is_open |= truth is None
-        return None if is_open else not decides
-
-
-def _options(
-    feature: Feature, own: Value | None, leaves: Sequence[Leaf]
-) -> list[_Option]:
-    """Return the values that matter, the customer's own first, then by distance."""
-    kept = _Option(own, "", 0, 0.0)
-    if feature.is_fixed:
-        return [kept]
-    if feature.type in NUMERIC:
-        found = list(_numbers(feature, own, leaves))
-    elif feature.type == "flag":
-        found = [_Option(v, _is(v), 1, 1.0) for v in (True, False)]
-    else:
-        named = [v for leaf in leaves if isinstance(leaf, OneOf) for v in leaf.values]
-        texts = feature.levels or tuple(dict.fromkeys(map(str, named)))
-        found = [_Option(v, _is(v), 1, 1.0) for v in texts]
-        if not feature.levels:
-            other = next(
-                v for v in map("other{}".format, itertools.count()) if v not in texts
-            )
-            found.append(
-                _Option(
-                    other, f"is none of {', '.join(map(shown_value, texts))}", 1, 1.0
-                )
-            )
-    others = [option for option in found if option.value != own]
-    return [kept, *sorted(others, key=lambda option: option.distance)]
-
-
-def _is(value: Value) -> str:
-    return f"is {shown_value(value)}"
-
-
-def _numbers(
-    feature: Feature, own: Value | None, leaves: Sequence[Leaf]
-) -> Iterator[_Option]:
-    """Yield of every cell of a numeric feature the value nearest to the own one."""
-    marks = {m for m in (feature.low, feature.high) if math.isfinite(m)}
-    for leaf in leaves:
-        if isinstance(leaf, Range):
-            marks |= {
-                float(m) for m in (leaf.low, leaf.high) if math.isfinite(float(m))
-            }
-        elif isinstance(leaf, OneOf):
-            marks |= {float(value) for value in leaf.values}
-    ends = [-math.inf, *sorted(marks), math.inf]
-    unit = (ends[-2] - ends[1] or abs(ends[1]) or 1.0) if marks else 1.0
-    unit = max(unit, 1.0) if feature.type == "integer" else unit
-    for low, high in itertools.pairwise(ends):
-        found = [(low, _is(low))] if math.isfinite(low) else []
-        found.append(_between(low, high, own, is_whole=feature.type == "integer"))
-        for value, text in found:
-            is_possible = feature.low <= value <= feature.high
-            if feature.type == "integer":
-                is_possible &= float(value).is_integer()
-            if is_possible:
-                distance = 1.0 if own is None else abs(value - float(own)) / unit
-                yield _Option(value, text, 1, distance)
-
-
-def _between(
-    low: float, high: float, own: Value | None, *, is_whole: bool
-) -> tuple[float, str]:
-    """Return the value between two bounds nearest to the own one; NaN: there is none.
-
-    Without an own value it is the one next to the lower bound, else to the upper one.
+    Attributes
+    ----------
+    own : int or None
+        Cell of the customer's value; None outside the domain.
+    options : dict of int to _Option
+        Other cells that the value can move to.
+    mask : int
+        All of these cells.
     """
-    near = low if own is None else float(own)
-    if low < near < high:
-        return near, ""
-    if math.isfinite(low) and near <= low:
-        value = math.floor(low) + 1.0 if is_whole else math.nextafter(low, math.inf)
-        text = f"is above {shown_value(low)}"
-    elif math.isfinite(high):
-        value = math.ceil(high) - 1.0 if is_whole else math.nextafter(high, -math.inf)
-        text = f"is below {shown_value(high)}"
-    else:
-        value, text = 0.0, "is known"
-    if not low < value < high:
-        return math.nan, ""
-    return value, _is(value) if is_whole else text
+
+    def __init__(
+        self, feature: Feature, value: Value | None, cells: Sequence[Cell]
+    ) -> None:
+        self.own = _place_of(value, cells)
+        marks = [m for c in cells for m in (c.low, c.high) if math.isfinite(m)]
+        unit = (max(marks) - min(marks) or abs(marks[0])) if marks else 0.0
+        unit = max(unit, 1.0) if feature.type == "integer" else unit or 1.0
+        self.options: dict[int, _Option] = {}
+        for place, cell in enumerate(cells if not feature.is_fixed else ()):
+            if place != self.own and cell.value is not None:
+                self.options[place] = _nearest(feature, value, cell, unit)
+        places = [*self.options, *([] if self.own is None else [self.own])]
+        self.mask = sum(1 << place for place in places)
+
+
+def _place_of(value: Value | None, cells: Sequence[Cell]) -> int | None:
+    """Return the cell of a value, that of all other texts for a text not named."""
+    for place, cell in enumerate(cells):
+        if not isinstance(value, float) or cell.value is None:
+            is_in = value == cell.value
+        else:
+            above = value >= cell.low if cell.low_included else value > cell.low
+            below = value <= cell.high if cell.high_included else value < cell.high
+            is_in = above and below
+        if is_in or (isinstance(value, str) and cell.value == ANY_OTHER):
+            return place
+    return None
+
+
+def _nearest(feature: Feature, own: Value | None, cell: Cell, unit: float) -> _Option:
+    """Return the value of a cell nearest to the own one, and the way there."""
+    if feature.type not in NUMERIC:
+        said = ANY_OTHER if cell.value == ANY_OTHER else shown_value(cell.value)
+        return _Option(cell.value, f"is {said}", 1.0)
+    is_up = math.isfinite(cell.low) if own is None else float(own) <= cell.low
+    bound, to = (cell.low, math.inf) if is_up else (cell.high, -math.inf)
+    if math.isinf(bound):
+        return _Option(float(cell.value), "is known", 1.0)
+    value, text = bound, f"is {shown_value(bound)}"
+    if not (cell.low_included if is_up else cell.high_included):
+        value = math.nextafter(bound, to)
+        text = f"is {'above' if is_up else 'below'} {shown_value(bound)}"
+        if feature.type == "integer":
+            value = math.floor(bound) + 1.0 if is_up else math.ceil(bound) - 1.0
+            text = f"is {shown_value(value)}"
+    distance = 1.0 if own is None else abs(value - float(own)) / unit
+    return _Option(value, text, distance)
+
+
+_Chosen = dict[int, _Option]
+
+
+def _smallest_change(
+    space: Space, number: int, reaches: Sequence[_Reach], own: Customer
+) -> SegmentChange:
+    """Return the smallest change that leads to a segment, by its number."""
+    name, features = space.rules.segments[number].name, space.rules.features
+    formula = space.joined([space.exclusive(number), space.assume])
+    touches = formula.touches if isinstance(formula, Formula) else 0
+    start = [
+        reach.mask if touches >> place & 1 else space.whole[place]
+        for place, reach in enumerate(reaches)
+    ]
+    boxes = space.boxes(formula, tuple(start)) if all(start) else iter(())
+    best = min((_into(box, reaches, touches) for box in boxes), key=_size, default=None)
+    if best is None:
+        return SegmentChange(name, None, None)
+    changes = (
+        FeatureChange(features[i].name, own[features[i].name], o.value, o.text)
+        for i, o in best.items()
+    )
+    return SegmentChange(name, tuple(changes), sum(o.distance for o in best.values()))
+
+
+def _into(box: Box, reaches: Sequence[_Reach], touches: int) -> _Chosen:
+    """Return the nearest options by which a customer comes into a box, by feature."""
+    chosen = {}
+    for place, (mask, reach) in enumerate(zip(box, reaches, strict=True)):
+        is_own = reach.own is not None and mask >> reach.own & 1
+        if touches >> place & 1 and not is_own:
+            options = [o for cell, o in reach.options.items() if mask >> cell & 1]
+            chosen[place] = min(options, key=lambda option: option.distance)
+    return chosen
+
+
+def _size(chosen: _Chosen) -> tuple[int, float, list[int]]:
+    # To twelve digits: sums of equal distances may differ in their last one.
+    distance = sum(option.distance for option in chosen.values())
+    return len(chosen), round(distance, 12), list(chosen)

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Final, Self
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import polars.selectors as cs
 
 from core.artifacts.arrays import (
     Arrays,
@@ -28,11 +29,20 @@ from core.artifacts.arrays import (
 )
 from core.artifacts.reading import ArtifactSet, fitting, read_published
 from core.artifacts.runs import RunFiles, read_meta, unusable, write_meta
-from core.errors import PROGRAM, ArtifactError, SegmentsError
+from core.errors import (
+    PROGRAM,
+    ArtifactError,
+    ConfigError,
+    SegmentsError,
+    did_you_mean,
+    listed,
+)
 from core.models.centroids import NOWHERE, Assignment, IntArray
 from core.segments.axes import OUTSIDE, AxesModel, Labels, Names
 
 FORMAT = 1
+# Of profiles: what is said of memberships, and by whom it is asked for.
+_NO_FIGURES = cs.struct() | cs.by_name("customer_id", "confidence")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,6 +329,38 @@ def labels_of(profiles: pl.DataFrame) -> dict[str, IntArray]:
         axis: ids.field(axis).fill_null(OUTSIDE).to_numpy().astype(np.int64)
         for axis in ids.fields
     }
+
+
+def labelled_customers(profiles: pl.DataFrame, axis: str | None) -> pl.DataFrame:
+    """Return what is known of customers beside their segment on one axis.
+
+    Parameters
+    ----------
+    profiles : DataFrame
+        Of `customer_profiles`.
+    axis : str or None
+        None: the only one.
+
+    Returns
+    -------
+    DataFrame
+        ``segment``, its name (null: not placed), and the figures.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such axis, or none is named and there are several.
+    """
+    memberships = profiles["segment_memberships"].struct
+    axes = memberships.fields
+    chosen = axes[0] if axis is None and len(axes) == 1 else axis
+    if chosen not in axes:
+        asked = "no axis is named" if axis is None else f"there is no axis `{axis}`"
+        meant = did_you_mean(axis or "", axes)
+        raise ConfigError(f"{asked}; expected one of {listed(axes, 20)}.{meant}")
+    is_placed = labels_of(profiles)[chosen] >= 0
+    named = pl.when(pl.Series(is_placed)).then(memberships.field(chosen))
+    return profiles.select(named.alias("segment"), ~_NO_FIGURES)
 
 
 def renamed_profiles(profiles: pl.DataFrame, old: Names, new: Names) -> pl.DataFrame:

@@ -17,8 +17,8 @@ from core.rules.grammar import RuleSegment, RuleSet, read_rules
 from core.rules.syntax import Feature, Syntax
 
 FEATURES = (
-    Feature("orders", "integer", 0, 3),
-    Feature("spend", "number", 0, 2, missing="not billed yet"),
+    Feature("orders", "integer", 0.0, 3.0),
+    Feature("spend", "number", 0.0, 2.0, missing="not billed yet"),
     Feature("app", "flag", missing="not asked"),
     Feature("city", "text", levels=("Rome", "Oslo", "Lima")),
 )

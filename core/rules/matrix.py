@@ -1,0 +1,145 @@
+"""Features of customers as a matrix that a tree can be grown on, and back as rules."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from core.rules.conditions import And, IsMissing, Node, Not, OneOf, Or, Range
+from core.rules.syntax import NUMERIC, Feature
+from core.rules.tree import Branch, FloatArray, Interval
+
+MAX_LEVELS = 20
+"""A text with more different values is an id or a comment."""
+# scikit-learn's trees compare in single precision.
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Features as numbers.
+
+    Attributes
+    ----------
+    X : ndarray of float, shape (n_customers, n_columns)
+        NaN is missing.
+    columns : tuple of (Feature, str or None)
+        What each column is: a number, a flag as 0 and 1, or whether a text is this
+        level (0 where missing).
+    left_out : dict of str to str
+        Columns of the table that are none, with the reason.
+    """
+
+    X: FloatArray
+    columns: tuple[tuple[Feature, str | None], ...]
+    left_out: dict[str, str]
+
+    @property
+    def features(self) -> dict[str, Feature]:
+        """The features by name."""
+        return {feature.name: feature for feature, _ in self.columns}
+
+    def condition(self, branch: Branch) -> Node:
+        """Return what leads to a leaf as a condition over the features."""
+        asked: list[Node] = []
+        without: dict[str, list[str]] = {}
+        for interval in branch.conditions:
+            feature, level = self.columns[int(interval.feature)]
+            if level is None:
+                asked.append(_asked_of(feature, interval))
+            elif math.isfinite(interval.low):
+                asked.append(OneOf(feature.name, (level,)))
+            else:
+                without.setdefault(feature.name, []).append(level)
+        asked += [Not(OneOf(name, tuple(own))) for name, own in without.items()]
+        return asked[0] if len(asked) == 1 else And(tuple(asked))
+
+
+def names_of(X: FloatArray) -> list[str]:
+    """Return what branches call the columns of a matrix: their numbers."""
+    return [str(column) for column in range(X.shape[1])]
+
+
+def _asked_of(feature: Feature, interval: Interval) -> Node:
+    """Return an interval of a number or flag as a condition."""
+    is_missing = IsMissing(feature.name)
+    if not interval.is_bounded:
+        return is_missing if interval.takes_unknown else Not(is_missing)
+    asked: Node = Range(feature.name, interval.low, interval.high)
+    if feature.type == "flag":
+        asked = OneOf(feature.name, (math.isfinite(interval.low),))
+    takes_missing = interval.takes_unknown and feature.missing is not None
+    return Or((asked, is_missing)) if takes_missing else asked
+
+
+def matrix_of(table: pl.DataFrame) -> Matrix:
+    """Return the columns of a table that rules can ask about.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A row per customer. Numbers, flags (also 0 and 1), and texts of at most
+        `MAX_LEVELS` values are taken.
+    """
+    found: list[FloatArray] = []
+    columns: list[tuple[Feature, str | None]] = []
+    left_out: dict[str, str] = {}
+    for column in table.iter_columns():
+        cleaned = without_nan(column)
+        feature = _feature(cleaned)
+        if isinstance(feature, str):
+            left_out[column.name] = feature
+        elif feature.type == "text":
+            for level in sorted(cleaned.cast(pl.String).drop_nulls().unique()):
+                columns.append((feature, level))
+                is_level = (cleaned.cast(pl.String) == level).fill_null(False)
+                found.append(is_level.cast(pl.Float64).to_numpy())
+        else:
+            columns.append((feature, None))
+            found.append(cleaned.cast(pl.Float64).fill_null(math.nan).to_numpy())
+    X = np.column_stack(found) if found else np.empty((table.height, 0))
+    return Matrix(X, tuple(columns), left_out)
+
+
+def _feature(column: pl.Series) -> Feature | str:
+    """Return what a column is as a feature, or why it can be none."""
+    known, n_missing = column.drop_nulls(), column.null_count()
+    n_values = known.n_unique()
+    is_number = column.dtype.is_numeric()
+    if n_values + (n_missing > 0) < 2:
+        return "it has one value only"
+    if is_text(column.dtype) and n_values > MAX_LEVELS:
+        return f"it has {n_values:,} different texts, more than {MAX_LEVELS}"
+    if not is_text(column.dtype) and not is_number and column.dtype != pl.Boolean:
+        return f"it is {column.dtype}, no number, flag or text"
+    if is_number and (known.cast(pl.Float64).abs() > _LARGEST).any():
+        return "it holds numbers that are too large"
+    feature = Feature(column.name, _type_of(known))
+    if feature.type in NUMERIC and not (known < 0).any():
+        feature = replace(feature, low=0.0)
+    if not n_missing:
+        return feature
+    means = f"not known of {n_missing:,} of {len(column):,}"
+    return replace(feature, missing=means)
+
+
+def _type_of(known: pl.Series) -> Literal["integer", "number", "flag", "text"]:
+    if is_text(known.dtype):
+        return "text"
+    if known.dtype == pl.Boolean or ((known == 0) | (known == 1)).all():
+        return "flag"
+    return "integer" if known.dtype.is_integer() else "number"
+
+
+def without_nan(column: pl.Series) -> pl.Series:
+    """Return a column with null for NaN."""
+    return column.fill_nan(None) if column.dtype.is_float() else column
+
+
+def is_text(dtype: pl.DataType) -> bool:
+    """Whether a column holds texts or categories."""
+    return dtype in {pl.String, pl.Categorical, pl.Enum}
