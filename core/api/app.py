@@ -34,8 +34,9 @@ from core.api.schemas import (
 )
 from core.axes.assign import AxesAssigner
 from core.errors import PROGRAM, ArtifactError, StoreError, StoreLayoutError
+from core.segments.memberships import CustomerAssigner
 from core.store import AsyncReader
-from core.store.store import split_key
+from core.store.store import StoredModel, split_key
 
 MAX_MODELS = 32
 # Beyond this an answer would come too late to be of use.
@@ -59,9 +60,9 @@ class ModelCache:
         self._reader = reader
         self._metrics = metrics
         # By store, the digest of what a model was read from beside it.
-        self._kept: OrderedDict[str, tuple[str, AxesAssigner]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[str, CustomerAssigner]] = OrderedDict()
 
-    async def get(self, store_id: str) -> AxesAssigner | None:
+    async def get(self, store_id: str) -> CustomerAssigner | None:
         """Return the model that serves a store now, or None if nothing is published.
 
         Raises
@@ -74,7 +75,7 @@ class ModelCache:
         known, assigner = self._kept.get(store_id, (None, None))
         stored = await self._reader.model(store_id, known)
         if stored is not None:
-            assigner = await asyncio.to_thread(AxesAssigner.from_bytes, stored.state)
+            assigner = await asyncio.to_thread(_restored, stored)
             self._kept[store_id] = stored.digest, assigner
             self._metrics.models_loaded.inc()
             middleware.log(
@@ -85,6 +86,15 @@ class ModelCache:
         while len(self._kept) > MAX_MODELS:
             self._kept.popitem(last=False)
         return assigner
+
+
+def _restored(stored: StoredModel) -> CustomerAssigner:
+    """Return the model of a store, of whichever system it is."""
+    if stored.system == AxesAssigner.files.stage:
+        return AxesAssigner.from_bytes(stored.state)
+    from core.channels.model import ChannelsAssigner
+
+    return ChannelsAssigner.from_bytes(stored.state)
 
 
 @dataclass
@@ -138,12 +148,18 @@ class Services:
             )
 
     async def model_of(self, store_id: str) -> AxesAssigner:
-        """Return the store's model, or answer that there is none yet."""
+        """Return the store's axes, or answer that it has none."""
         assigner = await self.models.get(store_id)
         if assigner is None:
             raise middleware.unavailable(
                 f"the store `{store_id}` has no model yet. Learn one with `{PROGRAM} "
                 f"axes --store {store_id}`."
+            )
+        if not isinstance(assigner, AxesAssigner):
+            raise HTTPException(
+                409,
+                f"the store `{store_id}` holds {assigner.files.system.name}, which are "
+                "assigned by runs only; ask for a stored customer.",
             )
         return assigner
 
@@ -282,6 +298,7 @@ async def get_customer(
         **AUTHORISED,
         200: {"description": "Segments of the rows sent", "headers": HEADERS},
         408: _described("The body came too slowly"),
+        409: _described("The store's segments are assigned by runs only"),
         413: _described("The body is too large"),
         415: _described("The body is not declared as JSON"),
         422: BAD_FIELDS,

@@ -20,6 +20,8 @@ from pydantic import (
 
 from core.axes.assign import AxesAssigner
 from core.axes.features.catalog import AXES
+from core.segments.axes import FittedAxis
+from core.segments.memberships import CustomerAssigner
 from core.store import StoredProfile
 
 # No control characters: PostgreSQL refuses NUL in a text, a log line breaks at others.
@@ -168,7 +170,8 @@ class CustomerSegments(BaseModel):
     customer_id: str
     segment_memberships: dict[str, str] = Field(
         description="segment per axis; `not_enough_orders`, `no_items` or `no_channel` "
-        "where the customer cannot be placed"
+        "where the customer cannot be placed, `no_rule` where no rule holds; axes that "
+        "do not look at the customer are left out"
     )
     dominant_segments: dict[str, str] = Field(
         description="the same: everyone has one segment per axis"
@@ -239,10 +242,13 @@ class AxisSegment(BaseModel):
 
 
 class AxisOut(BaseModel):
-    """One behavioural axis."""
+    """One way of dividing the customers."""
 
     name: str
-    group: str = Field(description="`marketing` or `support`")
+    group: str = Field(
+        description="`marketing` or `support`; of channel segments `rule`, or how an "
+        "item of the plan is divided (`natural`, `cut`, `single`)"
+    )
     description: str
     features: list[str] = Field(description="features that it is made of")
     skipped_features: dict[str, str] = Field(
@@ -312,8 +318,24 @@ def profile_text(profile: StoredProfile) -> str:
     return f"{{{_PROFILE.format(*texts)}}}"
 
 
-def axes_of(assigner: AxesAssigner | None) -> list[dict[str, Any]]:
+def axes_of(assigner: CustomerAssigner | None) -> list[dict[str, Any]]:
     """Return `AxisOut` of every axis."""
+    if assigner is None or isinstance(assigner, AxesAssigner):
+        return _behavioural(assigner)
+    return [
+        {
+            "name": name,
+            "group": str(axis.report["kind"]),
+            "description": str(axis.report["verdict"]),
+            "features": list(axis.features),
+            "skipped_features": dict(axis.skipped),
+            "segments": _segments(axis),
+        }
+        for name, axis in assigner.model.axes.items()
+    ]
+
+
+def _behavioural(assigner: AxesAssigner | None) -> list[dict[str, Any]]:
     rows = []
     for axis in AXES:
         fitted = assigner.model.axes.get(axis.name) if assigner else None
@@ -324,10 +346,13 @@ def axes_of(assigner: AxesAssigner | None) -> list[dict[str, Any]]:
                 "description": axis.description,
                 "features": list(fitted.features if fitted else axis.features),
                 "skipped_features": dict(fitted.skipped) if fitted else {},
-                "segments": [
-                    {"id": own.id, "name": own.name, "share": own.share}
-                    for own in (fitted.segments if fitted else ())
-                ],
+                "segments": _segments(fitted) if fitted else [],
             }
         )
     return rows
+
+
+def _segments(axis: FittedAxis) -> list[dict[str, Any]]:
+    return [
+        {"id": own.id, "name": own.name, "share": own.share} for own in axis.segments
+    ]

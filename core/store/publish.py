@@ -59,10 +59,11 @@ def _load(store: Store, published: ArtifactSet) -> StoreLoad:
     fingerprint = _fingerprint(published, files)
     stored = store.model(store_id)
     known = {} if stored is None else stored.meta.get(LOADED, {})
-    if stored is not None and (owner := system_of(stored.meta)) != files.stage:
+    if stored is not None and stored.system != files.stage:
         raise StoreError(
-            f"{store.name} holds {owner} under the name `{store_id}`, and these are "
-            f"{files.stage}. Give these a store of their own with `--store NAME`."
+            f"{store.name} holds {stored.system} under the name `{store_id}`, "
+            f"and these are {files.stage}. Give these a store of their own with "
+            "`--store NAME`."
         )
     if known == fingerprint:
         return StoreLoad(
@@ -92,11 +93,6 @@ def _load(store: Store, published: ArtifactSet) -> StoreLoad:
         f"({said}) in {done.seconds:.1f} s."
     )
     return StoreLoad(line, {"is_loaded": True, **counts, "seconds": done.seconds})
-
-
-def system_of(meta: Mapping[str, Any]) -> str:
-    """Return the stage of the system whose model a store keeps."""
-    return str(meta.get("system", "axes"))
 
 
 def _fingerprint(published: ArtifactSet, files: RunFiles) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class StoredModel(NamedTuple):
     state : bytes
         What `core.artifacts.arrays` wrote.
     meta : dict
-        What `core.axes` keeps beside it.
+        What its system keeps beside it.
     lineage : str
         What the versions of one segmentation share.
     digest : str
@@ -72,6 +72,11 @@ class StoredModel(NamedTuple):
     meta: dict[str, Any]
     lineage: str
     digest: str
+
+    @property
+    def system(self) -> str:
+        """Stage of the system whose model it is, such as ``axes``."""
+        return str(self.meta.get("system", "axes"))
 
 
 class Store:
