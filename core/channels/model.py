@@ -24,6 +24,8 @@ from core.channels.micro import MicroModel, fit_micro
 from core.config import ChannelsConfig, MicroPlanItem
 from core.errors import ConfigError, FeatureMismatchError, did_you_mean, listed
 from core.models.centroids import NOWHERE, Assignment, IntArray
+from core.rules.check import require_proven
+from core.rules.compile import assign_expr
 from core.rules.grammar import RuleSet, read_rules
 from core.segments.axes import (
     OUTSIDE,
@@ -66,16 +68,20 @@ class Naming:
         ask for.
     rename : dict of str to str
         Name in the rules by feature, or by feature without ``omnichannel_``.
+    micro_rename : dict of str to str
+        Name in micro-segments by name in the rules; the feature has both.
     """
 
     home: str
     flags: tuple[str, ...]
     rename: dict[str, str]
+    micro_rename: dict[str, str]
 
     @classmethod
     def of(cls, options: ChannelsConfig, home: str) -> Self:
         """Return the naming of a configuration."""
-        return cls(home, tuple(options.flags), {**RENAMES, **options.rename})
+        rename = {**RENAMES, **options.rename}
+        return cls(home, tuple(options.flags), rename, dict(options.micro_rename))
 
     def view(self, features: pl.DataFrame, rules: RuleSet) -> pl.DataFrame:
         """Return features under the names of the rules, flags among them.
@@ -114,6 +120,9 @@ class Naming:
                 made = self._made(feature.name, features.columns)
                 if made is not None:
                     named[feature.name] = made
+        for name, in_micro in self.micro_rename.items():
+            if name in named and in_micro not in named:
+                named[in_micro] = named[name]
         missing = [f.name for f in rules.features if f.name not in named]
         if missing:
             raise FeatureMismatchError(
@@ -166,7 +175,7 @@ class ChannelsModel(AxesModel):
         `segment`, then the items of the plan.
     context : mapping
         ``rules`` (YAML, thresholds settled), ``sources`` (rule segments by item),
-        ``home``, ``flags`` and ``rename`` (see `Naming`).
+        ``home``, ``flags``, ``rename`` and ``micro_rename`` (see `Naming`).
     """
 
     def __init__(
@@ -178,6 +187,7 @@ class ChannelsModel(AxesModel):
             str(self.context["home"]),
             tuple(self.context["flags"]),
             dict(self.context["rename"]),
+            dict(self.context["micro_rename"]),
         )
 
     def assign(self, features: pl.DataFrame) -> dict[str, Assignment]:
@@ -248,12 +258,9 @@ class ChannelsModel(AxesModel):
 
 def segment_names(rules: RuleSet, features: pl.DataFrame) -> pl.Series:
     """Return the rule segment of each customer by its name in the rules; null: none."""
-    columns, named = rules.columns(), nw.lit(None, nw.String)
-    for segment in reversed(rules.segments):
-        holds = rules.condition(segment).expr(columns)
-        named = nw.when(holds).then(nw.lit(segment.name)).otherwise(named)
     frame = nw.from_native(features, eager_only=True)
-    return frame.select(named.alias(SEGMENT)).to_native()[SEGMENT]
+    named: pl.DataFrame = frame.select(assign_expr(rules)).to_native()
+    return named[SEGMENT]
 
 
 def _places(names: pl.Series, places: Mapping[str, int]) -> IntArray:
@@ -323,8 +330,10 @@ def learn_channels(
     ------
     FeatureMismatchError, ModelError, SchemaError
         If a feature is missing or no number, or nobody has a value to learn from.
+    ContractError
+        If the settled rules do not put every possible customer into one segment.
     """
-    rules = terms.rules.settle(features)
+    rules = require_proven(terms.rules.settle(features))
     names = segment_names(rules, features)
     old = _labels_before(before, features)
     models = fit_micro(
@@ -347,6 +356,7 @@ def learn_channels(
         "home": terms.naming.home,
         "flags": list(terms.naming.flags),
         "rename": dict(terms.naming.rename),
+        "micro_rename": dict(terms.naming.micro_rename),
     }
     return ChannelsModel(axes, context)
 

@@ -182,7 +182,7 @@ def _content(out: StageWriter, facts: Facts) -> PageContent:
         ("channels rollback", "brings the version before back"),
     )
     return PageContent(
-        source=", ".join(facts["channels"]),
+        source=", ".join(facts["channels"]) or "customer features",
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         headline=headline(facts),
         notes=[*facts["notes"], *row_notes(facts)],
@@ -243,7 +243,7 @@ def _parts(facts: Facts, summary: pl.DataFrame, tables: Tables) -> list[Part]:
             ],
         ),
         _undivided_part(facts),
-        Part("What became of the rows", facts["intake_lines"]),
+        Part("What became of the rows", facts["account"]),
     ]
     return [part for part in parts if part is not None]
 

@@ -8,11 +8,10 @@ Parquet file each. The order of a run, names, going back and the store are
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, time
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
@@ -20,10 +19,7 @@ from core import lifecycle
 from core.artifacts.folder import StageWriter, link
 from core.artifacts.runs import REJECTED, content_digest
 from core.channels import files, report
-from core.channels.features.customers import customer_features
-from core.channels.features.orders import order_features
 from core.channels.files import FILES, channels_folder
-from core.channels.intake import account_lines, read_channels
 from core.channels.micro import check_plan
 from core.channels.model import (
     FLAG,
@@ -35,10 +31,10 @@ from core.channels.model import (
     Naming,
     learn_channels,
 )
+from core.channels.rows import ID, ChannelRows, rows_of_channels, rows_of_table
 from core.channels.sample import with_sample
-from core.channels.schema import ChannelData
 from core.config import Config, MicroPlanItem
-from core.errors import ConfigError
+from core.errors import ConfigError, did_you_mean, listed
 from core.lifecycle import (
     Placed,
     RunResult,
@@ -48,53 +44,13 @@ from core.lifecycle import (
     Told,
 )
 from core.logging import get_logger
+from core.rules.check import require_proven
 from core.rules.grammar import RuleSet, read_rules
+from core.scratch import temporary_folder
 from core.segments.axes import OUTSIDE, AxesModel
-from core.tables.readers import fingerprint
+from core.tables.remote import store_file
 
-TARGET = f"{HOME}order_count"
-# What decides the features of a row, beside the rows.
-FEATURE_OPTIONS = {
-    "home", "price_bins", "price_labels", "dayparts", "cutoff_date", "max_orders",
-}  # fmt: skip
-DRIVERS = "unique_dri_category_count"
-
-
-@dataclass(frozen=True)
-class ChannelRows:
-    """What a run has read and computed, before anything is learnt.
-
-    Attributes
-    ----------
-    data : ChannelData
-    orders : dict of str to Path
-        Order features, a Parquet file per channel.
-    features : DataFrame
-        Customer features, a row per customer who is segmented, by ``customer_id``.
-    left_out : DataFrame
-        ``customer_id`` and ``reason`` of the others.
-    home : str
-        The channel whose customers they are.
-    fingerprint : str
-        SHA-256 of the rows, and of how features were computed from them.
-    """
-
-    data: ChannelData
-    orders: dict[str, Path]
-    features: pl.DataFrame
-    left_out: pl.DataFrame
-    home: str
-    fingerprint: str
-
-    @property
-    def reference_date(self) -> datetime:
-        """The moment after the last order that counts."""
-        return datetime.combine(self.data.terms.dates[1], time.min)
-
-    @property
-    def customers(self) -> pl.DataFrame:
-        """``customer_id``, each customer once."""
-        return self.features.select("customer_id")
+TARGET: Final = f"{HOME}order_count"
 
 
 class Channels(Segmentation[ChannelRows, ChannelsAssigner]):
@@ -129,28 +85,22 @@ class Channels(Segmentation[ChannelRows, ChannelsAssigner]):
         return read_rules(self.asked.channels.rules)
 
     def read(self, work: Path) -> ChannelRows:
-        """Read the channels, and compute the features of orders and customers."""
-        get_logger().info("Reading the orders of the channels")
-        if not self.config.channels.sources:
+        """Return the customers with their features; rules and plan are checked first.
+
+        Raises
+        ------
+        ContractError
+            If the rules do not put every possible customer into one segment.
+        """
+        options = self.config.channels
+        if options.features is None and not options.sources:
             self.asked = with_sample(self.config, work)
-        config = self.asked
-        _check_names(config.channels.micro, self.rules)
-        with self.timed("reading"):
-            data = read_channels(config, work)
+        _check_plan(self.asked.channels.micro, require_proven(self.rules))
+        get_logger().info("Reading customers and computing their features")
         with self.timed("features"):
-            get_logger().info("Computing features of orders and customers")
-            scans = order_features(data)
-            orders = {
-                name: paths["orders"].parent / files.order_features_file(name)
-                for name, paths in data.paths.items()
-            }
-            lazy = customer_features(scans, data.terms)
-            features = lazy.collect(engine="streaming").sort("customer_id")
-        home = data.terms.home
-        kept, left_out = _segmented(features, home, config.channels.max_orders)
-        options = config.channels.model_dump(mode="json", include=FEATURE_OPTIONS)
-        made_from = fingerprint({"rows": data.fingerprint, **options})
-        return ChannelRows(data, orders, kept, left_out, home, made_from)
+            if options.features is not None:
+                return rows_of_table(options.features, self.asked)
+            return rows_of_channels(self.asked, work)
 
     def options(self) -> dict[str, Any]:
         """Return the rules, the plan and what its models hold, naming and seed."""
@@ -167,6 +117,7 @@ class Channels(Segmentation[ChannelRows, ChannelsAssigner]):
             "models": given,
             "flags": channels.flags,
             "rename": channels.rename,
+            "micro_rename": channels.micro_rename,
             "seed": self.config.seed,
         }
 
@@ -209,17 +160,18 @@ class Channels(Segmentation[ChannelRows, ChannelsAssigner]):
     def facts(self, data: ChannelRows, assigner: ChannelsAssigner) -> dict[str, Any]:
         """Return what became of the rows and of the customers."""
         reasons = data.left_out["reason"].value_counts(sort=True)
+        n_rejected = 0
+        if data.rejected is not None:
+            scan = pl.scan_parquet(data.rejected, glob=False)
+            n_rejected = scan.select(pl.len()).collect().item()
+        orders = data.with_figures()["total_orders"]
         return {
-            "n_orders": int(data.features["omnichannel_order_count"].sum()),
-            "n_rejected": pl.scan_parquet(data.data.rejected)
-            .select(pl.len())
-            .collect()
-            .item(),
+            "n_orders": None if orders.is_null().all() else int(orders.sum()),
+            "n_rejected": n_rejected,
             "channels": list(data.orders),
             "home": data.home,
             "left_out": dict(reasons.iter_rows()),
-            "intake": data.data.account,
-            "intake_lines": account_lines(data.data.account),
+            "account": data.account,
         }
 
     def write_data(
@@ -231,7 +183,8 @@ class Channels(Segmentation[ChannelRows, ChannelsAssigner]):
         assigner: ChannelsAssigner,
     ) -> None:
         """Write every stage: features of orders and customers, micro-segments."""
-        link(data.data.rejected, out.path(REJECTED))
+        if data.rejected is not None:
+            link(data.rejected, out.path(REJECTED))
         for channel, path in data.orders.items():
             link(path, out.path(files.order_features_file(channel)))
         data.features.write_parquet(out.path(files.CUSTOMERS), compression="zstd")
@@ -250,7 +203,7 @@ class Channels(Segmentation[ChannelRows, ChannelsAssigner]):
         return report.run_lines(facts, self.folder)
 
 
-def _check_names(plan: Sequence[MicroPlanItem], rules: RuleSet) -> None:
+def _check_plan(plan: Sequence[MicroPlanItem], rules: RuleSet) -> None:
     """Refuse a plan that does not fit the rules, before anything is read."""
     if any(item.name == SEGMENT for item in plan):
         raise ConfigError(
@@ -262,41 +215,9 @@ def _check_names(plan: Sequence[MicroPlanItem], rules: RuleSet) -> None:
     check_plan([item.model_copy(update=bare) for item in plan], given, ())
 
 
-def _segmented(
-    features: pl.DataFrame, home: str, max_orders: int
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return the features of customers who are segmented, and why others are not."""
-    n_orders = pl.col(f"{home}_order_count")
-    reason = (
-        pl.when(n_orders > max_orders)
-        .then(pl.lit(f"more than {max_orders:,} orders in {home}"))
-        .when(pl.col(DRIVERS) == 0)
-        .then(pl.lit("no item with a driver category"))
-    )
-    marked = features.with_columns(reason=reason)
-    is_kept = pl.col("reason").is_null()
-    return (
-        marked.filter(is_kept).drop("reason"),
-        marked.filter(~is_kept).select("customer_id", "reason"),
-    )
-
-
 def _view(data: ChannelRows, naming: Naming, rules: RuleSet) -> pl.DataFrame:
     """Return the features under their names in the rules, and the figures."""
-    return naming.view(data.features.with_columns(**_figures(data.home)), rules)
-
-
-def _figures(home: str) -> dict[str, pl.Expr]:
-    """Return what stands of a customer in profiles; money over all channels."""
-    value, n = "omnichannel_average_order_value", "omnichannel_order_count"
-    return {
-        "lifetime_value": pl.col(value) * pl.col(n),
-        "total_orders": pl.col(n),
-        "avg_order_value": pl.col(value),
-        "days_since_last_purchase": pl.col("omnichannel_recency_days"),
-        "customer_tenure_days": pl.col("omnichannel_tenure_days"),
-        "home_orders": pl.col(f"{home}_order_count"),
-    }
+    return naming.view(data.with_figures(), rules)
 
 
 def _numeric(features: pl.DataFrame) -> list[str]:
@@ -378,7 +299,44 @@ def run_channels(
     ConfigError
         If the rules or the plan cannot be meant.
     """
-    return lifecycle.run(Channels(config), refit=refit, into_store=into_store)
+    done = lifecycle.run(Channels(config), refit=refit, into_store=into_store)
+    told = store_outputs(config, done.folder)
+    return replace(done, lines=[*done.lines, *told])
+
+
+def store_outputs(config: Config, folder: Path) -> list[str]:
+    """Write published tables to where ``channels.outputs`` says, and tell of it.
+
+    Parameters
+    ----------
+    config : Config
+    folder : path
+        Of the published set.
+
+    Raises
+    ------
+    ConfigError
+        For an output that there is not.
+    SourceError
+        If one cannot be written.
+    """
+    outputs, id_column = config.channels.outputs, config.channels.id_column
+    known = {path.stem: path for path in sorted(folder.glob("*.parquet"))}
+    unknown = [name for name in outputs if name not in known]
+    if unknown:
+        raise ConfigError(
+            f"`channels.outputs` names {listed(unknown)}, which this run does not "
+            f"make.{did_you_mean(unknown[0], known)} It makes {listed([*known], 20)}."
+        )
+    with temporary_folder() as work:
+        for name, address in outputs.items():
+            table, copy = known[name], work / f"{name}.parquet"
+            if ID in pl.read_parquet_schema(table) and id_column != ID:
+                renamed = pl.scan_parquet(table, glob=False).rename({ID: id_column})
+                renamed.sink_parquet(copy, compression="zstd")
+                table = copy
+            store_file(table, address)
+    return [f"{name}: {address}" for name, address in outputs.items()]
 
 
 def rename_segment(
