@@ -24,9 +24,11 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
+from core.artifacts.reading import fitting
 from core.config import Config
 from core.errors import PROGRAM, FeatureMismatchError
 from core.months import month_index, month_label
+from core.retailers.files import RETAILERS
 from core.tables.faults import FaultCount
 from core.tables.sales import Sales, ValidationReport
 
@@ -290,8 +292,18 @@ def _write_by_month(
 
 
 def archived_months(path: Path) -> dict[str, str]:
-    """Return the months of an archive, ascending, with a digest of each one's rows."""
-    rows = pl.scan_parquet(path, glob=False)
+    """Return the months of an archive, ascending, with a digest of each one's rows.
+
+    Raises
+    ------
+    ArtifactError
+        If any of its rows cannot be read.
+    """
+    with fitting(f"`{path}`", RETAILERS):
+        return _months_with_digests(pl.scan_parquet(path, glob=False))
+
+
+def _months_with_digests(rows: pl.LazyFrame) -> dict[str, str]:
     found = {}
     for t in rows.select(T.alias("t").unique().sort()).collect()["t"].to_list():
         month = rows.filter(t == T).collect()

@@ -19,6 +19,7 @@ from core.errors import ArtifactError
 from core.resolve import resolve_config
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model, exclusions_of
+from core.retailers.monthly import archived_months
 from core.retailers.pipelines import prepare_features, run_inference, stage_config
 from core.retailers.profile import explain_shop, profile_segments
 from core.retailers.publish import rename_segment
@@ -188,6 +189,18 @@ def test_a_sealed_archive_that_is_none_is_a_message(artifacts):
         seal(artifacts, path.name, content)
         with pytest.raises(ArtifactError, match=r"sales\.parquet` cannot be used"):
             Artifacts(artifacts, RETAILERS).published().path(path.name)
+
+
+def test_a_damaged_page_of_a_sealed_archive_is_a_message(artifacts):
+    """Its footer is whole, so that only who reads the rows can tell."""
+    path = artifacts / "sales.parquet"
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 40] = bytes(40)
+    seal(artifacts, path.name, content)
+    archive = Artifacts(artifacts, RETAILERS).published().path(path.name)
+    with pytest.raises(ArtifactError, match=r"sales\.parquet` cannot be used"):
+        archived_months(archive)
 
 
 def test_a_sealed_table_of_months_without_a_row_is_a_message(artifacts):
