@@ -195,8 +195,8 @@ def test_a_damaged_page_of_a_sealed_archive_is_a_message(artifacts):
     """Its footer is whole, so that only who reads the rows can tell."""
     path = artifacts / "sales.parquet"
     content = bytearray(path.read_bytes())
-    middle = len(content) // 2
-    content[middle : middle + 40] = bytes(40)
+    quarter = len(content) // 4
+    content[2 * quarter : 3 * quarter] = b"\xff" * quarter
     seal(artifacts, path.name, content)
     archive = Artifacts(artifacts, RETAILERS).published().path(path.name)
     with pytest.raises(ArtifactError, match=r"sales\.parquet` cannot be used"):
