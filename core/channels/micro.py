@@ -27,7 +27,6 @@ centres; only the limits, which such a pickle does not hold, are learnt here.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -38,6 +37,7 @@ import numpy as np
 import polars as pl
 
 from core.artifacts.arrays import Arrays, Meta, State, load_arrays
+from core.channels.words import differences, segment_names
 from core.config import MicroPlanItem
 from core.errors import (
     ArtifactError,
@@ -54,11 +54,8 @@ from core.models.criterion import Choice, learn_centres
 FORMAT: Final = 1
 MOST_SEGMENTS: Final = 6
 """Most micro-segments of an item, where the number is not given."""
-APART: Final = 0.25
-"""Standard deviations below which a feature does not set a micro-segment apart."""
-N_TOLD: Final = 2
-"""Features that a micro-segment is told by."""
 EVERYONE: Final = "everyone"
+ALIKE_THE_REST: Final = "no feature differs much from the rest"
 CURE: Final = "Run `import-models` again on the pickle."
 
 
@@ -259,7 +256,6 @@ def fit_micro(
     previous: Mapping[str, MicroModel] | None = None,
     *,
     target: str | None = None,
-    words: Mapping[str, str] | None = None,
 ) -> dict[str, MicroModel]:
     """Learn the micro-segments of every enabled item of a plan.
 
@@ -278,8 +274,6 @@ def fit_micro(
     target : str, optional
         The feature that the rules divide by first: taken only by items that name it,
         and never clipped.
-    words : mapping of str to str, optional
-        What a feature is called in names of micro-segments.
 
     Returns
     -------
@@ -302,7 +296,7 @@ def fit_micro(
             before = (previous or {}).get(item.name)
             fit = _imported if item.model is not None else _trained
             model, table = fit(item, own, seed, before, target)
-            found[item.name] = _with_words(model, table, words or {})
+            found[item.name] = _with_words(model, table)
     return found
 
 
@@ -501,89 +495,16 @@ def _matrix(features: pl.DataFrame, names: Sequence[str], item: str) -> FloatArr
     return np.ascontiguousarray(floats.to_numpy())
 
 
-def set_apart(model: MicroModel, table: FloatArray) -> list[list[tuple[str, float]]]:
-    """Return what sets every micro-segment apart from the rest of its item.
-
-    Parameters
-    ----------
-    model : MicroModel
-    table : ndarray of shape (n_customers, n_features)
-        The item's customers, in the features' own units.
-
-    Returns
-    -------
-    list of list of (str, float)
-        Per micro-segment: features with the difference of its mean from that of the
-        others, in standard deviations of all, on the scale that distances are taken
-        on; the largest first, none below `APART`.
-    """
-    if model.centroids is None or model.centroids.scaling is None or not len(table):
-        return []
-    labels = model.centroids.assign(table).labels
-    columns = model.centroids.scaling.columns(table)
-    spread = np.maximum(columns.std(axis=1), np.finfo(np.float64).tiny)
-    found: list[list[tuple[str, float]]] = []
-    for label in range(model.centroids.n_segments):
-        is_own = labels == label
-        if is_own.all() or not is_own.any():
-            found.append([])
-            continue
-        apart = columns[:, is_own].mean(axis=1) - columns[:, ~is_own].mean(axis=1)
-        z = apart / spread
-        order = np.argsort(-np.abs(z), kind="stable")
-        found.append(
-            [(model.features[i], float(z[i])) for i in order if abs(z[i]) >= APART]
-        )
-    return found
-
-
-def _with_words(
-    model: MicroModel, table: FloatArray, words: Mapping[str, str]
-) -> MicroModel:
+def _with_words(model: MicroModel, table: FloatArray) -> MicroModel:
     """Return a model whose micro-segments are named by what sets them apart."""
-    if model.centroids is None:
+    known = model.centroids
+    if known is None or known.scaling is None:
         return model
-    if model.centroids.n_segments == 1:
+    if known.n_segments == 1:
         return replace(model, names=(EVERYONE,), why=(str(model.report["verdict"]),))
-    told = set_apart(model, table)
-    if not told:
+    if not len(table):
         return model
-    names, why = [], []
-    for apart in told:
-        said = [
-            f"{'high' if z > 0 else 'low'} {words.get(name) or plain_words(name)}"
-            for name, z in apart[:N_TOLD]
-        ]
-        names.append(", ".join(said) or "others")
-        why.append(
-            ", ".join(
-                f"{text} ({z:+.1f} sd)".replace("-", "\N{MINUS SIGN}")
-                for text, (_, z) in zip(said, apart, strict=False)
-            )
-            or "no feature differs much from the rest"
-        )
-    return replace(model, names=tuple(_distinct(names)), why=tuple(why))
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    """Return names with a number behind those that were there before."""
-    seen: Counter[str] = Counter()
-    made = []
-    for name in names:
-        seen[name] += 1
-        made.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return made
-
-
-def plain_words(name: str) -> str:
-    """Return the name of a feature as words.
-
-    >>> plain_words("omnichannel_Late_Night_order_count")
-    'late night orders'
-    >>> plain_words("Premium_price_flag")
-    'premium price'
-    """
-    name = re.sub(r"^(omnichannel_|categ_dri_|categ_base_product_)", "", name)
-    name = re.sub(r"_order_count$", "_orders", name)
-    name = re.sub(r"_(flag|count)$", "", name)
-    return name.replace("_", " ").strip().lower()
+    labels, columns = known.assign(table).labels, known.scaling.columns(table)
+    found = differences(model.features, table, columns, labels, known.n_segments)
+    why = ["; ".join(told.said for told in own) or ALIKE_THE_REST for own in found]
+    return replace(model, names=segment_names(found), why=tuple(why))

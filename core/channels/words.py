@@ -1,0 +1,148 @@
+"""Features in words, and micro-segments named by what sets them apart."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from core.models.centroids import FloatArray, IntArray
+
+APART: Final = 0.25
+"""Standard deviations below which a feature does not set a micro-segment apart."""
+N_TOLD: Final = 2
+"""Features that a micro-segment is told by."""
+ALIKE: Final = 0.6
+"""Correlation from which a second feature says what the first has said."""
+NEARLY: Final = 0.8
+"""Share of the largest difference from which a plainer feature is told instead."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How a micro-segment differs from the rest of its item in one feature.
+
+    Attributes
+    ----------
+    feature : str
+    z : float
+        Difference of its mean from that of the others, in standard deviations of all,
+        on the scale that distances are taken on.
+    mean, rest : float
+        Its mean and that of the others, in the feature's own unit.
+    """
+
+    feature: str
+    z: float
+    mean: float
+    rest: float
+
+    @property
+    def short(self) -> str:
+        """In a few words, as names use them."""
+        words = feature_words(self.feature)
+        more, less = ("many", "few") if "orders" in words.split() else ("high", "low")
+        return f"{more if self.z > 0 else less} {words}"
+
+    @property
+    def said(self) -> str:
+        """In words, with figures."""
+        z = f"{self.z:+.1f}".replace("-", "\N{MINUS SIGN}")
+        return (
+            f"{feature_words(self.feature)} {self.mean:,.3g}, "
+            f"the others {self.rest:,.3g} (z {z})"
+        )
+
+
+def differences(
+    features: Sequence[str],
+    table: FloatArray,
+    columns: FloatArray,
+    labels: IntArray,
+    n_segments: int,
+) -> list[tuple[Difference, ...]]:
+    """Return what sets every micro-segment apart, the most telling first.
+
+    Of features that tell nearly the same (`NEARLY`) the one with the fewest letters
+    is taken, and of those that move together (`ALIKE`) only one: an order for lunch in the
+    own app is an order for lunch.
+
+    Parameters
+    ----------
+    features : sequence of str
+    table : ndarray of shape (n_customers, n_features)
+        In the features' own units.
+    columns : ndarray of shape (n_features, n_customers)
+        Scaled features.
+    labels : ndarray of int, shape (n_customers,)
+    n_segments : int
+
+    Returns
+    -------
+    list of tuple of Difference
+        At most `N_TOLD` per micro-segment; none for one that has nobody, or everybody.
+    """
+    spread = columns.std(axis=1)
+    standard = (columns - columns.mean(axis=1, keepdims=True)) / np.where(
+        spread > 0, spread, 1.0
+    )[:, None]
+    found = []
+    for label in range(n_segments):
+        is_own = labels == label
+        told: list[Difference] = []
+        if is_own.any() and not is_own.all():
+            z = standard[:, is_own].mean(axis=1) - standard[:, ~is_own].mean(axis=1)
+            for place in _telling(features, z, standard):
+                mean, rest = table[is_own, place].mean(), table[~is_own, place].mean()
+                name = features[place]
+                told.append(Difference(name, float(z[place]), float(mean), float(rest)))
+        found.append(tuple(told))
+    return found
+
+
+def _telling(features: Sequence[str], z: FloatArray, standard: FloatArray) -> list[int]:
+    """Return the places of the features that tell most, each of something else."""
+    free = np.abs(z) >= APART
+    chosen: list[int] = []
+    while free.any() and len(chosen) < N_TOLD:
+        least = NEARLY * np.abs(z[free]).max()
+        near = [i for i in np.flatnonzero(free) if abs(z[i]) >= least]
+        place = min(near, key=lambda i: (len(feature_words(features[i])), features[i]))
+        chosen.append(place)
+        alike = standard @ standard[place] / standard.shape[1]
+        free &= np.abs(alike) < ALIKE
+        free[place] = False
+    return chosen
+
+
+def segment_names(found: Sequence[Sequence[Difference]]) -> tuple[str, ...]:
+    """Return a name for every micro-segment, no two alike."""
+    seen: Counter[str] = Counter()
+    names = []
+    for told in found:
+        name = ", ".join(difference.short for difference in told) or "others"
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return tuple(names)
+
+
+def feature_words(name: str) -> str:
+    """Return the name of a feature in words.
+
+    >>> feature_words("omnichannel_Late_Night_order_count")
+    'late night orders'
+    >>> feature_words("categ_dri_burgers_count"), feature_words("Premium_price_flag")
+    ('orders with burgers', 'premium price')
+    """
+    name = name.removeprefix("omnichannel_")
+    category = re.fullmatch(r"(.*)categ_(?:dri|base_product)_(.+)_count", name)
+    if category is not None:
+        where = f" in {category[1].rstrip('_')}" if category[1] else ""
+        return f"orders with {category[2]}{where}".replace("_", " ").lower()
+    name = re.sub(r"_order_count$", "_orders", name)
+    name = re.sub(r"_(flag|count)$", "", name)
+    return name.replace("_", " ").strip().lower()
