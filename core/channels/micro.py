@@ -4,6 +4,21 @@ A plan lists items; each takes the customers of its rule segments and divides th
 some of their features. Every item is a way of dividing of its own, so two items may
 share rule segments; a customer then has a micro-segment in each.
 
+An item that names no features divides by what its customers order: the share of their
+orders by channel, daypart, part of the week, price bucket and driver category
+(`order_shares`), order value and discount. How many orders there are is what the rules
+divide by. On the built-in sample, adjusted Rand index against the kinds of guests that
+were planted, of guests with 6 to 15 and with more orders:
+
+===========================================  ====  ====
+features                                     6-15  more
+===========================================  ====  ====
+those shares (taken)                         0.85  0.90
+counts of orders by daypart and category     0.75  0.86
+every number                                 0.73  0.45
+every number that others do not add up to    0.00  0.00
+===========================================  ====  ====
+
 Learnt per item, from its own customers:
 
 unknown values
@@ -54,6 +69,10 @@ from core.models.criterion import Choice, learn_centres
 FORMAT: Final = 1
 MOST_SEGMENTS: Final = 6
 """Most micro-segments of an item, where the number is not given."""
+TOTAL: Final = "order_count"
+"""Orders over all channels, as the rules call them."""
+ORDERS: Final = "_order_count"
+CATEGORY: Final = "categ_dri_"
 EVERYONE: Final = "everyone"
 ALIKE_THE_REST: Final = "no feature differs much from the rest"
 CURE: Final = "Run `import-models` again on the pickle."
@@ -175,6 +194,53 @@ def load_micro_model(path: str | Path) -> MicroModel:
         If the file is another one.
     """
     return MicroModel.from_state(*load_arrays(Path(path)))
+
+
+def order_shares(features: Mapping[str, pl.Expr]) -> dict[str, pl.Expr]:
+    """Return a customer's orders of every kind as shares of all orders.
+
+    Parameters
+    ----------
+    features : mapping of str to Expr
+        Over all channels, by name in the rules. ``Lunch_order_count`` becomes
+        ``Lunch_order_share``, ``categ_dri_sides_count`` ``categ_dri_sides_share``.
+
+    Returns
+    -------
+    dict of str to Expr
+        Null without orders. Sums of several kinds (``Lunch_Dinner_order_count``) and
+        counts within one channel are left out, and all where `TOTAL` is not known.
+    """
+    if TOTAL not in features:
+        return {}
+    kinds = [name.removesuffix(ORDERS) for name in features if name.endswith(ORDERS)]
+    counts = {
+        f"{kind}_order_share": f"{kind}{ORDERS}"
+        for kind in kinds
+        if not any(kind.startswith(f"{other}_") for other in kinds)
+    }
+    counts |= {
+        f"{name.removesuffix('_count')}_share": name
+        for name in features
+        if name.startswith(CATEGORY) and name.endswith("_count")
+    }
+    total = features[TOTAL]
+    return {
+        share: pl.when(total > 0).then(features[count] / total)
+        for share, count in counts.items()
+        if share not in features
+    }
+
+
+def usual_features(names: Sequence[str]) -> list[str]:
+    """Return what an item divides by that names no features, as far as it is there."""
+    return [
+        name
+        for name in names
+        if name.endswith("_order_share")
+        or (name.startswith(CATEGORY) and name.endswith("_share"))
+        or name in {"average_order_value", "discount_share"}
+    ]
 
 
 def check_plan(

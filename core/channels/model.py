@@ -20,7 +20,7 @@ import polars as pl
 
 from core.artifacts.arrays import Arrays, Meta
 from core.channels.files import FILES
-from core.channels.micro import MicroModel, fit_micro
+from core.channels.micro import MicroModel, fit_micro, order_shares
 from core.config import ChannelsConfig, MicroPlanItem
 from core.errors import ConfigError, FeatureMismatchError, did_you_mean, listed
 from core.models.centroids import NOWHERE, Assignment, IntArray
@@ -91,7 +91,8 @@ class Naming:
         features : DataFrame
             Of `core.channels.features.customers.customer_features`.
         rules : RuleSet
-            Features that it asks for and that are made of others are added.
+            Features that it asks for and that are made of others are added, and
+            `core.channels.micro.order_shares`.
 
         Raises
         ------
@@ -115,6 +116,7 @@ class Naming:
                     "Give it a name of its own in `channels.rename`."
                 )
             named[name] = value
+        named |= order_shares(named)
         for feature in rules.features:
             if feature.name not in named:
                 made = self._made(feature.name, features.columns)

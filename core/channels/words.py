@@ -45,16 +45,18 @@ class Difference:
     def short(self) -> str:
         """In a few words, as names use them."""
         words = feature_words(self.feature)
-        more, less = ("many", "few") if "orders" in words.split() else ("high", "low")
+        is_count = "orders" in words and not words.startswith("share of ")
+        more, less = ("many", "few") if is_count else ("high", "low")
         return f"{more if self.z > 0 else less} {words}"
 
     @property
     def said(self) -> str:
         """In words, with figures."""
         z = f"{self.z:+.1f}".replace("-", "\N{MINUS SIGN}")
+        form = ".0%" if self.feature.endswith("_share") else ",.3g"
         return (
-            f"{feature_words(self.feature)} {self.mean:,.3g}, "
-            f"the others {self.rest:,.3g} (z {z})"
+            f"{feature_words(self.feature)} {self.mean:{form}}, the others "
+            f"{self.rest:{form}} (z {z})"
         )
 
 
@@ -110,7 +112,7 @@ def _telling(features: Sequence[str], z: FloatArray, standard: FloatArray) -> li
     chosen: list[int] = []
     while free.any() and len(chosen) < N_TOLD:
         least = NEARLY * np.abs(z[free]).max()
-        near = [i for i in np.flatnonzero(free) if abs(z[i]) >= least]
+        near = [int(i) for i in np.flatnonzero(free) if abs(z[i]) >= least]
         place = min(near, key=lambda i: (len(feature_words(features[i])), features[i]))
         chosen.append(place)
         alike = standard @ standard[place] / standard.shape[1]
@@ -137,12 +139,16 @@ def feature_words(name: str) -> str:
     'late night orders'
     >>> feature_words("categ_dri_burgers_count"), feature_words("Premium_price_flag")
     ('orders with burgers', 'premium price')
+    >>> feature_words("Lunch_order_share")
+    'share of lunch orders'
     """
     name = name.removeprefix("omnichannel_")
-    category = re.fullmatch(r"(.*)categ_(?:dri|base_product)_(.+)_count", name)
+    of = "share of " if name.endswith("_share") else ""
+    category = re.fullmatch(r"(.*)categ_(?:dri|base_product)_(.+)_(count|share)", name)
     if category is not None:
         where = f" in {category[1].rstrip('_')}" if category[1] else ""
-        return f"orders with {category[2]}{where}".replace("_", " ").lower()
+        return f"{of}orders with {category[2]}{where}".replace("_", " ").lower()
+    name = re.sub(r"^(.*)_order_share$", r"share_of_\1_orders", name)
     name = re.sub(r"_order_count$", "_orders", name)
     name = re.sub(r"_(flag|count)$", "", name)
     return name.replace("_", " ").strip().lower()
