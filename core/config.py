@@ -553,8 +553,8 @@ class MicroPlanItem(Section):
     )
     features: list[str] = Field(
         default_factory=list,
-        description="customer features to cluster on; none: the numeric ones over all "
-        "channels, without sums of dayparts",
+        description="customer features to cluster on; none: shares of orders by kind, "
+        "order value and discount",
     )
     k: int | None = Field(
         None, ge=1, description="number of micro-segments; null: as the data say"

@@ -19,6 +19,8 @@ every number                                 0.73  0.45
 every number that others do not add up to    0.00  0.00
 ===========================================  ====  ====
 
+Of 330 populations of 60 to 800 guests without kinds none was divided by such shares.
+
 Learnt per item, from its own customers:
 
 unknown values

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from core.channels.schema import SPECS
@@ -96,7 +96,8 @@ def read_original(
         ``segmentation_config.json``; not both None. Without the first, customer
         features are read from the second one's `input_path`.
     models : Path
-        Folder of converted models, named by their `segment_*_model` key.
+        Folder of converted models, named by their `segment_*_model` key or as the
+        pickle was.
 
     Returns
     -------
@@ -550,7 +551,9 @@ class _Plan:
                 f"{item.where}: `model_key` is `{key}`, and the file has no such key."
                 f"{hint} Add `{key}` with the model's path, as `segment_*_model`."
             )
-        for path in (Path(self.paths[key]), self.models / key):
+        address = self.paths[key]
+        file = PurePosixPath(address).name
+        for path in (Path(address), self.models / key, self.models / file):
             converted = path.with_suffix(".safetensors")
             if not is_remote(str(path)) and converted.is_file():
                 return {"model": converted.as_posix()}

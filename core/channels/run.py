@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,9 +19,8 @@ from core.artifacts.folder import StageWriter, link
 from core.artifacts.runs import REJECTED, content_digest
 from core.channels import files, report
 from core.channels.files import FILES, channels_folder
-from core.channels.micro import check_plan
+from core.channels.micro import check_plan, usual_features
 from core.channels.model import (
-    FLAG,
     HOME,
     SEGMENT,
     ChannelsAssigner,
@@ -137,13 +135,16 @@ class Channels(Segmentation[ChannelRows, ChannelsAssigner]):
         rules, options = self.rules, self.asked.channels
         naming = Naming.of(options, data.home)
         features = _view(data, naming, rules)
-        numbers = _told_apart_by(features, data.home, list(options.dayparts))
+        numbers = _numeric(features)
+        usual = usual_features(numbers) or [
+            name for name in numbers if name not in ChannelsAssigner.figures
+        ]
         given = [segment.name for segment in rules.segments]
-        check_plan(options.micro, given, _numeric(features))
+        check_plan(options.micro, given, numbers)
         plan = [
             item
             if item.features or item.model
-            else item.model_copy(update={"features": numbers})
+            else item.model_copy(update={"features": usual})
             for item in options.micro
         ]
         get_logger().info(
@@ -222,28 +223,6 @@ def _view(data: ChannelRows, naming: Naming, rules: RuleSet) -> pl.DataFrame:
 
 def _numeric(features: pl.DataFrame) -> list[str]:
     return [name for name, dtype in features.schema.items() if dtype.is_numeric()]
-
-
-def _told_apart_by(
-    features: pl.DataFrame, home: str, dayparts: Sequence[str]
-) -> list[str]:
-    """Return what an item divides by that names no features.
-
-    That is every number over all channels that no other ones add up to.
-    """
-    sums = {
-        f"{'_'.join(parts)}_order_count"
-        for n in range(2, len(dayparts) + 1)
-        for parts in combinations(dayparts, n)
-    }
-    others = {*sums, *ChannelsAssigner.figures}
-    return [
-        name
-        for name in _numeric(features)
-        if name not in others
-        and not name.endswith(FLAG)
-        and not name.startswith((f"{home}_", HOME))
-    ]
 
 
 def _micro_table(

@@ -53,11 +53,13 @@ class Difference:
     def said(self) -> str:
         """In words, with figures."""
         z = f"{self.z:+.1f}".replace("-", "\N{MINUS SIGN}")
-        form = ".0%" if self.feature.endswith("_share") else ",.3g"
-        return (
-            f"{feature_words(self.feature)} {self.mean:{form}}, the others "
-            f"{self.rest:{form}} (z {z})"
-        )
+        mean, rest = (self._figure(value) for value in (self.mean, self.rest))
+        return f"{feature_words(self.feature)} {mean}, the others {rest} (z {z})"
+
+    def _figure(self, value: float) -> str:
+        if self.feature.endswith("_share"):
+            return f"{value:.0%}"
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2g}"
 
 
 def differences(
@@ -69,9 +71,9 @@ def differences(
 ) -> list[tuple[Difference, ...]]:
     """Return what sets every micro-segment apart, the most telling first.
 
-    Of features that tell nearly the same (`NEARLY`) the one with the fewest letters
-    is taken, and of those that move together (`ALIKE`) only one: an order for lunch in the
-    own app is an order for lunch.
+    Of features that tell nearly as much (`NEARLY`) one that is high is taken, then the
+    one with the fewest letters, and of those that move together (`ALIKE`) only one: an
+    order for lunch in the own app is an order for lunch.
 
     Parameters
     ----------
@@ -113,7 +115,9 @@ def _telling(features: Sequence[str], z: FloatArray, standard: FloatArray) -> li
     while free.any() and len(chosen) < N_TOLD:
         least = NEARLY * np.abs(z[free]).max()
         near = [int(i) for i in np.flatnonzero(free) if abs(z[i]) >= least]
-        place = min(near, key=lambda i: (len(feature_words(features[i])), features[i]))
+        place = min(
+            near, key=lambda i: (z[i] < 0, len(feature_words(features[i])), features[i])
+        )
         chosen.append(place)
         alike = standard @ standard[place] / standard.shape[1]
         free &= np.abs(alike) < ALIKE

@@ -89,6 +89,27 @@ def write_channels_sample(
     app.print_lines(f"{folder / name}: {n:,} rows" for name, n in rows.items())
 
 
+@channels_app.command("import-models")
+def import_channel_models(
+    pickles: Annotated[
+        list[str],
+        typer.Argument(help="Pickles: paths, globs or s3:// addresses."),
+    ],
+    to: Annotated[Path, app.option("Folder that the converted models go to.")] = Path(
+        "models"
+    ),
+) -> None:
+    """Convert pickles of a KMeans with its scaler into models of micro-segments.
+
+    For who has `{kmeans, scaler, features}` from elsewhere; an item of the plan then
+    names the file as its `model`. Nothing in a pickle is run: it is read in a process
+    of its own, and refused if it asks for anything that such a model does not need.
+    """
+    from core.channels.pickles import import_models
+
+    app.print_lines(import_models(pickles, to))
+
+
 @channels_app.command("rename")
 def rename_in_channels(
     axis: Annotated[

@@ -8,7 +8,13 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from core.artifacts.arrays import pack_arrays, save_arrays, unpack_arrays
-from core.channels.micro import MicroModel, check_plan, fit_micro
+from core.channels.micro import (
+    MicroModel,
+    check_plan,
+    fit_micro,
+    order_shares,
+    usual_features,
+)
 from core.config import MicroPlanItem
 from core.errors import ArtifactError, ConfigError, FeatureMismatchError, ModelError
 from core.models.centroids import CentroidModel, Scaling
@@ -59,12 +65,10 @@ def test_planted_micro_segments_are_found_and_told_by_what_was_planted(seed):
     found = fitted(features)["early"]
     labels = found.assign(features).labels
     assert adjusted_rand_score(kind, labels) > 0.75
-    assert found.names == (
-        "high breakfast orders, low late night orders",
-        "high late night orders, low breakfast orders",
-        "high lunch orders, low breakfast orders",
-    )
-    assert all("sd)" in why for why in found.why)
+    assert [name.partition(", few")[0] for name in found.names] == [
+        *("many breakfast orders", "many late night orders", "many lunch orders")
+    ]
+    assert all("(z +" in why for why in found.why)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -196,6 +200,37 @@ def test_a_refit_keeps_the_number_while_the_data_nearly_allow_it():
     assert fitted(fewer)["early"].report["n_segments"] == 1
     again = fitted(fewer, previous=before)["early"]
     assert again.report["n_segments"] == before["early"].report["n_segments"] == 3
+
+
+def test_orders_of_every_kind_become_shares_of_all_orders():
+    names = {
+        "order_count": 4,
+        "Lunch_order_count": 3,
+        "Dinner_order_count": 1,
+        "Late_Night_order_count": 0,
+        "Lunch_Dinner_order_count": 4,
+        "web_order_count": 2,
+        "web_Lunch_order_count": 1,
+        "categ_dri_sides_count": 1,
+        "categ_base_product_fries_count": 1,
+        "average_order_value": 9.5,
+    }
+    table = pl.DataFrame(names)
+    shares = order_shares({name: pl.col(name) for name in names})
+    assert table.select(**shares).row(0, named=True) == {
+        "Lunch_order_share": 0.75,
+        "Dinner_order_share": 0.25,
+        "Late_Night_order_share": 0.0,
+        "web_order_share": 0.5,
+        "categ_dri_sides_share": 0.25,
+    }
+    none = table.with_columns(order_count=pl.lit(0))
+    assert none.select(**shares).row(0) == (None,) * 5
+    assert order_shares({"Lunch_order_count": pl.col("Lunch_order_count")}) == {}
+    assert usual_features([*names, *shares]) == [
+        *("average_order_value", "Lunch_order_share", "Dinner_order_share"),
+        *("Late_Night_order_share", "web_order_share", "categ_dri_sides_share"),
+    ]
 
 
 def test_everything_that_is_wrong_with_a_plan_is_said_at_once():

@@ -165,8 +165,9 @@ def test_segmentation_configuration_alone_reads_its_features(tmp_path: Path):
     assert not channels.sources
 
 
-def test_converted_model_is_taken(tmp_path: Path):
-    converted = tmp_path / "segment_1_5_6_model.safetensors"
+@pytest.mark.parametrize("name", ["segment_1_5_6_model", "kmeans_1_5_6"])
+def test_converted_model_is_taken(name: str, tmp_path: Path):
+    converted = tmp_path / f"{name}.safetensors"
     converted.touch()
     path = written(tmp_path / "s.json", SEGMENTATION)
     config, notes = read_original(None, path, tmp_path)
