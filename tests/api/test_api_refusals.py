@@ -254,7 +254,7 @@ def test_schemathesis_finds_nothing(world, tmp_path):
         command = [
             str(Path(sys.executable).with_name("schemathesis")), "run",
             f"{client.base_url}/openapi.json", "--header", f"X-API-Key: {key}",
-            "--max-examples", "60", "--seed", "1", "--no-color",
+            "--max-examples", "30", "--seed", "1", "--no-color",
         ]  # fmt: skip
         result = subprocess.run(
             command,

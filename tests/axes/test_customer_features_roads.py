@@ -208,7 +208,7 @@ def drawn(orders: list[Any], items: list[Any]) -> tuple[pl.DataFrame, pl.DataFra
     )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(order_lists, item_lists)
 def test_batch_and_single_customer_agree_whatever_was_bought(orders, items):
     batch = drawn(orders, items)
@@ -223,7 +223,7 @@ def test_batch_and_single_customer_agree_whatever_was_bought(orders, items):
         assert_frame_equal(alone, together, **TOLERANCE)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(order_lists, item_lists)
 def test_shares_stay_in_their_range_and_null_is_where_it_is_said(orders, items):
     found = features_of(*drawn(orders, items))
@@ -242,7 +242,7 @@ def test_shares_stay_in_their_range_and_null_is_where_it_is_said(orders, items):
     assert floats.select(pl.all().is_finite().all()).row(0) == (True,) * floats.width
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(order_lists, item_lists)
 def test_duckdb_agrees_whatever_was_bought(orders, items):
     frames = drawn(orders, items)

@@ -97,7 +97,8 @@ def test_iowa_stores_keep_their_ids_from_month_to_month(shared_data, tmp_path):
     rows = rows.filter(pl.col("product_id").is_in(products.implode()))
     at = rows["year"] * 12 + rows["month"]
     first = 2021 * 12 + 10
-    options = {"autoencoder": {"epochs": 5}, "refresh": {"gate_refits": 2}}
+    encoder = {"architecture": "denoising", "epochs": 10}
+    options = {"autoencoder": encoder, "refresh": {"gate_refits": 2}}
     config = Config.model_validate({"artifacts": str(tmp_path), **options})
     run_all(config, rows.filter(at < first))
     for number, retrain in enumerate(("never", "always")):

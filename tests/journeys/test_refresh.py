@@ -274,10 +274,9 @@ def test_rolling_back_serves_the_version_before_and_keeps_the_record(
     assert [row["version"] for row in version_rows(folder)] == ["1", "2"]
     with pytest.raises(ArtifactError, match="keeps no version before 1"):
         roll_back(folder)
-    third = refresh(folder, months_of(rows, "2024-05", "2024-05"), retrain="always")
+    # What number a refit gets after this: `test_lineage`.
+    refresh(folder, months_of(rows, "2024-05", "2024-05"), retrain="never")
     stock_and_flow(ledger_blocks(Artifacts(folder, RETAILERS).published()))
-    if third.facts["decision"] == "published":
-        assert Model.load(folder).segments.published.version == 3
     assert "2" in roll_back(folder, "v002")[0]
 
 

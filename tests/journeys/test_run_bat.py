@@ -215,7 +215,8 @@ def test_only_a_double_click_waits_for_a_key(project):
     # Wine does not tell how it was started; Windows writes this for a double click.
     clicked = r'C:\Windows\system32\cmd.exe /c ""C:\a project\run.bat" "'
     assert "Press" in project.run(CMDCMDLINE=clicked).stdout
-    failed = project.run(CMDCMDLINE=clicked, STUB_FAIL=PIPELINES[0], STUB_CODE="4")
+    fails = {"STUB_FAIL": PIPELINES[0], "STUB_CODE": "4"}  # which is over sooner
+    failed = project.run(CMDCMDLINE=clicked, **fails)
     assert "Press" in failed.stdout
     assert failed.returncode == 4
     for line in (
@@ -223,7 +224,7 @@ def test_only_a_double_click_waits_for_a_key(project):
         '"C:\\cmd.exe" ',
         "cmd /c run.bat",
     ):
-        assert "Press" not in project.run(CMDCMDLINE=line).stdout
+        assert "Press" not in project.run(CMDCMDLINE=line, **fails).stdout
 
 
 def test_the_test_command_installs_the_test_extra_and_passes_arguments_on(project):

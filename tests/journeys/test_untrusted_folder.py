@@ -92,7 +92,7 @@ def served(folder):
     """Serve a folder over HTTP."""
     handler = functools.partial(_Quiet, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        work = threading.Thread(target=server.serve_forever)
+        work = threading.Thread(target=server.serve_forever, args=(0.01,))
         work.start()
         try:
             yield f"127.0.0.1:{server.server_address[1]}"

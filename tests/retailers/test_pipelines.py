@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
+import runpy
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -74,12 +78,38 @@ def small_config(folder, **changes):
     return Config.model_validate({**SMALL_RUN, "artifacts": str(folder), **changes})
 
 
-def script(name, *arguments, cwd, check=True, **options):
+class Ran(NamedTuple):
+    """What a script ended with and said."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def process(name, *arguments, cwd):
     """Run a script at the root as its user would, from another folder."""
     command = [sys.executable, str(REPOSITORY / f"{name}-pipeline.py"), *arguments]
-    return subprocess.run(
-        command, cwd=cwd, check=check, capture_output=True, text=True, **options
+    ended = subprocess.run(
+        command, cwd=cwd, check=False, capture_output=True, text=True
     )
+    return Ran(ended.returncode, ended.stdout, ended.stderr)
+
+
+def script(name, *arguments, cwd):
+    """Do the same without a process of its own, which imports everything anew."""
+    path, handler = REPOSITORY / f"{name}-pipeline.py", signal.getsignal(signal.SIGTERM)
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(cwd)
+        patch.setattr(sys, "argv", [str(path), *arguments])
+        try:
+            with redirect_stdout(out), redirect_stderr(err):
+                runpy.run_path(str(path), run_name="__main__")
+        except SystemExit as stop:
+            code = stop.code or 0
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+    return Ran(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +118,12 @@ def scripted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     (folder / "small.yaml").write_text(yaml.safe_dump(SMALL_RUN), encoding="utf-8")
     outputs = [
-        script(name, "--config", "small.yaml", cwd=folder)
-        for name in (
-            "feature-preparation",
-            "autoencoder-training",
-            "clustering-training",
-            "clustering-inference",
+        run(name, "--config", "small.yaml", cwd=folder)
+        for run, name in (
+            (script, "feature-preparation"),
+            (process, "autoencoder-training"),
+            (script, "clustering-training"),
+            (script, "clustering-inference"),
         )
     ]
     return folder / "artifacts", outputs
@@ -101,6 +131,7 @@ def scripted(tmp_path_factory):
 
 def test_the_four_scripts_write_every_promised_file(scripted):
     folder, outputs = scripted
+    assert [run.code for run in outputs] == [0] * 4, outputs
     manifest = read_manifest(folder, RETAILERS)
     verify(folder, manifest)
     assert {path.name for path in folder.iterdir()} >= EXPECTED_FILES
@@ -154,7 +185,7 @@ def test_insights_and_comparison_agree_with_the_predictions(scripted):
 def test_two_runs_are_byte_identical_whatever_the_order_of_the_rows(
     trained, scripted, tmp_path
 ):
-    """And whether they are made by the scripts or in one process."""
+    """And whether the scripts or `run_all` make them, in one process or another."""
     rows = generate_sales(SAMPLE, seed=42).rows
     run_all(small_config(tmp_path), rows.sample(fraction=1.0, shuffle=True, seed=9))
     one, *others = (
@@ -277,34 +308,35 @@ def inferred(folder):
     return run_inference(stage_config("inference", flags={"artifacts": str(folder)}))
 
 
-def test_killed_runs_leave_the_previous_artifacts_whole(artifacts, tmp_path):
-    """End a run once it has written its features, and once its encoder."""
+def test_a_killed_run_leaves_the_previous_artifacts_whole(artifacts, tmp_path):
+    """End a run once it has written its features and its encoder.
+
+    `test_artifacts` ends one at every step.
+    """
     before = {
         path.name: path.read_bytes() for path in artifacts.iterdir() if path.is_file()
     }
     command = [
         sys.executable,
         *("-m", "core", "run", "--artifacts", str(artifacts), "--seed", "7"),
-        *("--set", "autoencoder.epochs=1"),
+        *("--set", "autoencoder.epochs=1", "--set", "sample.n_shops=300"),
     ]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    for written in ("features.parquet", "autoencoder-model.keras"):
-        process = subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        staged = f".staging-*/**/{written}"
-        while process.poll() is None and not any(artifacts.glob(staged)):
-            time.sleep(0.01)
-        process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
-        process.wait()
-        published = Artifacts(artifacts, RETAILERS).published()
-        assert published.manifest.is_complete
-        if published.manifest.stages["prepare"].seed == 7:
-            break  # a fast machine has finished: a whole new run is whole, too
+    run = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    staged = ".staging-*/**/autoencoder-model.keras"
+    while run.poll() is None and not any(artifacts.glob(staged)):
+        time.sleep(0.01)
+    run.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+    run.wait()
+    published = Artifacts(artifacts, RETAILERS).published()
+    assert published.manifest.is_complete
+    # A fast machine has finished: a whole new run is whole, too.
+    if published.manifest.stages["prepare"].seed != 7:
         for name in published.manifest.files:
             assert (artifacts / name).read_bytes() == before[name], name
     inferred(artifacts)
@@ -330,8 +362,8 @@ def test_features_in_another_order_are_refused_with_a_diff(artifacts):
 
 
 def test_a_stage_without_its_predecessor_says_which_script_to_run(tmp_path):
-    run = script("clustering-training", cwd=tmp_path, check=False)
-    assert run.returncode == ArtifactError.exit_code
+    run = script("clustering-training", cwd=tmp_path)
+    assert run.code == ArtifactError.exit_code
     assert "`./run.sh prepare`" in run.stderr
     assert "Traceback" not in run.stderr
 

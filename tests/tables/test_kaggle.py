@@ -75,7 +75,7 @@ def kaggle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[_Ka
     handler = type("Kaggle", (_Kaggle,), {"requests": [], "status": 200})
     handler.files = {"shop-sales-data.csv": MARCH}
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     _point_kagglehub_at(server.server_port, monkeypatch, tmp_path)
     yield handler

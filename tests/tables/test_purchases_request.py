@@ -106,7 +106,7 @@ _ITEMS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.lists(_ORDERS, min_size=1), st.lists(_ITEMS, min_size=1))
 def test_a_request_and_a_file_agree_on_every_customer(tmp_path_factory, orders, items):
     # One sound order and line each, so that the file has something to keep.

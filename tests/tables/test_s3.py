@@ -235,7 +235,7 @@ def web(tmp_path: Path) -> Iterator[str]:
     (folder / "sales.csv").write_text(MARCH, encoding="utf-8")
     handler = partial(_QuietHandler, directory=str(folder))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
