@@ -650,7 +650,8 @@ class ChannelsConfig(Section):
     )
     flags: list[str] = Field(
         default_factory=list,
-        description="features turned into `*_flag` (above 0); none: those of the rules",
+        description="features turned into `*_flag` (above 0), beside those that the "
+        "rules ask for",
     )
     rename: dict[str, str] = Field(
         default_factory=dict, description="feature: its name in the rules"

@@ -64,8 +64,8 @@ class Naming:
     home : str
         The home channel.
     flags : tuple of str
-        Features turned into flags, 1 where they are above 0; none: those that the rules
-        ask for.
+        Features turned into flags, 1 where they are above 0, beside those that the
+        rules ask for.
     rename : dict of str to str
         Name in the rules by feature, or by feature without ``omnichannel_``.
     micro_rename : dict of str to str
@@ -149,7 +149,7 @@ class Naming:
     def _made(self, name: str, columns: Sequence[str]) -> pl.Expr | None:
         """Return a feature of the rules that is made of another one, if it is."""
         stems = [name.removesuffix(FLAG), f"{name.removesuffix(FLAG)}{_COUNT}"]
-        for stem in stems if name.endswith(FLAG) and not self.flags else []:
+        for stem in stems if name.endswith(FLAG) else []:
             for column in (f"{OMNI}{stem}", stem):
                 if column in columns:
                     return (pl.col(column) > 0).cast(pl.Int8)

@@ -29,10 +29,11 @@ from core.channels.model import (
     Naming,
     learn_channels,
 )
-from core.channels.rows import ID, ChannelRows, rows_of_channels, rows_of_table
+from core.channels.outputs import check_outputs, store_outputs, with_models_at_hand
+from core.channels.rows import ChannelRows, rows_of_channels, rows_of_table
 from core.channels.sample import with_sample
 from core.config import Config, MicroPlanItem
-from core.errors import ConfigError, did_you_mean, listed
+from core.errors import ConfigError
 from core.lifecycle import (
     Placed,
     RunResult,
@@ -44,9 +45,7 @@ from core.lifecycle import (
 from core.logging import get_logger
 from core.rules.check import require_proven
 from core.rules.grammar import RuleSet, read_rules
-from core.scratch import temporary_folder
 from core.segments.axes import OUTSIDE, AxesModel
-from core.tables.remote import store_file
 
 TARGET: Final = f"{HOME}order_count"
 
@@ -93,6 +92,7 @@ class Channels(Segmentation[ChannelRows, ChannelsAssigner]):
         options = self.config.channels
         if options.features is None and not options.sources:
             self.asked = with_sample(self.config, work)
+        self.asked = with_models_at_hand(self.asked, work)
         _check_plan(self.asked.channels.micro, require_proven(self.rules))
         get_logger().info("Reading customers and computing their features")
         with self.timed("features"):
@@ -111,7 +111,11 @@ class Channels(Segmentation[ChannelRows, ChannelsAssigner]):
         }
         return {
             "rules": self.rules.to_yaml(),
-            "plan": [item.model_dump(mode="json") for item in channels.micro],
+            "plan": [
+                # Of a model its content counts, and not where it lies.
+                item.model_dump(mode="json", exclude={"model"})
+                for item in channels.micro
+            ],
             "models": given,
             "flags": channels.flags,
             "rename": channels.rename,
@@ -230,8 +234,8 @@ def _micro_table(
 ) -> pl.DataFrame:
     """Return a row per customer and item that divides the customer.
 
-    ``customer_id``, ``microcluster`` (permanent id), ``Segment`` (the item), and the
-    features that the items divide by.
+    ``customer_id``, ``microcluster`` (permanent id, as text), ``Segment`` (the item),
+    and the features that the items divide by.
     """
     columns = list(
         dict.fromkeys(
@@ -244,7 +248,7 @@ def _micro_table(
     parts = [
         features.select(
             "customer_id",
-            pl.Series("microcluster", own.labels, dtype=pl.Int32),
+            pl.Series("microcluster", own.labels).cast(pl.String),
             pl.lit(axis).alias("Segment"),
             *columns,
         ).filter(pl.Series(own.labels != OUTSIDE))
@@ -253,7 +257,7 @@ def _micro_table(
     ]
     empty = features.clear().select(
         "customer_id",
-        pl.lit(0, pl.Int32).alias("microcluster"),
+        pl.lit("").alias("microcluster"),
         pl.lit("").alias("Segment"),
         *columns,
     )
@@ -276,46 +280,14 @@ def run_channels(
     Raises
     ------
     ConfigError
-        If the rules or the plan cannot be meant.
-    """
-    done = lifecycle.run(Channels(config), refit=refit, into_store=into_store)
-    told = store_outputs(config, done.folder)
-    return replace(done, lines=[*done.lines, *told])
-
-
-def store_outputs(config: Config, folder: Path) -> list[str]:
-    """Write published tables to where ``channels.outputs`` says, and tell of it.
-
-    Parameters
-    ----------
-    config : Config
-    folder : path
-        Of the published set.
-
-    Raises
-    ------
-    ConfigError
-        For an output that there is not.
+        If the rules, the plan or the outputs cannot be meant.
     SourceError
-        If one cannot be written.
+        If an output cannot be written; the segments are published then.
     """
-    outputs, id_column = config.channels.outputs, config.channels.id_column
-    known = {path.stem: path for path in sorted(folder.glob("*.parquet"))}
-    unknown = [name for name in outputs if name not in known]
-    if unknown:
-        raise ConfigError(
-            f"`channels.outputs` names {listed(unknown)}, which this run does not "
-            f"make.{did_you_mean(unknown[0], known)} It makes {listed([*known], 20)}."
-        )
-    with temporary_folder() as work:
-        for name, address in outputs.items():
-            table, copy = known[name], work / f"{name}.parquet"
-            if ID in pl.read_parquet_schema(table) and id_column != ID:
-                renamed = pl.scan_parquet(table, glob=False).rename({ID: id_column})
-                renamed.sink_parquet(copy, compression="zstd")
-                table = copy
-            store_file(table, address)
-    return [f"{name}: {address}" for name, address in outputs.items()]
+    check_outputs(config.channels)
+    done = lifecycle.run(Channels(config), refit=refit, into_store=into_store)
+    told = store_outputs(config.channels, done.folder)
+    return replace(done, lines=[*done.lines, *told])
 
 
 def rename_segment(

@@ -30,6 +30,18 @@ def channels(
         str | None,
         app.option("Rule set: a built-in name, or a YAML file.", "order-bands"),
     ] = None,
+    feature_config: Annotated[
+        str | None,
+        app.option("The original's feature_pipeline_config.json, read as it is."),
+    ] = None,
+    segmentation_config: Annotated[
+        str | None,
+        app.option("The original's segmentation_config.json, likewise."),
+    ] = None,
+    models: Annotated[
+        Path,
+        app.option("Folder of converted models, for the original's `micro_plan`."),
+    ] = Path("models"),
     retrain: Annotated[
         Literal["always", "never"],
         app.option(
@@ -48,15 +60,16 @@ def channels(
 ) -> None:
     """Segment the customers of several channels by rules, and further by KMeans.
 
-    The channels are named in the configuration (`channels.sources`); without them the
-    built-in sample is segmented. Safe for a scheduler: the same rows change nothing, a
-    second run at the same time is refused, and a killed one has not happened. Exits
-    with 0, or with the code of what went wrong; 9 if the files are published and only
-    the store could not be loaded. Writes channels.html and a Parquet file per stage
-    into `channels` in the artifacts folder.
+    The channels are named in the configuration (`channels.sources`), or in the JSON
+    files of the original; without them the built-in sample is segmented. Safe for a
+    scheduler: the same rows change nothing, a second run at the same time is refused,
+    and a killed one has not happened. Exits with 0, or with the code of what went
+    wrong; 9 if the files are published and only the store could not be loaded. Writes
+    channels.html and a Parquet file per stage into `channels` in the artifacts folder.
     """
     if context.invoked_subcommand is not None:
         return
+    from core.channels.original import read_original
     from core.channels.run import run_channels
 
     configure(logging.ERROR if quiet else logging.INFO)
@@ -67,10 +80,14 @@ def channels(
         "channels.store": store,
         "store.url": database,
     }
-    chosen = resolve_config(config, flags, set_ or [])
+    base: Config | None = None
+    notes: list[str] = []
+    if feature_config or segmentation_config:
+        base, notes = read_original(feature_config, segmentation_config, models)
+    chosen = resolve_config(config, flags, set_ or [], base=base)
     into_store = app.loader(no_store=no_store)
     run = run_channels(chosen, refit=retrain == "always", into_store=into_store)
-    app.report_and_exit(run.lines, run.exit_code, quiet=quiet)
+    app.report_and_exit([*notes, *run.lines], run.exit_code, quiet=quiet)
 
 
 @channels_app.command("sample")

@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
-import boto3
 import fsspec
 import polars as pl
 import pytest
 import requests
-from moto.server import ThreadedMotoServer
 
 from core.errors import SourceError
 from core.resolve import build_config
@@ -36,26 +35,9 @@ def _config(address: str):
     return build_config({"data": {"source": "input", "input": address}})
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def s3(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="wholesaler")
+def s3(s3_client: Any) -> str:
+    s3_client.create_bucket(Bucket="wholesaler")
     for key, body in {
         "sales/2024-03.csv": MARCH.encode(),
         "sales/2024-04.csv": APRIL.encode(),
@@ -63,8 +45,7 @@ def s3(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
         "packed/march.csv.gz": gzip.compress(MARCH.encode()),
         "papers/letter.pdf": b"%PDF-1.7",
     }.items():
-        client.put_object(Bucket="wholesaler", Key=key, Body=body)
-    client.close()
+        s3_client.put_object(Bucket="wholesaler", Key=key, Body=body)
     return "s3://wholesaler"
 
 
@@ -84,14 +65,14 @@ def test_gzip_on_s3_is_unpacked(s3: str, tmp_path: Path):
     assert _read(f"{s3}/packed", tmp_path / "work").intake.rows_kept == 2
 
 
-def test_fingerprint_tells_changed_content_from_same_content(s3: str, tmp_path: Path):
+def test_fingerprint_tells_changed_content_from_same_content(
+    s3: str, s3_client: Any, tmp_path: Path
+):
     address = f"{s3}/sales/2024-04.csv"
     before = _read(address, tmp_path / "work").fingerprint
     assert source_fingerprint(_config(address)) == before
-    client = boto3.client("s3")
     body = (APRIL + "kiosk,tea,2024,4,1\n").encode()
-    client.put_object(Bucket="wholesaler", Key="sales/2024-04.csv", Body=body)
-    client.close()
+    s3_client.put_object(Bucket="wholesaler", Key="sales/2024-04.csv", Body=body)
     assert source_fingerprint(_config(address)) != before
 
 
@@ -126,23 +107,21 @@ def test_unreachable_server_is_said_soon(
         _read(f"{s3}/sales/2024-03.csv", tmp_path / "work")
 
 
-def test_half_a_parquet_file_is_refused(s3: str, tmp_path: Path):
+def test_half_a_parquet_file_is_refused(s3: str, s3_client: Any, tmp_path: Path):
     path = tmp_path / "orders.parquet"
     pl.DataFrame({"order_id": ["a", "b"] * 500}).write_parquet(path)
     half = path.read_bytes()[:-40]
-    client = boto3.client("s3")
-    client.put_object(Bucket="wholesaler", Key="half/orders.parquet", Body=half)
-    client.close()
+    s3_client.put_object(Bucket="wholesaler", Key="half/orders.parquet", Body=half)
     with pytest.raises(SourceError, match=r"orders\.parquet.*damaged or cut off"):
         read_table(f"{s3}/half/orders.parquet")
 
 
 @pytest.fixture
-def locked(server: str, s3: str) -> Iterator[str]:
+def locked(s3_server: str, s3: str) -> Iterator[str]:
     """From here on the server knows nobody's keys."""
-    requests.post(f"{server}/moto-api/reset-auth", data="0", timeout=10)
+    requests.post(f"{s3_server}/moto-api/reset-auth", data="0", timeout=10)
     yield s3
-    requests.post(f"{server}/moto-api/reset-auth", data="inf", timeout=10)
+    requests.post(f"{s3_server}/moto-api/reset-auth", data="inf", timeout=10)
 
 
 def test_denied_access_asks_for_credentials(locked: str, tmp_path: Path):

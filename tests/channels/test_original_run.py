@@ -1,0 +1,145 @@
+"""The original's two JSON files run: same tables, same places, also on S3."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+from test_original import SEGMENTATION, feature_config, written
+
+from core.channels.original import read_original
+from core.channels.outputs import check_outputs
+from core.channels.run import run_channels
+from core.channels.sample import write_sample
+from core.config import Config
+from core.errors import ConfigError, SourceError
+from core.resolve import build_config, resolve_config
+
+PLAN = [
+    {
+        "name": "Seg1_5_5_and_6",
+        "source_segments": ["Seg1_5_5", "Seg1_5_6"],
+        "model_key": "segment_1_5_6_model",
+    },
+    {
+        "name": "Off",
+        "source_segments": ["Seg1_5_3"],
+        "model_key": "segment_1_5_1_2_model",
+        "enabled": False,
+    },
+]
+
+
+def placed_in(content: object, out: str) -> Any:
+    """Return a configuration whose outputs go to a folder or bucket."""
+    return json.loads(json.dumps(content).replace('"out/', f'"{out}/'))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows of the sample, and what the original's files make of them."""
+    folder = tmp_path_factory.mktemp("original")
+    write_sample(folder / "rows", 300, 5)
+    out = (folder / "out").as_posix()
+    features = feature_config((folder / "rows").as_posix())
+    written(folder / "features.json", placed_in(features, out))
+    segmentation = SEGMENTATION | {"micro_plan": PLAN}
+    segmentation |= {"input_path": f"{out}/users.parquet"}
+    written(folder / "segmentation.json", placed_in(segmentation, out))
+    run(folder, features="features.json", artifacts="both")
+    return folder
+
+
+def run(folder: Path, features: str | None, artifacts: str) -> list[str]:
+    config, notes = read_original(
+        None if features is None else str(folder / features),
+        str(folder / "segmentation.json"),
+        folder / "models",
+    )
+    config = config.model_copy(update={"artifacts": str(folder / artifacts)})
+    return notes + run_channels(config).lines
+
+
+def test_tables_have_the_columns_and_places_of_the_original(folder: Path):
+    out = folder / "out"
+    segments = pl.read_parquet(out / "segments.parquet")
+    assert segments.columns == ["algonomy_id", "Segment"]
+    assert segments["algonomy_id"].is_unique().all()
+    assert segments["Segment"].str.starts_with("Seg").all()
+    micro = pl.read_parquet(out / "micro.parquet")
+    assert micro.columns[:3] == ["algonomy_id", "microcluster", "Segment"]
+    assert micro.schema["microcluster"] == pl.String
+    assert set(micro["Segment"]) == {"Seg1_5_5_and_6"}
+    assert "base_bfast_muffin_count" in micro.columns
+    users = pl.read_parquet(out / "users.parquet")
+    assert {"algonomy_id", "ownapp_order_count", "channel_count"} <= set(users.columns)
+    for channel in ("ownapp", "aggregator", "instore"):
+        orders = pl.read_parquet(out / f"{channel}_orders.parquet")
+        assert "algonomy_id" in orders.columns
+
+
+def test_segments_are_those_of_our_own_configuration(folder: Path):
+    ours = resolve_config(
+        folder / "rows" / "channels.yaml", {"artifacts": str(folder / "ours")}
+    )
+    channels = ours.channels.model_copy(update={"micro": []})
+    run_channels(ours.model_copy(update={"channels": channels}))
+    mine = pl.read_parquet(folder / "ours" / "channels" / "segments.parquet")
+    theirs = pl.read_parquet(folder / "out" / "segments.parquet")
+    assert_frame_equal(mine.rename({"customer_id": "algonomy_id"}), theirs)
+
+
+def test_segmentation_alone_places_everyone_as_both_files_do(folder: Path):
+    both = pl.read_parquet(folder / "out" / "segments.parquet")
+    lines = run(folder, features=None, artifacts="alone")
+    alone = pl.read_parquet(folder / "out" / "segments.parquet")
+    assert_frame_equal(alone.sort("algonomy_id"), both.sort("algonomy_id"))
+    assert any("is a pickle, which is not opened" in line for line in lines)
+
+
+def test_everything_may_lie_at_s3(folder: Path, s3_client: Any, tmp_path: Path):
+    s3_client.create_bucket(Bucket="chain")
+    for path in (folder / "out" / "users.parquet", folder / "segmentation.json"):
+        s3_client.upload_file(str(path), "chain", f"in/{path.name}")
+    content = json.loads((folder / "segmentation.json").read_text("utf-8"))
+    content["input_path"] = "s3://chain/in/users.parquet"
+    content["output_segments_path"] = "s3://chain/out/segments.parquet"
+    body = json.dumps(content).encode()
+    s3_client.put_object(Bucket="chain", Key="in/segmentation.json", Body=body)
+    config, _ = read_original(None, "s3://chain/in/segmentation.json", tmp_path)
+    config = config.model_copy(update={"artifacts": str(tmp_path / "artifacts")})
+    lines = run_channels(config).lines
+    assert "segments: s3://chain/out/segments.parquet" in lines
+    s3_client.download_file("chain", "out/segments.parquet", str(tmp_path / "found"))
+    expected = pl.read_parquet(folder / "out" / "segments.parquet")
+    assert_frame_equal(pl.read_parquet(tmp_path / "found"), expected)
+
+
+def test_output_that_cannot_be_written_leaves_the_segments_published(
+    folder: Path, s3_client: Any, tmp_path: Path
+):
+    config = resolve_config(
+        None,
+        {
+            "artifacts": str(tmp_path / "artifacts"),
+            "channels.features": str(folder / "out" / "users.parquet"),
+            "channels.id_column": "algonomy_id",
+            "channels.outputs": {"segments": "s3://no-such-bucket/segments.parquet"},
+        },
+    )
+    with pytest.raises(SourceError) as caught:
+        run_channels(config)
+    published, said = str(caught.value).splitlines()
+    assert "The segments are published in" in published
+    assert "nothing was written: `s3://no-such-bucket/segments.parquet`" in said
+    assert (tmp_path / "artifacts" / "channels" / "segments.parquet").is_file()
+
+
+def test_outputs_that_no_run_makes_are_refused():
+    config: Config = build_config({"channels": {"outputs": {"segment": "x.parquet"}}})
+    with pytest.raises(ConfigError, match="Did you mean `segments`"):
+        check_outputs(config.channels)
