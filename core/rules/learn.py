@@ -34,7 +34,10 @@ from core.rules.tree import (
     smallest_size,
 )
 
-LIMITS = TreeLimits(max_leaves=10, max_depth=5, min_leaf=20)
+MAX_LEAVES = 10
+"""Or twice the number of classes."""
+MIN_LEAF = 5
+"""Or 1% of the customers learnt from."""
 MIN_ROWS = 100
 MAX_ROWS = 100_000
 """More customers are sampled: a tree of ten leaves does not change with them."""
@@ -132,7 +135,9 @@ def learn_rules(
     *,
     size: str | None = None,
     plural: str = "customers",
-    limits: TreeLimits = LIMITS,
+    max_leaves: int | None = None,
+    max_depth: int | None = None,
+    min_leaf: int | None = None,
     seed: int = 42,
 ) -> Learnt:
     """Learn rules that say a target.
@@ -151,9 +156,10 @@ def learn_rules(
         A column of numbers, to say what it is worth alone.
     plural : str
         What a row stands for, several of them, in the report.
-    limits : TreeLimits
-        The tree has as many leaves as hold on customers not learnt from, one standard
-        error allowed, and no more than these.
+    max_leaves, max_depth, min_leaf : int, optional
+        Limits of the tree (see `core.rules.tree.TreeLimits`), which has as many leaves
+        as hold on customers not learnt from, one standard error allowed. By default
+        `MAX_LEAVES`, any depth, and `MIN_LEAF`.
     seed : int
         Of the customers held out (a quarter), the folds and the bootstrap.
 
@@ -184,6 +190,11 @@ def learn_rules(
         raise EligibilityError(f"no column is left to ask about. {reasons}")
     n_out = int(rows.height * _HELD_OUT)
     own, held_out = y[n_out:], y[:n_out]
+    limits = TreeLimits(
+        max_leaves or max(MAX_LEAVES, 2 * len(classes)),
+        max_depth,
+        min_leaf or max(MIN_LEAF, len(own) // 100),
+    )
     branches = _grown(matrix.X[n_out:], own, limits, seed)
     rules, values = _rule_set(branches, matrix, matrix.X[n_out:], own, target, classes)
     named = nw.from_native(rows[:n_out]).select(assign_expr(rules)).to_native()
@@ -236,7 +247,7 @@ def _target_of(column: pl.Series) -> tuple[NDArray[Any], list[str]]:
             f"{len(column):,} customers have {name}; expected {MIN_ROWS} at least."
         )
     if n_values < 2:
-        raise EligibilityError(f"{name} is the same for all customers.")
+        raise EligibilityError(f"{name} has one value only: nothing to tell apart.")
     if is_text(column.dtype):
         if n_values > MAX_CLASSES:
             raise SchemaError(

@@ -30,6 +30,8 @@ from core.axes.run import run_axes
 from core.axes.sample import generate_shoppers
 from core.cli import app
 from core.errors import ArtifactError, ConfigError, FeatureMismatchError
+from core.rules.learn import learn_rules
+from core.segments.memberships import labelled_customers
 from core.tables.orders import purchases_of_customer
 
 
@@ -283,3 +285,17 @@ def test_the_command_is_quiet_for_a_scheduler_and_loud_for_a_person(folder, tmp_
         assert f"{axis.name}: " in loud.stdout
     quiet = CliRunner().invoke(app, [*command, "--quiet"])
     assert (quiet.exit_code, quiet.stdout) == (0, "")
+
+
+def test_rules_imitate_an_axis_from_the_published_profiles(learnt):
+    base = Artifacts(axes_folder(learnt), CUSTOMER_AXES).complete()
+    profiles = base.table("customer_profiles.parquet")
+    rows = labelled_customers(profiles, "purchase_frequency")
+    assert "not_enough_orders" not in set(rows["segment"])
+    found = learn_rules(rows, "segment")
+    assert found.report.scores["rules"].low > 0.8
+    assert not {"customer_id", "confidence"} & {f.name for f in found.rules.features}
+    with pytest.raises(ConfigError, match="Did you mean `purchase_value`"):
+        labelled_customers(profiles, "purchase_valu")
+    with pytest.raises(ConfigError, match="no axis is named; expected one of"):
+        labelled_customers(profiles, None)

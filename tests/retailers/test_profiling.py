@@ -12,10 +12,12 @@ import polars as pl
 import pytest
 from verdicts import REPRODUCIBLE, publish
 
+from core.artifacts.folder import Artifacts
 from core.artifacts.manifest import read_manifest, verify
 from core.config import Config
 from core.errors import ArtifactError, ConfigError
 from core.models.preprocessing import feature_matrix
+from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model
 from core.retailers.pipelines import run_all
@@ -24,8 +26,10 @@ from core.retailers.profile import (
     assigner,
     explain_shop,
     explanation_lines,
+    labelled_shops,
     profile_segments,
 )
+from core.rules.learn import learn_rules
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FILES = {
@@ -184,3 +188,17 @@ def test_the_command_explains_without_waiting_for_tensorflow(trained):
     )
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout)["shop_id"] == shop
+
+
+def test_rules_imitate_the_published_segments(trained):
+    rows = labelled_shops(Artifacts(trained, RETAILERS).complete())
+    features = [c for c in rows.columns if c not in {"segment", SHOP.size_column}]
+    learnt = learn_rules(rows, "segment", features, size=SHOP.size_column)
+    scores = learnt.report.scores
+    assert scores["rules"].low > 0.7
+    assert scores["size"].high < 0.4
+    n_unassigned = rows["segment"].null_count()
+    assert learnt.report.n_without_target == n_unassigned > 0
+    names = set(rows["segment"].drop_nulls())
+    named = {segment.name for segment in learnt.rules.segments}
+    assert named | set(learnt.report.unnamed) == names

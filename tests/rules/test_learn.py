@@ -124,7 +124,7 @@ def test_columns_that_no_rule_can_ask_about_are_named():
     [
         ({}, {"target": "spent"}, SchemaError, "no column `spent`.*mean `spend`"),
         ({}, {"target": "spend", "size": "city"}, SchemaError, "a size is a number"),
-        ({"spend": 1.5}, {"target": "spend"}, EligibilityError, "the same for all"),
+        ({"spend": 1.5}, {"target": "spend"}, EligibilityError, "has one value only"),
         ({"spend": None}, {"target": "spend"}, EligibilityError, "^0 customers have"),
         ({"spend": float("inf")}, {"target": "spend"}, SchemaError, "infinite"),
         (
