@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import ModelError
-from core.segments.identity import match_segments
+from core.segments.identity import match_names, match_segments
 from core.segments.published import (
     PublishedSegments,
     Segment,
@@ -346,3 +346,16 @@ def test_publications_that_no_run_leaves_are_refused(changes, message):
     content = {**FIRST.model_dump(), **changes}
     with pytest.raises(ValueError, match=message):
         PublishedSegments.model_validate(content)
+
+
+def test_segments_of_rules_follow_their_names_whoever_is_in_them():
+    old = labels_of((4, 30), (7, 30))
+    new = labels_of((1, 20), (2, 40))
+    identity = match_names(
+        old, new, names=("c", "a", "b"), known={"a": 4, "z": 7}, next_id=9
+    )
+    assert identity.ids == {0: 9, 1: 4, 2: 10}
+    assert identity.next_id == 11
+    assert told(identity, "survived") == [((4,), (4,))]
+    assert told(identity, "died") == [((7,), (10,))], "where most of them went"
+    assert told(identity, "born") == [((), (9,)), ((7,), (10,))], "c has nobody"

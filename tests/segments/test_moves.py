@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from core.segments.axes import OUTSIDE
 from core.segments.moves import (
     MOVES_SCHEMA,
     label_table,
@@ -77,3 +78,10 @@ def test_a_run_without_moves_still_has_a_block():
     )
     assert block.is_empty()
     assert block.schema == MOVES_SCHEMA
+
+
+def test_who_comes_into_an_axis_or_out_of_it_has_not_moved_within_it():
+    before = labels([ANNA, BERT, CARL], regulars=[0, OUTSIDE, 1])
+    after = labels([ANNA, BERT, CARL], regulars=[OUTSIDE, 1, 0])
+    moves = moves_between(before, after, "behaviour")
+    assert moves.rows() == [(CARL, "regulars", 1, 0, "behaviour")]

@@ -9,6 +9,7 @@ import pytest
 from core.artifacts.arrays import save_arrays
 from core.errors import ArtifactError
 from core.evaluation.axes_drift import AxesDrift
+from core.segments.axes import OUTSIDE
 
 NAMES = {"purchase_value": {0: "regular", 1: "whale"}}
 
@@ -88,3 +89,22 @@ def test_values_may_be_unknown_on_both_sides():
     reference = AxesDrift.of(table, table.columns, labels, seed=0)
     assert measured(reference, *some_unknown(1))[1] == []
     assert measured(reference, *customers(1))[1] != [], "unknown values have gone"
+
+
+def test_shares_are_of_those_whom_an_axis_looks_at(tmp_path):
+    """Most customers are outside; who is inside is divided as before."""
+    table, labels = customers(0)
+    inside = np.arange(table.height) % 4 == 0
+    few = {"purchase_value": np.where(inside, labels["purchase_value"], OUTSIDE)}
+    reference = AxesDrift.of(table, table.columns, few, seed=0)
+    assert sum(reference.shares["purchase_value"].values()) == pytest.approx(1.0)
+    assert set(reference.shares["purchase_value"]) == {0, 1}
+    reference.save(tmp_path / "drift.safetensors")
+    loaded = AxesDrift.load(tmp_path / "drift.safetensors")
+    rows, alerts = loaded.measure(table, labels, NAMES, seed=0)
+    assert alerts == []
+    of_few = rows.filter(kind="share").select(pl.col("threshold").max()).item()
+    of_all, _ = AxesDrift.of(table, table.columns, labels, seed=0).measure(
+        table, labels, NAMES, seed=0
+    )
+    assert of_few > of_all.filter(kind="share")["threshold"].max()
