@@ -14,21 +14,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import pairwise
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from core.channels.schema import SPECS
 from core.config import Config
-from core.errors import ConfigError, did_you_mean, listed
+from core.errors import PROGRAM, ConfigError, did_you_mean, listed
 from core.resolve import build_config
 from core.scratch import temporary_folder
-from core.tables.files import find_files, is_remote
+from core.tables.files import find_files
 
 # As the original calls them, whatever the channels are called.
 ID, TARGET, HOME = "algonomy_id", "ownapp_order_count", "ownapp"
 ZONE = "Asia/Kolkata"
 CAPPED = frozenset({"Seg1_5_6", "Seg_6_15_10", "Seg15_plus_9"})
 CUSTOMER, COMMON = "customer", "common"
+CONVERTED = ".safetensors"
 NOT_NUMBERS = re.compile(r"channels_ordered_from|(\w+_)?(first|last)_order")
 
 _LIST = r"(_columns|_cols|_list)?"
@@ -552,14 +553,16 @@ class _Plan:
                 f"{hint} Add `{key}` with the model's path, as `segment_*_model`."
             )
         address = self.paths[key]
-        file = PurePosixPath(address).name
-        for path in (Path(address), self.models / key, self.models / file):
-            converted = path.with_suffix(".safetensors")
-            if not is_remote(str(path)) and converted.is_file():
+        if address.endswith(CONVERTED):
+            return {"model": address}
+        beside = Path(address).with_suffix(CONVERTED)
+        for converted in (beside, self.models / beside.name):
+            if converted.is_file():
                 return {"model": converted.as_posix()}
         if enabled:
             self.notes.append(
                 f"`{name}` is trained anew: `{key}` is a pickle, which is not opened "
-                "here. To use it, convert it first: `import-models`."
+                f"here. To use it: `{PROGRAM} channels import-models {address} --to "
+                f"{self.models.as_posix()}`, and run again."
             )
         return {"features": list(self.features)}

@@ -165,15 +165,16 @@ def test_segmentation_configuration_alone_reads_its_features(tmp_path: Path):
     assert not channels.sources
 
 
-@pytest.mark.parametrize("name", ["segment_1_5_6_model", "kmeans_1_5_6"])
-def test_converted_model_is_taken(name: str, tmp_path: Path):
-    converted = tmp_path / f"{name}.safetensors"
+def test_converted_model_is_taken(tmp_path: Path):
+    converted = tmp_path / "kmeans_1_5_6.safetensors"
     converted.touch()
-    path = written(tmp_path / "s.json", SEGMENTATION)
+    direct = "s3://models/kmeans_1_5_1_2.safetensors"
+    content = SEGMENTATION | {"segment_1_5_1_2_model": direct}
+    path = written(tmp_path / "s.json", content)
     config, notes = read_original(None, path, tmp_path)
-    assert config.channels.micro[1].model == converted.as_posix()
+    assert [i.model for i in config.channels.micro] == [direct, converted.as_posix()]
     assert config.channels.micro[1].features == []
-    assert not any("segment_1_5_6_model" in note for note in notes)
+    assert notes == []
 
 
 def test_orders_beyond_the_last_bin_are_in_no_bucket_of_the_original(tmp_path: Path):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from sklearn.cluster import KMeans
+from sklearn.preprocessing import StandardScaler
 from test_original import SEGMENTATION, feature_config, written
 
 from core.channels.original import read_original
 from core.channels.outputs import check_outputs
+from core.channels.pickles import import_models
 from core.channels.run import run_channels
 from core.channels.sample import write_sample
 from core.config import Config
@@ -99,6 +103,39 @@ def test_segmentation_alone_places_everyone_as_both_files_do(folder: Path):
     alone = pl.read_parquet(folder / "out" / "segments.parquet")
     assert_frame_equal(alone.sort("algonomy_id"), both.sort("algonomy_id"))
     assert any("is a pickle, which is not opened" in line for line in lines)
+
+
+def test_converted_models_place_customers_as_the_pickles_did(
+    folder: Path, s3_client: Any, tmp_path: Path
+):
+    users = pl.read_parquet(folder / "out" / "users.parquet")
+    segments = pl.read_parquet(folder / "out" / "segments.parquet")
+    users = users.join(segments, on="algonomy_id").filter(Segment="Seg1_5_6")
+    columns = ["channel_count", "categ_base_product_bfast_muffin_count"]
+    scaler = StandardScaler().fit(users.select(columns).to_numpy())
+    rows = scaler.transform(users.select(columns).to_numpy())
+    kmeans = KMeans(3, n_init=1, random_state=0).fit(rows)
+    named = ["channel_count", "base_bfast_muffin_count"]
+    payload = {"kmeans": kmeans, "scaler": scaler, "features": named}
+    (tmp_path / "kmeans_1_5_6.pkl").write_bytes(pickle.dumps(payload))
+    import_models([str(tmp_path / "kmeans_1_5_6.pkl")], tmp_path)
+    s3_client.create_bucket(Bucket="models")
+    converted = "kmeans_1_5_6.safetensors"
+    s3_client.upload_file(str(tmp_path / converted), "models", converted)
+    content = json.loads((folder / "segmentation.json").read_text("utf-8"))
+    content["micro_plan"][0]["source_segments"] = ["Seg1_5_6"]
+    content["segment_1_5_6_model"] = f"s3://models/{converted}"
+    content["output_microsegments_path"] = str(tmp_path / "micro.parquet")
+    path = written(tmp_path / "segmentation.json", content)
+    config, _ = read_original(None, path, tmp_path)
+    run_channels(config.model_copy(update={"artifacts": str(tmp_path / "artifacts")}))
+    micro = pl.read_parquet(tmp_path / "micro.parquet")
+    expected = users.select("algonomy_id", theirs=pl.Series(kmeans.labels_))
+    pairs = micro.join(expected, on="algonomy_id").unique(["microcluster", "theirs"])
+    assert micro.height == users.height
+    # One to one: permanent ids are by size, the pickle's numbers are not.
+    assert pairs["microcluster"].n_unique() == pairs["theirs"].n_unique() == 3
+    assert pairs.height == 3
 
 
 def test_everything_may_lie_at_s3(folder: Path, s3_client: Any, tmp_path: Path):
