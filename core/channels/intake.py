@@ -17,7 +17,7 @@ from typing import Any
 import polars as pl
 
 from core.channels import maps
-from core.channels.items import flag_items
+from core.channels.items import MILLIONTHS, flag_items
 from core.channels.maps import Part
 from core.channels.schema import (
     MAPS,
@@ -366,17 +366,32 @@ class _Intake:
         known = known.group_by("order_id").agg(is_kept.any().alias("is_kept"))
         catalog = None if self.catalog is None else self.catalog.rows
         rows = flag_items(parsed, known, read.repeated, catalog)
-        path = self.work / f"{channel}_items_flagged.parquet"
-        rows.sink_parquet(path, compression="lz4", statistics=False)
-        rows = pl.scan_parquet(path, glob=False)
-        part = maps.checked_part(parsed, rows, self.config.data, channel)
-        target = self.work / f"{channel}_items.parquet"
-        part.rows.drop(ROW, FLAGS).sink_parquet(target, compression="lz4")
-        faults = list(spec.meanings)
-        earlier = faults[: faults.index("promo_item")]
-        is_promo = spec.has_any(["promo_item"]) & ~spec.has_any(earlier)
-        promos = rows.filter(is_promo).group_by("order_id")
-        return part, promos.agg(pl.col("quantity").sum().alias("promo_items"))
+        flags, promos = self._write_items(channel, rows, spec)
+        return maps.checked_part(parsed, flags, self.config.data, channel), promos
+
+    def _write_items(
+        self, channel: str, rows: pl.LazyFrame, spec: TableSpec
+    ) -> tuple[pl.LazyFrame, pl.LazyFrame]:
+        """Write the items that count; return the flags of all, and promotions."""
+        micro = (pl.col("quantity") * MILLIONTHS).round().cast(pl.Int64).sum()
+        promoted = rows.filter(spec.is_first("promo_item")).group_by("order_id")
+        tables = {
+            "items": rows.filter(~maps.has_fault(spec)).drop(ROW, FLAGS),
+            "items_flags": rows.select(ROW, FLAGS),
+            "promotions": promoted.agg(promo_items=micro / MILLIONTHS),
+        }
+        paths = {name: self.work / f"{channel}_{name}.parquet" for name in tables}
+        # Together, so that the rows are passed through once.
+        sinks = [
+            table.sink_parquet(paths[name], compression="lz4", lazy=True)
+            for name, table in tables.items()
+        ]
+        pl.collect_all(sinks, engine="streaming")
+        flags, promos = (
+            pl.scan_parquet(paths[name], glob=False)
+            for name in ("items_flags", "promotions")
+        )
+        return flags, promos
 
     def _order_columns(
         self, orders: Part, read: _Orders, promos: pl.LazyFrame

@@ -46,23 +46,29 @@ def flag_items(
     spec, names = parsed.spec, parsed.columns
     rows = parsed.rows
     rows = marked(rows, {"repeated_item": _repeated_items(rows, repeated)}, spec)
-    rows = rows.join(orders, on="order_id", how="left")
-    found = {
-        "unknown_order": pl.col("is_kept").is_null() & pl.col("order_id").is_not_null(),
-        "order_set_aside": ~pl.col("is_kept"),
-    }
+    found = {}
     if "is_promo" in names:
         found["promo_item"] = pl.col("is_promo")
     if "header_item_id" in names:
         found["choice"] = pl.col("header_item_id").is_not_null()
-    rows = rows.with_columns(flagged(spec, found))
+    if found:
+        rows = rows.with_columns(flagged(spec, found))
+    is_kept, rest = pl.col("is_kept"), pl.col("rest")
+    found = {
+        "unknown_order": is_kept.is_null() & pl.col("order_id").is_not_null(),
+        "order_set_aside": ~is_kept,
+    }
     if "header_item_id" in names:
-        rows = _without_choices(rows, spec)
+        rows = rows.join(_chosen_lines(rows, spec), on=ROW, how="left")
+        quantity = pl.when(rest > 0).then(rest).otherwise("quantity")
+        rows = rows.with_columns(quantity=quantity)
+        found |= {"choice_line": rest == 0, "choice_part": (rest > 0) & is_kept}
+    rows = rows.join(orders, on="order_id", how="left")
     if catalog is not None:
         rows = rows.join(catalog.drop(ROW, FLAGS), on="item_id", how="left")
         is_excluded = pl.col("is_excluded")
-        found = {"unmapped_item": is_excluded.is_null(), "excluded_item": is_excluded}
-        rows = rows.with_columns(flagged(spec, found))
+        found |= {"unmapped_item": is_excluded.is_null(), "excluded_item": is_excluded}
+    rows = rows.with_columns(flagged(spec, found))
     known = rows.collect_schema().names()
     return rows.select(ROW, FLAGS, *(name for name in ITEM_COLUMNS if name in known))
 
@@ -80,39 +86,23 @@ def _repeated_items(rows: pl.LazyFrame, repeated: pl.DataFrame) -> pl.DataFrame:
     return later_rows(lines.collect(engine="streaming"), cells)
 
 
-def _without_choices(rows: pl.LazyFrame, spec: TableSpec) -> pl.LazyFrame:
-    """Flag the lines that choices take out of their order, and reduce those in part.
+def _chosen_lines(rows: pl.LazyFrame, spec: TableSpec) -> pl.LazyFrame:
+    """Return lines that choices take out of their order, and the `rest` of each.
 
     Among lines of one item, the smallest is taken first; equal ones are alike.
     """
     quantity = (pl.col("quantity") * MILLIONTHS).round().cast(pl.Int64)
-    chosen = rows.filter(_is_choice(spec)).group_by(LINE)
+    chosen = rows.filter(spec.is_first("choice")).group_by(LINE)
     known = rows.collect_schema().names()
     cells = [name for name in ("price", "is_customised") if name in known]
-    own, chosen_of = pl.col("own"), pl.col("chosen")
+    own, before = pl.col("own"), pl.col("own").cum_sum().over(LINE) - pl.col("own")
     lines = (
         rows.filter(~has_fault(spec))
-        .join(chosen.agg(quantity.sum().alias("chosen")), on=LINE, how="inner")
+        .join(chosen.agg(chosen=quantity.sum()), on=LINE, how="inner")
         .select(ROW, *LINE, *cells, "chosen", own=quantity)
         .sort(*LINE, "own", *cells, ROW)
-        .with_columns(left=chosen_of - own.cum_sum().over(LINE) + own)
-        .select(ROW, "own", taken=pl.col("left").clip(0, own))
+        .with_columns(taken=(pl.col("chosen") - before).clip(0, own))
         .filter(pl.col("taken") > 0)
-        .collect(engine="streaming")
+        .select(ROW, rest=(own - pl.col("taken")) / MILLIONTHS)
     )
-    rest = (own - pl.col("taken")) / MILLIONTHS
-    return (
-        rows.join(lines.lazy(), on=ROW, how="left")
-        .with_columns(
-            flagged(spec, {"choice_line": rest == 0, "choice_part": rest > 0}),
-            quantity=pl.when(rest > 0).then(rest).otherwise("quantity"),
-        )
-        .drop("own", "taken")
-    )
-
-
-def _is_choice(spec: TableSpec) -> pl.Expr:
-    """Return whether a row is a choice in an order that counts."""
-    faults = list(spec.meanings)
-    earlier = faults[: faults.index("choice")]
-    return spec.has_any(["choice"]) & ~spec.has_any(earlier)
+    return lines.collect(engine="streaming").lazy()

@@ -214,6 +214,11 @@ class TableSpec:
         """Return whether a row has any of some faults and repairs."""
         return pl.col(FLAGS) & self.mask(names) != 0
 
+    def is_first(self, fault: str) -> pl.Expr:
+        """Return whether a row has a fault, and none that comes before it."""
+        names = list(self.meanings)
+        return self.has_any([fault]) & ~self.has_any(names[: names.index(fault)])
+
 
 def read_specs(file: str, package: str = "core.tables") -> dict[str, TableSpec]:
     """Return the specifications in a YAML file of a package, by the tables' names.
