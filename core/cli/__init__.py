@@ -9,12 +9,22 @@ from __future__ import annotations
 from core.cli import retailers  # isort: skip
 from core.cli import axes  # isort: skip
 from core.cli import channels  # isort: skip
+from core.cli import rules  # isort: skip
 from core.cli import serve  # isort: skip
 from core.cli import experiment  # isort: skip
 from core.cli.app import app, guarded, put_in_groups
 from core.errors import PROGRAM
 
-__all__ = ["app", "axes", "channels", "experiment", "retailers", "run", "serve"]
+__all__ = [
+    "app",
+    "axes",
+    "channels",
+    "experiment",
+    "retailers",
+    "rules",
+    "run",
+    "serve",
+]
 
 put_in_groups()
 

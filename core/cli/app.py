@@ -18,12 +18,15 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
-from core.errors import PROGRAM, SegmentsError
+from core.artifacts.spreadsheet import safe_table
+from core.errors import PROGRAM, SegmentsError, SourceError
 from core.redaction import redacted
 from core.resolve import resolve_config
 from core.scratch import full_disk_message
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from core.artifacts.folder import StageResult
     from core.artifacts.manifest import System
     from core.lifecycle import StoreLoader
@@ -81,6 +84,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "Customers": {
         "axes": "--lines order-lines.csv",
         "channels": "--config channels.yaml",
+        "rules": "check order-bands",
         "serve": "--port 8080",
         "store": "status",
         "keys": "create --store default",
@@ -304,3 +308,24 @@ def report_and_exit(lines: list[str], exit_code: int, *, quiet: bool = False) ->
         print_lines(lines)
     if exit_code:
         raise typer.Exit(exit_code)
+
+
+def write_table(table: pl.DataFrame, output: Path | None) -> None:
+    """Write a table as Parquet or, by any other name, as CSV, and say how many rows.
+
+    Raises
+    ------
+    SourceError
+        If it cannot be written.
+    """
+    if output is None:
+        return
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if output.suffix == ".parquet":
+            table.write_parquet(output)
+        else:
+            safe_table(table, resolve_config().csv_safety).write_csv(output)
+    except OSError as error:
+        raise SourceError(f"`{output}` cannot be written ({error}).") from None
+    print_lines([f"{output}: {table.height:,} rows"])

@@ -7,15 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from core.artifacts.spreadsheet import safe_table
 from core.cli import app
-from core.errors import ConfigError, SourceError
-from core.resolve import resolve_config
+from core.errors import ConfigError
 from core.yaml_text import read_yaml
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from core.evaluation.experiment_plan import Experiment
 
 experiment_app = typer.Typer(
@@ -90,7 +86,7 @@ def plan(
         f"{chosen.alpha:g} over {sizes.height} segments, power {chosen.power:.0%}",
         to_the_right={"users", "baseline", "needed", "can show", "weeks"},
     )
-    _write(sizes, output)
+    app.write_table(sizes, output)
 
 
 @experiment_app.command("assign")
@@ -144,7 +140,7 @@ def assign(
         f"Balance, in standard deviations; segments where they differ by over {UNLIKE}",
         to_the_right={"control", "treatment", "difference"},
     )
-    _write(drawn, output)
+    app.write_table(drawn, output)
 
 
 @experiment_app.command("readout")
@@ -188,7 +184,7 @@ def readout(
     app.print_table(
         ("segment", "decision", "reason"), found.decisions.iter_rows(), "What to do"
     )
-    _write(found.changes, output)
+    app.write_table(found.changes, output)
 
 
 def _design(path: Path) -> Experiment:
@@ -203,20 +199,6 @@ def _design(path: Path) -> Experiment:
         return parse_experiment(read_yaml(text), f"design `{path}`")
     except ValueError as error:
         raise ConfigError(f"design `{path}` is not YAML: {error}.") from None
-
-
-def _write(table: pl.DataFrame, output: Path | None) -> None:
-    if output is None:
-        return
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        if output.suffix == ".parquet":
-            table.write_parquet(output)
-        else:
-            safe_table(table, resolve_config().csv_safety).write_csv(output)
-    except OSError as error:
-        raise SourceError(f"`{output}` cannot be written ({error}).") from None
-    app.print_lines([f"{output}: {table.height:,} rows"])
 
 
 def _count(value: int | None) -> str:

@@ -25,7 +25,7 @@ from core.rules.syntax import NUMERIC, Feature
 
 Box = tuple[int, ...]
 """One bit mask of cells per feature, in the order of the rule set."""
-ANY_OTHER: Final = "any other text"
+ANY_OTHER: Final = "(any other text)"
 
 
 @dataclass(frozen=True)
@@ -325,6 +325,9 @@ class Space:
         if low == high or (
             feature.type == "integer" and first is last and _n_integers(first) == 1
         ):
+            threshold = self._names.get((feature.name, first.value))
+            if threshold is not None:
+                return Range(feature.name, threshold, threshold, low_included=True)
             return OneOf(feature.name, (float(first.value),))
         closed = first.low_included, last.high_included
         if feature.type == "integer":  # a bound between integers reads as in rules

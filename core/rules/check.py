@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from core.errors import ConfigError, ContractError, listed
+from core.errors import PROGRAM, ConfigError, ContractError, listed
 from core.rules.boxes import Box, Space
 from core.rules.conditions import Node, Range, shown_name, shown_value
 from core.rules.grammar import FIRST, RuleSet
@@ -76,6 +76,18 @@ class Proof:
     def is_proven(self) -> bool:
         """Whether every possible customer is in exactly one segment."""
         return all(finding.kind == "never" for finding in self.findings)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it is proven, and every segment can have customers.
+
+        One that is cut at learnt numbers may be empty where customers tie.
+        """
+        learnt = {t.feature for t in self.rules.thresholds}
+        return self.is_proven and not any(
+            learnt.isdisjoint(leaf.feature for leaf in finding.where.leaves())
+            for finding in self.findings
+        )
 
     def lines(self) -> list[str]:
         """Return the outcome for people, one finding after another."""
@@ -158,7 +170,7 @@ def require_proven(rules: RuleSet) -> RuleSet:
     first = proof.findings[0]
     raise ContractError(
         f"{rules.name}: {first.text()}. For example: "
-        f"{shown_customer(first.customer or {})}. See `rules check`."
+        f"{shown_customer(first.customer or {})}. `{PROGRAM} rules check` tells more."
     )
 
 

@@ -22,7 +22,7 @@ from typing import Any, Final
 import narwhals as nw
 import yaml
 
-from core.errors import ConfigError, did_you_mean, listed
+from core.errors import PROGRAM, ConfigError, did_you_mean, listed
 
 Bound = float | str
 """A number, or the name of a learnt threshold whose number is not filled in."""
@@ -127,6 +127,8 @@ class Range(Leaf):
     def text(self) -> str:
         """Return a comparison such as ``x <= 5`` or ``2 < x <= 5``."""
         name = shown_name(self.feature)
+        if self.low == self.high and isinstance(self.low, str):
+            return f"{name} = {_shown_bound(self.low)}"
         low = "" if self.low == -math.inf else _shown_bound(self.low)
         high = "" if self.high == math.inf else _shown_bound(self.high)
         more, less = (">=", "<=") if self.low_included else (">", "<")
@@ -141,7 +143,8 @@ class Range(Leaf):
             if isinstance(bound, str):
                 raise ConfigError(
                     f"the threshold `{bound}` of `{self.feature}` has no number yet. "
-                    "Learn it from a table first (`settle`), or give its `value`."
+                    f"Learn it from a table (`{PROGRAM} rules settle`), or give its "
+                    "`value`."
                 )
         return float(self.low), float(self.high)
 
@@ -169,9 +172,8 @@ class OneOf(Leaf):
         """Return membership, false where the value is null."""
         column = columns[self.feature]
         if self.is_set_flag:
-            return (column != 0).fill_null(
-                False
-            ) & ~column.is_null()  # pandas: NaN != 0
+            # Not null by itself, as in pandas NaN != 0.
+            return (column != 0).fill_null(False) & ~column.is_null()
         if len(self.values) == 1:
             [value] = self.values
             asked = column == (0 if value is False else value)

@@ -12,10 +12,10 @@
     thresholds:
       often: {quantile: 0.5, of: orders}
     bands:
-      - {name: few, when: orders <= 5}
-      - {name: many, when: orders > 5}
+      - {name: few, when: orders < often}
+      - {name: many, when: orders >= often}
     segments:
-      - name: weekend guests
+      - name: online at weekends
         band: few
         when: weekend and channel in {web, app}
 
@@ -46,6 +46,7 @@ from core.rules.conditions import (
     with_thresholds,
 )
 from core.rules.syntax import NUMERIC, TYPES, Feature, Syntax, Threshold
+from core.yaml_text import YamlDumper
 
 _Read = TypeVar("_Read")
 
@@ -188,7 +189,9 @@ class RuleSet:
             "segments": [_written_rule(segment) for segment in self.segments],
         }
         kept = {key: value for key, value in content.items() if value}
-        return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=88)
+        return yaml.dump(
+            kept, Dumper=YamlDumper, sort_keys=False, allow_unicode=True, width=88
+        )
 
 
 def _written_feature(feature: Feature) -> dict[str, Any]:
@@ -255,9 +258,10 @@ def read_rules(source: str | Path) -> RuleSet:
         content = Path(source).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         names = rule_set_names()
+        reason = getattr(error, "strerror", None) or "no UTF-8"
         raise ConfigError(
-            f"the rules `{text}` cannot be read ({error}); expected a YAML file or one "
-            f"of {listed(names)}.{did_you_mean(text, names)}"
+            f"the rules `{text}` cannot be read ({reason}); expected a YAML file or "
+            f"one of {listed(names)}.{did_you_mean(text, names)}"
         ) from None
     return _rule_set(content, Path(source).name)
 
@@ -280,11 +284,18 @@ def _rule_set(text: str, where: str) -> RuleSet:
     """Return the rule set of a YAML text."""
     try:
         content = yaml.load(text, Loader=_TextLoader)
+    except RecursionError:
+        raise ConfigError(
+            f"{where}: brackets or indents are nested too deep."
+        ) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "no YAML"
-        raise ConfigError(f"{where}{line}: {problem}.") from None
+        raise ConfigError(
+            f"{where}{line}: {problem}. A condition that holds `{{`, `,` or `#` within "
+            "`{...}` needs quotes."
+        ) from None
     content = require_mapping(content or {}, where)
     keys = ("name", "description", "match", "features", "assume", "thresholds")
     require_known(content, (*keys, "bands", "segments"), where)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import polars as pl
 import pytest
 from psycopg.rows import dict_row
 
 from core.errors import StoreError
+from core.rules.compile import to_sql
+from core.rules.grammar import read_rules
 from core.store import Store, StoredModel
 
 AXES = ("purchase_value", "price_sensitivity")
@@ -155,3 +159,41 @@ def test_any_text_may_be_an_id_or_a_segment(store, name):
         "purchase_value": name,
         "price_sensitivity": '"quoted"',
     }
+
+
+def test_rules_as_sql_agree_with_the_rules(store):
+    """Here, because the server runs anyway."""
+    rules = read_rules(
+        "features:\n  x: {type: number, missing: unknown}\n  w: {type: flag}\n"
+        "  k: {type: text, missing: unknown}\n"
+        "segments:\n"
+        "  - name: a\n    when: 0.1 < x <= 2.5 and not w\n"
+        '  - name: b\n    when: not (x > 0.1) or k in {web, "it\'s"}\n'
+        "  - name: c\n    when: w and k != app\n"
+        "  - name: d\n    when: w in {yes, no} and x is not missing\n"
+    )
+    customers = [
+        {"customer_id": i, "x": x, "w": w, "k": k}
+        for i, (x, w, k) in enumerate(
+            itertools.product(
+                [None, float("nan"), 0.1, 2.5, 3.0], [True, False, None],
+                [None, "web", "app", "it's"],
+            )
+        )
+    ]  # fmt: skip
+    query = to_sql(rules, "postgres", "guests")
+    with store.begin("admin") as connection:
+        for flag in ("boolean", "integer", "double precision"):
+            connection.execute(
+                "CREATE TEMP TABLE guests (customer_id int, x float8, "
+                f"w {flag}, k text) ON COMMIT DROP"
+            )
+            with connection.cursor() as cursor:
+                cursor.executemany(
+                    "INSERT INTO guests VALUES (%(customer_id)s, %(x)s, "
+                    f"CAST(CAST(%(w)s AS int) AS {flag}), %(k)s)",
+                    customers,
+                )
+            found = dict(connection.execute(query).fetchall())
+            connection.execute("DROP TABLE guests")
+            assert found == {c["customer_id"]: rules.assign(c) for c in customers}
