@@ -110,9 +110,8 @@ class Proof:
             lines.append("Not proven: see above.")
         if rules.unlearnt and self.is_proven:
             lines.append(
-                f"{listed(rules.unlearnt)} have no number yet and were taken as "
-                "different numbers in the order of their quantiles; what is learnt is "
-                "checked again."
+                f"Not learnt yet: {listed(rules.unlearnt)}. Taken as different numbers "
+                "in the order of their quantiles; what is learnt is proven again."
             )
         return lines
 

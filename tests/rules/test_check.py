@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -378,3 +380,12 @@ def test_missing_where_it_cannot_be_is_left_out():
     rules = read_rules(HEAD + "segments:\n  - {name: a, when: n is missing}\n")
     never = check_rules(rules).findings[-1]
     assert (never.kind, never.where) == ("never", IsMissing("n"))
+
+
+def test_the_example_of_the_documentation_is_what_it_says():
+    page = (Path(__file__).parents[2] / "docs" / "rules.md").read_text(encoding="utf-8")
+    example = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)[1]
+    said = re.search(r"```\n(visits: .*?)```", page, re.DOTALL)[1]
+    assert check_rules(read_rules(example)).findings == ()
+    faulty = read_rules(example.replace("orders <= 5", "orders < 5"))
+    assert "\n".join(check_rules(faulty).lines()) == said.strip()
