@@ -1,8 +1,9 @@
-"""Proof and compilation of rule sets, beside z3 and a recipe in pandas.
+"""Proof, explanation and compilation of rules, beside z3 and a recipe in pandas.
 
 Prints seconds: the proof of the shipped rules and of a random tree of 600 rules over 40
-features, beside z3; and the 27 rules on a million customers, beside the recipe written
-plainly with pandas: ``python benchmarks/rules.py --customers 1000000``.
+features, beside z3; the explanation of one customer; and the 27 rules on a million
+customers, beside the recipe written plainly with pandas:
+``python benchmarks/rules.py --customers 1000000``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from core.rules.check import check_rules
 from core.rules.compile import assign_expr, to_sql
 from core.rules.conditions import And, IsMissing, Node, Not, OneOf, Or, Range
+from core.rules.explain import explain_customer
 from core.rules.grammar import Feature, RuleSegment, RuleSet, read_rules
 
 
@@ -246,6 +248,22 @@ def compare_proofs(seed: int) -> None:
         print(f"{name:34}{ours:>9.3f}s{theirs + more:>9.3f}s")
 
 
+def time_explanations(seed: int) -> None:
+    """Print the seconds to explain one customer, the change to every segment found."""
+    rng = np.random.default_rng(seed)
+    guest = random_guests(rng, 1).row(0, named=True)
+    other = {"integer": 3, "number": 0.5, "flag": 1, "text": "a"}
+    tree = random_tree(np.random.default_rng(seed), 600, 40)
+    customer = {feature.name: other[feature.type] for feature in tree.features}
+    print(f"\n{'explanation of one customer':34}{'ours':>10}")
+    for rules, own in ((read_rules("order-bands"), guest), (tree, customer)):
+        seconds, found = timed(
+            lambda rules=rules, own=own: explain_customer(rules, own)
+        )
+        assert len(found.others) == len(rules.segments) - 1
+        print(f"{f'{len(rules.segments)} rules':34}{seconds:>9.3f}s")
+
+
 def compare_assignments(n: int, seed: int) -> None:
     """Print the seconds of 27 rules on `n` customers by each road; all agree."""
     import duckdb
@@ -286,6 +304,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     compare_proofs(options.seed)
+    time_explanations(options.seed)
     compare_assignments(options.customers, options.seed)
 
 

@@ -38,12 +38,19 @@ class Score:
         >>> Score(0.4321, 0.4, 0.46).text()
         '0.43 (95% interval 0.40 to 0.46)'
         """
-        value, low, high = (
-            round(x, 2) + 0.0 for x in (self.value, self.low, self.high)
-        )
+        value, low, high = map(two_decimals, (self.value, self.low, self.high))
         if low == high:
-            return f"{value:.2f}"
-        return f"{value:.2f} (95% interval {low:.2f} to {high:.2f})"
+            return value
+        return f"{value} (95% interval {low} to {high})"
+
+
+def two_decimals(score: float) -> str:
+    """Return a score with two decimals, without a sign at 0.
+
+    >>> two_decimals(-0.0004)
+    '0.00'
+    """
+    return f"{round(score, 2) + 0.0:.2f}"
 
 
 def scores(

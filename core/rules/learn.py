@@ -20,7 +20,7 @@ from core.errors import EligibilityError, SchemaError, did_you_mean, listed
 from core.rules.check import require_proven
 from core.rules.compile import assign_expr
 from core.rules.conditions import Or
-from core.rules.fidelity import Score, scores
+from core.rules.fidelity import Score, scores, two_decimals
 from core.rules.grammar import RuleSegment, RuleSet
 from core.rules.matrix import Matrix, is_text, matrix_of, names_of, without_nan
 from core.rules.tree import (
@@ -113,7 +113,7 @@ class LearnReport:
         other = "the mean" if self.measure == "R2" else "the largest"
         parts = [
             f"{measure} on those held out: {self.scores['rules'].text()}",
-            f"{other} for all of them {self.scores['majority'].value + 0.0:.2f}",
+            f"{other} for all of them {two_decimals(self.scores['majority'].value)}",
         ]
         if self.size is not None:
             parts.append(f"`{self.size}` alone {self.scores['size'].text()}")
