@@ -151,7 +151,7 @@ def test_a_kill_at_any_file_operation_leaves_a_whole_set(tmp_path):
         seen.append(found.pop())
         if os.waitstatus_to_exitcode(status) == 0:
             break
-        if step % 5:
+        if step % 20:
             continue
         run_stages(root, "third")
         assert tags(root) == {"third"}
