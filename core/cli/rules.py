@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from core.cli import app
-from core.errors import ContractError, SourceError
+from core.errors import ArtifactError, ConfigError, ContractError, SourceError
+from core.resolve import resolve_config
 
 if TYPE_CHECKING:
     import polars as pl
@@ -122,6 +124,156 @@ def sql(
         app.print_lines([query])
     else:
         _write(query, output)
+
+
+@rules_app.command("explain")
+def explain(
+    rules: Rules,
+    customer: Annotated[
+        str | None, app.option("Id of a customer in `--table`.", "`--values`")
+    ] = None,
+    table: Annotated[
+        str | None,
+        app.option("Customers with their features: CSV, Parquet or Excel.", "none"),
+    ] = None,
+    id_: IdColumn = "customer_id",
+    values: Annotated[
+        str | None,
+        app.option(
+            "A customer by its values, such as `orders=3,app=yes`; what is not named "
+            "is missing.",
+            "`--customer`",
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, app.option("Print figures for a machine instead.", flag="--json")
+    ] = False,
+) -> None:
+    """Say why a customer is in its segment, and what would lead to each other one.
+
+    The change is the smallest there is: the fewest features, then the least distance.
+    A feature that is `fixed: true` in the rules never has to change.
+    """
+    from core.rules.explain import customer_in, customer_of, explain_customer
+    from core.rules.grammar import read_rules
+
+    chosen = read_rules(rules)
+    if values is not None and customer is None:
+        own = customer_of(chosen, values)
+    elif values is None and customer is not None and table is not None:
+        rows = _read(table, chosen, id_)
+        chosen = chosen.settle(rows)
+        own = customer_in(rows, id_, customer)
+    else:
+        raise ConfigError(
+            "expected one customer: `--customer ID --table PATH`, or `--values "
+            "NAME=VALUE,...`."
+        )
+    found = explain_customer(chosen, own)
+    if as_json:
+        typer.echo(json.dumps(found.facts(), indent=2, ensure_ascii=False))
+        return
+    app.print_lines(found.lines())
+
+
+@rules_app.command("learn")
+def learn(
+    output: Annotated[Path, app.option("YAML file to write the rules to.")],
+    table: Annotated[
+        str | None,
+        app.option("Customers with their features: CSV, Parquet or Excel.", "`--from`"),
+    ] = None,
+    id_: IdColumn = "customer_id",
+    target: Annotated[
+        str | None,
+        app.option("Column that the rules shall say: a number, flag or text."),
+    ] = None,
+    feature: Annotated[
+        list[str] | None,
+        app.option("Column that rules may ask about; repeat for more.", "all others"),
+    ] = None,
+    size: Annotated[
+        str | None, app.option("Column of numbers, to say what it is worth alone.")
+    ] = None,
+    published: Annotated[
+        str | None,
+        app.option("Folder of artifacts, to imitate its segments.", flag="--from"),
+    ] = None,
+    axis: Annotated[
+        str | None, app.option("Which of several axes to imitate.", "the only one")
+    ] = None,
+    max_leaves: Annotated[
+        int | None,
+        app.option(
+            "Leaves of the tree at most.", "10, or twice the texts of the target", min=2
+        ),
+    ] = None,
+    max_depth: Annotated[
+        int | None, app.option("Questions on the way to a leaf at most.", "any", min=1)
+    ] = None,
+    min_customers: Annotated[
+        int | None,
+        app.option("Customers in a leaf at least.", "1%, and 5 at least", min=1),
+    ] = None,
+    seed: app.Seed = None,
+) -> None:
+    """Learn rules from a table, or rules that imitate published segments.
+
+    A small tree, cut to the size that holds on customers it was not learnt from, as a
+    rule set in YAML. Towards a number or flag every leaf is a segment; towards a text
+    every text is. What the rules are worth is told on a quarter of the customers.
+    """
+    from core.rules.learn import learn_rules
+    from core.tables.plain import read_table
+
+    plural = "customers"
+    if published is not None and table is None and target is None:
+        rows, own_size, plural = _labelled(published, axis)
+        target, size = "segment", size or own_size
+        feature = feature or [c for c in rows.columns if c not in {target, own_size}]
+    elif published is None and table is not None and target is not None:
+        rows = read_table(table, [id_]).drop(id_)
+    else:
+        raise ConfigError(
+            "expected one source: `--table PATH --target COLUMN`, or `--from FOLDER`."
+        )
+    learnt = learn_rules(
+        rows,
+        target,
+        feature,
+        size=size,
+        plural=plural,
+        max_leaves=max_leaves,
+        max_depth=max_depth,
+        min_leaf=min_customers,
+        seed=resolve_config(flags={"seed": seed}).seed,
+    )
+    app.print_lines(learnt.report.lines())
+    _write(learnt.rules.to_yaml(), output)
+
+
+def _labelled(folder: str, axis: str | None) -> tuple[pl.DataFrame, str | None, str]:
+    """Return published segments beside features, the column of sizes, and the noun."""
+    from core.artifacts.reading import ArtifactSet, read_published
+    from core.artifacts.runs import PROFILES
+    from core.retailers.features import SHOP
+    from core.retailers.files import RETAILERS
+    from core.retailers.profile import labelled_shops
+    from core.segments.memberships import labelled_customers
+
+    def read(found: ArtifactSet | None) -> tuple[pl.DataFrame, str | None, str]:
+        if found is None or not found.manifest.is_complete:
+            raise ArtifactError(
+                f"`{folder}` holds no complete run; expected a folder with published "
+                "segments, such as `artifacts` or `artifacts/axes`."
+            )
+        if found.manifest.system is RETAILERS:
+            return labelled_shops(found), SHOP.size_column, SHOP.plural
+        rows = labelled_customers(found.table(PROFILES), axis)
+        size = "total_orders" if "total_orders" in rows.columns else None
+        return rows, size, "customers"
+
+    return read_published(Path(folder), read, *app.systems())
 
 
 def _read(address: str, rules: RuleSet, *ids: str) -> pl.DataFrame:

@@ -283,7 +283,9 @@ def _step(condition: Node, own: Customer) -> Step:
 
 
 def _shown(value: Value | None) -> str:
-    return "missing" if value is None else shown_value(value)
+    if value is None:
+        return "missing"
+    return value if isinstance(value, str) else shown_value(value)
 
 
 @dataclass(frozen=True)
@@ -340,8 +342,7 @@ def _place_of(value: Value | None, cells: Sequence[Cell]) -> int | None:
 def _nearest(feature: Feature, own: Value | None, cell: Cell, unit: float) -> _Option:
     """Return the value of a cell nearest to the own one, and the way there."""
     if feature.type not in NUMERIC:
-        said = ANY_OTHER if cell.value == ANY_OTHER else shown_value(cell.value)
-        return _Option(cell.value, f"is {said}", 1.0)
+        return _Option(cell.value, f"is {_shown(cell.value)}", 1.0)
     is_up = math.isfinite(cell.low) if own is None else float(own) <= cell.low
     bound, to = (cell.low, math.inf) if is_up else (cell.high, -math.inf)
     if math.isinf(bound):
