@@ -29,6 +29,7 @@ from core.channels.schema import (
     months_before,
     spec_of,
 )
+from core.channels.times import are_days_only, with_local_times
 from core.config import Config
 from core.errors import SchemaError
 from core.tables.cells import LARGEST, ParsedRows
@@ -104,6 +105,7 @@ class _Orders:
     spec: TableSpec
     repeated: pl.DataFrame
     customers: Part | None
+    has_times: bool
 
 
 def _from_tables(
@@ -124,18 +126,6 @@ def _from_tables(
     for name, orders in read.items():
         intake.take(name, orders)
     general = {"catalog": catalog, "stores": stores}
-    content = {
-        "tables": {
-            "/".join(key): table.digest for key, table in sorted(tables.items())
-        },
-        "channels": config.channels.model_dump(include=ROW_OPTIONS),
-        "sources": {
-            name: source.model_dump(include=SOURCE_OPTIONS)
-            for name, source in config.channels.sources.items()
-        },
-        "data": config.data.model_dump(include=READING_OPTIONS),
-        "days": [str(day) for day in terms.dates],
-    }
     return ChannelData(
         orders=intake.scans("orders"),
         items=intake.scans("items"),
@@ -150,8 +140,26 @@ def _from_tables(
         },
         rejected=intake.write_rejected(),
         terms=terms,
-        fingerprint=fingerprint(content),
+        fingerprint=_fingerprint(tables, config, terms),
     )
+
+
+def _fingerprint(
+    tables: Mapping[Key, ReceivedTable], config: Config, terms: Terms
+) -> str:
+    """Return the SHA-256 of contents, and of what decides which rows count and how."""
+    sources = config.channels.sources
+    content = {
+        "tables": {"/".join(key): tables[key].digest for key in sorted(tables)},
+        "channels": config.channels.model_dump(include=ROW_OPTIONS),
+        "sources": {
+            n: s.model_dump(include=SOURCE_OPTIONS) for n, s in sources.items()
+        },
+        "data": config.data.model_dump(include=READING_OPTIONS),
+        "scientific_id": config.data.policies.scientific_id,
+        "days": [str(day) for day in terms.dates],
+    }
+    return fingerprint(content)
 
 
 def _read_orders(
@@ -182,78 +190,23 @@ def _read_orders(
             f"Map it (`{spec.mapping('customer_id=NAME')}`), or name a map of order "
             f"ids to customers: `channels.sources.{channel}.customers`."
         )
-    rows = _with_local_times(parsed.rows, parsed, terms.zones[channel], terms.zone)
+    has_times = not are_days_only(parsed)
+    zones = terms.zones[channel], terms.zone
+    rows = with_local_times(parsed, *zones, has_times=has_times)
     rows = _with_central_ids(rows, customers, key)
-    excluded = pl.col("customer_id").is_in(list(terms.excluded))
-    rows = rows.with_columns(
-        maps.flagged(
-            spec,
-            {
-                "unmapped_customer": pl.col("customer_id").is_null(),
-                "excluded_customer": excluded,
-            },
-        )
-    )
+    found = {
+        "unmapped_customer": pl.col("customer_id").is_null(),
+        "excluded_customer": pl.col("customer_id").is_in(list(terms.excluded)),
+    }
+    rows = rows.with_columns(maps.flagged(spec, found))
     path = work / f"{channel}_orders_mapped.parquet"
     rows.sink_parquet(path, compression="lz4", statistics=False)
     rows = pl.scan_parquet(path, glob=False)
     repeated = maps.repeated_rows(rows.filter(~maps.has_fault(spec)), ["order_id"])
     later = {"repeated_order": maps.later_rows(repeated, ["order_id"])}
     ids = repeated.select("order_id").unique()
-    return _Orders(parsed, maps.marked(rows, later, spec), spec, ids, customers)
-
-
-def _with_local_times(
-    rows: pl.LazyFrame, parsed: ParsedRows, zone: str, local: str
-) -> pl.LazyFrame:
-    """Bring times to the local zone, and tell of those that clocks skip or repeat."""
-    spec = parsed.spec
-    moments = ["order_time"]
-    if {"dispatched_time", "delivered_time"} <= set(parsed.columns):
-        moments += ["dispatched_time", "delivered_time"]
-    offsets = ("with_offset", "dispatched_offset", "delivered_offset")
-    rows = rows.with_columns(
-        _instant(name, spec.has_any([flag]), zone).alias(f"{name}_utc")
-        for name, flag in zip(moments, offsets, strict=False)
-    )
-    naive, plain = pl.col("order_time"), ~spec.has_any(["with_offset"])
-    walled = _walled(naive, zone, "earliest")
-    is_skipped = walled.is_null() & naive.is_not_null() & plain
-    is_twice = (walled != _walled(naive, zone, "latest")) & plain & (zone != local)
-    minutes = (
-        pl.col("delivery_minutes")
-        if "delivery_minutes" in parsed.columns
-        else pl.lit(None, pl.Float64)
-    )
-    if len(moments) > 1:
-        taken = pl.col("delivered_time_utc") - pl.col("dispatched_time_utc")
-        minutes = pl.coalesce(minutes, taken.dt.total_seconds() / 60)
-    there = pl.col("order_time_utc").dt.convert_time_zone(local)
-    found = {"ambiguous_time": is_twice, "skipped_time": is_skipped}
-    found["unusable_delivery"] = ~minutes.is_between(0, LARGEST)
-    return rows.with_columns(
-        maps.flagged(spec, found),
-        there.dt.replace_time_zone(None).alias("order_time"),
-        pl.when(minutes.is_between(0, LARGEST)).then(minutes).alias("delivery_minutes"),
-    )
-
-
-def _walled(naive: pl.Expr, zone: str, ambiguous: str) -> pl.Expr:
-    """Return times as shown by clocks in a zone; null where clocks skip them."""
-    there = naive.dt.replace_time_zone(zone, ambiguous=ambiguous, non_existent="null")  # type: ignore[arg-type]
-    return there.dt.convert_time_zone("UTC")
-
-
-def _instant(name: str, has_offset: pl.Expr, zone: str) -> pl.Expr:
-    """Return moments in UTC: with an offset as they are, others by their zone.
-
-    A time that clocks skip was written by one that was not set forward yet: it has the
-    offset of the day before.
-    """
-    naive, day = pl.col(name), pl.duration(days=1)
-    before = _walled(naive - day, zone, "earliest") + day
-    there = pl.coalesce(_walled(naive, zone, "earliest"), before)
-    return pl.when(has_offset).then(naive.dt.replace_time_zone("UTC")).otherwise(there)
+    rows = maps.marked(rows, later, spec)
+    return _Orders(parsed, rows, spec, ids, customers, has_times)
 
 
 def _with_central_ids(
@@ -320,6 +273,11 @@ class _Intake:
 
     def take(self, channel: str, read: _Orders) -> None:
         """Check and write the orders and items of a channel."""
+        if not read.has_times:
+            self.notes.append(
+                f"{channel}: all orders are dated at midnight: they have days without "
+                "times. No zone was converted, and no part of the day is known."
+            )
         rows = self._within_window(read)
         orders = maps.checked_part(
             read.parsed,
@@ -408,10 +366,9 @@ class _Intake:
             else pl.lit(None, ORDER_COLUMNS[name]).alias(name)
             for name in ("has_query", "store_id")
         ]
-        day = pl.col("order_time").dt.epoch("d").cast(pl.Int32).alias("order_day")
         rows = orders.rows.join(promos, on="order_id", how="left")
         rows = rows.with_columns(
-            day, *amounts, *optional, pl.col("promo_items").fill_null(0.0)
+            *amounts, *optional, pl.col("promo_items").fill_null(0.0)
         )
         return rows.select(*ORDER_COLUMNS)
 

@@ -32,6 +32,7 @@ from core.tables.settle import settle
 
 EXCLUDE = "exclude"
 SCIENTIFIC = "scientific_id"
+MOST_CATEGORIES = 1000
 
 
 @dataclass(frozen=True)
@@ -231,6 +232,11 @@ def read_catalog(
     Part, Categories
         Rows of `item_id`, `driver_category` and `base_category` as `Categories` spells
         them, `is_veg` if the map has it, and `is_excluded`.
+
+    Raises
+    ------
+    SchemaError
+        If there are too many categories, or what `staged_rows` raises.
     """
     spec = spec_of("catalog")
     parsed = staged_rows(
@@ -255,6 +261,12 @@ def read_catalog(
     part = checked_part(parsed, rows, config.data)
     known = part.rows.filter(~pl.col("is_excluded")).select(names).collect()
     driver, base = (tuple(known[name].unique().sort()) for name in names)
+    if (n := len(driver) + len(base)) > MOST_CATEGORIES:
+        raise SchemaError(
+            f"{table.name}: {n:,} categories, each of which becomes a column of every "
+            f"order; expected at most {MOST_CATEGORIES:,}. Are `driver_category` and "
+            "`base_category` mapped to names of items?"
+        )
     return part, Categories(driver, base)
 
 

@@ -34,6 +34,7 @@ ORDER_COLUMNS = {
     "customer_id": pl.String(),
     "order_time": pl.Datetime("us"),
     "order_day": pl.Int32(),
+    "order_hour": pl.Int32(),
     "total_price": pl.Float64(),
     "discount_amount": pl.Float64(),
     "promo_amount": pl.Float64(),
@@ -71,8 +72,9 @@ class ChannelData:
     orders : dict of str to polars.LazyFrame
         Per channel a scan of `paths`: `ORDER_COLUMNS`, and the details of the store. A
         row per order, of customers by their central id. `order_time` is local, without
-        a zone; `order_day` its day, counted from 1970-01-01. Nothing is null but what
-        the channel does not tell: amounts (currency), minutes, the query, the store.
+        a zone; `order_day` its day, counted from 1970-01-01, `order_hour` its hour.
+        Nothing is null but what the channel does not tell: the hour, amounts
+        (currency), minutes, the query, the store.
     items : dict of str to polars.LazyFrame
         Per channel those of `ITEM_COLUMNS` that are known: the lines of these orders
         that count, with nothing null but prices. Without a catalogue there are neither

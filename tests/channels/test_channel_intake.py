@@ -11,6 +11,8 @@ from small_chain import (
     frame,
     item,
     items_of,
+    of_customers,
+    of_orders,
     one_channel,
     order,
     orders_of,
@@ -126,6 +128,20 @@ def test_a_local_time_that_clocks_skip_moves_on_by_an_hour(tmp_path):
     )
     assert orders_of(data)["order_time"].item() == datetime(2025, 3, 30, 3, 30)
     assert repairs(data, "orders") == {"skipped_time": 1}
+
+
+def test_days_without_times_are_local_days_and_have_no_part_of_the_day(tmp_path):
+    days = {"orders": [order("o1", "2025-06-07"), order("o2", "2025-06-08")]}
+    times = {"orders": [order("o1", "2025-06-07"), order("o2", "2025-06-08 01:00")]}
+    shared = {"items": ONE_ITEM, "timezone": "UTC"}
+    channels = {"app": {**days, **shared}, "till": {**times, **shared}}
+    data = chain(tmp_path, channels, timezone="America/New_York")
+    assert orders_of(data)["order_time"].dt.day().to_list() == [7, 8]
+    assert orders_of(data)["order_hour"].to_list() == [None, None]
+    assert of_orders(data)["daypart"].to_list() == [None, None]
+    assert of_customers(data)["app_Late_Night_order_count"].to_list() == [0]
+    assert orders_of(data, "till")["order_time"].dt.day().to_list() == [6, 7]
+    assert any("app: all orders are dated" in note for note in data.account["notes"])
 
 
 def test_delivery_takes_the_minutes_that_passed_also_when_clocks_change(tmp_path):
@@ -345,6 +361,13 @@ def test_contradicting_rows_of_the_catalogue_map_to_nothing(tmp_path):
         "ambiguous": 2,
         "repeated_row": 1,
     }
+
+
+def test_names_of_items_as_categories_are_refused(tmp_path):
+    names = [f"dish {number}" for number in range(600)]
+    catalog = dict.fromkeys(["item_id", "driver_category", "base_category"], names)
+    with pytest.raises(SchemaError, match=r"1,200 categories.*at most 1,000"):
+        one_channel(tmp_path, [order("o1", "2025-06-01")], ONE_ITEM, catalog=catalog)
 
 
 def test_without_any_map_orders_count_and_categories_are_not_known(tmp_path):

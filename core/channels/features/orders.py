@@ -94,7 +94,7 @@ def order_table(
         .with_columns(
             has_query=nw.col("has_query").cast(nw.Int32),
             is_weekend=count_of(weekday >= SATURDAY),
-            daypart=_daypart(nw.col("order_time").dt.hour(), terms),
+            daypart=_daypart(nw.col("order_hour"), terms),
             all_veg=count_of(is_all),
             is_customised=count_of(nw.col("n_customised") > 0),
             driver_categories=n_above_0([DRIVER + c for c in categories.driver]),
@@ -149,4 +149,4 @@ def _daypart(hour: nw.Expr, terms: Terms) -> nw.Expr:
     named = nw.lit(terms.dayparts[-1][0])
     for label, first in terms.dayparts:
         named = nw.when(hour >= first).then(nw.lit(label)).otherwise(named)
-    return named
+    return nw.when(~hour.is_null()).then(named)
