@@ -672,6 +672,11 @@ class ChannelsConfig(Section):
     store: str = Field(
         "channels", min_length=1, description="`store_id` that the profiles go under"
     )
+    contract: str | None = Field(
+        None,
+        description="YAML file of terms that the rule segments must keep; a run that "
+        "breaks them publishes nothing",
+    )
     sample_customers: int = Field(
         5000, ge=1, description="customers of the built-in sample"
     )

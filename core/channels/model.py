@@ -316,7 +316,10 @@ class Learning(NamedTuple):
 
 
 def learn_channels(
-    features: pl.DataFrame, terms: Learning, before: ChannelsModel | None = None
+    features: pl.DataFrame,
+    terms: Learning,
+    before: ChannelsModel | None = None,
+    view: pl.DataFrame | None = None,
 ) -> ChannelsModel:
     """Settle the rules, and learn the micro-segments of the plan.
 
@@ -327,6 +330,9 @@ def learn_channels(
     terms : Learning
     before : ChannelsModel, optional
         The model whose ids and names live on.
+    view : DataFrame, optional
+        The same rows under the names of its rules; None: it cannot place them, so that
+        ids of micro-segments start anew.
 
     Raises
     ------
@@ -337,7 +343,9 @@ def learn_channels(
     """
     rules = require_proven(terms.rules.settle(features))
     names = segment_names(rules, features)
-    old = _labels_before(before, features)
+    old: dict[str, IntArray] = {}
+    if before is not None and view is not None:
+        old = {axis: own.labels for axis, own in before.assign(view).items()}
     models = fit_micro(
         features,
         names,
@@ -361,18 +369,6 @@ def learn_channels(
         "micro_rename": dict(terms.naming.micro_rename),
     }
     return ChannelsModel(axes, context)
-
-
-def _labels_before(
-    before: ChannelsModel | None, features: pl.DataFrame
-) -> dict[str, IntArray]:
-    """Return where the model before has the customers; nothing where it cannot tell."""
-    if before is None:
-        return {}
-    try:
-        return {axis: own.labels for axis, own in before.assign(features).items()}
-    except FeatureMismatchError:
-        return {}
 
 
 def _rule_axis(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,15 +15,25 @@ from core.artifacts.manifest import library_versions
 from core.artifacts.runs import REJECTED
 from core.channels.files import FILES, LEFT_OUT, RULES, SEGMENTS, SUMMARY
 from core.channels.model import SEGMENT, ChannelsModel
+from core.config import Config
 from core.lifecycle import Tables
 from core.models.centroids import NOWHERE
 from core.reporting.changes import change_lines, changes_part
 from core.reporting.page import NextStep, Part, Table, Templates
 from core.reporting.text import MISSING, command, count, decimal, percent
+from core.rules.outline import OutlineNode, outline
+from core.segments.contract import (
+    SegmentFacts,
+    check_contract,
+    read_contract,
+    require_kept,
+)
 
 TEMPLATES = Templates(Path(__file__).parent / "templates")
 TEMPLATE = "run.txt.j2"
 Facts = Mapping[str, Any]
+# Pages keep it, unlike spaces at the beginning of a line.
+_EM_SPACE = "\N{EM SPACE}"
 
 
 @dataclass(frozen=True)
@@ -121,9 +131,15 @@ def write_report(out: StageWriter, tables: Tables, facts: dict[str, Any]) -> Non
     """Write the rules, who is in which segment, the summary and ``channels.html``.
 
     Adds ``bands`` and ``items``, a row per band and per item of the plan, to `facts`.
+
+    Raises
+    ------
+    ContractError
+        If the rule segments break the contract.
     """
     model = tables.assigner.model
     assert isinstance(model, ChannelsModel)  # of a channels' assigner
+    _keep_contract(out.config, tables.sizes.filter(axis=SEGMENT))
     out.path(RULES).write_text(model.rules.to_yaml(), encoding="utf-8")
     tables.profiles.select(
         "customer_id",
@@ -155,6 +171,21 @@ def write_report(out: StageWriter, tables: Tables, facts: dict[str, Any]) -> Non
         ],
     )
     out.path(FILES.page).write_text(page, encoding="utf-8", newline="\n")
+
+
+def _keep_contract(config: Config, sizes: pl.DataFrame) -> None:
+    """Refuse rule segments that break the contract of a configuration."""
+    path = config.channels.contract
+    if path is None:
+        return
+    is_placed = pl.col("segment_id") != NOWHERE
+    columns = ("segment_id", "segment", "n_customers", "share")
+    rows = sizes.filter(is_placed).select(columns).rows()
+    nowhere = float(sizes.filter(~is_placed)["share"].sum())
+    facts = [SegmentFacts(*row) for row in rows]
+    today = datetime.now(UTC).date()
+    breaches = check_contract(read_contract(path), facts, nowhere, today)
+    require_kept(breaches, "the rule segments of this run")
 
 
 def _item_rows(model: ChannelsModel) -> list[Facts]:
@@ -224,7 +255,12 @@ def _parts(facts: Facts, summary: pl.DataFrame, tables: Tables) -> list[Part]:
         }
         for band in facts["bands"]
     ]
-    by_band = summary.partition_by("band", maintain_order=True)
+    model = tables.assigner.model
+    assert isinstance(model, ChannelsModel)  # of a channels' assigner
+    called = {s.rule_name: s for s in model.axes[SEGMENT].segments}
+    counts = dict(summary.select("segment_id", "customers").iter_rows())
+    nodes = outline(model.rules, {n: counts.get(s.id, 0) for n, s in called.items()})
+    names = {name: segment.name for name, segment in called.items()}
     parts = [
         changes_part(changes, facts["n_moved"], tables.drift),
         Part(
@@ -232,13 +268,15 @@ def _parts(facts: Facts, summary: pl.DataFrame, tables: Tables) -> list[Part]:
             [f"Orders are those in {facts['home']}; values are over all channels."],
             tables=[
                 Table("By band.", bands, frozenset({"band"})),
-                *(
-                    Table(
-                        f"{own['band'][0] or 'Segments'}: who meets which rule.",
-                        [_segment_row(row) for row in own.to_dicts()],
-                        frozenset({"segment", "rule"}),
-                    )
-                    for own in by_band
+                Table(
+                    "By segment, in the order of the rules.",
+                    [_segment_row(row) for row in summary.to_dicts()],
+                    frozenset({"segment"}),
+                ),
+                Table(
+                    "The rules, with the customers who come so far.",
+                    list(_outline_rows(nodes, names)),
+                    frozenset({"asked", "segment", "in words"}),
                 ),
             ],
         ),
@@ -257,8 +295,21 @@ def _segment_row(row: Facts) -> dict[str, str]:
         "orders": count(row["orders"]),
         "orders per customer": decimal(row["orders_per_customer"]),
         "order value": decimal(row["avg_order_value"]),
-        "rule": row["rule"],
     }
+
+
+def _outline_rows(
+    nodes: Sequence[OutlineNode], names: Mapping[str, str], depth: int = 0
+) -> Iterator[dict[str, str]]:
+    """Yield a row per line of an outline, what is asked moved in by its depth."""
+    for node in nodes:
+        yield {
+            "asked": f"{_EM_SPACE * depth}{node.condition}",
+            "segment": names.get(node.name, node.name),
+            "customers": count(node.n),
+            "in words": node.description,
+        }
+        yield from _outline_rows(node.children, names, depth + 1)
 
 
 def _undivided_part(facts: Facts) -> Part | None:

@@ -158,7 +158,7 @@ class Channels(Segmentation[ChannelRows, ChannelsAssigner]):
         earlier = None if before is None else before.model
         assert earlier is None or isinstance(earlier, ChannelsModel)
         with self.timed("learning"):
-            model = learn_channels(features, terms, earlier)
+            model = learn_channels(features, terms, earlier, view)
         made = ChannelsAssigner(model=model, reference_date=data.reference_date)
         return made, features
 

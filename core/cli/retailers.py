@@ -19,7 +19,7 @@ import typer
 
 from core.cli import app
 from core.config import Config
-from core.errors import PROGRAM, ConfigError, ContractError
+from core.errors import PROGRAM, ConfigError
 from core.logging import configure, get_logger
 from core.resolve import resolve_config
 from core.retailers.files import Stage
@@ -493,16 +493,10 @@ def check(
 ) -> None:
     """Hold a contract against the published segments; exit code 8 if it is broken."""
     from core.retailers.profile import breaches_of
+    from core.segments.contract import require_kept
 
     day = date.today() if today is None else today.date()
-    breaches = breaches_of(folder, file, day)
-    if breaches:
-        n = len(breaches)
-        raise ContractError(
-            f"the segments in `{folder}` break their contract in {n} "
-            f"{'place' if n == 1 else 'places'}:\n"
-            + "\n".join(f"- {breach.message}" for breach in breaches)
-        )
+    require_kept(breaches_of(folder, file, day), f"the segments in `{folder}`")
     typer.echo(f"The segments in {folder} keep their contract.")
 
 

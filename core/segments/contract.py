@@ -37,7 +37,7 @@ from pydantic import (
     model_validator,
 )
 
-from core.errors import PROGRAM, ConfigError, did_you_mean, listed
+from core.errors import PROGRAM, ConfigError, ContractError, did_you_mean, listed
 from core.segments.published import UNASSIGNED, SegmentTable, require_printable
 from core.yaml_text import YamlDumper
 
@@ -403,6 +403,28 @@ def check_contract(
         elif contract.must_survive:
             breaches.append(_gone(contract, terms))
     return breaches
+
+
+def require_kept(breaches: Sequence[Breach], segments: str) -> None:
+    """Refuse segments that break their contract.
+
+    Parameters
+    ----------
+    breaches : sequence of Breach
+        Of `check_contract`.
+    segments : str
+        What the message calls the segments.
+
+    Raises
+    ------
+    ContractError
+        With a line for every broken term.
+    """
+    if breaches:
+        n = len(breaches)
+        told = "\n".join(f"- {breach.message}" for breach in breaches)
+        places = f"{n} {'place' if n == 1 else 'places'}"
+        raise ContractError(f"{segments} break their contract in {places}:\n{told}")
 
 
 def _expired(

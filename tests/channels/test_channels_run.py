@@ -256,6 +256,35 @@ def test_the_commands_write_a_sample_run_it_rename_and_roll_back(tmp_path):
     assert "Version 1 serves again" in command("rollback", *where)
 
 
+def test_other_names_of_features_move_nobody(folder):
+    rules = RULES.replace("ownapp_order_count", "orders")
+    (folder / "rules.yaml").write_text(rules, encoding="utf-8")
+    before = ids_of(profiles(folder), ITEM)
+    item = {
+        "name": ITEM,
+        "source_segments": ["weekend", "workday"],
+        "features": ["Breakfast", "Dinner"],
+        "k": 2,
+    }
+    words = {"ownapp_order_count": "orders"}
+    words |= {f"{part}_order_count": part for part in ("Breakfast", "Dinner")}
+    done = run(folder, guests(), rename=words, micro=[item])
+    assert done.facts["n_moved"] == {}
+    assert ids_of(profiles(folder), ITEM) == before
+
+
+def test_a_broken_contract_publishes_nothing(folder):
+    contract = folder / "contract.yaml"
+    text = "owner: Ana\nexpires: 2999-01-01\nsegments: [{id: 1}]\n"
+    contract.write_text(text, encoding="utf-8")
+    kept = run(folder, guests(later=True), contract=str(contract))
+    assert kept.facts["is_changed"]
+    (folder / "rules.yaml").write_text(OTHER_RULES, encoding="utf-8")
+    with pytest.raises(ContractError, match="segments of this run break their"):
+        run(folder, guests(), contract=str(contract), micro=[])
+    assert names(folder)[1] == "weekend", "the version before stands"
+
+
 def test_there_must_be_something_to_go_back_to(tmp_path):
     with pytest.raises(ArtifactError, match="holds no channel segments"):
         roll_back(config(tmp_path))
