@@ -209,6 +209,17 @@ def test_guests_who_are_not_segmented_are_counted_and_listed(tmp_path):
     assert done.facts["n_customers"] + left.height == table.height
 
 
+def test_a_value_that_the_rules_cannot_place_is_told_and_for_everyone_refused(tmp_path):
+    orders = pl.col("ownapp_order_count")
+    some = guests().with_columns(pl.when(orders != 3).then(orders))
+    done = run(tmp_path / "some", some)
+    n = guests().filter(orders == 3).height
+    assert f"In no rule segment: {n} customers; a value" in "\n".join(done.lines)
+    nobody = guests().with_columns(pl.lit(None, pl.Int64).alias("ownapp_order_count"))
+    with pytest.raises(SchemaError, match="is missing for all 300 customers"):
+        run(tmp_path / "nobody", nobody)
+
+
 def test_features_made_before_need_an_id_of_each_customer_once(tmp_path):
     twice = pl.concat([guests(5), guests(1)])
     with pytest.raises(SchemaError, match="1 customer in several rows"):
