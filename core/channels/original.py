@@ -33,8 +33,8 @@ CONVERTED = ".safetensors"
 NOT_NUMBERS = re.compile(r"channels_ordered_from|(\w+_)?(first|last)_order")
 
 _LIST = r"(_columns|_cols|_list)?"
-_AT = r"(_data)?(_path|_file|_file_path|_file_pattern|_pattern)"
-_MAP = rf"_(map|mapping|mappings|details|master)({_AT})?"
+_AT = r"(_data)?(_path|_file|_file_path|_file_pattern|_pattern)?"
+_MAP = r"_(map|mapping|mappings|details|master)"
 # Our name for a key, and every spelling of it that is known; the first is the usual.
 CHANNEL_KEYS = {
     "orders": ("orders_data_path", rf"orders?{_AT}"),
@@ -42,11 +42,12 @@ CHANNEL_KEYS = {
     "output": ("output_path", "output_path"),
     "order_columns": ("orders_columns", r"orders?_(columns|cols)"),
     "item_columns": ("items_columns", r"(orders?_)?items?_(columns|cols)"),
+    "columns": ("columns", "columns|cols"),
 }
 SHARED_KEYS = {
     "customers": (
         "customer_mapping_path",
-        rf"(centrali[sz]ed_)?customers?(_id)?{_MAP}",
+        rf"(centrali[sz]ed_|central_)?(customers?|invoices?)(_id)?({_MAP})?{_AT}",
     ),
     "timezone": ("timezone", r"time_?zone|tz"),
 }
@@ -55,20 +56,17 @@ COMMON_KEYS = {
     "months_offset": ("months_offset", "months_offset"),
     "bins": ("price_bins", "price_bins"),
     "labels": ("bucket_labels", "(price_)?bucket_labels"),
-    "stores": ("store_mapping_path", rf"stores?(_id)?{_MAP}"),
+    "stores": ("store_mapping_path", rf"stores?(_id)?({_MAP})?{_AT}"),
     "catalog": (
         "item_mapping_path",
-        rf"(items?|categor(y|ies)|products?|menu)(_categor(y|ies))?{_MAP}",
+        rf"((items?|categor(y|ies)|products?|menu)(_categor(y|ies))?{_MAP}"
+        rf"|catalog(ue)?){_AT}",
     ),
-    "drivers": (
-        "dri_category_columns",
-        r"(dri|driver)(_categor(y|ies))?(_columns|_cols|_list)?",
-    ),
-    "bases": (
-        "base_category_columns",
-        r"base(_products?)?(_categor(y|ies))?(_columns|_cols|_list)?",
-    ),
+    "drivers": ("dri_category_columns", rf"(dri|driver)(_categor(y|ies))?{_LIST}"),
+    "bases": ("base_category_columns", rf"base(_products?)?(_categor(y|ies))?{_LIST}"),
 }
+# Sections inside `common` whose keys may as well stand in `common` itself.
+GROUPS = re.compile(r"mappings?(_paths?)?|categor(y|ies)(_columns|_cols|_lists?)?")
 CUSTOMER_KEYS = {
     "cutoff_date": ("cutoff_date", "cutoff_date"),
     "output": ("output_path", "output_path"),
@@ -308,11 +306,14 @@ def _take_features(file: _Section, options: dict[str, Any], notes: list[str]) ->
     if key := customer.find(CUSTOMER_KEYS, "output"):
         options["outputs"]["customer_features"] = customer.place(key)
     # The original links the outputs of the channels by itself.
-    customer.used.update(f"{name}_output_path" for name in sections)
+    customer.used.update(
+        key for key in customer.content if key.removesuffix("_output_path") in sections
+    )
     customer.check_keys([usual for usual, _ in CUSTOMER_KEYS.values()])
     options["sources"] = {}
     for name, section in sections.items():
         options["sources"][name] = _channel(section, shared)
+        _take_maps(section, options)
         if key := section.find(CHANNEL_KEYS, "output"):
             options["outputs"][f"order_features_{name}"] = section.place(key)
         known = CHANNEL_KEYS | SHARED_KEYS
@@ -324,13 +325,22 @@ def _take_common(
     common: _Section, options: dict[str, Any], notes: list[str]
 ) -> dict[str, str]:
     """Take what holds for all channels, and return what a channel may say itself."""
+    for group in [key for key in common.content if GROUPS.fullmatch(key)]:
+        if isinstance(inner := common.content[group], dict):
+            del common.content[group]
+            # A map of items is called `item` there.
+            inner = {f"{k}_mapping" if k == "item" else k: v for k, v in inner.items()}
+            if twice := sorted(inner.keys() & common.content.keys()):
+                raise ConfigError(
+                    f"{common.where}: {listed(twice)} stands in `{group}` and beside "
+                    "it. Keep one of them."
+                )
+            common.content |= inner
     if key := common.find(COMMON_KEYS, "run_date"):
         options["run_date"] = common.day(key)
     if key := common.find(COMMON_KEYS, "months_offset"):
         options["months_offset"] = common.whole(key)
-    for name in ("catalog", "stores"):
-        if key := common.find(COMMON_KEYS, name):
-            options[name] = common.place(key)
+    _take_maps(common, options)
     for name in ("drivers", "bases"):
         if key := common.find(COMMON_KEYS, name):
             common.texts(key)
@@ -350,6 +360,20 @@ def _take_common(
     known = COMMON_KEYS | SHARED_KEYS
     common.check_keys([usual for usual, _ in known.values()])
     return shared
+
+
+def _take_maps(section: _Section, options: dict[str, Any]) -> None:
+    """Take the maps of items and stores, which are the same for all channels."""
+    for name in ("catalog", "stores"):
+        key = section.find(COMMON_KEYS, name)
+        if key is None:
+            continue
+        place = section.place(key)
+        if options.setdefault(name, place) != place:
+            raise ConfigError(
+                f"{section.where}: `{key}` is `{place}`, and elsewhere "
+                f"`{options[name]}`. All channels share one: put both into one table."
+            )
 
 
 def _take_prices(common: _Section, options: dict[str, Any]) -> None:
@@ -395,9 +419,13 @@ def _channel(section: _Section, shared: Mapping[str, str]) -> dict[str, Any]:
         if key := section.find(SHARED_KEYS, name):
             source[name] = section.place(key)
     for name, table in (("order_columns", "orders"), ("item_columns", "items")):
+        ours = [column.name for column in SPECS[table].columns]
         if key := section.find(CHANNEL_KEYS, name):
-            ours = [column.name for column in SPECS[table].columns]
             source[name] = _columns(section, key, ours)
+        elif key := section.find(CHANNEL_KEYS, "columns"):
+            both = [c.name for name in ("orders", "items") for c in SPECS[name].columns]
+            found = _columns(section, key, both)
+            source[name] = {name: found[name] for name in ours if name in found}
     return source
 
 

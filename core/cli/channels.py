@@ -10,6 +10,7 @@ import typer
 
 from core.cli import app
 from core.config import Config
+from core.errors import PROGRAM
 from core.logging import configure
 from core.resolve import resolve_config
 
@@ -94,16 +95,24 @@ def channels(
 def write_channels_sample(
     folder: Annotated[Path, typer.Argument(help="Where to; made if it is not there.")],
     customers: Annotated[int, app.option("How many guests.")] = 5000,
+    parquet: Annotated[
+        bool, app.option("Write Parquet instead of CSV.", flag="--parquet")
+    ] = False,
     seed: app.Seed = None,
 ) -> None:
-    """Write the built-in sample as CSV, with a channels.yaml to run it with.
+    """Write the built-in sample, with a channels.yaml to run it with.
 
-    A restaurant chain with three channels: `channels --config FOLDER/channels.yaml`.
+    A restaurant chain with three channels, as CSV: its orders, items and customers, the
+    catalogue and the stores. Any number of guests: they are written as they are made.
     """
     from core.channels.sample import write_sample
 
-    rows = write_sample(folder, customers, resolve_config(flags={"seed": seed}).seed)
+    chosen = resolve_config(flags={"seed": seed}).seed
+    rows = write_sample(folder, customers, chosen, "parquet" if parquet else "csv")
     app.print_lines(f"{folder / name}: {n:,} rows" for name, n in rows.items())
+    app.print_lines(
+        [f"Segment them: {PROGRAM} channels --config {folder / 'channels.yaml'}"]
+    )
 
 
 @channels_app.command("import-models")

@@ -206,6 +206,47 @@ def test_columns_may_be_mapped_either_way(tmp_path: Path):
     assert sources["instore"].order_columns == {}
 
 
+def test_keys_have_known_spellings(tmp_path: Path):
+    usual = feature_config("rows")
+    other = feature_config("rows")
+    for section in (other[name] for name in ("ownapp", "aggregator")):
+        section["orders_path"] = section.pop("orders_data_path")
+        section["order_items_file_pattern"] = section.pop("items_data_path")
+        section["customer_map"] = section.pop("customer_mapping_path")
+        section["columns"] = {"bill_no": "order_id", "qty": "quantity"}
+    common = other["common"]
+    common["mappings"] = {
+        "item": common.pop("item_mapping_path"),
+        "store": common.pop("store_mapping_path"),
+    }
+    common["category_columns"] = {"dri": ["burgers"], "base_product": ["fries"]}
+    del common["dri_category_columns"]
+    other["customer"]["ownapp_output_path"] = "out/ownapp_orders.parquet"
+    first, second = (
+        read_original(written(tmp_path / "f.json", content), None, tmp_path)[0].channels
+        for content in (usual, other)
+    )
+    for name in ("ownapp", "aggregator"):
+        source = second.sources[name]
+        assert source.order_columns == {"order_id": "bill_no"}
+        assert source.item_columns == {"order_id": "bill_no", "quantity": "qty"}
+        second.sources[name] = source.model_copy(
+            update={"order_columns": {}, "item_columns": {}}
+        )
+    assert second == first
+
+
+def test_maps_of_items_that_differ_by_channel_are_refused(tmp_path: Path):
+    content = feature_config("rows")
+    content["ownapp"]["item_mapping_path"] = content["common"]["item_mapping_path"]
+    path = written(tmp_path / "f.json", content)
+    assert read_original(path, None, tmp_path)[0].channels.catalog == "rows/catalog.csv"
+    content["ownapp"]["item_mapping_path"] = "other.csv"
+    path = written(tmp_path / "f.json", content)
+    with pytest.raises(ConfigError, match="All channels share one"):
+        read_original(path, None, tmp_path)
+
+
 Edit = Callable[[dict[str, Any]], object]
 
 
@@ -217,8 +258,8 @@ Edit = Callable[[dict[str, Any]], object]
             "`common`: unknown key `month_offset`. Did you mean `months_offset`?",
         ),
         (
-            lambda c: c["ownapp"].update(colour="red"),
-            "`ownapp`: unknown key `colour`. Known: `orders_data_path`",
+            lambda c: c["ownapp"].update(salt="red"),
+            "`ownapp`: unknown key `salt`. Known: `orders_data_path`",
         ),
         (
             lambda c: c["common"].update(months_offset="27 months"),
