@@ -18,7 +18,6 @@ import polars as pl
 
 from core.channels import maps
 from core.channels.items import MILLIONTHS, flag_items
-from core.channels.maps import Part
 from core.channels.schema import (
     MAPS,
     ORDER_COLUMNS,
@@ -28,6 +27,17 @@ from core.channels.schema import (
     Terms,
     months_before,
     spec_of,
+)
+from core.channels.staging import (
+    Part,
+    account_of,
+    checked_part,
+    flagged,
+    has_fault,
+    later_rows,
+    marked,
+    repeated_rows,
+    staged_rows,
 )
 from core.channels.times import are_days_only, with_local_times
 from core.config import Config
@@ -172,7 +182,7 @@ def _read_orders(
     """Read the orders of a channel, with local times and central customers."""
     spec = spec_of("orders", channel)
     source = config.channels.sources[channel]
-    parsed = maps.staged_rows(
+    parsed = staged_rows(
         tables[channel, "orders"],
         source.order_columns,
         spec,
@@ -185,11 +195,7 @@ def _read_orders(
             tables[channel, "customers"], channel, config, work
         )
     if key not in parsed.columns:
-        raise SchemaError(
-            f"{parsed.name}: no column `customer_id` in the orders of `{channel}`. "
-            f"Map it (`{spec.mapping('customer_id=NAME')}`), or name a map of order "
-            f"ids to customers: `channels.sources.{channel}.customers`."
-        )
+        raise SchemaError(_explain_customers(parsed, channel))
     has_times = not are_days_only(parsed)
     zones = terms.zones[channel], terms.zone
     rows = with_local_times(parsed, *zones, has_times=has_times)
@@ -198,15 +204,24 @@ def _read_orders(
         "unmapped_customer": pl.col("customer_id").is_null(),
         "excluded_customer": pl.col("customer_id").is_in(list(terms.excluded)),
     }
-    rows = rows.with_columns(maps.flagged(spec, found))
+    rows = rows.with_columns(flagged(spec, found))
     path = work / f"{channel}_orders_mapped.parquet"
     rows.sink_parquet(path, compression="lz4", statistics=False)
     rows = pl.scan_parquet(path, glob=False)
-    repeated = maps.repeated_rows(rows.filter(~maps.has_fault(spec)), ["order_id"])
-    later = {"repeated_order": maps.later_rows(repeated, ["order_id"])}
+    repeated = repeated_rows(rows.filter(~has_fault(spec)), ["order_id"])
+    later = {"repeated_order": later_rows(repeated, ["order_id"])}
     ids = repeated.select("order_id").unique()
-    rows = maps.marked(rows, later, spec)
+    rows = marked(rows, later, spec)
     return _Orders(parsed, rows, spec, ids, customers, has_times)
+
+
+def _explain_customers(parsed: ParsedRows, channel: str) -> str:
+    """Return why orders cannot be put to customers, and the cures."""
+    return (
+        f"{parsed.name}: no column `customer_id` in the orders of `{channel}`. Map it "
+        f"(`{parsed.spec.mapping('customer_id=NAME')}`), or name a map of order ids to "
+        f"customers: `channels.sources.{channel}.customers`."
+    )
 
 
 def _with_central_ids(
@@ -226,7 +241,7 @@ def _newest(read: Mapping[str, _Orders]) -> date | None:
     tomorrow = (datetime.now(UTC) + CLOCK_SLACK).replace(tzinfo=None)
     days = [
         orders.rows.filter(
-            ~maps.has_fault(orders.spec) & (pl.col("order_time") <= tomorrow)
+            ~has_fault(orders.spec) & (pl.col("order_time") <= tomorrow)
         ).select(pl.col("order_time").max())
         for orders in read.values()
     ]
@@ -279,7 +294,7 @@ class _Intake:
                 "times. No zone was converted, and no part of the day is known."
             )
         rows = self._within_window(read)
-        orders = maps.checked_part(
+        orders = checked_part(
             read.parsed,
             rows,
             self.config.data,
@@ -305,27 +320,27 @@ class _Intake:
         first = datetime.combine(months_before(run, self.terms.months), time.min)
         moment = pl.col("order_time")
         found = {"after_run_date": moment >= end, "before_window": moment < first}
-        return read.rows.with_columns(maps.flagged(read.spec, found))
+        return read.rows.with_columns(flagged(read.spec, found))
 
     def _items(
         self, channel: str, orders: pl.LazyFrame, read: _Orders
     ) -> tuple[Part, pl.LazyFrame]:
         """Check and write the items of a channel; also return promotions by order."""
         spec = spec_of("items", channel)
-        parsed = maps.staged_rows(
+        parsed = staged_rows(
             self.tables[channel, "items"],
             self.config.channels.sources[channel].item_columns,
             spec,
             self.config.data,
             self.work / f"{channel}_items_read.parquet",
         )
-        is_kept = ~maps.has_fault(read.spec)
+        is_kept = ~has_fault(read.spec)
         known = orders.filter(pl.col("order_id").is_not_null())
         known = known.group_by("order_id").agg(is_kept.any().alias("is_kept"))
         catalog = None if self.catalog is None else self.catalog.rows
         rows = flag_items(parsed, known, read.repeated, catalog)
         flags, promos = self._write_items(channel, rows, spec)
-        return maps.checked_part(parsed, flags, self.config.data, channel), promos
+        return checked_part(parsed, flags, self.config.data, channel), promos
 
     def _write_items(
         self, channel: str, rows: pl.LazyFrame, spec: TableSpec
@@ -334,7 +349,7 @@ class _Intake:
         micro = (pl.col("quantity") * MILLIONTHS).round().cast(pl.Int64).sum()
         promoted = rows.filter(spec.is_first("promo_item")).group_by("order_id")
         tables = {
-            "items": rows.filter(~maps.has_fault(spec)).drop(ROW, FLAGS),
+            "items": rows.filter(~has_fault(spec)).drop(ROW, FLAGS),
             "items_flags": rows.select(ROW, FLAGS),
             "promotions": promoted.agg(promo_items=micro / MILLIONTHS),
         }
@@ -404,8 +419,8 @@ def account_lines(account: Mapping[str, Any]) -> list[str]:
     lines = []
     for channel, parts in account["channels"].items():
         for table, found in parts.items():
-            lines += maps.account_of(table, found, channel)
+            lines += account_of(table, found, channel)
     for table in ("catalog", "stores"):
         if (found := account[table]) is not None:
-            lines += maps.account_of(table, found)
+            lines += account_of(table, found)
     return [*lines, *account["notes"]]

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from core.channels.maps import flagged, has_fault, later_rows, marked
 from core.channels.schema import ITEM_COLUMNS
+from core.channels.staging import flagged, has_fault, later_rows, marked
 from core.tables.cells import ParsedRows
 from core.tables.columns import FLAGS, ROW, TableSpec
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from core.channels.maps import flagged
+from core.channels.staging import flagged
 from core.tables.cells import LARGEST, ParsedRows
 from core.tables.columns import TableSpec
 
