@@ -81,8 +81,8 @@ def test_odd_cells_end_in_a_sentence_or_are_accounted_for(tmp_path, seed):
     config = build_config({"channels": section, "data": {"policies": policy}})
     try:
         data = read_channels(config, tmp_path / "work")
-    except SegmentsError as error:
-        assert str(error)
+    except SegmentsError:
+        # A sentence: what no error of ours ends fails the test.
         return
     accounts = [*data.account["channels"]["app"].values()]
     accounts += [data.account["catalog"], data.account["stores"]]
