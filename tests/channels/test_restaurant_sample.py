@@ -11,6 +11,9 @@ import yaml
 from polars.testing import assert_frame_equal
 
 from core.channels.guests import CHANNELS, settings
+from core.channels.model import Naming, segment_names
+from core.channels.rows import rows_of_channels
+from core.channels.run import run_channels
 from core.channels.sample import (
     RestaurantSample,
     generate_restaurant,
@@ -19,6 +22,7 @@ from core.channels.sample import (
 )
 from core.errors import ConfigError
 from core.resolve import build_config, resolve_config
+from core.rules.grammar import read_rules
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +151,30 @@ def test_built_in_run_takes_the_options_of_the_sample_and_keeps_the_users(tmp_pa
     assert channels.run_date == "2025-07-01"
     assert channels.timezone == settings()["options"]["timezone"]
     assert Path(channels.catalog or "").is_file()
+
+
+def test_files_and_built_in_run_give_the_same(tmp_path: Path):
+    write_sample(tmp_path / "rows", 120, 42)
+    flags = {"artifacts": str(tmp_path / "files")}
+    run_channels(resolve_config(tmp_path / "rows" / "channels.yaml", flags))
+    flags = {"artifacts": str(tmp_path / "own"), "channels.sample_customers": 120}
+    run_channels(resolve_config(None, flags))
+    for name in ("customer_features", "segments", "micro_segments"):
+        files, own = (
+            pl.read_parquet(tmp_path / folder / "channels" / f"{name}.parquet")
+            for folder in ("files", "own")
+        )
+        assert_frame_equal(files, own)
+
+
+def test_every_rule_segment_has_guests_in_the_default_sample(tmp_path: Path):
+    config = with_sample(build_config({}), tmp_path)
+    rows = rows_of_channels(config, tmp_path)
+    rules = read_rules("order-bands")
+    view = Naming.of(config.channels, rows.home).view(rows.features, rules)
+    found = segment_names(rules, view).value_counts()
+    assert found["segment"].null_count() == 0
+    assert found.height == len(rules.segments) == 27
 
 
 @pytest.mark.parametrize(("customers", "seed"), [(0, 1), (-1, 1), (1, -1)])
