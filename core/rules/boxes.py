@@ -12,6 +12,7 @@ Reals are doubles: between two neighbouring doubles there is nobody.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections import Counter
@@ -165,16 +166,37 @@ class Space:
 
     def exclusive(self, number: int) -> Decided:
         """Return who is in a segment: where the first match decides, no one earlier."""
-        formula = self.segments[number]
-        if self.rules.match != FIRST:
-            return formula
-        hull = self.hull(formula)
-        earlier = [
-            self.opposite(other)
-            for other in self.segments[:number]
-            if all(a & b for a, b in zip(hull, self.hull(other), strict=True))
-        ]
-        return self.joined([formula, *earlier])
+        return self.joined(
+            [
+                self.segments[number],
+                *(self.opposite(self.segments[i]) for i in self._earlier[number]),
+            ]
+        )
+
+    @functools.cached_property
+    def _earlier(self) -> dict[int, list[int]]:
+        """The segments that decide before each one, where they share a customer."""
+        earlier: dict[int, list[int]] = {i: [] for i in range(len(self.segments))}
+        if self.rules.match == FIRST:
+            for first, second in self.meeting(map(self.hull, self.segments)):
+                earlier[second].append(first)
+        return earlier
+
+    def meeting(self, boxes: Iterable[Box]) -> Iterator[tuple[int, int]]:
+        """Yield the pairs of boxes, as their numbers, that share a customer."""
+        widths = [len(cells) + 1 for cells in self.cells]
+        places = [0, *itertools.accumulate(widths)]
+        # A box as one number, with a guard bit above the cells of every feature: less
+        # 1 in each, a guard is kept where there are cells in common.
+        ones = sum(1 << place for place in places[:-1])
+        guards = sum(1 << (place - 1) for place in places[1:])
+        codes: list[int] = []
+        for second, box in enumerate(boxes):
+            code = sum(m << p for m, p in zip(box, places[:-1], strict=True))
+            for first, other in enumerate(codes):
+                if ((other & code | guards) - ones) & guards == guards:
+                    yield first, second
+            codes.append(code)
 
     def boxes(self, formula: Decided, box: Box | None = None) -> Iterator[Box]:
         """Yield disjoint boxes that together hold all customers who meet a formula.
@@ -226,6 +248,18 @@ class Space:
     def any_of(self, *formulas: Decided) -> Box | None:
         """Return a box of possible customers who meet all formulas; None if none do."""
         return next(self.boxes(self.joined([*formulas, self.assume])), None)
+
+    def pieces(self, formula: Decided) -> list[Decided]:
+        """Return formulas that together are one, mostly with smaller boxes around."""
+        if isinstance(formula, bool) or formula.feature >= 0:
+            return [formula]
+        if formula.is_or:
+            return list(formula.parts)
+        inner = next((part for part in formula.parts if part.is_or), None)
+        if inner is None:
+            return [formula]
+        rest = [part for part in formula.parts if part is not inner]
+        return [self.joined([*rest, part]) for part in inner.parts]
 
     def inside(self, box: Box) -> Decided:
         """Return the formula that customers in a box meet."""

@@ -8,7 +8,7 @@ assume, with the whole region as a condition, and with what to change.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
@@ -256,37 +256,30 @@ def _closing(space: Space, hole: Box) -> Iterator[str]:
 
 def _overlaps(space: Space) -> Iterator[Finding]:
     """Yield pairs of segments that share a customer."""
-    hulls = list(map(space.hull, space.segments))
-    packed, ones, guards = _packed(hulls, space.whole)
-    told: set[frozenset[str | None]] = set()
+    owners, pieces = [], []
+    for number, formula in enumerate(space.segments):
+        for piece in space.pieces(formula):
+            owners.append(number)
+            pieces.append(space.hull(piece))
+    tried: set[tuple[int, int]] = set()
+    bands_told: set[frozenset[str | None]] = set()
     n_found = 0
-    for second, code in enumerate(packed):
-        for first in range(second):
-            # A guard stays where the masks of a feature have a cell in common.
-            if ((packed[first] & code | guards) - ones) & guards != guards:
-                continue
-            bands = frozenset(space.rules.segments[i].band for i in (first, second))
-            formulas = [space.segments[i] for i in (first, second)]
-            if bands in told or (box := space.any_of(*formulas)) is None:
-                continue
-            if len(bands) == 2:  # told once: such bands overlap themselves
-                told.add(bands)
-            yield _overlap(space, first, second, box)
-            n_found += 1
-            if n_found > SHOWN:
-                return
-
-
-def _packed(boxes: Sequence[Box], whole: Box) -> tuple[list[int], int, int]:
-    """Return boxes as one number each, with a guard bit above every feature's cells."""
-    places, at = [], 0
-    for mask in whole:
-        places.append(at)
-        at += mask.bit_length() + 1
-    packed = [sum(m << p for m, p in zip(box, places, strict=True)) for box in boxes]
-    ones = sum(1 << place for place in places)
-    guards = sum(1 << (p + m.bit_length()) for m, p in zip(whole, places, strict=True))
-    return packed, ones, guards
+    for i, j in space.meeting(pieces):
+        pair = first, second = owners[i], owners[j]
+        # Of two bands one pair is told: it is the bands that overlap.
+        bands = frozenset(space.rules.segments[n].band for n in pair)
+        if first == second or pair in tried or bands in bands_told:
+            continue
+        tried.add(pair)
+        box = space.any_of(space.segments[first], space.segments[second])
+        if box is None:
+            continue
+        if len(bands) == 2:
+            bands_told.add(bands)
+        yield _overlap(space, first, second, box)
+        n_found += 1
+        if n_found > SHOWN:
+            return
 
 
 def _overlap(space: Space, first: int, second: int, box: Box) -> Finding:

@@ -270,13 +270,16 @@ class _TextLoader(yaml.BaseLoader):
     """Every scalar as its text; a key that stands twice is refused."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
+        seen: set[str] = set()
         for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"`{key.value}` stands twice", problem_mark=key.start_mark
-                )
-            seen.add(key.value if isinstance(key.value, str) else id(key))
+            problem = None
+            if not isinstance(key, yaml.ScalarNode):
+                problem = "met a list or `{...}`, expected a name"
+            elif key.value in seen:
+                problem = f"`{key.value}` stands twice"
+            if problem:
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+            seen.add(key.value)
         return super().construct_mapping(node, deep=True)
 
 
@@ -354,7 +357,7 @@ class _Reader:
     def fail(self, message: str) -> NoReturn:
         """Raise the error that names file and place."""
         place = f"{self.place}: " if self.place else ""
-        raise ConfigError(f"{self.where}: {place}{message}")
+        raise ConfigError(" ".join(f"{self.where}: {place}{message}".split()))
 
     def mapping(self, key: str) -> Mapping[str, Any]:
         return require_mapping(self.content.get(key) or {}, f"{self.where}: `{key}`")
