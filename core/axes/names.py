@@ -10,7 +10,7 @@ One entry per axis::
         - {name: whale, when: {lifetime_value: very high}}
         - {name: big_basket, when: {avg_order_value: ">= 150", total_orders: "z < 0"}}
 
-Conditions are those of `core.rules.conditions`, standard deviations being those of
+Conditions are those of `core.rules.standard`, standard deviations being those of
 customers. A feature with ``*`` stands for every feature of the axis that fits, and
 ``{}`` in the name for what stood in its place: ``{name: "{}_preferred", when:
 {"channel_share_*": ">= 0.5"}}`` makes `web_preferred`.
@@ -38,13 +38,8 @@ import numpy as np
 from core.axes.features.catalog import AXES, CHANNEL_SHARE, FEATURES
 from core.errors import ConfigError, did_you_mean, listed
 from core.models.centroids import FloatArray
-from core.rules.conditions import (
-    Condition,
-    parsed_condition,
-    parsed_yaml,
-    require_known,
-    require_mapping,
-)
+from core.rules.conditions import parsed_yaml, require_known, require_mapping
+from core.rules.standard import Condition, parsed_condition
 from core.segments.published import checked_name
 
 SINGLE: Final = "everyone"

@@ -1,12 +1,8 @@
-"""Conditions over features: the nodes of rules, and what names ask of a feature.
+"""Conditions over features: the nodes of rules.
 
 A rule's condition is a tree of `Range`, `OneOf` and `IsMissing` under `And`, `Or` and
-`Not`; `core.rules.grammar` reads it from text. Null and NaN are a value, *missing*, and
+`Not`; `core.rules.syntax` reads it from text. Null and NaN are a value, *missing*, and
 logic has two values: a comparison with a missing value is false, `not` of it true.
-
-What a name asks of a feature is a word (`very high`, `high`, `low`, `very low`), a
-bound in standard deviations from the mean (``z >= 1.5``), or a bound in the feature's
-own unit (``>= 150``).
 """
 
 from __future__ import annotations
@@ -340,83 +336,6 @@ def shown_value(value: Value) -> str:
 
 def _shown_bound(bound: Bound) -> str:
     return shown_name(bound) if isinstance(bound, str) else shown_value(bound)
-
-
-WORDS: Final = {
-    "very high": ("z", ">=", 1.25),
-    "high": ("z", ">=", 0.5),
-    "low": ("z", "<=", -0.5),
-    "very low": ("z", "<=", -1.25),
-}
-_COMPARE: Final[dict[str, Callable[[float, float], bool]]] = {
-    ">=": operator.ge,
-    ">": operator.gt,
-    "<=": operator.le,
-    "<": operator.lt,
-}
-_BOUND = re.compile(r"(z\s*)?(>=|<=|>|<)\s*(-?[0-9]+(?:\.[0-9]+)?)")
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What a rule asks of one feature.
-
-    Attributes
-    ----------
-    feature : str
-        May hold ``*``, which stands for several features.
-    is_standard : bool
-        Whether the bound is in standard deviations from the mean, or in the feature's
-        own unit.
-    sign : {'>=', '>', '<=', '<'}
-    bound : float
-    text : str
-        As it was written.
-    """
-
-    feature: str
-    is_standard: bool
-    sign: str
-    bound: float
-    text: str
-
-    def holds(self, z: float, value: float) -> bool:
-        """Whether a value, in standard deviations and in its unit, meets it."""
-        return _COMPARE[self.sign](z if self.is_standard else value, self.bound)
-
-    def strength(self, z: float) -> float:
-        """Return how far out a value lies in the direction asked for."""
-        return z if self.sign in {">=", ">"} else -z
-
-
-def parsed_condition(feature: str, said: Any, where: str) -> Condition:
-    """Return a condition from its text.
-
-    Parameters
-    ----------
-    feature : str
-    said : str
-        A word of `WORDS`, or a bound.
-    where : str
-        Where it stands, for messages; lacks its closing backtick.
-
-    Raises
-    ------
-    ConfigError
-        If the text is neither.
-    """
-    text = str(said).strip().lower()
-    if text in WORDS:
-        _, sign, bound = WORDS[text]
-        return Condition(feature, True, sign, bound, text)
-    found = _BOUND.fullmatch(text)
-    if found is None or not math.isfinite(float(found[3])):
-        raise ConfigError(
-            f"{where}.{feature}` is `{said}`; expected {listed(list(WORDS))}, a bound "
-            "in standard deviations such as `z >= 1.5`, or one in the feature's unit "
-            f"such as `>= 0.5`.{did_you_mean(text, WORDS)}"
-        )
-    return Condition(feature, found[1] is not None, found[2], float(found[3]), text)
 
 
 def parsed_yaml(text: str, where: str) -> Mapping[str, Any]:
