@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from core.channels.features.customers import customer_features
+from core.channels.features.customers import customer_features, customers_elsewhere
 from core.channels.features.orders import order_features
 from core.channels.files import order_features_file
 from core.channels.intake import account_lines, read_channels
@@ -108,6 +108,9 @@ def rows_of_channels(config: Config, work: Path) -> ChannelRows:
     lazy = customer_features(scans, data.terms)
     features = lazy.collect(engine="streaming").sort(ID)
     kept, left_out = _segmented(features, data.terms.home, config)
+    elsewhere = customers_elsewhere(scans, data.terms).collect(engine="streaming")
+    reason = pl.lit(f"no order in {data.terms.home} since {data.terms.cutoff_date}")
+    left_out = pl.concat([left_out, elsewhere.with_columns(reason=reason)]).sort(ID)
     run_date = data.terms.run_date
     assert run_date is not None  # settled by reading
     return ChannelRows(

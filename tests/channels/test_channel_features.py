@@ -25,7 +25,11 @@ from small_chain import (
 )
 
 from core.channels.features.catalog import customer_catalog, order_catalog
-from core.channels.features.customers import customer_features, customer_table
+from core.channels.features.customers import (
+    customer_features,
+    customer_table,
+    customers_elsewhere,
+)
 from core.channels.features.orders import order_features, order_table
 from core.channels.intake import read_channels
 from core.channels.sample import with_sample
@@ -225,6 +229,11 @@ def test_features_of_a_customer_by_hand(two_channels):
         "categ_dri_mains_count": 2,
     }
     assert {name: anna[name] for name in expected} == expected
+
+
+def test_customers_of_other_channels_alone_are_known_by_id(two_channels):
+    elsewhere = customers_elsewhere(order_features(two_channels), two_channels.terms)
+    assert elsewhere.collect()["customer_id"].to_list() == ["carl"]
 
 
 def test_one_order_has_no_days_between_and_nothing_paid_no_share(two_channels):

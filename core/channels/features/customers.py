@@ -62,6 +62,29 @@ def customer_features(
     return features
 
 
+def customers_elsewhere(
+    order_features: Mapping[str, pl.LazyFrame], terms: Terms
+) -> pl.LazyFrame:
+    """Return `customer_id` of those whose orders are all in other channels.
+
+    Parameters
+    ----------
+    order_features, terms
+        As for `customer_features`, which leaves them out.
+    """
+    rows = {name: nw.from_native(order_features[name]) for name in terms.channels}
+    counted = (
+        _rows_looked_at(rows, ["customer_id"], terms)
+        .with_columns(n=count_of(_is_of(terms.home)))
+        .group_by("customer_id")
+        .agg(nw.col("n").sum())
+    )
+    found: pl.LazyFrame = (
+        counted.filter(nw.col("n") == 0).select("customer_id").to_native()
+    )
+    return found
+
+
 def customer_table(orders: Mapping[str, Rows], terms: Terms) -> Rows:
     """Return the features of customers from the order features of each channel.
 
@@ -82,7 +105,7 @@ def customer_table(orders: Mapping[str, Rows], terms: Terms) -> Rows:
         for kind, column in (("time", "order_time"), ("day", "order_day"))
     }
     summed = (
-        _rows_looked_at(orders, held, terms)
+        _rows_looked_at(orders, _summed_columns(held, terms), terms)
         .with_columns(**sums, **edges)
         .group_by("customer_id")
         .agg(
@@ -109,21 +132,25 @@ def twin(scope: str, name: str) -> str:
     return name if scope == OMNI else f"{scope}_{name}"
 
 
-def _rows_looked_at(
-    orders: Mapping[str, Rows], held: Sequence[str], terms: Terms
-) -> Rows:
-    """Return the orders of the window, of all channels, with what is summed of them."""
-    first, end = terms.days
-    wanted = [
+def _summed_columns(held: Sequence[str], terms: Terms) -> list[str]:
+    """Return the features of orders that are needed."""
+    return [
         *("customer_id", "order_time", "order_day", "is_weekend", "daypart"),
         *AMOUNTS,
         *(f"{label}_price_flag" for label, *_ in terms.prices),
         *held,
     ]
+
+
+def _rows_looked_at(
+    orders: Mapping[str, Rows], columns: Sequence[str], terms: Terms
+) -> Rows:
+    """Return some columns of the orders of the window, of all channels."""
+    first, end = terms.days
     return nw.concat(
         [
             rows.filter((nw.col("order_day") >= first) & (nw.col("order_day") < end))
-            .select(*wanted)
+            .select(*columns)
             .with_columns(channel=nw.lit(name))
             for name, rows in orders.items()
         ]
