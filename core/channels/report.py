@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,18 @@ from typing import Any
 import polars as pl
 
 from core.artifacts.folder import StageWriter
-from core.artifacts.manifest import library_versions
 from core.artifacts.runs import REJECTED
 from core.channels.files import FILES, LEFT_OUT, RULES, SEGMENTS, SUMMARY
 from core.channels.model import SEGMENT, ChannelsModel
+from core.channels.page import TEMPLATES, write_page
 from core.config import Config
+from core.errors import PROGRAM
 from core.lifecycle import Tables
 from core.models.centroids import NOWHERE
-from core.reporting.changes import change_lines, changes_part
-from core.reporting.page import NextStep, Part, Table, Templates
-from core.reporting.text import MISSING, command, count, decimal, percent
-from core.rules.outline import OutlineNode, outline
+from core.reporting.changes import change_lines
+from core.reporting.text import plural
+from core.rules.check import Proof, check_rules
+from core.rules.grammar import FIRST
 from core.segments.contract import (
     SegmentFacts,
     check_contract,
@@ -29,33 +29,8 @@ from core.segments.contract import (
     require_kept,
 )
 
-TEMPLATES = Templates(Path(__file__).parent / "templates")
 TEMPLATE = "run.txt.j2"
 Facts = Mapping[str, Any]
-# Pages keep it, unlike spaces at the beginning of a line.
-_EM_SPACE = "\N{EM SPACE}"
-
-
-@dataclass(frozen=True)
-class PageContent:
-    """All that the page tells, as plain data.
-
-    Attributes
-    ----------
-    source, created, headline : str
-    notes : sequence of str
-        What the reader should know of the rows.
-    next_steps : sequence of NextStep
-    made : mapping of str to mapping
-        How it was made, by group.
-    """
-
-    source: str
-    created: str
-    headline: str
-    notes: Sequence[str]
-    next_steps: Sequence[NextStep]
-    made: Mapping[str, Mapping[str, Any]]
 
 
 def summary_table(
@@ -68,8 +43,8 @@ def summary_table(
     DataFrame
         ``band`` (null: none), ``segment_id``, ``segment``, ``customers``, ``share``,
         ``orders`` in the home channel, ``orders_per_customer``, ``avg_order_value``
-        (over all channels, of the customers) and ``rule``. Last, with id -1, who meets
-        no rule, if anybody.
+        (over all channels, of the customers), ``description`` and ``rule``. Last, with
+        id -1, who meets no rule, if anybody.
     """
     ids = pl.col("segment_ids").struct.field(SEGMENT).cast(pl.Int64)
     figures = profiles.group_by(ids.alias("segment_id")).agg(
@@ -111,6 +86,7 @@ def summary_table(
             pl.col("orders").fill_null(0).cast(pl.Int64),
             "orders_per_customer",
             "avg_order_value",
+            pl.col("why").alias("description"),
             "rule",
         )
     )
@@ -149,28 +125,27 @@ def write_report(out: StageWriter, tables: Tables, facts: dict[str, Any]) -> Non
     out.write_csv(SUMMARY, summary, float_precision=4)
     facts["bands"] = band_table(summary).to_dicts()
     facts["n_unplaced"] = int(summary.filter(segment_id=NOWHERE)["customers"].sum())
-    facts["items"] = [_item_facts(row, tables) for row in _item_rows(model)]
-    page = TEMPLATES.page(
-        "run.html.j2",
-        heading="Channel segments",
-        content=_content(out, facts),
-        told=_found(facts),
-        tiles=[
-            ("customers", count(facts["n_customers"])),
-            ("orders", count(facts["n_orders"])),
-            ("channels", count(len(facts["channels"]))),
-            ("rule segments", count(len(model.rules.segments))),
-            ("micro-segments", count(sum(i["n_segments"] for i in facts["items"]))),
-        ],
-        pictures=[],
-        parts=_parts(facts, summary, tables),
-        axes=[
-            (item, _item_table(item, tables))
-            for item in facts["items"]
-            if item["n_segments"] > 1
-        ],
+    facts["items"] = [_item_facts(row, model, tables) for row in _item_rows(model)]
+    facts["proof"] = proof_line(check_rules(model.rules), facts["n_unplaced"])
+    told = headline(facts), [*facts["notes"], *row_notes(facts)]
+    write_page(out, tables, facts, summary, told)
+
+
+def proof_line(proof: Proof, n_unplaced: int) -> str:
+    """Return in a sentence whether the rules are proven, and who is outside of them."""
+    if not proof.is_proven:
+        first = proof.findings[0].text()
+        return f"Not proven: {first}. `{PROGRAM} rules check` tells what to mend."
+    if proof.rules.match == FIRST:
+        said = "Proven: every customer falls in a segment, the first that fits"
+    else:
+        said = "Proven: every customer falls in exactly one segment"
+    if not n_unplaced:
+        return f"{said}."
+    return (
+        f"{said}, if its values are as the rules assume; those of "
+        f"{plural(n_unplaced, 'customer')} are missing or out of range."
     )
-    out.path(FILES.page).write_text(page, encoding="utf-8", newline="\n")
 
 
 def _keep_contract(config: Config, sizes: pl.DataFrame) -> None:
@@ -193,156 +168,18 @@ def _item_rows(model: ChannelsModel) -> list[Facts]:
     return [row for row in model.report if row["axis"] != SEGMENT]
 
 
-def _item_facts(row: Facts, tables: Tables) -> dict[str, Any]:
+def _item_facts(row: Facts, model: ChannelsModel, tables: Tables) -> dict[str, Any]:
     """Return how an item divides its customers in this run."""
     own = tables.sizes.filter(axis=row["axis"])
     return {
         "axis": row["axis"],
+        "sources": list(model.context["sources"].get(row["axis"], ())),
+        "kind": row["kind"],
         "n_segments": row["n_segments"],
+        "stability": row.get("stability") if row["n_segments"] > 1 else None,
         "n_customers": int(own["n_customers"].sum()),
         "verdict": row["verdict"],
     }
-
-
-def _content(out: StageWriter, facts: Facts) -> PageContent:
-    folder = str(out.root.parent)
-    steps = (
-        ("serve", "starts the HTTP API over the profiles"),
-        ("channels --config channels.yaml", "takes in next month's orders"),
-        ('channels rename AXIS ID "NAME"', "gives a segment a name that stays"),
-        ("channels rollback", "brings the version before back"),
-    )
-    return PageContent(
-        source=", ".join(facts["channels"]) or "customer features",
-        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        headline=headline(facts),
-        notes=[*facts["notes"], *row_notes(facts)],
-        next_steps=[NextStep(command(verb, folder), adds) for verb, adds in steps],
-        made={
-            "Run": {
-                "run": facts["run"],
-                "version": facts["version"],
-                "store": facts["store"],
-                "orders before": facts["reference_date"][:10],
-                "seed": out.config.seed,
-            },
-            "Versions": library_versions(),
-        },
-    )
-
-
-def _found(facts: Facts) -> tuple[str, str]:
-    """Return the tone of the page, and how many segments there are."""
-    n_rules = sum(band["segments"] for band in facts["bands"])
-    n_divided = sum(item["n_segments"] > 1 for item in facts["items"])
-    told = f"{n_rules} rule segments"
-    if facts["items"]:
-        told += f"; {n_divided} of {len(facts['items'])} items have micro-segments"
-    return "good", told
-
-
-def _parts(facts: Facts, summary: pl.DataFrame, tables: Tables) -> list[Part]:
-    """Return what stands before the micro-segments."""
-    changes = change_lines(facts, is_short=False)
-    bands = [
-        {
-            "band": band["band"] or MISSING,
-            "segments": count(band["segments"]),
-            "customers": count(band["customers"]),
-            "share": percent(band["share"]),
-            "orders": count(band["orders"]),
-            "orders per customer": decimal(band["orders"] / max(band["customers"], 1)),
-        }
-        for band in facts["bands"]
-    ]
-    model = tables.assigner.model
-    assert isinstance(model, ChannelsModel)  # of a channels' assigner
-    called = {s.rule_name: s for s in model.axes[SEGMENT].segments}
-    counts = dict(summary.select("segment_id", "customers").iter_rows())
-    nodes = outline(model.rules, {n: counts.get(s.id, 0) for n, s in called.items()})
-    names = {name: segment.name for name, segment in called.items()}
-    parts = [
-        changes_part(changes, facts["n_moved"], tables.drift),
-        Part(
-            "Rule segments",
-            [f"Orders are those in {facts['home']}; values are over all channels."],
-            tables=[
-                Table("By band.", bands, frozenset({"band"})),
-                Table(
-                    "By segment, in the order of the rules.",
-                    [_segment_row(row) for row in summary.to_dicts()],
-                    frozenset({"segment"}),
-                ),
-                Table(
-                    "The rules, with the customers who come so far.",
-                    list(_outline_rows(nodes, names)),
-                    frozenset({"asked", "segment", "in words"}),
-                ),
-            ],
-        ),
-        _undivided_part(facts),
-        Part("What became of the rows", facts["account"]),
-    ]
-    return [part for part in parts if part is not None]
-
-
-def _segment_row(row: Facts) -> dict[str, str]:
-    return {
-        "segment": row["segment"],
-        "id": str(row["segment_id"]) if row["segment_id"] >= 0 else MISSING,
-        "customers": count(row["customers"]),
-        "share": percent(row["share"]),
-        "orders": count(row["orders"]),
-        "orders per customer": decimal(row["orders_per_customer"]),
-        "order value": decimal(row["avg_order_value"]),
-    }
-
-
-def _outline_rows(
-    nodes: Sequence[OutlineNode], names: Mapping[str, str], depth: int = 0
-) -> Iterator[dict[str, str]]:
-    """Yield a row per line of an outline, what is asked moved in by its depth."""
-    for node in nodes:
-        yield {
-            "asked": f"{_EM_SPACE * depth}{node.condition}",
-            "segment": names.get(node.name, node.name),
-            "customers": count(node.n),
-            "in words": node.description,
-        }
-        yield from _outline_rows(node.children, names, depth + 1)
-
-
-def _undivided_part(facts: Facts) -> Part | None:
-    """Return why items have no micro-segments."""
-    rows = [
-        {"item": item["axis"], "finding": item["verdict"]}
-        for item in facts["items"]
-        if item["n_segments"] < 2
-    ]
-    if not rows:
-        return None
-    said = (
-        "A number can be asked for all the same (`k` of the item); what comes then is "
-        "a cut, not groups."
-    )
-    table = Table("The best that was tried.", rows, frozenset({"item", "finding"}))
-    return Part("Items without micro-segments", [said], tables=[table])
-
-
-def _item_table(item: Facts, tables: Tables) -> Table:
-    """Return the micro-segments of an item, and what sets them apart."""
-    rows = [
-        {
-            "micro-segment": row["segment"],
-            "id": str(row["segment_id"]) if row["segment_id"] >= 0 else MISSING,
-            "customers": count(row["n_customers"]),
-            "share": percent(row["share"]),
-            "what sets it apart": row["why"],
-        }
-        for row in tables.sizes.filter(axis=item["axis"]).to_dicts()
-    ]
-    texts = frozenset({"micro-segment", "what sets it apart"})
-    return Table(f"Of {item['n_customers']:,} customers.", rows, texts)
 
 
 def headline(facts: Facts) -> str:

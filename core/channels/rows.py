@@ -56,6 +56,8 @@ class ChannelRows:
         Parquet of the rows set aside.
     account : list of str
         What became of the rows, in words.
+    first_day : date or None
+        From which on orders count for customer features; None where not known.
     """
 
     features: pl.DataFrame
@@ -66,6 +68,7 @@ class ChannelRows:
     orders: Mapping[str, Path] = field(default_factory=dict)
     rejected: Path | None = None
     account: list[str] = field(default_factory=list)
+    first_day: date | None = None
 
     @property
     def customers(self) -> pl.DataFrame:
@@ -125,6 +128,7 @@ def rows_of_channels(config: Config, work: Path) -> ChannelRows:
         },
         data.rejected,
         account_lines(data.account),
+        data.terms.cutoff_date,
     )
 
 

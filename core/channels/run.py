@@ -177,6 +177,7 @@ class Channels(Segmentation[ChannelRows, ChannelsAssigner]):
             "n_rejected": n_rejected,
             "channels": list(data.orders),
             "home": data.home,
+            "first_day": None if data.first_day is None else str(data.first_day),
             "left_out": dict(reasons.iter_rows()),
             "account": data.account,
         }

@@ -1,16 +1,19 @@
-"""Features in words, and micro-segments named by what sets them apart."""
+"""Features and rules in words, and micro-segments named by what sets them apart."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from core.models.centroids import FloatArray, IntArray
+from core.reporting.text import enumerated
+from core.rules.syntax import Feature
 
 APART: Final = 0.25
 """Standard deviations below which a feature does not set a micro-segment apart."""
@@ -54,7 +57,10 @@ class Difference:
         """In words, with figures."""
         z = f"{self.z:+.1f}".replace("-", "\N{MINUS SIGN}")
         mean, rest = (self._figure(value) for value in (self.mean, self.rest))
-        return f"{feature_words(self.feature)} {mean}, the others {rest} (z {z})"
+        return (
+            f"{feature_words(self.feature)} {mean}, the others {rest} "
+            f"(z\N{NO-BREAK SPACE}{z})"
+        )
 
     def _figure(self, value: float) -> str:
         if self.feature.endswith("_share"):
@@ -136,6 +142,17 @@ def segment_names(found: Sequence[Sequence[Difference]]) -> tuple[str, ...]:
     return tuple(names)
 
 
+WORDS: Final = {
+    "unique_cat_base_count": "base categories",
+    "unique_cat_dri_count": "driver categories",
+    "unique_category_base_products_count": "base categories",
+    "unique_dri_category_count": "driver categories",
+    "channel_count": "channels",
+    "order_count": "orders",
+}
+"""Features whose name is not what they are called."""
+
+
 def feature_words(name: str) -> str:
     """Return the name of a feature in words.
 
@@ -147,6 +164,8 @@ def feature_words(name: str) -> str:
     'share of lunch orders'
     """
     name = name.removeprefix("omnichannel_")
+    if name in WORDS:
+        return WORDS[name]
     of = "share of " if name.endswith("_share") else ""
     category = re.fullmatch(r"(.*)categ_(?:dri|base_product)_(.+)_(count|share)", name)
     if category is not None:
@@ -156,3 +175,71 @@ def feature_words(name: str) -> str:
     name = re.sub(r"_order_count$", "_orders", name)
     name = re.sub(r"_(flag|count)$", "", name)
     return name.replace("_", " ").strip().lower()
+
+
+_NUMBER: Final = r"(-?[0-9.]+(?:e[+-]?[0-9]+)?)"
+_ONE_BOUND: Final = re.compile(rf"(\w+) (<=|<|>=|>) {_NUMBER}")
+_TWO_BOUNDS: Final = re.compile(rf"{_NUMBER} (<=|<) (\w+) (<=|<) {_NUMBER}")
+_FLAG: Final = re.compile(r"(not )?(\w+)_flag")
+
+
+def condition_words(text: str, features: Mapping[str, Feature]) -> str:
+    """Return a condition of a rule in words; what is no plain one stays as it is.
+
+    Parameters
+    ----------
+    text : str
+        As `core.rules.conditions.Node.text` writes it.
+    features : mapping of str to Feature
+        Of the rule set, by name.
+    """
+    said = [_part_words(part, features) for part in text.split(" and ")]
+    return enumerated(said)
+
+
+def _part_words(part: str, features: Mapping[str, Feature]) -> str:
+    """Return one part of a condition in words."""
+    flag = _FLAG.fullmatch(part)
+    if flag is not None and flag[2] + "_flag" in features:
+        return f"{'no ' if flag[1] else ''}{feature_words(flag[2])} orders"
+    one, two = _ONE_BOUND.fullmatch(part), _TWO_BOUNDS.fullmatch(part)
+    if one is not None and one[1] in features:
+        bound = float(one[3])
+        low, high = (-math.inf, bound) if "<" in one[2] else (bound, math.inf)
+        return _range_words(features[one[1]], low, high, "=" in one[2], "=" in one[2])
+    if two is not None and two[3] in features:
+        low, high = float(two[1]), float(two[5])
+        return _range_words(features[two[3]], low, high, "=" in two[2], "=" in two[4])
+    return part
+
+
+def _range_words(
+    feature: Feature, low: float, high: float, has_low: bool, has_high: bool
+) -> str:
+    """Return a range in words; whole numbers are what they can be.
+
+    >>> from core.rules.syntax import Feature
+    >>> channels = Feature("channel_count", "integer", low=1)
+    >>> _range_words(channels, 1.5, math.inf, False, False)
+    'at least 2 channels'
+    >>> _range_words(channels, -math.inf, 1.5, False, True)
+    '1 channel'
+    """
+    words = feature_words(feature.name)
+    if feature.type != "integer":
+        above = f"{'at least' if has_low else 'above'} {low:g}"
+        below = f"{'at most' if has_high else 'below'} {high:g}"
+        given = [above] * math.isfinite(low) + [below] * math.isfinite(high)
+        return f"{words} {' and '.join(given)}"
+    least, most = feature.low, high
+    if math.isfinite(low):
+        least = max(least, math.ceil(low) if has_low else math.floor(low) + 1)
+    if math.isfinite(high):
+        most = math.floor(high) if has_high else math.ceil(high) - 1
+    if least == most:
+        return f"{most:g} {words.removesuffix('s') if most == 1 else words}"
+    if most == math.inf:
+        return f"at least {least:g} {words}"
+    if least == feature.low:
+        return f"at most {most:g} {words}"
+    return f"{least:g} to {most:g} {words}"

@@ -119,11 +119,22 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows as text, with a caption; the columns of `texts` are no numbers."""
+    """Rows as text, with a caption.
+
+    Attributes
+    ----------
+    caption : str
+    rows : sequence of mapping of column to str
+    texts : frozenset of str
+        Columns that are no numbers.
+    bars : mapping of column to sequence of float
+        A bar beside each number of a column, 0 to 1 of the widest.
+    """
 
     caption: str
     rows: Sequence[Mapping[str, str]]
     texts: frozenset[str] = frozenset()
+    bars: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

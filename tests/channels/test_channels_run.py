@@ -250,7 +250,7 @@ def test_the_commands_write_a_sample_run_it_rename_and_roll_back(tmp_path):
     may = ["--set", "channels.run_date=2025-06-01"]
     may += ["--set", "channels.cutoff_date=2024-06-01"]
     first = command(*file, *may)
-    assert "in 3 channels before 2025-06-01" in first
+    assert "instore from 2024-06-01 on and before 2025-06-01" in first
     written = {p.name for p in channels_folder(tmp_path / "artifacts").iterdir()}
     assert written >= {
         "order_features_ownapp.parquet",
