@@ -7,22 +7,19 @@ becomes. What follows from the files but is not said in them is told as a note.
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date
-from itertools import pairwise
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from core.channels.schema import SPECS
+from core.channels.sections import Section, read_section
 from core.config import Config
-from core.errors import PROGRAM, ConfigError, did_you_mean, listed
+from core.errors import PROGRAM, ConfigError, SegmentsError, did_you_mean, listed
 from core.resolve import build_config
-from core.scratch import temporary_folder
-from core.tables.files import find_files
 
 # As the original calls them, whatever the channels are called.
 ID, TARGET, HOME = "algonomy_id", "ownapp_order_count", "ownapp"
@@ -80,6 +77,20 @@ SEGMENTATION_KEYS = {
     )
 }  # fmt: skip
 MODEL_KEY = re.compile(r"segment_\w+_model")
+# Options by the keys that they come from, for messages.
+THEIRS = {
+    "features": "input_path",
+    "flags": "convert_to_flag",
+    "rename": "rename_dict",
+    "micro_rename": "rename_dict_microsegments",
+    "micro": "micro_plan",
+    "run_date": "current_run_date",
+    "months_offset": "months_offset",
+    "cutoff_date": "cutoff_date",
+    "catalog": "item_mapping_path",
+    "stores": "store_mapping_path",
+    "timezone": "timezone",
+}
 PLAN_KEYS = ("name", "source_segments", "model_key", "enabled")
 
 
@@ -114,187 +125,39 @@ def read_original(
     options: dict[str, Any] = {"id_column": ID, "outputs": {}}
     notes: list[str] = []
     if features is not None:
-        _take_features(_read(features), options, notes)
+        _take_features(read_section(features), options, notes)
     if segmentation is not None:
-        _take_segmentation(_read(segmentation), options, notes, models)
+        _take_segmentation(read_section(segmentation), options, notes, models)
     return build_config({"channels": options}), notes
 
 
-@dataclass
-class _Section:
-    """Keys and values of a file, or of a section of it, with checks of their kinds.
-
-    Attributes
-    ----------
-    where : str
-        How messages call it, up to the key.
-    content : dict
-    used : set of str
-        Keys that were asked for.
-    """
-
-    where: str
-    content: dict[str, Any]
-    used: set[str] = field(default_factory=set)
-
-    def find(self, keys: Mapping[str, tuple[str, str]], name: str) -> str | None:
-        """Return the key that stands for a name of ours; None without one."""
-        pattern = keys[name][1]
-        found = [key for key in self.content if re.fullmatch(pattern, key)]
-        if len(found) > 1:
-            raise ConfigError(
-                f"{self.where}: {listed(found)} say the same. Keep one of them."
-            )
-        self.used.update(found)
-        return found[0] if found else None
-
-    def check_keys(self, known: Iterable[str]) -> None:
-        """Refuse keys that nobody asked for."""
-        unknown = [key for key in self.content if key not in self.used]
-        if unknown:
-            hint = did_you_mean(unknown[0], known)
-            hint = hint or f" Known: {listed([*known], 20)}."
-            raise ConfigError(
-                f"{self.where}: unknown key {listed(unknown)}.{hint} Rename it, or "
-                "take it out if segments do not depend on it."
-            )
-
-    def wrong(self, key: str, expected: str) -> ConfigError:
-        """Return the error for a value that cannot be meant."""
-        value = json.dumps(self.content[key], ensure_ascii=False)
-        shown = value if len(value) <= 60 else f"{value[:57]}..."
-        return ConfigError(f"{self.where}: `{key}` is {shown}; expected {expected}.")
-
-    def text(self, key: str, expected: str) -> str:
-        """Return a text that is not empty."""
-        value = self.content[key]
-        if not isinstance(value, str) or not value.strip():
-            raise self.wrong(key, expected)
-        return value
-
-    def place(self, key: str) -> str:
-        """Return a path or address."""
-        return self.text(key, 'a path or address, such as "s3://bucket/rows.parquet"')
-
-    def day(self, key: str) -> str:
-        """Return a date as ISO 8601."""
-        expected = 'a date such as "2025-07-01"'
-        try:
-            return date.fromisoformat(self.text(key, expected)[:10]).isoformat()
-        except ValueError:
-            raise self.wrong(key, expected) from None
-
-    def whole(self, key: str) -> int:
-        """Return a whole number of at least 1."""
-        value = self.content[key]
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise self.wrong(key, "a whole number of months, such as 27")
-        return value
-
-    def numbers(self, key: str) -> list[float]:
-        """Return two or more ascending numbers; null at the end is no limit."""
-        values = self.content[key]
-        if isinstance(values, list) and values[-1:] == [None]:
-            values = [*values[:-1], math.inf]
-        if (
-            not isinstance(values, list)
-            or not all(isinstance(value, int | float) for value in values)
-            or len(values) < 2
-            or not all(low < high for low, high in pairwise(values))
-        ):
-            raise self.wrong(key, "ascending numbers, such as [0, 150, 300, 500]")
-        return [float(value) for value in values]
-
-    def texts(self, key: str) -> list[str]:
-        """Return different texts."""
-        values = self.content[key]
-        if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
-            raise self.wrong(key, 'a list of texts, such as ["ownapp_order_count"]')
-        if repeated := sorted({v for v in values if values.count(v) > 1}):
-            raise ConfigError(
-                f"{self.where}: `{key}` names {listed(repeated)} more than once. Keep "
-                "one of each."
-            )
-        return values
-
-    def mapping(self, key: str) -> dict[str, str]:
-        """Return texts by text."""
-        values = self.content[key]
-        if not isinstance(values, dict) or not all(
-            isinstance(value, str) for value in values.values()
-        ):
-            raise self.wrong(key, 'names by name, such as {"old": "new"}')
-        return values
-
-
-def _read(address: str) -> _Section:
-    """Return the content of a file, which must be an object of JSON."""
-    with temporary_folder() as work:
-        files, name = find_files(address, work)
-        try:
-            text = files[0].path.read_text(encoding="utf-8-sig")
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"`{name}` cannot be read ({error}). Expected JSON in UTF-8."
-            ) from None
+@contextmanager
+def in_their_words() -> Iterator[None]:
+    """Name options in errors by the keys that they came from, too."""
     try:
-        content = json.loads(text, object_pairs_hook=_without_repeats)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"`{name}` is not JSON: {_fault(text, error)}") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"`{name}` cannot be used: {error}.") from None
-    if not isinstance(content, dict):
-        raise ConfigError(
-            f"`{name}` holds a {type(content).__name__}; expected an object in braces, "
-            'such as {"input_path": "features.parquet"}.'
+        yield
+    except SegmentsError as error:
+        said = re.sub(
+            r"`channels\.(\w+)`",
+            lambda found: (
+                f"`{THEIRS[found[1]]}` (here `channels.{found[1]}`)"
+                if found[1] in THEIRS
+                else found[0]
+            ),
+            str(error),
         )
-    return _Section(f"`{name}`", content)
+        raise type(error)(said) from None
 
 
-def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object whose keys differ, which JSON does not ask for."""
-    keys = [key for key, _ in pairs]
-    if repeated := sorted({key for key in keys if keys.count(key) > 1}):
-        raise ValueError(f"{listed(repeated)} stands twice in one section; keep one")
-    return dict(pairs)
-
-
-def _fault(text: str, error: json.JSONDecodeError) -> str:
-    """Return where JSON ends to be JSON, and what usually mends it."""
-    before = text[: error.pos]
-    keys = re.findall(r'"([^"\n]*)"\s*:', before)
-    near = f", after the key `{keys[-1]}`" if keys else ""
-    after = text[error.pos :].lstrip()
-    # Before Python 3.13 the fault is what follows the comma, and then the comma.
-    comma = re.search(r",\s*([}\]])$", before[-80:] + after[:1]) or re.match(
-        r",\s*([}\]])", after
-    )
-    if comma:
-        cure = f"take out the comma before `{comma[1]}`"
-    elif after.startswith("..."):
-        cure = "`...` stands for more keys in the documentation; write them out"
-    elif after[:1] in ("/", "#"):
-        cure = "take out the comment, which JSON does not have"
-    elif after[:1] == "'":
-        cure = 'write texts in double quotes (")'
-    elif not text.strip():
-        cure = "it is empty"
-    elif not after:
-        cure = "the file is cut off; close every brace and bracket"
-    else:
-        cure = "look for a missing comma, quote or brace before it"
-    return f"line {error.lineno}, column {error.colno}{near}: {cure}."
-
-
-def _take_features(file: _Section, options: dict[str, Any], notes: list[str]) -> None:
+def _take_features(file: Section, options: dict[str, Any], notes: list[str]) -> None:
     """Take the feature configuration."""
     sections = {}
     for name, content in file.content.items():
         if not isinstance(content, dict):
             raise file.wrong(name, 'a section of keys, such as {"output_path": "..."}')
-        sections[name] = _Section(f"{file.where}, `{name}`", content)
-    common = sections.pop(COMMON, _Section(f"{file.where}, `{COMMON}`", {}))
-    customer = sections.pop(CUSTOMER, _Section(f"{file.where}, `{CUSTOMER}`", {}))
+        sections[name] = Section(f"{file.where}, `{name}`", content)
+    common = sections.pop(COMMON, Section(f"{file.where}, `{COMMON}`", {}))
+    customer = sections.pop(CUSTOMER, Section(f"{file.where}, `{CUSTOMER}`", {}))
     if not sections:
         raise ConfigError(
             f"{file.where} has no channel: no section beside `customer` and `common`. "
@@ -322,7 +185,7 @@ def _take_features(file: _Section, options: dict[str, Any], notes: list[str]) ->
 
 
 def _take_common(
-    common: _Section, options: dict[str, Any], notes: list[str]
+    common: Section, options: dict[str, Any], notes: list[str]
 ) -> dict[str, str]:
     """Take what holds for all channels, and return what a channel may say itself."""
     for group in [key for key in common.content if GROUPS.fullmatch(key)]:
@@ -362,7 +225,7 @@ def _take_common(
     return shared
 
 
-def _take_maps(section: _Section, options: dict[str, Any]) -> None:
+def _take_maps(section: Section, options: dict[str, Any]) -> None:
     """Take the maps of items and stores, which are the same for all channels."""
     for name in ("catalog", "stores"):
         key = section.find(COMMON_KEYS, name)
@@ -376,7 +239,7 @@ def _take_maps(section: _Section, options: dict[str, Any]) -> None:
             )
 
 
-def _take_prices(common: _Section, options: dict[str, Any]) -> None:
+def _take_prices(common: Section, options: dict[str, Any]) -> None:
     """Take price buckets: as many labels as bins, or one less, as `pandas.cut` has."""
     bins = common.find(COMMON_KEYS, "bins")
     labels = common.find(COMMON_KEYS, "labels")
@@ -403,7 +266,7 @@ def _take_prices(common: _Section, options: dict[str, Any]) -> None:
     options["price_bins"], options["price_labels"] = bounds, names
 
 
-def _channel(section: _Section, shared: Mapping[str, str]) -> dict[str, Any]:
+def _channel(section: Section, shared: Mapping[str, str]) -> dict[str, Any]:
     """Return a channel's part of our options."""
     source: dict[str, Any] = dict(shared)
     for name in ("orders", "items"):
@@ -429,7 +292,7 @@ def _channel(section: _Section, shared: Mapping[str, str]) -> dict[str, Any]:
     return source
 
 
-def _columns(section: _Section, key: str, ours: Sequence[str]) -> dict[str, str]:
+def _columns(section: Section, key: str, ours: Sequence[str]) -> dict[str, str]:
     """Return our name: theirs; a list only says which columns there are."""
     if isinstance(section.content[key], list):
         section.texts(key)
@@ -446,7 +309,7 @@ def _columns(section: _Section, key: str, ours: Sequence[str]) -> dict[str, str]
 
 
 def _take_segmentation(
-    file: _Section, options: dict[str, Any], notes: list[str], models: Path
+    file: Section, options: dict[str, Any], notes: list[str], models: Path
 ) -> None:
     """Take the segmentation configuration."""
     keys = {name: file.find(SEGMENTATION_KEYS, name) for name in SEGMENTATION_KEYS}
@@ -487,7 +350,7 @@ def _take_segmentation(
         options["micro"] = [plan.item(place) for place in range(plan.length)]
 
 
-def _renames(file: _Section, key: str) -> dict[str, str]:
+def _renames(file: Section, key: str) -> dict[str, str]:
     """Return new names by old ones, of which no two are equal."""
     found = {flag_name(old): new for old, new in file.mapping(key).items()}
     found = {old: new for old, new in found.items() if old != new}
@@ -531,7 +394,7 @@ def _micro_features(kept: Sequence[str], options: Mapping[str, Any]) -> list[str
 class _Plan:
     """The plan of micro-segments of a file, and what its items may refer to."""
 
-    file: _Section
+    file: Section
     paths: Mapping[str, str]
     features: Sequence[str]
     models: Path
@@ -550,7 +413,7 @@ class _Plan:
     def item(self, place: int) -> dict[str, Any]:
         """Return an item as our options have it."""
         content = self.file.content["micro_plan"][place]
-        item = _Section(f"{self.file.where}, `micro_plan` item {place + 1}", content)
+        item = Section(f"{self.file.where}, `micro_plan` item {place + 1}", content)
         item.used.update(PLAN_KEYS)
         item.check_keys(PLAN_KEYS)
         for key in PLAN_KEYS[:3]:
@@ -571,7 +434,7 @@ class _Plan:
         }
         return found | self._model(item, name, enabled=enabled)
 
-    def _model(self, item: _Section, name: str, *, enabled: bool) -> dict[str, Any]:
+    def _model(self, item: Section, name: str, *, enabled: bool) -> dict[str, Any]:
         """Return where the item's model is, or what to train one of ours on."""
         key = item.text("model_key", 'a key such as "segment_1_5_3_model"')
         if key not in self.paths:

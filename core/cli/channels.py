@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -70,7 +71,7 @@ def channels(
     """
     if context.invoked_subcommand is not None:
         return
-    from core.channels.original import read_original
+    from core.channels.original import in_their_words, read_original
     from core.channels.run import run_channels
 
     configure(logging.ERROR if quiet else logging.INFO)
@@ -87,7 +88,8 @@ def channels(
         base, notes = read_original(feature_config, segmentation_config, models)
     chosen = resolve_config(config, flags, set_ or [], base=base)
     into_store = app.loader(no_store=no_store)
-    run = run_channels(chosen, refit=retrain == "always", into_store=into_store)
+    with nullcontext() if base is None else in_their_words():
+        run = run_channels(chosen, refit=retrain == "always", into_store=into_store)
     app.report_and_exit([*notes, *run.lines], run.exit_code, quiet=quiet)
 
 

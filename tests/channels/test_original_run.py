@@ -14,7 +14,7 @@ from sklearn.cluster import KMeans
 from sklearn.preprocessing import StandardScaler
 from test_original import SEGMENTATION, feature_config, written
 
-from core.channels.original import read_original
+from core.channels.original import in_their_words, read_original
 from core.channels.outputs import check_outputs
 from core.channels.pickles import import_models
 from core.channels.run import run_channels
@@ -180,3 +180,30 @@ def test_outputs_that_no_run_makes_are_refused():
     config: Config = build_config({"channels": {"outputs": {"segment": "x.parquet"}}})
     with pytest.raises(ConfigError, match="Did you mean `segments`"):
         check_outputs(config.channels)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (
+            {"convert_to_flag": ["omnichannel_Lunh_order_count"]},
+            "`convert_to_flag` (here `channels.flags`) names "
+            "`omnichannel_Lunh_order_count`",
+        ),
+        (
+            {"micro_plan": [PLAN[0] | {"source_segments": ["Seg1_5_66"]}]},
+            "`micro_plan` (here `channels.micro`): `Seg1_5_5_and_6`: the rules have no "
+            "segment `Seg1_5_66`. Did you mean `Seg1_5_6`?",
+        ),
+    ],
+)
+def test_what_shows_in_the_run_is_named_as_in_the_file(
+    edit: dict[str, Any], message: str, folder: Path, tmp_path: Path
+):
+    content = json.loads((folder / "segmentation.json").read_text("utf-8"))
+    path = written(tmp_path / "segmentation.json", content | edit)
+    config, _ = read_original(None, path, tmp_path)
+    config = config.model_copy(update={"artifacts": str(tmp_path / "artifacts")})
+    with pytest.raises(ConfigError) as caught, in_their_words():
+        run_channels(config)
+    assert message in str(caught.value)
