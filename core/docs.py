@@ -246,14 +246,16 @@ digit), PRICE (of `channels.price_labels`), CHANNEL (of `channels.sources`), DAY
 The orders of a channel are those before `run_date`, and not more than
 `channels.months_offset` months before it, whose customer is known. Their items are
 those that the customer chose. Left out are promotions, items without categories, items
-with `Exclude` as a category, and choices: a row with a `header_item_id` is a choice
-inside that item and no line of its own, and lines of the order that say the same once
-more are left out, up to the quantity chosen. Whatever is left out is counted by reason
-and saved in `rejected_rows.parquet`.
+with `Exclude` as a category, and choices: a row with the `header_item_id` of another
+item is a choice inside that item and no line of its own, and lines of the order that
+say the same once more are left out, up to the quantity chosen. An order id that occurs
+more than once counts once, by its earliest row. Whatever is left out is counted by
+reason and saved in `rejected_rows.parquet`.
 
 Times are brought to `channels.timezone` when they are read: a time with an offset by
 it, another one by the `timezone` of its channel. A time that clocks show twice is the
-first of the two; one that they skip moves on by what they skip. Both are counted.
+first of the two; one that they skip moves on by what they skip. Both are counted. Where
+all orders of a channel are dated at midnight, they are local days without times.
 
 Amounts and quantities are summed exactly, to a millionth: the order of the rows, the
 split into files and the number of threads decide nothing, and one customer alone has

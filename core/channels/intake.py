@@ -310,6 +310,7 @@ class _Intake:
             "orders": self.work / f"{channel}_orders.parquet",
             "items": self.work / f"{channel}_items.parquet",
         }
+        self._tell_of_prices(channel, orders)
         kept = self._with_stores(channel, self._order_columns(orders, read, promos))
         kept.sink_parquet(self.paths[channel]["orders"], compression="lz4")
 
@@ -386,6 +387,18 @@ class _Intake:
             *amounts, *optional, pl.col("promo_items").fill_null(0.0)
         )
         return rows.select(*ORDER_COLUMNS)
+
+    def _tell_of_prices(self, channel: str, orders: Part) -> None:
+        """Tell of orders below all price buckets; none are below 0."""
+        _, lowest, _ = self.terms.prices[0]
+        if lowest <= 0:
+            return
+        n = orders.rows.select((pl.col("total_price") < lowest).sum())
+        if n_below := n.collect(engine="streaming").item():
+            self.notes.append(
+                f"{channel}: {counted(n_below, 'order')} below {lowest:g}, where "
+                "`channels.price_bins` begin: in no price bucket."
+            )
 
     def _with_stores(self, channel: str, orders: pl.LazyFrame) -> pl.LazyFrame:
         """Add the details of stores, and tell of orders of unknown ones."""

@@ -1,9 +1,10 @@
 """Which items of an order count as chosen by the customer.
 
 Left out are promotions, items without categories or marked `Exclude`, and choices: a
-row with a `header_item_id` is a choice inside that item, and no line of its own. Where
-the choice stands in the order as a line besides, that line is the same thing once more:
-choices take lines of their item out of the order, up to their quantity.
+row with the `header_item_id` of another item is a choice inside that item, and no line
+of its own. Where the choice stands in the order as a line besides, that line is the
+same thing once more: choices take lines of their item out of the order, up to their
+quantity.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def flag_items(
     if "is_promo" in names:
         found["promo_item"] = pl.col("is_promo")
     if "header_item_id" in names:
-        found["choice"] = pl.col("header_item_id").is_not_null()
+        # An item may be named as its own header.
+        found["choice"] = pl.col("header_item_id") != pl.col("item_id")
     if found:
         rows = rows.with_columns(flagged(spec, found))
     is_kept, rest = pl.col("is_kept"), pl.col("rest")

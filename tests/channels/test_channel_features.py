@@ -121,7 +121,9 @@ def test_a_total_below_the_first_bound_is_in_no_price_bucket(tmp_path):
         order(f"o{i}", "2025-06-01", total=total)
         for i, total in enumerate([49.99, 50.0, 99.99, 100.0, 1e8])
     ]
-    flags = of_orders(one_channel(tmp_path, orders, ONE_ITEM, **prices))
+    data = one_channel(tmp_path, orders, ONE_ITEM, **prices)
+    assert any("1 order below 50" in note for note in data.account["notes"])
+    flags = of_orders(data)
     assert flags.select("low_price_flag", "high_price_flag").rows() == [
         (0, 0),
         (1, 0),

@@ -329,6 +329,15 @@ def test_choices_take_lines_of_their_item_out_up_to_their_quantity(
     assert found.get("choice_line", 0) == len(lines) - len(left)
 
 
+def test_an_item_that_is_named_as_its_own_header_is_a_line(tmp_path):
+    items = [
+        item("o1", "meal", header_item_id="meal"),
+        item("o1", "cola", header_item_id="meal"),
+    ]
+    data = one_channel(tmp_path, [order("o1", "2025-06-01")], items)
+    assert items_of(data)["item_id"].to_list() == ["meal"]
+
+
 def test_choices_of_orders_that_do_not_count_take_nothing(tmp_path):
     items = [
         item("o1", "cola", header_item_id=None),
