@@ -256,6 +256,7 @@ def _labelled(folder: str, axis: str | None) -> tuple[pl.DataFrame, str | None, 
     """Return published segments beside features, the column of sizes, and the noun."""
     from core.artifacts.reading import ArtifactSet, read_published
     from core.artifacts.runs import PROFILES
+    from core.channels.files import CHANNEL_SEGMENTS, CUSTOMERS
     from core.retailers.features import SHOP
     from core.retailers.files import RETAILERS
     from core.retailers.profile import labelled_shops
@@ -269,8 +270,11 @@ def _labelled(folder: str, axis: str | None) -> tuple[pl.DataFrame, str | None, 
             )
         if found.manifest.system is RETAILERS:
             return labelled_shops(found), SHOP.size_column, SHOP.plural
-        rows = labelled_customers(found.table(PROFILES), axis)
-        size = "total_orders" if "total_orders" in rows.columns else None
+        is_known = found.manifest.system is CHANNEL_SEGMENTS
+        features = found.table(CUSTOMERS) if is_known else None
+        rows = labelled_customers(found.table(PROFILES), axis, features)
+        sizes = ("total_orders", "omnichannel_order_count")
+        size = next((name for name in sizes if name in rows.columns), None)
         return rows, size, "customers"
 
     return read_published(Path(folder), read, *app.systems())

@@ -101,8 +101,10 @@ class LearnReport:
             said.append(f"{self.n_not_drawn:,} more {self.plural} were not needed.")
         if self.unnamed:
             said.append(f"No rule leads to {listed(self.unnamed)}.")
-        for name, reason in self.left_out.items():
-            said.append(f"`{name}` was left out: {reason}.")
+        reasons = dict.fromkeys(self.left_out.values())
+        for reason in reasons:
+            names = [name for name, why in self.left_out.items() if why == reason]
+            said.append(f"Left out: {listed(names)}; {reason}.")
         return said
 
     def _fidelity(self) -> str:

@@ -111,13 +111,13 @@ def _feature(column: pl.Series) -> Feature | str:
     n_values = known.n_unique()
     is_number = column.dtype.is_numeric()
     if n_values + (n_missing > 0) < 2:
-        return "it has one value only"
+        return "one value only"
     if is_text(column.dtype) and n_values > MAX_LEVELS:
-        return f"it has {n_values:,} different texts, more than {MAX_LEVELS}"
+        return f"{n_values:,} different texts, more than {MAX_LEVELS}"
     if not is_text(column.dtype) and not is_number and column.dtype != pl.Boolean:
-        return f"it is {column.dtype}, no number, flag or text"
+        return f"{column.dtype.base_type()} is no number, flag or text"
     if is_number and (known.cast(pl.Float64).abs() > _LARGEST).any():
-        return "it holds numbers that are too large"
+        return "numbers that are too large"
     feature = Feature(column.name, _type_of(known))
     if feature.type in NUMERIC and not (known < 0).any():
         feature = replace(feature, low=0.0)

@@ -331,7 +331,9 @@ def labels_of(profiles: pl.DataFrame) -> dict[str, IntArray]:
     }
 
 
-def labelled_customers(profiles: pl.DataFrame, axis: str | None) -> pl.DataFrame:
+def labelled_customers(
+    profiles: pl.DataFrame, axis: str | None, features: pl.DataFrame | None = None
+) -> pl.DataFrame:
     """Return what is known of customers beside their segment on one axis.
 
     Parameters
@@ -340,11 +342,13 @@ def labelled_customers(profiles: pl.DataFrame, axis: str | None) -> pl.DataFrame
         Of `customer_profiles`.
     axis : str or None
         None: the only one.
+    features : DataFrame, optional
+        ``customer_id`` and what is known of customers, instead of the figures.
 
     Returns
     -------
     DataFrame
-        ``segment``, its name (null: not placed), and the figures.
+        ``segment``, its name (null: not placed), and the figures or features.
 
     Raises
     ------
@@ -360,7 +364,10 @@ def labelled_customers(profiles: pl.DataFrame, axis: str | None) -> pl.DataFrame
         raise ConfigError(f"{asked}; expected one of {listed(axes, 20)}.{meant}")
     is_placed = labels_of(profiles)[chosen] >= 0
     named = pl.when(pl.Series(is_placed)).then(memberships.field(chosen))
-    return profiles.select(named.alias("segment"), ~_NO_FIGURES)
+    if features is None:
+        return profiles.select(named.alias("segment"), ~_NO_FIGURES)
+    labels = profiles.select("customer_id", named.alias("segment"))
+    return labels.join(features, on="customer_id").drop("customer_id")
 
 
 def renamed_profiles(profiles: pl.DataFrame, old: Names, new: Names) -> pl.DataFrame:

@@ -295,6 +295,11 @@ def test_rules_imitate_an_axis_from_the_published_profiles(learnt):
     found = learn_rules(rows, "segment")
     assert found.report.scores["rules"].low > 0.8
     assert not {"customer_id", "confidence"} & {f.name for f in found.rules.features}
+    known = profiles.select("customer_id", a=profiles["total_orders"] * 2).reverse()
+    other = labelled_customers(profiles, "purchase_frequency", known)
+    assert other.rows() == list(
+        zip(rows["segment"], 2 * rows["total_orders"], strict=True)
+    )
     with pytest.raises(ConfigError, match="Did you mean `purchase_value`"):
         labelled_customers(profiles, "purchase_valu")
     with pytest.raises(ConfigError, match="no axis is named; expected one of"):

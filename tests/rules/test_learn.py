@@ -110,10 +110,10 @@ def test_columns_that_no_rule_can_ask_about_are_named():
     )
     found = matrix_of(table.drop("group"))
     assert found.left_out == {
-        "id": "it has 300 different texts, more than 20",
-        "day": "it is Date, no number, flag or text",
-        "one": "it has one value only",
-        "huge": "it holds numbers that are too large",
+        "id": "300 different texts, more than 20",
+        "day": "Date is no number, flag or text",
+        "one": "one value only",
+        "huge": "numbers that are too large",
     }
     assert found.features["flag"].type == "flag"
     assert found.features["flag"].missing == "not known of 100 of 300"
