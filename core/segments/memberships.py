@@ -367,7 +367,8 @@ def labelled_customers(
     if features is None:
         return profiles.select(named.alias("segment"), ~_NO_FIGURES)
     labels = profiles.select("customer_id", named.alias("segment"))
-    return labels.join(features, on="customer_id").drop("customer_id")
+    joined = labels.join(features, on="customer_id", maintain_order="left")
+    return joined.drop("customer_id")
 
 
 def renamed_profiles(profiles: pl.DataFrame, old: Names, new: Names) -> pl.DataFrame:
