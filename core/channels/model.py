@@ -25,7 +25,7 @@ from core.config import ChannelsConfig, MicroPlanItem
 from core.errors import ConfigError, FeatureMismatchError, did_you_mean, listed
 from core.models.centroids import NOWHERE, Assignment, IntArray
 from core.rules.check import require_proven
-from core.rules.compile import assign_expr, domain_exprs
+from core.rules.compile import assign_expr
 from core.rules.grammar import RuleSet, read_rules
 from core.segments.axes import (
     OUTSIDE,
@@ -263,20 +263,6 @@ def segment_names(rules: RuleSet, features: pl.DataFrame) -> pl.Series:
     frame = nw.from_native(features, eager_only=True)
     named: pl.DataFrame = frame.select(assign_expr(rules)).to_native()
     return named[SEGMENT]
-
-
-def outside_rules(rules: RuleSet, features: pl.DataFrame) -> dict[str, int]:
-    """Return how many customers no rule can place, by the feature that says why.
-
-    A value that a rule set does not allow is one that is missing without a meaning, or
-    out of its range.
-    """
-    frame = nw.from_native(features, eager_only=True)
-    possible = frame.select(
-        expr.alias(name) for name, expr in domain_exprs(rules).items()
-    )
-    counts = {name: int((~possible[name]).sum()) for name in possible.columns}
-    return {name: n for name, n in counts.items() if n}
 
 
 def _places(names: pl.Series, places: Mapping[str, int]) -> IntArray:

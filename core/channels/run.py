@@ -28,7 +28,6 @@ from core.channels.model import (
     Learning,
     Naming,
     learn_channels,
-    outside_rules,
 )
 from core.channels.outputs import check_outputs, store_outputs, with_models_at_hand
 from core.channels.rows import ChannelRows, rows_of_channels, rows_of_table
@@ -44,6 +43,7 @@ from core.lifecycle import (
     Told,
 )
 from core.logging import get_logger
+from core.rules.assign import outside_domains
 from core.rules.check import require_proven
 from core.rules.grammar import RuleSet, read_rules
 from core.segments.axes import OUTSIDE, AxesModel
@@ -230,7 +230,7 @@ def _view(data: ChannelRows, naming: Naming, rules: RuleSet) -> pl.DataFrame:
 
 def _require_possible(features: pl.DataFrame, rules: RuleSet) -> None:
     """Refuse features by which nobody can be placed."""
-    for name, n in outside_rules(rules, features).items():
+    for name, n in outside_domains(rules, features).items():
         if 0 < features.height == n:
             is_missing = features[name].null_count() == n
             raise SchemaError(

@@ -10,7 +10,8 @@ import narwhals as nw
 import polars as pl
 
 from core.rules.check import require_proven
-from core.rules.compile import assign_expr, domain_exprs
+from core.rules.compile import assign_expr
+from core.rules.conditions import And
 from core.rules.grammar import RuleSet
 
 SEGMENT = "segment"
@@ -28,8 +29,7 @@ class RuleAssignment:
         ``id, segment`` of every row, in its order; the segment is null where no rule
         holds.
     outside : dict of feature to int
-        Rows whose value is outside the domain that the rules declare, which no proof
-        speaks of.
+        See `outside_domains`.
     """
 
     rules: RuleSet
@@ -51,9 +51,8 @@ class RuleAssignment:
             yield f"threshold {threshold.name}: {threshold.value!r}"
         features = {feature.name: feature for feature in self.rules.features}
         for name, n in self.outside.items():
-            if n:
-                declared = features[name].domain().text()
-                yield f"{n:,} rows are outside what the rules declare: `{declared}`."
+            declared = features[name].domain().text()
+            yield f"{n:,} rows are outside what the rules declare: `{declared}`."
 
 
 def assign_rules(rules: RuleSet, table: Any, id_column: str) -> RuleAssignment:
@@ -76,11 +75,25 @@ def assign_rules(rules: RuleSet, table: Any, id_column: str) -> RuleAssignment:
     """
     settled = require_proven(rules.settle(table))
     frame = nw.from_native(table).lazy()
-    outside = [(~inside).sum() for inside in domain_exprs(settled).values()]
-    placed = frame.select(nw.col(id_column), assign_expr(settled))
-    counted = frame.select(*outside).collect("polars") if outside else None
-    return RuleAssignment(
-        settled,
-        placed.collect("polars").to_native(),
-        {} if counted is None else counted.to_native().row(0, named=True),
-    )
+    placed = frame.select(nw.col(id_column), assign_expr(settled)).collect("polars")
+    return RuleAssignment(settled, placed.to_native(), outside_domains(settled, table))
+
+
+def outside_domains(rules: RuleSet, table: Any) -> dict[str, int]:
+    """Return how many rows have a value that the rules do not declare, by feature.
+
+    That is one that is missing without a meaning, out of its range or no level; no
+    proof speaks of such rows. Features without any are left out.
+    """
+    columns = rules.columns()
+    inside = {
+        f.name: f.domain().expr(columns).alias(f.name)
+        for f in rules.features
+        if f.domain() != And(())
+    }
+    if not inside:
+        return {}
+    outside = [(~within).sum() for within in inside.values()]
+    counted = nw.from_native(table).lazy().select(*outside).collect("polars")
+    counts = counted.to_native().row(0, named=True)
+    return {name: n for name, n in counts.items() if n}

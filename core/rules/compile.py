@@ -12,7 +12,6 @@ import narwhals as nw
 
 from core.errors import ConfigError, listed
 from core.rules.conditions import (
-    And,
     IsMissing,
     Leaf,
     Node,
@@ -55,16 +54,6 @@ def assign_expr(rules: RuleSet) -> nw.Expr:
         for segment in rules.segments
     ]
     return nw.coalesce(*named).alias("segment")
-
-
-def domain_exprs(rules: RuleSet) -> dict[str, nw.Expr]:
-    """Return per feature whether a customer is within the domain that it declares."""
-    columns = rules.columns()
-    return {
-        f.name: f.domain().expr(columns).alias(f.name)
-        for f in rules.features
-        if f.domain() != And(())
-    }
 
 
 def to_sql(

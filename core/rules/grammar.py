@@ -148,20 +148,40 @@ class RuleSet:
         Raises
         ------
         SchemaError
-            If a feature is absent, or nobody has a value to learn from.
+            If a feature is absent or no number, or nobody has a value to learn from.
         """
         frame = nw.from_native(table).lazy()
-        absent = {f.name for f in self.features} - set(frame.collect_schema().names())
-        if absent:
-            raise SchemaError(
-                f"the table lacks {listed(sorted(absent))}, which the rules "
-                f"`{self.name}` need."
-            )
+        self._require_columns(frame)
         learnt = [
             t if t.value is not None else replace(t, value=self._learnt(t, frame))
             for t in self.thresholds
         ]
         return replace(self, thresholds=tuple(learnt))
+
+    def _require_columns(self, frame: Any) -> None:
+        types = frame.collect_schema()
+        absent = [f.name for f in self.features if f.name not in types]
+        if absent:
+            raise SchemaError(
+                f"the table lacks {listed(absent)}, which the rules `{self.name}` need."
+                f"{did_you_mean(absent[0], types)}"
+            )
+        no_numbers = [
+            f.name
+            for f in self.features
+            if f.type != "text"
+            and not types[f.name].is_numeric()
+            and types[f.name] not in {nw.Boolean, nw.Unknown}
+        ]
+        if not no_numbers:
+            return
+        known = frame.select(nw.col(*no_numbers).count()).collect("polars").to_native()
+        for name in no_numbers:
+            if known[name][0]:  # a column without any value has any type
+                raise SchemaError(
+                    f"`{name}` is of type {types[name]} in the table; the rules "
+                    f"`{self.name}` ask for numbers, or true and false for a flag."
+                )
 
     def _learnt(self, threshold: Threshold, frame: Any) -> float:
         columns = self.columns()
@@ -174,7 +194,13 @@ class RuleSet:
                 f"threshold `{threshold.name}`: no customer of the table has a value "
                 f"of `{threshold.feature}` to learn it from. Give its `value`."
             )
-        return float(np.quantile(values.to_numpy().ravel(), threshold.quantile))
+        learnt = float(np.quantile(values.to_numpy().ravel(), threshold.quantile))
+        if not math.isfinite(learnt):
+            raise SchemaError(
+                f"threshold `{threshold.name}`: too many values of "
+                f"`{threshold.feature}` are infinite to learn it. Give its `value`."
+            )
+        return learnt
 
     def to_yaml(self) -> str:
         """Return the rules as `read_rules` reads them."""

@@ -145,10 +145,15 @@ def test_customers_beyond_what_is_declared_are_counted():
     done = assign_rules(read_rules("basket-quadrants"), table, "customer_id")
     assert done.table["customer_id"].to_list() == ["a", "b", "c", "d"]
     assert done.counts()[-1] == ("", "in no segment", 1)
-    assert done.outside == {"freq_score": 2, "loyalty_score": 0}
+    assert done.outside == {"freq_score": 2}
     assert "2 rows are outside" in list(done.lines())[-1]
     with pytest.raises(SchemaError, match="lacks `loyalty_score`"):
         assign_rules(done.rules, table.drop("loyalty_score"), "customer_id")
+    text = table.with_columns(freq_score=pl.lit("often"))
+    with pytest.raises(SchemaError, match="`freq_score` is of type String"):
+        assign_rules(done.rules, text, "customer_id")
+    unknown = table.with_columns(freq_score=pl.lit(None, pl.String))
+    assert assign_rules(done.rules, unknown, "customer_id").outside["freq_score"] == 4
     with pytest.raises(ContractError, match="in no segment"):
         assign_rules(
             read_rules(
