@@ -628,7 +628,7 @@ class ChannelsConfig(Section):
     cutoff_date: str | None = Field(
         None,
         description="first day that customer features look at; null: 12 months before "
-        "`run_date`",
+        "`run_date`, or `months_offset` if that is less",
     )
     price_bins: list[float] = Field(
         default_factory=lambda: [0.0, 150.0, 300.0, 500.0],

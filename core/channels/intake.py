@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from core.channels.schema import (
     Categories,
     ChannelData,
     Terms,
-    months_before,
     spec_of,
 )
 from core.channels.staging import (
@@ -316,11 +315,9 @@ class _Intake:
 
     def _within_window(self, read: _Orders) -> pl.LazyFrame:
         """Flag the orders outside the window."""
-        _, run = self.terms.dates
-        end = datetime.combine(run, time.min)
-        first = datetime.combine(months_before(run, self.terms.months), time.min)
+        first, _, run = self.terms.dates
         moment = pl.col("order_time")
-        found = {"after_run_date": moment >= end, "before_window": moment < first}
+        found = {"after_run_date": moment >= run, "before_window": moment < first}
         return read.rows.with_columns(flagged(read.spec, found))
 
     def _items(

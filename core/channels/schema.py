@@ -185,27 +185,43 @@ class Terms:
         )
 
     def settled(self, newest: date | None) -> Terms:
-        """Return terms with both dates, `newest` being the day of the newest order."""
+        """Return terms with both dates, `newest` being the day of the newest order.
+
+        Raises
+        ------
+        ConfigError
+            If the customers' window is empty, or begins before that of the orders.
+        """
         run = self.run_date or date.fromordinal((newest or EPOCH).toordinal() + 1)
-        cutoff = self.cutoff_date or months_before(run, CUSTOMER_MONTHS)
+        first = months_before(run, self.months)
+        usual = max(first, months_before(run, CUSTOMER_MONTHS))
+        cutoff = self.cutoff_date or usual
         if cutoff >= run:
             raise ConfigError(
                 f"`channels.cutoff_date` is {cutoff}, and `run_date` {run}; the first "
                 "day looked at must lie before it. Set an earlier `cutoff_date`."
             )
+        if cutoff < first:
+            raise ConfigError(
+                f"`channels.cutoff_date` is {cutoff}, but orders are read from {first} "
+                f"on only, {self.months} months before {run}. Set a greater "
+                "`channels.months_offset`, or a later `cutoff_date`."
+            )
         return replace(self, run_date=run, cutoff_date=cutoff)
 
     @property
-    def dates(self) -> tuple[date, date]:
-        """`cutoff_date` and `run_date`, which are settled."""
+    def dates(self) -> tuple[date, date, date]:
+        """First day of the orders, `cutoff_date` and `run_date`, which are settled."""
         assert self.cutoff_date is not None
         assert self.run_date is not None
-        return self.cutoff_date, self.run_date
+        first = months_before(self.run_date, self.months)
+        return first, self.cutoff_date, self.run_date
 
     @property
     def days(self) -> tuple[int, int]:
-        """The same, as `order_day` counts."""
-        cutoff, run = (day.toordinal() - EPOCH.toordinal() for day in self.dates)
+        """The last two, as `order_day` counts."""
+        _, *days = self.dates
+        cutoff, run = (day.toordinal() - EPOCH.toordinal() for day in days)
         return cutoff, run
 
 
