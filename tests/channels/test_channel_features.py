@@ -346,6 +346,16 @@ def test_features_of_one_customer_equal_those_in_a_batch(
         assert_frame_equal(found, expected, check_exact=True)
 
 
+def test_parts_of_the_orders_give_the_features_of_all(
+    sample, sample_orders, monkeypatch
+):
+    expected = {name: rows.collect() for name, rows in sample_orders.items()}
+    monkeypatch.setattr("core.channels.features.orders.PART_ORDERS", 100)
+    for channel, rows in order_features(sample).items():
+        found = rows.sort("order_id").collect()
+        assert_frame_equal(found, expected[channel].sort("order_id"), check_exact=True)
+
+
 def test_a_single_channel_has_its_own_twins(tmp_path):
     orders = [order("o1", "2025-06-01"), order("o2", "2025-06-02")]
     features = of_customers(one_channel(tmp_path, orders, ONE_ITEM))

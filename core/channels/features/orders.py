@@ -8,6 +8,7 @@ order of the rows nor the engine decides a bit.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import narwhals as nw
@@ -17,6 +18,8 @@ from core.channels.schema import Categories, ChannelData, Terms
 
 Rows = nw.LazyFrame[Any]
 MILLIONTHS = 1_000_000
+# Orders whose contents are held at once: some 700 MB with 40 categories.
+PART_ORDERS = 1_500_000
 # Before any day of the years 1900 to 2199, and whole weeks.
 WEEKS = 7 * 10_000
 # 1970-01-01 was a Thursday: with Monday 0, a day number and 3 count the weekday.
@@ -49,19 +52,31 @@ def order_features(data: ChannelData) -> dict[str, pl.LazyFrame]:
         were read: a row per order, with the columns that
         `core.channels.features.catalog` lists.
     """
-    features = {}
-    for channel in data.terms.channels:
-        rows = order_table(
-            nw.from_native(data.orders[channel]),
-            nw.from_native(data.items[channel]),
-            data.categories,
-            data.terms,
+    return {
+        channel: pl.scan_parquet(_write_features(channel, data), glob=False)
+        for channel in data.terms.channels
+    }
+
+
+def _write_features(channel: str, data: ChannelData) -> Path:
+    """Write the features of a channel's orders, a part of them at a time."""
+    folder = data.paths[channel]["orders"].parent
+    target = folder / f"order_features_{channel}.parquet"
+    n_orders = data.account["channels"][channel]["orders"]["rows_kept"]
+    n_parts = -(-n_orders // PART_ORDERS) or 1
+    paths = [folder / f"{channel}-{part}.parquet" for part in range(n_parts)]
+    for part, path in enumerate(paths):
+        is_of = pl.col("order_id").hash(seed=0) % n_parts == part
+        orders, items = (
+            nw.from_native(rows[channel].filter(is_of))
+            for rows in (data.orders, data.items)
         )
-        folder = data.paths[channel]["orders"].parent
-        target = folder / f"order_features_{channel}.parquet"
-        rows.to_native().sink_parquet(target, compression="lz4")
-        features[channel] = pl.scan_parquet(target, glob=False)
-    return features
+        features = order_table(orders, items, data.categories, data.terms)
+        features.to_native().sink_parquet(path, compression="lz4")
+    if n_parts == 1:
+        return paths[0].replace(target)
+    pl.scan_parquet(paths, glob=False).sink_parquet(target, compression="lz4")
+    return target
 
 
 def order_table(
