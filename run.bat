@@ -12,6 +12,7 @@ setlocal EnableExtensions DisableDelayedExpansion
 set "REPO=%~dp0"
 set "VENV=%REPO%.venv"
 set "CALLER_PATH=%PATH%"
+set PYTHONDONTWRITEBYTECODE=
 set ARGS= %*
 rem Redirected output would else be written in the console's old code page.
 set PYTHONUTF8=1

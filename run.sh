@@ -8,6 +8,9 @@
 # arguments, and the default `artifacts`, mean what they mean to the caller. The tests
 # run in the folder of this file, where pytest finds its configuration.
 set -u
+# Libraries are installed uncompiled: compiled files of what is imported are kept, or each
+# start would compile all of it anew.
+unset PYTHONDONTWRITEBYTECODE
 
 repo=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P) || exit 1
 venv="$repo/.venv"

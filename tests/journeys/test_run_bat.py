@@ -23,6 +23,7 @@ pytestmark = [
 # the environment's python belongs; `find_installed` may be told that a base is old.
 STUB = r"""@echo off
 setlocal
+if defined PYTHONDONTWRITEBYTECODE exit /b 99
 set "WHO={name}"
 if exist "%~dp0..\pyvenv.cfg" set "WHO=venv"
 >>"%STUB_LOG%" echo %WHO%^|%CD%^|%*
@@ -93,6 +94,7 @@ class Project:
             "WINEPATH": windows_path(self.bin),
             "STUB_BEGIN": "0",
             "STUB_CODE": "0",
+            "PYTHONDONTWRITEBYTECODE": "1",
         }
         self.add_python("py")
         self.add_python("python")

@@ -25,7 +25,9 @@ posix_only = pytest.mark.skipif(os.name == "nt", reason="run.sh needs a POSIX sh
 
 # Records who was called where and with what, one line per call, fields split by |.
 # `-m venv --clear DIR` puts a copy of the stub where the environment's python belongs.
+# Python has to keep what it compiles, whatever the caller's shell says.
 STUB = r"""#!/bin/sh
+[ -z "${PYTHONDONTWRITEBYTECODE:-}" ] || exit 99
 case "$0" in */.venv/bin/python) who=venv ;; *) who=${0##*/} ;; esac
 { printf '%s|%s' "$who" "$PWD"; printf '|%s' "$@"; printf '\n'; } >> "$STUB_LOG"
 case "$*" in
@@ -69,7 +71,9 @@ class Project:
         return subprocess.Popen(
             ["bash", str(self.repo / "run.sh"), *arguments],
             cwd=self.caller,
-            env={**clean, "PATH": path, "STUB_LOG": str(self.log), **environ},
+            env=clean
+            | {"PATH": path, "STUB_LOG": str(self.log), "PYTHONDONTWRITEBYTECODE": "1"}
+            | environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

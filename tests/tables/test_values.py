@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -243,9 +244,14 @@ def test_each_column_of_orders_and_items_has_its_own_marks(tmp_path: Path):
 
 
 @pytest.mark.parametrize("column", ["shop_id", "product_id"])
-@pytest.mark.parametrize("kind", ["csv", "parquet", "xlsx"])
 @pytest.mark.parametrize(
-    "typed", ["4.00638E+12", "4,00638E+12", "4E+12", "4.00638e+012"]
+    ("typed", "kind"),
+    [
+        *product(
+            ["4.00638E+12", "4,00638E+12", "4E+12", "4.00638e+012"], ["csv", "parquet"]
+        ),
+        ("4.00638E+12", "xlsx"),
+    ],
 )
 def test_ids_in_scientific_notation_are_refused(
     typed: str, kind: str, column: str, tmp_path: Path
