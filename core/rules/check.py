@@ -12,10 +12,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
+import yaml
+
 from core.errors import PROGRAM, ConfigError, ContractError, listed
 from core.rules.boxes import Box, Space
-from core.rules.conditions import Node, Range, shown_name, shown_value
+from core.rules.conditions import Node, OneOf, Range, shown_name, shown_value
 from core.rules.grammar import FIRST, RuleSet
+from core.yaml_text import YamlDumper
 
 SHOWN: Final = 10
 """How many gaps, and how many overlaps, are worked out."""
@@ -174,22 +177,20 @@ def require_proven(rules: RuleSet) -> RuleSet:
 
 
 def _with_placeholders(rules: RuleSet) -> RuleSet:
-    """Return rules whose thresholds have numbers, in order where not learnt yet."""
+    """Return rules whose thresholds have numbers, in order where not learnt yet.
+
+    Features with such a threshold are taken as numbers with a fraction, since between
+    two thresholds there may be a customer or none, and on each of them as well.
+    """
     values: dict[str, float] = {}
+    features = []
     for feature in rules.features:
-        own = [t for t in rules.thresholds if t.feature == feature.name]
-        new = [t for t in own if t.value is None]
+        new = [t for t in rules.thresholds if t.feature == feature.name]
+        new = [t for t in new if t.value is None]
+        features.append(replace(feature, type="number") if new else feature)
         if not new:
             continue
-        bounds = [
-            bound
-            for node in (*(rules.condition(s) for s in rules.segments), *rules.assume)
-            for leaf in node.leaves()
-            if isinstance(leaf, Range) and leaf.feature == feature.name
-            for bound in (leaf.low, leaf.high)
-        ]
-        is_mixed = any(isinstance(b, float) and math.isfinite(b) for b in bounds)
-        if is_mixed or len({t.among for t in new}) > 1:
+        if _has_numbers(rules, feature.name) or len({t.among for t in new}) > 1:
             raise ConfigError(
                 f"{rules.name}: `{feature.name}` is compared with thresholds that have "
                 f"no number yet ({listed([t.name for t in new])}) and with others, so "
@@ -198,13 +199,30 @@ def _with_placeholders(rules: RuleSet) -> RuleSet:
             )
         order = sorted({t.quantile for t in new})
         low = feature.low if math.isfinite(feature.low) else 0.0
-        step = (feature.high - low) / (len(order) + 1)
-        step = step if math.isfinite(step) else 2.0
+        step = min((feature.high - low) / (len(order) + 1), 2.0)
         values |= {t.name: low + step * (order.index(t.quantile) + 1) for t in new}
     thresholds = [
         replace(t, value=values.get(t.name, t.value)) for t in rules.thresholds
     ]
-    return replace(rules, thresholds=tuple(thresholds))
+    return replace(rules, features=tuple(features), thresholds=tuple(thresholds))
+
+
+def _has_numbers(rules: RuleSet, feature: str) -> bool:
+    """Whether a feature is compared with numbers, written or learnt."""
+    bands = [band.when for band in rules.bands]
+    for node in (*bands, *(s.when for s in rules.segments), *rules.assume):
+        for leaf in rules.filled(node).leaves():
+            if leaf.feature != feature:
+                continue
+            if isinstance(leaf, OneOf):
+                return True
+            if isinstance(leaf, Range) and any(
+                math.isfinite(bound)
+                for bound in (leaf.low, leaf.high)
+                if not isinstance(bound, str)
+            ):
+                return True
+    return False
 
 
 def _gaps(space: Space) -> Iterator[Finding]:
@@ -243,15 +261,18 @@ def _closing(space: Space, hole: Box) -> Iterator[str]:
         ):
             continue
         yield _change(space, name, place, own[place], after)
-    written = "", space.whole
+    written: dict[str, str] = {"name": "new segment"}
+    around = space.whole
     for band, formula in space.bands.items():
-        around = space.as_box(formula)
-        if around is not None and all(
-            not h & ~a for h, a in zip(hole, around, strict=True)
-        ):
-            written = f"band: {band}, ", around
-    asked = space.condition(hole, written[1]).text().replace("'", "''")
-    yield f"Add `- {{name: new segment, {written[0]}when: '{asked}'}}`."
+        own = space.as_box(formula)
+        if own is not None and all(not h & ~o for h, o in zip(hole, own, strict=True)):
+            written["band"], around = band, own
+    written["when"] = space.condition(hole, around).text()
+    line = yaml.dump(
+        written, Dumper=YamlDumper, default_flow_style=True, sort_keys=False,
+        allow_unicode=True, width=math.inf,
+    )  # fmt: skip
+    yield f"Add `- {line.strip()}`."
 
 
 def _overlaps(space: Space) -> Iterator[Finding]:

@@ -256,7 +256,8 @@ def _number_of(number: float) -> int | float:
 def rule_set_names() -> list[str]:
     """Return the names of the rule sets that ship with the project."""
     folder = resources.files("core.rules").joinpath("sets")
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir())
+    names = [file.name for file in folder.iterdir()]
+    return sorted(n.removesuffix(".yaml") for n in names if n.endswith(".yaml"))
 
 
 def read_rules(source: str | Path) -> RuleSet:

@@ -102,6 +102,17 @@ def doubled(rng, rules):
     return replace(rules, segments=(*rules.segments, more))
 
 
+def with_advice(proof):
+    """Return the rules with every segment added that the proof says to add."""
+    lines = [a for f in proof.findings for a in f.advice if a.startswith("Add `- {")]
+    pasted = proof.rules.to_yaml()
+    for number, line in enumerate(lines):
+        added = line.removeprefix("Add `").removesuffix("`.")
+        pasted += added.replace("new segment", f"new segment {number}") + "\n"
+    assert lines
+    return read_rules(pasted)
+
+
 def test_each_of_200_faults_is_found_with_a_true_witness():
     rng = np.random.default_rng(0)
     shipped = read_rules("order-bands")
@@ -111,12 +122,14 @@ def test_each_of_200_faults_is_found_with_a_true_witness():
     for i in range(80):
         tree = random_tree(rng, 20, 8)
         faults.append((dropped, doubled)[i % 2](rng, tree))
-    for rules in faults:
+    for number, rules in enumerate(faults):
         proof = check_rules(rules)
         assert not proof.is_proven
         assert_true_witnesses(proof)
         with pytest.raises(ContractError, match="For example"):
             require_proven(rules)
+        if number % 4 == 0:
+            assert "gap" not in kinds(check_rules(with_advice(proof)))
 
 
 def rewritten(node):
@@ -279,7 +292,7 @@ def told(text):
                 "in no segment: every customer with n = 3.",
                 'For example: n 3, x 0, w no, k "(any other text)".',
                 "Change `a`: `n < 3` to `n <= 3`.",
-                "Add `- {name: new segment, when: 'n = 3'}`.",
+                "Add `- {name: new segment, when: n = 3}`.",
             ],
         ),
         (
@@ -359,8 +372,16 @@ def test_thresholds_to_be_learnt_are_proven_in_their_order():
     assert "in no segment: every customer with n = n_p80" in told(
         cuts + "  - {name: c, when: n > p80}\n"
     )
-    with pytest.raises(ConfigError, match="order is not known"):
-        told(cuts + "  - {name: c, when: n >= 7}\n")
+    for mixed in ("n >= 7", "n = 7", "n >= p80 and n != 7"):
+        with pytest.raises(ConfigError, match="order is not known"):
+            told(cuts + f"  - {{name: c, when: {mixed}}}\n")
+
+
+def test_who_is_equal_to_a_threshold_to_be_learnt_is_not_forgotten():
+    rules = "segments:\n  - {name: a, when: m < p50}\n  - {name: b, when: m > p50}\n"
+    feature = "features:\n  m: {type: integer, from: 0, to: 3}\n"
+    [gap] = check_rules(read_rules(feature + rules)).findings
+    assert gap.where.text() == "m = m_p50"
 
 
 def test_many_faults_are_told_in_part():
