@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from core.artifacts.runs import REJECTED
 from core.channels.features.customers import customer_features, customers_elsewhere
 from core.channels.features.orders import order_features
 from core.channels.files import order_features_file
@@ -132,8 +133,16 @@ def rows_of_channels(config: Config, work: Path) -> ChannelRows:
     )
 
 
-def rows_of_table(address: str, config: Config) -> ChannelRows:
+def rows_of_table(address: str, config: Config, work: Path) -> ChannelRows:
     """Read customer features that were made before.
+
+    Parameters
+    ----------
+    address : str
+        File, folder, glob or s3:// address.
+    config : Config
+    work : Path
+        Folder for the rows set aside.
 
     Raises
     ------
@@ -146,7 +155,10 @@ def rows_of_table(address: str, config: Config) -> ChannelRows:
     table = read_table(address, [column], config.data)
     if column != ID:
         table = table.drop(ID, strict=False).rename({column: ID})
-    n, known = table.height, table.filter(pl.col(ID).is_not_null())
+    has_id = pl.col(ID).is_not_null()
+    rejected, known = work / REJECTED, table.filter(has_id)
+    numbered = table.with_row_index("source_row", 1).filter(~has_id)
+    numbered.with_columns(reason=pl.lit(f"no {column}")).write_parquet(rejected)
     twice = known.filter(pl.col(ID).is_duplicated())[ID].unique().sort()
     if twice.len():
         raise SchemaError(
@@ -158,14 +170,18 @@ def rows_of_table(address: str, config: Config) -> ChannelRows:
         raise SchemaError(f"`{address}` has no row with a `{column}`.")
     home = config.channels.home or HOME.removesuffix("_")
     kept, left_out = _segmented(known.sort(ID), home, config)
-    said = [f"Read {counted(n, 'customer')} with {table.width - 1} features."]
-    if n > known.height:
-        said.append(f"{n - known.height:,} rows without a `{column}` were left out.")
+    said = f"Kept {known.height:,} of {counted(table.height, 'row')} ({address})."
     content = {"rows": str(known.sort(ID).hash_rows(seed=0).to_list())}
     content |= {"columns": str(known.schema)}
     date_of = _day_after(known, config)
     return ChannelRows(
-        kept, left_out, home, date_of, _fingerprint(content, config), account=said
+        kept,
+        left_out,
+        home,
+        date_of,
+        _fingerprint(content, config),
+        rejected=rejected,
+        account=[said],
     )
 
 

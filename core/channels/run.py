@@ -98,7 +98,7 @@ class Channels(Segmentation[ChannelRows, ChannelsAssigner]):
         get_logger().info("Reading customers and computing their features")
         with self.timed("features"):
             if options.features is not None:
-                return rows_of_table(options.features, self.asked)
+                return rows_of_table(options.features, self.asked, work)
             return rows_of_channels(self.asked, work)
 
     def options(self) -> dict[str, Any]:

@@ -226,6 +226,16 @@ def test_features_made_before_need_an_id_of_each_customer_once(tmp_path):
         run(tmp_path, twice)
 
 
+def test_rows_without_an_id_are_counted_and_kept_aside(tmp_path):
+    is_first = pl.col("customer_id") == "G000"
+    gap = pl.when(~is_first).then("customer_id").alias("customer_id")
+    done = run(tmp_path, guests().with_columns(gap))
+    aside = pl.read_parquet(done.folder / "rejected_rows.parquet")
+    assert aside.select("source_row", "reason").rows() == [(1, "no customer_id")]
+    assert done.facts["n_rejected"] == 1
+    assert done.facts["n_customers"] == guests().height - 1
+
+
 def test_outputs_go_where_they_are_asked_for_under_the_name_of_the_id(tmp_path):
     table = guests().rename({"customer_id": "guest"})
     target = tmp_path / "elsewhere" / "segments.parquet"
