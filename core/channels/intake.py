@@ -191,7 +191,7 @@ def _read_orders(
     customers, key = None, "customer_id"
     if (channel, "customers") in tables:
         customers, key = maps.read_customers(
-            tables[channel, "customers"], channel, config, work
+            tables[channel, "customers"], channel, config, work, parsed.columns
         )
     if key not in parsed.columns:
         raise SchemaError(_explain_customers(parsed, channel))

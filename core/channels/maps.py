@@ -6,6 +6,7 @@ comes first, and is told of.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,9 +34,26 @@ MOST_CATEGORIES = 1000
 
 
 def read_customers(
-    table: ReceivedTable, channel: str, config: Config, work: Path
+    table: ReceivedTable,
+    channel: str,
+    config: Config,
+    work: Path,
+    ids: Collection[str],
 ) -> tuple[Part, str]:
     """Return the map of a channel's customers, and the id that it goes by.
+
+    Parameters
+    ----------
+    table : ReceivedTable
+        Rows as received.
+    channel : str
+        Whose customers they are.
+    config : Config
+        Options of the channel.
+    work : Path
+        Folder for intermediate files.
+    ids : collection of str
+        Columns of the orders: the map goes by an id that they have.
 
     Returns
     -------
@@ -52,14 +70,15 @@ def read_customers(
     parsed = staged_rows(
         table, wanted, spec, config.data, work / f"{channel}_customers.parquet"
     )
-    key = next((k for k in ("customer_id", "order_id") if k in parsed.columns), None)
-    if key is None:
+    keys = [key for key in ("customer_id", "order_id") if key in parsed.columns]
+    if not keys:
         found = listed(table.scan.collect_schema().names(), 30)
         raise SchemaError(
             f"{table.name}: no column `customer_id` or `order_id` in the map of "
             f"customers, so it cannot be told whose `central_id` a row has; found "
             f"{found}. Map one of them: `{spec.mapping('customer_id=NAME')}`."
         )
+    key = next((key for key in keys if key in ids), keys[0])
     rows = parsed.rows.select(ROW, FLAGS, key, "central_id").with_columns(
         flagged(spec, {"missing_key": pl.col(key).is_null()})
     )

@@ -230,6 +230,14 @@ def test_customers_are_mapped_by_account_or_by_invoice(tmp_path):
     assert reasons(data, "till")["orders"] == {"unmapped_customer": 1}
 
 
+def test_a_map_with_accounts_and_invoices_goes_by_the_id_that_orders_have(tmp_path):
+    known = [{"customer_id": "u1", "order_id": "o1", "central_id": "anna"}]
+    orders = frame([order("o1", "2025-06-01"), order("o2", "2025-06-02")])
+    bare = {"orders": orders.drop("customer_id"), "items": ONE_ITEM, "customers": known}
+    data = chain(tmp_path, {"app": bare})
+    assert orders_of(data).select("order_id", "customer_id").rows() == [("o1", "anna")]
+
+
 def test_an_id_with_two_central_ids_maps_to_none(tmp_path):
     pairs = [
         ("u1", "anna"),
