@@ -40,7 +40,7 @@ from core.channels.staging import (
 )
 from core.channels.times import are_days_only, with_local_times
 from core.config import Config
-from core.errors import SchemaError
+from core.errors import SchemaError, SourceError
 from core.tables.cells import LARGEST, ParsedRows
 from core.tables.columns import FLAGS, ROW, TableSpec
 from core.tables.files import counted, find_files
@@ -83,7 +83,7 @@ def read_channels(config: Config, work: Path) -> ChannelData:
     terms = Terms.of(config)
     with scratch_folder(work) as scratch:
         tables = {
-            key: read_files(*find_files(address, scratch), config.data, scratch)
+            key: _received(key, address, config, scratch)
             for key, address in _addresses(config).items()
         }
         return _from_tables(tables, config, terms, work)
@@ -103,6 +103,16 @@ def _addresses(config: Config) -> dict[Key, str]:
     }
     found |= {("", name): getattr(options, name) for name in MAPS}
     return {key: address for key, address in found.items() if address is not None}
+
+
+def _received(key: Key, address: str, config: Config, scratch: Path) -> ReceivedTable:
+    """Return a table as received; what is wrong names the option of its address."""
+    try:
+        return read_files(*find_files(address, scratch), config.data, scratch)
+    except SourceError as error:
+        channel, table = key
+        place = f"sources.{channel}.{table}" if channel else table
+        raise SourceError(f"`channels.{place}`: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,14 @@ def store_outputs(options: ChannelsConfig, folder: Path) -> list[str]:
     published = f"The segments are published in `{folder}`."
     with temporary_folder() as work, preceded_by([published]):
         for name, address in options.outputs.items():
-            table = pl.scan_parquet(folder / _files(options)[name], glob=False)
+            file = _files(options)[name]
+            table = pl.scan_parquet(folder / file, glob=False)
+            if file == files.CUSTOMERS:
+                # Elsewhere all customers that features were computed of.
+                others = pl.scan_parquet(folder / files.LEFT_OUT, glob=False)
+                others = others.drop("reason")
+                is_known = pl.any_horizontal(pl.exclude(ID).is_not_null())
+                table = pl.concat([table, others.filter(is_known)])
             copy = work / f"{name}.parquet"
             renamed = table.rename({ID: options.id_column})
             renamed.sink_parquet(copy, compression="zstd")

@@ -44,7 +44,8 @@ class ChannelRows:
     features : DataFrame
         A row per customer who is segmented, by ``customer_id``.
     left_out : DataFrame
-        ``customer_id`` and ``reason`` of the others.
+        ``customer_id`` and ``reason`` of the others, and features of those who ordered
+        in the home channel.
     home : str
         The channel whose customers they are.
     reference_date : datetime
@@ -114,7 +115,8 @@ def rows_of_channels(config: Config, work: Path) -> ChannelRows:
     kept, left_out = _segmented(features, data.terms.home, config)
     elsewhere = customers_elsewhere(scans, data.terms).collect(engine="streaming")
     reason = pl.lit(f"no order in {data.terms.home} since {data.terms.cutoff_date}")
-    left_out = pl.concat([left_out, elsewhere.with_columns(reason=reason)]).sort(ID)
+    elsewhere = elsewhere.with_columns(reason=reason)
+    left_out = pl.concat([left_out, elsewhere], how="diagonal").sort(ID)
     run_date = data.terms.run_date
     assert run_date is not None  # settled by reading
     return ChannelRows(
@@ -224,5 +226,5 @@ def _segmented(
     is_kept = pl.col("reason").is_null()
     return (
         marked.filter(is_kept).drop("reason"),
-        marked.filter(~is_kept).select(ID, "reason"),
+        marked.filter(~is_kept).select(ID, "reason", pl.exclude(ID, "reason")),
     )

@@ -14,6 +14,7 @@ from sklearn.cluster import KMeans
 from sklearn.preprocessing import StandardScaler
 from test_original import SEGMENTATION, feature_config, written
 
+from core.channels.intake import read_channels
 from core.channels.original import in_their_words, read_original
 from core.channels.outputs import check_outputs
 from core.channels.pickles import import_models
@@ -80,6 +81,8 @@ def test_tables_have_the_columns_and_places_of_the_original(folder: Path):
     assert set(micro["Segment"]) == {"Seg1_5_5_and_6"}
     assert "base_bfast_muffin_count" in micro.columns
     users = pl.read_parquet(out / "users.parquet")
+    assert users["ownapp_order_count"].max() > 100
+    assert users.height > segments.height
     assert {"algonomy_id", "ownapp_order_count", "channel_count"} <= set(users.columns)
     for channel in ("ownapp", "aggregator", "instore"):
         orders = pl.read_parquet(out / f"{channel}_orders.parquet")
@@ -154,6 +157,28 @@ def test_everything_may_lie_at_s3(folder: Path, s3_client: Any, tmp_path: Path):
     s3_client.download_file("chain", "out/segments.parquet", str(tmp_path / "found"))
     expected = pl.read_parquet(folder / "out" / "segments.parquet")
     assert_frame_equal(pl.read_parquet(tmp_path / "found"), expected)
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("gone", "nothing is there"),
+        ("half", "begins like Parquet, but cannot be read .* damaged or cut off"),
+    ],
+)
+def test_rows_at_s3_that_cannot_be_read_name_the_option(
+    key: str, message: str, folder: Path, s3_client: Any, tmp_path: Path
+):
+    s3_client.create_bucket(Bucket="rows")
+    whole = (folder / "out" / "ownapp_orders.parquet").read_bytes()
+    s3_client.put_object(Bucket="rows", Key="half/orders.parquet", Body=whole[:-9])
+    content = feature_config((folder / "rows").as_posix())
+    content["aggregator"]["orders_data_path"] = f"s3://rows/{key}/orders.parquet"
+    config, _ = read_original(written(tmp_path / "f.json", content), None, tmp_path)
+    with pytest.raises(SourceError, match=message) as caught:
+        read_channels(config, tmp_path)
+    assert str(caught.value).startswith("`channels.sources.aggregator.orders`: ")
+    assert "\n" not in str(caught.value)
 
 
 def test_output_that_cannot_be_written_leaves_the_segments_published(
