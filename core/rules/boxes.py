@@ -104,11 +104,8 @@ class Space:
         self._place = {f.name: place for place, f in enumerate(rules.features)}
         self._masks: dict[Leaf, int] = {}
         leaves: list[dict[Leaf, None]] = [{} for _ in rules.features]
-        for condition in (
-            *conditions,
-            *assumed,
-            *(rules.filled(b.when) for b in rules.bands),
-        ):
+        bands = {band.name: rules.filled(band.when) for band in rules.bands}
+        for condition in (*conditions, *assumed, *bands.values()):
             for leaf in condition.leaves():
                 leaves[self._place[leaf.feature]][leaf] = None
         self.cells = list(map(_cells, rules.features, leaves))
@@ -116,7 +113,7 @@ class Space:
         self._names = {(t.feature, t.value): t.name for t in rules.thresholds}
         self.assume = self.formula(And(tuple(assumed)))
         self.segments = [self.formula(condition) for condition in conditions]
-        self.bands = {b.name: self.formula(rules.filled(b.when)) for b in rules.bands}
+        self.bands = {name: self.formula(when) for name, when in bands.items()}
 
     def formula(self, condition: Node, *, negated: bool = False) -> Decided:
         """Return a condition, or its opposite, over the cells."""
@@ -540,16 +537,16 @@ def _numbers(feature: Feature, leaves: Iterable[Leaf]) -> list[Cell]:
 
 
 def _between(low: float, high: float) -> float:
-    """Return a number between two others, a short one where there is one."""
+    """Return a number between two others, a short one if there is; `high` if none."""
     if not math.isfinite(low):
         return high - max(1.0, abs(high) / 1e6) if math.isfinite(high) else 0.0
     if not math.isfinite(high):
         return low + max(1.0, abs(low) / 1e6)
     for digits in range(16):
-        near = round((low + high) / 2, digits)
+        near = round(low / 2 + high / 2, digits)
         if low < near < high:
             return near
-    return low + (high - low) / 2
+    return math.nextafter(low, high)
 
 
 def _smallest_integer(cell: Cell) -> int | None:

@@ -16,7 +16,7 @@ import yaml
 
 from core.errors import PROGRAM, ConfigError, ContractError, listed
 from core.rules.boxes import Box, Space
-from core.rules.conditions import Node, OneOf, Range, shown_name, shown_value
+from core.rules.conditions import EVERYONE, Node, OneOf, Range, shown_name, shown_value
 from core.rules.grammar import FIRST, RuleSet
 from core.yaml_text import YamlDumper
 
@@ -54,7 +54,8 @@ class Finding:
         if self.kind == "never":
             return f"no customer can be in {names}"
         of = "no segment" if self.kind == "gap" else f"both {names}"
-        return f"in {of}: every customer with {self.where.text()}"
+        who = self.where.text()
+        return f"in {of}: {who if who == EVERYONE else f'every customer with {who}'}"
 
 
 @dataclass(frozen=True)

@@ -445,6 +445,8 @@ class _Reader:
             self.number(entry, "from", -math.inf),
             self.number(entry, "to", math.inf),
         )
+        if kind == "integer" and any(b % 1 for b in (low, high) if math.isfinite(b)):
+            self.fail(f"`from` {low:g} and `to` {high:g}: expected integers.")
         if low > high:
             self.fail(f"`from` {low:g} is above `to` {high:g}.")
         fixed = entry.get("fixed", "false").lower()

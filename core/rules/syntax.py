@@ -300,6 +300,8 @@ class Syntax:
         percentile = _PERCENTILE.fullmatch(name)
         if threshold is None and operand.data == "name" and percentile:
             name = f"{feature.name}_{name}"
+            if name in self.features:
+                fail(f"`{name}` would have the name of a feature; name the threshold.")
             threshold = Threshold(name, feature.name, float(percentile[1]) / 100)
             threshold = self.thresholds.setdefault(name, threshold)
         if threshold is None:

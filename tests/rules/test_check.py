@@ -410,3 +410,15 @@ def test_the_example_of_the_documentation_is_what_it_says():
     assert check_rules(read_rules(example)).findings == ()
     faulty = read_rules(example.replace("orders <= 5", "orders < 5"))
     assert "\n".join(check_rules(faulty).lines()) == said.strip()
+
+
+def test_numbers_that_have_no_double_between_them_are_no_gap():
+    value = 0.1
+    after = float(np.nextafter(value, 1))
+    for low, is_gap in ((after, False), (float(np.nextafter(after, 1)), True)):
+        rules = f"segments:\n  - {{name: a, when: y <= {value!r}}}\n"
+        rules += f"  - {{name: b, when: y >= {low!r}}}\n"
+        found = check_rules(read_rules("features:\n  y: {type: number}\n" + rules))
+        assert [f.customer for f in found.findings] == (
+            [{"y": after}] if is_gap else []
+        )

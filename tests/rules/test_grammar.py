@@ -112,6 +112,12 @@ SEGMENT = "segments:\n  - {name: all, when: everyone}\n"
             "features:\n  x: {type: number, from: 2, to: 1}\n" + SEGMENT,
             "`from` 2 is above `to` 1",
         ),
+        ("features:\n  x: {type: integer, to: 0.5}\n" + SEGMENT, "expected integers"),
+        (
+            "features:\n  x: {type: number}\n  x_p5: {type: flag}\n"
+            "segments:\n  - {name: a, when: x > p5}\n",
+            "`x_p5` would have the name of a feature",
+        ),
         (
             HEAD + "segments:\n  - {name: a, when: w}\n  - {name: a, when: w}\n",
             "`a` stands twice",
