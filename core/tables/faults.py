@@ -34,6 +34,8 @@ NO_REASONS = NO_ROWS.with_columns(reason=pl.lit("", pl.String))
 # Hashes sorted at once (128 MB), and distinct repeated rows compared at once.
 HASHES_AT_ONCE = 16_000_000
 DUPLICATES_AT_ONCE = 1_000_000
+# Of more rows set aside, only examples are held as text.
+HELD_AT_ONCE = 100_000
 
 
 @dataclass(frozen=True)
@@ -198,8 +200,11 @@ class Validation:
     @cached_property
     def fixes(self) -> list[str]:
         """What examples of the rows set aside suggest."""
-        of_each = self.reasons.group_by("reason", maintain_order=True)
-        examples = rejected_rows(self.parsed, of_each.head(LOOKED_AT))
+        if len(self.reasons) <= HELD_AT_ONCE:
+            examples = self.rejected
+        else:
+            of_each = self.reasons.group_by("reason", maintain_order=True)
+            examples = rejected_rows(self.parsed, of_each.head(LOOKED_AT))
         return [
             *self._ragged_hint(),
             *self._merged_hint(),

@@ -79,6 +79,18 @@ def test_the_account_names_channel_count_and_reason(tmp_path):
     )
 
 
+def test_hints_are_the_same_for_more_rows_set_aside_than_are_held(
+    tmp_path, monkeypatch
+):
+    orders = [order("o1", "2025-06-01"), order("o2", "06/13/2025"), order("o3", "?")]
+    few = one_channel(tmp_path / "few", orders, [*ONE_ITEM, item("o9", "tea")])
+    monkeypatch.setattr("core.tables.faults.HELD_AT_ONCE", 0)
+    many = one_channel(tmp_path / "many", orders, [*ONE_ITEM, item("o9", "tea")])
+    for table, account in few.account["channels"]["app"].items():
+        assert account["hints"]
+        assert many.account["channels"]["app"][table]["hints"] == account["hints"]
+
+
 @pytest.mark.parametrize(
     ("written", "zone", "local"),
     [
