@@ -296,6 +296,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+_STORE_STAGES = frozenset({"axes", "channels"})
+
+
 def _found_by_place(file: Path) -> Path | None:
     """Return the artifacts folder that a saved ``config.yaml`` lies in, if it does.
 
@@ -303,7 +306,8 @@ def _found_by_place(file: Path) -> Path | None:
     """
     try:
         saved = json.loads((file.parent / "manifest.json").read_text(encoding="utf-8"))
-        is_axes = "axes" in saved["stages"]
+        # These systems have a folder of their own for every store.
+        is_of_a_store = not _STORE_STAGES.isdisjoint(saved["stages"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if file.name != "config.yaml":
@@ -313,7 +317,7 @@ def _found_by_place(file: Path) -> Path | None:
         folder = folder.parent
     elif folder.parent.name == "versions":
         folder = folder.parent.parent
-    return folder.parent if is_axes else folder
+    return folder.parent if is_of_a_store else folder
 
 
 def _explain(error: ValidationError) -> str:

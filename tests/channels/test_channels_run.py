@@ -25,6 +25,7 @@ from core.channels.model import SEGMENT, ChannelsAssigner
 from core.channels.run import rename_segment, roll_back
 from core.cli import app
 from core.errors import ArtifactError, ConfigError, ContractError, SchemaError
+from core.resolve import resolve_config
 
 
 @pytest.fixture(scope="module")
@@ -304,6 +305,12 @@ def test_a_broken_contract_publishes_nothing(folder):
     with pytest.raises(ContractError, match="segments of this run break their"):
         run(folder, guests(), contract=str(contract), micro=[])
     assert names(folder)[1] == "weekend", "the version before stands"
+
+
+def test_a_saved_configuration_goes_on_in_the_folder_that_it_lies_in(folder):
+    saved = resolve_config(channels_folder(folder) / "config.yaml")
+    assert Path(saved.artifacts) == folder
+    assert saved.channels.micro[0].name == ITEM
 
 
 def test_there_must_be_something_to_go_back_to(tmp_path):
