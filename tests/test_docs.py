@@ -17,8 +17,10 @@ from typer.testing import CliRunner
 import core
 from core.cli import app
 from core.cli.app import GROUPS, systems
+from core.config import ChannelsConfig
 from core.docs import configuration_page, features_page
 from core.errors import SegmentsError
+from core.resolve import resolve_config
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -75,6 +77,15 @@ def test_flags_of_the_readme_are_known_to_every_pipeline():
         else:
             known = set.union(*(flags_in(help_of(*verb.split())) for verb in verbs))
             assert flags_in(section) <= known, verbs
+
+
+def test_examples_of_configurations_for_channels_are_valid(tmp_path):
+    page = (REPOSITORY / "docs" / "channels.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```yaml\n(channels:.*?)```", page, re.DOTALL)
+    assert len(examples) >= 2
+    for example in examples:
+        (tmp_path / "channels.yaml").write_text(example, encoding="utf-8")
+        assert resolve_config(tmp_path / "channels.yaml").channels != ChannelsConfig()
 
 
 def test_only_inference_scores_into_a_file():
