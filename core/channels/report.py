@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from core.artifacts.folder import StageWriter
-from core.artifacts.runs import REJECTED
+from core.artifacts.runs import REJECTED, block_name
 from core.channels.files import FILES, LEFT_OUT, RULES, SEGMENTS, SUMMARY
 from core.channels.model import SEGMENT, ChannelsModel
 from core.channels.page import TEMPLATES, write_page
@@ -31,6 +31,8 @@ from core.segments.contract import (
 
 TEMPLATE = "run.txt.j2"
 Facts = Mapping[str, Any]
+MOVES = 10
+"""Moves between two segments that the page shows."""
 
 
 def summary_table(
@@ -126,6 +128,9 @@ def write_report(out: StageWriter, tables: Tables, facts: dict[str, Any]) -> Non
     facts["bands"] = band_table(summary).to_dicts()
     facts["n_unplaced"] = int(summary.filter(segment_id=NOWHERE)["customers"].sum())
     facts["items"] = [_item_facts(row, model, tables) for row in _item_rows(model)]
+    block = out.path(block_name(facts["run"]))
+    # A name that is given later writes the page again, and not the ledger.
+    facts["moves"] = most_moves(block) if block.exists() else facts.get("moves", [])
     facts["proof"] = proof_line(check_rules(model.rules), facts["n_unplaced"])
     told = headline(facts), [*facts["notes"], *row_notes(facts)]
     write_page(out, tables, facts, summary, told)
@@ -146,6 +151,20 @@ def proof_line(proof: Proof, n_unplaced: int) -> str:
         f"{said}, if its values are as the rules assume; those of "
         f"{plural(n_unplaced, 'customer')} are missing or out of range."
     )
+
+
+def most_moves(block: Path) -> list[dict[str, Any]]:
+    """Return the moves between rule segments that most customers made.
+
+    Parameters
+    ----------
+    block : path
+        A block of the ledger, see `core.segments.moves.MOVES_SCHEMA`.
+    """
+    keys = ("old", "new", "old_name", "new_name", "cause")
+    moves = pl.read_parquet(block, glob=False).filter(axis=SEGMENT)
+    counts = moves.group_by(keys).agg(n=pl.len())
+    return counts.sort("n", *keys, descending=[True] + [False] * 5)[:MOVES].to_dicts()
 
 
 def _keep_contract(config: Config, sizes: pl.DataFrame) -> None:

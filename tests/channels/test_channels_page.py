@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from guest_runs import ITEM, guests, published, run
+from guest_runs import ITEM, config, guests, published, run
 
+from core.channels.model import SEGMENT
+from core.channels.run import rename_segment
 from core.channels.words import condition_words, feature_words
 from core.rules.grammar import read_rules
 from core.rules.outline import outline
@@ -56,6 +58,19 @@ def test_names_of_features_are_no_code_in_sentences(page):
     text = shown(page)
     assert not re.findall(r"\b\w+_(?:flag|count|share)\b", text)
     assert "<script" not in page
+
+
+def test_moves_are_told_from_where_to_where_and_stay_when_a_name_is_given(tmp_path):
+    folder = tmp_path / "artifacts"
+    run(folder, guests())
+    run(folder, guests(later=True))
+    path = published(folder).path("channels.html")
+    rows = re.search(r"most customers moved.*?</table>", path.read_text("utf-8"), re.S)
+    assert "few weekend their behaviour" in shown(f"</style>{rows[0]}")
+    rename_segment(config(folder), SEGMENT, 0, "Newcomers")
+    page = published(folder).path("channels.html").read_text("utf-8")
+    rows = re.search(r"most customers moved.*?</table>", page, re.S)
+    assert "Newcomers weekend their behaviour" in shown(f"</style>{rows[0]}")
 
 
 @pytest.mark.parametrize("name", ["order-bands", "basket-quadrants"])
