@@ -269,17 +269,18 @@ def test_duckdb_gives_the_same_features(sample, sample_orders, sample_customers)
     def opened(path: Path) -> nw.LazyFrame:
         return nw.from_native(engine.read_parquet(str(path))).lazy()
 
-    tables = {}
-    for channel, paths in sample.paths.items():
-        tables[channel] = order_table(
-            opened(paths["orders"]),
-            opened(paths["items"]),
-            sample.categories,
-            sample.terms,
-        )
-        found = tables[channel].collect("polars").to_native().sort("order_id")
+    for channel in ("aggregator", "instore"):
+        paths = sample.paths[channel]
+        tables = opened(paths["orders"]), opened(paths["items"])
+        rows = order_table(*tables, sample.categories, sample.terms)
+        found = rows.collect("polars").to_native().sort("order_id")
         _assert_equal(found, sample_orders[channel].sort("order_id").collect())
-    found = customer_table(tables, sample.terms).collect("polars").to_native()
+    folder = sample.rejected.parent
+    rows = {
+        channel: opened(folder / f"order_features_{channel}.parquet")
+        for channel in sample.terms.channels
+    }
+    found = customer_table(rows, sample.terms).collect("polars").to_native()
     _assert_equal(found.sort("customer_id"), sample_customers)
 
 
