@@ -8,6 +8,7 @@ import shutil
 from functools import cache
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -178,6 +179,16 @@ def test_what_takes_too_long_is_ended(tmp_path):
     source.write_bytes(pickle.dumps(payload()))
     with pytest.raises(ModelError, match=r"more than 0\.01 seconds"):
         import_model(source, tmp_path, "m.pkl", seconds=0.01)
+
+
+def test_a_pickle_may_lie_elsewhere(tmp_path):
+    store = fsspec.filesystem("memory")
+    store.pipe("/models/kmeans_a.pkl", pickle.dumps(payload()))
+    store.pipe("/models/kmeans_b.pkl", pickle.dumps(payload()))
+    lines = import_models(["memory://models/*.pkl"], tmp_path)
+    names = [path.name for path in sorted(tmp_path.iterdir())]
+    assert names == ["kmeans_a.safetensors", "kmeans_b.safetensors"]
+    assert len(lines) == 2
 
 
 def test_another_version_of_scikit_learn_is_told(tmp_path):
