@@ -7,7 +7,6 @@ that is there and null means what an empty cell of a file means.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -18,11 +17,10 @@ from core.api.schemas import AssignRequest, Day
 from core.axes.assign import AxesAssigner
 from core.axes.features.catalog import LACKING, PROFILE, features_available
 from core.segments.memberships import confidence
+from core.tables.cells import latest_moment
 from core.tables.orders import Purchases, purchases_of_customer
 from core.tables.reconcile import ORDERS
 
-# Clocks differ a little, and so do time zones; files are read with the same slack.
-CLOCK_SLACK = timedelta(days=1)
 ORDER_FIELDS = ("discount_amount", "source")
 ITEM_FIELDS = ("category", "refund_amount")
 REASONS = {
@@ -71,7 +69,7 @@ def read_request(body: bytes, limits: Limits) -> AssignRequest:
         if size > most:
             text = f"{size:,} rows; expected at most {most:,} in one request"
             raise field_error(("body", name), text, "too_long")
-    latest = datetime.now(UTC).replace(tzinfo=None) + CLOCK_SLACK
+    latest = latest_moment()
     for place, order in enumerate(request.orders):
         if order.order_date > latest:
             text = (

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -41,21 +41,20 @@ from core.channels.staging import (
 from core.channels.times import are_days_only, with_local_times
 from core.config import Config
 from core.errors import SchemaError, SourceError
-from core.tables.cells import LARGEST, ParsedRows
+from core.tables.cells import LARGEST, ParsedRows, latest_moment
 from core.tables.columns import FLAGS, ROW, TableSpec
 from core.tables.files import counted, find_files
-from core.tables.readers import ReceivedTable, fingerprint, read_files, scratch_folder
+from core.tables.readers import (
+    READING_OPTIONS,
+    ReceivedTable,
+    fingerprint,
+    read_files,
+    scratch_folder,
+)
 
-# Beside the options of `channels`, what decides how files are read.
-READING_OPTIONS = {
-    "date_format", "sheet", "header_row", "fill_down", "separator", "decimal",
-    "encoding", "exclude_ids",
-}  # fmt: skip
 # Of `channels`, beside the dates, what decides which rows count and how.
 ROW_OPTIONS = {"home", "timezone", "months_offset", "catalog_columns", "store_columns"}
 SOURCE_OPTIONS = {"timezone", "order_columns", "item_columns", "customer_columns"}
-# Clocks differ a little, and so do time zones.
-CLOCK_SLACK = timedelta(days=1)
 REJECTED = "rejected_rows.parquet"
 
 
@@ -247,7 +246,7 @@ def _with_central_ids(
 
 def _newest(read: Mapping[str, _Orders]) -> date | None:
     """Return the day of the newest order that counts, of any channel."""
-    tomorrow = (datetime.now(UTC) + CLOCK_SLACK).replace(tzinfo=None)
+    tomorrow = latest_moment()
     days = [
         orders.rows.filter(
             ~has_fault(orders.spec) & (pl.col("order_time") <= tomorrow)

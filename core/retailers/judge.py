@@ -30,7 +30,6 @@ from core.evaluation.certificate import (
     certify_table,
     derive_verdict,
 )
-from core.evaluation.n_segments import partition_recipe
 from core.evaluation.stability import (
     FitStore,
     How,
@@ -48,14 +47,15 @@ from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model, features_of
 from core.retailers.publish import (
+    judging,
     model_under,
     publish_training,
     published_opening,
-    refresh_report,
+    refuse_another,
 )
 from core.retailers.report.evidence import report_lines, stability_table
 from core.retailers.report.plots import certificate_lines, plot_nulls
-from core.retailers.training import clusters_of
+from core.retailers.training import clusters_of, recipe_of_partition
 from core.segments.published import PublishedSegments, Verdict
 
 Kind = Literal["density", "partition"]
@@ -102,8 +102,7 @@ class Standing:
         """Return what learns the segments of a kind anew."""
         if kind == "density":
             return whole_pipeline(self.config)
-        chosen = self.partition
-        return partition_recipe(self.config, chosen["method"], chosen["n_segments"])
+        return recipe_of_partition(self.manifest)
 
 
 def standing_model(artifacts: str | Path) -> Standing:
@@ -142,16 +141,6 @@ def under_ids(table: pl.DataFrame, ids: Mapping[int, int]) -> pl.DataFrame:
         dict(ids), default=None, return_dtype=pl.Int64
     )
     return table.select(segment.alias("segment"), pl.all()).sort("segment", "cluster")
-
-
-def refuse_another(out: StageWriter, standing: Standing) -> None:
-    """Raise if the published model is no longer the one that was judged."""
-    assert out.base is not None  # a complete run was published before
-    if out.base.manifest.model_id != standing.manifest.model_id:
-        raise ArtifactError(
-            "another model was published while this one was judged; nothing was "
-            "written. Run the command again."
-        )
 
 
 CERTIFICATE = "certificate.json"
@@ -225,7 +214,7 @@ def certify(artifacts: str | Path, effort: Effort | None = None) -> StageResult:
         with Artifacts(artifacts, RETAILERS).stage(
             "inference", standing.config, is_serving=True
         ) as out:
-            refuse_another(out, standing)
+            refuse_another(out, standing.manifest)
             plot_nulls(certificate.as_dict(), out.path(PICTURE))
             published = _write(out, found)
         store.discard()
@@ -452,9 +441,6 @@ def _write(out: StageWriter, found: _Findings) -> PublishedSegments:
     return published
 
 
-TABLE = "stability.csv"
-
-
 def measure_stability(
     artifacts: str | Path,
     n_refits: int = 5,
@@ -485,7 +471,7 @@ def measure_stability(
         For fewer than 2 refits.
     """
     standing = standing_model(artifacts)
-    kind, config = standing.kind, standing.config
+    kind = standing.kind
     with (
         progress(f"Learning everything anew, {n_refits} times ({how})") as report,
         Workers(n_workers) as workers,
@@ -493,7 +479,7 @@ def measure_stability(
         refits = refit(
             standing.X,
             standing.recipe(kind),
-            config.seed,
+            standing.config.seed,
             n_refits,
             how,
             report,
@@ -504,15 +490,12 @@ def measure_stability(
     )
     same = agreement(standing.labels[kind], refits).mean().row(0, named=True)
     facts: dict[str, Any] = {"kind": kind, "how": how, "n_refits": n_refits, **same}
-    with Artifacts(artifacts, RETAILERS).stage(
-        "inference", config, is_serving=True
-    ) as out:
-        refuse_another(out, standing)
-        assert out.base is not None  # as `refuse_another` has found
-        segments.select(pl.lit(kind).alias("kind"), pl.all()).write_csv(out.path(TABLE))
-        out.facts |= out.base.manifest.facts("inference") | {"stability": facts}
-        refresh_report(out)
+    with judging(artifacts, standing.manifest) as (out, _):
+        table = segments.select(pl.lit(kind).alias("kind"), pl.all())
+        table.write_csv(out.path(STABILITY))
+        out.facts["stability"] = facts
     folder = Path(artifacts)
-    lines = [*report_lines("stability_refits", **facts), f"Segments: {folder / TABLE}"]
+    lines = report_lines("stability_refits", **facts)
+    lines.append(f"Segments: {folder / STABILITY}")
     rows = stability_table(segments)
     return StageResult("inference", folder, out.facts, lines, rows)

@@ -13,10 +13,8 @@ import polars as pl
 
 from core.artifacts.folder import Artifacts, StageResult, StageWriter
 from core.artifacts.reading import ArtifactSet
-from core.config import Config
 from core.errors import PROGRAM, ConfigError, did_you_mean
 from core.evaluation import effects
-from core.evaluation.n_segments import partition_recipe
 from core.evaluation.quality import IntArray
 from core.evaluation.stability import Recipe, whole_pipeline
 from core.logging import progress
@@ -25,7 +23,7 @@ from core.months import month_index
 from core.reporting.plots import plot_curves
 from core.retailers.features import SHOP, VOLUME
 from core.retailers.files import RETAILERS
-from core.retailers.judge import TABLE
+from core.retailers.judge import STABILITY
 from core.retailers.model import (
     Model,
     exclusions_of,
@@ -34,8 +32,9 @@ from core.retailers.model import (
 )
 from core.retailers.names import feature_label
 from core.retailers.prepare import HISTORY, LATER, MONTHLY
-from core.retailers.publish import refresh_report
+from core.retailers.publish import judging
 from core.retailers.report.evidence import profile_lines, report_lines
+from core.retailers.training import recipe_of_partition
 from core.rules.surrogate import Surrogate, fit_surrogate, rule_table
 from core.segments.contract import (
     Breach,
@@ -97,13 +96,7 @@ def profile_segments(artifacts: str | Path) -> StageResult:
     ArtifactError
         If there is no complete run.
     """
-    published = Artifacts(artifacts, RETAILERS).complete()
-    config: Config = published.manifest.config
-    with Artifacts(artifacts, RETAILERS).stage(
-        "inference", config, is_serving=True
-    ) as out:
-        base = out.base
-        assert base is not None  # `published`, opened again under the lock
+    with judging(artifacts) as (out, base):
         model = Model.from_set(base)
         shops = _published_shops(base, model)
         tested, why_not = _test(base, model, shops)
@@ -115,10 +108,11 @@ def profile_segments(artifacts: str | Path) -> StageResult:
         profiles = effects.profile_table(today, tested, why_not, names, SHOP)
         out.write_csv("segment_profiles.csv", profiles)
         out.write_csv("segment_exemplars.csv", _exemplars(shops, model))
-        rules = fit_surrogate(shops.table, shops.segments, model.features, config.seed)
+        rules = fit_surrogate(
+            shops.table, shops.segments, model.features, out.config.seed
+        )
         texts = _write_rules(out, rules, shops, model)
         _write_curves(out, base, shops, model)
-        out.facts |= base.manifest.facts("inference")
         out.facts["profiles"] = {
             "segment_kind": model.segments.published.kind,
             "test": SHOP.named_facts(effects.holdout_facts(tested, why_not)),
@@ -126,7 +120,6 @@ def profile_segments(artifacts: str | Path) -> StageResult:
             "surrogate": SHOP.named_facts(rules.facts()) if rules else None,
             "rules": texts,
         }
-        refresh_report(out)
     folder = Path(artifacts)
     lines = profile_lines(out.facts["profiles"], names)
     lines.append(f"Profiles: {folder / 'segment_profiles.csv'}")
@@ -194,8 +187,7 @@ def _recipe(base: ArtifactSet, model: Model, share: float) -> Recipe:
     """Return what made the published segments, for a share of the shops."""
     config = model.config
     if model.segments.published.kind == "partition":
-        chosen = base.manifest.facts("clustering")["partition"]
-        return partition_recipe(config, chosen["method"], chosen["n_segments"])
+        return recipe_of_partition(base.manifest)
     size = config.clustering.min_cluster_size
     if size is None:
         return whole_pipeline(config)  # it follows the number of shops by itself
@@ -315,7 +307,7 @@ def _facts(published: ArtifactSet) -> tuple[list[SegmentFacts], float]:
 
 def _stability(published: ArtifactSet, kind: str) -> dict[int, float]:
     """Return the clusterwise Jaccard by segment id, as far as it was measured."""
-    text = published.output(TABLE)
+    text = published.output(STABILITY)
     if text is None:
         return {}
     table = pl.read_csv(text, glob=False).filter(kind=kind)

@@ -7,7 +7,8 @@ that a folder never holds predictions of one verdict beside segments of another.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import numpy as np
 import polars as pl
 
 from core.artifacts.folder import Artifacts, StageResult, StageWriter
+from core.artifacts.manifest import Manifest
+from core.artifacts.reading import ArtifactSet
 from core.artifacts.spreadsheet import defused
 from core.errors import ArtifactError, ConfigError
 from core.evaluation.quality import label_summary
@@ -60,11 +63,55 @@ def publish_training(out: StageWriter, model: Model) -> None:
         _write_report(out, model, table, insights)
 
 
+@contextmanager
+def judging(
+    artifacts: str | Path, judged: Manifest | None = None
+) -> Iterator[tuple[StageWriter, ArtifactSet]]:
+    """Take in files and facts that judge the published model, then tell of them.
+
+    Parameters
+    ----------
+    artifacts : path
+        Folder of a complete run.
+    judged : Manifest, optional
+        Of the model that was judged while the artifacts were free; None: of whichever
+        is published, judged now.
+
+    Yields
+    ------
+    StageWriter, ArtifactSet
+        Of ``inference``, with its facts so far, and the published set. The report is
+        written anew at the end.
+
+    Raises
+    ------
+    ArtifactError
+        If there is no complete run, or another model was published meanwhile.
+    """
+    folder = Artifacts(artifacts, RETAILERS)
+    config = (judged or folder.complete().manifest).config
+    with folder.stage("inference", config, is_serving=True) as out:
+        base = refuse_another(out, judged)
+        out.facts |= base.manifest.facts("inference")
+        yield out, base
+        refresh_report(out)
+
+
+def refuse_another(out: StageWriter, judged: Manifest | None) -> ArtifactSet:
+    """Return the published set; raise if it is no longer the one that was judged."""
+    assert out.base is not None  # a complete run was published before
+    if judged is not None and out.base.manifest.model_id != judged.model_id:
+        raise ArtifactError(
+            "another model was published while this one was judged; nothing was "
+            "written. Run the command again."
+        )
+    return out.base
+
+
 def refresh_report(out: StageWriter, model: Model | None = None) -> None:
     """Write the report anew from whatever the artifacts hold.
 
-    To be called last by everything that judges the published model, when its facts and
-    files are in `out`.
+    Called last, when all facts and files are in `out`.
 
     Parameters
     ----------

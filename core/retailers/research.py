@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from core.artifacts.folder import Artifacts, StageResult
-from core.artifacts.manifest import Manifest
 from core.artifacts.reading import ArtifactSet
 from core.config import Config
 from core.errors import (
@@ -30,7 +28,6 @@ from core.evaluation.comparison import (
     compare_recipes,
     recipe_of,
 )
-from core.evaluation.n_segments import partition_recipe
 from core.evaluation.out_of_time import (
     MIN_ENTITIES_AT_CUT,
     N_PERMUTATIONS,
@@ -55,7 +52,8 @@ from core.retailers.model import (
 )
 from core.retailers.monthly import ARCHIVE, archived_sales
 from core.retailers.prepare import HISTORY, LATER, MONTHLY, prepare, write_history
-from core.retailers.publish import refresh_report
+from core.retailers.publish import judging
+from core.retailers.training import recipe_of_partition
 from core.scratch import temporary_folder
 
 SCORECARD_TABLE = "scorecard.csv"
@@ -95,16 +93,12 @@ def measure_scorecard(
         scorecard_rows,
     )
 
-    published = Artifacts(artifacts, RETAILERS).complete()
-    config = published.manifest.config
-    with Artifacts(artifacts, RETAILERS).stage(
-        "inference", config, is_serving=True
-    ) as out:
-        assert out.base is not None  # `published`, opened again under the lock
-        cuts = cuts_of(out.base)
-        shown = _published_labels(out.base)
-        criterion = out.base.manifest.facts("clustering")["partition"]["criterion"]
-        cards = _scored(cuts, _recipes(out.base), config, n_permutations)
+    with judging(artifacts) as (out, base):
+        config = base.manifest.config
+        cuts = cuts_of(base)
+        shown = _published_labels(base)
+        criterion = base.manifest.facts("clustering")["partition"]["criterion"]
+        cards = _scored(cuts, _recipes(base), config, n_permutations)
         outcomes, decay = (
             _joined({name: getattr(card, part) for name, card in cards.items()}, shown)
             for part in ("outcomes", "decay")
@@ -114,7 +108,6 @@ def measure_scorecard(
         months = config.evaluation.horizon_months
         cut_months = [cut.as_of for cut in cuts]
         plot_scorecard(outcomes, decay, months, cut_months, out.path(SCORECARD_PICTURE))
-        out.facts |= out.base.manifest.facts("inference")
         out.facts["scorecard"] = {
             "cuts": cut_months,
             "horizon_months": months,
@@ -123,7 +116,6 @@ def measure_scorecard(
                 pl.col("is_published") & (pl.col("cut") == "all")
             ).to_dicts(),
         }
-        refresh_report(out)
     folder = Path(artifacts)
     lines = [
         *scorecard_lines(outcomes, months, cut_months),
@@ -185,10 +177,9 @@ def _published_labels(base: ArtifactSet) -> str:
 def _recipes(base: ArtifactSet) -> dict[str, Recipe]:
     """Return how each set of labels of the model is learnt."""
     config = base.manifest.config
-    chosen = base.manifest.facts("clustering")["partition"]
     return {
         "latent": whole_pipeline(config),
-        "partition": partition_recipe(config, chosen["method"], chosen["n_segments"]),
+        "partition": recipe_of_partition(base.manifest),
         "raw": recipe_of("raw", "hdbscan", config),
     }
 
@@ -278,7 +269,11 @@ def compare(
     ConfigError
         For an unknown space, or too few shops or parts.
     """
-    from core.retailers.report.plots import comparison_lines, comparison_table
+    from core.retailers.report.plots import (
+        comparison_lines,
+        comparison_table,
+        plot_comparison,
+    )
 
     chosen, notes = _chosen_spaces(spaces)
     if max_shops < 100:
@@ -303,32 +298,14 @@ def compare(
             report,
         )
         table = SHOP.named_table(compare_recipes(*given))
-    facts = _write(table, Artifacts(artifacts, RETAILERS), published.manifest)
+    with judging(artifacts, published.manifest) as (out, _):
+        table.write_csv(out.path(COMPARISON_TABLE))
+        plot_comparison(table, SPACES, CLUSTERERS, out.path(COMPARISON_PICTURE))
     notes += more
     folder = Path(artifacts)
     lines = [*notes, *comparison_lines(table), f"Table: {folder / COMPARISON_TABLE}"]
     lines.append(f"Picture: {folder / COMPARISON_PICTURE}")
-    return StageResult("inference", folder, facts, lines, comparison_table(table))
-
-
-def _write(
-    table: pl.DataFrame, artifacts: Artifacts, judged: Manifest
-) -> dict[str, Any]:
-    """Write table and picture beside the model that was judged; return its facts."""
-    from core.retailers.report.plots import plot_comparison
-
-    with artifacts.stage("inference", judged.config, is_serving=True) as out:
-        assert out.base is not None  # the judged set was published before
-        if out.base.manifest.model_id != judged.model_id:
-            raise ArtifactError(
-                "another model was published while this one was compared; nothing was "
-                "written. Run the command again."
-            )
-        table.write_csv(out.path(COMPARISON_TABLE))
-        plot_comparison(table, SPACES, CLUSTERERS, out.path(COMPARISON_PICTURE))
-        out.facts |= out.base.manifest.facts("inference")
-        refresh_report(out)
-    return out.facts
+    return StageResult("inference", folder, out.facts, lines, comparison_table(table))
 
 
 def _chosen_spaces(wanted: Sequence[str] | None) -> tuple[list[SpaceName], list[str]]:

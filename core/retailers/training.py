@@ -15,6 +15,7 @@ import polars as pl
 
 from core.artifacts.arrays import save_arrays
 from core.artifacts.folder import Artifacts, StageWriter
+from core.artifacts.manifest import Manifest
 from core.artifacts.reading import ArtifactSet
 from core.config import Config, RefreshConfig
 from core.errors import PROGRAM, ArtifactError
@@ -22,10 +23,12 @@ from core.evaluation.certificate import derive_verdict
 from core.evaluation.n_segments import (
     PartitionChoice,
     choose_partition,
+    partition_recipe,
     partition_stability,
 )
 from core.evaluation.null import StructureCheck
 from core.evaluation.quality import project_2d
+from core.evaluation.stability import Recipe
 from core.logging import get_logger, progress
 from core.models.density import DensityClusterer
 from core.models.density_assigner import choose_exemplars
@@ -105,13 +108,12 @@ def draw_segments(
     features : sequence of str
         Those that were clustered.
     """
-    from core.retailers.report.plots import draw_density, draw_partition
+    from core.retailers.report.plots import draw_kind
 
     shown = dict(labels)
     shown[published.kind] = published.ids_of(labels[published.kind])
-    map_of = {kind: project_2d(space) for kind, space in spaces.items()}
-    draw_density(folder, map_of["density"], shown["density"], shops, features)
-    draw_partition(folder, map_of["partition"], shown["partition"], shops, features)
+    for kind, space in spaces.items():
+        draw_kind(folder, kind, project_2d(space), shown[kind], shops, features)
 
 
 # Of the smaller population, the share that another one must hold to be the same one.
@@ -458,3 +460,9 @@ def _choose(
     with progress("Choosing a partition by what shops did later") as report:
         given = (shops.X, shops.features, history, monthly, config, SHOP)
         return choose_partition(*given, report, before)
+
+
+def recipe_of_partition(manifest: Manifest) -> Recipe:
+    """Return what learns a model's own partition anew."""
+    chosen = manifest.facts("clustering")["partition"]
+    return partition_recipe(manifest.config, chosen["method"], chosen["n_segments"])

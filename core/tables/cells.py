@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -279,6 +279,14 @@ def naive(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         return moment
     return moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def latest_moment() -> datetime:
+    """Return the moment after which nothing can have happened, naive UTC.
+
+    Clocks differ a little, and so do time zones: that is a day from now.
+    """
+    return naive(datetime.now(UTC)) + timedelta(days=1)
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,8 @@ MOST_ORDERS, FEWEST_ORDERS, FEWEST_VALUES = 0.95, 5, 3
 # Of sums and quotients: cents without the noise of floats.
 DIGITS = 6
 CENT = 0.01 + 1e-9
-# Shopify calls the order `Name`, which elsewhere is a product or a person.
-SHOPIFY = {"Name", "Lineitem name"}
+# Some web shops call the order `Name`, which elsewhere is a product or a person.
+WEB_SHOP = {"Name", "Lineitem name"}
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def read_lines(
         As `core.tables.cells.parse_rows`, or if no column tells what was paid.
     """
     found = [n.strip() for n in table.scan.collect_schema().names() if n != BEYOND]
-    if set(found) >= SHOPIFY and "order_id" not in found:
+    if set(found) >= WEB_SHOP and "order_id" not in found:
         wanted = {"order_id": "Name", **wanted}
     matched = recognised_columns(found, wanted, LINES)
     parsed = collected_rows(table, matched, LINES, data)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,13 @@ import polars as pl
 
 from core.config import Config, DataConfig
 from core.errors import ConfigError, SchemaError, SourceError
-from core.tables.cells import UNKNOWN, ParsedRows, naive, parse_records
+from core.tables.cells import (
+    UNKNOWN,
+    ParsedRows,
+    latest_moment,
+    naive,
+    parse_records,
+)
 from core.tables.collect import collected_rows, own_policies
 from core.tables.columns import FLAGS, ROW, Column, TableSpec
 from core.tables.faults import (
@@ -32,6 +38,7 @@ from core.tables.frames import table_from_frame
 from core.tables.ids import outsized_ids
 from core.tables.lines import read_lines
 from core.tables.readers import (
+    READING_OPTIONS,
     ReceivedTable,
     fingerprint,
     read_files,
@@ -55,13 +62,6 @@ from core.tables.reconcile import (
 OPTIONAL = (
     "items", "discount_amount", "source", "category", "refund_amount", "order_time",
 )  # fmt: skip
-# Beside the mapping of columns, what decides how files are read.
-READING_OPTIONS = {
-    "date_format", "sheet", "header_row", "fill_down", "separator", "decimal",
-    "encoding", "exclude_ids",
-}  # fmt: skip
-# Clocks differ a little, and so do time zones.
-CLOCK_SLACK = timedelta(days=1)
 # A date may be wrong without being impossible: this far from the next one before it,
 # the newest is worth a look, since every recency counts from it.
 GAP_DAYS = 30
@@ -281,7 +281,7 @@ def _from_tables(tables: Mapping[str, ReceivedTable], config: Config) -> Purchas
     """Read orders, and items if there are any, and put the result together."""
     axes, data = config.axes, config.data
     reference = _reference(axes.reference_date)
-    latest = naive(datetime.now(UTC)) + CLOCK_SLACK
+    latest = latest_moment()
     terms = Terms(axes.negative_orders, reference, latest, policies=own_policies(data))
     mapped = [axes.order_columns, axes.item_columns]
     if "lines" in tables:

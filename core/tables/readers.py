@@ -47,6 +47,11 @@ from core.tables.layout import (
 )
 from core.tables.workbooks import read_workbook
 
+# Of `core.config.DataConfig`, beside the mapping of columns: how files are read.
+READING_OPTIONS = {
+    "date_format", "sheet", "header_row", "fill_down", "separator", "decimal",
+    "encoding", "exclude_ids",
+}  # fmt: skip
 SEPARATORS = (",", ";", "\t", "|")
 # Holds the first cell beyond the header's last column, where a line has one.
 BEYOND = "__beyond_the_header__"

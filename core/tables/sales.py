@@ -24,6 +24,7 @@ from core.tables.files import SourceFile, counted, fetch_kaggle, find_files
 from core.tables.frames import table_from_frame
 from core.tables.ids import alike_ids, id_sums, outsized_ids, total_ids
 from core.tables.readers import (
+    READING_OPTIONS,
     ReceivedTable,
     files_digest,
     fingerprint,
@@ -35,11 +36,6 @@ from core.tables.settle import settle
 
 # A month whose dates end earlier than this many days before it does is incomplete.
 PARTIAL_DAYS = 3
-# What decides the rows beside their source.
-READING_OPTIONS = {
-    "columns", "date_format", "sheet", "header_row", "fill_down", "separator",
-    "decimal", "encoding", "exclude_ids", "policies",
-}  # fmt: skip
 SALES = read_specs("sales.yaml")["sales"]
 
 
@@ -263,7 +259,7 @@ def _sample_options(data: DataConfig) -> DataConfig:
 
 def _fingerprint(digest: str, data: DataConfig) -> str:
     """Return the fingerprint of a content read with some options."""
-    options = data.model_dump(include=READING_OPTIONS)
+    options = data.model_dump(include={*READING_OPTIONS, "columns", "policies"})
     return fingerprint({"content": digest, "options": options})
 
 

@@ -178,7 +178,7 @@ def test_the_published_form_needs_no_mapping(tmp_path):
     assert_accounted(purchases, 4)
 
 
-def test_an_export_of_shopify_is_read_as_it_is(tmp_path):
+def test_an_export_that_calls_the_order_name_is_read_as_it_is(tmp_path):
     """Order values on the first line of each order; offsets in the dates."""
     n = 8
     shop = pl.DataFrame(

@@ -39,7 +39,7 @@ from core.retailers.pipelines import (
     train_clustering,
 )
 from core.retailers.prepare import HISTORY, MONTHLY
-from core.retailers.publish import refresh_report
+from core.retailers.publish import judging
 from core.retailers.report.decision import Decision
 from core.segments.contract import Breach, Contract, check_contract, contract_facts
 from core.segments.identity import IdentityEvent
@@ -337,18 +337,13 @@ def note_gate(
     itself and the champion's names, of which the model card tells.
     """
     before = {str(i): name for i, name in champion.segments.published.names.items()}
-    config = challenger.manifest.config
-    with Artifacts(challenger.folder, RETAILERS).stage(
-        "inference", config, True
-    ) as out:
-        assert out.base is not None  # the challenger is complete
+    with judging(challenger.folder) as (out, _):
         gate.challenger.stability.write_csv(out.path("stability.csv"))
-        out.facts |= out.base.manifest.facts("inference") | {
+        out.facts |= {
             "stability": gate.challenger.stability_facts,
             "gate": gate.decision.model_dump(mode="json"),
             "names_before": before,
         }
-        refresh_report(out)
     return _published(challenger.folder)
 
 

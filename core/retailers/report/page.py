@@ -35,7 +35,7 @@ from core.retailers.report.parts import (
     research_parts,
     segment_cards,
 )
-from core.retailers.report.plots import LATENT, SPACE_TITLES
+from core.retailers.report.plots import LATENT, PICTURES, SPACE_TITLES
 from core.segments.profiles import cluster_contrasts
 from core.segments.published import UNASSIGNED
 
@@ -338,10 +338,7 @@ def _notes(evidence: Evidence) -> list[str]:
 def _pictures(evidence: Evidence) -> list[Picture]:
     """Return the pictures of the published segments."""
     kind = evidence.published.kind
-    space, heatmap = {
-        "density": ("latent-space.png", "cluster-heatmap.png"),
-        "partition": ("partition-space.png", "partition-heatmap.png"),
-    }[kind]
+    space, heatmap, *_ = PICTURES[kind]
     touch = report_line("space_picture", kind=kind)
     told = report_line("heatmap_picture")
     return _known(

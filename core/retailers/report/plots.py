@@ -15,6 +15,7 @@ from core.retailers.features import SHOP
 from core.retailers.names import feature_label
 from core.retailers.report.evidence import report_line, report_lines
 from core.segments.profiles import cluster_contrasts, effect_matrix
+from core.segments.published import SegmentKind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -526,6 +527,21 @@ SPACE_TITLES = {"latent": "Latent space", "raw": "Raw features"}
 # The space whose clusters are the published segments, if those are clusters.
 LATENT = "latent"
 Projection = tuple[np.ndarray, np.ndarray]
+# Of each kind of segments: where they lie, what they are like, and the words for both.
+PICTURES: dict[SegmentKind, tuple[str, str, str, str]] = {
+    "density": (
+        "latent-space.png",
+        "cluster-heatmap.png",
+        SPACE_TITLES[LATENT],
+        "cluster",
+    ),
+    "partition": (
+        "partition-space.png",
+        "partition-heatmap.png",
+        "The partition, among the scaled features",
+        "segment",
+    ),
+}
 
 
 def draw_spaces(
@@ -554,21 +570,23 @@ def draw_spaces(
     )
 
 
-def draw_density(
+def draw_kind(
     folder: Path,
+    kind: SegmentKind,
     projection: Projection,
     labels: np.ndarray,
     table: pl.DataFrame,
     features: Sequence[str],
 ) -> None:
-    """Draw the latent space's clusters, and what they are like.
+    """Draw where the segments of a kind lie, and what they are like.
 
     Parameters
     ----------
     folder : Path
-        Gets ``latent-space.png`` and ``cluster-heatmap.png``.
+        Gets the two files of `PICTURES`.
+    kind : {'density', 'partition'}
     projection : (coordinates, shares)
-        As for `draw_spaces`.
+        As for `draw_spaces`; of the latent space or of the scaled features.
     labels : ndarray of int, shape (n_shops,)
         Per shop its segment's id, if they are published, else its cluster; -1 is none.
     table : DataFrame
@@ -576,30 +594,14 @@ def draw_density(
     features : sequence of str
         Those that were clustered.
     """
-    _draw_space(projection, labels, SPACE_TITLES[LATENT], folder / "latent-space.png")
-    _draw_heatmap(labels, table, features, folder / "cluster-heatmap.png")
-
-
-def draw_partition(
-    folder: Path,
-    projection: Projection,
-    labels: np.ndarray,
-    table: pl.DataFrame,
-    features: Sequence[str],
-) -> None:
-    """Draw the partition among the scaled features, and what its segments are like.
-
-    Parameters
-    ----------
-    folder : Path
-        Gets ``partition-space.png`` and ``partition-heatmap.png``.
-    projection, labels, table, features
-        As for `draw_density`.
-    """
-    path = folder / "partition-space.png"
-    title = "The partition, among the scaled features"
-    _draw_space(projection, labels, title, path, "segment")
-    _draw_heatmap(labels, table, features, folder / "partition-heatmap.png", "segment")
+    space, heatmap, title, noun = PICTURES[kind]
+    _draw_space(projection, labels, title, folder / space, noun)
+    labelled = table.with_columns(cluster=pl.Series(labels))
+    contrasts = cluster_contrasts(labelled, "cluster", features)
+    effects, clusters, names = effect_matrix(contrasts)
+    said = [feature_label(name).name for name in names]
+    shown = [str(cluster) for cluster in clusters]
+    plot_heatmap(effects, shown, said, folder / heatmap, SHOP, noun)
 
 
 def _draw_space(
@@ -616,18 +618,3 @@ def _draw_space(
     ]
     title = f"{title}: {len(coordinates):,} shops"
     plot_space(coordinates, labels, title, (axes[0], axes[1]), path, SHOP, noun)
-
-
-def _draw_heatmap(
-    labels: np.ndarray,
-    table: pl.DataFrame,
-    features: Sequence[str],
-    path: Path,
-    noun: str = "cluster",
-) -> None:
-    labelled = table.with_columns(cluster=pl.Series(labels))
-    contrasts = cluster_contrasts(labelled, "cluster", features)
-    effects, clusters, names = effect_matrix(contrasts)
-    said = [feature_label(name).name for name in names]
-    shown = [str(cluster) for cluster in clusters]
-    plot_heatmap(effects, shown, said, path, SHOP, noun)
