@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from core.errors import EligibilityError, SchemaError, did_you_mean, listed
 from core.rules.check import require_proven
 from core.rules.compile import assign_expr
-from core.rules.conditions import Or
+from core.rules.conditions import Node, Or
 from core.rules.fidelity import Score, scores, two_decimals
 from core.rules.grammar import RuleSegment, RuleSet
-from core.rules.matrix import Matrix, is_text, matrix_of, names_of, without_nan
+from core.rules.matrix import Columns, columns_of, is_text, names_of, without_nan
 from core.rules.tree import (
     Branch,
     FloatArray,
@@ -181,14 +181,15 @@ def learn_rules(
     kept = list(dict.fromkeys([*wanted, *([size] if size else [])]))
     _require_columns(table, [target, *kept])
     rows = table.select(target, *(name for name in kept if name != target))
-    rows = rows.with_columns(without_nan(rows[target])).drop_nulls(target)
+    rows = rows.with_columns(_without_nothing(rows[target])).drop_nulls(target)
     n_target = rows.height
     # Sorted first: the order in which customers come must not count.
     rows = rows.sort(pl.all()).sample(min(n_target, MAX_ROWS), seed=seed, shuffle=True)
     y, classes = _target_of(rows[target])
-    matrix = matrix_of(rows.select(name for name in wanted if name != target))
-    if not matrix.columns:
-        reasons = "; ".join(f"`{n}`: {why}" for n, why in matrix.left_out.items())
+    # Of all customers, those without a target too: the rules are for everybody.
+    asked = columns_of(table.select(name for name in wanted if name != target))
+    if not asked.columns:
+        reasons = "; ".join(f"`{n}`: {why}" for n, why in asked.left_out.items())
         raise EligibilityError(f"no column is left to ask about. {reasons}")
     n_out = int(rows.height * _HELD_OUT)
     own, held_out = y[n_out:], y[:n_out]
@@ -197,8 +198,9 @@ def learn_rules(
         max_depth,
         min_leaf or max(MIN_LEAF, len(own) // 100),
     )
-    branches = _grown(matrix.X[n_out:], own, limits, seed)
-    rules, values = _rule_set(branches, matrix, matrix.X[n_out:], own, target, classes)
+    X = asked.matrix(rows[n_out:])
+    branches = _grown(X, own, limits, seed)
+    rules, values = _rule_set(branches, asked, X, own, target, classes)
     named = nw.from_native(rows[:n_out]).select(assign_expr(rules)).to_native()
     said = {
         "rules": np.array([values[name] for name in named["segment"]], dtype=y.dtype),
@@ -217,7 +219,7 @@ def learn_rules(
         n_not_drawn=n_target - rows.height,
         scores=scores(said, held_out, seed),
         size=size,
-        left_out=matrix.left_out,
+        left_out=asked.left_out,
         unnamed=tuple(name for name in classes if name not in values),
         plural=plural,
     )
@@ -241,6 +243,14 @@ def _require_columns(table: pl.DataFrame, names: Iterable[str]) -> None:
             )
 
 
+def _without_nothing(column: pl.Series) -> pl.Series:
+    """Return a target with null for NaN and for an empty text, which names nothing."""
+    if not is_text(column.dtype):
+        return without_nan(column)
+    texts = column.cast(pl.String)
+    return texts.set(texts.str.strip_chars() == "", None)
+
+
 def _target_of(column: pl.Series) -> tuple[NDArray[Any], list[str]]:
     """Return a target as numbers, and its classes if it is a text."""
     name, n_values = f"`{column.name}`", column.n_unique()
@@ -256,10 +266,9 @@ def _target_of(column: pl.Series) -> tuple[NDArray[Any], list[str]]:
                 f"{name} has {n_values:,} different texts; expected {MAX_CLASSES} at "
                 "most, or a number."
             )
-        texts = column.cast(pl.String)
-        classes = sorted(texts.unique())
+        classes = sorted(column.unique())
         codes = {text: code for code, text in enumerate(classes)}
-        return texts.replace_strict(codes, return_dtype=pl.Int64).to_numpy(), classes
+        return column.replace_strict(codes, return_dtype=pl.Int64).to_numpy(), classes
     if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
         raise SchemaError(f"{name} is {column.dtype}; expected numbers or texts.")
     numbers = column.cast(pl.Float64)
@@ -293,9 +302,17 @@ def _majority(y: NDArray[Any]) -> float:
     return int(np.bincount(y).argmax()) if is_class(y) else float(y.mean())
 
 
+def _either(conditions: Sequence[Node]) -> Node:
+    """Return one condition for several, without an *or* in an *or*."""
+    parts: list[Node] = []
+    for condition in conditions:
+        parts += condition.any if isinstance(condition, Or) else (condition,)
+    return parts[0] if len(parts) == 1 else Or(tuple(parts))
+
+
 def _rule_set(
     branches: Sequence[Branch],
-    matrix: Matrix,
+    columns: Columns,
     X: FloatArray,
     y: NDArray[Any],
     target: str,
@@ -311,7 +328,7 @@ def _rule_set(
     for value in sorted({b.value for b in branches}, reverse=not classes):
         own = [branch for branch in branches if branch.value == value]
         meets = np.any([b.holds(X, names_of(X)) for b in own], axis=0)
-        asked = [matrix.condition(branch) for branch in own]
+        asked = [columns.condition(branch) for branch in own]
         if classes:
             said = f"{(y[meets] == value).mean():.0%} of them are in it"
         else:
@@ -319,12 +336,12 @@ def _rule_set(
         segments.append(
             RuleSegment(
                 name=by_value[value],
-                when=asked[0] if len(asked) == 1 else Or(tuple(asked)),
+                when=_either(asked),
                 description=f"Learnt from {int(meets.sum()):,}: {said}",
             )
         )
     used = {leaf.feature for segment in segments for leaf in segment.when.leaves()}
-    asked_about = [f for f in matrix.features.values() if f.name in used]
-    features = tuple(asked_about or matrix.features.values())
+    asked_about = [f for f in columns.features.values() if f.name in used]
+    features = tuple(asked_about or columns.features.values())
     rules = RuleSet(f"rules for {target}", features, tuple(segments))
     return require_proven(rules), {by_value[b.value]: b.value for b in branches}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -20,21 +20,17 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
-class Matrix:
-    """Features as numbers.
+class Columns:
+    """What a tree can ask of customers, as columns of numbers.
 
     Attributes
     ----------
-    X : ndarray of float, shape (n_customers, n_columns)
-        NaN is missing.
     columns : tuple of (Feature, str or None)
-        What each column is: a number, a flag as 0 and 1, or whether a text is this
-        level (0 where missing).
+        A number, a flag as 0 and 1, or whether a text is this level.
     left_out : dict of str to str
-        Columns of the table that are none, with the reason.
+        Columns of the table that are no features, with the reason.
     """
 
-    X: FloatArray
     columns: tuple[tuple[Feature, str | None], ...]
     left_out: dict[str, str]
 
@@ -42,6 +38,21 @@ class Matrix:
     def features(self) -> dict[str, Feature]:
         """The features by name."""
         return {feature.name: feature for feature, _ in self.columns}
+
+    def matrix(self, rows: pl.DataFrame) -> FloatArray:
+        """Return customers as a matrix, shape (n_customers, n_columns).
+
+        NaN is a missing number or flag; a missing text is none of the levels.
+        """
+        found = [
+            without_nan(rows[feature.name]).cast(pl.Float64).fill_null(math.nan)
+            if level is None
+            else (rows[feature.name].cast(pl.String) == level)
+            .fill_null(False)
+            .cast(pl.Float64)
+            for feature, level in self.columns
+        ]
+        return np.column_stack([column.to_numpy() for column in found])
 
     def condition(self, branch: Branch) -> Node:
         """Return what leads to a leaf as a condition over the features."""
@@ -76,8 +87,8 @@ def _asked_of(feature: Feature, interval: Interval) -> Node:
     return Or((asked, is_missing)) if takes_missing else asked
 
 
-def matrix_of(table: pl.DataFrame) -> Matrix:
-    """Return the columns of a table that rules can ask about.
+def columns_of(table: pl.DataFrame) -> Columns:
+    """Return what a tree can ask of the customers of a table.
 
     Parameters
     ----------
@@ -85,46 +96,47 @@ def matrix_of(table: pl.DataFrame) -> Matrix:
         A row per customer. Numbers, flags (also 0 and 1), and texts of at most
         `MAX_LEVELS` values are taken.
     """
-    found: list[FloatArray] = []
     columns: list[tuple[Feature, str | None]] = []
     left_out: dict[str, str] = {}
-    for column in table.iter_columns():
-        cleaned = without_nan(column)
-        feature = _feature(cleaned)
-        if isinstance(feature, str):
-            left_out[column.name] = feature
-        elif feature.type == "text":
-            for level in sorted(cleaned.cast(pl.String).drop_nulls().unique()):
-                columns.append((feature, level))
-                is_level = (cleaned.cast(pl.String) == level).fill_null(False)
-                found.append(is_level.cast(pl.Float64).to_numpy())
-        else:
-            columns.append((feature, None))
-            found.append(cleaned.cast(pl.Float64).fill_null(math.nan).to_numpy())
-    X = np.column_stack(found) if found else np.empty((table.height, 0))
-    return Matrix(X, tuple(columns), left_out)
+    for received in table.iter_columns():
+        column = without_nan(received)
+        reason = _unfit(column)
+        if reason is not None:
+            left_out[column.name] = reason
+            continue
+        feature, levels = _feature(column), [None]
+        if feature.type == "text":
+            levels = sorted(column.cast(pl.String).drop_nulls().unique())
+        columns += [(feature, level) for level in levels]
+    return Columns(tuple(columns), left_out)
 
 
-def _feature(column: pl.Series) -> Feature | str:
-    """Return what a column is as a feature, or why it can be none."""
-    known, n_missing = column.drop_nulls(), column.null_count()
-    n_values = known.n_unique()
+def _unfit(column: pl.Series) -> str | None:
+    """Return why a column can be no feature."""
+    n_values = column.drop_nulls().n_unique()
     is_number = column.dtype.is_numeric()
-    if n_values + (n_missing > 0) < 2:
+    if "`" in column.name:
+        return "a name with a backtick"
+    if n_values + (column.null_count() > 0) < 2:
         return "one value only"
     if is_text(column.dtype) and n_values > MAX_LEVELS:
         return f"{n_values:,} different texts, more than {MAX_LEVELS}"
     if not is_text(column.dtype) and not is_number and column.dtype != pl.Boolean:
         return f"{column.dtype.base_type()} is no number, flag or text"
-    if is_number and (known.cast(pl.Float64).abs() > _LARGEST).any():
+    if is_number and (column.cast(pl.Float64).abs() > _LARGEST).any():
         return "numbers that are too large"
-    feature = Feature(column.name, _type_of(known))
-    if feature.type in NUMERIC and not (known < 0).any():
-        feature = replace(feature, low=0.0)
-    if not n_missing:
-        return feature
-    means = f"not known of {n_missing:,} of {len(column):,}"
-    return replace(feature, missing=means)
+    return None
+
+
+def _feature(column: pl.Series) -> Feature:
+    known, n_missing = column.drop_nulls(), column.null_count()
+    kind = _type_of(known)
+    return Feature(
+        column.name,
+        kind,
+        low=0.0 if kind in NUMERIC and (known >= 0).all() else -math.inf,
+        missing=f"not known of {n_missing:,} of {len(column):,}" if n_missing else None,
+    )
 
 
 def _type_of(known: pl.Series) -> Literal["integer", "number", "flag", "text"]:

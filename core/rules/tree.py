@@ -44,7 +44,8 @@ class Interval:
     ----------
     feature : str
     low, high : float
-        In the feature's own unit; infinite where there is no bound.
+        In the feature's own unit; infinite where there is no bound, both of them inf
+        where no known value meets it.
     takes_unknown : bool
         Whether an entity whose value is unknown meets it.
     """
@@ -234,15 +235,29 @@ def leaves_of(tree: Any, X: FloatArray, features: Sequence[str]) -> list[Branch]
             is_whole=bool(is_whole[column]),
         )
         is_left |= ~known & unknown_left
-        before = conditions.get(name, Interval(name))
-        takes = before.takes_unknown
-        below = replace(before, high=cut, takes_unknown=takes and unknown_left)
-        above = replace(before, low=cut, takes_unknown=takes and not unknown_left)
+        below, above = _halves(conditions.get(name, Interval(name)), cut, unknown_left)
         descend(left, rows[is_left], conditions | {name: below})
         descend(right, rows[~is_left], conditions | {name: above})
 
     descend(0, np.arange(len(X)), {})
     return leaves
+
+
+def _halves(
+    before: Interval, cut: float, unknown_left: bool
+) -> tuple[Interval, Interval]:
+    """Return what a split leaves of an interval on its left and on its right.
+
+    An infinite cut parts the known values from the unknown ones.
+    """
+    takes = before.takes_unknown
+    below = replace(before, high=cut, takes_unknown=takes and unknown_left)
+    above = replace(before, low=cut, takes_unknown=takes and not unknown_left)
+    unknown = Interval(before.feature, math.inf, math.inf)
+    known = replace(before, takes_unknown=False)
+    if math.isinf(cut):
+        return (unknown, known) if unknown_left else (known, unknown)
+    return below, above
 
 
 def plain_cut(low: float, high: float, *, is_whole: bool = False) -> float:

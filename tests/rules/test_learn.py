@@ -13,7 +13,7 @@ from core.rules.compile import assign_expr
 from core.rules.fidelity import scores
 from core.rules.grammar import read_rules
 from core.rules.learn import learn_rules
-from core.rules.matrix import matrix_of
+from core.rules.matrix import columns_of
 from core.rules.tree import TreeLimits, grow_tree, leaves_of, plain_cut, smallest_size
 
 
@@ -83,6 +83,67 @@ def test_what_is_learnt_is_proven_and_read_again(target):
     assert assigned(learnt.rules, fresh).null_count() == 0
 
 
+TEXTS = [
+    "",
+    " a ",
+    "yes",
+    "is",
+    "1",
+    "a\nb",
+    'q"uo\\te',
+    "null",
+    "missing",
+    "a, {x}",
+    "#c",
+]
+NAMES = ["a b", "not", "1x", "x-y", "MISSING", "a\nb", " lead", "segment", "#n", "p80"]
+
+
+def odd_table(seed: int) -> pl.DataFrame:
+    """Columns of all kinds under odd names, with values missing, beside a target."""
+    rng = np.random.default_rng(seed)
+    n, columns = int(rng.integers(120, 300)), []
+    for name in rng.choice(NAMES, 3, replace=False):
+        made = [
+            pl.Series(rng.normal(size=n)),
+            pl.Series(rng.integers(-5, 5, n)),
+            pl.Series(rng.choice(TEXTS, n)),
+            pl.Series(rng.choice([0.0, 1.0, np.nan], n)),
+            pl.Series(rng.integers(0, 2**62, n)),
+            pl.Series(1e9 + rng.integers(0, 5, n) * 1e-7),
+        ][rng.integers(6)]
+        columns.append(made.set(pl.Series(rng.random(n) < 0.2), None).alias(str(name)))
+    rank = columns[0].rank().fill_null(-n / 3) + pl.Series(rng.normal(size=n))
+    text = pl.Series(np.array(TEXTS[1:])[(rank.to_numpy() > n / 2).astype(int)])
+    return pl.DataFrame([*columns, (rank if seed % 2 else text).alias("target")])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_odd_names_texts_and_missing_values_end_in_rules_that_hold_for_all(seed):
+    table = odd_table(seed)
+    learnt = learn_rules(table, "target")
+    assert read_rules(learnt.rules.to_yaml()) == learnt.rules
+    assert check_rules(learnt.rules).is_proven
+    assert assigned(learnt.rules, table).null_count() == 0
+
+
+def test_rows_without_a_target_and_names_that_no_rule_can_spell_are_told():
+    table = guests(300).with_columns(
+        pl.when(pl.int_range(300) < 9)
+        .then(pl.lit(" "))
+        .otherwise("group")
+        .alias("group"),
+        pl.when(pl.int_range(300) < 5).then(None).otherwise("orders").alias("orders"),
+        pl.col("noise").alias("no`ise"),
+    )
+    learnt = learn_rules(table.drop("spend"), "group")
+    lines = learnt.report.lines()
+    assert "9 customers without `group` were left out." in lines
+    assert "Left out: `no`ise`; a name with a backtick." in lines
+    # Nobody learnt from lacks orders, but five others do.
+    assert assigned(learnt.rules, table).null_count() == 0
+
+
 def test_noise_gets_no_rule_and_a_score_of_nothing():
     table = guests().select("orders", "city", "recency", "noise")
     learnt = learn_rules(table, "noise", size="orders")
@@ -108,7 +169,7 @@ def test_columns_that_no_rule_can_ask_about_are_named():
         huge=pl.Series([1e300, 1.0] * 150),
         flag=pl.Series([0.0, 1.0, float("nan")] * 100),
     )
-    found = matrix_of(table.drop("group"))
+    found = columns_of(table.drop("group"))
     assert found.left_out == {
         "id": "300 different texts, more than 20",
         "day": "Date is no number, flag or text",
@@ -147,7 +208,8 @@ def test_what_cannot_be_learnt_is_refused(change, options, error, message):
 
 def test_the_trees_of_all_sizes_are_read_from_one():
     table = guests(800)
-    X, y = matrix_of(table.drop("spend", "group")).X, table["spend"].to_numpy()
+    X = columns_of(table.drop("spend", "group")).matrix(table)
+    y = table["spend"].to_numpy()
     limits = TreeLimits(8, None, 10)
     assert smallest_size(X, y, limits, seed=0) == 8
     for n_leaves in (2, 5):
