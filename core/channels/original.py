@@ -20,6 +20,7 @@ from core.channels.sections import Section, read_section
 from core.config import Config
 from core.errors import PROGRAM, ConfigError, SegmentsError, did_you_mean, listed
 from core.resolve import build_config
+from core.tables.files import counted
 
 # As the original calls them, whatever the channels are called.
 ID, TARGET, HOME = "algonomy_id", "ownapp_order_count", "ownapp"
@@ -128,7 +129,12 @@ def read_original(
         _take_features(read_section(features), options, notes)
     if segmentation is not None:
         _take_segmentation(read_section(segmentation), options, notes, models)
-    return build_config({"channels": options}), notes
+    try:
+        with in_their_words():
+            return build_config({"channels": options}), notes
+    except ConfigError as error:
+        given = [name for name in (features, segmentation) if name is not None]
+        raise ConfigError(f"{listed(given)}: {error}") from None
 
 
 @contextmanager
@@ -156,6 +162,11 @@ def _take_features(file: Section, options: dict[str, Any], notes: list[str]) -> 
         if not isinstance(content, dict):
             raise file.wrong(name, 'a section of keys, such as {"output_path": "..."}')
         sections[name] = Section(f"{file.where}, `{name}`", content)
+        if not re.fullmatch(r"\w+", name):
+            raise ConfigError(
+                f"{file.where}: the section `{name}` names columns of features; "
+                "expected letters, digits and `_`."
+            )
     common = sections.pop(COMMON, Section(f"{file.where}, `{COMMON}`", {}))
     customer = sections.pop(CUSTOMER, Section(f"{file.where}, `{CUSTOMER}`", {}))
     if not sections:
@@ -253,15 +264,15 @@ def _take_prices(common: Section, options: dict[str, Any]) -> None:
         )
     bounds, names = common.numbers(bins), common.texts(labels)
     names = [name.removesuffix("_price") for name in names]
-    if len(bounds) == len(names) + 1:
-        top = bounds.pop()
-        if math.isfinite(top):
-            # In the original an order beyond the last bin is in no bucket.
-            bounds, names = [*bounds, top], [*names, f"above_{top:g}"]
+    if len(bounds) == len(names) + 1 and math.isfinite(bounds[-1]):
+        # In the original an order beyond the last bin is in no bucket.
+        names.append(f"above_{bounds[-1]:g}")
+    elif math.isinf(bounds[-1]):
+        bounds.pop()
     if len(bounds) != len(names):
         raise ConfigError(
-            f"{common.where}: `{labels}` has {len(names)} labels for {len(bounds)} "
-            f"`{bins}`; expected a label for each range between two bins."
+            f"{common.where}: `{labels}` has {counted(len(names), 'label')} for "
+            f"{len(common.content[bins])} `{bins}`; expected a label for each range between two bins."
         )
     options["price_bins"], options["price_labels"] = bounds, names
 

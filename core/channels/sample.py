@@ -34,6 +34,7 @@ from core.channels.guests import (
 )
 from core.config import ChannelsConfig, Config
 from core.errors import ConfigError
+from core.yaml_text import YamlDumper
 
 _MONEY = ("total_price", "discount_amount", "promo_amount")
 # What each channel writes of an order.
@@ -382,7 +383,7 @@ def write_sample(
                 writers[file](table)
                 rows[file] = rows.get(file, 0) + table.height
     options = {"channels": sample_options(folder, suffix)}
-    text = yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
+    text = yaml.dump(options, Dumper=YamlDumper, sort_keys=False, allow_unicode=True)
     (folder / "channels.yaml").write_text(text, encoding="utf-8")
     return rows
 

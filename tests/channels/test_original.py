@@ -283,7 +283,19 @@ Edit = Callable[[dict[str, Any]], object]
         ),
         (
             lambda c: c["common"].update(bucket_labels=["Low"]),
-            "`bucket_labels` has 1 labels for 5 `price_bins`; expected a label",
+            "`bucket_labels` has 1 label for 5 `price_bins`; expected a label for each",
+        ),
+        (
+            lambda c: c["common"].update(price_bins=[0, 150, 300, None]),
+            "`bucket_labels` has 4 labels for 4 `price_bins`",
+        ),
+        (
+            lambda c: c.update({"own-app": c.pop("ownapp")}),
+            "the section `own-app` names columns of features; expected letters",
+        ),
+        (
+            lambda c: c["common"].update(months_offset=10_000),
+            "`months_offset` (here `channels.months_offset`) is 10000: input should be",
         ),
         (
             lambda c: c["common"].pop("bucket_labels"),
@@ -322,7 +334,7 @@ def test_what_is_wrong_with_features_is_named(edit: Edit, message: str, tmp_path
     with pytest.raises(ConfigError) as caught:
         read_original(path, None, tmp_path)
     assert message in str(caught.value)
-    assert "`features.json`" in str(caught.value)
+    assert "features.json`" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
