@@ -283,7 +283,7 @@ Edit = Callable[[dict[str, Any]], object]
         ),
         (
             lambda c: c["common"].update(bucket_labels=["Low"]),
-            "`bucket_labels` has 1 label for 5 `price_bins`; expected a label for each",
+            "`bucket_labels` has 1 label for 5 `price_bins`; expected a label",
         ),
         (
             lambda c: c["common"].update(price_bins=[0, 150, 300, None]),
