@@ -18,7 +18,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from core.rules.conditions import And, IsMissing, Leaf, Node, Not, OneOf, Or, Range
 from core.rules.grammar import FIRST, RuleSet
@@ -49,8 +49,7 @@ class Cell:
     high_included: bool = True
 
 
-@dataclass(frozen=True, eq=False)
-class Formula:
+class Formula(NamedTuple):
     """A condition over cells, without `not`: a mask, or an *and* / *or* of formulas.
 
     Attributes
@@ -204,8 +203,9 @@ class Space:
         box : Box, optional
             Where to look; by default everywhere.
         """
-        start = self.whole if box is None else box
-        stack = [(start, under(formula, start))]
+        stack = [(self.whole, formula)]
+        if box is not None:
+            stack = [(box, under(formula, box))]
         while stack:
             here, left = stack.pop()
             here, left = _narrowed(here, left)
