@@ -272,7 +272,8 @@ def _take_prices(common: Section, options: dict[str, Any]) -> None:
     if len(bounds) != len(names):
         raise ConfigError(
             f"{common.where}: `{labels}` has {counted(len(names), 'label')} for "
-            f"{len(common.content[bins])} `{bins}`; expected a label for each range between two bins."
+            f"{len(common.content[bins])} `{bins}`; expected a label for each range "
+            "between two bins."
         )
     options["price_bins"], options["price_labels"] = bounds, names
 
