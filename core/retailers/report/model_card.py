@@ -24,8 +24,8 @@ MODEL_CARD = "model-card.md"
 
 _MARKUP = re.compile(r"([\\`*_\[\]<>|#])")
 _LIMITS = (
-    "The segments describe how shops sell. That acting on them pays is not shown: only "
-    "a test with some shops left out tells.",
+    "The segments describe how shops sell. This does not prove that acting on them "
+    "pays. Test on some shops first.",
     "They hold for shops with about a year of sales, from the same source, prepared "
     "with the same configuration. Other shops are listed with a reason, not labelled.",
     "Strengths are no probabilities, and cannot be compared between segments.",
