@@ -57,6 +57,7 @@ from core.artifacts.arrays import Arrays, Meta, State, load_arrays
 from core.channels.words import differences, segment_names
 from core.config import MicroPlanItem
 from core.errors import (
+    PROGRAM,
     ArtifactError,
     ConfigError,
     FeatureMismatchError,
@@ -77,7 +78,7 @@ ORDERS: Final = "_order_count"
 CATEGORY: Final = "categ_dri_"
 EVERYONE: Final = "everyone"
 ALIKE_THE_REST: Final = "no feature differs much from the rest"
-CURE: Final = "Run `import-models` again on the pickle."
+CURE: Final = f"Run `{PROGRAM} channels import-models` again on the pickle."
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,7 @@ def usual_features(names: Sequence[str]) -> list[str]:
 def check_plan(
     plan: Sequence[MicroPlanItem],
     rule_segments: Sequence[str],
-    feature_names: Collection[str],
+    feature_names: Collection[str] | None = None,
 ) -> None:
     """Look through the whole plan, so that nothing of it runs in vain.
 
@@ -257,8 +258,8 @@ def check_plan(
     plan : sequence of MicroPlanItem
     rule_segments : sequence of str
         Names of the segments of the rule set.
-    feature_names : collection of str
-        Numeric features of the customers.
+    feature_names : collection of str, optional
+        Numeric features of the customers; None where they are not known yet.
 
     Raises
     ------
@@ -291,7 +292,9 @@ def _faults_of_sources(item: MicroPlanItem, known: Sequence[str]) -> Iterator[st
             yield f"the rules have no segment `{name}`.{hint}"
 
 
-def _faults_of_model(item: MicroPlanItem, known: Collection[str]) -> Iterator[str]:
+def _faults_of_model(
+    item: MicroPlanItem, known: Collection[str] | None
+) -> Iterator[str]:
     """Yield what is wrong with the features, the number and the model of an item."""
     features: Sequence[str] = item.features
     yield from (
@@ -302,10 +305,17 @@ def _faults_of_model(item: MicroPlanItem, known: Collection[str]) -> Iterator[st
     if item.model is not None:
         if item.features or item.k is not None:
             yield "`features` and `k` go without `model`, which has its own."
+        made = f"`{PROGRAM} channels import-models` makes such files of pickles."
+        if not Path(item.model).is_file():
+            yield f"`model` is `{item.model}`, which is not there. {made}"
+            return
         try:
             features = load_micro_model(item.model).features
         except ArtifactError as error:
-            yield f"`model`: {error}"
+            yield f"`model`: {error} {made}"
+            return
+    if known is None:
+        return
     missing = [name for name in features if name not in known]
     if missing:
         hint = did_you_mean(missing[0], known)

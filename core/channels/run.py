@@ -218,9 +218,7 @@ def _check_plan(plan: Sequence[MicroPlanItem], rules: RuleSet) -> None:
             f"`channels.micro`: an item is called `{SEGMENT}`, which the rule segments "
             "are. Give it another name."
         )
-    bare: dict[str, Any] = {"features": [], "model": None, "k": None}
-    given = [segment.name for segment in rules.segments]
-    check_plan([item.model_copy(update=bare) for item in plan], given, ())
+    check_plan(plan, [segment.name for segment in rules.segments])
 
 
 def _view(data: ChannelRows, naming: Naming, rules: RuleSet) -> pl.DataFrame:

@@ -251,11 +251,21 @@ def test_everything_that_is_wrong_with_a_plan_is_said_at_once():
         "`Lunch_order_cuont`",
         "Did you mean `Lunch_order_count`?",
         "`features` and `k` go without `model`",
-        "`nowhere.safetensors`",
+        "`nowhere.safetensors`, which is not there",
     ):
         assert part in said
     assert "unknown" not in said
+    with pytest.raises(ConfigError, match=r"`nowhere\.safetensors`") as error:
+        check_plan(plan, RULES)
+    assert "Lunch" not in str(error.value)
     check_plan([item("one"), item("two", RULES)], RULES, [])
+
+
+def test_a_pickle_is_no_model_of_a_plan(tmp_path):
+    path = tmp_path / "m.pkl"
+    path.write_bytes(b"\x80\x04N.")
+    with pytest.raises(ConfigError, match="import-models` makes such files"):
+        check_plan([item(model=str(path))], RULES)
 
 
 def converted(tmp_path):
