@@ -170,6 +170,8 @@ def explain_customer(rules: RuleSet, customer: Mapping[str, Any]) -> RuleExplana
     path: list[Step] = []
     if met is not None:
         path = [_step(part, own) for part in _parts(rules.condition(met), own)]
+        if rules.match == FIRST and met is not rules.segments[0]:
+            path.append(Step("no rule above it holds", {}))
     broken = [
         node.text()
         for node in (
@@ -285,6 +287,8 @@ def _step(condition: Node, own: Customer) -> Step:
 def _shown(value: Value | None) -> str:
     if value is None:
         return "missing"
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:.6g}"  # for people; the figures have all digits
     return value if isinstance(value, str) else shown_value(value)
 
 
@@ -347,13 +351,13 @@ def _nearest(feature: Feature, own: Value | None, cell: Cell, unit: float) -> _O
     bound, to = (cell.low, math.inf) if is_up else (cell.high, -math.inf)
     if math.isinf(bound):
         return _Option(float(cell.value), "is known", 1.0)
-    value, text = bound, f"is {shown_value(bound)}"
+    value, text = bound, f"is {_shown(bound)}"
     if not (cell.low_included if is_up else cell.high_included):
         value = math.nextafter(bound, to)
-        text = f"is {'above' if is_up else 'below'} {shown_value(bound)}"
+        text = f"is {'above' if is_up else 'below'} {_shown(bound)}"
         if feature.type == "integer":
             value = math.floor(bound) + 1.0 if is_up else math.ceil(bound) - 1.0
-            text = f"is {shown_value(value)}"
+            text = f"is {_shown(value)}"
     distance = 1.0 if own is None else abs(value - float(own)) / unit
     return _Option(value, text, distance)
 

@@ -174,6 +174,16 @@ def test_the_change_is_told_in_words_and_what_is_fixed_stays():
     assert distances == pytest.approx([3 / 99, 1 / 2.5, 1, None], nan_ok=True)
 
 
+def test_where_the_first_rule_decides_the_path_says_that_none_above_holds():
+    rules = read_rules("match: first\n" + BANDS.replace("band: few, ", ""))
+    explained = explain_customer(rules, GUEST)
+    assert explained.path[-1].text() == "no rule above it holds"
+    # Kinds above 2.5 would lead to the rule above, which decides first.
+    guest = explain_customer(rules, GUEST | {"kinds": 3})
+    assert (guest.segment, guest.also) == ("tasters", ())
+    assert "no rule above it holds" not in [step.text() for step in guest.path]
+
+
 def test_a_change_keeps_the_assumptions():
     guest = GUEST | {"orders": 1, "weekend": 1}
     explained = explain_customer(read_rules(BANDS), guest)
