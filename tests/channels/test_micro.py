@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import guest_runs as chain
 import numpy as np
 import polars as pl
 import pytest
@@ -295,3 +296,28 @@ def test_a_converted_model_learns_limits_once_and_keeps_its_centres(tmp_path):
     again = fitted(dearer, plan, previous=first)["early"].centroids
     np.testing.assert_array_equal(again.scaling.upper, scaling.upper)
     np.testing.assert_array_equal(again.centres, [[-1.0, 0.0], [1.0, 0.0]])
+
+
+def test_micro_segments_keep_their_ids_when_the_smaller_one_becomes_the_larger(
+    tmp_path,
+):
+    first = chain.guests()
+    chain.run(tmp_path, first)
+    before = micro_ids(tmp_path)
+    rarer = min(set(before.values()), key=list(before.values()).count)
+    more = first.filter(
+        pl.col("customer_id").is_in([c for c, i in before.items() if i == rarer])
+    )
+    others = [
+        more.with_columns(pl.col("customer_id") + f"-{copy}") for copy in range(2)
+    ]
+    chain.run(tmp_path, pl.concat([first, *others]))
+    after = micro_ids(tmp_path)
+    assert list(after.values()).count(rarer) > len(after) / 2
+    kept = [after[customer] == before[customer] for customer in before]
+    assert np.mean(kept) > 0.97
+
+
+def micro_ids(folder):
+    table = pl.read_parquet(chain.published(folder).path("micro_segments.parquet"))
+    return dict(table.select("customer_id", "microcluster").iter_rows())
