@@ -17,7 +17,7 @@ from core.artifacts.runs import REJECTED
 from core.axes.features.catalog import AXES
 from core.axes.files import FILES, OVERLAP, REPORT
 from core.axes.report import TEMPLATES, AxesContent, write_axes_page
-from core.lifecycle import Tables
+from core.lifecycle.segmentation import Tables
 from core.models.centroids import NOWHERE, IntArray
 from core.reporting.changes import change_lines
 from core.reporting.page import NextStep
@@ -180,7 +180,7 @@ def run_lines(facts: Facts, folder: Path) -> list[str]:
     Parameters
     ----------
     facts : mapping
-        Of `core.lifecycle.run`.
+        Of `core.lifecycle.run.run_segmentation`.
     folder : path
         Of the published set.
     """

@@ -8,7 +8,6 @@ from typing import Any
 
 import polars as pl
 
-from core import lifecycle
 from core.artifacts.folder import StageWriter
 from core.artifacts.runs import REJECTED, content_digest
 from core.axes import output
@@ -20,7 +19,10 @@ from core.axes.fit import AxesOptions, fit_axes
 from core.axes.sample import generate_shoppers
 from core.config import Config
 from core.errors import ConfigError
-from core.lifecycle import RunResult, Segmentation, StoreLoader, Tables, Told
+from core.lifecycle import versions
+from core.lifecycle.run import RunResult, run_segmentation
+from core.lifecycle.segmentation import Placed, Segmentation, StoreLoader, Tables
+from core.lifecycle.versions import Told
 from core.logging import get_logger
 from core.tables.orders import Purchases, purchases_from_frames, read_purchases
 
@@ -134,7 +136,7 @@ class CustomerAxes(Segmentation[Purchases, AxesAssigner]):
         out: StageWriter,
         data: Purchases,
         features: pl.DataFrame,
-        placed: lifecycle.Placed,
+        placed: Placed,
         assigner: AxesAssigner,
     ) -> None:
         """Write the rows that could not be used."""
@@ -186,11 +188,11 @@ def run_axes(
     lines : frame, optional
         Order lines instead of both.
     refit, into_store
-        See `core.lifecycle.run`, for errors as well; a file of names that is not one is
-        a `ConfigError`, too.
+        See `core.lifecycle.run.run_segmentation`, for errors as well; a file of names
+        that is not one is a `ConfigError`, too.
     """
     axes = CustomerAxes(config, orders, items, lines)
-    return lifecycle.run(axes, refit=refit, into_store=into_store)
+    return run_segmentation(axes, refit=refit, into_store=into_store)
 
 
 def rename_segment(
@@ -201,13 +203,13 @@ def rename_segment(
     *,
     into_store: StoreLoader | None = None,
 ) -> Told:
-    """Give a segment a name that stays; see `core.lifecycle.rename_segment`."""
+    """Give a segment a name that stays; see `core.lifecycle.versions`."""
     axes = CustomerAxes(config)
-    return lifecycle.rename_segment(axes, axis, segment_id, name, into_store=into_store)
+    return versions.rename_segment(axes, axis, segment_id, name, into_store=into_store)
 
 
 def roll_back(
     config: Config, name: str | None = None, *, into_store: StoreLoader | None = None
 ) -> Told:
-    """Publish a kept version again; see `core.lifecycle.roll_back`."""
-    return lifecycle.roll_back(CustomerAxes(config), name, into_store=into_store)
+    """Publish a kept version again; see `core.lifecycle.versions`."""
+    return versions.roll_back(CustomerAxes(config), name, into_store=into_store)

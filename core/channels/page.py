@@ -15,7 +15,7 @@ from core.artifacts.manifest import library_versions
 from core.channels.files import FILES
 from core.channels.model import SEGMENT, ChannelsModel
 from core.channels.words import condition_words
-from core.lifecycle import Tables
+from core.lifecycle.segmentation import Tables
 from core.reporting.changes import change_lines, changes_part
 from core.reporting.page import NextStep, Part, Table, Templates
 from core.reporting.text import MISSING, command, count, decimal, percent, plural
@@ -61,7 +61,7 @@ def write_page(
     ----------
     out : StageWriter
     tables : Tables
-        See `core.lifecycle`.
+        See `core.lifecycle.segmentation`.
     facts : mapping
         Of the run, with ``bands`` and ``items``.
     summary : DataFrame

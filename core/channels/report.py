@@ -16,7 +16,7 @@ from core.channels.model import SEGMENT, ChannelsModel
 from core.channels.page import TEMPLATES, write_page
 from core.config import Config
 from core.errors import PROGRAM
-from core.lifecycle import Tables
+from core.lifecycle.segmentation import Tables
 from core.models.centroids import NOWHERE
 from core.reporting.changes import change_lines
 from core.reporting.text import plural
@@ -221,7 +221,7 @@ def run_lines(facts: Facts, folder: Path) -> list[str]:
     Parameters
     ----------
     facts : mapping
-        Of `core.lifecycle.run`.
+        Of `core.lifecycle.run.run_segmentation`.
     folder : path
         Of the published set.
     """

@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import polars as pl
 
-from core import lifecycle
 from core.artifacts.folder import StageWriter, link
 from core.artifacts.runs import REJECTED, content_digest
 from core.channels import files, report
@@ -34,14 +33,10 @@ from core.channels.rows import ChannelRows, rows_of_channels, rows_of_table
 from core.channels.sample import with_sample
 from core.config import Config, MicroPlanItem
 from core.errors import ConfigError, SchemaError
-from core.lifecycle import (
-    Placed,
-    RunResult,
-    Segmentation,
-    StoreLoader,
-    Tables,
-    Told,
-)
+from core.lifecycle import versions
+from core.lifecycle.run import RunResult, run_segmentation
+from core.lifecycle.segmentation import Placed, Segmentation, StoreLoader, Tables
+from core.lifecycle.versions import Told
 from core.logging import get_logger
 from core.rules.assign import outside_domains
 from core.rules.check import require_proven
@@ -289,7 +284,7 @@ def run_channels(
         Options of ``channels`` and ``store``; without sources the built-in sample is
         segmented.
     refit, into_store
-        See `core.lifecycle.run`, for errors as well.
+        See `core.lifecycle.run.run_segmentation`, for errors as well.
 
     Raises
     ------
@@ -299,7 +294,7 @@ def run_channels(
         If an output cannot be written; the segments are published then.
     """
     check_outputs(config.channels)
-    done = lifecycle.run(Channels(config), refit=refit, into_store=into_store)
+    done = run_segmentation(Channels(config), refit=refit, into_store=into_store)
     told = store_outputs(config.channels, done.folder)
     return replace(done, lines=[*done.lines, *told])
 
@@ -312,13 +307,13 @@ def rename_segment(
     *,
     into_store: StoreLoader | None = None,
 ) -> Told:
-    """Give a segment a name that stays; see `core.lifecycle.rename_segment`."""
+    """Give a segment a name that stays; see `core.lifecycle.versions`."""
     by = Channels(config)
-    return lifecycle.rename_segment(by, axis, segment_id, name, into_store=into_store)
+    return versions.rename_segment(by, axis, segment_id, name, into_store=into_store)
 
 
 def roll_back(
     config: Config, name: str | None = None, *, into_store: StoreLoader | None = None
 ) -> Told:
-    """Publish a kept version again; see `core.lifecycle.roll_back`."""
-    return lifecycle.roll_back(Channels(config), name, into_store=into_store)
+    """Publish a kept version again; see `core.lifecycle.versions`."""
+    return versions.roll_back(Channels(config), name, into_store=into_store)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from core.artifacts.folder import StageResult
     from core.artifacts.manifest import System
-    from core.lifecycle import StoreLoader
+    from core.lifecycle.segmentation import StoreLoader
 
 # All but the tabulator and line breaks.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")

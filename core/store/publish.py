@@ -13,7 +13,7 @@ from core.artifacts.reading import ArtifactSet
 from core.artifacts.runs import PROFILES, RunFiles, blocks_of, read_meta
 from core.config import Config
 from core.errors import StoreError
-from core.lifecycle import StoreLoad
+from core.lifecycle.segmentation import StoreLoad
 from core.logging import get_logger
 from core.store.address import chosen_address
 from core.store.loading import copy_into, escaped
@@ -35,7 +35,7 @@ def publish_profiles(config: Config, published: ArtifactSet) -> StoreLoad:
     config : Config
         ``store.url``.
     published : ArtifactSet
-        Of `core.lifecycle.run`; it knows the name of its store.
+        Of `core.lifecycle.run.run_segmentation`; it knows the name of its store.
     """
     get_logger().info("Loading the profiles into the store")
     try:

@@ -1,26 +1,11 @@
-"""The life of a store's segments on axes: a run, names that stay, going back.
-
-A run reads, learns or assigns, compares with the run before, publishes, and loads the
-store; the order is here, for every system that segments customers on axes, and what is
-read, learnt and told is the system's.
-
-Everything is written aside and published in one step, so a run that is killed has not
-happened. What was published before is gone on from: ids and names of segments live on,
-and who moved is written down. The store is loaded last, from the published files, in
-one transaction of its own; where that fails, the next run tries again.
-"""
+"""A run: read, learn or assign, compare with the run before, publish, load."""
 
 from __future__ import annotations
 
 import hashlib
-import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic
 
 import polars as pl
 
@@ -30,7 +15,6 @@ from core.artifacts.runs import (
     LONG_TABLE,
     PROFILES,
     SIZES,
-    RunFiles,
     RunFingerprint,
     block_name,
     carry_ledger,
@@ -39,18 +23,15 @@ from core.artifacts.runs import (
     read_meta,
     write_meta,
 )
-from core.config import Config
-from core.errors import PROGRAM, FeatureMismatchError
+from core.errors import FeatureMismatchError
 from core.evaluation.axes_drift import AXES_DRIFT_ROWS, AxesDrift
-from core.models.centroids import Assignment
+from core.lifecycle.segmentation import A, D, Placed, Segmentation, StoreLoader, Tables
 from core.scratch import temporary_folder
-from core.segments.axes import Labels
 from core.segments.memberships import (
     CustomerAssigner,
     labels_of,
     long_table,
     nothing_published,
-    renamed_profiles,
     sizes_table,
 )
 from core.segments.moves import (
@@ -61,176 +42,8 @@ from core.segments.moves import (
     moves_between,
 )
 
-Placed = dict[str, Assignment]
 # Of the smaller population, the share that another one must hold to be the same one.
 SAME_CUSTOMERS = 0.5
-
-
-class RunData(Protocol):
-    """What a system has read for a run."""
-
-    @property
-    def reference_date(self) -> datetime:
-        """The moment that stands for now, naive UTC."""
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of the rows, and of how they were read."""
-
-    @property
-    def customers(self) -> pl.DataFrame:
-        """``customer_id``, each customer once."""
-
-
-class StoreLoad(NamedTuple):
-    """What became of loading a published set into a store.
-
-    Attributes
-    ----------
-    line : str
-        In words.
-    facts : dict
-        JSON-able; counts of rows, or the error.
-    exit_code : int
-        0, or that of the error.
-    """
-
-    line: str
-    facts: dict[str, Any]
-    exit_code: int = 0
-
-
-StoreLoader = Callable[[Config, ArtifactSet], StoreLoad]
-"""Loads a published set into the store of a configuration: `core.store.publish`."""
-
-D = TypeVar("D", bound=RunData)
-A = TypeVar("A", bound=CustomerAssigner)
-
-
-@dataclass(frozen=True)
-class Tables:
-    """What a run's own files are written from.
-
-    Attributes
-    ----------
-    assigner : CustomerAssigner
-    profiles : DataFrame
-        See `core.segments.memberships.customer_profiles`.
-    sizes : DataFrame
-        See `core.segments.memberships.sizes_table`.
-    labels : mapping of axis to ndarray
-        Segments of the customers of `profiles`.
-    drift : DataFrame
-        Columns `core.evaluation.axes_drift.AXES_DRIFT_ROWS`.
-    """
-
-    assigner: CustomerAssigner
-    profiles: pl.DataFrame
-    sizes: pl.DataFrame
-    labels: Labels
-    drift: pl.DataFrame
-
-
-class Segmentation(ABC, Generic[D, A]):
-    """What a system does in its runs, and in what becomes of their segments.
-
-    Parameters
-    ----------
-    config : Config
-    """
-
-    files: ClassVar[RunFiles]
-    assigner: ClassVar[type[CustomerAssigner]]
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.seconds: dict[str, float] = {}
-
-    @property
-    @abstractmethod
-    def store(self) -> str:
-        """Name of the store whose customers these are."""
-
-    @property
-    @abstractmethod
-    def folder(self) -> Path:
-        """Where its runs lie."""
-
-    @abstractmethod
-    def read(self, work: Path) -> D:
-        """Return what is to be segmented; `work` is a folder for the time of the run.
-
-        Raises
-        ------
-        SourceError, SchemaError
-            If the rows cannot be had or used.
-        """
-
-    @abstractmethod
-    def options(self) -> dict[str, Any]:
-        """Return the options that decide what is learnt, JSON-able."""
-
-    @abstractmethod
-    def features(self, assigner: A, data: D) -> pl.DataFrame:
-        """Return the features of the customers, as an assigner knows them.
-
-        Raises
-        ------
-        FeatureMismatchError
-            If the data lack what it was learnt with.
-        """
-
-    @abstractmethod
-    def learn(
-        self, data: D, before: A | None, view: pl.DataFrame | None
-    ) -> tuple[A, pl.DataFrame]:
-        """Return a new assigner, and the features that it was learnt from.
-
-        Parameters
-        ----------
-        data : RunData
-        before : CustomerAssigner, optional
-            The one whose ids and names live on.
-        view : DataFrame, optional
-            The features as `before` knows them.
-        """
-
-    def applied(self, assigner: A, data: D) -> A:
-        """Return the assigner that has been given these data."""
-        return replace(assigner, reference_date=data.reference_date)
-
-    @abstractmethod
-    def facts(self, data: D, assigner: A) -> dict[str, Any]:
-        """Return what the manifest and the page tell of the data."""
-
-    @abstractmethod
-    def write_data(
-        self,
-        out: StageWriter,
-        data: D,
-        features: pl.DataFrame,
-        placed: Placed,
-        assigner: A,
-    ) -> None:
-        """Write the rows set aside, and what else the system keeps of its steps."""
-
-    @abstractmethod
-    def write_report(
-        self, out: StageWriter, tables: Tables, facts: dict[str, Any]
-    ) -> None:
-        """Write the system's own tables and its page; may add to the facts."""
-
-    @abstractmethod
-    def lines(self, facts: dict[str, Any]) -> list[str]:
-        """Say what a run did, or that nothing changed."""
-
-    @contextmanager
-    def timed(self, step: str) -> Iterator[None]:
-        """Add the seconds of a step to those of the run."""
-        started = time.perf_counter()
-        yield
-        seconds = self.seconds.get(step, 0.0) + time.perf_counter() - started
-        self.seconds[step] = round(seconds, 2)
 
 
 @dataclass(frozen=True)
@@ -356,7 +169,7 @@ class _Run(Generic[D, A]):
                 moves.write_parquet(self.out.path(block_name(facts["run"])))
             facts["events"] = _events(assigner) if is_learnt else {}
             profiles = assigner.profiles(features, placed)
-            _write_tables(self.by, self.out, assigner, profiles, drift, facts)
+            write_tables(self.by, self.out, assigner, profiles, drift, facts)
         self.out.facts |= facts
         return facts
 
@@ -510,7 +323,7 @@ def _events(assigner: CustomerAssigner) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _write_tables(
+def write_tables(
     by: Segmentation[D, A],
     out: StageWriter,
     assigner: CustomerAssigner,
@@ -555,7 +368,7 @@ class RunResult:
     exit_code: int = 0
 
 
-def run(
+def run_segmentation(
     by: Segmentation[D, A], *, refit: bool = True, into_store: StoreLoader | None = None
 ) -> RunResult:
     """Segment a store's customers, and publish their profiles.
@@ -596,153 +409,20 @@ def run(
         lines = by.lines(facts)
         if into_store is None:
             return RunResult(folder, facts, lines)
-        stored = into_store(by.config, _published(by, artifacts))
+        stored = into_store(by.config, published_by(by, artifacts))
         facts["stored"] = stored.facts
         return RunResult(folder, facts, [*lines, stored.line], stored.exit_code)
 
 
-Told = tuple[list[str], int]
-
-
-def rename_segment(
-    by: Segmentation[D, A],
-    axis: str,
-    segment_id: int,
-    name: str,
-    *,
-    into_store: StoreLoader | None = None,
-) -> Told:
-    """Give a segment a name that stays, and publish everything under it.
-
-    Parameters
-    ----------
-    by : Segmentation
-    axis, segment_id, name
-        See `core.segments.axes.AxesModel.renamed`.
-    into_store : callable, optional
-        Gives the profiles in the store the name as well: `core.store.publish`.
-
-    Returns
-    -------
-    (list of str, int)
-        What was done, in words, and the exit code.
+def published_by(by: Segmentation[D, A], artifacts: Artifacts) -> ArtifactSet:
+    """Return the published set of a system.
 
     Raises
     ------
     ArtifactError
-        If there is no model, or another process writes to the folder.
-    ConfigError
-        For an unknown axis or segment, or a name that cannot be.
+        If there is none.
     """
-    artifacts = Artifacts(by.folder, by.files.system)
-    with one_at_a_time(artifacts.root, by.files.system):
-        base = _published(by, artifacts)
-        assigner = by.assigner.of_set(base)
-        model = assigner.model.renamed(axis, segment_id, name)
-        before = assigner.model.names[axis][segment_id]
-        _publish_names(by, artifacts, base, assigner, replace(assigner, model=model))
-        said = f"{axis}: `{before}` is called `{model.names[axis][segment_id]}` now."
-        return _loaded(by, artifacts, [said], into_store)
-
-
-def roll_back(
-    by: Segmentation[D, A],
-    name: str | None = None,
-    *,
-    into_store: StoreLoader | None = None,
-) -> Told:
-    """Publish a kept version again, with its profiles, and load these.
-
-    Ids that later versions gave out are not given out again, and names that users have
-    given since stay.
-
-    Parameters
-    ----------
-    by : Segmentation
-    name : str, optional
-        Of a version in the folder ``versions``; default: the one before.
-    into_store : callable, optional
-        Loads its profiles, too: `core.store.publish`.
-
-    Raises
-    ------
-    ArtifactError
-        If there is nothing to go back from or to.
-    """
-    files = by.files
-    artifacts = Artifacts(by.folder, files.system)
-    with one_at_a_time(artifacts.root, files.system):
-        later = by.assigner.of_set(_published(by, artifacts))
-        left, now = artifacts.roll_back(name)
-        base = _published(by, artifacts)
-        assigner = by.assigner.of_set(base)
-        if now.lineage == left.lineage:
-            model = assigner.model.restored_after(later.model)
-            if model.names != assigner.model.names:
-                named = replace(assigner, model=model)
-                _publish_names(by, artifacts, base, assigner, named)
-        date = now.facts(files.stage)["reference_date"][:10]
-        said = [
-            f"Version {now.version} serves again, with the profiles of {date}; version "
-            f"{left.version} is kept.",
-            f"To place today's customers by it, run `{PROGRAM} {files.stage} --retrain "
-            "never`.",
-        ]
-        return _loaded(by, artifacts, said, into_store)
-
-
-def _published(by: Segmentation[D, A], artifacts: Artifacts) -> ArtifactSet:
     published = artifacts.published()
     if published is None:
         raise nothing_published(by.files, artifacts.root)
     return published
-
-
-def _publish_names(
-    by: Segmentation[D, A],
-    artifacts: Artifacts,
-    base: ArtifactSet,
-    old: CustomerAssigner,
-    new: CustomerAssigner,
-) -> None:
-    """Publish the same model and the same profiles under other names."""
-    files = by.files
-    with artifacts.stage(files.stage, base.manifest.config) as out:
-        write_meta(out.path(files.meta), new.get_state()[1])
-        drift = _drift_of(base, files)
-        profiles = base.table(PROFILES)
-        facts: dict[str, Any] = dict(files.facts(base))
-        renamed = renamed_profiles(profiles, old.model.names, new.model.names)
-        _write_tables(by, out, new, renamed, drift, facts)
-        for name in base.manifest.files:
-            is_there = out.path(name).exists() or name == "config.yaml"
-            kept = None if is_there else _kept(base, name)
-            if kept is not None:
-                link(kept, out.path(name))
-        out.facts |= facts
-
-
-def _kept(base: ArtifactSet, name: str) -> Path | None:
-    """Return a file of a set; an output may have been deleted or changed by a user."""
-    is_output = base.manifest.system.is_output(name)
-    return base.output(name) if is_output else base.path(name)
-
-
-def _drift_of(base: ArtifactSet, files: RunFiles) -> pl.DataFrame:
-    """Return the drift of the run, as far as a user has not deleted or changed it."""
-    written = base.output(files.drift)
-    if written is None:
-        return pl.DataFrame(schema=AXES_DRIFT_ROWS)
-    return pl.read_csv(written, schema=AXES_DRIFT_ROWS, glob=False)
-
-
-def _loaded(
-    by: Segmentation[D, A],
-    artifacts: Artifacts,
-    lines: list[str],
-    into_store: StoreLoader | None,
-) -> Told:
-    if into_store is None:
-        return lines, 0
-    stored = into_store(by.config, _published(by, artifacts))
-    return [*lines, stored.line], stored.exit_code
