@@ -218,7 +218,7 @@ def _read_orders(
     rows = pl.scan_parquet(path, glob=False)
     repeated = repeated_rows(rows.filter(~has_fault(spec)), ["order_id"])
     later = {"repeated_order": later_rows(repeated, ["order_id"])}
-    ids = repeated.select("order_id").unique()
+    ids = repeated.group_by("order_id").agg(n_times=pl.len().cast(pl.Int64))
     rows = marked(rows, later, spec)
     return _Orders(parsed, rows, spec, ids, customers, has_times)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import polars as pl
 
 from core.channels.schema import ITEM_COLUMNS
-from core.channels.staging import flagged, has_fault, later_rows, marked
+from core.channels.staging import flagged, has_fault, marked
 from core.tables.cells import ParsedRows
 from core.tables.columns import FLAGS, ROW, TableSpec
 
@@ -35,7 +35,7 @@ def flag_items(
     orders : polars.LazyFrame
         `order_id`, each once, and `is_kept`.
     repeated : polars.DataFrame
-        `order_id` of the orders that were received more than once.
+        `order_id` of the orders that were received more than once, and `n_times`.
     catalog : polars.LazyFrame or None
         The item map; None: nothing is known of items.
 
@@ -76,16 +76,18 @@ def flag_items(
 
 
 def _repeated_items(rows: pl.LazyFrame, repeated: pl.DataFrame) -> pl.DataFrame:
-    """Return lines equal to another one, of orders received more than once.
+    """Return lines that are there because their order was received several times.
 
-    Two equal lines of an order may be two purchases; of an order that is in two files,
-    they are the same one.
+    Two equal lines of an order may be two purchases; four of an order that is in two
+    files are the same two.
     """
     if repeated.is_empty():
         return pl.DataFrame(schema={ROW: pl.UInt32})
-    lines = rows.join(repeated.lazy(), on="order_id", how="semi")
     cells = [name for name in rows.collect_schema().names() if name not in (ROW, FLAGS)]
-    return later_rows(lines.collect(engine="streaming"), cells)
+    lines = rows.join(repeated.lazy(), on="order_id").collect(engine="streaming")
+    place, n_equal = pl.int_range(pl.len()).over(cells), pl.len().over(cells)
+    n_times = pl.col("n_times")
+    return lines.filter(place >= (n_equal + n_times - 1) // n_times).select(ROW)
 
 
 def _chosen_lines(rows: pl.LazyFrame, spec: TableSpec) -> pl.LazyFrame:
