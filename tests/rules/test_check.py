@@ -422,3 +422,29 @@ def test_numbers_that_have_no_double_between_them_are_no_gap():
         assert [f.customer for f in found.findings] == (
             [{"y": after}] if is_gap else []
         )
+
+
+@pytest.mark.parametrize(
+    ("asked", "instead", "advice"),
+    [
+        (
+            "unique_cat_base_count <= 2.5 and not Weekend_flag",
+            "unique_cat_base_count <= 1.5 and not Weekend_flag",
+            "`Seg1_5_1`: `unique_cat_base_count <= 1.5` to `unique_cat_base_count <= 2.5`",
+        ),
+        (
+            "unique_cat_base_count <= 6.5 and not Weekend_flag",
+            "unique_cat_base_count <= 6.5 and Weekend_flag",
+            "`Seg_6_15_01`: `Weekend_flag` to `not Weekend_flag`",
+        ),
+        (
+            "ownapp_order_count <= 5",
+            "ownapp_order_count <= 4",
+            "band `1_5`: `ownapp_order_count <= 4` to `ownapp_order_count <= 5`",
+        ),
+    ],
+)
+def test_the_advice_undoes_a_fault(asked, instead, advice):
+    shipped = read_rules("order-bands").to_yaml()
+    proof = check_rules(read_rules(shipped.replace(asked, instead, 1)))
+    assert f"Change {advice}." in proof.findings[0].advice
