@@ -430,7 +430,8 @@ def test_numbers_that_have_no_double_between_them_are_no_gap():
         (
             "unique_cat_base_count <= 2.5 and not Weekend_flag",
             "unique_cat_base_count <= 1.5 and not Weekend_flag",
-            "`Seg1_5_1`: `unique_cat_base_count <= 1.5` to `unique_cat_base_count <= 2.5`",
+            "`Seg1_5_1`: `unique_cat_base_count <= 1.5` to "
+            "`unique_cat_base_count <= 2.5`",
         ),
         (
             "unique_cat_base_count <= 6.5 and not Weekend_flag",
