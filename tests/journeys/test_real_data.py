@@ -29,7 +29,7 @@ RAW_COLUMNS = {
 YEAR = {"min_tenure_years": 0.5, "min_avg_active_months_per_year": 3}
 
 
-def run(shared_data, folder, file, eligibility=None, columns=None):
+def run(shared_data, folder, file, eligibility=None, columns=None, encoder="denoising"):
     config = Config.model_validate(
         {
             "artifacts": str(folder),
@@ -39,7 +39,7 @@ def run(shared_data, folder, file, eligibility=None, columns=None):
                 "columns": columns or {},
             },
             "eligibility": eligibility or {},
-            "autoencoder": {"epochs": 3},
+            "autoencoder": {"epochs": 3, "architecture": encoder},
             "clustering": {"min_cluster_size": 10},
         }
     )
@@ -55,7 +55,8 @@ def run(shared_data, folder, file, eligibility=None, columns=None):
 
 
 def test_iowa_stores_run_to_the_end(shared_data, tmp_path):
-    facts, _ = run(shared_data, tmp_path, "iowa_dev/monthly.parquet")
+    file = "iowa_dev/monthly.parquet"
+    facts, _ = run(shared_data, tmp_path, file, encoder="neighbours")
     assert facts["intake"]["rows_read"] == 615_740
     assert facts["n_shops"] == 231
     assert facts["n_eligible"] == 188
