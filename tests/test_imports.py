@@ -365,3 +365,10 @@ def test_the_checker_sees_a_library_in_two_modules():
     twice = imports_of("core.models.density", late)
     twice += imports_of("core.models.density_assigner", late)
     assert len(misplaced(twice)) == 1
+
+
+def test_no_two_test_files_have_one_name():
+    """They lie in folders that are no packages: pytest would read one of them only."""
+    names = [path.name for path in (REPOSITORY / "tests").rglob("*.py")]
+    twice = {name for name in names if names.count(name) > 1}
+    assert twice <= {"conftest.py"}
