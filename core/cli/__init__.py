@@ -11,6 +11,7 @@ from core.cli import axes  # isort: skip
 from core.cli import channels  # isort: skip
 from core.cli import rules  # isort: skip
 from core.cli import serve  # isort: skip
+from core.cli import validate  # isort: skip
 from core.cli import experiment  # isort: skip
 from core.cli.app import app, guarded, put_in_groups
 from core.errors import PROGRAM
@@ -24,6 +25,7 @@ __all__ = [
     "rules",
     "run",
     "serve",
+    "validate",
 ]
 
 put_in_groups()

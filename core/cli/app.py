@@ -89,7 +89,10 @@ GROUPS: dict[str, dict[str, str]] = {
         "store": "status",
         "keys": "create --store default",
     },
-    "Actions on segments": {"experiment": "plan experiment.yaml --table users.csv"},
+    "Actions on segments": {
+        "validate": "--table users.csv --used total_spend",
+        "experiment": "plan experiment.yaml --table users.csv",
+    },
     "Reference": {"config": "--set seed=7", "features": ""},
 }
 

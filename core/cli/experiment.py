@@ -74,7 +74,7 @@ def plan(
             (
                 row["segment"],
                 _count(row["n_users"]),
-                _figure(row["baseline"]),
+                figure(row["baseline"]),
                 _count(row["needed"]),
                 _change(row["smallest_effect"]),
                 _count(row["weeks"]),
@@ -130,9 +130,9 @@ def assign(
             (
                 row["segment"],
                 row["column"],
-                _figure(row["control"]),
-                _figure(row["treated"]),
-                _figure(row["difference"]),
+                figure(row["control"]),
+                figure(row["treated"]),
+                figure(row["difference"]),
             )
             for row in balance.iter_rows(named=True)
             if row["segment"] == TOTAL or abs(row["difference"] or 0) > UNLIKE
@@ -170,11 +170,11 @@ def readout(
             (
                 row["segment"],
                 row["metric"],
-                _figure(row["control"]),
-                _figure(row["treated"]),
+                figure(row["control"]),
+                figure(row["treated"]),
                 _change(row["relative"]),
                 _interval(row["relative_low"], row["relative_high"]),
-                _figure(row["adjusted_p"]),
+                figure(row["adjusted_p"]),
             )
             for row in found.changes.iter_rows(named=True)
         ],
@@ -205,7 +205,8 @@ def _count(value: int | None) -> str:
     return "" if value is None else f"{value:,}"
 
 
-def _figure(value: float | None) -> str:
+def figure(value: float | None) -> str:
+    """Return a figure with three digits; empty for none."""
     return "" if value is None else f"{value:,.3g}"
 
 

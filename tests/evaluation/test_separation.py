@@ -6,7 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 from scipy import stats
+from typer.testing import CliRunner
 
+from core.cli import app
 from core.evaluation.separation import separation, split_gaps, tied_metrics
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -82,6 +84,23 @@ def test_halves_of_many_agree_and_those_of_few_do_not():
     assert gaps["relative_gap"].max() < 0.05
     few = split_gaps(entities(30), "segment", ["score"], seed=1)
     assert few["relative_gap"].max() > gaps["relative_gap"].max()
+
+
+def test_the_command_prints_evidence_and_what_is_tied(tmp_path):
+    entities().write_csv(tmp_path / "users.csv")
+    arguments = ["validate", "--table", str(tmp_path / "users.csv"), "--used", "score"]
+    output = tmp_path / "figures.csv"
+    done = CliRunner().invoke(app, [*arguments, "--output", str(output)])
+    assert done.exit_code == 0
+    assert "tied to" in done.output
+    written = pl.read_csv(output)
+    assert written.filter(pl.col("role") == "evidence")["metric"].to_list() == [
+        "apart",
+        "noise",
+        "same",
+    ]
+    wrong = CliRunner().invoke(app, [*arguments, "--metric", "aparts"])
+    assert "Did you mean `apart`" in str(wrong.exception)
 
 
 @pytest.mark.shared_data
