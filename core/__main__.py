@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from typing import Any
 
 OLDEST = (3, 11)
@@ -23,6 +24,7 @@ def main(script: str | None = None) -> None:
     `core.errors`, 130 after Ctrl-C, and 143 after SIGTERM.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    sys.unraisablehook = _interrupt_again
     try:
         _start(script)
     except KeyboardInterrupt as stop:
@@ -37,6 +39,32 @@ def _terminate(number: int, frame: Any) -> None:
     # `run.sh` hands on what may have come here already: clean up once, undisturbed.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Terminated
+
+
+def _interrupt_again(lost: Any) -> None:
+    """Interrupt once more where the code that was running swallows what is raised.
+
+    So does what a library calls back from C, such as a check of a class.
+    """
+    if not issubclass(lost.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(lost)
+        return
+    number = signal.SIGINT
+    if issubclass(lost.exc_type, Terminated):
+        number = signal.SIGTERM
+        signal.signal(number, _terminate)
+    soon = threading.Timer(0.05, _send, [number])
+    soon.daemon = True
+    soon.start()
+
+
+def _send(number: int) -> None:
+    main_thread = threading.main_thread().ident
+    if sys.platform == "win32" or main_thread is None:
+        signal.raise_signal(number)
+    else:
+        # To the thread that may be waiting; a signal of this one would not wake it.
+        signal.pthread_kill(main_thread, number)
 
 
 def _start(script: str | None) -> None:

@@ -57,6 +57,40 @@ def test_an_ended_command_says_what_stands_and_leaves_nothing(
     assert not (tmp_path / "artifacts" / "manifest.json").exists()
 
 
+SWALLOWED = """
+import signal, time
+from core import __main__ as program
+
+class Finalized:
+    def __del__(self):
+        signal.raise_signal(signal.{name})
+
+def work(script):
+    Finalized()
+    time.sleep(20)
+
+program._start = work
+program.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "word"),
+    [("SIGINT", 130, "Interrupted"), ("SIGTERM", 143, "Terminated")],
+)
+def test_an_interruption_that_running_code_swallows_is_not_lost(name, code, word):
+    done = subprocess.run(
+        [sys.executable, "-c", SWALLOWED.format(name=name)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+    assert done.returncode == code
+    assert done.stderr == f"{word}: the last complete run is unchanged.\n"
+
+
 def test_what_a_killed_run_leaves_goes_with_the_next(tmp_path):
     assert ended(tmp_path, signal.SIGKILL).returncode == -signal.SIGKILL
     temporary = tmp_path / "tmp"
