@@ -33,8 +33,8 @@ def temporary_folder() -> Iterator[Path]:
     folder = root / f"{PREFIX}{secrets.token_hex(8)}"
     try:
         with FileLock(_lock_of(folder)):
-            folder.mkdir(mode=0o700)
             try:
+                folder.mkdir(mode=0o700)
                 yield folder
             finally:
                 # Windows may still hold a file that was mapped; a later run clears it.
