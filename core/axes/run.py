@@ -19,10 +19,8 @@ from core.axes.fit import AxesOptions, fit_axes
 from core.axes.sample import generate_shoppers
 from core.config import Config
 from core.errors import ConfigError
-from core.lifecycle import versions
 from core.lifecycle.run import RunResult, run_segmentation
 from core.lifecycle.segmentation import Placed, Segmentation, StoreLoader, Tables
-from core.lifecycle.versions import Told
 from core.logging import get_logger
 from core.tables.orders import Purchases, purchases_from_frames, read_purchases
 
@@ -193,23 +191,3 @@ def run_axes(
     """
     axes = CustomerAxes(config, orders, items, lines)
     return run_segmentation(axes, refit=refit, into_store=into_store)
-
-
-def rename_segment(
-    config: Config,
-    axis: str,
-    segment_id: int,
-    name: str,
-    *,
-    into_store: StoreLoader | None = None,
-) -> Told:
-    """Give a segment a name that stays; see `core.lifecycle.versions`."""
-    axes = CustomerAxes(config)
-    return versions.rename_segment(axes, axis, segment_id, name, into_store=into_store)
-
-
-def roll_back(
-    config: Config, name: str | None = None, *, into_store: StoreLoader | None = None
-) -> Told:
-    """Publish a kept version again; see `core.lifecycle.versions`."""
-    return versions.roll_back(CustomerAxes(config), name, into_store=into_store)

@@ -33,10 +33,8 @@ from core.channels.rows import ChannelRows, rows_of_channels, rows_of_table
 from core.channels.sample import with_sample
 from core.config import Config, MicroPlanItem
 from core.errors import ConfigError, SchemaError
-from core.lifecycle import versions
 from core.lifecycle.run import RunResult, run_segmentation
 from core.lifecycle.segmentation import Placed, Segmentation, StoreLoader, Tables
-from core.lifecycle.versions import Told
 from core.logging import get_logger
 from core.rules.assign import outside_domains
 from core.rules.check import require_proven
@@ -297,23 +295,3 @@ def run_channels(
     done = run_segmentation(Channels(config), refit=refit, into_store=into_store)
     told = store_outputs(config.channels, done.folder)
     return replace(done, lines=[*done.lines, *told])
-
-
-def rename_segment(
-    config: Config,
-    axis: str,
-    segment_id: int,
-    name: str,
-    *,
-    into_store: StoreLoader | None = None,
-) -> Told:
-    """Give a segment a name that stays; see `core.lifecycle.versions`."""
-    by = Channels(config)
-    return versions.rename_segment(by, axis, segment_id, name, into_store=into_store)
-
-
-def roll_back(
-    config: Config, name: str | None = None, *, into_store: StoreLoader | None = None
-) -> Told:
-    """Publish a kept version again; see `core.lifecycle.versions`."""
-    return versions.roll_back(Channels(config), name, into_store=into_store)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from core.cli import app
+from core.cli.versions import add_version_verbs
 from core.config import Config
 from core.logging import configure
 from core.resolve import resolve_config
+
+if TYPE_CHECKING:
+    from core.axes.run import CustomerAxes
 
 axes_app = typer.Typer(
     invoke_without_command=True,
@@ -133,51 +137,15 @@ def write_axes_sample(
         app.print_lines([f"{folder / name}.csv: {rows.height:,} rows"])
 
 
-@axes_app.command("rename")
-def rename_in_axes(
-    axis: Annotated[str, typer.Argument(help="Such as `purchase_value`.")],
-    segment: Annotated[
-        int, typer.Argument(help="Id of a segment, see axis_sizes.csv.")
-    ],
-    name: Annotated[str, typer.Argument(help="Its name from now on, over refits too.")],
-    store: StoreName = None,
-    database: app.Database = None,
-    no_store: app.NoStore = False,
-    artifacts: app.ArtifactsFolder = None,
-) -> None:
-    """Give a segment of an axis a name that stays."""
-    from core.axes.run import rename_segment
+def _segmentation(config: Config) -> CustomerAxes:
+    from core.axes.run import CustomerAxes
 
-    chosen = _of_store(store, database, artifacts)
-    into_store = app.loader(no_store=no_store)
-    app.report_and_exit(
-        *rename_segment(chosen, axis, segment, name, into_store=into_store)
-    )
+    return CustomerAxes(config)
 
 
-@axes_app.command("rollback")
-def roll_back_axes(
-    to: Annotated[
-        str | None,
-        app.option(
-            "A version by its name in the folder `versions`.", "the version before"
-        ),
-    ] = None,
-    store: StoreName = None,
-    database: app.Database = None,
-    no_store: app.NoStore = False,
-    artifacts: app.ArtifactsFolder = None,
-) -> None:
-    """Let the version before serve again, in the files and in the store."""
-    from core.axes.run import roll_back
-
-    chosen = _of_store(store, database, artifacts)
-    app.report_and_exit(
-        *roll_back(chosen, to, into_store=app.loader(no_store=no_store))
-    )
-
-
-def _of_store(store: str | None, database: str | None, artifacts: str | None) -> Config:
-    return resolve_config(
-        flags={"artifacts": artifacts, "axes.store": store, "store.url": database}
-    )
+add_version_verbs(
+    axes_app,
+    "axes",
+    "Such as `purchase_value`.",
+    _segmentation,
+)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from core.cli import app
+from core.cli.versions import add_version_verbs
 from core.config import Config
 from core.errors import PROGRAM
 from core.logging import configure
 from core.resolve import resolve_config
+
+if TYPE_CHECKING:
+    from core.channels.run import Channels
 
 channels_app = typer.Typer(
     invoke_without_command=True,
@@ -138,51 +142,15 @@ def import_channel_models(
     app.print_lines(import_models(pickles, to))
 
 
-@channels_app.command("rename")
-def rename_in_channels(
-    axis: Annotated[
-        str, typer.Argument(help="`segment`, or the name of an item of the plan.")
-    ],
-    segment: Annotated[
-        int, typer.Argument(help="Id of a segment, see axis_sizes.csv.")
-    ],
-    name: Annotated[str, typer.Argument(help="Its name from now on, over refits too.")],
-    store: StoreName = None,
-    database: app.Database = None,
-    no_store: app.NoStore = False,
-    artifacts: app.ArtifactsFolder = None,
-) -> None:
-    """Give a rule segment or a micro-segment a name that stays."""
-    from core.channels.run import rename_segment
+def _segmentation(config: Config) -> Channels:
+    from core.channels.run import Channels
 
-    chosen = _of_store(store, database, artifacts)
-    into_store = app.loader(no_store=no_store)
-    app.report_and_exit(
-        *rename_segment(chosen, axis, segment, name, into_store=into_store)
-    )
+    return Channels(config)
 
 
-@channels_app.command("rollback")
-def roll_back_channels(
-    to: Annotated[
-        str | None,
-        app.option(
-            "A version by its name in the folder `versions`.", "the version before"
-        ),
-    ] = None,
-    store: StoreName = None,
-    database: app.Database = None,
-    no_store: app.NoStore = False,
-    artifacts: app.ArtifactsFolder = None,
-) -> None:
-    """Let the version before serve again, in the files and in the store."""
-    from core.channels.run import roll_back
-
-    chosen = _of_store(store, database, artifacts)
-    into_store = app.loader(no_store=no_store)
-    app.report_and_exit(*roll_back(chosen, to, into_store=into_store))
-
-
-def _of_store(store: str | None, database: str | None, artifacts: str | None) -> Config:
-    flags = {"artifacts": artifacts, "channels.store": store, "store.url": database}
-    return resolve_config(flags=flags)
+add_version_verbs(
+    channels_app,
+    "channels",
+    "`segment`, or the name of an item of the plan.",
+    _segmentation,
+)

@@ -10,8 +10,9 @@ from axes_runs import JUNE, MAY, config, profiles, published, until
 
 from core.axes.assign import AxesAssigner
 from core.axes.files import axes_folder
-from core.axes.run import rename_segment, roll_back, run_axes
+from core.axes.run import CustomerAxes, run_axes
 from core.errors import StoreError
+from core.lifecycle.versions import rename_segment, roll_back
 from core.store import Store
 from core.store.publish import publish_profiles
 
@@ -79,10 +80,16 @@ def test_a_run_is_loaded_corrected_and_gone_back_from(folder, store):
     ledger = pl.read_parquet(published(folder).path("ledger-0002.parquet"))
     assert moves(store) == ledger.height > 0
 
-    rename_segment(config(folder), AXIS, 0, "Our mornings", into_store=publish_profiles)
+    rename_segment(
+        CustomerAxes(config(folder)),
+        AXIS,
+        0,
+        "Our mornings",
+        into_store=publish_profiles,
+    )
     names = {row[0][AXIS] for row in rows(store, "segment_memberships")}
     assert "Our mornings" in names
-    _, code = roll_back(config(folder), into_store=publish_profiles)
+    _, code = roll_back(CustomerAxes(config(folder)), into_store=publish_profiles)
     assert (code, store.model("default").version) == (0, 1)
     assert len(rows(store, "customer_id")) == table.height
     assert moves(store) == ledger.height, "the ledger stays"

@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 
 from core.axes.assign import AxesAssigner
 from core.axes.files import axes_folder
-from core.axes.run import rename_segment, roll_back
+from core.axes.run import CustomerAxes
 from core.cli import app
 from core.errors import ArtifactError, ConfigError
+from core.lifecycle.versions import rename_segment, roll_back
 
 AXIS = "purchase_cadence"
 
@@ -25,7 +26,7 @@ def folder(two_versions, tmp_path):
 
 
 def rename(folder, segment_id, name):
-    return rename_segment(config(folder), AXIS, segment_id, name)
+    return rename_segment(CustomerAxes(config(folder)), AXIS, segment_id, name)
 
 
 def assigner(folder):
@@ -67,13 +68,13 @@ def test_a_name_that_cannot_be_is_refused_and_changes_nothing(folder):
     with pytest.raises(ConfigError, match=r"U\+2028 \(LINE SEPARATOR\)"):
         rename(folder, 0, "Our\u2028mornings")
     with pytest.raises(ConfigError, match="Did you mean `purchase_cadence`"):
-        rename_segment(config(folder), "purchase_cadense", 0, "x")
+        rename_segment(CustomerAxes(config(folder)), "purchase_cadense", 0, "x")
     assert published(folder).manifest == before
 
 
 def test_going_back_brings_profiles_and_keeps_given_names(folder):
     rename(folder, 0, "Our mornings")
-    lines, code = roll_back(config(folder))
+    lines, code = roll_back(CustomerAxes(config(folder)))
     assert code == 0
     assert lines[0].startswith(
         "Version 1 serves again, with the profiles of 2025-10-31"
@@ -88,7 +89,7 @@ def test_going_back_brings_profiles_and_keeps_given_names(folder):
 
 
 def test_after_going_back_numbers_are_not_given_out_again(folder):
-    roll_back(config(folder))
+    roll_back(CustomerAxes(config(folder)))
     third = run(folder, until(JUNE))
     assert (third.facts["version_before"], third.facts["version"]) == (1, 3)
     assert third.facts["run"] == 3
@@ -98,7 +99,7 @@ def test_after_going_back_numbers_are_not_given_out_again(folder):
 
 def test_there_must_be_something_to_go_back_to(tmp_path):
     with pytest.raises(ArtifactError, match="holds no customer axes"):
-        roll_back(config(tmp_path))
+        roll_back(CustomerAxes(config(tmp_path)))
 
 
 def test_the_commands_rename_and_roll_back(folder):

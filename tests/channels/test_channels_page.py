@@ -8,8 +8,9 @@ import pytest
 from guest_runs import ITEM, config, guests, published, run
 
 from core.channels.model import SEGMENT
-from core.channels.run import rename_segment
+from core.channels.run import Channels
 from core.channels.words import condition_words, feature_words
+from core.lifecycle.versions import rename_segment
 from core.rules.grammar import read_rules
 from core.rules.outline import outline
 
@@ -67,7 +68,7 @@ def test_moves_are_told_from_where_to_where_and_stay_when_a_name_is_given(tmp_pa
     path = published(folder).path("channels.html")
     rows = re.search(r"most customers moved.*?</table>", path.read_text("utf-8"), re.S)
     assert "few weekend their behaviour" in shown(f"</style>{rows[0]}")
-    rename_segment(config(folder), SEGMENT, 0, "Newcomers")
+    rename_segment(Channels(config(folder)), SEGMENT, 0, "Newcomers")
     page = published(folder).path("channels.html").read_text("utf-8")
     rows = re.search(r"most customers moved.*?</table>", page, re.S)
     assert "Newcomers weekend their behaviour" in shown(f"</style>{rows[0]}")

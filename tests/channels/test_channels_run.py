@@ -22,9 +22,10 @@ from typer.testing import CliRunner
 
 from core.channels.files import channels_folder
 from core.channels.model import SEGMENT, ChannelsAssigner
-from core.channels.run import rename_segment, roll_back
+from core.channels.run import Channels
 from core.cli import app
 from core.errors import ArtifactError, ConfigError, ContractError, SchemaError
+from core.lifecycle.versions import rename_segment, roll_back
 from core.resolve import resolve_config
 
 
@@ -126,7 +127,7 @@ def test_ids_are_not_given_out_again_after_going_back(folder):
     rules = folder / "rules.yaml"
     rules.write_text(OTHER_RULES, encoding="utf-8")
     run(folder, guests(), micro=[])
-    roll_back(config(folder))
+    roll_back(Channels(config(folder)))
     rules.write_text(RULES.replace("name: weekend", "name: late"), encoding="utf-8")
     third = run(folder, guests(), micro=[])
     assert third.facts["version"] == 3
@@ -143,9 +144,9 @@ def test_an_item_that_comes_back_gets_ids_of_its_own(folder):
 
 def test_a_given_name_is_everywhere_and_outlives_a_run(folder):
     micro = next(i for i in names(folder, ITEM) if i >= 0)
-    said, code = rename_segment(config(folder), SEGMENT, 0, "Newcomers")
+    said, code = rename_segment(Channels(config(folder)), SEGMENT, 0, "Newcomers")
     assert (said, code) == (["segment: `few` is called `Newcomers` now."], 0)
-    rename_segment(config(folder), ITEM, micro, "Early birds")
+    rename_segment(Channels(config(folder)), ITEM, micro, "Early birds")
     kept = {p.name for p in channels_folder(folder).iterdir()}
     assert {"micro_segments.parquet", "customer_features.parquet"} <= kept
     segments = pl.read_parquet(published(folder).path("segments.parquet"))
@@ -157,7 +158,7 @@ def test_a_given_name_is_everywhere_and_outlives_a_run(folder):
     assert names(folder)[0] == "Newcomers"
     assert names(folder, ITEM)[micro] == "Early birds"
     with pytest.raises(ConfigError, match="Did you mean `segment`"):
-        rename_segment(config(folder), "segments", 0, "x")
+        rename_segment(Channels(config(folder)), "segments", 0, "x")
 
 
 def test_placing_alone_leaves_the_model_as_it_is(folder):
@@ -315,4 +316,4 @@ def test_a_saved_configuration_goes_on_in_the_folder_that_it_lies_in(folder):
 
 def test_there_must_be_something_to_go_back_to(tmp_path):
     with pytest.raises(ArtifactError, match="holds no channel segments"):
-        roll_back(config(tmp_path))
+        roll_back(Channels(config(tmp_path)))
