@@ -11,6 +11,7 @@ LEFT_OUT = "customers_left_out.parquet"
 SEGMENTS = "segments.parquet"
 MICRO_SEGMENTS = "micro_segments.parquet"
 RULES = "rules.yaml"
+RULE_FEATURES = "rule_features.parquet"
 SUMMARY = "channels_report.csv"
 CHANNEL_SEGMENTS = run_system("channel segments", "channels", (SUMMARY,))
 FILES = RunFiles(CHANNEL_SEGMENTS)

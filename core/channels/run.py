@@ -183,13 +183,18 @@ class Channels(Segmentation[ChannelRows, ChannelsAssigner]):
         placed: Placed,
         assigner: ChannelsAssigner,
     ) -> None:
-        """Write every stage: features of orders and customers, micro-segments."""
+        """Write every stage: features of orders, of customers and for the rules."""
         if data.rejected is not None:
             link(data.rejected, out.path(REJECTED))
         for channel, path in data.orders.items():
             link(path, out.path(files.order_features_file(channel)))
         data.features.write_parquet(out.path(files.CUSTOMERS), compression="zstd")
         data.left_out.write_parquet(out.path(files.LEFT_OUT), compression="zstd")
+        assert isinstance(assigner.model, ChannelsModel)  # of a channels' assigner
+        asked = [feature.name for feature in assigner.model.rules.features]
+        features.select("customer_id", *asked).write_parquet(
+            out.path(files.RULE_FEATURES), compression="zstd"
+        )
         micro = _micro_table(assigner.model, features, placed)
         micro.write_parquet(out.path(files.MICRO_SEGMENTS), compression="zstd")
 

@@ -68,6 +68,17 @@ def test_everyone_has_a_rule_segment_and_only_its_source_a_micro_segment(learnt)
     assert table["lifetime_value"].eq(20.0 * table["total_orders"]).all()
 
 
+def test_the_published_rules_tell_of_a_customer_why(learnt):
+    folder = channels_folder(learnt)
+    own = pl.read_parquet(folder / "segments.parquet").row(5, named=True)
+    arguments = ["rules", "explain", str(folder / "rules.yaml")]
+    arguments += ["--table", str(folder / "rule_features.parquet")]
+    done = CliRunner().invoke(app, [*arguments, "--customer", own["customer_id"]])
+    assert done.exit_code == 0
+    assert f"Segment: {own['Segment']}, because" in done.output
+    assert "Smallest change" in done.output
+
+
 def test_one_customer_alone_is_placed_as_among_all(learnt):
     model = assigner(learnt).model
     view = model.naming.view(guests(), model.rules)
