@@ -200,6 +200,14 @@ Folder = Annotated[
     ),
 ]
 Seed = Annotated[int | None, option("Seed of everything random.", "42")]
+CustomerTable = Annotated[
+    str,
+    option("One row per customer: CSV, Parquet or Excel; file or s3:// address."),
+]
+IdColumn = Annotated[str, option("Column with the customer's id.", flag="--id")]
+SegmentColumn = Annotated[
+    str, option("Column with the customer's segment.", flag="--segment")
+]
 Database = Annotated[
     str | None,
     option("Address of a PostgreSQL.", "DATABASE_URL, else an embedded server"),

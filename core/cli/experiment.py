@@ -24,22 +24,14 @@ app.app.add_typer(experiment_app)
 Design = Annotated[
     Path, typer.Argument(help="YAML file with the design; see docs/experiments.md.")
 ]
-Users = Annotated[
-    str,
-    app.option("One row per user: CSV, Parquet or Excel; file or s3:// address."),
-]
-IdColumn = Annotated[str, app.option("Column with the id of a user.", flag="--id")]
-SegmentColumn = Annotated[
-    str, app.option("Column with the segment of a user.", flag="--segment")
-]
 
 
 @experiment_app.command("plan")
 def plan(
     design: Design,
-    table: Users,
-    id_: IdColumn = "customer_id",
-    segment: SegmentColumn = "segment",
+    table: app.CustomerTable,
+    id_: app.IdColumn = "customer_id",
+    segment: app.SegmentColumn = "segment",
     arrivals: Annotated[
         str | None,
         app.option(
@@ -92,10 +84,10 @@ def plan(
 @experiment_app.command("assign")
 def assign(
     design: Design,
-    table: Users,
+    table: app.CustomerTable,
     output: Annotated[Path, app.option("CSV or Parquet file to write to.")],
-    id_: IdColumn = "customer_id",
-    segment: SegmentColumn = "segment",
+    id_: app.IdColumn = "customer_id",
+    segment: app.SegmentColumn = "segment",
     earlier: Annotated[
         str | None,
         app.option("An assignment of before, whose users keep their arms."),
@@ -146,9 +138,9 @@ def assign(
 @experiment_app.command("readout")
 def readout(
     design: Design,
-    table: Users,
-    id_: IdColumn = "customer_id",
-    segment: SegmentColumn = "segment",
+    table: app.CustomerTable,
+    id_: app.IdColumn = "customer_id",
+    segment: app.SegmentColumn = "segment",
     output: Annotated[
         Path | None, app.option("CSV file to write every figure to.")
     ] = None,

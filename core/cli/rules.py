@@ -27,11 +27,6 @@ app.app.add_typer(rules_app)
 Rules = Annotated[
     str, typer.Argument(help="A built-in rule set or a YAML file; see docs/rules.md.")
 ]
-Customers = Annotated[
-    str,
-    app.option("One row per customer: CSV, Parquet or Excel; file or s3:// address."),
-]
-IdColumn = Annotated[str, app.option("Column with the customer's id.", flag="--id")]
 
 
 @rules_app.command("check")
@@ -65,7 +60,7 @@ def show(rules: Rules) -> None:
 @rules_app.command("settle")
 def settle(
     rules: Rules,
-    table: Customers,
+    table: app.CustomerTable,
     output: Annotated[Path, app.option("YAML file to write to.")],
 ) -> None:
     """Learn the thresholds of a rule set from a table, and write them as numbers.
@@ -83,9 +78,9 @@ def settle(
 @rules_app.command("assign")
 def assign(
     rules: Rules,
-    table: Customers,
+    table: app.CustomerTable,
     output: Annotated[Path, app.option("CSV or Parquet file to write to.")],
-    id_: IdColumn = "customer_id",
+    id_: app.IdColumn = "customer_id",
 ) -> None:
     """Give every customer of a table the segment that the rules say.
 
@@ -111,7 +106,7 @@ def sql(
     table: Annotated[
         str, app.option("Name of the table with a row per customer.")
     ] = "customers",
-    id_: IdColumn = "customer_id",
+    id_: app.IdColumn = "customer_id",
     output: Annotated[Path | None, app.option("File to write to.", "print")] = None,
 ) -> None:
     """Print the query that gives every customer of a table its segment."""
@@ -136,7 +131,7 @@ def explain(
         str | None,
         app.option("Customers with their features: CSV, Parquet or Excel.", "none"),
     ] = None,
-    id_: IdColumn = "customer_id",
+    id_: app.IdColumn = "customer_id",
     values: Annotated[
         str | None,
         app.option(
@@ -183,7 +178,7 @@ def learn(
         str | None,
         app.option("Customers with their features: CSV, Parquet or Excel.", "`--from`"),
     ] = None,
-    id_: IdColumn = "customer_id",
+    id_: app.IdColumn = "customer_id",
     target: Annotated[
         str | None,
         app.option("Column that the rules shall say: a number, flag or text."),

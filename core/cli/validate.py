@@ -14,18 +14,9 @@ from core.errors import SchemaError, did_you_mean, listed
 
 @app.app.command("validate")
 def validate(
-    table: Annotated[
-        str,
-        app.option(
-            "One row per customer: CSV, Parquet or Excel; file or s3:// address."
-        ),
-    ],
-    segment: Annotated[
-        str, app.option("Column with the segment of a customer.")
-    ] = "segment",
-    id_: Annotated[
-        str, app.option("Column with the id of a customer, no metric.", flag="--id")
-    ] = "customer_id",
+    table: app.CustomerTable,
+    segment: app.SegmentColumn = "segment",
+    id_: app.IdColumn = "customer_id",
     used: Annotated[
         list[str] | None,
         app.option("A column that the segments were made from; repeat for more."),

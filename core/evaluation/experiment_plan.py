@@ -13,13 +13,14 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from core.errors import ConfigError, SchemaError, did_you_mean, listed
+from core.evaluation.multiple import FloatArray
 
 TREATED, CONTROL = "treatment", "control"
 ARMS = (CONTROL, TREATED)
@@ -151,7 +152,8 @@ class MetricValues:
     Attributes
     ----------
     mean, variance : float
-        Of one user; a ratio's variance is that of its linearised values.
+        Of one user; a ratio's variance is that of its linearised values. NaN where
+        they cannot be told.
     n : int
     """
 
@@ -160,21 +162,23 @@ class MetricValues:
     n: int
 
     @classmethod
-    def of(cls, metric: Metric, users: pl.DataFrame) -> MetricValues:
-        """Return them for the users of a table, shape (n_users,)."""
-        values = users[metric.name].to_numpy().astype(float)
+    def of(cls, values: FloatArray, below: FloatArray | None = None) -> Self:
+        """Return them for some users.
+
+        Parameters
+        ----------
+        values : ndarray of float, shape (n_users,)
+        below : ndarray of float, shape (n_users,), optional
+            Denominators of a ratio.
+        """
         n = len(values)
-        if metric.denominator is not None:
-            below = users[metric.denominator].to_numpy().astype(float)
-            total = below.mean() if n else 0.0
-            if total <= 0:
-                return cls(math.nan, math.nan, n)
-            ratio = values.mean() / total
-            values = (values - ratio * below) / total
-            return cls(ratio, float(values.var(ddof=1)) if n > 1 else math.nan, n)
-        if n < 2:
-            return cls(float(values.mean()) if n else math.nan, math.nan, n)
-        return cls(float(values.mean()), float(values.var(ddof=1)), n)
+        if n == 0 or (below is not None and below.sum() <= 0):
+            return cls(math.nan, math.nan, n)
+        mean = float(values.mean())
+        if below is not None:
+            mean = float(values.sum() / below.sum())
+            values = (values - mean * below) / below.mean()
+        return cls(mean, float(values.var(ddof=1)) if n > 1 else math.nan, n)
 
 
 def measured_users(
@@ -263,6 +267,17 @@ def _as_number(table: pl.DataFrame, name: str) -> pl.Series:
     return numbers
 
 
+def metric_columns(
+    users: pl.DataFrame, metric: Metric
+) -> tuple[FloatArray, FloatArray | None]:
+    """Return a metric's values, and those of a ratio's denominator."""
+    below = metric.denominator
+    return (
+        users[metric.name].to_numpy(),
+        None if below is None else users[below].to_numpy(),
+    )
+
+
 SIZES: dict[str, Any] = {
     "segment": pl.String,
     "n_users": pl.Int64,
@@ -315,7 +330,7 @@ def plan_sizes(
     )
     rows = []
     for (segment,), own in sorted(table.group_by([segment_column])):
-        values = MetricValues.of(experiment.metric, own)
+        values = MetricValues.of(*metric_columns(own, experiment.metric))
         size, weeks = _needed(values, experiment, alpha), None
         if size.needed is not None and size.needed > own.height:
             reason = f"it needs {size.needed:,} users and has {own.height:,}"

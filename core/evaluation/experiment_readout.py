@@ -34,7 +34,9 @@ from core.evaluation.experiment_plan import (
     Experiment,
     Guardrail,
     Metric,
+    MetricValues,
     measured_users,
+    metric_columns,
 )
 from core.evaluation.multiple import FloatArray, benjamini_hochberg, holm
 
@@ -162,27 +164,18 @@ def _mismatch(
 
 def _arm_means(own: pl.DataFrame, metric: Metric) -> dict[str, ArmMean]:
     is_treated = (own["arm"] == TREATED).to_numpy()
-    values = own[metric.name].to_numpy()
+    values, below = metric_columns(own, metric)
     if metric.pre is not None:
         values = _without_past(values, own[metric.pre].to_numpy(), is_treated)
-    below = None if metric.denominator is None else own[metric.denominator].to_numpy()
     found = {}
     for arm, is_in in ((CONTROL, ~is_treated), (TREATED, is_treated)):
         found[arm] = _mean_of(values[is_in], None if below is None else below[is_in])
     return found
 
 
-def _mean_of(values: NDArray[np.float64], below: NDArray[np.float64] | None) -> ArmMean:
-    n = len(values)
-    if n < 2:
-        return ArmMean(math.nan, math.nan, n)
-    if below is None:
-        return ArmMean(float(values.mean()), float(values.var(ddof=1)) / n, n)
-    if below.sum() <= 0:
-        return ArmMean(math.nan, math.nan, n)
-    ratio = float(values.sum() / below.sum())
-    linear = (values - ratio * below) / below.mean()
-    return ArmMean(ratio, float(linear.var(ddof=1)) / n, n)
+def _mean_of(values: FloatArray, below: FloatArray | None) -> ArmMean:
+    found = MetricValues.of(values, below)
+    return ArmMean(found.mean, found.variance / max(found.n, 1), found.n)
 
 
 def _without_past(
