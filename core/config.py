@@ -727,6 +727,89 @@ class ChannelsConfig(Section):
         return value
 
 
+class ExperimentOptions(Section):
+    """What an experiment on the segments is planned for."""
+
+    metric: str | None = Field(
+        None,
+        description="what it is to raise; null: the primary KPI of each segment's "
+        "playbook",
+    )
+    effect: float = Field(
+        0.1, gt=0, description="smallest relative change that must be seen"
+    )
+    alpha: float = Field(0.05, gt=0, lt=1, description="chance of a false alarm")
+    power: float = Field(0.8, gt=0, lt=1, description="chance to see the effect")
+
+
+class BasketsConfig(Section):
+    """Grocery baskets, by four rule segments and a clustering study: `baskets`."""
+
+    source: str = Field(
+        "sample",
+        description="`sample`, `kaggle`, or a folder with `orders.csv`, "
+        "`order_products__prior.csv`, `products.csv`, `aisles.csv` and "
+        "`departments.csv`; `baskets.orders` goes before it",
+    )
+    orders: str | None = Field(None, description="orders; needs `baskets.items`")
+    items: str | None = Field(None, description="items of the orders")
+    products: str | None = Field(
+        None, description="products with their aisles; null: no aisles are known"
+    )
+    aisles: str | None = Field(
+        None, description="names of aisles; null: as `baskets.products` calls them"
+    )
+    departments: str | None = Field(None, description="names of departments")
+    order_columns: dict[str, str] = Field(
+        default_factory=dict, description="our name: your name, of the orders"
+    )
+    item_columns: dict[str, str] = Field(
+        default_factory=dict, description="our name: your name, of the items"
+    )
+    product_columns: dict[str, str] = Field(
+        default_factory=dict, description="our name: your name, of the products"
+    )
+    aisle_columns: dict[str, str] = Field(
+        default_factory=dict, description="our name: your name, of the aisles"
+    )
+    department_columns: dict[str, str] = Field(
+        default_factory=dict, description="our name: your name, of the departments"
+    )
+    timezone: str = Field("UTC", description="local zone, such as `Europe/Paris`")
+    min_orders: int = Field(
+        5, ge=1, description="fewest orders of a customer who is segmented"
+    )
+    rules: str = Field(
+        "basket-quadrants", description="rule set: a built-in name, or a YAML file"
+    )
+    playbook: str | None = Field(
+        None, description="YAML file of what to do per segment; null: the built-in one"
+    )
+    store: str = Field(
+        "baskets", min_length=1, description="`store_id` that the profiles go under"
+    )
+    contract: str | None = Field(
+        None,
+        description="YAML file of terms that the segments must keep; a run that breaks "
+        "them publishes nothing",
+    )
+    study: bool = Field(True, description="whether a run makes the clustering study")
+    study_customers: int = Field(
+        20_000, ge=50, description="most customers that the study looks at"
+    )
+    horizon_days: int = Field(
+        60, ge=1, description="days after a cut that out-of-time validation looks at"
+    )
+    cuts: int = Field(3, ge=0, description="cuts of out-of-time validation")
+    experiment: ExperimentOptions = Field(default_factory=ExperimentOptions)
+    sample_customers: int = Field(
+        2000, ge=1, description="customers of the built-in sample"
+    )
+    sample_structure: bool = Field(
+        True, description="whether the sample's customers are of planted kinds"
+    )
+
+
 class StoreConfig(Section):
     """Where profiles are kept, and how they are served."""
 
@@ -786,6 +869,7 @@ class Config(Section):
     refresh: RefreshConfig = Field(default_factory=RefreshConfig)
     axes: AxesConfig = Field(default_factory=AxesConfig)
     channels: ChannelsConfig = Field(default_factory=ChannelsConfig)
+    baskets: BasketsConfig = Field(default_factory=BasketsConfig)
     store: StoreConfig = Field(default_factory=StoreConfig)
 
     def to_yaml(self) -> str:

@@ -32,6 +32,11 @@ _ADDRESSES = (
     "channels.catalog",
     "channels.stores",
     "channels.outputs",
+    "baskets.orders",
+    "baskets.items",
+    "baskets.products",
+    "baskets.aisles",
+    "baskets.departments",
     "store.url",
     "refresh.mlflow_uri",
 )
@@ -92,6 +97,11 @@ COLUMN_MAPS = (
     "channels.rename.",
     "channels.micro_rename.",
     "channels.outputs.",
+    "baskets.order_columns.",
+    "baskets.item_columns.",
+    "baskets.product_columns.",
+    "baskets.aisle_columns.",
+    "baskets.department_columns.",
 )
 # Below this, keys are names of channels.
 CHANNELS = "channels.sources."
@@ -296,7 +306,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-_STORE_STAGES = frozenset({"axes", "channels"})
+_STORE_STAGES = frozenset({"axes", "channels", "baskets"})
 
 
 def _found_by_place(file: Path) -> Path | None:

@@ -29,7 +29,7 @@ LAYERS = (
     ("core.reporting",),
     ("core.lifecycle",),
     # The systems: none knows another.
-    ("core.retailers", "core.axes", "core.channels"),
+    ("core.retailers", "core.axes", "core.channels", "core.baskets"),
     ("core.store",),
     ("core.api",),
     # What users import: the package itself and the commands.

@@ -1,0 +1,1 @@
+"""Grocery baskets: readiness, features, a clustering study and rule segments."""
