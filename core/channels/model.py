@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, NamedTuple, Self
 
-import narwhals as nw
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -25,11 +24,9 @@ from core.config import ChannelsConfig, MicroPlanItem
 from core.errors import ConfigError, FeatureMismatchError, did_you_mean, listed
 from core.models.centroids import NOWHERE, Assignment, IntArray
 from core.rules.check import require_proven
-from core.rules.compile import assign_expr
-from core.rules.grammar import RuleSet, read_rules
+from core.rules.grammar import RuleSet
 from core.segments.axes import (
     OUTSIDE,
-    AxesModel,
     FittedAxis,
     Told,
     axis_identity,
@@ -38,10 +35,14 @@ from core.segments.axes import (
 )
 from core.segments.identity import match_names
 from core.segments.memberships import CustomerAssigner
+from core.segments.rule_axis import (
+    SEGMENT,
+    RuleModel,
+    distinct_names,
+    rule_axis,
+    segment_names,
+)
 
-SEGMENT: Final = "segment"
-"""The axis of the rule segments."""
-NO_RULE: Final = "no_rule"
 NOT_DIVIDED: Final = "not_divided"
 OMNI: Final = "omnichannel_"
 HOME: Final = "ownapp_"
@@ -168,7 +169,7 @@ def _flag_of(name: str) -> str:
     return f"{name.removesuffix(_COUNT)}{FLAG}"
 
 
-class ChannelsModel(AxesModel):
+class ChannelsModel(RuleModel):
     """Rule segments and micro-segments, under permanent ids.
 
     Parameters
@@ -183,8 +184,7 @@ class ChannelsModel(AxesModel):
     def __init__(
         self, axes: Iterable[FittedAxis], context: Mapping[str, Any] | None = None
     ) -> None:
-        super().__init__(tuple(axes), context)
-        self.rules = read_rules(self.context["rules"])
+        super().__init__(axes, context)
         self.naming = Naming(
             str(self.context["home"]),
             tuple(self.context["flags"]),
@@ -212,20 +212,12 @@ class ChannelsModel(AxesModel):
         FeatureMismatchError
             If a feature is missing.
         """
-        rule = self.axes[SEGMENT]
         names = segment_names(self.rules, features)
-        places = {s.name: place for place, s in enumerate(self.rules.segments)}
-        found = {SEGMENT: _by_rule(rule.ids_of(_places(names, places)))}
+        found = {SEGMENT: self.placed_by_rule(names)}
         for name, axis in self.fitted.items():
             if name != SEGMENT:
                 found[name] = self._within(axis, features, names)
         return found
-
-    def empty_row(self) -> pl.DataFrame:
-        """Return features of nobody, with every column that `assign` needs."""
-        texts = [f.name for f in self.rules.features if f.type == "text"]
-        table = super().empty_row()
-        return table.with_columns(pl.lit(None, pl.String).alias(n) for n in texts)
 
     def micro_models(self) -> dict[str, MicroModel]:
         """Return the models of the items of the plan, by name."""
@@ -256,26 +248,6 @@ class ChannelsModel(AxesModel):
             spread(own.distances, np.nan),
             spread(own.runner_up_distances, np.nan),
         )
-
-
-def segment_names(rules: RuleSet, features: pl.DataFrame) -> pl.Series:
-    """Return the rule segment of each customer by its name in the rules; null: none."""
-    frame = nw.from_native(features, eager_only=True)
-    named: pl.DataFrame = frame.select(assign_expr(rules)).to_native()
-    return named[SEGMENT]
-
-
-def _places(names: pl.Series, places: Mapping[str, int]) -> IntArray:
-    """Return names as places in the rule set; -1 for none."""
-    found = names.replace_strict(places, default=NOWHERE, return_dtype=pl.Int64)
-    return found.fill_null(NOWHERE).to_numpy()
-
-
-def _by_rule(ids: IntArray) -> Assignment:
-    """Return an assignment that is certain."""
-    nothing = np.full(len(ids), np.nan)
-    strength = np.where(ids == NOWHERE, 0.0, 1.0)
-    return Assignment(ids, strength, np.full_like(ids, NOWHERE), nothing, nothing)
 
 
 def _micro_model(axis: FittedAxis, sources: Sequence[str]) -> MicroModel:
@@ -355,7 +327,7 @@ def learn_channels(
         target=terms.target,
     )
     known = {} if before is None else before.axes
-    axes = [_rule_axis(rules, names, known.get(SEGMENT), old.get(SEGMENT))]
+    axes = [rule_axis(rules, names, known.get(SEGMENT), old.get(SEGMENT))]
     for name, model in models.items():
         inside = names.is_in(list(model.source_segments)).fill_null(value=False)
         axes.append(_micro_axis(model, features, inside, known.get(name), old))
@@ -369,44 +341,6 @@ def learn_channels(
         "micro_rename": dict(terms.naming.micro_rename),
     }
     return ChannelsModel(axes, context)
-
-
-def _rule_axis(
-    rules: RuleSet, names: pl.Series, before: FittedAxis | None, old: IntArray | None
-) -> FittedAxis:
-    """Return the axis of the rule segments."""
-    given = [segment.name for segment in rules.segments]
-    labels = _places(names, {name: place for place, name in enumerate(given)})
-    known = {} if before is None else {s.rule_name: s for s in before.segments}
-    known.pop(NO_RULE, None)
-    identity = match_names(
-        np.full_like(labels, NOWHERE) if old is None else old,
-        labels,
-        names=given,
-        known={name: segment.id for name, segment in known.items()},
-        next_id=0 if before is None else before.next_id,
-    )
-    edited = {name: s for name, s in known.items() if s.is_edited}
-    kept = {c: edited[name] for c, name in enumerate(given) if name in edited}
-    told = {
-        place: Told(s.name, s.description or rules.condition(s).text())
-        for place, s in enumerate(rules.segments)
-    }
-    told[NOWHERE] = Told(NO_RULE, "no rule holds")
-    called = _distinct({c: one.name for c, one in told.items()}, kept)
-    segments = axis_segments(identity, called, kept, told, labels, "rule")
-    events = () if before is None or old is None else identity.events
-    numbers = tuple(f.name for f in rules.features if f.type != "text")
-    report = {
-        "kind": "rule",
-        "n_segments": len(given),
-        "n_customers": len(labels),
-        "n_unplaced": int((labels == NOWHERE).sum()),
-        "verdict": rules.description or rules.name,
-    }
-    return FittedAxis(
-        SEGMENT, numbers, {}, None, segments, identity.next_id, events, report
-    )
 
 
 def _micro_axis(
@@ -435,7 +369,7 @@ def _micro_axis(
         for c, (name, why) in enumerate(zip(model.names, model.why, strict=True))
     }
     told[NOWHERE] = Told(NOT_DIVIDED, "a feature is unknown")
-    called = _distinct({c: one.name for c, one in told.items()}, kept)
+    called = distinct_names({c: one.name for c, one in told.items()}, kept)
     kind = model.report["kind"]
     segments = axis_segments(identity, called, kept, told, labels, kind)
     return FittedAxis(
@@ -448,20 +382,6 @@ def _micro_axis(
         identity.events,
         model.report,
     )
-
-
-def _distinct(names: Mapping[int, str], kept: Mapping[int, Any]) -> dict[int, str]:
-    """Return names by cluster, with a number where a kept segment has the name."""
-    taken = {segment.name.casefold() for segment in kept.values()}
-    found = {}
-    for cluster, name in names.items():
-        called, number = name, 2
-        while cluster not in kept and called.casefold() in taken:
-            called, number = f"{name} {number}", number + 1
-        found[cluster] = called
-        if cluster not in kept:
-            taken.add(called.casefold())
-    return found
 
 
 def _has_ended(name: str, models: Mapping[str, MicroModel]) -> bool:

@@ -13,13 +13,14 @@ import polars as pl
 from core.artifacts.folder import StageWriter
 from core.artifacts.manifest import library_versions
 from core.channels.files import FILES
-from core.channels.model import SEGMENT, ChannelsModel
+from core.channels.model import ChannelsModel
 from core.channels.words import condition_words
 from core.lifecycle.segmentation import Tables
 from core.reporting.changes import change_lines, changes_part
 from core.reporting.page import NextStep, Part, Table, Templates
 from core.reporting.text import MISSING, command, count, decimal, percent, plural
 from core.rules.outline import OutlineNode, outline
+from core.segments.rule_axis import SEGMENT
 
 TEMPLATES = Templates(Path(__file__).parent / "templates")
 Facts = Mapping[str, Any]

@@ -12,7 +12,7 @@ import polars as pl
 from core.artifacts.folder import StageWriter
 from core.artifacts.runs import REJECTED, block_name
 from core.channels.files import FILES, LEFT_OUT, RULES, SEGMENTS, SUMMARY
-from core.channels.model import SEGMENT, ChannelsModel
+from core.channels.model import ChannelsModel
 from core.channels.page import TEMPLATES, write_page
 from core.config import Config
 from core.errors import PROGRAM
@@ -28,6 +28,7 @@ from core.segments.contract import (
     read_contract,
     require_kept,
 )
+from core.segments.rule_axis import SEGMENT
 
 TEMPLATE = "run.txt.j2"
 Facts = Mapping[str, Any]

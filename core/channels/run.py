@@ -21,7 +21,6 @@ from core.channels.files import FILES, channels_folder
 from core.channels.micro import check_plan, usual_features
 from core.channels.model import (
     HOME,
-    SEGMENT,
     ChannelsAssigner,
     ChannelsModel,
     Learning,
@@ -40,6 +39,7 @@ from core.rules.assign import outside_domains
 from core.rules.check import require_proven
 from core.rules.grammar import RuleSet, read_rules
 from core.segments.axes import OUTSIDE, AxesModel
+from core.segments.rule_axis import SEGMENT
 
 TARGET: Final = f"{HOME}order_count"
 

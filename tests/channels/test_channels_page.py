@@ -7,12 +7,12 @@ import re
 import pytest
 from guest_runs import ITEM, config, guests, published, run
 
-from core.channels.model import SEGMENT
 from core.channels.run import Channels
 from core.channels.words import condition_words, feature_words
 from core.lifecycle.versions import rename_segment
 from core.rules.grammar import read_rules
 from core.rules.outline import outline
+from core.segments.rule_axis import SEGMENT
 
 
 @pytest.fixture(scope="module")

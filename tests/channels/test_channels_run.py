@@ -21,12 +21,13 @@ from guest_runs import (
 from typer.testing import CliRunner
 
 from core.channels.files import channels_folder
-from core.channels.model import SEGMENT, ChannelsAssigner
+from core.channels.model import ChannelsAssigner
 from core.channels.run import Channels
 from core.cli import app
 from core.errors import ArtifactError, ConfigError, ContractError, SchemaError
 from core.lifecycle.versions import rename_segment, roll_back
 from core.resolve import resolve_config
+from core.segments.rule_axis import SEGMENT
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import yaml
 from polars.testing import assert_frame_equal
 
 from core.channels.guests import CHANNELS, settings
-from core.channels.model import Naming, segment_names
+from core.channels.model import Naming
 from core.channels.rows import rows_of_channels
 from core.channels.run import run_channels
 from core.channels.sample import (
@@ -23,6 +23,7 @@ from core.channels.sample import (
 from core.errors import ConfigError
 from core.resolve import build_config, resolve_config
 from core.rules.grammar import read_rules
+from core.segments.rule_axis import segment_names
 
 
 @pytest.fixture(scope="module")
