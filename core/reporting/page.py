@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ArtifactError
-from core.reporting.text import count, decimal, enumerated, percent, plural, probability
+from core.reporting.text import (
+    count,
+    decimal,
+    enumerated,
+    literal,
+    percent,
+    plural,
+    probability,
+    rounded,
+    share,
+)
 
 _SHARED = Path(__file__).parent / "templates"
 
@@ -30,7 +40,9 @@ class Templates:
     others it stands as it is. All have the filters ``count``, ``percent`` and
     ``decimal`` of `core.reporting.text`, ``plural`` (a noun in, "3 shops" out),
     ``enumerated`` (words as a sentence joins them), ``form`` (a format of Python),
-    ``coded`` (text between backticks becomes code) and ``inlined`` (a PNG as base64).
+    ``rounded`` and ``share`` (two significant digits), ``literal`` (a text that
+    Markdown shows as it was typed), ``coded`` (text between backticks becomes code) and
+    ``inlined`` (a PNG as base64).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -77,6 +89,9 @@ class Templates:
             "enumerated": enumerated,
             "form": format,
             "probability": probability,
+            "rounded": rounded,
+            "share": share,
+            "literal": literal,
             "coded": _coded,
             "inlined": _inlined,
         }

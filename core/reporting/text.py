@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ Figures = Mapping[str, Any]
 
 MISSING = "\N{EN DASH}"
 _SIZES_SHOWN = 12
+_MARKUP = re.compile(r"([\\`*_\[\]<>|#~&])")
 
 
 def count(value: float | None) -> str:
@@ -42,6 +44,34 @@ def decimal(value: float | None) -> str:
         return MISSING
     text = f"{value:,.2f}"
     return "0.00" if text == "-0.00" else text.replace("-", "\N{MINUS SIGN}")
+
+
+def rounded(value: float | None) -> str:
+    """Return a figure with two significant digits, never in powers of ten.
+
+    >>> rounded(14.81), rounded(0.0652), rounded(1234)
+    ('15', '0.065', '1,200')
+    """
+    if value is None or not math.isfinite(value):
+        return MISSING
+    if value == 0:
+        return "0"
+    places = 1 - math.floor(math.log10(abs(value)))
+    shown = round(value, places)
+    places = max(1 - math.floor(math.log10(abs(shown))), 0)
+    text = f"{shown:,.{places}f}".replace("-", "\N{MINUS SIGN}")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def share(value: float | None) -> str:
+    """Return a share as a percentage with two significant digits; only 1 is 100%.
+
+    >>> share(0.3365), share(0.00109), share(0.9996), share(1)
+    ('34%', '0.11%', '99.9%', '100%')
+    """
+    if value is None or not 0.995 <= value < 1:
+        return MISSING if value is None else f"{rounded(100 * value)}%"
+    return f"{math.floor(1000 * value) / 10:.1f}%"
 
 
 def probability(p: float, n_nulls: int) -> str:
@@ -85,6 +115,15 @@ def enumerated(words: Sequence[str]) -> str:
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def literal(text: str) -> str:
+    r"""Return a text that Markdown shows as it was typed, on one line, even in a table.
+
+    >>> print(literal("a|b `c`"))
+    a\|b \`c\`
+    """
+    return _MARKUP.sub(r"\\\1", " ".join(text.split()))
 
 
 def command(verb: str, folder: str) -> str:

@@ -6,14 +6,13 @@ segmentation has to say of itself.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from core.artifacts.manifest import Manifest
 from core.errors import PROGRAM
-from core.reporting.text import MISSING, count, decimal, percent
+from core.reporting.text import MISSING, count, decimal, literal, percent
 from core.retailers.features import known_features
 from core.retailers.report.decision import event_lines, figure
 from core.retailers.report.evidence import TEMPLATES, Opening
@@ -22,7 +21,6 @@ from core.segments.published import UNASSIGNED, PublishedSegments
 
 MODEL_CARD = "model-card.md"
 
-_MARKUP = re.compile(r"([\\`*_\[\]<>|#])")
 _LIMITS = (
     "The segments describe how shops sell. This does not prove that acting on them "
     "pays. Test on some shops first.",
@@ -122,7 +120,7 @@ def _segment_rows(content: ModelCardContent) -> list[dict[str, str]]:
     return [
         {
             "id": str(segment.id),
-            "name": _escaped(segment.name),
+            "name": literal(segment.name),
             "size": count(segment.size),
             "share": percent(segment.share),
             "stability": _known(content.stability.get(segment.id)),
@@ -143,7 +141,7 @@ def _basis(published: PublishedSegments) -> list[tuple[str, str]]:
 def _events(content: ModelCardContent) -> list[str]:
     """Say what the version did to the segments before it."""
     names = dict(content.names_before) | content.published.names
-    shown = {str(i): _escaped(name) for i, name in names.items() if i != UNASSIGNED}
+    shown = {str(i): literal(name) for i, name in names.items() if i != UNASSIGNED}
     events = [event.model_dump(mode="json") for event in content.published.events]
     return event_lines(events, shown)
 
@@ -184,8 +182,3 @@ def _known(value: float | None) -> str:
 def _cell(text: str) -> str:
     """Return a text that stays inside its cell or line; code stays code."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
-
-
-def _escaped(text: str) -> str:
-    """Return a text that Markdown shows as it was typed."""
-    return _MARKUP.sub(r"\\\1", " ".join(text.split()))
