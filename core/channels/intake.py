@@ -17,28 +17,18 @@ from typing import Any
 import polars as pl
 
 from core.channels import maps
+from core.channels.delivery import with_minutes
 from core.channels.items import MILLIONTHS, flag_items
 from core.channels.schema import (
     MAPS,
     ORDER_COLUMNS,
+    SPECS,
     TABLES,
     Categories,
     ChannelData,
     Terms,
     spec_of,
 )
-from core.channels.staging import (
-    Part,
-    account_of,
-    checked_part,
-    flagged,
-    has_fault,
-    later_rows,
-    marked,
-    repeated_rows,
-    staged_rows,
-)
-from core.channels.times import are_days_only, with_local_times
 from core.config import Config
 from core.errors import SchemaError, SourceError
 from core.tables.cells import LARGEST, ParsedRows, latest_moment
@@ -51,6 +41,18 @@ from core.tables.readers import (
     read_files,
     scratch_folder,
 )
+from core.tables.staging import (
+    Part,
+    account_of,
+    checked_part,
+    flagged,
+    has_fault,
+    later_rows,
+    marked,
+    repeated_rows,
+    staged_rows,
+)
+from core.tables.times import are_days_only, with_local_times
 
 # Of `channels`, beside the dates, what decides which rows count and how.
 ROW_OPTIONS = {"home", "timezone", "months_offset", "catalog_columns", "store_columns"}
@@ -206,7 +208,10 @@ def _read_orders(
         raise SchemaError(_explain_customers(parsed, channel))
     has_times = not are_days_only(parsed)
     zones = terms.zones[channel], terms.zone
-    rows = with_local_times(parsed, *zones, has_times=has_times)
+    rows = with_minutes(parsed, terms.zones[channel])
+    rows = with_local_times(rows, spec, *zones, has_times=has_times)
+    hour = pl.col("order_time").dt.hour() if has_times else pl.lit(None)
+    rows = rows.with_columns(hour.cast(pl.Int32).alias("order_hour"))
     rows = _with_central_ids(rows, customers, key)
     found = {
         "unmapped_customer": pl.col("customer_id").is_null(),
@@ -306,7 +311,7 @@ class _Intake:
             read.parsed,
             rows,
             self.config.data,
-            channel,
+            channel=channel,
             is_needed=channel == self.terms.home,
         )
         items, promos = self._items(channel, rows, read)
@@ -347,7 +352,7 @@ class _Intake:
         catalog = None if self.catalog is None else self.catalog.rows
         rows = flag_items(parsed, known, read.repeated, catalog)
         flags, promos = self._write_items(channel, rows, spec)
-        return checked_part(parsed, flags, self.config.data, channel), promos
+        return checked_part(parsed, flags, self.config.data, channel=channel), promos
 
     def _write_items(
         self, channel: str, rows: pl.LazyFrame, spec: TableSpec
@@ -438,8 +443,8 @@ def account_lines(account: Mapping[str, Any]) -> list[str]:
     lines = []
     for channel, parts in account["channels"].items():
         for table, found in parts.items():
-            lines += account_of(table, found, channel)
+            lines += account_of(SPECS[table], found, channel)
     for table in ("catalog", "stores"):
         if (found := account[table]) is not None:
-            lines += account_of(table, found)
+            lines += account_of(SPECS[table], found)
     return [*lines, *account["notes"]]

@@ -12,9 +12,9 @@ from __future__ import annotations
 import polars as pl
 
 from core.channels.schema import ITEM_COLUMNS
-from core.channels.staging import flagged, has_fault, marked
 from core.tables.cells import ParsedRows
 from core.tables.columns import FLAGS, ROW, TableSpec
+from core.tables.staging import flagged, has_fault, marked
 
 LINE = ["order_id", "item_id"]
 MILLIONTHS = 1_000_000

@@ -13,21 +13,18 @@ from pathlib import Path
 import polars as pl
 
 from core.channels.schema import Categories, spec_of
-from core.channels.staging import (
-    Part,
-    checked_part,
-    flagged,
-    has_fault,
-    later_rows,
-    marked,
-    repeated_rows,
-    staged_rows,
-)
 from core.config import Config
 from core.errors import SchemaError, listed
 from core.tables.cells import UNKNOWN
-from core.tables.columns import FLAGS, ROW, TableSpec
+from core.tables.columns import FLAGS, ROW
 from core.tables.readers import BEYOND, ReceivedTable
+from core.tables.staging import (
+    Part,
+    checked_part,
+    flagged,
+    staged_rows,
+    with_one_meaning,
+)
 
 EXCLUDE = "exclude"
 MOST_CATEGORIES = 1000
@@ -82,22 +79,8 @@ def read_customers(
     rows = parsed.rows.select(ROW, FLAGS, key, "central_id").with_columns(
         flagged(spec, {"missing_key": pl.col(key).is_null()})
     )
-    rows = _with_one_meaning(rows, [key], ["central_id"], spec)
-    return checked_part(parsed, rows, config.data, channel), key
-
-
-def _with_one_meaning(
-    rows: pl.LazyFrame, key: list[str], meaning: list[str], spec: TableSpec
-) -> pl.LazyFrame:
-    """Flag rows that say the same as another one, and all of a key that say more."""
-    repeated = repeated_rows(rows.filter(~has_fault(spec)), key)
-    n_meanings = pl.struct(meaning).n_unique().over(key)
-    is_ambiguous = repeated.select(n_meanings > 1).to_series()
-    found = {
-        "ambiguous": repeated.filter(is_ambiguous).select(ROW),
-        "repeated_row": later_rows(repeated.filter(~is_ambiguous), key),
-    }
-    return marked(rows, found, spec)
+    rows = with_one_meaning(rows, [key], ["central_id"], spec)
+    return checked_part(parsed, rows, config.data, channel=channel), key
 
 
 def read_catalog(
@@ -135,8 +118,8 @@ def read_catalog(
         )
     )
     meaning = [name for name in (*names, "is_veg") if name in parsed.columns]
-    rows = _with_one_meaning(rows, ["item_id"], meaning, spec)
-    part = checked_part(parsed, rows, config.data)
+    rows = with_one_meaning(rows, ["item_id"], meaning, spec)
+    part = checked_part(parsed, rows, config.data, channel=None)
     known = part.rows.filter(~pl.col("is_excluded")).select(names).collect()
     driver, base = (tuple(known[name].unique().sort()) for name in names)
     if (n := len(driver) + len(base)) > MOST_CATEGORIES:
@@ -175,6 +158,6 @@ def read_stores(table: ReceivedTable, config: Config, work: Path) -> Part:
         *(pl.col(n).cast(pl.String, strict=False).alias(d) for n, d in details.items()),
     )
     rows = parsed.rows.join(received, on=ROW, how="left")
-    rows = _with_one_meaning(rows, ["store_id"], [*details.values()] or [ROW], spec)
-    part = checked_part(parsed, rows, config.data)
+    rows = with_one_meaning(rows, ["store_id"], [*details.values()] or [ROW], spec)
+    part = checked_part(parsed, rows, config.data, channel=None)
     return replace(part, rows=part.rows.drop(ROW, FLAGS))

@@ -5,10 +5,9 @@ Columns and faults are listed in ``channels.yaml``.
 
 from __future__ import annotations
 
-import zoneinfo
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from core.config import ChannelsConfig, Config
 from core.errors import ConfigError, did_you_mean, listed
 from core.tables.cells import FIRST_YEAR, LAST_YEAR
 from core.tables.columns import TableSpec, read_specs
+from core.tables.times import time_zone
 
 SPECS = read_specs("channels.yaml", "core.channels")
 # Of each channel, and of all of them.
@@ -164,11 +164,11 @@ class Terms:
                 f"{did_you_mean(home, options.sources)}"
             )
         zones = {
-            name: _zone(source.timezone, f"channels.sources.{name}.timezone")
+            name: time_zone(source.timezone, f"channels.sources.{name}.timezone")
             for name, source in options.sources.items()
             if source.timezone is not None
         }
-        local = _zone(options.timezone, "channels.timezone")
+        local = time_zone(options.timezone, "channels.timezone")
         dayparts = sorted(options.dayparts.items(), key=lambda part: part[1])
         _check_names(home, options)
         return cls(
@@ -277,19 +277,6 @@ def spec_of(table: str, channel: str = "") -> TableSpec:
 def _prices(options: ChannelsConfig) -> tuple[tuple[str, float, float], ...]:
     bounds = [*options.price_bins, float("inf")]
     return tuple(zip(options.price_labels, bounds[:-1], bounds[1:], strict=True))
-
-
-def _zone(name: str, key: str) -> str:
-    """Return the name of a zone that Polars knows."""
-    try:
-        pl.Series([datetime(2024, 1, 1)]).dt.replace_time_zone(name)
-    except pl.exceptions.PolarsError:
-        known = zoneinfo.available_timezones()
-        raise ConfigError(
-            f"`{key}` is `{name}`, which is no time zone; expected one of the IANA "
-            f"data base, such as `Europe/Berlin`.{did_you_mean(name, known)}"
-        ) from None
-    return name
 
 
 def _day(text: str | None, key: str) -> date | None:

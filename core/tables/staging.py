@@ -1,4 +1,4 @@
-"""Tables of the channels in stages: read, flagged, and accounted for.
+"""Tables in stages, for more rows than memory holds: read, flagged, accounted for.
 
 Every stage is a Parquet file that is passed through in a stream. What holds rows
 against each other keeps their hashes in memory, and whole rows of the few that repeat.
@@ -13,7 +13,6 @@ from typing import Any
 
 import polars as pl
 
-from core.channels.schema import SPECS
 from core.config import DataConfig
 from core.tables.cells import HASH, ParsedRows, parse_rows
 from core.tables.columns import FLAGS, ROW, TableSpec, fault_flags
@@ -125,13 +124,27 @@ def marked(
     return rows
 
 
+def with_one_meaning(
+    rows: pl.LazyFrame, key: Sequence[str], meaning: Sequence[str], spec: TableSpec
+) -> pl.LazyFrame:
+    """Flag rows that say the same as another one, and all of a key that say more."""
+    repeated = repeated_rows(rows.filter(~has_fault(spec)), key)
+    n_meanings = pl.struct(meaning).n_unique().over(key)
+    is_ambiguous = repeated.select(n_meanings > 1).to_series()
+    found = {
+        "ambiguous": repeated.filter(is_ambiguous).select(ROW),
+        "repeated_row": later_rows(repeated.filter(~is_ambiguous), key),
+    }
+    return marked(rows, found, spec)
+
+
 def checked_part(
     parsed: ParsedRows,
     rows: pl.LazyFrame,
     data: DataConfig,
-    channel: str | None = None,
     *,
     is_needed: bool = False,
+    **where: str | None,
 ) -> Part:
     """Account for the rows of a table.
 
@@ -143,10 +156,10 @@ def checked_part(
         All rows, with all their flags; on disk.
     data : DataConfig
         Policies.
-    channel : str or None
-        Whose table it is.
     is_needed : bool
         Whether the run stops without a row.
+    **where
+        Columns with one value for all rows set aside, beside `table`.
     """
     policies = {}
     if SCIENTIFIC in parsed.spec.meanings and data.policies.scientific_id == "error":
@@ -155,8 +168,7 @@ def checked_part(
     checked.stop_at_errors(policies)
     if is_needed:
         checked.stop_without_rows()
-    where = {"channel": channel, "table": parsed.spec.name}
-    rejected = rejected_scan(parsed, checked.reasons, **where)
+    rejected = rejected_scan(parsed, checked.reasons, **where, table=parsed.spec.name)
     account = {
         "source": parsed.name,
         "rows_read": checked.n_read,
@@ -170,9 +182,10 @@ def checked_part(
     return Part(rows.filter(~has_fault(parsed.spec)), account, rejected)
 
 
-def account_of(table: str, account: Mapping[str, Any], where: str = "") -> list[str]:
+def account_of(
+    spec: TableSpec, account: Mapping[str, Any], where: str = ""
+) -> list[str]:
     """Return the account of one table in sentences, most important first."""
-    spec = SPECS[table]
     n_read = account["rows_read"]
     faults = {name: FaultCount(n, "drop", n) for name, n in account["faults"].items()}
     first = (
