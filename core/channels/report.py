@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +13,15 @@ from core.artifacts.runs import REJECTED, block_name
 from core.channels.files import FILES, LEFT_OUT, RULES, SEGMENTS, SUMMARY
 from core.channels.model import ChannelsModel
 from core.channels.page import TEMPLATES, write_page
-from core.config import Config
-from core.errors import PROGRAM
+from core.lifecycle.rule_runs import keep_contract, most_moves, proof_line
 from core.lifecycle.segmentation import Tables
 from core.models.centroids import NOWHERE
 from core.reporting.changes import change_lines
-from core.reporting.text import plural
-from core.rules.check import Proof, check_rules
-from core.rules.grammar import FIRST
-from core.segments.contract import (
-    SegmentFacts,
-    check_contract,
-    read_contract,
-    require_kept,
-)
+from core.rules.check import check_rules
 from core.segments.rule_axis import SEGMENT
 
 TEMPLATE = "run.txt.j2"
 Facts = Mapping[str, Any]
-MOVES = 10
-"""Moves between two segments that the page shows."""
 
 
 def summary_table(
@@ -118,7 +106,7 @@ def write_report(out: StageWriter, tables: Tables, facts: dict[str, Any]) -> Non
     """
     model = tables.assigner.model
     assert isinstance(model, ChannelsModel)  # of a channels' assigner
-    _keep_contract(out.config, tables.sizes.filter(axis=SEGMENT))
+    keep_contract(out.config.channels.contract, tables.sizes)
     out.path(RULES).write_text(model.rules.to_yaml(), encoding="utf-8")
     tables.profiles.select(
         "customer_id",
@@ -135,52 +123,6 @@ def write_report(out: StageWriter, tables: Tables, facts: dict[str, Any]) -> Non
     facts["proof"] = proof_line(check_rules(model.rules), facts["n_unplaced"])
     told = headline(facts), [*facts["notes"], *row_notes(facts)]
     write_page(out, tables, facts, summary, told)
-
-
-def proof_line(proof: Proof, n_unplaced: int) -> str:
-    """Return in a sentence whether the rules are proven, and who is outside of them."""
-    if not proof.is_proven:
-        first = proof.findings[0].text()
-        return f"Not proven: {first}. `{PROGRAM} rules check` tells what to mend."
-    if proof.rules.match == FIRST:
-        said = "Proven: every customer falls in a segment, the first that fits"
-    else:
-        said = "Proven: every customer falls in exactly one segment"
-    if not n_unplaced:
-        return f"{said}."
-    return (
-        f"{said}, if its values are as the rules assume; those of "
-        f"{plural(n_unplaced, 'customer')} are missing or out of range."
-    )
-
-
-def most_moves(block: Path) -> list[dict[str, Any]]:
-    """Return the moves between rule segments that most customers made.
-
-    Parameters
-    ----------
-    block : path
-        A block of the ledger, see `core.segments.moves.MOVES_SCHEMA`.
-    """
-    keys = ("old", "new", "old_name", "new_name", "cause")
-    moves = pl.read_parquet(block, glob=False).filter(axis=SEGMENT)
-    counts = moves.group_by(keys).agg(n=pl.len())
-    return counts.sort("n", *keys, descending=[True] + [False] * 5)[:MOVES].to_dicts()
-
-
-def _keep_contract(config: Config, sizes: pl.DataFrame) -> None:
-    """Refuse rule segments that break the contract of a configuration."""
-    path = config.channels.contract
-    if path is None:
-        return
-    is_placed = pl.col("segment_id") != NOWHERE
-    columns = ("segment_id", "segment", "n_customers", "share")
-    rows = sizes.filter(is_placed).select(columns).rows()
-    nowhere = float(sizes.filter(~is_placed)["share"].sum())
-    facts = [SegmentFacts(*row) for row in rows]
-    today = datetime.now(UTC).date()
-    breaches = check_contract(read_contract(path), facts, nowhere, today)
-    require_kept(breaches, "the rule segments of this run")
 
 
 def _item_rows(model: ChannelsModel) -> list[Facts]:

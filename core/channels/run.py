@@ -31,17 +31,18 @@ from core.channels.outputs import check_outputs, store_outputs, with_models_at_h
 from core.channels.rows import ChannelRows, rows_of_channels, rows_of_table
 from core.channels.sample import with_sample
 from core.config import Config, MicroPlanItem
-from core.errors import ConfigError, SchemaError
+from core.errors import ConfigError
+from core.lifecycle.rule_runs import require_possible
 from core.lifecycle.run import RunResult, run_segmentation
 from core.lifecycle.segmentation import Placed, Segmentation, StoreLoader, Tables
 from core.logging import get_logger
-from core.rules.assign import outside_domains
 from core.rules.check import require_proven
 from core.rules.grammar import RuleSet, read_rules
 from core.segments.axes import OUTSIDE, AxesModel
 from core.segments.rule_axis import SEGMENT
 
 TARGET: Final = f"{HOME}order_count"
+MISSING_CATEGORIES: Final = "categories need `channels.catalog`, and "
 
 
 class Channels(Segmentation[ChannelRows, ChannelsAssigner]):
@@ -133,7 +134,7 @@ class Channels(Segmentation[ChannelRows, ChannelsAssigner]):
         rules, options = self.rules, self.asked.channels
         naming = Naming.of(options, data.home)
         features = _view(data, naming, rules)
-        _require_possible(features, rules)
+        require_possible(features, rules, MISSING_CATEGORIES)
         numbers = _numeric(features)
         usual = usual_features(numbers) or [
             name for name in numbers if name not in ChannelsAssigner.figures
@@ -222,19 +223,6 @@ def _check_plan(plan: Sequence[MicroPlanItem], rules: RuleSet) -> None:
 def _view(data: ChannelRows, naming: Naming, rules: RuleSet) -> pl.DataFrame:
     """Return the features under their names in the rules, and the figures."""
     return naming.view(data.with_figures(), rules)
-
-
-def _require_possible(features: pl.DataFrame, rules: RuleSet) -> None:
-    """Refuse features by which nobody can be placed."""
-    for name, n in outside_domains(rules, features).items():
-        if 0 < features.height == n:
-            is_missing = features[name].null_count() == n
-            raise SchemaError(
-                f"`{name}` is {'missing' if is_missing else 'out of its range'} for "
-                f"all {n:,} customers, so the rules `{rules.name}` place nobody. "
-                "Expected values that they allow: categories need `channels.catalog`, "
-                "and a rule file says what a missing value means (`missing:`)."
-            )
 
 
 def _numeric(features: pl.DataFrame) -> list[str]:

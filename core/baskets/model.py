@@ -1,0 +1,111 @@
+"""The saved model of the basket segments: a rule set with its thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self
+
+import polars as pl
+
+from core.artifacts.arrays import Arrays, Meta
+from core.baskets.files import FILES
+from core.rules.check import require_proven
+from core.rules.grammar import RuleSet
+from core.segments.memberships import CustomerAssigner
+from core.segments.rule_axis import SEGMENT, RuleModel, rule_axis, segment_names
+
+
+@dataclass(frozen=True, kw_only=True)
+class BasketsAssigner(CustomerAssigner):
+    """A versioned model of the basket segments: one axis, `segment`."""
+
+    files = FILES
+    figures = (
+        "total_orders",
+        "freq_score",
+        "loyalty_score",
+        "mean_days_between_orders",
+        "reorder_ratio",
+        "avg_basket_size",
+        "unique_products",
+    )
+
+    model: RuleModel
+
+    def own_state(self) -> Meta:
+        """Return whose model it is, for a store that keeps those of several systems."""
+        return {"system": FILES.stage}
+
+    @classmethod
+    def restored(
+        cls, arrays: Arrays, meta: Meta, reference_date: datetime, **known: Any
+    ) -> Self:
+        """Return the assigner of a state; see `CustomerAssigner.restored`."""
+        model = RuleModel.from_state(arrays, meta["model"])
+        return cls(model=model, reference_date=reference_date, **known)
+
+    def segments(
+        self, features: pl.DataFrame, extra: Mapping[str, pl.Expr] | None = None
+    ) -> pl.DataFrame:
+        """Return the segment of each customer with the features it rests on.
+
+        Parameters
+        ----------
+        features : DataFrame
+            ``customer_id`` and what the rules ask for.
+        extra : mapping of str to expression, optional
+            Columns that are added.
+
+        Returns
+        -------
+        DataFrame
+            ``customer_id``, ``segment_id`` (-1: no rule holds), ``segment``, the
+            features of the rules, and `extra`; row by row as `features`.
+        """
+        ids = self.model.assign(features)[SEGMENT].labels
+        names = self.model.names[SEGMENT]
+        return features.select(
+            "customer_id",
+            pl.Series("segment_id", ids, dtype=pl.Int32),
+            pl.Series("segment", [names[int(i)] for i in ids], dtype=pl.String),
+            *(feature.name for feature in self.model.rules.features),
+            **(extra or {}),
+        )
+
+
+def learn_baskets(
+    features: pl.DataFrame,
+    rules: RuleSet,
+    before: RuleModel | None = None,
+    view: pl.DataFrame | None = None,
+) -> RuleModel:
+    """Settle the thresholds of the rules, and keep the ids and names of before.
+
+    Parameters
+    ----------
+    features : DataFrame
+        A row per customer.
+    rules : RuleSet
+        Thresholds without a number are learnt from `features`.
+    before : RuleModel, optional
+        The model whose ids and names live on.
+    view : DataFrame, optional
+        The same rows as `before` knows them; None: it cannot place them.
+
+    Raises
+    ------
+    SchemaError
+        If a feature is absent, or nobody has a value to learn a threshold from.
+    ContractError
+        If the settled rules do not put every possible customer into one segment.
+    """
+    settled = require_proven(rules.settle(features))
+    names = segment_names(settled, features)
+    known = None if before is None else before.axes[SEGMENT]
+    old = None
+    if before is not None and view is not None:
+        old = before.assign(view)[SEGMENT].labels
+    axis = rule_axis(settled, names, known, old)
+    return RuleModel([axis], {"rules": settled.to_yaml()})
