@@ -748,18 +748,19 @@ class BasketsConfig(Section):
     source: str = Field(
         "sample",
         description="`sample`, `kaggle`, or a folder with `orders.csv`, "
-        "`order_products__prior.csv`, `products.csv`, `aisles.csv` and "
-        "`departments.csv`; `baskets.orders` goes before it",
+        "`order_products__prior.csv`, `products.csv` and `aisles.csv`; "
+        "`baskets.orders` goes before it",
     )
     orders: str | None = Field(None, description="orders; needs `baskets.items`")
-    items: str | None = Field(None, description="items of the orders")
+    items: str | None = Field(
+        None, description="items of the orders; the same file, if it has both"
+    )
     products: str | None = Field(
         None, description="products with their aisles; null: no aisles are known"
     )
     aisles: str | None = Field(
         None, description="names of aisles; null: as `baskets.products` calls them"
     )
-    departments: str | None = Field(None, description="names of departments")
     order_columns: dict[str, str] = Field(
         default_factory=dict, description="our name: your name, of the orders"
     )
@@ -771,9 +772,6 @@ class BasketsConfig(Section):
     )
     aisle_columns: dict[str, str] = Field(
         default_factory=dict, description="our name: your name, of the aisles"
-    )
-    department_columns: dict[str, str] = Field(
-        default_factory=dict, description="our name: your name, of the departments"
     )
     timezone: str = Field("UTC", description="local zone, such as `Europe/Paris`")
     min_orders: int = Field(

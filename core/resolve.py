@@ -36,7 +36,6 @@ _ADDRESSES = (
     "baskets.items",
     "baskets.products",
     "baskets.aisles",
-    "baskets.departments",
     "store.url",
     "refresh.mlflow_uri",
 )
@@ -101,7 +100,6 @@ COLUMN_MAPS = (
     "baskets.item_columns.",
     "baskets.product_columns.",
     "baskets.aisle_columns.",
-    "baskets.department_columns.",
 )
 # Below this, keys are names of channels.
 CHANNELS = "channels.sources."

@@ -72,8 +72,8 @@ CREDENTIALS_ADVICE = (
 # which sets no limit of its own.
 PROBE_SECONDS = 10
 BY_HAND = (
-    "Or download it by hand from https://www.kaggle.com/datasets/{handle} and pass the "
-    "file: `--input FILE`."
+    "Or download it by hand from https://www.kaggle.com/datasets/{handle} and pass "
+    "{instead}."
 )
 
 
@@ -521,7 +521,9 @@ def explain_remote(error: Exception, address: str) -> str:
     return f"`{address}` could not be fetched ({kind}: {describe(error)}).{advice}"
 
 
-def fetch_kaggle(handle: str, file: str | None) -> list[SourceFile]:
+def fetch_kaggle(
+    handle: str, file: str | None, instead: str = "the file: `--input FILE`"
+) -> list[SourceFile]:
     """Download a data set (or take it from kagglehub's cache) and return its tables.
 
     Parameters
@@ -531,6 +533,8 @@ def fetch_kaggle(handle: str, file: str | None) -> list[SourceFile]:
         once it is in the cache.
     file : str or None
         The file wanted, by its path inside the data set; None: every table.
+    instead : str
+        What to pass where it was downloaded by hand, for messages.
 
     Raises
     ------
@@ -544,18 +548,18 @@ def fetch_kaggle(handle: str, file: str | None) -> list[SourceFile]:
             f"`data.kaggle_handle` is `{handle}`; expected `owner/data-set`, as in the "
             "address of its page, or `owner/data-set/versions/3`."
         )
-    folder = Path(_download(handle, is_versioned=is_versioned))
+    folder = Path(_download(handle, instead, is_versioned=is_versioned))
     return _choose(folder, handle, file)
 
 
-def _download(handle: str, *, is_versioned: bool) -> str:
+def _download(handle: str, instead: str, *, is_versioned: bool) -> str:
     """Return the folder that kagglehub keeps the data set in."""
     try:
         import kagglehub
     except ImportError as error:
         raise SourceError(
             f"kagglehub cannot be imported ({describe(error)}). Install it, or pass "
-            "your own file: `--input FILE`."
+            f"{instead}."
         ) from None
     try:
         # A version in the cache needs no network; Kaggle's notebooks have a road of
@@ -565,7 +569,7 @@ def _download(handle: str, *, is_versioned: bool) -> str:
         return str(kagglehub.dataset_download(handle))
     except Exception as error:
         # requests' errors, kagglehub's own and plain ValueErrors all arrive here.
-        raise SourceError(_explain_kaggle(error, handle)) from None
+        raise SourceError(_explain_kaggle(error, handle, instead)) from None
 
 
 def _probe() -> None:
@@ -580,10 +584,11 @@ def _probe() -> None:
         session.head(get_endpoint(get_env()), timeout=PROBE_SECONDS)
 
 
-def _explain_kaggle(error: Exception, handle: str) -> str:
+def _explain_kaggle(error: Exception, handle: str, instead: str) -> str:
     """Return what went wrong with a download, and what to do."""
     status = getattr(getattr(error, "response", None), "status_code", None)
-    by_hand = BY_HAND.format(handle="/".join(handle.split("/")[:2]))
+    page = "/".join(handle.split("/")[:2])
+    by_hand = BY_HAND.format(handle=page, instead=instead)
     if status == 404:
         return (
             f"Kaggle knows no data set `{handle}`. Check `data.kaggle_handle` against "

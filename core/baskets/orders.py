@@ -1,0 +1,186 @@
+"""Orders of customers in the order of time, and what does not count as one.
+
+Orders with dates are numbered by them, and their days, hours and gaps follow; orders
+with numbers keep what they tell, as far as it can be so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from core.baskets.schema import ID, ORDER_COLUMNS
+from core.config import DataConfig
+from core.tables.cells import ParsedRows, latest_moment
+from core.tables.columns import FLAGS, ROW
+from core.tables.staging import Part, checked_part, flagged, has_fault, later_rows
+from core.tables.times import are_days_only, with_local_times
+
+MOST_GAP = 10_000
+# 1970-01-01, where 0 is Sunday.
+THURSDAY = 4
+RECEIVED = "received_id"
+
+
+@dataclass(frozen=True)
+class Orders:
+    """Orders that count, in the order of time, and all ids that were received.
+
+    Attributes
+    ----------
+    rows : DataFrame
+        `ORDER_COLUMNS`, and `eval_set` if it was received; ids are places from 0.
+    places : DataFrame
+        `order_id` as received, each once, and `order`: its place in `rows`, null where
+        it was set aside.
+    customers : DataFrame
+        `customer_id` (text) and `n_orders`, ascending.
+    part : Part
+        The account, and the rows set aside.
+    notes : list of str
+    """
+
+    rows: pl.DataFrame
+    places: pl.DataFrame
+    customers: pl.DataFrame
+    part: Part
+    notes: list[str]
+
+
+def put_in_order(
+    parsed: ParsedRows, returned: pl.LazyFrame, zone: str, data: DataConfig
+) -> Orders:
+    """Check orders, and put each customer's in the order of time.
+
+    Parameters
+    ----------
+    parsed : ParsedRows
+        Orders as read, with `order_time`, or with `order_number` and
+        `days_since_prior_order`.
+    returned : LazyFrame
+        `order_id` of those of which nothing was bought.
+    zone : str
+        The local zone, which is that of times without an offset.
+    data : DataConfig
+        Policies.
+
+    Raises
+    ------
+    SchemaError
+        If no order counts.
+    """
+    spec, notes = parsed.spec, list[str]()
+    is_dated, has_times = "order_time" in parsed.columns, False
+    if is_dated:
+        has_times = not are_days_only(parsed)
+        rows = _with_days(parsed, zone, has_times=has_times)
+        if not has_times:
+            notes.append(
+                f"{parsed.name}: all orders are dated at midnight: they have days "
+                "without times, so that hours are unknown."
+            )
+    else:
+        rows = _with_possible_values(parsed)
+    nothing = returned.with_columns(is_returned=pl.lit(value=True))
+    rows = rows.join(nothing, on="order_id", how="left")
+    rows = rows.with_columns(flagged(spec, {"only_returns": pl.col("is_returned")}))
+    first = ["order_id", "order_time" if is_dated else "order_number"]
+    found = rows.drop("is_returned").select(*first, pl.exclude(first)).collect()
+    sound = found.filter(~has_fault(spec))
+    later = later_rows(sound.filter(pl.col("order_id").is_duplicated()), ["order_id"])
+    is_later = pl.col(ROW).is_in(later[ROW].implode())
+    found = found.with_columns(flagged(spec, {"repeated_order": is_later}))
+    kept, aside = found.filter(~has_fault(spec)), found.filter(has_fault(spec))
+    customers = kept.group_by(ID).agg(n_orders=pl.len()).sort(ID)
+    kept = _numbered(kept, customers, first[1])
+    kept = _dated(kept, has_times=has_times) if is_dated else _gapped(kept, parsed)
+    checked = pl.concat([kept.select(ROW, FLAGS), aside.select(ROW, FLAGS)])
+    sets = ["eval_set"] if "eval_set" in parsed.columns else []
+    return Orders(
+        kept.select(
+            *(pl.col(name).cast(t) for name, t in ORDER_COLUMNS.items()), *sets
+        ),
+        _places(kept, aside),
+        customers,
+        checked_part(parsed, checked.lazy(), data, is_needed=True),
+        notes,
+    )
+
+
+def _with_days(parsed: ParsedRows, zone: str, *, has_times: bool) -> pl.LazyFrame:
+    """Return orders with local times and days, flagged where they are in the future."""
+    spec, moment = parsed.spec, pl.col("order_time")
+    rows = with_local_times(parsed.rows, spec, zone, zone, has_times=has_times)
+    return rows.with_columns(flagged(spec, {"future_order": moment > latest_moment()}))
+
+
+def _with_possible_values(parsed: ParsedRows) -> pl.LazyFrame:
+    """Return orders with hours and gaps null where they cannot be, flagged so."""
+    gap, hour = pl.col("days_since_prior_order"), pl.col("order_hour_of_day")
+    is_gap, is_hour = gap.is_between(0, MOST_GAP), (hour >= 0) & (hour < 24)
+    values, found = [pl.when(is_gap).then(gap)], {"unusable_gap": ~is_gap}
+    if "order_hour_of_day" in parsed.columns:
+        values.append(pl.when(is_hour).then(hour))
+        found["unusable_hour"] = ~is_hour.fill_null(value=False)
+    return parsed.rows.with_columns(flagged(parsed.spec, found), *values)
+
+
+def _numbered(orders: pl.DataFrame, customers: pl.DataFrame, key: str) -> pl.DataFrame:
+    """Return orders by customer and time, with whole numbers as ids.
+
+    Of equal times, the shorter order id comes first, which of numbers is the smaller.
+    """
+    places = customers.select(ID).with_row_index("customer")
+    length = pl.col("order_id").str.len_bytes().alias("length")
+    in_order = (
+        orders.join(places, on=ID)
+        .sort("customer", key, length, "order_id")
+        .rename({"order_id": RECEIVED})
+        .drop(ID)
+    )
+    number = pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("customer")
+    return in_order.with_row_index("order_id").with_columns(number=number)
+
+
+def _dated(orders: pl.DataFrame, *, has_times: bool) -> pl.DataFrame:
+    """Return what dates tell of orders that are numbered."""
+    moment, day = pl.col("order_time"), pl.col("order_day")
+    hour = moment.dt.hour() + moment.dt.minute() / 60
+    return orders.with_columns(
+        days_since_prior_order=day.diff().over("customer").cast(pl.Float64),
+        order_dow=((day + THURSDAY) % 7).cast(pl.Int8),
+        order_hour_of_day=hour if has_times else pl.lit(None, pl.Float64),
+    ).rename({"customer": ID, "number": "order_number"})
+
+
+def _gapped(orders: pl.DataFrame, parsed: ParsedRows) -> pl.DataFrame:
+    """Return what numbered orders tell, without the gap of a first order."""
+    spec, gap = parsed.spec, pl.col("days_since_prior_order")
+    is_first = pl.col("number") == 1
+    was_told = spec.has_any(["unusable_gap"])
+    found = {
+        "missing_gap": gap.is_null() & ~is_first & ~was_told,
+        "first_gap": gap.is_not_null() & is_first,
+        "renumbered": pl.col("number") != pl.col("order_number"),
+    }
+    unknown = [
+        pl.lit(None, ORDER_COLUMNS[name]).alias(name)
+        for name in ("order_dow", "order_hour_of_day", "order_day")
+        if name not in parsed.columns
+    ]
+    return orders.with_columns(
+        flagged(spec, found), pl.when(~is_first).then(gap), *unknown
+    ).select(
+        pl.exclude("customer", "number", "order_number"),
+        pl.col("customer").alias(ID),
+        pl.col("number").alias("order_number"),
+    )
+
+
+def _places(kept: pl.DataFrame, aside: pl.DataFrame) -> pl.DataFrame:
+    """Return every order id as received, and its place, null where it was set aside."""
+    known = kept.select(pl.col(RECEIVED).alias("order_id"), order="order_id")
+    others = aside.select(pl.col("order_id").drop_nulls().unique())
+    others = others.join(known, on="order_id", how="anti")
+    return pl.concat([known, others], how="diagonal")

@@ -1,0 +1,257 @@
+"""Where the tables of grocery baskets are: a sample, Kaggle, a folder, mapped files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import polars as pl
+
+from core.baskets.sample import write_sample
+from core.baskets.schema import SPECS
+from core.config import BasketsConfig, Config, DataConfig
+from core.errors import ConfigError, SchemaError, SourceError, listed
+from core.tables.columns import recognised_columns
+from core.tables.files import (
+    SourceFile,
+    fetch_kaggle,
+    find_files,
+    unpack,
+)
+from core.tables.readers import BEYOND, ReceivedTable, read_files
+
+HANDLE = "psparks/instacart-market-basket-analysis"
+BY_HAND = "the folder that it is in: `--source FOLDER`"
+# Files of a folder, without what comes after the point, and the tables that they are.
+FILES = {
+    "orders": "orders",
+    "order_products__prior": "items",
+    "products": "products",
+    "aisles": "aisles",
+}
+TRAIN = "order_products__train"
+OPTIONS = {
+    "orders": "order_columns",
+    "items": "item_columns",
+    "products": "product_columns",
+    "aisles": "aisle_columns",
+}
+# What tells when orders were, where they have no dates.
+NUMBERED = (
+    "order_number", "days_since_prior_order", "order_dow", "order_hour_of_day",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Tables as received, and which of their columns are which of ours.
+
+    Attributes
+    ----------
+    tables : dict of str to ReceivedTable
+        ``orders``, ``items``, and if there are any ``products`` and ``aisles``.
+    columns : dict of str to dict of str to str
+        Per table our name: their name.
+    data : DataConfig
+        How cells are read.
+    notes : list of str
+        What was taken, and what was not.
+    """
+
+    tables: dict[str, ReceivedTable]
+    columns: dict[str, dict[str, str]]
+    data: DataConfig
+    notes: list[str]
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether orders have dates."""
+        return "order_time" in self.columns["orders"]
+
+
+def find_sources(config: Config, work: Path, scratch: Path) -> Sources:
+    """Return the tables that a configuration names, with nothing checked yet.
+
+    Parameters
+    ----------
+    config : Config
+        Options of `baskets` and `data`.
+    work : Path
+        Folder for the sample.
+    scratch : Path
+        Folder for what is fetched or unpacked.
+
+    Raises
+    ------
+    SourceError
+        If data cannot be found, fetched or opened.
+    SchemaError
+        If orders cannot be put in the order of time.
+    ConfigError
+        If an option cannot be meant.
+    """
+    options, data = config.baskets, config.data
+    if options.orders is None and options.items is None and options.source == "sample":
+        folder = _written_sample(config, work)
+        # Its columns are ours, whatever the user's are.
+        options, data = BasketsConfig(source=str(folder)), DataConfig()
+    tables, notes = _received(options, data, scratch)
+    columns = {}
+    for name, table in tables.items():
+        wanted = getattr(options, OPTIONS[name])
+        found = [n.strip() for n in table.scan.collect_schema().names() if n != BEYOND]
+        columns[name] = recognised_columns(found, wanted, SPECS[name])
+        taken = [
+            f"`{ours}` from `{theirs}`"
+            for ours, theirs in columns[name].items()
+            if ours != theirs and ours not in wanted
+        ]
+        if taken:
+            notes.append(f"{table.name}: {', '.join(taken)} taken by its usual names.")
+    table, told = _with_one_time(tables["orders"], columns["orders"])
+    tables["orders"] = table
+    notes += told
+    if options.orders is not None and options.orders == options.items:
+        tables["orders"] = _orders_of_lines(table, columns["orders"])
+        notes.append(f"{table.name}: orders are read from the lines of their items.")
+    return Sources(tables, columns, data, notes)
+
+
+def _written_sample(config: Config, work: Path) -> Path:
+    """Return the folder of the built-in sample, which goes the way of any other."""
+    folder = work / "sample"
+    options = config.baskets
+    write_sample(
+        folder,
+        options.sample_customers,
+        config.seed,
+        "parquet",
+        has_structure=options.sample_structure,
+    )
+    return folder
+
+
+def _received(
+    options: BasketsConfig, data: DataConfig, scratch: Path
+) -> tuple[dict[str, ReceivedTable], list[str]]:
+    """Return the tables as received, and what was left out."""
+    given = {name: getattr(options, name) for name in OPTIONS}
+    if options.orders is None and options.items is None:
+        files, notes = _files_of(options.source, scratch)
+        tables = {
+            name: read_files(found, _called(found, name), data, scratch)
+            for name, found in files.items()
+            if given[name] is None
+        }
+    else:
+        for one, other in (("orders", "items"), ("items", "orders")):
+            if given[one] is None:
+                raise ConfigError(
+                    f"`baskets.{other}` is `{given[other]}`, but `baskets.{one}` is "
+                    f"not set. Pass both: `--{one} PATH`. If one file holds order "
+                    "lines, with customer, order, time and product, name it twice."
+                )
+        tables, notes = {}, []
+    for name, address in given.items():
+        if address is None:
+            continue
+        if name == "items" and address == options.orders:
+            tables[name] = replace(tables["orders"], notes=())
+            continue
+        try:
+            tables[name] = read_files(*find_files(address, scratch), data, scratch)
+        except SourceError as error:
+            raise SourceError(f"`baskets.{name}`: {error}") from None
+    return tables, notes
+
+
+def _files_of(
+    source: str, scratch: Path
+) -> tuple[dict[str, list[SourceFile]], list[str]]:
+    """Return the files of each table of a folder, a zip file, or Kaggle's data set."""
+    if source == "kaggle":
+        found = fetch_kaggle(HANDLE, None, BY_HAND)
+    else:
+        try:
+            found, _ = find_files(source, scratch)
+        except SourceError as error:
+            raise SourceError(f"`baskets.source`: {error}") from None
+    if len(found) == 1:
+        found = unpack(found[0], scratch)
+    files: dict[str, list[SourceFile]] = {}
+    for file in found:
+        # The innermost: `orders/part-0.parquet` is of `orders`, too.
+        stems = [part.partition(".")[0] for part in PurePosixPath(file.name).parts]
+        for stem in reversed([stem.lower() for stem in stems]):
+            if stem in (*FILES, TRAIN):
+                files.setdefault(FILES.get(stem, TRAIN), []).append(file)
+                break
+    lacking = [stem for stem, name in FILES.items() if name not in files]
+    if set(lacking) & {"orders", "order_products__prior"}:
+        raise SourceError(
+            f"`baskets.source` is `{source}`, which has no file {listed(lacking)} "
+            "(.csv, .csv.gz, .parquet, ...); it holds "
+            f"{listed([file.name for file in found])}. Files of other names: "
+            "`--orders PATH --items PATH`, and `--products`, `--aisles`."
+        )
+    notes = []
+    if TRAIN in files:
+        place = source if source != "kaggle" else "FOLDER"
+        del files[TRAIN]
+        notes.append(
+            f"`{TRAIN}` was not read: it has the items of each customer's newest "
+            "order, which the published study left out. To read it: `--orders "
+            f"{place}/orders.csv --items {place}/order_products__*.csv`."
+        )
+    return files, notes
+
+
+def _called(files: Sequence[SourceFile], table: str) -> str:
+    return files[0].name if len(files) == 1 else f"{len(files)} files of {table}"
+
+
+def _with_one_time(
+    table: ReceivedTable, columns: dict[str, str]
+) -> tuple[ReceivedTable, list[str]]:
+    """Return orders without what their dates tell better; they need one of both.
+
+    What is left out goes from `columns`, too.
+    """
+    if "order_time" in columns:
+        unused = [columns.pop(name) for name in NUMBERED if name in columns]
+        if not unused:
+            return table, []
+        names = table.scan.collect_schema().names()
+        scan = table.scan.drop([n for n in names if n.strip() in unused])
+        return replace(table, scan=scan), [
+            f"{table.name}: {listed(unused)} not read, because "
+            f"`{columns['order_time']}` tells it."
+        ]
+    if lacking := [name for name in NUMBERED[:2] if name not in columns]:
+        found = listed(table.scan.collect_schema().names(), 30)
+        flag = SPECS["orders"].flag
+        raise SchemaError(
+            f"{table.name}: no column {listed(lacking)}, so that orders cannot be put "
+            "in the order of time. Expected `order_time`, or `order_number` and "
+            f"`days_since_prior_order`; found {found}. Map it: `{flag}order_time=NAME`."
+        )
+    return table, [
+        f"{table.name} has no `{name}`: what is made of it is unknown for everyone."
+        for name in NUMBERED[2:]
+        if name not in columns
+    ]
+
+
+def _orders_of_lines(table: ReceivedTable, columns: dict[str, str]) -> ReceivedTable:
+    """Return the different orders of a table of order lines.
+
+    Lines with more cells than the header are set aside as items, and tell of no order.
+    """
+    schema = table.scan.collect_schema().names()
+    names = [n for n in schema if n.strip() in columns.values()]
+    lines = table.scan
+    if BEYOND in schema:
+        lines = lines.filter(pl.col(BEYOND).str.strip_chars().fill_null("") == "")
+    scan = lines.select(names).unique(maintain_order=True)
+    return replace(table, scan=scan, parts=())
