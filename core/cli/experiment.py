@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import polars as pl
 import typer
 
 from core.cli import app
@@ -55,6 +56,7 @@ def plan(
     app.print_table(
         (
             "segment",
+            "metric",
             "users",
             "baseline",
             "needed",
@@ -65,6 +67,7 @@ def plan(
         [
             (
                 row["segment"],
+                row["metric"],
                 _count(row["n_users"]),
                 figure(row["baseline"]),
                 _count(row["needed"]),
@@ -74,9 +77,9 @@ def plan(
             )
             for row in sizes.iter_rows(named=True)
         ],
-        f"{chosen.name}: {chosen.effect:+.0%} of {chosen.metric.name}, error rate "
+        f"{chosen.name}: a change of {chosen.effect:.0%}, error rate "
         f"{chosen.alpha:g} over {sizes.height} segments, power {chosen.power:.0%}",
-        to_the_right={"users", "baseline", "needed", "can show", "weeks"},
+        to_the_right={"users", "baseline", "needed", "smallest effect", "weeks"},
     )
     app.write_table(sizes, output)
 
@@ -141,20 +144,32 @@ def readout(
     table: app.CustomerTable,
     id_: app.IdColumn = "customer_id",
     segment: app.SegmentColumn = "segment",
+    arms: Annotated[
+        str | None,
+        app.option(
+            "Who was treated, as `assign` or a run wrote it: joined to the table by id."
+        ),
+    ] = None,
     output: Annotated[
         Path | None, app.option("CSV file to write every figure to.")
     ] = None,
 ) -> None:
     """Read a finished experiment out: lift, guardrails, and launch, iterate or stop.
 
-    The table holds `arm` (`control` or `treatment`) and every metric of the design.
-    Nothing is read where the numbers of users in the arms do not fit the plan.
+    The table, or `--arms`, holds `arm` (`control` or `treatment`) and every metric of
+    the design. Nothing is read where the numbers of users in the arms do not fit the
+    plan.
     """
     from core.evaluation.experiment_readout import read_out
     from core.tables.plain import read_table
 
     chosen = _design(design)
-    users = read_table(table, [id_, segment, "arm"])
+    if arms is None:
+        users = read_table(table, [id_, segment, "arm"])
+    else:
+        users = _with_results(
+            read_table(arms, [id_, segment, "arm"]), read_table(table, [id_]), id_
+        )
     found = read_out(users, chosen, id_, segment)
     app.print_table(
         ("segment", "metric", "control", "treatment", "change", "interval", "p"),
@@ -177,6 +192,15 @@ def readout(
         ("segment", "decision", "reason"), found.decisions.iter_rows(), "What to do"
     )
     app.write_table(found.changes, output)
+
+
+def _with_results(arms: pl.DataFrame, results: pl.DataFrame, id_: str) -> pl.DataFrame:
+    """Return everyone who has an arm; users without results have gaps."""
+    strange = results.join(arms, on=id_, how="anti").height
+    if strange:
+        app.print_lines([f"{strange:,} users of the table have no arm: left out"])
+    own = results.select(id_, pl.exclude(arms.columns))
+    return arms.join(own, on=id_, how="left", maintain_order="left")
 
 
 def _design(path: Path) -> Experiment:

@@ -63,6 +63,11 @@ class Metric(BaseModel):
         return self
 
     @property
+    def label(self) -> str:
+        """What tables call it, such as `orders`, or `items per orders` of a ratio."""
+        return f"{self.name} per {self.denominator}" if self.denominator else self.name
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Columns that hold it."""
         named = (self.name, self.denominator, self.pre)
@@ -79,6 +84,23 @@ class Guardrail(Metric):
     """
 
     margin: float = Field(0.02, gt=0, lt=1)
+
+
+class SegmentDesign(BaseModel):
+    """What a segment measures instead of the others.
+
+    Attributes
+    ----------
+    metric : Metric, optional
+        The one that decides there; default the experiment's.
+    guardrails : tuple of Guardrail, optional
+        Default the experiment's.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    metric: Metric | None = None
+    guardrails: tuple[Guardrail, ...] | None = None
 
 
 class Experiment(BaseModel):
@@ -101,6 +123,9 @@ class Experiment(BaseModel):
         Share of the users that is treated.
     strata : tuple of str
         Columns beside the segment within which the arms are balanced.
+    segments : dict of str to SegmentDesign
+        Segments with a deciding metric or guardrails of their own. `metric` is looked
+        at in them, too, and read for all segments together.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -114,11 +139,46 @@ class Experiment(BaseModel):
     power: float = Field(0.8, gt=0.5, lt=1)
     treated_share: float = Field(0.5, gt=0, lt=1)
     strata: tuple[str, ...] = ()
+    segments: dict[str, SegmentDesign] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _mean_one_thing(self) -> Self:
+        known: dict[str, tuple[Any, ...]] = {}
+        for metric in self._all():
+            meant = (metric.kind, *metric.columns)
+            if known.setdefault(metric.label, meant) != meant:
+                raise ValueError(
+                    f"`{metric.label}` is described in two ways; expected one `kind` "
+                    "and one `pre` wherever it stands"
+                )
+        return self
+
+    def _all(self) -> list[Metric]:
+        own = [metric for s in self.segments for metric in self.measured_in(s)]
+        return [self.metric, *self.guardrails, *self.also, *own]
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """The deciding metric, the guardrails, and those looked at."""
-        return (self.metric, *self.guardrails, *self.also)
+        """All metrics, each label once: `metric`, guardrails, `also`, the segments'."""
+        named = {metric.label: metric for metric in reversed(self._all())}
+        return tuple(reversed(named.values()))
+
+    def metric_of(self, segment: str) -> Metric:
+        """Return the metric that decides in a segment."""
+        own = self.segments.get(segment)
+        return self.metric if own is None or own.metric is None else own.metric
+
+    def guardrails_of(self, segment: str) -> tuple[Guardrail, ...]:
+        """Return the guardrails of a segment."""
+        own = self.segments.get(segment)
+        if own is None or own.guardrails is None:
+            return self.guardrails
+        return own.guardrails
+
+    def measured_in(self, segment: str) -> tuple[Metric, ...]:
+        """Return what is measured in a segment: metric, guardrails, and the others."""
+        own = (self.metric_of(segment), *self.guardrails_of(segment))
+        return (*own, self.metric, *self.also)
 
 
 def parse_experiment(tree: Any, where: str) -> Experiment:
@@ -280,6 +340,7 @@ def metric_columns(
 
 SIZES: dict[str, Any] = {
     "segment": pl.String,
+    "metric": pl.String,
     "n_users": pl.Int64,
     "baseline": pl.Float64,
     "deviation": pl.Float64,
@@ -314,11 +375,11 @@ def plan_sizes(
     Returns
     -------
     DataFrame
-        Columns `SIZES`, a row per segment: users, mean and standard deviation of the
-        metric, users needed in both arms and in the treated one, the smallest relative
-        effect that all its users could show (null if the mean is 0), weeks until the
-        needed users have come (null if unknown or never), and whether it can be tested
-        alone, else why not.
+        Columns `SIZES`, a row per segment: the metric that decides there, users, its
+        mean and standard deviation, users needed in both arms and in the treated one,
+        the smallest relative effect that all its users could show (null if the mean is
+        0), weeks until the needed users have come (null if unknown or never), and
+        whether it can be tested alone, else why not.
     """
     table = measured_users(users, experiment, [id_column, segment_column])
     n_segments = table[segment_column].n_unique()
@@ -330,8 +391,9 @@ def plan_sizes(
     )
     rows = []
     for (segment,), own in sorted(table.group_by([segment_column])):
-        values = MetricValues.of(*metric_columns(own, experiment.metric))
-        size, weeks = _needed(values, experiment, alpha), None
+        metric = experiment.metric_of(str(segment))
+        values = MetricValues.of(*metric_columns(own, metric))
+        size, weeks = _needed(values, metric, experiment, alpha), None
         if size.needed is not None and size.needed > own.height:
             reason = f"it needs {size.needed:,} users and has {own.height:,}"
             size = size._replace(reason=reason)
@@ -340,6 +402,7 @@ def plan_sizes(
         rows.append(
             {
                 "segment": str(segment),
+                "metric": metric.label,
                 "n_users": own.height,
                 "baseline": values.mean,
                 "deviation": math.sqrt(values.variance),
@@ -364,7 +427,9 @@ class _Size(NamedTuple):
     reason: str | None
 
 
-def _needed(values: MetricValues, experiment: Experiment, alpha: float) -> _Size:
+def _needed(
+    values: MetricValues, metric: Metric, experiment: Experiment, alpha: float
+) -> _Size:
     from statsmodels.stats.power import NormalIndPower
     from statsmodels.stats.proportion import samplesize_proportions_2indep_onetail
 
@@ -373,9 +438,9 @@ def _needed(values: MetricValues, experiment: Experiment, alpha: float) -> _Size
     if values.variance == 0:
         return _Size(None, None, "its metric is the same for every user")
     ratio = experiment.treated_share / (1 - experiment.treated_share)
-    sign = 1 if experiment.metric.better == "higher" else -1
+    sign = 1 if metric.better == "higher" else -1
     change = sign * experiment.effect * values.mean
-    if experiment.metric.kind == "proportion":
+    if metric.kind == "proportion":
         if not 0 < values.mean + change < 1:
             reason = f"a share of {values.mean:.0%} cannot change by {change:+.0%}"
             return _Size(None, None, reason)
@@ -405,6 +470,49 @@ def _with_weeks(size: _Size, curve: Sequence[int]) -> tuple[_Size, int | None]:
         return size, weeks
     came = f"{curve[-1]:,} came in {len(curve)} weeks" if curve else "none came"
     return size._replace(reason=f"it needs {needed:,} users, and {came}"), None
+
+
+GUARDRAIL_SIZES: dict[str, Any] = {
+    "segment": pl.String,
+    "metric": pl.String,
+    "margin": pl.Float64,
+    "needed": pl.Int64,
+    "smallest_margin": pl.Float64,
+}
+
+
+def guardrail_sizes(
+    users: pl.DataFrame, experiment: Experiment, id_column: str, segment_column: str
+) -> pl.DataFrame:
+    """Return how many users it takes to show that guardrails are safe.
+
+    Parameters
+    ----------
+    users, experiment, id_column, segment_column
+        See `plan_sizes`.
+
+    Returns
+    -------
+    DataFrame
+        Columns `GUARDRAIL_SIZES`, a row per segment and guardrail: the users of both
+        arms with whom a guardrail that does not change is shown to stay within its
+        margin, at the experiment's power, and the smallest margin that all users of the
+        segment could show. Null where the guardrail's mean or variance is 0.
+    """
+    table = measured_users(users, experiment, [id_column, segment_column])
+    rows = []
+    for (segment,), own in sorted(table.group_by([segment_column])):
+        for guardrail in experiment.guardrails_of(str(segment)):
+            values = MetricValues.of(*metric_columns(own, guardrail))
+            smallest = _smallest_effect(values, experiment, experiment.alpha)
+            needed = (
+                None
+                if smallest is None
+                else math.ceil(values.n * (smallest / guardrail.margin) ** 2)
+            )
+            row = (str(segment), guardrail.label, guardrail.margin, needed, smallest)
+            rows.append(row)
+    return pl.DataFrame(rows, schema=GUARDRAIL_SIZES, orient="row")
 
 
 def _smallest_effect(

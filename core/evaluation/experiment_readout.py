@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -82,7 +83,10 @@ class Readout:
     mismatch_p : float
         Of the numbers of users against the plan; below `MISMATCH` nothing is decided.
     changes : DataFrame
-        Columns `CHANGES`: a row per segment and metric, and of all segments together.
+        Columns `CHANGES`: a row per segment and metric measured in it, and of all
+        segments together where all measure it. Adjusted p-values are Holm's over the
+        metrics that decide in the segments, and over a guardrail's segments;
+        Benjamini and Hochberg's where a metric is only looked at.
         Nulls where something cannot be estimated.
     decisions : DataFrame
         `segment`, `decision` and `reason`, a row per segment.
@@ -122,21 +126,32 @@ def read_out(
         (str(segment), own)
         for (segment,), own in sorted(table.group_by([segment_column]))
     ]
-    rows = []
+    rows: list[dict[str, Any]] = []
+    deciding = []
     for metric in experiment.metrics:
-        arms = {segment: _arm_means(own, metric) for segment, own in segments}
+        arms = {
+            segment: _arm_means(own, metric)
+            for segment, own in segments
+            if metric.label in {m.label for m in experiment.measured_in(segment)}
+        }
         own_rows = [
-            {"segment": segment, "metric": metric.name, **_change(pair, experiment)}
+            {"segment": segment, "metric": metric.label, **_change(pair, experiment)}
             for segment, pair in arms.items()
         ]
-        total = _post_stratified(arms)
-        adjust = benjamini_hochberg if metric in experiment.also else holm
-        total_row = {
-            "segment": TOTAL,
-            "metric": metric.name,
-            **_change(total, experiment),
-        }
-        rows += [*_adjusted(own_rows, adjust), total_row]
+        is_main = [
+            experiment.metric_of(segment).label == metric.label for segment in arms
+        ]
+        deciding += list(compress(own_rows, is_main))
+        others = [
+            row for row, is_own in zip(own_rows, is_main, strict=True) if not is_own
+        ]
+        is_explored = metric in (experiment.metric, *experiment.also)
+        _adjust(others, benjamini_hochberg if is_explored else holm)
+        rows += own_rows
+        if len(arms) == len(segments):
+            total = _change(_post_stratified(arms), experiment)
+            rows.append({"segment": TOTAL, "metric": metric.label, **total})
+    _adjust(deciding, holm)
     changes = pl.DataFrame(rows, schema=CHANGES)
     decisions = [
         {"segment": segment, **_decide(changes, segment, experiment, mismatch)}
@@ -283,15 +298,14 @@ def fieller(
     return (ratio - half) / (1 - g) - 1, (ratio + half) / (1 - g) - 1
 
 
-def _adjusted(
+def _adjust(
     rows: Sequence[dict[str, Any]], adjust: Callable[[list[float]], FloatArray]
-) -> list[dict[str, Any]]:
-    """Return rows with p-values adjusted for the number of segments tested."""
+) -> None:
+    """Adjust the p-values of rows for the number of segments tested."""
     tested = [row for row in rows if "p_value" in row]
     found = adjust([row["p_value"] for row in tested])
     for row, p in zip(tested, found, strict=True):
         row["adjusted_p"] = float(p)
-    return list(rows)
 
 
 def _known(value: float) -> float | None:
@@ -312,7 +326,8 @@ def _decide(
         row["metric"]: row
         for row in changes.filter(pl.col("segment") == segment).iter_rows(named=True)
     }
-    metric, main = experiment.metric, own[experiment.metric.name]
+    metric = experiment.metric_of(segment)
+    main = own[metric.label]
     if main["p_value"] is None:
         return _said(
             "iterate",
@@ -320,13 +335,13 @@ def _decide(
             "be said",
         )
     states = {
-        guardrail.name: guardrail_state(own[guardrail.name], guardrail)
-        for guardrail in experiment.guardrails
+        guardrail.label: guardrail_state(own[guardrail.label], guardrail)
+        for guardrail in experiment.guardrails_of(segment)
     }
     worse = [name for name, state in states.items() if state == "harmed"]
     is_clear = main["adjusted_p"] < experiment.alpha
     if is_clear and (main["change"] > 0) != (metric.better == "higher"):
-        worse.insert(0, metric.name)
+        worse.insert(0, metric.label)
     if worse:
         return _said("stop", f"{listed(worse)} became worse")
     unshown = [name for name, state in states.items() if state == "not shown"]
@@ -334,8 +349,8 @@ def _decide(
         text = "is not shown to stay within its margin"
         return _said("iterate", f"{listed(unshown)} {text}")
     if is_clear:
-        return _said("launch", f"`{metric.name}` became better")
-    return _said("iterate", f"no change of `{metric.name}` is shown")
+        return _said("launch", f"`{metric.label}` became better")
+    return _said("iterate", f"no change of `{metric.label}` is shown")
 
 
 def _said(decision: Decision, reason: str) -> dict[str, str]:
