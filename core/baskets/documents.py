@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Final
 
 from core.artifacts.folder import StageWriter
+from core.baskets.content import MEMO_CANDIDATES, Content
 from core.baskets.parts import Facts, Parts
+from core.errors import PROGRAM
 from core.reporting.page import Templates
-from core.reporting.playbook import behaviour
 
 TEMPLATES = Templates(Path(__file__).parent / "templates")
 EXECUTIVE_SUMMARY: Final = "executive_summary.md"
@@ -26,7 +28,7 @@ DOCUMENTS: Final = (
 
 
 def write_documents(out: StageWriter, parts: Parts, facts: Facts) -> None:
-    """Write the files `DOCUMENTS`, and the page ``baskets.html``.
+    """Write the files `DOCUMENTS`.
 
     Parameters
     ----------
@@ -34,9 +36,23 @@ def write_documents(out: StageWriter, parts: Parts, facts: Facts) -> None:
     parts : Parts
         What was not made is told as not made.
     facts : mapping
-        Of `core.lifecycle.run.run_segmentation`.
+        Of `core.lifecycle.run.run_segmentation`; ``n_customers`` and, where they are
+        known, ``n_orders`` and ``proof`` are told.
     """
-    said = behaviour(parts.features, "segment", parts.playbook)
+    found = Content(parts)
+    known = {"n_orders": None, "proof": None} | dict(facts)
     for name in DOCUMENTS:
-        text = TEMPLATES.page(f"{name}.j2", parts=parts, facts=facts, said=said)
-        out.path(name).write_text(text, encoding="utf-8", newline="\n")
+        text = TEMPLATES.page(
+            f"{name}.j2",
+            parts=parts,
+            facts=known,
+            found=found,
+            candidates=found.study(MEMO_CANDIDATES),
+            program=PROGRAM,
+        )
+        out.path(name).write_text(_tidy(text), encoding="utf-8", newline="\n")
+
+
+def _tidy(text: str) -> str:
+    """Return Markdown without runs of empty lines."""
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"

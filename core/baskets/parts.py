@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import polars as pl
 
+from core.baskets.readiness import Readiness
 from core.reporting.playbook import Playbook
 from core.rules.grammar import RuleSet
 
@@ -27,27 +28,6 @@ SEGMENTS: dict[str, Any] = {
     "rule": pl.String,
 }
 """Columns of the table of segments; shares are 0 to 1."""
-
-
-class Readiness(Protocol):
-    """Whether the orders carry a segmentation.
-
-    Attributes
-    ----------
-    checks : DataFrame
-        `check`, `value`, `unit`, `threshold` (null: a fact), `status`, `advice`.
-    thresholds : DataFrame
-        `min_orders`, `customers`, `customers_lost` and `orders_kept` (shares).
-    verdict : str
-        A sentence.
-    """
-
-    @property
-    def checks(self) -> pl.DataFrame: ...  # noqa: D102 - told by the class
-    @property
-    def thresholds(self) -> pl.DataFrame: ...  # noqa: D102
-    @property
-    def verdict(self) -> str: ...  # noqa: D102
 
 
 class Study(Protocol):
@@ -100,6 +80,15 @@ class Validation(Protocol):
     def lines(self) -> Sequence[str]: ...  # noqa: D102
 
 
+class Tells(Protocol):
+    """A table and what it says in sentences."""
+
+    @property
+    def table(self) -> pl.DataFrame: ...  # noqa: D102
+    @property
+    def lines(self) -> Sequence[str]: ...  # noqa: D102
+
+
 @dataclass(frozen=True)
 class Told:
     """A table and what it says in sentences.
@@ -133,13 +122,13 @@ class Parts:
     study : Study, optional
         None: no study was made.
     validation : Validation, optional
-    out_of_time : Told, optional
-        Table: `cut`, `outcome`, `scheme`, a figure (`r2` or the like), `low`, `high`
-        and `n`.
-    experiment : Told, optional
-        Table: columns `core.evaluation.experiment_plan.SIZES`, with `metric` and
-        `guardrail`.
-    monitoring : Told, optional
+    out_of_time : Tells, optional
+        Table: `cut`, `outcome`, `scheme`, `over` (null, or the scheme that it is held
+        against), `r2`, `low`, `high` and `n`.
+    experiment : Tells, optional
+        Table: columns `core.evaluation.experiment_plan.SIZES`, with `guardrail` and
+        `weeks_in_all`.
+    monitoring : Tells, optional
         Table: `trigger`, `value`, `threshold`, `months_running`, `status` and `action`.
     """
 
@@ -150,9 +139,9 @@ class Parts:
     readiness: Readiness | None = None
     study: Study | None = None
     validation: Validation | None = None
-    out_of_time: Told | None = None
-    experiment: Told | None = None
-    monitoring: Told | None = None
+    out_of_time: Tells | None = None
+    experiment: Tells | None = None
+    monitoring: Tells | None = None
 
 
 Facts = Mapping[str, Any]

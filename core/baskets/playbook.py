@@ -18,7 +18,8 @@ def read_playbook(path: str | Path | None, metrics: Collection[str]) -> Playbook
     Parameters
     ----------
     path : path or None
-        A YAML file, UTF-8; None: the shipped one.
+        A YAML file, UTF-8; None: the shipped one. Words for metrics that it does not
+        name are those of the shipped one.
     metrics : collection of str
         Features and outcomes that the run computes.
 
@@ -27,9 +28,10 @@ def read_playbook(path: str | Path | None, metrics: Collection[str]) -> Playbook
     ConfigError
         If the file cannot be read, or is no playbook; the message names the key.
     """
+    text = resources.files("core.baskets").joinpath(BUILT_IN).read_text("utf-8")
+    shipped = parse_playbook(text, "the built-in playbook", None)
     if path is None:
-        text = resources.files("core.baskets").joinpath(BUILT_IN).read_text("utf-8")
-        return parse_playbook(text, "the built-in playbook", metrics)
+        return shipped
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -39,4 +41,5 @@ def read_playbook(path: str | Path | None, metrics: Collection[str]) -> Playbook
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"`baskets.playbook`: `{path}`: {error}.") from None
-    return parse_playbook(text, f"`baskets.playbook`, `{path}`", metrics)
+    own = parse_playbook(text, f"`baskets.playbook`, `{path}`", metrics)
+    return own.model_copy(update={"metrics": shipped.metrics | own.metrics})

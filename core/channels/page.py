@@ -16,7 +16,7 @@ from core.channels.files import FILES
 from core.channels.model import ChannelsModel
 from core.channels.words import condition_words
 from core.lifecycle.segmentation import Tables
-from core.reporting.changes import change_lines, changes_part
+from core.reporting.changes import change_lines, changes_part, moves_table
 from core.reporting.page import NextStep, Part, Table, Templates
 from core.reporting.text import MISSING, command, count, decimal, percent, plural
 from core.rules.outline import OutlineNode, outline
@@ -84,7 +84,7 @@ def write_page(
         change_lines(facts, is_short=False), facts["n_moved"], tables.drift
     )
     if changes is not None and facts["moves"]:
-        table = _moves_table(facts, model)
+        table = moves_table(facts["moves"], model.names[SEGMENT])
         changes = replace(changes, tables=[table, *changes.tables])
     page = TEMPLATES.page(
         "channels.html.j2",
@@ -140,27 +140,6 @@ def _found(facts: Facts, n_rules: int, n_micro: int) -> tuple[str, str]:
     elif facts["items"]:
         told += ", none of them divided further"
     return ("care" if facts["n_unplaced"] else "good"), told
-
-
-def _moves_table(facts: Facts, model: ChannelsModel) -> Table:
-    """Return from where to where most customers moved."""
-    names = model.names[SEGMENT]
-    rows = [
-        {
-            "from": names.get(move["old"], move["old_name"]),
-            "to": names.get(move["new"], move["new_name"]),
-            "by": "their behaviour" if move["cause"] == "behaviour" else "the model",
-            "customers": count(move["n"]),
-        }
-        for move in facts["moves"]
-    ]
-    most = facts["moves"][0]["n"]
-    return Table(
-        "From which rule segment to which other one most customers moved.",
-        rows,
-        frozenset({"from", "to", "by"}),
-        {"customers": [move["n"] / most for move in facts["moves"]]},
-    )
 
 
 def _sizes_part(model: ChannelsModel, facts: Facts, summary: pl.DataFrame) -> Part:

@@ -141,6 +141,36 @@ def changes_part(
     return Part("Since the run before", changes, tables=tables)
 
 
+def moves_table(moves: Sequence[Mapping[str, Any]], names: Mapping[int, str]) -> Table:
+    """Return from where to where most customers moved.
+
+    Parameters
+    ----------
+    moves : sequence of mapping
+        ``old``, ``new``, ``old_name``, ``new_name``, ``cause`` and ``n``, the largest
+        first; at least one.
+    names : mapping of int to str
+        Names of the segments as they are now, by id.
+    """
+    most = moves[0]["n"]
+    return Table(
+        "From which rule segment to which other one most customers moved.",
+        [
+            {
+                "from": names.get(move["old"], move["old_name"]),
+                "to": names.get(move["new"], move["new_name"]),
+                "by": "their behaviour"
+                if move["cause"] == "behaviour"
+                else "the model",
+                "customers": count(move["n"]),
+            }
+            for move in moves
+        ],
+        frozenset({"from", "to", "by"}),
+        {"customers": [move["n"] / most for move in moves]},
+    )
+
+
 def _drift_row(row: Mapping[str, Any]) -> dict[str, str]:
     return {
         "of": row["axis"],

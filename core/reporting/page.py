@@ -16,6 +16,7 @@ from core.reporting.text import (
     decimal,
     enumerated,
     literal,
+    marked,
     percent,
     plural,
     probability,
@@ -40,9 +41,9 @@ class Templates:
     others it stands as it is. All have the filters ``count``, ``percent`` and
     ``decimal`` of `core.reporting.text`, ``plural`` (a noun in, "3 shops" out),
     ``enumerated`` (words as a sentence joins them), ``form`` (a format of Python),
-    ``rounded`` and ``share`` (two significant digits), ``literal`` (a text that
-    Markdown shows as it was typed), ``coded`` (text between backticks becomes code) and
-    ``inlined`` (a PNG as base64).
+    ``rounded`` and ``share`` (two significant digits), ``literal`` and
+    ``marked`` (a text as Markdown, all of it as it was typed, or code between
+    backticks), ``coded`` (the same in HTML) and ``inlined`` (a PNG as base64).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -92,6 +93,7 @@ class Templates:
             "rounded": rounded,
             "share": share,
             "literal": literal,
+            "marked": marked,
             "coded": _coded,
             "inlined": _inlined,
         }

@@ -45,19 +45,20 @@ class MetricWords(_Part):
     ----------
     words : str
         What it is, such as ``days between orders``.
-    says : str
-        What a value of it says of a segment; `{}` is the value.
+    says : str, optional
+        What a value of it says of a segment; `{}` is the value. None: it is not told
+        of a segment's behaviour.
     form : {'number', 'percent'}
     """
 
     words: str = Field(min_length=1)
-    says: str
+    says: str | None = None
     form: Literal["number", "percent"] = "number"
 
     @field_validator("says")
     @classmethod
-    def _has_one_place(cls, text: str) -> str:
-        if text.count("{}") != 1:
+    def _has_one_place(cls, text: str | None) -> str | None:
+        if text is not None and text.count("{}") != 1:
             raise ValueError("expected a text with `{}` once, where the value goes")
         return text
 
@@ -110,7 +111,9 @@ class Playbook(_Part):
         return known.words if known else metric.replace("_", " ")
 
 
-def parse_playbook(text: str, where: str, metrics: Collection[str]) -> Playbook:
+def parse_playbook(
+    text: str, where: str, metrics: Collection[str] | None = None
+) -> Playbook:
     """Read a playbook.
 
     Parameters
@@ -119,8 +122,8 @@ def parse_playbook(text: str, where: str, metrics: Collection[str]) -> Playbook:
         YAML.
     where : str
         What messages call the file.
-    metrics : collection of str
-        Columns that a run computes, which its KPIs may be.
+    metrics : collection of str, optional
+        Columns that a run computes, which its KPIs may be; None: any.
 
     Raises
     ------
@@ -135,7 +138,7 @@ def parse_playbook(text: str, where: str, metrics: Collection[str]) -> Playbook:
         raise ConfigError(f"{where} is not YAML: {error}.") from None
     for name, play in {"general": book.general, **book.segments}.items():
         for column in (*play.primary.columns, *play.guardrail.columns):
-            if column not in metrics:
+            if metrics is not None and column not in metrics:
                 raise ConfigError(
                     f"{where}: the KPI `{column}` of `{name}` is not computed."
                     f"{did_you_mean(column, metrics)} Expected one of "
@@ -181,7 +184,7 @@ def behaviour(
         15)``, the largest difference first, in interquartile ranges of all; none where
         no median differs by `APART`.
     """
-    names = [name for name in playbook.metrics if name in table.columns]
+    names = [n for n, m in playbook.metrics.items() if m.says and n in table.columns]
     numbers = table.select(segment_column, pl.col(names).cast(pl.Float64))
     everyone = {}
     for name in names:
@@ -207,5 +210,5 @@ def behaviour(
 
 
 def _phrase(words: MetricWords, value: float, of_all: float) -> str:
-    own = words.says.replace("{}", words.value(value))
+    own = str(words.says).replace("{}", words.value(value))
     return f"{own} (all: {words.value(of_all)})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from core.errors import PROGRAM
@@ -13,6 +13,10 @@ Figures = Mapping[str, Any]
 
 MISSING = "\N{EN DASH}"
 _SIZES_SHOWN = 12
+_COLUMN = re.compile(r"[a-z0-9]+(?:_[^`./_]+)*")
+_NAMES = re.compile(
+    r"`([^`]*)`|(?<![\w./-])([a-z][a-z0-9]*(?:_[a-z0-9]+)+)(?![\w/]|\.\w)"
+)
 _MARKUP = re.compile(r"([\\`*_\[\]<>|#~&])")
 
 
@@ -115,6 +119,51 @@ def enumerated(words: Sequence[str]) -> str:
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def prose(text: str, words: Callable[[str], str], plain: Collection[str] = ()) -> str:
+    """Return a sentence with names of columns in words; options and files stay code.
+
+    Parameters
+    ----------
+    text : str
+        Names between backticks, or bare with an underscore.
+    words : callable
+        What a column is called.
+    plain : collection of str
+        Names between backticks that are no code, such as those of segments.
+
+    >>> prose("`n_days` and n_days: see `a.b_c`", lambda n: n.replace("_", " "))
+    'n days and n days: see `a.b_c`'
+    """
+
+    def told(found: re.Match[str]) -> str:
+        quoted, bare = found.groups()
+        if bare is not None:
+            return words(bare)
+        if quoted in plain:
+            return str(quoted)
+        return words(quoted) if _COLUMN.fullmatch(quoted) else found[0]
+
+    for name in plain:
+        if "`" in name:  # it would end the code that it stands in
+            text = text.replace(name, name.replace("`", "'"))
+    return _NAMES.sub(told, text)
+
+
+def marked(text: str) -> str:
+    r"""Return a sentence as Markdown: code between backticks, all else as it was typed.
+
+    >>> print(marked("set `a_b`, not a_b"))
+    set `a_b`, not a\_b
+    """
+    parts = " ".join(text.split()).split("`")
+    if len(parts) % 2 == 0:
+        return literal(text)
+    return "".join(
+        f"`{part}`" if place % 2 else _MARKUP.sub(r"\\\1", part)
+        for place, part in enumerate(parts)
+    )
 
 
 def literal(text: str) -> str:

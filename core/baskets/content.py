@@ -1,0 +1,509 @@
+"""The findings of a run as sentences and tables, for its documents and its page.
+
+Figures are rounded here, and nowhere else: a document and the page say the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import polars as pl
+
+from core.baskets.parts import Parts, Tells, Validation
+from core.models.centroids import NOWHERE
+from core.reporting.page import Table
+from core.reporting.playbook import Play, behaviour
+from core.reporting.text import MISSING, count, prose, rounded, share
+
+QUANTILES: Final = {"p20": 0.2, "p50": 0.5, "p80": 0.8}
+MEMO_CANDIDATES: Final = 8
+"""Candidates of the study that the memo shows."""
+AISLES_SHOWN: Final = 10
+"""Aisles that the page shows, of those whose share differs most between segments."""
+VERDICTS: Final = {
+    "none": "Use the rule segments. Clustering found no more structure in these "
+    "customers than in data without groups, so no set of clusters is better founded "
+    "than rules, which can be explained and applied to every customer.",
+    "weak": "Use the rule segments. Clustering found some structure, but too weak to "
+    "assign customers by. Use it to learn about customers, not to decide about them.",
+    "clear": "The customers form clear groups. The rule segments are published, as "
+    "they can be explained and applied to every customer; test the clusters against "
+    "them before you choose.",
+}
+"""What follows from the verdict of the study."""
+NO_STUDY: Final = (
+    "No study was made (`baskets.study` is false), so it is not known whether "
+    "clusters would do better. The rule segments are published because they can be "
+    "explained and applied to every customer."
+)
+CHECKS: Final = {
+    "mean_gap": "mean days between orders",
+    "median_gap_cv": "median variation of the days between orders",
+    "mean_hour": "mean hour of the order",
+    "hour_deviation": "variation of the hour of the order",
+}
+"""Checks of readiness whose names are no words."""
+_AISLE = re.compile(r"aisle_[^_]*_(.+)")
+_LONG_NUMBER = re.compile(r"\d+\.\d{5,}")
+_STUDY_FIGURES = {
+    "silhouette": "silhouette",
+    "calinski_harabasz": "Calinski-Harabasz",
+    "davies_bouldin": "Davies-Bouldin",
+    "smallest_cluster": "smallest cluster",
+    "seed_ari": "same with another seed",
+    "bootstrap_ari": "same with other customers",
+}
+
+
+@dataclass(frozen=True)
+class Story:
+    """What is told of a segment.
+
+    Attributes
+    ----------
+    name : str
+    customers, orders : int
+    share, orders_share : float
+        Of all segmented customers, and of their orders.
+    description, rule : str
+    behaviour : str
+        A sentence, from medians.
+    play : Play or None
+        None for who has no segment.
+    primary, guardrail : str
+        The KPIs in words.
+    """
+
+    name: str
+    customers: int
+    orders: int
+    share: float
+    orders_share: float
+    description: str
+    rule: str
+    behaviour: str
+    play: Play | None
+    primary: str
+    guardrail: str
+
+
+class Content:
+    """Sentences and tables of the parts of a run.
+
+    Parameters
+    ----------
+    parts : Parts
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+
+    def words(self, name: str) -> str:
+        """Return what a feature, an outcome or a check is called."""
+        aisle = _AISLE.fullmatch(name)
+        if name in CHECKS:
+            return CHECKS[name]
+        return f"share of {aisle[1]}" if aisle else self.parts.playbook.words(name)
+
+    def prose(self, lines: Iterable[str]) -> list[str]:
+        """Return sentences with names of columns in words."""
+        names = self.parts.segments["segment"].to_list()
+        return [prose(line, self.words, names) for line in lines]
+
+    @cached_property
+    def stories(self) -> list[Story]:
+        """The segments, in the order of the rules."""
+        said = behaviour(self.parts.features, "segment", self.parts.playbook)
+        return [self._story(row, said) for row in self.parts.segments.to_dicts()]
+
+    def _story(self, row: Mapping[str, Any], said: Mapping[str, list[str]]) -> Story:
+        play = None
+        primary = guardrail = MISSING
+        if row["segment_id"] != NOWHERE:
+            play = self.parts.playbook.play(row["rule_name"])
+            way = "more" if play.primary.better == "higher" else "less"
+            primary = f"{self.words(play.primary.name)} ({way} is better)"
+            way = "fall" if play.guardrail.better == "higher" else "rise"
+            guardrail = (
+                f"{self.words(play.guardrail.name)} (must not {way} by more than "
+                f"{share(play.guardrail.margin)})"
+            )
+        told = ", ".join(said.get(row["segment"], []))
+        return Story(
+            row["segment"],
+            row["customers"],
+            row["orders"],
+            row["share"],
+            row["orders_share"],
+            row["description"] or "",
+            self._rules.get(row["rule_name"], ""),
+            f"{told[:1].upper()}{told[1:]}."
+            if told
+            else "Its medians hardly differ from those of all customers.",
+            play,
+            primary,
+            guardrail,
+        )
+
+    @cached_property
+    def _rules(self) -> dict[str, str]:
+        """Rules by name, with the numbers of their thresholds."""
+        rules = self.parts.rules
+        return {
+            segment.name: self._rule(rules.condition(segment).text())
+            for segment in rules.segments
+        }
+
+    def _rule(self, text: str) -> str:
+        """Return a rule with features in words and four digits of its thresholds."""
+        short = _LONG_NUMBER.sub(lambda number: f"{float(number[0]):.4g}", text)
+        short = short.replace(">=", "\N{GREATER-THAN OR EQUAL TO}")
+        return prose(short.replace("<=", "\N{LESS-THAN OR EQUAL TO}"), self.words)
+
+    @cached_property
+    def placed(self) -> list[Story]:
+        """The segments without who has none."""
+        return [story for story in self.stories if story.play]
+
+    @cached_property
+    def segments(self) -> Table:
+        """Customers and orders by segment."""
+        most = max(
+            (max(s.share, s.orders_share or 0.0) for s in self.stories), default=1.0
+        )
+        return Table(
+            "Segmented customers and their orders.",
+            [
+                {
+                    "segment": s.name,
+                    "customers": count(s.customers),
+                    "share": share(s.share),
+                    "orders": count(s.orders),
+                    "share of orders": share(s.orders_share),
+                }
+                for s in self.stories
+            ],
+            frozenset({"segment"}),
+            {
+                "share": [s.share / (most or 1.0) for s in self.stories],
+                "share of orders": [
+                    (s.orders_share or 0.0) / (most or 1.0) for s in self.stories
+                ],
+            },
+        )
+
+    @cached_property
+    def quantiles(self) -> pl.DataFrame:
+        """``score``, `QUANTILES` and ``threshold`` of the scores that are divided."""
+        rows = [
+            (t.feature, *_quantiles(self.parts.features[t.feature]), t.value)
+            for t in self.parts.rules.thresholds
+            if t.feature in self.parts.features.columns
+        ]
+        names = ["score", *QUANTILES, "threshold"]
+        schema = dict.fromkeys(names, pl.Float64) | {"score": pl.String}
+        return pl.DataFrame(rows, schema=schema, orient="row")
+
+    @cached_property
+    def thresholds(self) -> Table:
+        """Scores, their quantiles and the saved thresholds, to the fourth decimal."""
+        meaning = {f.name: f.description for f in self.parts.rules.features}
+        return Table(
+            "A value equal to a threshold counts as high. p20: 20% of the customers "
+            "have less.",
+            [
+                {"score": self.words(row["score"]), "is": meaning[row["score"]]}
+                | {
+                    name: MISSING if row[name] is None else f"{row[name]:.4f}"
+                    for name in (*QUANTILES, "threshold")
+                }
+                for row in self.quantiles.to_dicts()
+            ],
+            frozenset({"score", "is"}),
+        )
+
+    @cached_property
+    def readiness(self) -> list[Table]:
+        """Checks of readiness, and customers by fewest orders."""
+        found = self.parts.readiness
+        if found is None:
+            return []
+        checks = [
+            {
+                "check": _check_words(row["check"]),
+                "value": _with_unit(row["value"], row["unit"]),
+                "expected": row["threshold"] or MISSING,
+                "status": row["status"],
+                "what to do": (row["advice"] or MISSING).replace("`", ""),
+            }
+            for row in found.checks.to_dicts()
+        ]
+        kept = [
+            {
+                "fewest orders": count(row["min_orders"]),
+                "customers": count(row["customers"]),
+                "customers lost": share(row["customers_lost"]),
+                "orders kept": share(row["orders_kept"]),
+            }
+            for row in found.thresholds.to_dicts()
+        ]
+        texts = frozenset({"check", "expected", "status", "what to do"})
+        return [
+            Table(
+                "Checks of the orders. A fact has nothing to be held against.",
+                checks,
+                texts,
+            ),
+            Table("Who is left at each fewest number of orders.", kept),
+        ]
+
+    @cached_property
+    def evidence(self) -> pl.DataFrame:
+        """Effects on what took no part in the assignment, the largest first."""
+        found = self.parts.validation
+        if found is None:
+            return pl.DataFrame(schema={"metric": pl.String})
+        return found.metrics.filter(role="evidence").drop_nulls("eta_squared")
+
+    @cached_property
+    def validation(self) -> list[Table]:
+        """Evidence, aisles, definition checks apart, and halves of the customers."""
+        found = self.parts.validation
+        if found is None:
+            return []
+        explored = found.metrics.filter(role="exploration").head(AISLES_SHOWN)
+        tables = [
+            self._effects(
+                "Features that took no part in the assignment.", self.evidence
+            ),
+            self._effects(
+                "Aisles, explored: the largest effects. p is adjusted for the number "
+                "of aisles (false discovery rate).",
+                explored,
+            ),
+            self._effects(
+                "Definition checks: what the segments were made from, or follows from "
+                "it. It differs by construction and proves nothing.",
+                found.definition_checks,
+            ),
+            self._gaps(found.split_gaps),
+        ]
+        return [table for table in tables if table.rows]
+
+    def _effects(self, caption: str, table: pl.DataFrame) -> Table:
+        rows = table.to_dicts()
+        return Table(
+            caption,
+            [
+                {
+                    "feature": self.words(row["metric"]),
+                    "eta squared": rounded(row["eta_squared"]),
+                    "95% interval": _interval(row, rounded),
+                    "effect": row["effect"] or MISSING,
+                    "p": _p_value(row["adjusted_p"]),
+                    "customers": count(row["n"]),
+                }
+                for row in rows
+            ],
+            frozenset({"feature", "effect"}),
+            {"eta squared": [min(row["eta_squared"] or 0.0, 1.0) for row in rows]},
+        )
+
+    def _gaps(self, gaps: pl.DataFrame) -> Table:
+        medians = (
+            gaps.group_by("metric")
+            .agg(pl.median("relative_gap").alias("middle"), pl.max("relative_gap"))
+            .drop_nulls()
+            .sort("middle", "metric", descending=[True, False])
+        )
+        return Table(
+            "Two random halves of every segment: the gap between their means, relative "
+            "to the first.",
+            [
+                {
+                    "feature": self.words(row["metric"]),
+                    "median gap": share(row["middle"]),
+                    "largest gap": share(row["relative_gap"]),
+                }
+                for row in medians.to_dicts()
+            ],
+            frozenset({"feature"}),
+        )
+
+    def study(self, limit: int | None = None) -> Table | None:
+        """Candidates of the study beside data without structure, chosen one first."""
+        found = self.parts.study
+        if found is None or not found.candidates.height:
+            return None
+        own = found.candidates.sort("silhouette", descending=True, nulls_last=True)
+        rows = own.head(limit or own.height).to_dicts()
+        left = own.height - len(rows)
+        more = f" The {len(rows)} best of {own.height}." if left else ""
+        return Table(
+            "Clusters that were tried, the best silhouette first. Each figure stands "
+            f"before its value on data without structure.{more}",
+            [
+                {
+                    "features": row["space"],
+                    "method": row["method"],
+                    "clusters": count(row["k"]),
+                }
+                | {
+                    told: _beside_null(row, name)
+                    for name, told in _STUDY_FIGURES.items()
+                    if name in row
+                }
+                for row in rows
+            ],
+            frozenset({"features", "method"}),
+        )
+
+    @cached_property
+    def out_of_time(self) -> Table | None:
+        """What each scheme explains of the time after a cut."""
+        found = self.parts.out_of_time
+        if found is None or not found.table.height:
+            return None
+        rows = found.table.to_dicts()
+        return Table(
+            "Share of the variance explained, out of fold, after each cut. A lead is "
+            "the difference to another scheme.",
+            [
+                {
+                    "cut": row["cut"],
+                    "outcome": self.words(row["outcome"]),
+                    "scheme": row["scheme"],
+                    "lead over": row.get("over") or MISSING,
+                    "explained": _points(row["r2"]),
+                    "95% interval": _interval(row, _points),
+                    "customers": count(row["n"]),
+                }
+                for row in rows
+            ],
+            frozenset({"cut", "outcome", "scheme", "lead over"}),
+        )
+
+    @cached_property
+    def experiment(self) -> Table | None:
+        """What each segment needs for an experiment of its own."""
+        found = self.parts.experiment
+        if found is None or not found.table.height:
+            return None
+        return Table(
+            "Customers needed in both arms together, for each segment alone.",
+            [
+                {
+                    "segment": row["segment"],
+                    "primary KPI": self.words(row["metric"]),
+                    "now": rounded(row["baseline"]),
+                    "customers": count(row["n_users"]),
+                    "needed": count(row["needed"]),
+                    "weeks": count(row.get("weeks_in_all", row["weeks"])),
+                    "smallest change that could be seen": share(row["smallest_effect"]),
+                    "guardrail": MISSING
+                    if row.get("guardrail") is None
+                    else self.words(row["guardrail"]),
+                    "alone": "yes" if row["can_be_tested"] else "no",
+                }
+                for row in found.table.to_dicts()
+            ],
+            frozenset({"segment", "primary KPI", "guardrail", "alone"}),
+        )
+
+    @cached_property
+    def monitoring(self) -> Table | None:
+        """What is watched, and what is to be done."""
+        found = self.parts.monitoring
+        if found is None or not found.table.height:
+            return None
+        return Table(
+            "What is watched from run to run.",
+            [
+                {
+                    "trigger": self.prose([row["trigger"]])[0],
+                    "now": rounded(row["value"]),
+                    "limit": rounded(row["threshold"]),
+                    "months running": count(row["months_running"]),
+                    "status": row["status"],
+                    "action": row["action"] or MISSING,
+                }
+                for row in found.table.to_dicts()
+            ],
+            frozenset({"trigger", "status", "action"}),
+        )
+
+    @cached_property
+    def sure(self) -> list[str]:
+        """The first sentence on readiness, on validation and on the time after."""
+        parts = self.parts
+        told = [] if parts.readiness is None else [parts.readiness.verdict]
+        told += [
+            next(iter(part.lines), missing) if part else missing
+            for part, missing in (
+                (parts.validation, "Whether segments differ was not examined."),
+                (
+                    parts.out_of_time,
+                    "Whether segments tell what customers do next was not examined.",
+                ),
+            )
+        ]
+        return self.prose(told)
+
+    @cached_property
+    def decision(self) -> str:
+        """What follows from the study, in a sentence or two."""
+        study = self.parts.study
+        return NO_STUDY if study is None else VERDICTS[study.verdict]
+
+    def lines(self, part: Tells | Validation | None, missing: str) -> list[str]:
+        """Return the sentences of a part, or that it was not made."""
+        return [missing] if part is None else self.prose(part.lines)
+
+
+def _beside_null(row: Mapping[str, Any], name: str) -> str:
+    """Return a figure of the study, and that of data without structure."""
+    shown = share if name == "smallest_cluster" else rounded
+    null = row.get(f"null_{name}", row.get(f"{name}_null"))
+    return f"{shown(row[name])} / {shown(null)}"
+
+
+def _quantiles(values: pl.Series) -> list[float | None]:
+    return [values.quantile(q, "linear") for q in QUANTILES.values()]
+
+
+def _check_words(name: str) -> str:
+    return CHECKS.get(name, name.replace("_", " "))
+
+
+def _with_unit(value: float | None, unit: str | None) -> str:
+    """Return a value as its unit is told: shares in percent, counts in full."""
+    if value is None:
+        return MISSING
+    if unit == "share":
+        return share(value)
+    shown = count(value) if value >= 100 and value == int(value) else rounded(value)
+    return f"{shown} {unit}" if unit not in {None, "", "ratio"} else shown
+
+
+def _interval(row: Mapping[str, Any], shown: Callable[[float | None], str]) -> str:
+    if row["low"] is None or row["high"] is None:
+        return MISSING
+    return f"{shown(row['low'])} to {shown(row['high'])}"
+
+
+def _points(value: float | None) -> str:
+    """Return a share of variance in percent with one decimal; it may be negative."""
+    if value is None:
+        return MISSING
+    text = f"{100 * value:.1f}%"
+    return "0.0%" if text == "-0.0%" else text.replace("-", "\N{MINUS SIGN}")
+
+
+def _p_value(p: float | None) -> str:
+    if p is None:
+        return MISSING
+    return "<0.001" if p < 0.001 else f"{p:.3f}"

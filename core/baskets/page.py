@@ -1,0 +1,242 @@
+"""``baskets.html``: what a run of baskets found and what to do, on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from core.artifacts.folder import StageWriter
+from core.artifacts.manifest import library_versions
+from core.baskets.content import Content
+from core.baskets.documents import DOCUMENTS, TEMPLATES
+from core.baskets.parts import Facts, Parts
+from core.baskets.plots import plot_effects, plot_quadrants, plot_shares
+from core.reporting.changes import change_lines, changes_part, moves_table
+from core.reporting.page import NextStep, Part, Picture, Table
+from core.reporting.text import command, count
+
+PAGE: Final = "baskets.html"
+_STEPS: Final = (
+    ("baskets score", "places customers of another table in these segments"),
+    ("baskets", "takes in newer orders, with `--config` of yours"),
+    ('baskets rename segment ID "NAME"', "gives a segment a name that stays"),
+    ("baskets rollback", "brings the version before back"),
+    ("serve", "starts the HTTP API over the profiles"),
+)
+
+
+@dataclass(frozen=True)
+class PageContent:
+    """What the page tells at its beginning and its end; see `run.html.j2`."""
+
+    source: str
+    created: str
+    headline: str
+    notes: Sequence[str]
+    next_steps: Sequence[NextStep]
+    made: dict[str, dict[str, object]]
+
+
+def write_page(
+    out: StageWriter,
+    parts: Parts,
+    facts: Facts,
+    told: tuple[str, Sequence[str]],
+    drift: pl.DataFrame,
+) -> None:
+    """Write ``baskets.html``.
+
+    Parameters
+    ----------
+    out : StageWriter
+    parts : Parts
+    facts : mapping
+        Of `core.lifecycle.run.run_segmentation`, with ``proof``, ``moves`` and
+        ``account``.
+    told : (str, sequence of str)
+        Headline and notes, as the terminal has them.
+    drift : DataFrame
+        See `core.reporting.changes.changes_part`.
+    """
+    found = Content(parts)
+    with TemporaryDirectory() as folder:
+        text = TEMPLATES.page(
+            "baskets.html.j2",
+            heading="Basket segments",
+            content=_content(out, found, facts, told),
+            told=_told(found, facts),
+            tiles=_tiles(found, facts),
+            pictures=list(_pictures(found, Path(folder))),
+            parts=[p for p in (_changes(parts, facts, drift),) if p],
+            axes=[],
+            found=found,
+            first=list(_first_parts(found)),
+            study=_study_part(found),
+            spaces=_spaces(found),
+            rows=facts["account"],
+            documents=DOCUMENTS,
+        )
+    out.path(PAGE).write_text(text, encoding="utf-8", newline="\n")
+
+
+def _content(
+    out: StageWriter, found: Content, facts: Facts, told: tuple[str, Sequence[str]]
+) -> PageContent:
+    folder = str(out.root.parent)
+    return PageContent(
+        source=str(facts.get("source", "orders and items")),
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        headline=told[0],
+        notes=[found.decision, *found.sure, facts["proof"], *found.prose(told[1])],
+        next_steps=[NextStep(command(verb, folder), adds) for verb, adds in _STEPS],
+        made={
+            "Run": {
+                "run": facts["run"],
+                "version": facts["version"],
+                "store": facts["store"],
+                "orders before": facts["reference_date"][:10],
+                "seed": out.config.seed,
+            },
+            "Versions": dict(library_versions()),
+        },
+    )
+
+
+def _told(found: Content, facts: Facts) -> tuple[str, str]:
+    """Return the tone of the page, and how many segments there are."""
+    checks = found.parts.readiness.checks if found.parts.readiness else None
+    is_care = checks is None or checks["status"].is_in(["caution", "fails"]).any()
+    n = len(found.placed)
+    said = f"{count(facts['n_customers'])} customers in {n} segments by rules"
+    return ("care" if is_care else "good"), said
+
+
+def _tiles(found: Content, facts: Facts) -> list[tuple[str, str]]:
+    study = found.parts.study
+    tiles = {
+        "customers": count(facts["n_customers"]),
+        "orders": count(facts.get("n_orders")),
+        "rule segments": count(len(found.placed)),
+        "structure for clusters": "not studied" if study is None else study.verdict,
+    }
+    return list(tiles.items())
+
+
+def _pictures(found: Content, folder: Path) -> Iterator[Picture]:
+    """Draw the pictures, and yield them."""
+    parts = found.parts
+    path = folder / "shares.png"
+    plot_shares(parts.segments, path)
+    rows = [
+        f"{s.name}: {s.share:.0%} of customers, {s.orders_share:.0%} of orders"
+        for s in found.stories
+    ]
+    yield Picture("How large the segments are", path, "; ".join(rows))
+    divided = found.quantiles
+    if divided.height == 2 and divided["score"].n_unique() == 2:
+        path = folder / "quadrants.png"
+        scores = divided["score"].to_list()
+        plot_quadrants(
+            parts.features.select(scores),
+            parts.features["segment"],
+            dict(divided.select("score", "threshold").iter_rows()),
+            {name: found.words(name) for name in scores},
+            path,
+        )
+        said = ", ".join(
+            f"{found.words(score)} at {value:.4f}"
+            for score, value in divided.select("score", "threshold").iter_rows()
+        )
+        yield Picture("Where customers lie", path, f"Thresholds: {said}.")
+    evidence = found.evidence
+    if evidence.height:
+        path = folder / "effects.png"
+        columns = ("eta_squared", "low", "high")
+        value, low, high = (
+            evidence[name].to_numpy().astype(np.float64) for name in columns
+        )
+        names = [found.words(name) for name in evidence["metric"]]
+        plot_effects(names, (value, low, high), path)
+        alt = "; ".join(f"{n} {v:.2f}" for n, v in zip(names, value, strict=True))
+        yield Picture("What sets segments apart", path, alt)
+
+
+def _changes(parts: Parts, facts: Facts, drift: pl.DataFrame) -> Part | None:
+    """Return what is other than in the run before; None in a first run."""
+    part = changes_part(change_lines(facts, is_short=False), facts["n_moved"], drift)
+    if part is None or not facts["moves"]:
+        return part
+    names = dict(parts.segments.select("segment_id", "segment").iter_rows())
+    return replace(part, tables=[moves_table(facts["moves"], names), *part.tables])
+
+
+def _first_parts(found: Content) -> Iterator[Part]:
+    """Yield the parts from readiness to monitoring; what was not made is told."""
+    parts = found.parts
+    ready = parts.readiness
+    yield Part(
+        "Do the orders carry a segmentation?",
+        found.prose([ready.verdict if ready else "This was not examined."]),
+        tables=found.readiness,
+    )
+    rules = [
+        {"segment": story.name, "rule": story.rule, "description": story.description}
+        for story in found.placed
+    ]
+    yield Part(
+        "The rules",
+        ["Thresholds are learnt once, saved, and used for every customer who comes."],
+        tables=[
+            Table("By rule, the first four digits.", rules, frozenset(rules[0])),
+            found.thresholds,
+        ]
+        if rules
+        else [],
+    )
+    yield Part(
+        "Do the segments differ?",
+        found.lines(parts.validation, "This was not examined."),
+        tables=found.validation,
+    )
+    for title, part, table, missing in (
+        (
+            "Do they tell what customers do next?",
+            parts.out_of_time,
+            found.out_of_time,
+            "This was not examined: no validation out of time was made.",
+        ),
+        (
+            "Experiment plan",
+            parts.experiment,
+            found.experiment,
+            "No experiment was planned.",
+        ),
+        (
+            "Monitoring",
+            parts.monitoring,
+            found.monitoring,
+            "No monitoring was planned.",
+        ),
+    ):
+        tables = [] if table is None else [table]
+        yield Part(title, found.lines(part, missing), tables=tables)
+
+
+def _study_part(found: Content) -> Part:
+    """Return what clustering found, in sentences."""
+    study = found.parts.study
+    said = [] if study is None else found.prose(study.recommendation)
+    return Part("Rules or clusters?", [found.decision, *said])
+
+
+def _spaces(found: Content) -> list[Table]:
+    """Return the tables of the study, which the page has folded."""
+    table = found.study()
+    return [] if table is None else [table]
