@@ -157,7 +157,7 @@ exit /b %CODE%
 
 :usage
 echo Usage: run.bat [OPTIONS]         run the four pipelines on built-in or your own data
-echo        run.bat VERB [OPTIONS]    anything else: refresh, explain, axes, channels, serve
+echo        run.bat VERB [OPTIONS]    anything else: refresh, axes, channels, baskets, serve
 echo        run.bat help              list the verbs; run.bat VERB --help explains one
 echo        run.bat test [OPTIONS]    run the tests; the options are pytest's
 echo.

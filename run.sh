@@ -19,7 +19,7 @@ python="$venv/bin/python"
 usage() {
     cat <<'TEXT'
 Usage: ./run.sh [OPTIONS]         run the four pipelines on built-in or your own data
-       ./run.sh VERB [OPTIONS]    anything else: refresh, explain, axes, channels, serve
+       ./run.sh VERB [OPTIONS]    anything else: refresh, axes, channels, baskets, serve
        ./run.sh help              list the verbs; ./run.sh VERB --help explains one
        ./run.sh test [OPTIONS]    run the tests; the options are pytest's
 

@@ -92,9 +92,11 @@ def _restored(stored: StoredModel) -> CustomerAssigner:
     """Return the model of a store, of whichever system it is."""
     if stored.system == AxesAssigner.files.stage:
         return AxesAssigner.from_bytes(stored.state)
+    from core.baskets.model import BasketsAssigner
     from core.channels.model import ChannelsAssigner
 
-    return ChannelsAssigner.from_bytes(stored.state)
+    by_rules = {own.files.stage: own for own in (BasketsAssigner, ChannelsAssigner)}
+    return by_rules[stored.system].from_bytes(stored.state)
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
@@ -46,23 +45,19 @@ class BasketsAssigner(CustomerAssigner):
         model = RuleModel.from_state(arrays, meta["model"])
         return cls(model=model, reference_date=reference_date, **known)
 
-    def segments(
-        self, features: pl.DataFrame, extra: Mapping[str, pl.Expr] | None = None
-    ) -> pl.DataFrame:
+    def segments(self, features: pl.DataFrame) -> pl.DataFrame:
         """Return the segment of each customer with the features it rests on.
 
         Parameters
         ----------
         features : DataFrame
             ``customer_id`` and what the rules ask for.
-        extra : mapping of str to expression, optional
-            Columns that are added.
 
         Returns
         -------
         DataFrame
-            ``customer_id``, ``segment_id`` (-1: no rule holds), ``segment``, the
-            features of the rules, and `extra`; row by row as `features`.
+            ``customer_id``, ``segment_id`` (-1: no rule holds), ``segment`` and the
+            features of the rules; row by row as `features`.
         """
         ids = self.model.assign(features)[SEGMENT].labels
         names = self.model.names[SEGMENT]
@@ -71,7 +66,6 @@ class BasketsAssigner(CustomerAssigner):
             pl.Series("segment_id", ids, dtype=pl.Int32),
             pl.Series("segment", [names[int(i)] for i in ids], dtype=pl.String),
             *(feature.name for feature in self.model.rules.features),
-            **(extra or {}),
         )
 
 

@@ -230,11 +230,11 @@ def _with_one_time(
         ]
     if lacking := [name for name in NUMBERED[:2] if name not in columns]:
         found = listed(table.scan.collect_schema().names(), 30)
-        flag = SPECS["orders"].flag
+        mapping = SPECS["orders"].mapping("order_time=NAME")
         raise SchemaError(
             f"{table.name}: no column {listed(lacking)}, so that orders cannot be put "
             "in the order of time. Expected `order_time`, or `order_number` and "
-            f"`days_since_prior_order`; found {found}. Map it: `{flag}order_time=NAME`."
+            f"`days_since_prior_order`; found {found}. Map it: `{mapping}`."
         )
     return table, [
         f"{table.name} has no `{name}`: what is made of it is unknown for everyone."

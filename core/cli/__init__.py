@@ -9,6 +9,7 @@ from __future__ import annotations
 from core.cli import retailers  # isort: skip
 from core.cli import axes  # isort: skip
 from core.cli import channels  # isort: skip
+from core.cli import baskets  # isort: skip
 from core.cli import rules  # isort: skip
 from core.cli import serve  # isort: skip
 from core.cli import validate  # isort: skip
@@ -19,6 +20,7 @@ from core.errors import PROGRAM
 __all__ = [
     "app",
     "axes",
+    "baskets",
     "channels",
     "experiment",
     "retailers",

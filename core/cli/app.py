@@ -50,10 +50,11 @@ app = typer.Typer(
 def systems() -> tuple[System, ...]:
     """Return every system that writes artifacts; by its stages a folder says whose."""
     from core.axes.files import CUSTOMER_AXES
+    from core.baskets.files import BASKET_SEGMENTS
     from core.channels.files import CHANNEL_SEGMENTS
     from core.retailers.files import RETAILERS
 
-    return RETAILERS, CUSTOMER_AXES, CHANNEL_SEGMENTS
+    return RETAILERS, CUSTOMER_AXES, CHANNEL_SEGMENTS, BASKET_SEGMENTS
 
 
 # Every verb once: in what group `--help` shows it, and an example of its options.
@@ -84,6 +85,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "Customers": {
         "axes": "--lines order-lines.csv",
         "channels": "--config channels.yaml",
+        "baskets": "--orders orders.csv --items items.csv",
         "rules": "check order-bands",
         "serve": "--port 8080",
         "store": "status",

@@ -251,6 +251,7 @@ def _labelled(folder: str, axis: str | None) -> tuple[pl.DataFrame, str | None, 
     """Return published segments beside features, the column of sizes, and the noun."""
     from core.artifacts.reading import ArtifactSet, read_published
     from core.artifacts.runs import PROFILES
+    from core.baskets.files import BASKET_SEGMENTS
     from core.channels.files import CHANNEL_SEGMENTS, CUSTOMERS
     from core.retailers.features import SHOP
     from core.retailers.files import RETAILERS
@@ -265,7 +266,7 @@ def _labelled(folder: str, axis: str | None) -> tuple[pl.DataFrame, str | None, 
             )
         if found.manifest.system is RETAILERS:
             return labelled_shops(found), SHOP.size_column, SHOP.plural
-        is_known = found.manifest.system is CHANNEL_SEGMENTS
+        is_known = found.manifest.system in (CHANNEL_SEGMENTS, BASKET_SEGMENTS)
         features = found.table(CUSTOMERS) if is_known else None
         rows = labelled_customers(found.table(PROFILES), axis, features)
         sizes = ("total_orders", "omnichannel_order_count")

@@ -1,0 +1,205 @@
+"""What a run of baskets finds out beside its segments, kept in its files.
+
+What is found is written as tables and as sentences among the facts of the run, and the
+documents are written from there: by the run, and again where a segment is given a
+name, when nobody has the orders.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import polars as pl
+
+from core.artifacts.folder import StageWriter
+from core.baskets import files
+from core.baskets.model import BasketsAssigner
+from core.baskets.parts import Parts
+from core.baskets.playbook import read_playbook
+from core.baskets.readiness import Readiness, assess_readiness
+from core.baskets.rows import N_ORDERS, BasketRows
+from core.lifecycle.segmentation import Tables
+from core.models.centroids import NOWHERE
+from core.segments.rule_axis import SEGMENT
+
+Facts = Mapping[str, Any]
+Found = TypeVar("Found")
+QUANTILES = (0.2, 0.5, 0.8)
+# The sentences of a run, and the names that segments have in them.
+TOLD, NAMES = "told", "names_told"
+
+
+def find_out(
+    out: StageWriter, rows: BasketRows, segments: pl.DataFrame
+) -> dict[str, Any]:
+    """Look into the rows and the segments of a run, and write what is found.
+
+    Parameters
+    ----------
+    out : StageWriter
+    rows : BasketRows
+    segments : DataFrame
+        Of `core.baskets.model.BasketsAssigner.segments`, of `rows.features`.
+
+    Returns
+    -------
+    dict of str to Any
+        By topic, the sentences that follow; JSON-able.
+    """
+    options = out.config.baskets
+    told: dict[str, Any] = {}
+    n_products = rows.data.products.height
+    readiness = assess_readiness(
+        rows.everyone, rows.data.customers, n_products, options.min_orders
+    )
+    out.write_csv(files.READINESS, readiness.checks)
+    out.write_csv(files.SIZES_AT, readiness.thresholds)
+    told["readiness"] = {"verdict": readiness.verdict}
+    out.write_csv(files.QUANTILES, quantile_table(segments))
+    return told
+
+
+def quantile_table(segments: pl.DataFrame) -> pl.DataFrame:
+    """Return `feature`, `p20`, `p50` and `p80` of the numbers that rules divide by."""
+    numbers = segments.drop("customer_id", "segment_id", "segment")
+    return pl.DataFrame(
+        [
+            {
+                "feature": column.name,
+                **{f"p{q * 100:.0f}": column.quantile(q, "linear") for q in QUANTILES},
+            }
+            for column in numbers
+            if column.dtype.is_numeric()
+        ]
+    )
+
+
+def summary_table(tables: Tables) -> pl.DataFrame:
+    """Return a row per segment, in the order of the rules: columns of `SEGMENTS`.
+
+    Orders are those of the segment's customers.
+    """
+    assigner = tables.assigner
+    assert isinstance(assigner, BasketsAssigner)  # of a run of baskets
+    rules = {segment.name: segment for segment in assigner.model.rules.segments}
+    ids = pl.col("segment_ids").struct.field(SEGMENT).cast(pl.Int64)
+    orders = tables.profiles.group_by(ids.alias("segment_id")).agg(
+        pl.col(N_ORDERS).sum().cast(pl.Int64).alias("orders")
+    )
+    own = {s.id: s for s in assigner.model.axes[SEGMENT].segments}
+    rows = [
+        {
+            "segment_id": id_,
+            "place": own[id_].cluster if id_ != NOWHERE else len(own),
+            "rule": rules[own[id_].rule_name].when.text() if id_ != NOWHERE else "",
+        }
+        for id_ in own
+    ]
+    return (
+        tables.sizes.filter(axis=SEGMENT)
+        .join(pl.DataFrame(rows), on="segment_id")
+        .join(orders, on="segment_id", how="left")
+        .sort("place")
+        .select(
+            "segment_id",
+            "segment",
+            "rule_name",
+            pl.col("n_customers").alias("customers"),
+            "share",
+            pl.col("orders").fill_null(0),
+            (pl.col("orders").fill_null(0) / pl.col("orders").sum()).alias(
+                "orders_share"
+            ),
+            pl.col("why").alias("description"),
+            "rule",
+        )
+    )
+
+
+def parts_of(
+    out: StageWriter, tables: Tables, summary: pl.DataFrame, facts: Facts
+) -> Parts:
+    """Return what the documents tell, from the files of this run or of the one before.
+
+    Parameters
+    ----------
+    out : StageWriter
+        What it does not have is read from its base, and written again under the names
+        that segments have now.
+    tables : Tables
+    summary : DataFrame
+        Of `summary_table`.
+    facts : mapping
+        With `TOLD` and `NAMES`.
+    """
+    assigner = tables.assigner
+    assert isinstance(assigner, BasketsAssigner)  # of a run of baskets
+    names = dict(summary.select("segment_id", "segment").iter_rows())
+    called = {old: names.get(int(i), old) for i, old in facts[NAMES].items()}
+    told = _renamed(facts[TOLD], called)
+
+    def found(topic: str, kind: Callable[..., Found], **from_: str) -> Found | None:
+        known = {field: _table(out, name, called) for field, name in from_.items()}
+        if topic not in told or any(table is None for table in known.values()):
+            return None
+        return kind(**known, **told[topic])
+
+    features = pl.read_parquet(_file(out, files.CUSTOMERS), glob=False)
+    segment = tables.profiles["segment_memberships"].struct.field(SEGMENT)
+    placed = pl.DataFrame([tables.profiles["customer_id"], segment.alias(SEGMENT)])
+    return Parts(
+        segments=summary,
+        features=features.join(placed, on="customer_id", maintain_order="left"),
+        rules=assigner.model.rules,
+        playbook=read_playbook(out.config.baskets.playbook, features.columns),
+        readiness=found(
+            "readiness",
+            Readiness,
+            checks=files.READINESS,
+            thresholds=files.SIZES_AT,
+        ),
+    )
+
+
+def _file(out: StageWriter, name: str) -> Path:
+    """Return a file of this run, or of the set that it gives other names to."""
+    own = out.path(name)
+    if own.exists() or out.base is None:
+        return own
+    return out.base.path(name)
+
+
+def _table(
+    out: StageWriter, name: str, called: Mapping[str, str]
+) -> pl.DataFrame | None:
+    """Return a table under the names of now; None if it is not there."""
+    own = out.path(name)
+    if own.exists():
+        return pl.read_csv(own, infer_schema_length=None, glob=False)
+    before = None if out.base is None else out.base.output(name)
+    if before is None:
+        return None
+    table = pl.read_csv(before, infer_schema_length=None, glob=False)
+    if SEGMENT in table.columns:
+        table = table.with_columns(pl.col(SEGMENT).replace(called))
+    out.write_csv(name, table)
+    return table
+
+
+def _renamed(told: Any, called: Mapping[str, str]) -> Any:
+    """Return sentences in which segments are called as they are now."""
+    changed = {old: new for old, new in called.items() if old != new}
+    if not changed:
+        return told
+    if isinstance(told, Mapping):
+        return {key: _renamed(value, called) for key, value in told.items()}
+    if isinstance(told, list):
+        return [_renamed(value, called) for value in told]
+    if not isinstance(told, str):
+        return told
+    longest_first = sorted(changed, key=len, reverse=True)
+    pattern = rf"\b(?:{'|'.join(map(re.escape, longest_first))})\b"
+    return re.sub(pattern, lambda match: changed[match[0]], told)

@@ -1,0 +1,183 @@
+"""From orders and items to published segments, and what becomes of these.
+
+The order of a run, names, going back and the store are `core.lifecycle`'s.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from core.artifacts.folder import StageWriter, link
+from core.artifacts.runs import REJECTED, content_digest
+from core.baskets import files, outputs
+from core.baskets.files import FILES, baskets_folder
+from core.baskets.findings import NAMES, TOLD, find_out
+from core.baskets.intake import read_baskets
+from core.baskets.model import BasketsAssigner, learn_baskets
+from core.baskets.rows import N_ORDERS, REASON, BasketRows, require_customers, rows_of
+from core.config import Config
+from core.lifecycle.rule_runs import require_possible
+from core.lifecycle.run import RunResult, run_segmentation
+from core.lifecycle.segmentation import Placed, Segmentation, StoreLoader, Tables
+from core.logging import get_logger
+from core.rules.check import require_proven
+from core.rules.grammar import RuleSet, read_rules
+from core.segments.rule_axis import SEGMENT
+
+# Options that decide what a run finds, beside the rows, the rules and the seed.
+_DECIDING = ("min_orders", "study", "study_customers", "horizon_days", "cuts")
+
+
+class Baskets(Segmentation[BasketRows, BasketsAssigner]):
+    """The part of the baskets in `core.lifecycle`.
+
+    Parameters
+    ----------
+    config : Config
+    """
+
+    files = FILES
+    assigner = BasketsAssigner
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.told: dict[str, Any] = {}
+
+    @property
+    def store(self) -> str:
+        """See `Segmentation`."""
+        return self.config.baskets.store
+
+    @property
+    def folder(self) -> Path:
+        """See `Segmentation`."""
+        return baskets_folder(self.config.artifacts, self.store)
+
+    @property
+    def rules(self) -> RuleSet:
+        """The rule set of the configuration."""
+        return read_rules(self.config.baskets.rules)
+
+    def read(self, work: Path) -> BasketRows:
+        """Return the customers with their features; the rules are proven first.
+
+        Raises
+        ------
+        ContractError
+            If the rules do not put every possible customer into one segment.
+        EligibilityError
+            If nobody can be segmented.
+        """
+        rules, fewest = require_proven(self.rules), self.config.baskets.min_orders
+        get_logger().info("Reading orders and items")
+        with self.timed("reading"):
+            data = read_baskets(self.config, work)
+        get_logger().info("Computing features of customers")
+        with self.timed("features"):
+            rows = rows_of(data, rules, fewest)
+        require_customers(rows, fewest)
+        return rows
+
+    def options(self) -> dict[str, Any]:
+        """Return the rules, the seed, and what else decides what is found."""
+        baskets = self.config.baskets
+        playbook = content_digest(
+            baskets.playbook, "baskets.playbook", "a YAML file of actions by segment"
+        )
+        return {
+            "rules": self.rules.to_yaml(),
+            "playbook": playbook,
+            "seed": self.config.seed,
+            "experiment": baskets.experiment.model_dump(mode="json"),
+            **{name: getattr(baskets, name) for name in _DECIDING},
+        }
+
+    def features(self, assigner: BasketsAssigner, data: BasketRows) -> pl.DataFrame:
+        """Return the features, which are the same for every model."""
+        return data.features
+
+    def learn(
+        self,
+        data: BasketRows,
+        before: BasketsAssigner | None,
+        view: pl.DataFrame | None,
+    ) -> tuple[BasketsAssigner, pl.DataFrame]:
+        """Settle the thresholds of the rules."""
+        require_possible(data.features, self.rules)
+        earlier = None if before is None else before.model
+        with self.timed("learning"):
+            model = learn_baskets(data.features, self.rules, earlier, view)
+        made = BasketsAssigner(model=model, reference_date=data.reference_date)
+        return made, data.features
+
+    def facts(self, data: BasketRows, assigner: BasketsAssigner) -> dict[str, Any]:
+        """Return what became of the rows and of the customers."""
+        reasons = data.left_out[REASON].value_counts(sort=True)
+        rejected = pl.scan_parquet(data.data.rejected, glob=False)
+        return {
+            "n_orders": int(data.features[N_ORDERS].sum()),
+            "n_items": data.data.items.select(pl.len()).collect().item(),
+            "n_products": data.data.products.height,
+            "n_aisles": data.data.aisles.height,
+            "n_rejected": rejected.select(pl.len()).collect().item(),
+            "left_out": dict(reasons.iter_rows()),
+            "account": data.data.account,
+        }
+
+    def write_data(
+        self,
+        out: StageWriter,
+        data: BasketRows,
+        features: pl.DataFrame,
+        placed: Placed,
+        assigner: BasketsAssigner,
+    ) -> None:
+        """Write the rows set aside, the customers, and what is found out of them."""
+        link(data.data.rejected, out.path(REJECTED))
+        features.write_parquet(out.path(files.CUSTOMERS), compression="zstd")
+        data.left_out.write_parquet(out.path(files.LEFT_OUT), compression="zstd")
+        segments = assigner.segments(features)
+        self.told = {
+            TOLD: find_out(out, data, segments),
+            NAMES: {str(i): name for i, name in assigner.model.names[SEGMENT].items()},
+        }
+
+    def write_report(
+        self, out: StageWriter, tables: Tables, facts: dict[str, Any]
+    ) -> None:
+        """Write the rules, the segments by customer, the documents and the page."""
+        # A name that is given later tells again what the run has found.
+        facts |= self.told
+        outputs.write_report(out, tables, facts)
+
+    def lines(self, facts: dict[str, Any]) -> list[str]:
+        """Say what a run did."""
+        return outputs.run_lines(facts, self.folder)
+
+
+def run_baskets(
+    config: Config, *, refit: bool = True, into_store: StoreLoader | None = None
+) -> RunResult:
+    """Segment grocery customers by rules, and tell how far the segments carry.
+
+    Parameters
+    ----------
+    config : Config
+        Options of ``baskets`` and ``store``; without orders the built-in sample is
+        segmented.
+    refit, into_store
+        See `core.lifecycle.run.run_segmentation`, for errors as well.
+
+    Raises
+    ------
+    ConfigError
+        If the rules or the playbook cannot be meant.
+    ContractError
+        If the rules do not put every possible customer into one segment.
+    EligibilityError
+        If nobody has orders enough.
+    """
+    return run_segmentation(Baskets(config), refit=refit, into_store=into_store)
