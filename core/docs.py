@@ -14,6 +14,8 @@ from pydantic_core import PydanticUndefined
 from core.axes.features import catalog
 from core.axes.features.compute import MAX_CHANNELS, MIN_CHANNEL_SHARE
 from core.axes.features.formulas import DAYS_PER_MONTH, LIFECYCLE_STAGES
+from core.baskets.features import FEATURES, SCORES, SHARE
+from core.baskets.readiness import CHECKS
 from core.channels.features.catalog import customer_catalog, order_catalog
 from core.config import Config
 from core.retailers.features import FEATURE_SETS, VOLUME, Feature
@@ -280,3 +282,46 @@ def channels_page() -> str:
         rows = ((f"`{f.name}`", f.formula, f.unit, f.null_means) for f in listed)
         lines += [*_table(head, rows), "", CUSTOMERS_INTRODUCTION, ""]
     return "\n".join(lines[:-3]) + "\n"
+
+
+BASKETS_INTRODUCTION = """\
+# Features and readiness of grocery baskets
+
+Printed from the code by `core.docs`. AISLE stands for one column per aisle of the
+catalogue given, ID for its id. An item is a product of an order; one that has no known
+aisle counts for everything but aisles. An order counts as soon as it is known, also
+where its items are not. Standard deviations are those of a sample, over n - 1. Hours
+lie on a circle: 23 h and 1 h have their middle at midnight.
+
+## Features of a customer
+"""
+
+READINESS_INTRODUCTION = """\
+
+## Readiness
+
+All figures are of the customers with at least `baskets.min_orders` orders, each of whom
+counts once; means and medians are over customers. Between the bounds, and where a
+figure cannot be known, a check says *caution*; what has no threshold is a *fact*.
+"""
+
+
+def baskets_page() -> str:
+    """Return ``docs/baskets-features.md``: features, and the checks of readiness."""
+    features = (
+        (f"`{f.name}`", f.formula, f.unit, f.null_means)
+        for f in (SHARE, *FEATURES, *SCORES)
+    )
+    checks = (
+        (f"`{c.name}`", c.meaning, c.unit, c.threshold or "a fact", c.why, c.advice)
+        for c in CHECKS
+    )
+    lines = [
+        BASKETS_INTRODUCTION,
+        *_table(("feature", "formula", "unit", "null"), features),
+        READINESS_INTRODUCTION,
+        *_table(
+            ("check", "meaning", "unit", "threshold", "why there", "if not ok"), checks
+        ),
+    ]
+    return "\n".join(lines) + "\n"

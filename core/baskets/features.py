@@ -2,7 +2,7 @@
 
 Items are counted in one stream by order and by customer and product; memory grows with
 those and not with items. All that is summed in a stream is whole numbers, and what has
-fractions is added up in the order of the ids: the order of the rows and the number of
+fractions is added up in the order of time: the order of the rows and the number of
 threads decide nothing, to the last bit.
 """
 
@@ -19,6 +19,13 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 HOURS = 24
+_ORDER = (
+    "customer_id",
+    "order_id",
+    "order_number",
+    "order_hour_of_day",
+    "days_since_prior_order",
+)
 # Below this length, the hours of a customer cancel out: they have no middle.
 _NO_DIRECTION = 1e-9
 
@@ -87,15 +94,19 @@ FEATURES = (
         "hours",
         "fewer than two hours known, or hours that cancel out",
     ),
-    BasketFeature("avg_basket_size", "items / orders", "products"),
+    BasketFeature(
+        "avg_basket_size",
+        "items / orders, those without items included",
+        "products",
+    ),
     BasketFeature(
         "std_basket_size",
-        "standard deviation of the items of an order",
+        "standard deviation of the items of orders that have any",
         "products",
         _ONE_BASKET,
     ),
-    BasketFeature("min_basket_size", "fewest items of an order", "products", _NO_ITEMS),
-    BasketFeature("max_basket_size", "most items of an order", "products", _NO_ITEMS),
+    BasketFeature("min_basket_size", "fewest items of those", "products", _NO_ITEMS),
+    BasketFeature("max_basket_size", "most items of those", "products", _NO_ITEMS),
     BasketFeature(
         "basket_size_cv", "`std_basket_size` / `avg_basket_size`", "ratio", _ONE_BASKET
     ),
@@ -159,8 +170,9 @@ def customer_features(
     Parameters
     ----------
     orders : LazyFrame
-        `order_id` (distinct), `customer_id`, `order_hour_of_day` (0 to below 24, null
-        if unknown) and `days_since_prior_order` (days, null for the first).
+        `order_id` (distinct), `customer_id`, `order_number` (in time, per customer),
+        `order_hour_of_day` (0 to below 24, null if unknown) and
+        `days_since_prior_order` (days, null for the first).
     items : LazyFrame
         `order_id`, `product_id` and `reordered` (0 or 1), a row per product of an
         order. Items of other orders are left out.
@@ -183,10 +195,8 @@ def customer_features(
     Directional Statistics, 2000).
     """
     rows = (
-        orders.select(
-            "customer_id", "order_id", "order_hour_of_day", "days_since_prior_order"
-        )
-        .sort("customer_id", "order_id")
+        orders.select(*_ORDER)
+        .sort("customer_id", "order_number", "order_id")
         .collect(engine="streaming")
         .with_columns(pl.col("customer_id").rle_id().alias("customer"))
     )
