@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from core.artifacts.runs import RunFiles, run_system, store_folder
+from core.baskets import experiment
 from core.baskets.documents import DOCUMENTS
 
 CUSTOMERS = "customer_features.parquet"
@@ -21,11 +22,25 @@ VALIDATION = "validation.csv"
 DEFINITION_CHECKS = "definition_checks.csv"
 SPLIT_GAPS = "split_gaps.csv"
 OUT_OF_TIME = "out_of_time.csv"
-EXPERIMENT = "experiment.csv"
 MONITORING = "monitoring.csv"
+PLAYBOOK = "playbook.yaml"
 
+FOUND = (
+    READINESS,
+    SIZES_AT,
+    SPACES,
+    STUDY,
+    VALIDATION,
+    DEFINITION_CHECKS,
+    SPLIT_GAPS,
+    OUT_OF_TIME,
+    experiment.SIZES,
+    experiment.BALANCE,
+    MONITORING,
+)
+"""Tables of what a run finds out, which the documents tell where they are there."""
 BASKET_SEGMENTS = run_system(
-    "basket segments", "baskets", (SUMMARY, QUANTILES, *DOCUMENTS)
+    "basket segments", "baskets", (SUMMARY, QUANTILES, *FOUND, *DOCUMENTS)
 )
 FILES = RunFiles(BASKET_SEGMENTS)
 DEFAULT_STORE = "baskets"

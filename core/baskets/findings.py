@@ -8,21 +8,25 @@ name, when nobody has the orders.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import polars as pl
 
 from core.artifacts.folder import StageWriter
-from core.baskets import files
+from core.baskets import experiment, files
+from core.baskets.experiment import OUTCOMES, plan_experiment
 from core.baskets.model import BasketsAssigner
-from core.baskets.parts import Parts
-from core.baskets.playbook import read_playbook
+from core.baskets.parts import Parts, Told
+from core.baskets.playbook import playbook_text, read_playbook
 from core.baskets.readiness import Readiness, assess_readiness
 from core.baskets.rows import N_ORDERS, BasketRows
+from core.config import BasketsConfig
 from core.lifecycle.segmentation import Tables
 from core.models.centroids import NOWHERE
+from core.reporting.playbook import Playbook
 from core.segments.rule_axis import SEGMENT
 
 Facts = Mapping[str, Any]
@@ -32,34 +36,76 @@ QUANTILES = (0.2, 0.5, 0.8)
 TOLD, NAMES = "told", "names_told"
 
 
-def find_out(
-    out: StageWriter, rows: BasketRows, segments: pl.DataFrame
-) -> dict[str, Any]:
-    """Look into the rows and the segments of a run, and write what is found.
+@dataclass(frozen=True)
+class Inquiry:
+    """What is looked into.
 
-    Parameters
+    Attributes
     ----------
     out : StageWriter
+        Takes the tables.
     rows : BasketRows
     segments : DataFrame
         Of `core.baskets.model.BasketsAssigner.segments`, of `rows.features`.
-
-    Returns
-    -------
-    dict of str to Any
-        By topic, the sentences that follow; JSON-able.
+    assigner : BasketsAssigner
+    told : dict of str to dict
+        By topic, what is found beside tables; JSON-able.
     """
-    options = out.config.baskets
-    told: dict[str, Any] = {}
-    n_products = rows.data.products.height
-    readiness = assess_readiness(
-        rows.everyone, rows.data.customers, n_products, options.min_orders
-    )
-    out.write_csv(files.READINESS, readiness.checks)
-    out.write_csv(files.SIZES_AT, readiness.thresholds)
-    told["readiness"] = {"verdict": readiness.verdict}
-    out.write_csv(files.QUANTILES, quantile_table(segments))
-    return told
+
+    out: StageWriter
+    rows: BasketRows
+    segments: pl.DataFrame
+    assigner: BasketsAssigner
+    told: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def options(self) -> BasketsConfig:
+        """What the configuration says of baskets."""
+        return self.out.config.baskets
+
+    def find_out(self) -> dict[str, dict[str, Any]]:
+        """Look into everything, write the tables, and return what they tell."""
+        playbook = _saved_playbook(self.out, self.rows.features.columns)
+        self.out.write_csv(files.QUANTILES, quantile_table(self.segments))
+        self._readiness()
+        self._experiment(playbook)
+        return self.told
+
+    def _readiness(self) -> None:
+        found = assess_readiness(
+            self.rows.everyone,
+            self.rows.data.customers,
+            self.rows.data.products.height,
+            self.options.min_orders,
+        )
+        self.out.write_csv(files.READINESS, found.checks)
+        self.out.write_csv(files.SIZES_AT, found.thresholds)
+        self.told["readiness"] = {"verdict": found.verdict}
+
+    def _experiment(self, playbook: Playbook) -> None:
+        own = self.assigner.model.axes[SEGMENT].segments
+        plays = {s.name: playbook.play(s.rule_name) for s in own if s.id != NOWHERE}
+        plan = plan_experiment(
+            self.rows.features,
+            self.segments["segment"],
+            self.rows.orders,
+            self.rows.data.items,
+            {name: (play.primary, play.guardrail) for name, play in plays.items()},
+            self.options.experiment,
+            name=f"{self.options.store}-{self.assigner.version}",
+            horizon_days=self.options.horizon_days,
+            seed=self.out.config.seed,
+        )
+        plan.write(self.out)
+        self.told["experiment"] = {"lines": plan.lines}
+
+
+def _saved_playbook(out: StageWriter, features: Sequence[str]) -> Playbook:
+    """Return the playbook, and keep it for when segments are given names."""
+    path = out.config.baskets.playbook
+    playbook = read_playbook(path, [*features, *OUTCOMES])
+    out.path(files.PLAYBOOK).write_text(playbook_text(path), encoding="utf-8")
+    return playbook
 
 
 def quantile_table(segments: pl.DataFrame) -> pl.DataFrame:
@@ -141,26 +187,30 @@ def parts_of(
     called = {old: names.get(int(i), old) for i, old in facts[NAMES].items()}
     told = _renamed(facts[TOLD], called)
 
+    kept = {name: _table(out, name, called) for name in files.FOUND}
+
     def found(topic: str, kind: Callable[..., Found], **from_: str) -> Found | None:
-        known = {field: _table(out, name, called) for field, name in from_.items()}
-        if topic not in told or any(table is None for table in known.values()):
+        own = {field: kept[name] for field, name in from_.items()}
+        if topic not in told or any(table is None for table in own.values()):
             return None
-        return kind(**known, **told[topic])
+        return kind(**own, **told[topic])
 
     features = pl.read_parquet(_file(out, files.CUSTOMERS), glob=False)
     segment = tables.profiles["segment_memberships"].struct.field(SEGMENT)
     placed = pl.DataFrame([tables.profiles["customer_id"], segment.alias(SEGMENT)])
+    known = [*features.columns, *OUTCOMES]
     return Parts(
         segments=summary,
         features=features.join(placed, on="customer_id", maintain_order="left"),
         rules=assigner.model.rules,
-        playbook=read_playbook(out.config.baskets.playbook, features.columns),
+        playbook=read_playbook(_file(out, files.PLAYBOOK), known),
         readiness=found(
             "readiness",
             Readiness,
             checks=files.READINESS,
             thresholds=files.SIZES_AT,
         ),
+        experiment=found("experiment", Told, table=experiment.SIZES),
     )
 
 

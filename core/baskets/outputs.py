@@ -12,6 +12,7 @@ from core.baskets.documents import TEMPLATES, write_documents
 from core.baskets.files import FILES, LEFT_OUT, RULES, SEGMENTS, SUMMARY
 from core.baskets.findings import parts_of, summary_table
 from core.baskets.model import BasketsAssigner
+from core.baskets.page import write_page
 from core.lifecycle.rule_runs import keep_contract, most_moves, proof_line
 from core.lifecycle.segmentation import Tables
 from core.models.centroids import NOWHERE
@@ -49,6 +50,8 @@ def write_report(out: StageWriter, tables: Tables, facts: dict[str, Any]) -> Non
     segments = assigner.segments(parts.features)
     segments.write_parquet(out.path(SEGMENTS), compression="zstd")
     write_documents(out, parts, facts)
+    told = headline(facts), [*facts["notes"], *row_notes(facts)]
+    write_page(out, parts, facts, told, tables.drift)
 
 
 def headline(facts: Facts) -> str:

@@ -47,6 +47,16 @@ class BasketRows:
         return self.data.fingerprint
 
     @property
+    def orders(self) -> pl.LazyFrame:
+        """The orders with the customers' ids as text."""
+        ids = self.data.customers.select(ID).with_row_index("place").lazy()
+        return (
+            self.data.orders.join(ids, left_on=ID, right_on="place", suffix="_text")
+            .drop(ID)
+            .rename({f"{ID}_text": ID})
+        )
+
+    @property
     def customers(self) -> pl.DataFrame:
         """``customer_id`` of those who are segmented."""
         return self.features.select(ID)

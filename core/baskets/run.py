@@ -14,9 +14,10 @@ from core.artifacts.folder import StageWriter, link
 from core.artifacts.runs import REJECTED, content_digest
 from core.baskets import files, outputs
 from core.baskets.files import FILES, baskets_folder
-from core.baskets.findings import NAMES, TOLD, find_out
+from core.baskets.findings import NAMES, TOLD, Inquiry
 from core.baskets.intake import read_baskets
 from core.baskets.model import BasketsAssigner, learn_baskets
+from core.baskets.playbook import read_playbook
 from core.baskets.rows import N_ORDERS, REASON, BasketRows, require_customers, rows_of
 from core.config import Config
 from core.lifecycle.rule_runs import require_possible
@@ -62,7 +63,7 @@ class Baskets(Segmentation[BasketRows, BasketsAssigner]):
         return read_rules(self.config.baskets.rules)
 
     def read(self, work: Path) -> BasketRows:
-        """Return the customers with their features; the rules are proven first.
+        """Return the customers with their features; rules and playbook come first.
 
         Raises
         ------
@@ -72,6 +73,7 @@ class Baskets(Segmentation[BasketRows, BasketsAssigner]):
             If nobody can be segmented.
         """
         rules, fewest = require_proven(self.rules), self.config.baskets.min_orders
+        read_playbook(self.config.baskets.playbook)
         get_logger().info("Reading orders and items")
         with self.timed("reading"):
             data = read_baskets(self.config, work)
@@ -139,9 +141,9 @@ class Baskets(Segmentation[BasketRows, BasketsAssigner]):
         link(data.data.rejected, out.path(REJECTED))
         features.write_parquet(out.path(files.CUSTOMERS), compression="zstd")
         data.left_out.write_parquet(out.path(files.LEFT_OUT), compression="zstd")
-        segments = assigner.segments(features)
+        inquiry = Inquiry(out, data, assigner.segments(features), assigner)
         self.told = {
-            TOLD: find_out(out, data, segments),
+            TOLD: inquiry.find_out(),
             NAMES: {str(i): name for i, name in assigner.model.names[SEGMENT].items()},
         }
 
