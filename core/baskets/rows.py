@@ -30,7 +30,7 @@ class BasketRows:
     features : DataFrame
         The same of those who are segmented.
     left_out : DataFrame
-        ``customer_id``, ``total_orders`` and ``reason`` of the others.
+        The same of the others, with the ``reason``.
     reference_date : datetime
         The moment after the newest order; this day where the source has no dates.
     """
@@ -90,7 +90,7 @@ def rows_of(data: BasketData, rules: RuleSet, min_orders: int) -> BasketRows:
         data,
         everyone,
         parted.filter(pl.col(REASON).is_null()).drop(REASON),
-        parted.filter(pl.col(REASON).is_not_null()).select(ID, N_ORDERS, REASON),
+        parted.filter(pl.col(REASON).is_not_null()),
         data.reference_date or now.replace(tzinfo=None),
     )
 

@@ -98,6 +98,7 @@ def score_customers(config: Config, published: ArtifactSet) -> Scored:
         rows = rows_of(data, assigner.model.rules, config.baskets.min_orders)
     orders = rows.features.select(pl.col(N_ORDERS), pl.lit(None).alias(REASON))
     placed = assigner.segments(rows.features).hstack(orders)
-    table = pl.concat([placed, rows.left_out], how="diagonal_relaxed")
-    table = table.select(placed.columns).sort(ID)
+    kept = [name for name in placed.columns if name in rows.left_out.columns]
+    parts = [placed, rows.left_out.select(kept)]
+    table = pl.concat(parts, how="diagonal_relaxed").select(placed.columns).sort(ID)
     return Scored(table, assigner.version, data.account)

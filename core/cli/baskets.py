@@ -54,8 +54,8 @@ def baskets(
     source: Annotated[
         str | None,
         app.option(
-            "`sample`, `kaggle` (Instacart's orders of 2017), or a folder with files "
-            "of these names.",
+            "`sample`, `kaggle` (3.4 million orders of 2017), or a folder with the "
+            "files that `baskets sample` writes.",
             "sample",
         ),
     ] = None,
@@ -173,7 +173,7 @@ def write_baskets_sample(
     ] = True,
     seed: app.Seed = None,
 ) -> None:
-    """Write the built-in sample as files of Instacart's names.
+    """Write the built-in sample as the files that `--source` takes.
 
     Orders, items, products, aisles and departments. Any number of customers: they are
     written as they are made.
