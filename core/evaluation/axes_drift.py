@@ -150,13 +150,10 @@ class AxesDrift:
                 said = names.get(axis, {}).get(i, str(i))
                 n_before = self.n_inside.get(axis, self.n_customers)
                 rows.append((axis, said, *pair, max(n_before, 1), max(len(ids), 1)))
-        z = NormalDist().inv_cdf(1 - LEVEL / 4 / max(len(rows), 1))
         told = []
         for axis, name, before_share, share, n_before, n in rows:
-            # Of a segment that nobody was in, one customer is the least known of it.
-            s = min(max(before_share, 1 / n_before), 1.0)
-            chance = z * math.sqrt(s * (1 - s) * (1 / n_before + 1 / n))
-            limit, value = max(SHARE_SHIFT, chance), abs(share - before_share)
+            limit = share_limit(before_share, n_before, n, len(rows))
+            value = abs(share - before_share)
             fixed = (axis, "share", name, "difference", value, limit, value > limit)
             told.append((*fixed, before_share, share))
         return pl.DataFrame(told, schema=AXES_DRIFT_ROWS, orient="row")
@@ -199,6 +196,24 @@ class AxesDrift:
                 f"`{path}` does not hold what the drift is measured from ({error}). "
                 "Learn the model again with `--retrain always`."
             ) from None
+
+
+def share_limit(share: float, n_before: int, n: int, n_shares: int) -> float:
+    """Return the largest change of a share that is no alert; see the module.
+
+    Parameters
+    ----------
+    share : float
+        Before, 0 to 1.
+    n_before, n : int
+        Customers then and now.
+    n_shares : int
+        Shares that are looked at together.
+    """
+    z = NormalDist().inv_cdf(1 - LEVEL / 4 / max(n_shares, 1))
+    # Of a segment that nobody was in, one customer is the least known of it.
+    s = min(max(share, 1 / n_before), 1.0)
+    return max(SHARE_SHIFT, z * math.sqrt(s * (1 - s) * (1 / n_before + 1 / n)))
 
 
 def _matrix(table: pl.DataFrame, names: Sequence[str]) -> npt.NDArray[np.float64]:

@@ -111,6 +111,7 @@ def step(
     report: DriftReport,
     months_running: int = 2,
     lift_lost: Mapping[int, bool] | None = None,
+    names: Mapping[int, str] | None = None,
 ) -> TriggerState:
     """Return the state after one more month.
 
@@ -127,6 +128,8 @@ def step(
     lift_lost : mapping of int to bool, optional
         By segment, whether a readout of this month found the KPI's lift lost. Segments
         that are not named had no readout.
+    names : mapping of int to str, optional
+        Names of segments by id, for the reasons; where there is none, the id.
 
     Returns
     -------
@@ -143,8 +146,8 @@ def step(
     gap = _months_since(state.month, month)
     kinds = alert_kinds(report)
     runs = {k: 1 + (state.months_running.get(k, 0) if gap == 1 else 0) for k in kinds}
-    lift = _lift_cycles(state.lift_cycles, lift_lost or {})
-    reasons = _reasons(runs, lift, months_running)
+    lift = lift_cycles(state.lift_cycles, lift_lost or {})
+    reasons = _reasons(runs, lift, months_running, names or {})
     name: StateName = (
         "recalibrate" if reasons else "watching" if runs or lift else "steady"
     )
@@ -204,8 +207,16 @@ def _months_since(last: str | None, month: str) -> int:
     return gap
 
 
-def _lift_cycles(runs: Mapping[int, int], lost: Mapping[int, bool]) -> dict[int, int]:
-    """Return the readouts running without lift, after those of this month."""
+def lift_cycles(runs: Mapping[int, int], lost: Mapping[int, bool]) -> dict[int, int]:
+    """Return the readouts running without lift by segment, after one more cycle.
+
+    Parameters
+    ----------
+    runs : mapping of int to int
+        Those before it; a segment that did not lose its lift is absent.
+    lost : mapping of int to bool
+        Of the segments that the cycle read out.
+    """
     merged = dict(runs) | {
         i: runs.get(i, 0) + 1 for i, is_lost in lost.items() if is_lost
     }
@@ -214,7 +225,10 @@ def _lift_cycles(runs: Mapping[int, int], lost: Mapping[int, bool]) -> dict[int,
 
 
 def _reasons(
-    runs: Mapping[AlertKind, int], lift: Mapping[int, int], months_running: int
+    runs: Mapping[AlertKind, int],
+    lift: Mapping[int, int],
+    months_running: int,
+    names: Mapping[int, str],
 ) -> tuple[str, ...]:
     """Return in words what recommends retraining."""
     what = {
@@ -226,7 +240,7 @@ def _reasons(
         for kind, n in runs.items()
         if n >= months_running
     ]
-    lost = [str(i) for i, n in lift.items() if n >= LIFT_CYCLES]
+    lost = [names.get(i, str(i)) for i, n in lift.items() if n >= LIFT_CYCLES]
     if len(lost) >= LIFT_SEGMENTS:
         reasons.append(
             f"the lift of segments {', '.join(lost)} was lost in {LIFT_CYCLES} or more "
