@@ -128,7 +128,8 @@ BEHAVIOUR = tuple(feature.name for feature in FEATURES)
 def aisle_columns(aisles: pl.DataFrame) -> list[str]:
     """Return the columns of the shares of aisles.
 
-    Of a name, letters, digits and single spaces are kept. Names that only differ in
+    Of a name, letters, digits and single spaces are kept; one that is the id is not
+    said twice. Names that only differ in
     case are two columns for us and one for a database: the later gets a number.
 
     Parameters
@@ -144,8 +145,8 @@ def aisle_columns(aisles: pl.DataFrame) -> list[str]:
     names: list[str] = []
     taken = {"aisle_entropy"}
     for aisle_id, aisle in aisles.select("aisle_id", "aisle").iter_rows():
-        parts = ["aisle", _plain(str(aisle_id)), _plain(aisle or "")]
-        name = plain = "_".join(part for part in parts if part)
+        parts = dict.fromkeys((_plain(str(aisle_id)), _plain(aisle or "")))
+        name = plain = "_".join(["aisle", *filter(None, parts)])
         number = 1
         while name.casefold() in taken:
             number += 1

@@ -105,7 +105,7 @@ def _from_sources(
                 *sources.notes,
                 *orders.notes,
                 *notes,
-                *_warnings(orders, coded),
+                *_warnings(orders, coded, products),
             ],
         },
         rejected=rejected,
@@ -170,7 +170,7 @@ def _with_aisles(
     return products.select("product_id", "aisle_id"), aisles, notes
 
 
-def _warnings(orders: Orders, coded: CodedItems) -> list[str]:
+def _warnings(orders: Orders, coded: CodedItems, products: pl.DataFrame) -> list[str]:
     """Return what is odd about rows that count."""
     rows, notes = orders.rows, list[str]()
     without = rows.filter(~pl.Series(coded.has_items))
@@ -184,14 +184,15 @@ def _warnings(orders: Orders, coded: CodedItems) -> list[str]:
             f"{of} without an item that counts: they tell of rhythms and hours, not of "
             "baskets."
         )
-    if coded.n_unlisted:
+    if coded.n_unlisted and products["is_listed"].any():
         notes.append(
             f"{counted(coded.n_unlisted, 'item')} ({share(coded.n_unlisted, coded.n)}) "
             "of products that the catalogue lacks: without an aisle."
         )
     sums = orders.customers.rename({ID: "id", "n_orders": "n"})
     notes += outsized_ids(sums, ID, "order")
-    return [*notes, *alike_ids(orders.customers[ID], "customer")]
+    notes += alike_ids(orders.customers[ID], "customer")
+    return [*notes, *alike_ids(products["product_id"], "product")]
 
 
 def _fingerprint(sources: Sources, config: Config) -> str:

@@ -6,6 +6,7 @@ with numbers keep what they tell, as far as it can be so.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -13,11 +14,11 @@ import polars as pl
 from core.baskets.schema import ID, ORDER_COLUMNS
 from core.config import DataConfig
 from core.tables.cells import ParsedRows, latest_moment
-from core.tables.columns import FLAGS, ROW
+from core.tables.columns import FLAGS, ROW, TableSpec
 from core.tables.staging import Part, checked_part, flagged, has_fault, later_rows
 from core.tables.times import are_days_only, with_local_times
 
-MOST_GAP = 10_000
+MOST_GAP, HOURS = 10_000, 24
 # 1970-01-01, where 0 is Sunday.
 THURSDAY = 4
 RECEIVED = "received_id"
@@ -72,20 +73,24 @@ def put_in_order(
     """
     spec, notes = parsed.spec, list[str]()
     is_dated, has_times = "order_time" in parsed.columns, False
+    has_hours = "order_hour_of_day" in parsed.columns
+    keys = ["order_time" if is_dated else "order_number"]
     if is_dated:
         has_times = not are_days_only(parsed)
         rows = _with_days(parsed, zone, has_times=has_times)
-        if not has_times:
-            notes.append(
-                f"{parsed.name}: all orders are dated at midnight: they have days "
-                "without times, so that hours are unknown."
-            )
     else:
-        rows = _with_possible_values(parsed)
+        rows = _with_possible_gaps(parsed.rows, spec)
+    if has_hours and not has_times:
+        rows, keys = _with_possible_hours(rows, spec), [*keys, "order_hour_of_day"]
+    elif is_dated and not has_times:
+        notes.append(
+            f"{parsed.name}: all orders are dated at midnight: they have days without "
+            "times, so that hours are unknown."
+        )
     nothing = returned.with_columns(is_returned=pl.lit(value=True))
     rows = rows.join(nothing, on="order_id", how="left")
     rows = rows.with_columns(flagged(spec, {"only_returns": pl.col("is_returned")}))
-    first = ["order_id", "order_time" if is_dated else "order_number"]
+    first = ["order_id", *keys]
     found = rows.drop("is_returned").select(*first, pl.exclude(first)).collect()
     sound = found.filter(~has_fault(spec))
     later = later_rows(sound.filter(pl.col("order_id").is_duplicated()), ["order_id"])
@@ -93,7 +98,7 @@ def put_in_order(
     found = found.with_columns(flagged(spec, {"repeated_order": is_later}))
     kept, aside = found.filter(~has_fault(spec)), found.filter(has_fault(spec))
     customers = kept.group_by(ID).agg(n_orders=pl.len()).sort(ID)
-    kept = _numbered(kept, customers, first[1])
+    kept = _numbered(kept, customers, keys)
     kept = _dated(kept, has_times=has_times) if is_dated else _gapped(kept, parsed)
     checked = pl.concat([kept.select(ROW, FLAGS), aside.select(ROW, FLAGS)])
     sets = ["eval_set"] if "eval_set" in parsed.columns else []
@@ -115,18 +120,27 @@ def _with_days(parsed: ParsedRows, zone: str, *, has_times: bool) -> pl.LazyFram
     return rows.with_columns(flagged(spec, {"future_order": moment > latest_moment()}))
 
 
-def _with_possible_values(parsed: ParsedRows) -> pl.LazyFrame:
-    """Return orders with hours and gaps null where they cannot be, flagged so."""
-    gap, hour = pl.col("days_since_prior_order"), pl.col("order_hour_of_day")
-    is_gap, is_hour = gap.is_between(0, MOST_GAP), (hour >= 0) & (hour < 24)
-    values, found = [pl.when(is_gap).then(gap)], {"unusable_gap": ~is_gap}
-    if "order_hour_of_day" in parsed.columns:
-        values.append(pl.when(is_hour).then(hour))
-        found["unusable_hour"] = ~is_hour.fill_null(value=False)
-    return parsed.rows.with_columns(flagged(parsed.spec, found), *values)
+def _with_possible_gaps(rows: pl.LazyFrame, spec: TableSpec) -> pl.LazyFrame:
+    """Return orders with gaps null where they cannot be, flagged so."""
+    gap = pl.col("days_since_prior_order")
+    is_gap = gap.is_between(0, MOST_GAP)
+    return rows.with_columns(
+        flagged(spec, {"unusable_gap": ~is_gap}), pl.when(is_gap).then(gap)
+    )
 
 
-def _numbered(orders: pl.DataFrame, customers: pl.DataFrame, key: str) -> pl.DataFrame:
+def _with_possible_hours(rows: pl.LazyFrame, spec: TableSpec) -> pl.LazyFrame:
+    """Return orders with hours null where they cannot be, flagged so."""
+    hour = pl.col("order_hour_of_day")
+    is_hour = ((hour >= 0) & (hour < HOURS)).fill_null(value=False)
+    return rows.with_columns(
+        flagged(spec, {"unusable_hour": ~is_hour}), pl.when(is_hour).then(hour)
+    )
+
+
+def _numbered(
+    orders: pl.DataFrame, customers: pl.DataFrame, keys: Sequence[str]
+) -> pl.DataFrame:
     """Return orders by customer and time, with whole numbers as ids.
 
     Of equal times, the shorter order id comes first, which of numbers is the smaller.
@@ -135,7 +149,7 @@ def _numbered(orders: pl.DataFrame, customers: pl.DataFrame, key: str) -> pl.Dat
     length = pl.col("order_id").str.len_bytes().alias("length")
     in_order = (
         orders.join(places, on=ID)
-        .sort("customer", key, length, "order_id")
+        .sort("customer", *keys, length, "order_id")
         .rename({"order_id": RECEIVED})
         .drop(ID)
     )
@@ -146,11 +160,15 @@ def _numbered(orders: pl.DataFrame, customers: pl.DataFrame, key: str) -> pl.Dat
 def _dated(orders: pl.DataFrame, *, has_times: bool) -> pl.DataFrame:
     """Return what dates tell of orders that are numbered."""
     moment, day = pl.col("order_time"), pl.col("order_day")
-    hour = moment.dt.hour() + moment.dt.minute() / 60
+    hour = pl.lit(None, pl.Float64)
+    if has_times:
+        hour = moment.dt.hour() + moment.dt.minute() / 60
+    elif "order_hour_of_day" in orders.columns:
+        hour = pl.col("order_hour_of_day")
     return orders.with_columns(
         days_since_prior_order=day.diff().over("customer").cast(pl.Float64),
         order_dow=((day + THURSDAY) % 7).cast(pl.Int8),
-        order_hour_of_day=hour if has_times else pl.lit(None, pl.Float64),
+        order_hour_of_day=hour,
     ).rename({"customer": ID, "number": "order_number"})
 
 

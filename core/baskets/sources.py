@@ -37,10 +37,10 @@ OPTIONS = {
     "products": "product_columns",
     "aisles": "aisle_columns",
 }
-# What tells when orders were, where they have no dates.
-NUMBERED = (
-    "order_number", "days_since_prior_order", "order_dow", "order_hour_of_day",
-)  # fmt: skip
+# What tells when orders were, where they have no dates; the hour, where these have no
+# times.
+NUMBERED = ("order_number", "days_since_prior_order", "order_dow")
+HOUR = "order_hour_of_day"
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,10 @@ def find_sources(config: Config, work: Path, scratch: Path) -> Sources:
             if ours != theirs and ours not in wanted
         ]
         if taken:
-            notes.append(f"{table.name}: {', '.join(taken)} taken by its usual names.")
+            notes.append(
+                f"{table.name}: read {', '.join(taken)}. To change it: "
+                f"`{SPECS[name].flag}OURS=YOURS`."
+            )
     table, told = _with_one_time(tables["orders"], columns["orders"])
     tables["orders"] = table
     notes += told
@@ -238,7 +241,7 @@ def _with_one_time(
         )
     return table, [
         f"{table.name} has no `{name}`: what is made of it is unknown for everyone."
-        for name in NUMBERED[2:]
+        for name in (*NUMBERED[2:], HOUR)
         if name not in columns
     ]
 
