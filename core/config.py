@@ -791,6 +791,11 @@ class BasketsConfig(Section):
         description="YAML file of terms that the segments must keep; a run that breaks "
         "them publishes nothing",
     )
+    lifts: str | None = Field(
+        None,
+        description="table of the lifts that experiments have found, for monitoring: "
+        "`cycle` (YYYY-MM), `segment`, `lift`, `low`, `high`",
+    )
     study: bool = Field(True, description="whether a run makes the clustering study")
     study_customers: int = Field(
         20_000, ge=50, description="most customers that the study looks at"

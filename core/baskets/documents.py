@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Final
 
 from core.artifacts.folder import StageWriter
 from core.baskets.content import MEMO_CANDIDATES, Content
+from core.baskets.files import DOCUMENTS
 from core.baskets.parts import Facts, Parts
 from core.errors import PROGRAM
 from core.reporting.page import Templates
 
 TEMPLATES = Templates(Path(__file__).parent / "templates")
-EXECUTIVE_SUMMARY: Final = "executive_summary.md"
-DECISION_MEMO: Final = "decision_memo.md"
-PLAYBOOK: Final = "playbook.md"
-EXPERIMENT_PLAN: Final = "experiment_plan.md"
-MONITORING_PLAN: Final = "monitoring_plan.md"
-DOCUMENTS: Final = (
-    EXECUTIVE_SUMMARY,
-    DECISION_MEMO,
-    PLAYBOOK,
-    EXPERIMENT_PLAN,
-    MONITORING_PLAN,
-)
 
 
 def write_documents(out: StageWriter, parts: Parts, facts: Facts) -> None:

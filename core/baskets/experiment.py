@@ -20,6 +20,7 @@ import polars as pl
 import yaml
 
 from core.artifacts.folder import StageWriter
+from core.baskets.files import ARMS, BALANCE, DESIGN, EXPERIMENT
 from core.config import ExperimentOptions
 from core.errors import ConfigError, did_you_mean, listed
 from core.evaluation.experiment_plan import (
@@ -35,11 +36,6 @@ from core.evaluation.experiment_plan import (
 )
 from core.evaluation.experiment_readout import balance_table
 from core.yaml_text import YamlDumper
-
-DESIGN: Final = "experiment.yaml"
-SIZES: Final = "experiment_plan.csv"
-ARMS: Final = "experiment_arms.parquet"
-BALANCE: Final = "experiment_balance.csv"
 
 OUTCOMES: Final = ("orders", "is_active", "items", "reordered_items", "new_items")
 """Columns of `outcomes`, which the playbook may name beside the features."""
@@ -193,7 +189,7 @@ class ExperimentPlan:
         design = self.design.model_dump(mode="json", exclude_none=True)
         text = yaml.dump(design, Dumper=YamlDumper, sort_keys=False, allow_unicode=True)
         out.path(DESIGN).write_text(text, encoding="utf-8")
-        out.write_csv(SIZES, self.table, float_precision=4)
+        out.write_csv(EXPERIMENT, self.table, float_precision=4)
         self.arms.write_parquet(out.path(ARMS), compression="zstd")
         out.write_csv(BALANCE, self.balance, float_precision=4)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from core.artifacts.runs import RunFiles, run_system, store_folder
-from core.baskets import experiment
-from core.baskets.documents import DOCUMENTS
 
 CUSTOMERS = "customer_features.parquet"
 LEFT_OUT = "customers_left_out.parquet"
@@ -22,7 +20,12 @@ VALIDATION = "validation.csv"
 DEFINITION_CHECKS = "definition_checks.csv"
 SPLIT_GAPS = "split_gaps.csv"
 OUT_OF_TIME = "out_of_time.csv"
+DESIGN = "experiment.yaml"
+EXPERIMENT = "experiment_plan.csv"
+ARMS = "experiment_arms.parquet"
+BALANCE = "experiment_balance.csv"
 MONITORING = "monitoring.csv"
+HISTORY = "monitoring_history.csv"
 PLAYBOOK = "playbook.yaml"
 
 FOUND = (
@@ -34,11 +37,19 @@ FOUND = (
     DEFINITION_CHECKS,
     SPLIT_GAPS,
     OUT_OF_TIME,
-    experiment.SIZES,
-    experiment.BALANCE,
+    EXPERIMENT,
+    BALANCE,
     MONITORING,
+    HISTORY,
 )
 """Tables of what a run finds out, which the documents tell where they are there."""
+DOCUMENTS = (
+    "executive_summary.md",
+    "decision_memo.md",
+    "playbook.md",
+    "experiment_plan.md",
+    "monitoring_plan.md",
+)
 BASKET_SEGMENTS = run_system(
     "basket segments", "baskets", (SUMMARY, QUANTILES, *FOUND, *DOCUMENTS)
 )

@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 import polars as pl
 
 from core.artifacts.folder import StageWriter
-from core.baskets import experiment, files
+from core.baskets import files
 from core.baskets.experiment import OUTCOMES, plan_experiment
 from core.baskets.model import BasketsAssigner
+from core.baskets.monitoring import monitor_run
 from core.baskets.parts import Parts, Told
 from core.baskets.playbook import playbook_text, read_playbook
 from core.baskets.readiness import Readiness, assess_readiness
@@ -98,6 +99,28 @@ class Inquiry:
         )
         plan.write(self.out)
         self.told["experiment"] = {"lines": plan.lines}
+
+
+def watch(out: StageWriter, tables: Tables, facts: dict[str, Any]) -> None:
+    """Hold a run against the one before, and say whether to learn the thresholds anew.
+
+    Parameters
+    ----------
+    out : StageWriter
+        Takes the triggers and their history.
+    tables : Tables
+    facts : dict
+        Of the run; what it tells is added, and ``monitoring``, what the next run goes
+        on from.
+    """
+    before = out.base if facts["version_before"] is not None else None
+    names = tables.assigner.model.names[SEGMENT]
+    lifts = out.config.baskets.lifts
+    found = monitor_run(tables.profiles, tables.drift, facts, before, names, lifts)
+    out.write_csv(files.MONITORING, found.table)
+    out.write_csv(files.HISTORY, found.history(before))
+    facts["monitoring"] = found.facts
+    facts[TOLD]["monitoring"] = {"lines": found.lines}
 
 
 def _saved_playbook(out: StageWriter, features: Sequence[str]) -> Playbook:
@@ -210,7 +233,8 @@ def parts_of(
             checks=files.READINESS,
             thresholds=files.SIZES_AT,
         ),
-        experiment=found("experiment", Told, table=experiment.SIZES),
+        experiment=found("experiment", Told, table=files.EXPERIMENT),
+        monitoring=found("monitoring", Told, table=files.MONITORING),
     )
 
 

@@ -23,6 +23,7 @@ import polars as pl
 
 from core.artifacts.reading import ArtifactSet
 from core.artifacts.runs import PROFILES
+from core.baskets.files import HISTORY
 from core.errors import SchemaError, did_you_mean, listed
 from core.evaluation.axes_drift import FEATURES, SHARE_SHIFT, share_limit
 from core.evaluation.drift import DRIFT_ROWS, FLOORS, DriftReport
@@ -38,7 +39,6 @@ from core.segments.ledger import is_month
 from core.segments.rule_axis import SEGMENT
 from core.tables.plain import read_table
 
-HISTORY: Final = "monitoring_history.csv"
 MONTHS_RUNNING: Final = 2
 LIFT_COLUMNS: Final = ("cycle", "segment", "lift", "low", "high")
 """Columns of the table of lifts: YYYY-MM, a segment's name, and the relative change of

@@ -15,14 +15,14 @@ import polars as pl
 from core.artifacts.folder import StageWriter
 from core.artifacts.manifest import library_versions
 from core.baskets.content import Content
-from core.baskets.documents import DOCUMENTS, TEMPLATES
+from core.baskets.documents import TEMPLATES
+from core.baskets.files import DOCUMENTS, FILES
 from core.baskets.parts import Facts, Parts
 from core.baskets.plots import plot_effects, plot_quadrants, plot_shares
 from core.reporting.changes import change_lines, changes_part, moves_table
 from core.reporting.page import NextStep, Part, Picture, Table
 from core.reporting.text import command, count
 
-PAGE: Final = "baskets.html"
 _STEPS: Final = (
     ("baskets score", "places customers of another table in these segments"),
     ("baskets", "takes in newer orders, with `--config` of yours"),
@@ -83,7 +83,7 @@ def write_page(
             rows=facts["account"],
             documents=DOCUMENTS,
         )
-    out.path(PAGE).write_text(text, encoding="utf-8", newline="\n")
+    out.path(FILES.page).write_text(text, encoding="utf-8", newline="\n")
 
 
 def _content(

@@ -10,13 +10,14 @@ from typing import Any
 
 import polars as pl
 
-from core.artifacts.folder import StageWriter, link
+from core.artifacts.folder import Artifacts, StageWriter, link
 from core.artifacts.runs import REJECTED, content_digest
 from core.baskets import files, outputs
 from core.baskets.files import FILES, baskets_folder
-from core.baskets.findings import NAMES, TOLD, Inquiry
+from core.baskets.findings import NAMES, TOLD, Inquiry, watch
 from core.baskets.intake import read_baskets
 from core.baskets.model import BasketsAssigner, learn_baskets
+from core.baskets.monitoring import recalibration_is_due
 from core.baskets.playbook import read_playbook
 from core.baskets.rows import N_ORDERS, REASON, BasketRows, require_customers, rows_of
 from core.config import Config
@@ -89,9 +90,11 @@ class Baskets(Segmentation[BasketRows, BasketsAssigner]):
         playbook = content_digest(
             baskets.playbook, "baskets.playbook", "a YAML file of actions by segment"
         )
+        lifts = content_digest(baskets.lifts, "baskets.lifts", "a table of lifts")
         return {
             "rules": self.rules.to_yaml(),
             "playbook": playbook,
+            "lifts": lifts,
             "seed": self.config.seed,
             "experiment": baskets.experiment.model_dump(mode="json"),
             **{name: getattr(baskets, name) for name in _DECIDING},
@@ -152,12 +155,20 @@ class Baskets(Segmentation[BasketRows, BasketsAssigner]):
     ) -> None:
         """Write the rules, the segments by customer, the documents and the page."""
         # A name that is given later tells again what the run has found.
-        facts |= self.told
+        if self.told:
+            facts |= self.told
+            watch(out, tables, facts)
         outputs.write_report(out, tables, facts)
 
     def lines(self, facts: dict[str, Any]) -> list[str]:
         """Say what a run did."""
         return outputs.run_lines(facts, self.folder)
+
+
+def is_recalibration_due(config: Config) -> bool:
+    """Whether the published run, if any, recommends to learn the thresholds anew."""
+    by = Baskets(config)
+    return recalibration_is_due(Artifacts(by.folder, FILES.system).published())
 
 
 def run_baskets(

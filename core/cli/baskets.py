@@ -75,10 +75,10 @@ def baskets(
         app.option("Rule set: a built-in name, or a YAML file.", "basket-quadrants"),
     ] = None,
     retrain: Annotated[
-        Literal["always", "never"],
+        Literal["always", "due", "never"],
         app.option(
             "`always` learns the thresholds anew, ids and names of segments live on; "
-            "`never` keeps them."
+            "`never` keeps them; `due` learns if the run before recommends it."
         ),
     ] = "always",
     store: StoreName = None,
@@ -102,7 +102,7 @@ def baskets(
     """
     if context.invoked_subcommand is not None:
         return
-    from core.baskets.run import run_baskets
+    from core.baskets.run import is_recalibration_due, run_baskets
 
     configure(logging.ERROR if quiet else logging.INFO)
     flags = {
@@ -117,7 +117,9 @@ def baskets(
     columns = _columns(set_, order_column, item_column, product_column)
     chosen = resolve_config(config, flags, columns)
     into_store = app.loader(no_store=no_store)
-    run = run_baskets(chosen, refit=retrain == "always", into_store=into_store)
+    is_due = retrain == "due" and is_recalibration_due(chosen)
+    refit = is_due or retrain == "always"
+    run = run_baskets(chosen, refit=refit, into_store=into_store)
     app.report_and_exit(run.lines, run.exit_code, quiet=quiet)
 
 

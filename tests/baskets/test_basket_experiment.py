@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from core.artifacts.folder import Artifacts
 from core.artifacts.runs import run_system
-from core.baskets import experiment
+from core.baskets import files
 from core.baskets.experiment import outcomes, plan_experiment, timeline
 from core.cli import app
 from core.config import Config, ExperimentOptions
@@ -130,7 +130,7 @@ def test_a_plan_is_written_and_read_out_as_it_is(shop, tmp_path):
     system = run_system("test", "trial")
     with Artifacts(tmp_path, system).stage("trial", Config()) as out:
         plan.write(out)
-    arms = pl.read_parquet(tmp_path / experiment.ARMS)
+    arms = pl.read_parquet(tmp_path / files.ARMS)
     treated = (arms["arm"] == TREATED).to_numpy()
     rng = np.random.default_rng(0)
     lift = 1 + 0.6 * treated * (arms["segment"] == "seldom").to_numpy()
@@ -141,9 +141,9 @@ def test_a_plan_is_written_and_read_out_as_it_is(shop, tmp_path):
         items=pl.Series(rng.poisson(2.0 * orders)),
     )
     results.write_parquet(tmp_path / "results.parquet")
-    read = ["experiment", "readout", str(tmp_path / experiment.DESIGN)]
+    read = ["experiment", "readout", str(tmp_path / files.DESIGN)]
     table = ["--table", str(tmp_path / "results.parquet")]
-    table += ["--arms", str(tmp_path / experiment.ARMS)]
+    table += ["--arms", str(tmp_path / files.ARMS)]
     done = CliRunner().invoke(
         app, [*read, *table, "--output", str(tmp_path / "readout.csv")]
     )

@@ -118,6 +118,9 @@ def test_thresholds_are_learnt_again_or_kept_and_moves_are_told(folder, later):
     assert set(block["cause"]) == {"behaviour"}
     assert set(block["new_name"]) <= {"Loyal Occasionals", "At Risk"}
     assert placed.facts["n_moved"] == {SEGMENT: {"behaviour": block.height}}
+    watched = pl.read_csv(published(folder).path("monitoring.csv"))
+    assert "alert" in watched["status"].to_list(), "a third orders less often"
+    assert placed.facts["told"]["monitoring"]["lines"][0] in placed.lines
     ids = {
         s.name: s.id
         for s in BasketsAssigner.load(placed.folder).model.axes[SEGMENT].segments
