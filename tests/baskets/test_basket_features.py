@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from basket_oracle import features_by_pandas
+from baskets_reference import features_in_pandas
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
@@ -119,7 +119,7 @@ def test_features_of_a_customer_by_hand():
 def test_features_equal_those_of_pandas():
     rows = random_rows(1)
     tables = (*frames(*rows), PRODUCTS, AISLES)
-    expected = features_by_pandas(*(table.to_pandas() for table in tables))
+    expected = features_in_pandas(*(table.to_pandas() for table in tables))
     found = features(*rows)
     assert set(found.columns) == set(expected.columns)
     for name in found.columns:
