@@ -26,6 +26,7 @@ from threadpoolctl import ThreadpoolController
 
 from core.errors import ModelError
 from core.evaluation.quality import check_labels
+from core.evaluation.random_effects import TOLERANCE, FixedFit
 from core.months import month_index
 
 FloatArray = npt.NDArray[np.float64]
@@ -195,7 +196,6 @@ def _grid(monthly: pl.DataFrame, ids: pl.Series, first: int, last: int) -> Float
 IntArray = npt.NDArray[np.int64]
 
 N_FOLDS = 5
-TOLERANCE = 1e-9
 
 
 class FoldSums:
@@ -236,7 +236,7 @@ class FoldSums:
         self.codes, self.slope = codes, slope
         self.S = np.column_stack([np.eye(self.n_classes)[codes], slope])
         self._size_fits = [
-            [_SizeFit.of(self.S[fold != f], self.Y[fold != f]) for f in range(N_FOLDS)]
+            [FixedFit.of(self.S[fold != f], self.Y[fold != f]) for f in range(N_FOLDS)]
             for fold in folds
         ]
         self.size_only = np.zeros_like(self.Y)
@@ -255,8 +255,8 @@ class FoldSums:
             fitted = np.empty_like(self.Y)
             for f, fit in enumerate(fits):
                 test = np.flatnonzero(fold == f)
-                size, label = fit.with_labels(
-                    counts.sum(axis=0) - counts[f],
+                size, label = fit.with_random(
+                    np.diag(counts.sum(axis=0) - counts[f]),
                     cross.sum(axis=0) - cross[f],
                     sums.sum(axis=0) - sums[f],
                 )
@@ -285,61 +285,6 @@ class FoldSums:
             for j in range(n_columns)
         ]
         return counts.astype(np.float64), cross, np.stack(sums, axis=2)
-
-
-@dataclass(frozen=True)
-class _SizeFit:
-    """Least squares of outcomes on size in one training part, and its sums."""
-
-    n_rows: int
-    rank: int
-    inverse: FloatArray  # of S'S, shape (p, p)
-    coefficients: FloatArray  # (p, n_outcomes)
-    residual_squares: FloatArray  # (n_outcomes,)
-
-    @classmethod
-    def of(cls, S: FloatArray, Y: FloatArray) -> _SizeFit:
-        gram = S.T @ S
-        inverse: FloatArray = np.asarray(
-            np.linalg.pinv(gram, rcond=TOLERANCE, hermitian=True), dtype=np.float64
-        )
-        coefficients: FloatArray = inverse @ (S.T @ Y)
-        residual = Y - S @ coefficients
-        rank = round(float(np.trace(inverse @ gram)))
-        squares = np.asarray((residual**2).sum(axis=0), dtype=np.float64)
-        return cls(len(S), rank, inverse, coefficients, squares)
-
-    def with_labels(
-        self, counts: FloatArray, cross: FloatArray, sums: FloatArray
-    ) -> tuple[FloatArray, FloatArray]:
-        """Return size coefficients and shrunken label effects.
-
-        Parameters
-        ----------
-        counts : ndarray, shape (n_labels,)
-            Z'Z: training entities per label.
-        cross : ndarray, shape (p, n_labels)
-            S'Z.
-        sums : ndarray, shape (n_labels, n_outcomes)
-            Z'Y.
-        """
-        adjustment = self.inverse @ cross
-        Q = np.diag(counts) - cross.T @ adjustment
-        h = sums - cross.T @ self.coefficients
-        weights, axes = np.linalg.eigh((Q + Q.T) / 2)
-        is_free = weights > TOLERANCE * max(float(counts.sum()), 1.0)
-        weights, axes = weights[is_free], axes[:, is_free]
-        along = axes.T @ h
-        explained = (along**2 / weights[:, None]).sum(axis=0)
-        degrees = self.n_rows - self.rank - len(weights)
-        effects = np.zeros_like(h)
-        if degrees > 0 and len(weights):
-            error = np.maximum(self.residual_squares - explained, 0) / degrees
-            spread = (explained - len(weights) * error) / weights.sum()
-            for j in np.flatnonzero(spread > 0):
-                shrunk = along[:, j] / (weights + error[j] / spread[j])
-                effects[:, j] = axes @ shrunk
-        return self.coefficients - adjustment @ effects, effects
 
 
 N_REPEATS = 4
@@ -503,7 +448,7 @@ class IncrementalR2Scorer:
                 slope[rows],
                 folds[:, rows],
             )
-            for rows, members in _by_known_rows(values)
+            for rows, members in by_known_rows(values)
         ]
 
     def losses(self, labels: npt.ArrayLike) -> list[SquaredErrors]:
@@ -557,10 +502,23 @@ def _libraries() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _by_known_rows(
+def by_known_rows(
     values: FloatArray,
 ) -> list[tuple[npt.NDArray[np.intp], list[int]]]:
-    """Return the rows known, and the columns that share them, of those that vary."""
+    """Return the rows known, and the columns that share them, of those that vary.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (n_entities, n_outcomes)
+        NaN where unknown.
+
+    Returns
+    -------
+    list of (rows, columns)
+        Positions of the known rows, and of the outcomes that are known there. An
+        outcome with fewer than 10 entities that deviate from its commonest value is
+        left out.
+    """
     found: dict[bytes, tuple[npt.NDArray[np.intp], list[int]]] = {}
     for j, column in enumerate(values.T):
         is_known = np.isfinite(column)
