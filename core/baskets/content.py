@@ -248,6 +248,7 @@ class Content:
                 "customers": count(row["customers"]),
                 "customers lost": share(row["customers_lost"]),
                 "orders kept": share(row["orders_kept"]),
+                "status": row["status"],
             }
             for row in found.thresholds.to_dicts()
         ]
@@ -258,7 +259,7 @@ class Content:
                 checks,
                 texts,
             ),
-            Table("Who is left at each fewest number of orders.", kept),
+            Table("Who is left at each fewest number of orders.", kept, texts),
         ]
 
     @cached_property

@@ -294,7 +294,8 @@ def _by_aisle(
     if aisles.is_empty() or "aisle_id" not in products.columns:
         nothing = np.full(n_customers, np.nan)
         columns = [*aisle_columns(aisles), "aisle_entropy", "unique_aisles"]
-        return [_series(name, nothing) for name in columns]
+        made = [_series(name, nothing) for name in columns]
+        return [*made[:-1], made[-1].cast(pl.Int64)]
     place = aisles.select("aisle_id").with_row_index("place")
     known = products.select("product_id", "aisle_id").join(place, on="aisle_id")
     counts = (

@@ -197,6 +197,8 @@ CHECKS = (
         "Check that a product keeps its id over time.",
     ),
 )
+_BY_NAME = {check.name: check for check in CHECKS}
+_worse = ("fact", "ok", "caution", "fails").index
 
 
 @dataclass(frozen=True)
@@ -266,7 +268,8 @@ def customers_kept(customers: pl.DataFrame, thresholds: Sequence[int]) -> pl.Dat
     -------
     DataFrame
         `min_orders` (ascending, distinct), `customers`, `customers_lost` and
-        `orders_kept` (shares; 0 where there is nobody).
+        `orders_kept` (shares; 0 where there is nobody), and `status`, the worse one of
+        both shares.
     """
     n_orders = customers["n_orders"].to_numpy()
     n, total = max(len(n_orders), 1), max(int(n_orders.sum()), 1)
@@ -274,9 +277,14 @@ def customers_kept(customers: pl.DataFrame, thresholds: Sequence[int]) -> pl.Dat
     for least in sorted(set(thresholds)):
         kept = n_orders[n_orders >= least]
         lost = (len(n_orders) - len(kept)) / n
-        rows.append((least, len(kept), lost, int(kept.sum()) / total))
-    columns = ["min_orders", "customers", "customers_lost", "orders_kept"]
-    return pl.DataFrame(rows, schema=columns, orient="row")
+        shares = {"customers_lost": lost, "orders_kept": int(kept.sum()) / total}
+        status = max(
+            (_BY_NAME[name].status(v) for name, v in shares.items()), key=_worse
+        )
+        rows.append(
+            {"min_orders": least, "customers": len(kept), **shares, "status": status}
+        )
+    return pl.DataFrame(rows)
 
 
 def _row(check: Check, value: Any) -> tuple[Any, ...]:

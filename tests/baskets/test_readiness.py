@@ -17,6 +17,16 @@ from core.baskets.readiness import (
 )
 from core.baskets.sample import catalogue, generate_baskets
 
+PUBLISHED = {
+    "customers": "Total Users (Qualified)",
+    "median_orders": "Orders per User (Median)",
+    "mean_gap": "Mean Days Between Orders",
+    "median_gap_cv": "CV (Median)",
+    "hour_deviation": "Std Hour (Circular)",
+    "median_products": "Unique Products (Median)",
+    "median_basket": "Avg Basket Size (Median)",
+}
+
 
 @pytest.fixture(scope="module")
 def known():
@@ -29,6 +39,11 @@ def known():
 
 def by_check(readiness, column="status"):
     return dict(readiness.checks.select("check", column).iter_rows())
+
+
+def status_of(name, value):
+    (check,) = (check for check in CHECKS if check.name == name)
+    return check.status(value)
 
 
 def test_every_figure_is_of_the_customers_with_enough_orders(known):
@@ -128,9 +143,9 @@ def test_customers_with_too_few_orders_need_no_features(known):
 def test_customers_kept_by_hand():
     kept = customers_kept(pl.DataFrame({"n_orders": [1, 3, 4, 5, 12]}), (10, 3, 5, 5))
     assert kept.rows() == [
-        (3, 4, 1 / 5, 24 / 25),
-        (5, 2, 3 / 5, 17 / 25),
-        (10, 1, 4 / 5, 12 / 25),
+        (3, 4, 1 / 5, 24 / 25, "ok"),
+        (5, 2, 3 / 5, 17 / 25, "caution"),
+        (10, 1, 4 / 5, 12 / 25, "fails"),
     ]
 
 
@@ -156,6 +171,11 @@ def test_published_figures_are_ours(shared_data):
     assert f"{values['customers']:,.0f}" == published["Total Users (Qualified)"]
     assert f"{values['mean_gap']:.2f}" == published["Mean Days Between Orders"]
     assert f"{54 / 49_688:.3%}" == published["Catalog Coverage (Median)"]
+    statuses = {
+        check: status_of(check, float(published[name].rstrip("%").replace(",", "")))
+        for check, name in PUBLISHED.items()
+    }
+    assert set(statuses.values()) == {"ok"}
 
 
 @given(st.floats(0, 30), st.floats(0, 30), st.floats(-5, 40))
