@@ -1,7 +1,5 @@
 """How far segments differ in metrics, and whether halves say the same."""
 
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 import pytest
@@ -10,8 +8,6 @@ from typer.testing import CliRunner
 
 from core.cli import app
 from core.evaluation.separation import separation, split_gaps, tied_metrics
-
-SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
 def entities(n=3_000, seed=0):
@@ -104,8 +100,8 @@ def test_the_command_prints_evidence_and_what_is_tied(tmp_path):
 
 
 @pytest.mark.shared_data
-def test_the_published_checks_of_a_definition_are_reproduced():
-    table = pl.read_parquet(SHARED / "instacart_scores.parquet")
+def test_the_published_checks_of_a_definition_are_reproduced(shared_data):
+    table = pl.read_parquet(shared_data / "instacart_scores.parquet")
     scores = ["loyalty_score", "freq_score"]
     found = separation(table, "segment", scores, tied_metrics(table, scores, scores))
     etas = dict(found.select("metric", "eta_squared").iter_rows())
