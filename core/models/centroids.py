@@ -24,14 +24,17 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple, Self
+from functools import cache, partial
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from core.artifacts.arrays import Arrays, Meta, State, checked_arrays
 from core.errors import PROGRAM, ArtifactError, ModelError
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -381,11 +384,19 @@ def one_thread() -> Iterator[None]:
     of two, which is no news to a user.
     """
     from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1), warnings.catch_warnings():
+    with _thread_pools().limit(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         yield
+
+
+@cache
+def _thread_pools() -> ThreadpoolController:
+    """Look for the pools once: it takes longer than a small KMeans."""
+    import sklearn.cluster  # noqa: F401  which loads them
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def kmeans(
