@@ -42,6 +42,8 @@ from core.retailers.pipelines import (
 )
 from core.retailers.sample import generate_sales
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 N_SHOPS = SMALL_RUN["sample"]["n_shops"]
 SAMPLE = SampleConfig(**SMALL_RUN["sample"])
@@ -120,8 +122,8 @@ def scripted(tmp_path_factory):
     outputs = [
         run(name, "--config", "small.yaml", cwd=folder)
         for run, name in (
-            (script, "feature-preparation"),
-            (process, "autoencoder-training"),
+            (process, "feature-preparation"),
+            (script, "autoencoder-training"),
             (script, "clustering-training"),
             (script, "clustering-inference"),
         )
@@ -309,7 +311,7 @@ def inferred(folder):
 
 
 def test_a_killed_run_leaves_the_previous_artifacts_whole(artifacts, tmp_path):
-    """End a run once it has written its features and its encoder.
+    """End a run once it has written its features.
 
     `test_artifacts` ends one at every step.
     """
@@ -328,7 +330,7 @@ def test_a_killed_run_leaves_the_previous_artifacts_whole(artifacts, tmp_path):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    staged = ".staging-*/**/autoencoder-model.keras"
+    staged = ".staging-*/**/features.parquet"
     while run.poll() is None and not any(artifacts.glob(staged)):
         time.sleep(0.01)
     run.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
