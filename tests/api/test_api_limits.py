@@ -22,6 +22,8 @@ from core.api.middleware import RateLimit
 from core.logging import get_logger
 from core.store import create_key
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def client(world):

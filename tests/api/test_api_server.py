@@ -13,7 +13,10 @@ from contextlib import contextmanager, suppress
 
 import httpx
 import psutil
+import pytest
 from api_world import REPOSITORY
+
+pytestmark = pytest.mark.slow
 
 HEAVY = {"tensorflow", "keras", "sklearn", "hdbscan", "matplotlib"}
 

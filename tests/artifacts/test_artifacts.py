@@ -23,6 +23,8 @@ from core.config import Config
 from core.errors import ArtifactError, ConfigError
 from core.retailers.files import RETAILERS, refuse_late_changes
 
+pytestmark = pytest.mark.slow
+
 STAGES = tuple(RETAILERS.stages)
 
 

@@ -24,6 +24,8 @@ from core.evaluation.stability import Fit, FitStore, refit, run_fits, whole_pipe
 from core.evaluation.workers import TASKS_PER_PROCESS, Workers
 from core.models.preprocessing import FeatureScaler
 
+pytestmark = pytest.mark.slow
+
 N_SHOPS, N_FEATURES = 600, 8
 
 

@@ -19,7 +19,7 @@ from core.retailers.refresh.month import ledger_blocks, refresh_config
 from core.retailers.refresh.run import run_refresh
 from core.segments.transitions import stock_and_flow
 
-pytestmark = pytest.mark.shared_data
+pytestmark = [pytest.mark.slow, pytest.mark.shared_data]
 RAW_COLUMNS = {
     "shop_id": "CustomerID",
     "product_id": "StockCode",

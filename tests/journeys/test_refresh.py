@@ -33,6 +33,8 @@ from core.segments.transitions import stock_and_flow
 from core.store import Store
 from core.store.publish import publish_ledger
 
+pytestmark = pytest.mark.slow
+
 SAMPLE = SampleConfig(n_shops=320, n_months=30, difficulty="easy")
 LAST = "2024-02"  # what the model is trained on: 26 of the 30 months
 TODAY = date(2024, 6, 1)

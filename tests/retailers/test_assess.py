@@ -30,6 +30,8 @@ from core.retailers.judge import (
 from core.retailers.pipelines import run_all
 from core.retailers.report.plots import certificate_lines, plot_nulls
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 QUICK = Effort(n_refits=2, n_seed_refits=2, n_workers=0)
 

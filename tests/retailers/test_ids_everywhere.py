@@ -22,6 +22,8 @@ from core.retailers.publish import model_under, publish_training
 from core.retailers.research import measure_scorecard
 from core.retailers.sample import generate_sales
 
+pytestmark = pytest.mark.slow
+
 GAPS = (11, 2, 5, 8, 23, 14, 17, 20)
 VERDICTS = {"density": NATURAL, "partition": REPRODUCIBLE}
 QUICK = Effort(n_refits=2, n_seed_refits=2, n_workers=0)

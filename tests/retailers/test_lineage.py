@@ -33,6 +33,8 @@ from core.retailers.sample import generate_sales
 from core.retailers.training import found_predecessor, named_table, publish_successor
 from core.segments.published import reserve_ids
 
+pytestmark = pytest.mark.slow
+
 SEASIDE = "Our seaside shops"
 
 

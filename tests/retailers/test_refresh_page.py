@@ -31,6 +31,8 @@ from core.segments.identity import match_segments
 from core.segments.ledger import published_block, serving_block
 from core.segments.transitions import stock_and_flow, transitions
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = "<script>alert('name')</script>"
 MONTHS = [f"2023-{month:02d}" for month in range(6, 13)] + [
     f"2024-{month:02d}" for month in range(1, 6)

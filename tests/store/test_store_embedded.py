@@ -21,6 +21,8 @@ from core.store import Store
 from core.store.address import address_of, chosen_address
 from core.store.embedded import EmbeddedServer, Postgres, socket_path
 
+pytestmark = pytest.mark.slow
+
 posix_only = pytest.mark.skipif(os.name == "nt", reason="Windows has no such sockets")
 
 # Opens the store, says so, and closes it when its standard input ends.

@@ -18,6 +18,8 @@ from core.tables.layout import find_header, month_columns
 from core.tables.orders import Purchases, read_purchases
 from core.tables.sales import Sales, read_sales
 
+pytestmark = pytest.mark.slow
+
 COLUMNS = ["shop_id", "product_id", "year", "month", "sales_qty"]
 ROWS = [["kiosk", "tea", 2024, 3, 5], ["corner_shop", "milk", 2024, 4, 2.5]]
 READ = [("kiosk", "tea", 2024, 3, 5.0), ("corner_shop", "milk", 2024, 4, 2.5)]

@@ -22,6 +22,8 @@ from core.tables.orders import (
 )
 from core.tables.sales import Sales, read_sales, sales_from_frame
 
+pytestmark = pytest.mark.slow
+
 # Months of three shops with two products each.
 N_ROWS = 72
 
