@@ -14,11 +14,13 @@ from typing import Any, Final
 import polars as pl
 
 from core.baskets.parts import Parts, Tells, Validation
+from core.evaluation.separation import SEPARATION
 from core.models.centroids import NOWHERE
 from core.reporting.page import Table
 from core.reporting.playbook import Play, behaviour
-from core.reporting.text import MISSING, count, prose, rounded, share
+from core.reporting.text import MISSING, count, decimal, prose, rounded, share
 
+ALPHA: Final = 0.05
 QUANTILES: Final = {"p20": 0.2, "p50": 0.5, "p80": 0.8}
 MEMO_CANDIDATES: Final = 8
 """Candidates of the study that the memo shows."""
@@ -36,9 +38,9 @@ VERDICTS: Final = {
 }
 """What follows from the verdict of the study."""
 NO_STUDY: Final = (
-    "No study was made (`baskets.study` is false), so it is not known whether "
-    "clusters would do better. The rule segments are published because they can be "
-    "explained and applied to every customer."
+    "No study was made, so it is not known whether clusters would do better. The rule "
+    "segments are published because they can be explained and applied to every "
+    "customer."
 )
 CHECKS: Final = {
     "mean_gap": "mean days between orders",
@@ -50,12 +52,18 @@ CHECKS: Final = {
 _AISLE = re.compile(r"aisle_[^_]*_(.+)")
 _LONG_NUMBER = re.compile(r"\d+\.\d{5,}")
 _STUDY_FIGURES = {
+    "explained_variance": "variance explained",
     "silhouette": "silhouette",
     "calinski_harabasz": "Calinski-Harabasz",
     "davies_bouldin": "Davies-Bouldin",
     "smallest_cluster": "smallest cluster",
     "seed_ari": "same with another seed",
     "bootstrap_ari": "same with other customers",
+}
+_STUDY_SHOWN: Final = {
+    "explained_variance": share,
+    "calinski_harabasz": count,
+    "smallest_cluster": share,
 }
 
 
@@ -112,7 +120,12 @@ class Content:
     def prose(self, lines: Iterable[str]) -> list[str]:
         """Return sentences with names of columns in words."""
         names = self.parts.segments["segment"].to_list()
-        return [prose(line, self.words, names) for line in lines]
+        told = []
+        for line in lines:
+            text = prose(line, self.words, names)
+            begins_as_named = text.startswith(tuple(names))
+            told.append(text if begins_as_named else text[:1].upper() + text[1:])
+        return told
 
     @cached_property
     def stories(self) -> list[Story]:
@@ -259,7 +272,11 @@ class Content:
                 checks,
                 texts,
             ),
-            Table("Who is left at each fewest number of orders.", kept, texts),
+            Table(
+                "Who is left at each fewest number of orders.",
+                kept,
+                texts | {"fewest orders"},
+            ),
         ]
 
     @cached_property
@@ -267,7 +284,7 @@ class Content:
         """Effects on what took no part in the assignment, the largest first."""
         found = self.parts.validation
         if found is None:
-            return pl.DataFrame(schema={"metric": pl.String})
+            return pl.DataFrame(schema=SEPARATION)
         return found.metrics.filter(role="evidence").drop_nulls("eta_squared")
 
     @cached_property
@@ -302,8 +319,8 @@ class Content:
             [
                 {
                     "feature": self.words(row["metric"]),
-                    "eta squared": rounded(row["eta_squared"]),
-                    "95% interval": _interval(row, rounded),
+                    "eta squared": _three(row["eta_squared"]),
+                    "95% interval": _interval(row, _three),
                     "effect": row["effect"] or MISSING,
                     "p": _p_value(row["adjusted_p"]),
                     "customers": count(row["n"]),
@@ -340,17 +357,20 @@ class Content:
         found = self.parts.study
         if found is None or not found.candidates.height:
             return None
-        own = found.candidates.sort("silhouette", descending=True, nulls_last=True)
+        own = found.candidates.sort(
+            "is_chosen", "excess", descending=True, nulls_last=True
+        )
         rows = own.head(limit or own.height).to_dicts()
         left = own.height - len(rows)
         more = f" The {len(rows)} best of {own.height}." if left else ""
         return Table(
-            "Clusters that were tried, the best silhouette first. Each figure stands "
-            f"before its value on data without structure.{more}",
+            "Clusters that were tried: the one chosen (*), then those that explain "
+            "most beyond data without structure. Each figure stands before its value "
+            f"on such data.{more}",
             [
                 {
-                    "features": row["space"],
-                    "method": row["method"],
+                    "features": f"{row['space']}{' *' if row['is_chosen'] else ''}",
+                    "method": self.words(row["method"]),
                     "clusters": count(row["k"]),
                 }
                 | {
@@ -369,23 +389,18 @@ class Content:
         found = self.parts.out_of_time
         if found is None or not found.table.height:
             return None
-        rows = found.table.to_dicts()
+        rows: dict[str, dict[str, str]] = {}
+        for row in found.table.filter(cut="all").to_dicts():
+            scheme = "both" if " and " in row["scheme"] else row["scheme"]
+            name = scheme if row["over"] is None else f"{scheme} less {row['over']}"
+            own = rows.setdefault(name, {"what is known": name})
+            told = f"{_points(row['r2'])} ({_interval(row, _points)})"
+            own[self.words(row["outcome"])] = told
         return Table(
-            "Share of the variance explained, out of fold, after each cut. A lead is "
-            "the difference to another scheme.",
-            [
-                {
-                    "cut": row["cut"],
-                    "outcome": self.words(row["outcome"]),
-                    "scheme": row["scheme"],
-                    "lead over": row.get("over") or MISSING,
-                    "explained": _points(row["r2"]),
-                    "95% interval": _interval(row, _points),
-                    "customers": count(row["n"]),
-                }
-                for row in rows
-            ],
-            frozenset({"cut", "outcome", "scheme", "lead over"}),
+            "Share of the variance explained, out of fold, over all cuts, with a 95% "
+            "interval; and differences between such shares.",
+            list(rows.values()),
+            frozenset({"what is known"}),
         )
 
     @cached_property
@@ -394,6 +409,11 @@ class Content:
         found = self.parts.experiment
         if found is None or not found.table.height:
             return None
+        order = {story.name: place for place, story in enumerate(self.stories)}
+        rows = sorted(
+            found.table.to_dicts(),
+            key=lambda row: order.get(row["segment"], len(order)),
+        )
         return Table(
             "Customers needed in both arms together, for each segment alone.",
             [
@@ -404,15 +424,15 @@ class Content:
                     "customers": count(row["n_users"]),
                     "needed": count(row["needed"]),
                     "weeks": count(row.get("weeks_in_all", row["weeks"])),
-                    "smallest change that could be seen": share(row["smallest_effect"]),
+                    "detectable change": share(row["smallest_effect"]),
                     "guardrail": MISSING
                     if row.get("guardrail") is None
                     else self.words(row["guardrail"]),
-                    "alone": "yes" if row["can_be_tested"] else "no",
+                    "can be tested": "yes" if row["can_be_tested"] else "no",
                 }
-                for row in found.table.to_dicts()
+                for row in rows
             ],
-            frozenset({"segment", "primary KPI", "guardrail", "alone"}),
+            frozenset({"segment", "primary KPI", "guardrail", "can be tested"}),
         )
 
     @cached_property
@@ -438,21 +458,38 @@ class Content:
         )
 
     @cached_property
+    def ready(self) -> str:
+        """Whether the orders carry a segmentation."""
+        found = self.parts.readiness
+        if found is None:
+            return "Whether the orders carry a segmentation was not examined."
+        return self.prose([found.verdict])[0]
+
+    @cached_property
     def sure(self) -> list[str]:
-        """The first sentence on readiness, on validation and on the time after."""
-        parts = self.parts
-        told = [] if parts.readiness is None else [parts.readiness.verdict]
-        told += [
-            next(iter(part.lines), missing) if part else missing
-            for part, missing in (
-                (parts.validation, "Whether segments differ was not examined."),
-                (
-                    parts.out_of_time,
-                    "Whether segments tell what customers do next was not examined.",
-                ),
+        """On differences between the segments, and on the time after, a sentence."""
+        after = self.parts.out_of_time
+        told = list(after.lines)[:1] if after else []
+        missing = "Whether segments tell what comes next was not examined."
+        return self.prose([self._differs(), *(told or [missing])])
+
+    def _differs(self) -> str:
+        """Return in how much segments differ that they were not made from."""
+        shown = self.evidence.filter(pl.col("adjusted_p") < ALPHA)
+        if self.parts.validation is None:
+            return "Whether segments differ was not examined."
+        if not shown.height:
+            return (
+                f"In none of {self.evidence.height} features that they were not made "
+                "from do the segments differ by more than chance."
             )
-        ]
-        return self.prose(told)
+        first = shown.row(0, named=True)
+        return (
+            f"Segments differ by more than chance in {shown.height} of "
+            f"{self.evidence.height} features that they were not made from; most in "
+            f"`{first['metric']}` ({first['effect']} effect, eta squared "
+            f"{first['eta_squared']:.3f})."
+        )
 
     @cached_property
     def decision(self) -> str:
@@ -467,8 +504,8 @@ class Content:
 
 def _beside_null(row: Mapping[str, Any], name: str) -> str:
     """Return a figure of the study, and that of data without structure."""
-    shown = share if name == "smallest_cluster" else rounded
-    null = row.get(f"null_{name}", row.get(f"{name}_null"))
+    shown = _STUDY_SHOWN.get(name, decimal)
+    null = row.get(f"{name}_null")
     return f"{shown(row[name])} / {shown(null)}"
 
 
@@ -494,6 +531,10 @@ def _interval(row: Mapping[str, Any], shown: Callable[[float | None], str]) -> s
     if row["low"] is None or row["high"] is None:
         return MISSING
     return f"{shown(row['low'])} to {shown(row['high'])}"
+
+
+def _three(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.3f}"
 
 
 def _points(value: float | None) -> str:

@@ -17,6 +17,7 @@ from core.artifacts.manifest import library_versions
 from core.baskets.content import Content
 from core.baskets.documents import TEMPLATES
 from core.baskets.files import DOCUMENTS, FILES
+from core.baskets.intake import account_lines
 from core.baskets.parts import Facts, Parts
 from core.baskets.plots import plot_effects, plot_quadrants, plot_shares
 from core.reporting.changes import change_lines, changes_part, moves_table
@@ -80,7 +81,7 @@ def write_page(
             first=list(_first_parts(found)),
             study=_study_part(found),
             spaces=_spaces(found),
-            rows=facts["account"],
+            rows=account_lines(facts["account"]),
             documents=DOCUMENTS,
         )
     out.path(FILES.page).write_text(text, encoding="utf-8", newline="\n")
@@ -94,7 +95,7 @@ def _content(
         source=str(facts.get("source", "orders and items")),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         headline=told[0],
-        notes=[found.decision, *found.sure, facts["proof"], *found.prose(told[1])],
+        notes=[found.ready, found.decision, *found.sure, facts["proof"], *told[1]],
         next_steps=[NextStep(command(verb, folder), adds) for verb, adds in _STEPS],
         made={
             "Run": {
@@ -180,12 +181,8 @@ def _changes(parts: Parts, facts: Facts, drift: pl.DataFrame) -> Part | None:
 def _first_parts(found: Content) -> Iterator[Part]:
     """Yield the parts from readiness to monitoring; what was not made is told."""
     parts = found.parts
-    ready = parts.readiness
-    yield Part(
-        "Do the orders carry a segmentation?",
-        found.prose([ready.verdict if ready else "This was not examined."]),
-        tables=found.readiness,
-    )
+    title = "Do the orders carry a segmentation?"
+    yield Part(title, [found.ready], tables=found.readiness)
     rules = [
         {"segment": story.name, "rule": story.rule, "description": story.description}
         for story in found.placed
@@ -194,7 +191,7 @@ def _first_parts(found: Content) -> Iterator[Part]:
         "The rules",
         ["Thresholds are learnt once, saved, and used for every customer who comes."],
         tables=[
-            Table("By rule, the first four digits.", rules, frozenset(rules[0])),
+            Table("Thresholds are shown with four digits.", rules, frozenset(rules[0])),
             found.thresholds,
         ]
         if rules

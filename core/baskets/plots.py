@@ -73,7 +73,10 @@ def plot_quadrants(
             part = share(own.height / table.height)
             axes.annotate(
                 f"{style.wrapped(str(named), 24)}\n{part}",
-                (_middle(own[across], limits[0]), _middle(own[up], limits[1])),
+                (
+                    _middle(own[across], limits[0], thresholds.get(across)),
+                    _middle(own[up], limits[1], thresholds.get(up)),
+                ),
                 ha="center",
                 va="center",
                 fontweight="bold",
@@ -82,7 +85,6 @@ def plot_quadrants(
             )
         axes.set_xlabel(labels[across])
         axes.set_ylabel(labels[up])
-        axes.set_title("Where the segments lie", pad=22)
         style.footnote(
             figure,
             "The darker, the more customers (logarithmic). Solid: thresholds. Dotted: "
@@ -97,11 +99,14 @@ def _window(values: FloatArray) -> tuple[float, float]:
     return float(low - margin), float(high + margin)
 
 
-def _middle(values: pl.Series, limits: tuple[float, float]) -> float:
-    """Return the median, far enough from the ends for a name to stand there."""
-    low, high = limits
-    edge = 0.14 * (high - low)
-    return float(np.clip(values.median(), low + edge, high - edge))  # type: ignore[arg-type]
+def _middle(
+    values: pl.Series, limits: tuple[float, float], threshold: float | None
+) -> float:
+    """Return the middle of the side of a threshold that values lie on."""
+    if threshold is None:
+        return sum(limits) / 2
+    is_high = float(values.cast(pl.Float64).median() or 0.0) >= threshold  # type: ignore[arg-type]
+    return (limits[is_high] + threshold) / 2
 
 
 def _draw_lines(
@@ -172,7 +177,6 @@ def plot_shares(segments: pl.DataFrame, path: Path) -> None:
         axes.set_xlim(0, float(most) * 1.12 or 1.0)  # type: ignore[arg-type]
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         axes.tick_params(axis="y", length=0, labelcolor=style.INK)
-        axes.set_title("Customers and orders by segment")
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.12), ncols=2, fontsize=9)
 
 
@@ -208,7 +212,7 @@ def plot_effects(
                 xycoords=axes.get_xaxis_transform(),
                 xytext=(0, 3),
                 textcoords="offset points",
-                ha="center",
+                ha="right" if bound == SIZES[-1][0] else "left",
                 fontsize=8.5,
                 color=style.FAINT_INK,
             )
@@ -217,7 +221,4 @@ def plot_effects(
         axes.set_ylim(len(metrics) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0, labelcolor=style.INK)
         axes.set_xlabel("share of the variance that lies between the segments")
-        axes.set_title(
-            "How far segments differ in what they were not made from", pad=22
-        )
         style.footnote(figure, "Eta squared with its 95% interval.")
