@@ -72,6 +72,15 @@ def published_set(config: Config) -> ArtifactSet:
     return published
 
 
+def options_of(published: ArtifactSet) -> Config:
+    """Return the options of a run, without its rows, to score others by."""
+    config = published.manifest.config
+    other = dict.fromkeys(("orders", "items", "products", "aisles"))
+    return config.model_copy(
+        update={"baskets": config.baskets.model_copy(update=other)}
+    )
+
+
 def score_customers(config: Config, published: ArtifactSet) -> Scored:
     """Assign the customers of some orders by a published model.
 

@@ -143,16 +143,17 @@ def score(
 
     Nothing is learnt and nothing published: the same customer gets the segment that a
     run with `--retrain never` gives. Columns and options are those of the run, unless
-    given. Who has too little history stands in the file with the reason.
+    given; `--products` is needed only if rules ask about aisles. Who has too little
+    history stands in the file with the reason.
     """
-    from core.baskets.score import published_set, score_customers
+    from core.baskets.score import options_of, published_set, score_customers
 
     configure(logging.ERROR if quiet else logging.INFO)
     flags = {"artifacts": artifacts, "baskets.store": store}
     columns = _columns(set_, order_column, item_column, product_column)
     published = published_set(resolve_config(config, flags, columns))
     own = {**flags, **_flags(orders, items, products, aisles)}
-    base = published.manifest.config
+    base = options_of(published)
     scored = score_customers(resolve_config(config, own, columns, base=base), published)
     if not quiet:
         app.print_lines(scored.lines())
