@@ -16,10 +16,12 @@ READINESS = "readiness.csv"
 SIZES_AT = "readiness_min_orders.csv"
 SPACES = "study_spaces.csv"
 STUDY = "study.csv"
+CLUSTERS = "study_clusters.parquet"
 VALIDATION = "validation.csv"
 DEFINITION_CHECKS = "definition_checks.csv"
 SPLIT_GAPS = "split_gaps.csv"
 OUT_OF_TIME = "out_of_time.csv"
+CUTS = "out_of_time_cuts.csv"
 DESIGN = "experiment.yaml"
 EXPERIMENT = "experiment_plan.csv"
 ARMS = "experiment_arms.parquet"
@@ -37,6 +39,7 @@ FOUND = (
     DEFINITION_CHECKS,
     SPLIT_GAPS,
     OUT_OF_TIME,
+    CUTS,
     EXPERIMENT,
     BALANCE,
     MONITORING,

@@ -20,14 +20,18 @@ from core.baskets import files
 from core.baskets.experiment import OUTCOMES, plan_experiment
 from core.baskets.model import BasketsAssigner
 from core.baskets.monitoring import monitor_run
+from core.baskets.out_of_time import out_of_time
 from core.baskets.parts import Parts, Told
 from core.baskets.playbook import playbook_text, read_playbook
 from core.baskets.readiness import Readiness, assess_readiness
 from core.baskets.rows import N_ORDERS, BasketRows
+from core.baskets.validation import Validation, validate_segments
 from core.config import BasketsConfig
 from core.lifecycle.segmentation import Tables
+from core.logging import get_logger
 from core.models.centroids import NOWHERE
 from core.reporting.playbook import Playbook
+from core.rules.grammar import RuleSet
 from core.segments.rule_axis import SEGMENT
 
 Facts = Mapping[str, Any]
@@ -49,6 +53,8 @@ class Inquiry:
     segments : DataFrame
         Of `core.baskets.model.BasketsAssigner.segments`, of `rows.features`.
     assigner : BasketsAssigner
+    rules : RuleSet
+        As written: each cut of the validation out of time learns its own thresholds.
     told : dict of str to dict
         By topic, what is found beside tables; JSON-able.
     """
@@ -57,6 +63,7 @@ class Inquiry:
     rows: BasketRows
     segments: pl.DataFrame
     assigner: BasketsAssigner
+    rules: RuleSet
     told: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -69,6 +76,9 @@ class Inquiry:
         playbook = _saved_playbook(self.out, self.rows.features.columns)
         self.out.write_csv(files.QUANTILES, quantile_table(self.segments))
         self._readiness()
+        self._validation()
+        if self.options.cuts:
+            self._out_of_time()
         self._experiment(playbook)
         return self.told
 
@@ -82,6 +92,36 @@ class Inquiry:
         self.out.write_csv(files.READINESS, found.checks)
         self.out.write_csv(files.SIZES_AT, found.thresholds)
         self.told["readiness"] = {"verdict": found.verdict}
+
+    def _validation(self) -> None:
+        get_logger().info("Validating the segments")
+        found = validate_segments(
+            self.rows.features.drop(N_ORDERS),
+            self.segments["segment"],
+            self.assigner.model.rules,
+            self.out.config.seed,
+        )
+        self.out.write_csv(files.VALIDATION, found.metrics)
+        self.out.write_csv(files.DEFINITION_CHECKS, found.definition_checks)
+        self.out.write_csv(files.SPLIT_GAPS, found.split_gaps)
+        self.told["validation"] = {}
+
+    def _out_of_time(self) -> None:
+        data = self.rows.data
+        found = out_of_time(
+            data.orders,
+            data.items,
+            data.products,
+            data.aisles,
+            self.rules,
+            cuts=self.options.cuts,
+            horizon_days=self.options.horizon_days,
+            min_orders=self.options.min_orders,
+            seed=self.out.config.seed,
+        )
+        self.out.write_csv(files.OUT_OF_TIME, found.table)
+        self.out.write_csv(files.CUTS, found.cuts)
+        self.told["out_of_time"] = {"lines": found.lines}
 
     def _experiment(self, playbook: Playbook) -> None:
         own = self.assigner.model.axes[SEGMENT].segments
@@ -233,6 +273,14 @@ def parts_of(
             checks=files.READINESS,
             thresholds=files.SIZES_AT,
         ),
+        validation=found(
+            "validation",
+            Validation,
+            metrics=files.VALIDATION,
+            definition_checks=files.DEFINITION_CHECKS,
+            split_gaps=files.SPLIT_GAPS,
+        ),
+        out_of_time=found("out_of_time", Told, table=files.OUT_OF_TIME),
         experiment=found("experiment", Told, table=files.EXPERIMENT),
         monitoring=found("monitoring", Told, table=files.MONITORING),
     )

@@ -144,7 +144,7 @@ class Baskets(Segmentation[BasketRows, BasketsAssigner]):
         link(data.data.rejected, out.path(REJECTED))
         features.write_parquet(out.path(files.CUSTOMERS), compression="zstd")
         data.left_out.write_parquet(out.path(files.LEFT_OUT), compression="zstd")
-        inquiry = Inquiry(out, data, assigner.segments(features), assigner)
+        inquiry = Inquiry(out, data, assigner.segments(features), assigner, self.rules)
         self.told = {
             TOLD: inquiry.find_out(),
             NAMES: {str(i): name for i, name in assigner.model.names[SEGMENT].items()},

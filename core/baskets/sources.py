@@ -110,7 +110,7 @@ def find_sources(config: Config, work: Path, scratch: Path) -> Sources:
         if taken:
             notes.append(
                 f"{table.name}: read {', '.join(taken)}. To change it: "
-                f"`{SPECS[name].flag}OURS=YOURS`."
+                f"`{SPECS[name].mapping('OURS=YOURS')}`."
             )
     table, told = _with_one_time(tables["orders"], columns["orders"])
     tables["orders"] = table
