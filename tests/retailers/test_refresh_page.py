@@ -136,6 +136,7 @@ def published(year) -> RefreshContent:
         "n_moved": settled.filter(is_moved).height,
         "n_entered": 5,
         "n_left": 5,
+        "n_changing": 0,
         "state": "steady",
         "alerts": year["alerts"],
         "events": year["events"],
@@ -147,6 +148,7 @@ def published(year) -> RefreshContent:
         facts=facts,
         source="new-month.parquet",
         created="5 June 2024",
+        changing=None,
         moves=[
             Moves("real", "April 2024", "May 2024", transitions(before, serving)),
             Moves("model", "version 3", "version 4", transitions(serving, after)),

@@ -41,9 +41,11 @@ from core.retailers.monthly import (
     add_months,
     archived_months,
     sales_as_trained,
+    shop_series,
     write_archive,
 )
-from core.retailers.prepare import HISTORY, THIN_MONTH_SHARE, prepare
+from core.retailers.prepare import HISTORY, THIN_MONTH_SHARE, Prepared, prepare
+from core.segments.changing import Months
 from core.tables.files import counted
 from core.tables.sales import Sales, read_sales, sales_from_frame
 
@@ -403,12 +405,15 @@ class ScoredMonth:
         `core.retailers.model.Model.assign` of them, row by row.
     exclusions : DataFrame
         The other shops, with their reasons.
+    months : Months
+        What the eligible shops sold month by month, row by row.
     """
 
     month: str
     features: pl.DataFrame
     labels: pl.DataFrame
     exclusions: pl.DataFrame
+    months: Months = field(repr=False)
 
     @property
     def assigned(self) -> pl.DataFrame:
@@ -469,7 +474,20 @@ def score_month(model: Model, sales: Sales, config: Config, work: Path) -> Score
     else:
         features = pl.DataFrame({"shop_id": []}, schema={"shop_id": pl.String})
         labels = pl.DataFrame(schema=PREDICTION_SCHEMA)
-    return ScoredMonth(config.features.as_of, features, labels, prepared.exclusions)
+    months = _months_of(prepared)
+    return ScoredMonth(prepared.as_of, features, labels, prepared.exclusions, months)
+
+
+def _months_of(prepared: Prepared) -> Months:
+    """Return what the eligible shops sold, month by month."""
+    monthly, concentration = prepared.work / "monthly", prepared.work / "concentration"
+    as_of_t, n = month_index(prepared.as_of), max(len(prepared.eligible), 1)
+    parts = shop_series(monthly, concentration, prepared.eligible, as_of_t, n)
+    for shops in parts:  # all of them together
+        return Months.of(shops.t, shops.quantity, shops.n_products)
+    return Months.of(
+        np.arange(as_of_t, as_of_t + 1), np.zeros((0, 1)), np.zeros((0, 1))
+    )
 
 
 def drift_of(

@@ -24,6 +24,7 @@ from core.retailers.model import (
     published_segments,
 )
 from core.retailers.refresh.challenger import ChallengerResult
+from core.retailers.refresh.changing import CHANGING
 from core.retailers.refresh.month import (
     DRIFT,
     Ledger,
@@ -52,6 +53,7 @@ def facts_of_month(
     alerts: Sequence[str],
     blocks: Sequence[pl.DataFrame],
     names: Mapping[str, str],
+    n_changing: int | None,
 ) -> RefreshFacts:
     """Put together what is told of a month.
 
@@ -71,6 +73,8 @@ def facts_of_month(
         Of the ledger, this month's and the ones before.
     names : mapping of str to str
         Of all segments before and after, by id.
+    n_changing : int or None
+        See `core.retailers.refresh.changing.changing_shops`.
     """
     n_unassigned = int((scored.labels["segment"] == UNASSIGNED).sum())
     moved, entered, left = moves_in(scored.month, blocks)
@@ -89,6 +93,7 @@ def facts_of_month(
         n_unassigned=n_unassigned,
         n_not_eligible=scored.exclusions.height,
         n_moved=moved,
+        n_changing=n_changing,
         n_entered=entered,
         n_left=left,
         state=trigger.state,
@@ -114,6 +119,7 @@ def unchanged_facts(
         n_unassigned=0,
         n_not_eligible=0,
         n_moved=None,
+        n_changing=None,
         n_entered=None,
         n_left=None,
         state=trigger.state,
@@ -164,6 +170,7 @@ def write_output(
     ledger: Ledger,
     facts: RefreshFacts,
     source: str,
+    changing: pl.DataFrame | None,
 ) -> None:
     """Write the month's tables and its page; `source` is where its rows are from."""
     if out.adopted is None:
@@ -171,7 +178,9 @@ def write_output(
         publish_scored(out, model, batch, scored.exclusions, out.aside)
     blocks = ledger.blocks(last_months=MONTHS_SHOWN)
     out.write_csv(MOVES, _moves_of(blocks))
-    _write_page(out, record, blocks, facts, source)
+    if changing is not None:
+        out.write_csv(CHANGING, changing, float_precision=4)
+    _write_page(out, record, blocks, facts, source, changing)
     out.facts |= {"refresh": dict(facts)}
 
 
@@ -254,6 +263,7 @@ def _write_page(
     blocks: list[pl.DataFrame],
     facts: RefreshFacts,
     source: str,
+    changing: pl.DataFrame | None,
 ) -> None:
     """Write ``refresh.html`` and its pictures."""
     drift = out.path(DRIFT)
@@ -263,6 +273,7 @@ def _write_page(
         facts=facts,
         source=redacted_address(source),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        changing=changing,
         moves=_moves_shown(blocks, facts),
         flow=stock_and_flow(blocks),
         drift=shown.filter(pl.col("month").is_in(months)),

@@ -7,7 +7,7 @@ not happened, and a month that is delivered again changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from core.retailers.files import RETAILERS
 from core.retailers.model import Model
 from core.retailers.monthly import ARCHIVE, archived_sales
 from core.retailers.refresh import challenger, output
+from core.retailers.refresh.changing import changing_shops
 from core.retailers.refresh.month import (
     DRIFT,
     Delivery,
@@ -210,10 +211,18 @@ class _Refresh:
         refit = None
         if why is not None:
             refit = self._retrain(sales, scored, why, terms)
-        facts = self._note(scored, refit)
+        changing = changing_shops(scored, self.ledger.blocks(last_months=1)[0])
+        facts = self._note(scored, refit, changing)
         self._write(delivery)
         output.write_output(
-            self.out, self.model, scored, self.record, self.ledger, facts, source
+            self.out,
+            self.model,
+            scored,
+            self.record,
+            self.ledger,
+            facts,
+            source,
+            changing,
         )
         page = f"Page: {self.out.root / 'refresh.html'}"
         lines = [*delivery.lines, *refresh_lines(facts), page]
@@ -328,13 +337,15 @@ class _Refresh:
             return refit
         challenger.adopt(self.out, refit)
         model = Model.from_set(refit.challenger)
-        labels = model.assign(scored.features)
-        again = ScoredMonth(scored.month, scored.features, labels, scored.exclusions)
+        again = replace(scored, labels=model.assign(scored.features))
         self._add_published(model, refit.version, again.assigned, refit.events)
         return refit
 
     def _note(
-        self, scored: ScoredMonth, refit: challenger.ChallengerResult | None
+        self,
+        scored: ScoredMonth,
+        refit: challenger.ChallengerResult | None,
+        changing: pl.DataFrame | None,
     ) -> RefreshFacts:
         """Record what was decided, and return what is told of it."""
         models = [self.model]
@@ -348,6 +359,7 @@ class _Refresh:
             self.report.alerts if self.report is not None else [],
             self.ledger.blocks(last_months=2),
             output.segment_names(models),
+            None if changing is None else changing.height,
         )
         if self.record.months:
             last = self.record.months[-1]

@@ -36,6 +36,9 @@ class RefreshFacts(TypedDict):
         Shops whose confirmed segment changed in the month (model changes apart), that
         were not there the month before, and that are there no more; None in the first
         month of a ledger.
+    n_changing : int or None
+        Shops whose recent months follow another segment than their settled one; None
+        where that cannot be told.
     state : {'steady', 'watching', 'recalibrate'}
         Of the trigger, after this month.
     alerts : list of str
@@ -62,6 +65,7 @@ class RefreshFacts(TypedDict):
     n_moved: int | None
     n_entered: int | None
     n_left: int | None
+    n_changing: int | None
     state: str
     alerts: list[str]
     events: list[dict[str, Any]]
@@ -111,10 +115,10 @@ def announcement(facts: RefreshFacts) -> Announcement:
     >>> facts = {"month": "2024-05", "decision": "kept", "reason": "", "version": 3,
     ...          "published": None, "n_assigned": 4912, "n_unassigned": 611,
     ...          "n_not_eligible": 80, "n_moved": 61, "n_entered": 12, "n_left": 9,
-    ...          "state": "steady", "alerts": [], "events": [], "gate": [],
-    ...          "breaches": [], "names": {"0": "Summer shops"}}
+    ...          "n_changing": 17, "state": "steady", "alerts": [], "events": [],
+    ...          "gate": [], "breaches": [], "names": {"0": "Summer shops"}}
     >>> announcement(facts).headline
-    'May 2024: 4,912 shops assigned; 61 moved; no drift; nothing to do.'
+    'May 2024: 4,912 shops assigned; 61 moved, 17 changing; no drift; nothing to do.'
     """
     outcome = outcome_of(facts)
     tone, badge = _BADGES[outcome]

@@ -48,6 +48,7 @@ _DRIFT_COLOURS = (
     (0.5, "#F9CF9C"),
     (1.0, "#B35400"),
 )
+MOST_SHOPS = 20
 _DRIFT_KINDS = ("feature", "reconstruction", "unassigned", "share")
 _STATISTICS = {
     "psi": "PSI",
@@ -259,6 +260,8 @@ class RefreshContent:
         Where the rows came from, as the user would name it.
     created : str
         When, as text; given from outside so that equal refreshes give equal files.
+    changing : polars.DataFrame or None
+        `core.retailers.refresh.changing.changing_shops`.
     moves : sequence of Moves
         One of a kind, in the order in which they are shown; may be empty in a first
         month.
@@ -283,6 +286,7 @@ class RefreshContent:
     facts: RefreshFacts
     source: str
     created: str
+    changing: pl.DataFrame | None
     moves: Sequence[Moves]
     flow: pl.DataFrame
     drift: pl.DataFrame
@@ -314,6 +318,7 @@ def write_refresh_page(content: RefreshContent, path: Path) -> list[Path]:
     parts = [
         part
         for part in (
+            _changing_part(content.changing, facts),
             _events_part(facts),
             _gate_part(facts),
             *(movement_part(m, facts["names"], path.parent) for m in content.moves),
@@ -359,9 +364,67 @@ def _tiles(facts: RefreshFacts) -> list[tuple[str, str]]:
         ("unassigned", percent(facts["n_unassigned"] / n_known)),
         ("not eligible", count(facts["n_not_eligible"])),
         ("moved", count(facts["n_moved"])),
+        ("changing", count(facts["n_changing"])),
         ("new this month", count(facts["n_entered"])),
         ("not there any more", count(facts["n_left"])),
     ]
+
+
+def _changing_part(changing: pl.DataFrame | None, facts: RefreshFacts) -> Part | None:
+    """Return who is changing: first from where to where, then shop by shop."""
+    if changing is None or changing.is_empty():
+        return None
+    names = facts["names"]
+    ways = (
+        changing.group_by("segment", "candidate")
+        .agg(pl.len().alias("n"), pl.col("against_past").median())
+        .sort("n", "segment", "candidate", descending=[True, False, False])
+    )
+    texts = frozenset({"from", "towards", "shop", "since"})
+    return Part(
+        "Shops that are changing",
+        refresh_sentences("changing", n=changing.height, n_shown=MOST_SHOPS),
+        tables=[
+            Table(
+                "From which segment towards which.",
+                [
+                    {
+                        "from": titled(row["segment"], names),
+                        "towards": titled(row["candidate"], names),
+                        "shops": count(row["n"]),
+                        "sales against own past": _more_or_less(row["against_past"]),
+                    }
+                    for row in ways.head(MOST_SHOPS).to_dicts()
+                ],
+                texts,
+            ),
+            Table(
+                "The clearest first.",
+                [
+                    {
+                        "shop": row["entity"],
+                        "from": titled(row["segment"], names),
+                        "towards": titled(row["candidate"], names),
+                        "since": spoken_month(row["since"]),
+                        "sales against own past": _more_or_less(row["against_past"]),
+                    }
+                    for row in changing.head(MOST_SHOPS).to_dicts()
+                ],
+                texts,
+            ),
+        ],
+    )
+
+
+def _more_or_less(ratio: float | None) -> str:
+    """Return a ratio as what is more or less, in percent.
+
+    >>> _more_or_less(1.5)
+    '+50%'
+    """
+    if ratio is None:
+        return MISSING
+    return f"{ratio - 1:+.0%}".replace("-", "\N{MINUS SIGN}")
 
 
 def _events_part(facts: RefreshFacts) -> Part | None:
