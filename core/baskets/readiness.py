@@ -135,8 +135,9 @@ CHECKS = (
         "ratio",
         pl.col("cv_days_between_orders").median(),
         0.7,
-        0.9,
-        "orders at random give 0.8 to 1, and 0.72 to 0.75 where gaps end at 30 days",
+        1.5,
+        "orders at random give 0.8 to 1, or 0.75 where gaps end at 30 days; above 1.5 "
+        "they come in bursts, and a mean gap describes nobody",
         "Look for pauses and seasons; do not time offers by the mean gap.",
     ),
     Check(
@@ -145,8 +146,9 @@ CHECKS = (
         "share",
         (pl.col("cv_days_between_orders").drop_nulls() < 1).mean(),
         0.9,
-        0.7,
-        "orders at random give 60% to 76%; 85% to 99% where gaps end at 30 days",
+        0.3,
+        "orders at random give 60% to 76%, or 85% to 99% where gaps end at 30 days; "
+        "below 30% most come in bursts",
         "Time offers for those alone who are regular.",
     ),
     Check("mean_hour", "circular mean of `mean_order_hour`", "hours", _TURN % HOURS),

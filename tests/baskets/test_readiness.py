@@ -83,11 +83,16 @@ def test_the_sample_is_ready(known):
     assert readiness.verdict.startswith("Ready: ")
 
 
-def test_orders_at_random_are_no_rhythm(known):
+@pytest.mark.parametrize(
+    ("shape", "status", "verdict"),
+    [(1.0, "caution", "Ready, with caution on "), (0.1, "fails", "Not ready: ")],
+    ids=["at random", "in bursts"],
+)
+def test_orders_at_random_are_no_rhythm_and_bursts_fail(known, shape, status, verdict):
     features, customers, n_products = known
     rng = np.random.default_rng(1)
     gaps = [
-        rng.exponential(14, max(n - 1, 1))
+        rng.gamma(shape, 14 / shape, max(n - 1, 1))
         for n in features.join(customers, on="customer_id", maintain_order="left")[
             "n_orders"
         ]
@@ -97,10 +102,10 @@ def test_orders_at_random_are_no_rhythm(known):
         pl.Series("cv_days_between_orders", cv, dtype=pl.Float64)
     )
     readiness = assess_readiness(at_random, customers, n_products, min_orders=5)
-    assert by_check(readiness)["median_gap_cv"] == "fails"
-    assert by_check(readiness)["regular_customers"] == "fails"
-    assert readiness.verdict.startswith("Not ready: ")
-    assert "`median_gap_cv`, `regular_customers` failed" in readiness.verdict
+    assert by_check(readiness)["median_gap_cv"] == status
+    assert by_check(readiness)["regular_customers"] == status
+    assert readiness.verdict.startswith(verdict)
+    assert "`median_gap_cv`, `regular_customers`" in readiness.verdict
 
 
 def test_what_is_not_known_is_a_caution_with_an_advice(known):
