@@ -736,10 +736,10 @@ class ExperimentOptions(Section):
         "playbook",
     )
     effect: float = Field(
-        0.1, gt=0, description="smallest relative change that must be seen"
+        0.1, gt=0, lt=10, description="smallest relative change that must be seen"
     )
-    alpha: float = Field(0.05, gt=0, lt=1, description="chance of a false alarm")
-    power: float = Field(0.8, gt=0, lt=1, description="chance to see the effect")
+    alpha: float = Field(0.05, gt=0, lt=0.5, description="chance of a false alarm")
+    power: float = Field(0.8, gt=0.5, lt=1, description="chance to see the effect")
 
 
 class BasketsConfig(Section):
@@ -793,8 +793,8 @@ class BasketsConfig(Section):
     )
     lifts: str | None = Field(
         None,
-        description="table of the lifts that experiments have found, for monitoring: "
-        "`cycle` (YYYY-MM), `segment`, `lift`, `low`, `high`",
+        description="table of the lifts that experiments have found, as `experiment "
+        "readout --lifts` writes it, for monitoring",
     )
     study: bool = Field(True, description="whether a run makes the clustering study")
     study_customers: int = Field(

@@ -25,7 +25,6 @@ from core.config import ExperimentOptions
 from core.errors import ConfigError, did_you_mean, listed
 from core.evaluation.experiment_plan import (
     TREATED,
-    UNLIKE,
     Experiment,
     Guardrail,
     Metric,
@@ -34,7 +33,7 @@ from core.evaluation.experiment_plan import (
     parse_experiment,
     plan_sizes,
 )
-from core.evaluation.experiment_readout import balance_table
+from core.evaluation.experiment_readout import TOTAL, balance_table
 from core.yaml_text import YamlDumper
 
 OUTCOMES: Final = ("orders", "is_active", "items", "reordered_items", "new_items")
@@ -361,11 +360,15 @@ def _lines(
             f"and {horizon_days} days in which the last of them is looked at."
         )
     n_treated = int((arms["arm"] == TREATED).sum())
-    off = max(balance["difference"].abs().drop_nulls().to_list(), default=0.0)
+    everyone = pl.col("segment") == TOTAL
+    off, own = (
+        max(balance.filter(part)["difference"].abs().drop_nulls(), default=0.0)
+        for part in (everyone, ~everyone)
+    )
     yield (
         f"Arms: {arms.height - n_treated:,} in control, {n_treated:,} treated, drawn "
-        f"within segment and activity band; they differ by at most {off:.2g} "
-        f"standard deviations ({UNLIKE:g} would be unlike)."
+        f"within segment and activity band; over all they differ by at most {off:.2f} "
+        f"standard deviations, within a segment by {own:.2f}."
     )
     if n_unknown:
         yield (

@@ -16,17 +16,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import reduce
 from itertools import groupby
-from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
 from core.artifacts.reading import ArtifactSet
 from core.artifacts.runs import PROFILES
-from core.baskets.files import HISTORY
-from core.errors import SchemaError, did_you_mean, listed
+from core.baskets.files import FILES, HISTORY
 from core.evaluation.axes_drift import FEATURES, SHARE_SHIFT, share_limit
 from core.evaluation.drift import DRIFT_ROWS, FLOORS, DriftReport
+from core.evaluation.experiment_readout import read_lifts
 from core.evaluation.retrain_policy import (
     LIFT_CYCLES,
     LIFT_SEGMENTS,
@@ -35,15 +34,9 @@ from core.evaluation.retrain_policy import (
     lift_cycles,
     step,
 )
-from core.segments.ledger import is_month
 from core.segments.rule_axis import SEGMENT
-from core.tables.plain import read_table
 
 MONTHS_RUNNING: Final = 2
-LIFT_COLUMNS: Final = ("cycle", "segment", "lift", "low", "high")
-"""Columns of the table of lifts: YYYY-MM, a segment's name, and the relative change of
-its KPI with the ends of its interval, positive where it is better."""
-
 TRIGGERS: dict[str, Any] = {
     "trigger": pl.String,
     "value": pl.Float64,
@@ -127,38 +120,6 @@ def month_of(reference_date: datetime) -> str:
     return f"{reference_date - timedelta(microseconds=1):%Y-%m}"
 
 
-def read_lifts(path: str | Path) -> pl.DataFrame:
-    """Read the lifts that experiments have found, cycle by cycle.
-
-    Returns
-    -------
-    DataFrame
-        `LIFT_COLUMNS`, cycles ascending.
-
-    Raises
-    ------
-    SourceError, SchemaError
-        If it cannot be read, lacks a column, or a cycle is no month.
-    """
-    table = read_table(path, ["cycle", "segment"])
-    for name in LIFT_COLUMNS:
-        if name not in table.columns or not (
-            name in ("cycle", "segment") or table[name].dtype.is_numeric()
-        ):
-            raise SchemaError(
-                f"`{path}` has no column `{name}`, or one of text; expected "
-                f"{listed(LIFT_COLUMNS)}, the last three as numbers."
-                f"{did_you_mean(name, table.columns)}"
-            )
-    for cycle in table["cycle"]:
-        if not is_month(cycle or ""):
-            raise SchemaError(
-                f"`{path}`: the cycle `{cycle}` is no month; expected YYYY-MM, such as "
-                "2024-05."
-            )
-    return table.select(LIFT_COLUMNS).sort("cycle", maintain_order=True)
-
-
 def monitor(
     drift: pl.DataFrame,
     month: str,
@@ -184,8 +145,8 @@ def monitor(
     known : mapping, optional
         `Monitoring.facts` of the run before.
     lifts : DataFrame, optional
-        See `read_lifts`. Cycles since the thresholds were learnt count, up to this
-        month.
+        See `core.evaluation.experiment_readout.read_lifts`. Cycles since the thresholds
+        were learnt count, up to this month.
     names : mapping of int to str, optional
         Names of segments by id.
     is_learnt : bool
@@ -209,13 +170,11 @@ def monitor(
             names,
         )
     table = _table(rows, state)
-    lines = [_verdict(state, has_before=bool(rows.height)), *_alerts(rows)]
+    lines = [_verdict(state, is_learnt, has_before=bool(rows.height)), *_alerts(rows)]
     if is_earlier:
         lines.append(f"{month} is earlier than the run before: nothing runs on.")
     if is_learnt:
         state, learnt = after_publishing(state, month), month
-        if rows.height:
-            lines.append("The thresholds were learnt anew: nothing runs on.")
     return Monitoring(month, table, state, learnt, [*lines, *_plan()])
 
 
@@ -249,7 +208,7 @@ def monitor_run(
     """
     now, before, known = Shares.of(profiles, names), None, None
     if base is not None and drift.height:
-        known = base.manifest.facts(base.manifest.system.model_stage).get("monitoring")
+        known = FILES.facts(base).get("monitoring")
         old = {int(i): name for i, name in facts["names_before"][SEGMENT].items()}
         before = Shares.of(base.table(PROFILES), old)
         # Where the model is a new one, the drift alone knows what the old one says.
@@ -268,14 +227,8 @@ def monitor_run(
 
 
 def recalibration_is_due(base: ArtifactSet | None) -> bool:
-    """Whether the published run recommends to learn the thresholds anew.
-
-    Also where nothing is published, or it does not know.
-    """
-    if base is None:
-        return True
-    facts = base.manifest.facts(base.manifest.system.model_stage)
-    known = facts.get("monitoring")
+    """Whether the published run says to learn the thresholds anew, or nothing of it."""
+    known = None if base is None else FILES.facts(base).get("monitoring")
     return known is None or TriggerState.model_validate(known["trigger"]).is_due
 
 
@@ -328,7 +281,7 @@ def _lost(
         pl.col("segment").is_in(list(ids)),
     )
     return [
-        {ids[row["segment"]]: not (row["low"] or 0.0) > 0 for row in rows}
+        {ids[row["segment"]]: row["low"] <= 0 for row in rows}
         for _, rows in groupby(counted.iter_rows(named=True), lambda row: row["cycle"])
     ]
 
@@ -393,11 +346,14 @@ def _trigger(
     }
 
 
-def _verdict(state: TriggerState, *, has_before: bool) -> str:
+def _verdict(state: TriggerState, is_learnt: bool, *, has_before: bool) -> str:
     if not has_before:
         return "Nothing to compare with yet: the next month is the first."
+    why = f": {'; '.join(state.reasons)}" if state.is_due else ""
+    if is_learnt:
+        return f"The thresholds were learnt anew in this run{why}."
     if state.is_due:
-        return f"Learn the thresholds anew: {'; '.join(state.reasons)}."
+        return f"Learn the thresholds anew{why}."
     runs = [f"{kind} for {n} month(s)" for kind, n in state.months_running.items()]
     if state.lift_cycles:
         runs.append("lift lost")

@@ -75,10 +75,10 @@ def baskets(
         app.option("Rule set: a built-in name, or a YAML file.", "basket-quadrants"),
     ] = None,
     retrain: Annotated[
-        Literal["always", "due", "never"],
+        Literal["always", "policy", "never"],
         app.option(
             "`always` learns the thresholds anew, ids and names of segments live on; "
-            "`never` keeps them; `due` learns if the run before recommends it."
+            "`never` keeps them; `policy` learns if the run before recommends it."
         ),
     ] = "always",
     store: StoreName = None,
@@ -117,7 +117,7 @@ def baskets(
     columns = _columns(set_, order_column, item_column, product_column)
     chosen = resolve_config(config, flags, columns)
     into_store = app.loader(no_store=no_store)
-    is_due = retrain == "due" and is_recalibration_due(chosen)
+    is_due = retrain == "policy" and is_recalibration_due(chosen)
     refit = is_due or retrain == "always"
     run = run_baskets(chosen, refit=refit, into_store=into_store)
     app.report_and_exit(run.lines, run.exit_code, quiet=quiet)

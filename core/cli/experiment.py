@@ -153,6 +153,13 @@ def readout(
     output: Annotated[
         Path | None, app.option("CSV file to write every figure to.")
     ] = None,
+    lifts: Annotated[
+        Path | None,
+        app.option("CSV file to add each segment's lift to; needs `--cycle`."),
+    ] = None,
+    cycle: Annotated[
+        str | None, app.option("Month of this readout, such as 2024-05.")
+    ] = None,
 ) -> None:
     """Read a finished experiment out: lift, guardrails, and launch, iterate or stop.
 
@@ -160,9 +167,15 @@ def readout(
     the design. Nothing is read where the numbers of users in the arms do not fit the
     plan.
     """
-    from core.evaluation.experiment_readout import read_out
+    from core.evaluation.experiment_readout import read_lifts, read_out
+    from core.segments.ledger import is_month
     from core.tables.plain import read_table
 
+    if (lifts is None) != (cycle is None) or not is_month(cycle or "2024-05"):
+        raise ConfigError(
+            f"`--lifts` is {lifts}, `--cycle` is {cycle}; expected both or neither, "
+            "and a month such as 2024-05."
+        )
     chosen = _design(design)
     if arms is None:
         users = read_table(table, [id_, segment, "arm"])
@@ -192,6 +205,12 @@ def readout(
         ("segment", "decision", "reason"), found.decisions.iter_rows(), "What to do"
     )
     app.write_table(found.changes, output)
+    if lifts is not None and cycle is not None:
+        own = found.lifts(chosen, cycle)
+        if lifts.exists():
+            earlier = read_lifts(lifts).join(own, ["cycle", "segment"], "anti")
+            own = pl.concat([earlier, own])
+        app.write_table(own, lifts)
 
 
 def _with_results(arms: pl.DataFrame, results: pl.DataFrame, id_: str) -> pl.DataFrame:

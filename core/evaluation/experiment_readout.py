@@ -20,6 +20,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import stats
 
-from core.errors import SchemaError, listed
+from core.errors import SchemaError, did_you_mean, listed
 from core.evaluation.experiment_plan import (
     ARMS,
     CONTROL,
@@ -40,6 +41,8 @@ from core.evaluation.experiment_plan import (
     metric_columns,
 )
 from core.evaluation.multiple import FloatArray, benjamini_hochberg, holm
+from core.segments.ledger import is_month
+from core.tables.plain import read_table
 
 # Below this p-value the numbers of users do not fit the plan (Fabijan et al., 2019).
 MISMATCH = 0.001
@@ -64,6 +67,17 @@ CHANGES: dict[str, Any] = {
     "p_value": pl.Float64,
     "adjusted_p": pl.Float64,
 }
+
+
+LIFTS: dict[str, Any] = {
+    "cycle": pl.String,
+    "segment": pl.String,
+    "lift": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+}
+"""Columns of a table of lifts: YYYY-MM, a segment's name, and the relative change of
+the metric that decides there, with its interval; positive where it is better."""
 
 
 class ArmMean(NamedTuple):
@@ -95,6 +109,27 @@ class Readout:
     mismatch_p: float
     changes: pl.DataFrame
     decisions: pl.DataFrame
+
+    def lifts(self, experiment: Experiment, cycle: str) -> pl.DataFrame:
+        """Return what the segments gained, columns `LIFTS`.
+
+        Without those of which nothing can be said.
+        """
+        rows = []
+        for segment in self.decisions["segment"]:
+            metric = experiment.metric_of(segment)
+            row = self.changes.row(
+                by_predicate=(pl.col("segment") == segment)
+                & (pl.col("metric") == metric.label),
+                named=True,
+            )
+            ends = row["relative_low"], row["relative_high"]
+            if None in ends or self.mismatch_p < MISMATCH:
+                continue
+            sign = 1 if metric.better == "higher" else -1
+            low, high = sorted(sign * end for end in ends)
+            rows.append((cycle, segment, sign * row["relative"], low, high))
+        return pl.DataFrame(rows, LIFTS, orient="row")
 
 
 def read_out(
@@ -158,6 +193,39 @@ def read_out(
         for segment, _ in segments
     ]
     return Readout(mismatch, changes, pl.DataFrame(decisions))
+
+
+def read_lifts(path: str | Path) -> pl.DataFrame:
+    """Read the lifts that experiments have found, cycle by cycle.
+
+    Returns
+    -------
+    DataFrame
+        Columns `LIFTS`, cycles ascending; without rows whose lift is empty.
+
+    Raises
+    ------
+    SourceError, SchemaError
+        If it cannot be read, lacks a column, or a cycle is no month.
+    """
+    table = read_table(path, ["cycle", "segment"])
+    for name in LIFTS:
+        if name not in table.columns or not (
+            name in ("cycle", "segment") or table[name].dtype.is_numeric()
+        ):
+            raise SchemaError(
+                f"`{path}` has no column `{name}`, or one of text; expected "
+                f"{listed(list(LIFTS))}, the last three as numbers."
+                f"{did_you_mean(name, table.columns)}"
+            )
+    for cycle in table["cycle"]:
+        if not is_month(cycle or ""):
+            raise SchemaError(
+                f"`{path}`: the cycle `{cycle}` is no month; expected YYYY-MM, such as "
+                "2024-05."
+            )
+    own = table.drop_nulls("low").select(pl.col(c).cast(t) for c, t in LIFTS.items())
+    return own.sort("cycle", maintain_order=True)
 
 
 def _mismatch(

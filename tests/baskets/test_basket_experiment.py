@@ -13,6 +13,7 @@ from core.cli import app
 from core.config import Config, ExperimentOptions
 from core.errors import ConfigError
 from core.evaluation.experiment_plan import TREATED, Guardrail, Metric
+from core.evaluation.experiment_readout import read_lifts
 
 ORDERS = Metric(name="orders")
 ITEMS = Guardrail(name="items", margin=0.05)
@@ -144,9 +145,9 @@ def test_a_plan_is_written_and_read_out_as_it_is(shop, tmp_path):
     read = ["experiment", "readout", str(tmp_path / files.DESIGN)]
     table = ["--table", str(tmp_path / "results.parquet")]
     table += ["--arms", str(tmp_path / files.ARMS)]
-    done = CliRunner().invoke(
-        app, [*read, *table, "--output", str(tmp_path / "readout.csv")]
-    )
+    lifts = ["--lifts", str(tmp_path / "lifts.csv"), "--cycle", "2024-05"]
+    output = ["--output", str(tmp_path / "readout.csv")]
+    done = CliRunner().invoke(app, [*read, *table, *output, *lifts])
     assert done.exit_code == 0, done.output
     readout = pl.read_csv(tmp_path / "readout.csv")
     seldom = readout.filter(segment="seldom", metric="orders").row(0, named=True)
@@ -155,6 +156,13 @@ def test_a_plan_is_written_and_read_out_as_it_is(shop, tmp_path):
     # What it ordered more is shown, and so is that its items are not fewer.
     assert decisions == {"often": "iterate", "seldom": "launch"}
     assert set(readout.filter(segment="all segments")["metric"]) == {"orders", "items"}
+    again = CliRunner().invoke(app, [*read, *table, *lifts[:-1], "2024-06"])
+    assert again.exit_code == 0, again.output
+    gained = read_lifts(tmp_path / "lifts.csv")
+    assert gained["cycle"].to_list() == ["2024-05"] * 2 + ["2024-06"] * 2
+    assert gained["low"][1] == pytest.approx(seldom["relative_low"])
+    wrong = CliRunner().invoke(app, [*read, *table, *lifts[:2]])
+    assert "expected both or neither" in str(wrong.exception)
     results.head(1_000).write_parquet(tmp_path / "results.parquet")
     done = CliRunner().invoke(app, [*read, *table])
     assert "empty for 200 of 1,200 users" in str(done.exception)

@@ -1,14 +1,17 @@
 """Months one after another: what alerts, what holds, when to learn anew."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
 import pytest
 
-from core.baskets.monitoring import Shares, monitor, month_of, read_lifts
+from core.baskets.monitoring import Shares, monitor, month_of
+from core.baskets.run import is_recalibration_due, run_baskets
+from core.config import Config
 from core.errors import SchemaError
 from core.evaluation.axes_drift import AxesDrift
+from core.evaluation.experiment_readout import read_lifts
 from core.rules.grammar import read_rules
 from core.segments.rule_axis import SEGMENT, RuleModel, rule_axis, segment_names
 
@@ -156,3 +159,56 @@ def test_lifts_of_no_month_or_without_a_column_are_refused(tmp_path):
 def test_the_month_is_the_one_that_ends_with_the_newest_order():
     assert month_of(datetime(2024, 4, 1)) == "2024-03"
     assert month_of(datetime(2024, 4, 2)) == "2024-04"
+
+
+def delivered(folder, month, gap):
+    """Write the orders of 200 customers up to a month, every `gap` days or so."""
+    rng = np.random.default_rng(month)
+    last = datetime(2024, month, 28)
+    before = np.cumsum(rng.gamma(4.0, gap / 4, (200, 12)) + 1, axis=1)
+    rows = [("newest", "c000", last)] + [
+        (f"{user}-{place}", f"c{user:03}", last - timedelta(days=float(day)))
+        for user, own in enumerate(before)
+        for place, day in enumerate(own)
+    ]
+    names = ["order_id", "customer_id", "order_time"]
+    orders = pl.DataFrame(rows, names, orient="row")
+    products = pl.Series("product_id", rng.integers(15, size=3 * len(rows)))
+    items = pl.concat([orders.select("order_id")] * 3).with_columns(products)
+    for name, table in {"orders": orders, "items": items.unique()}.items():
+        table.write_parquet(folder / f"{name}.parquet")
+
+
+def test_runs_go_on_from_each_other_and_learn_where_the_policy_says_so(tmp_path):
+    files = {name: str(tmp_path / f"{name}.parquet") for name in ("orders", "items")}
+    config = Config.model_validate(
+        {
+            "artifacts": str(tmp_path / "artifacts"),
+            "baskets": {**files, "study": False, "cuts": 0},
+        }
+    )
+    verdicts, learnt = [], []
+    for month, gap in ((2, 14), (3, 8), (4, 8), (5, 8)):
+        delivered(tmp_path, month, gap)
+        run = run_baskets(config, refit=is_recalibration_due(config))
+        learnt.append(run.facts["is_learnt"])
+        verdicts.append(run.facts["told"]["monitoring"]["lines"][0].split(":")[0])
+    assert learnt == [True, False, False, True]
+    assert verdicts == [
+        "Nothing to compare with yet",
+        "Keep the thresholds",
+        "Learn the thresholds anew",
+        "The thresholds were learnt anew in this run",
+    ]
+    assert run.facts["monitoring"]["learnt"] == "2024-05"
+    assert run.facts["monitoring"]["trigger"]["state"] == "steady"
+    history = pl.read_csv(run.folder / "monitoring_history.csv")
+    months = history.filter(pl.col("trigger") == "PSI of freq_score")
+    assert months.select("month", "status").rows() == [
+        ("2024-03", "alert"),
+        ("2024-04", "recalibrate"),
+        ("2024-05", "recalibrate"),
+    ]
+    assert "| PSI of frequency score |" in (
+        run.folder / "monitoring_plan.md"
+    ).read_text("utf-8")
