@@ -26,17 +26,6 @@ MEMO_CANDIDATES: Final = 8
 """Candidates of the study that the memo shows."""
 AISLES_SHOWN: Final = 10
 """Aisles that the page shows, of those whose share differs most between segments."""
-VERDICTS: Final = {
-    "none": "Use the rule segments. Clustering found no more structure in these "
-    "customers than in data without groups, so no set of clusters is better founded "
-    "than rules, which can be explained and applied to every customer.",
-    "weak": "Use the rule segments. Clustering found some structure, but too weak to "
-    "assign customers by. Use it to learn about customers, not to decide about them.",
-    "clear": "The customers form clear groups. The rule segments are published, as "
-    "they can be explained and applied to every customer; test the clusters against "
-    "them before you choose.",
-}
-"""What follows from the verdict of the study."""
 NO_STUDY: Final = (
     "No study was made, so it is not known whether clusters would do better. The rule "
     "segments are published because they can be explained and applied to every "
@@ -50,6 +39,13 @@ CHECKS: Final = {
 }
 """Checks of readiness whose names are no words."""
 _AISLE = re.compile(r"aisle_[^_]*_(.+)")
+METHODS: Final = {
+    "kmeans": "KMeans",
+    "mixture": "Gaussian mixture",
+    "ward": "Ward",
+    "dbscan": "DBSCAN",
+    "hdbscan": "HDBSCAN",
+}
 _LONG_NUMBER = re.compile(r"\d+\.\d{5,}")
 _STUDY_FIGURES = {
     "explained_variance": "variance explained",
@@ -370,7 +366,7 @@ class Content:
             [
                 {
                     "features": f"{row['space']}{' *' if row['is_chosen'] else ''}",
-                    "method": self.words(row["method"]),
+                    "method": METHODS.get(row["method"], row["method"]),
                     "clusters": count(row["k"]),
                 }
                 | {
@@ -381,6 +377,27 @@ class Content:
                 for row in rows
             ],
             frozenset({"features", "method"}),
+        )
+
+    @property
+    def spaces(self) -> Table | None:
+        """The spaces of the study, with what their components keep."""
+        found = self.parts.study
+        if found is None or not found.spaces.height:
+            return None
+        return Table(
+            "Features that clusters were looked for in.",
+            [
+                {
+                    "features": row["space"],
+                    "number": count(row["features"]),
+                    "columns": count(row["columns"]),
+                    "principal components": count(row["components"]),
+                    "variance that they keep": share(row["explained_variance"]),
+                }
+                for row in found.spaces.to_dicts()
+            ],
+            frozenset({"features"}),
         )
 
     @cached_property
@@ -495,7 +512,11 @@ class Content:
     def decision(self) -> str:
         """What follows from the study, in a sentence or two."""
         study = self.parts.study
-        return NO_STUDY if study is None else VERDICTS[study.verdict]
+        if study is None:
+            return NO_STUDY
+        first = self.prose(study.recommendation[:1])[0]
+        published = " The segments of this run are those of the rules."
+        return first + (published if study.verdict == "clear" else "")
 
     def lines(self, part: Tells | Validation | None, missing: str) -> list[str]:
         """Return the sentences of a part, or that it was not made."""

@@ -80,7 +80,7 @@ def write_page(
             found=found,
             first=list(_first_parts(found)),
             study=_study_part(found),
-            spaces=_spaces(found),
+            tried=_study_tables(found),
             rows=account_lines(facts["account"]),
             documents=DOCUMENTS,
         )
@@ -229,11 +229,10 @@ def _first_parts(found: Content) -> Iterator[Part]:
 def _study_part(found: Content) -> Part:
     """Return what clustering found, in sentences."""
     study = found.parts.study
-    said = [] if study is None else found.prose(study.recommendation)
+    said = [] if study is None else found.prose(study.recommendation[1:])
     return Part("Rules or clusters?", [found.decision, *said])
 
 
-def _spaces(found: Content) -> list[Table]:
+def _study_tables(found: Content) -> list[Table]:
     """Return the tables of the study, which the page has folded."""
-    table = found.study()
-    return [] if table is None else [table]
+    return [table for table in (found.spaces, found.study()) if table]

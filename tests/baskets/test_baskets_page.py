@@ -1,0 +1,119 @@
+"""The page of the baskets: verdicts first, figures of the tables, safe to show."""
+
+import re
+from types import SimpleNamespace
+
+import polars as pl
+import pytest
+from basket_findings import parts_of, sample, whole
+
+from core.baskets.page import write_page
+from core.config import Config
+
+FACTS = {
+    "n_customers": 238,
+    "n_orders": 4452,
+    "run": 1,
+    "version": 1,
+    "version_before": None,
+    "store": "baskets",
+    "reference_date": "2026-05-01T00:00:00",
+    "n_moved": {},
+    "moves": [],
+    "events": {},
+    "proof": "Proven: every customer falls in exactly one segment.",
+    "account": {"notes": ["A note of the rows."]},
+}
+
+
+def written(folder, parts):
+    out = SimpleNamespace(
+        path=folder.joinpath, root=folder / "artifacts" / "baskets", config=Config()
+    )
+    told = "238 customers with 4,452 orders.", ["62 customers are not segmented."]
+    write_page(out, parts, FACTS, told, pl.DataFrame())
+    return (folder / "baskets.html").read_text("utf-8")
+
+
+def shown(page):
+    """Return the text between tags, in one line."""
+    body = page.partition("</style>")[2]
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    return written(tmp_path_factory.mktemp("page"), whole())
+
+
+def test_verdicts_stand_before_everything_else(page):
+    text = shown(page)
+    order = [
+        "238 customers in 4 segments by rules",
+        "Ready, with caution on",
+        "Use the rules. Clustering found no groups",
+        "Segments differ by more than chance in",
+        "At a glance",
+        "The segments and what to do",
+        "Do the orders carry a segmentation?",
+        "Do the segments differ?",
+        "Experiment plan",
+        "Monitoring",
+        "Rules or clusters?",
+        "All clusters that were tried",
+    ]
+    places = [text.index(part) for part in order]
+    assert places == sorted(places)
+
+
+def test_each_segment_has_its_figures_and_its_actions(page):
+    cards = re.findall(r"<article.*?</article>", page, re.S)
+    rows = whole().segments.to_dicts()
+    assert len(cards) == len(rows)
+    for card, row in zip(cards, rows, strict=True):
+        assert f"<h3>{row['segment']}</h3>" in card
+        assert f"{row['customers']:,} customers" in card
+        play = whole().playbook.play(row["rule_name"])
+        assert all(action in card for action in play.actions)
+        assert "(all: " in card
+
+
+def test_the_page_is_self_contained_small_and_without_scripts(page):
+    assert len(page.encode()) < 1_000_000
+    assert "<script" not in page
+    assert not re.findall(r"(?:src|href)=\"(?!data:)", page)
+    assert page.count('src="data:image/png;base64,') == 3
+    assert "default-src 'none'" in page
+
+
+def test_definition_checks_stand_apart_from_evidence(page):
+    tables = re.findall(r"<table>.*?</table>", page, re.S)
+    evidence = next(t for t in tables if "took no part in the assignment" in t)
+    checks = next(t for t in tables if "Definition checks" in t)
+    assert "loyalty score" in checks
+    assert "loyalty score" not in evidence
+    largest = whole().validation.metrics["eta_squared"][0]
+    assert f"{largest:.3f}" in evidence
+
+
+def test_no_name_of_a_column_stands_in_sentences(page):
+    text = re.sub(r"<code>.*?</code>", "", page.partition("</style>")[2], flags=re.S)
+    files = {"customer_profiles.parquet"}
+    found = set(re.findall(r"\b[a-z0-9]+_[a-z_.]+\b", shown(f"</style>{text}")))
+    assert found <= files
+
+
+def test_odd_names_are_escaped(tmp_path):
+    page = written(tmp_path, whole((("At Risk", "a|b `c` <script>x</script>"),)))
+    assert "<script" not in page
+    assert "a|b `c` &lt;script&gt;" in page
+
+
+def test_what_was_not_made_is_told_and_rules_without_two_scores_have_no_quadrants(
+    tmp_path,
+):
+    text = written(tmp_path, parts_of(sample()[2]))
+    assert "No study was made" in shown(text)
+    assert "No experiment was planned." in shown(text)
+    assert "No monitoring was planned." in shown(text)
+    assert text.count("data:image/png") == 2
