@@ -141,12 +141,14 @@ def prose(text: str, words: Callable[[str], str], plain: Collection[str] = ()) -
         quoted, bare = found.groups()
         if bare is not None:
             return words(bare)
-        if quoted in plain:
+        if quoted in safe:
             return str(quoted)
         return words(quoted) if _COLUMN.fullmatch(quoted) else found[0]
 
+    # A backtick in a name would end the code that the name stands in.
+    safe = {name.replace("`", "'") for name in plain}
     for name in plain:
-        if "`" in name:  # it would end the code that it stands in
+        if "`" in name:
             text = text.replace(name, name.replace("`", "'"))
     return _NAMES.sub(told, text)
 

@@ -12,8 +12,7 @@ from core.baskets.parts import SEGMENTS, Parts, Told
 from core.baskets.playbook import read_playbook
 from core.baskets.readiness import assess_readiness
 from core.baskets.sample import catalogue, generate_baskets
-from core.baskets.study import Study
-from core.baskets.study_candidates import CANDIDATES
+from core.baskets.study import CANDIDATES, Study
 from core.baskets.validation import validate_segments
 from core.config import ExperimentOptions
 from core.rules.grammar import read_rules

@@ -109,9 +109,7 @@ def test_odd_names_are_escaped(tmp_path):
     assert "a|b `c` &lt;script&gt;" in page
 
 
-def test_what_was_not_made_is_told_and_rules_without_two_scores_have_no_quadrants(
-    tmp_path,
-):
+def test_what_was_not_made_is_told_and_not_drawn(tmp_path):
     text = written(tmp_path, parts_of(sample()[2]))
     assert "No study was made" in shown(text)
     assert "No experiment was planned." in shown(text)
