@@ -258,6 +258,11 @@ def test_a_first_month_has_a_page_without_moves_and_drift(tmp_path, published, y
     ("changes", "badge", "ending"),
     [
         ({"decision": "kept"}, "Nothing to do", "no drift; nothing to do."),
+        (
+            {"decision": "kept", "n_changing": 7},
+            "Shops are changing",
+            "7 changing; no drift; the segments hold.",
+        ),
         ({"decision": "kept", "state": "watching"}, "Watching", "wait for next month."),
         (
             {"decision": "kept", "state": "recalibrate"},
@@ -450,3 +455,24 @@ def test_drift_is_drawn_for_little_and_for_much(tmp_path, n_features, n_months):
     )
     plot_drift(rows, {}, tmp_path / "drift.png")
     assert not is_clipped(tmp_path / "drift.png")
+
+
+def test_who_is_changing_comes_before_everything_else(published, tmp_path):
+    changing = pl.DataFrame(
+        {
+            "entity": ["S<1>", "S2", "S3"],
+            "segment": [0, 0, 1],
+            "candidate": [1, 1, 0],
+            "since": ["2024-03", "2024-01", "2024-02"],
+            "against_past": [0.72, 1.5, None],
+            "evidence": [9.0, 7.0, 5.0],
+        }
+    )
+    content = replace(told(published, n_changing=3, alerts=[]), changing=changing)
+    write_refresh_page(content, tmp_path / "refresh.html")
+    page, whole = read(tmp_path / "refresh.html")
+    assert whole.headings.index("Shops that are changing") == 2
+    assert "S&lt;1&gt;" in page
+    assert "S<1>" not in page
+    assert "\N{MINUS SIGN}28%" in page
+    assert "March 2024" in page

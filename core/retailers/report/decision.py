@@ -99,6 +99,7 @@ class Announcement:
 
 _BADGES = {
     "steady": ("calm", "Nothing to do"),
+    "changing": ("calm", "Shops are changing"),
     "watching": ("care", "Watching"),
     "recommended": ("care", "Retraining recommended"),
     "published": ("good", "New model"),
@@ -114,11 +115,11 @@ def announcement(facts: RefreshFacts) -> Announcement:
 
     >>> facts = {"month": "2024-05", "decision": "kept", "reason": "", "version": 3,
     ...          "published": None, "n_assigned": 4912, "n_unassigned": 611,
-    ...          "n_not_eligible": 80, "n_moved": 61, "n_entered": 12, "n_left": 9,
+    ...          "n_not_eligible": 80, "n_moved": 6, "n_entered": 12, "n_left": 9,
     ...          "n_changing": 17, "state": "steady", "alerts": [], "events": [],
     ...          "gate": [], "breaches": [], "names": {"0": "Summer shops"}}
     >>> announcement(facts).headline
-    'May 2024: 4,912 shops assigned; 61 moved, 17 changing; no drift; nothing to do.'
+    'May 2024: 4,912 shops assigned; 6 moved, 17 changing; no drift; the segments hold.'
     """
     outcome = outcome_of(facts)
     tone, badge = _BADGES[outcome]
@@ -138,7 +139,7 @@ def announcement(facts: RefreshFacts) -> Announcement:
         badge,
         headline=" ".join(refresh_sentences("headline", **known)),
         lines=(facts["reason"],) if facts["reason"] else (),
-        advice=" ".join(refresh_sentences("advice", outcome=outcome)),
+        advice=" ".join(refresh_sentences("advice", **known)),
     )
 
 
@@ -221,6 +222,8 @@ def outcome_of(facts: RefreshFacts) -> str:
     """Tell apart, among the models that were kept, those under watch."""
     if facts["decision"] != "kept":
         return facts["decision"]
+    if facts["state"] == "steady" and facts["n_changing"]:
+        return "changing"
     return {"recalibrate": "recommended"}.get(facts["state"], facts["state"])
 
 

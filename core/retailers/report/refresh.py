@@ -48,7 +48,7 @@ _DRIFT_COLOURS = (
     (0.5, "#F9CF9C"),
     (1.0, "#B35400"),
 )
-MOST_SHOPS = 20
+MOST_SHOPS, MOST_WAYS = 20, 8
 _DRIFT_KINDS = ("feature", "reconstruction", "unassigned", "share")
 _STATISTICS = {
     "psi": "PSI",
@@ -386,7 +386,7 @@ def _changing_part(changing: pl.DataFrame | None, facts: RefreshFacts) -> Part |
         refresh_sentences("changing", n=changing.height, n_shown=MOST_SHOPS),
         tables=[
             Table(
-                "From which segment towards which.",
+                "From which segment towards which, the most first.",
                 [
                     {
                         "from": titled(row["segment"], names),
@@ -394,7 +394,7 @@ def _changing_part(changing: pl.DataFrame | None, facts: RefreshFacts) -> Part |
                         "shops": count(row["n"]),
                         "sales against own past": _more_or_less(row["against_past"]),
                     }
-                    for row in ways.head(MOST_SHOPS).to_dicts()
+                    for row in ways.head(MOST_WAYS).to_dicts()
                 ],
                 texts,
             ),
