@@ -10,6 +10,7 @@ import errno
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -37,8 +38,7 @@ def temporary_folder() -> Iterator[Path]:
                 folder.mkdir(mode=0o700)
                 yield folder
             finally:
-                # Windows may still hold a file that was mapped; a later run clears it.
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
     finally:
         if not folder.exists():
             _forget(folder)
@@ -54,6 +54,19 @@ def clear_leftovers(root: Path) -> None:
             with FileLock(path, timeout=0):
                 shutil.rmtree(folder, ignore_errors=True)
             _forget(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, again where a thread is ending that still writes to it.
+
+    So does one of Polars after Ctrl-C. Windows may go on holding a file that was
+    mapped; a later run clears it.
+    """
+    for pause in (0.0, 0.1, 0.4):
+        time.sleep(pause)
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
 
 
 def _lock_of(folder: Path) -> Path:

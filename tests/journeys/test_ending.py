@@ -101,6 +101,23 @@ def test_what_a_killed_run_leaves_goes_with_the_next(tmp_path):
     assert list(temporary.iterdir()) == [strangers]
 
 
+def test_what_is_written_while_a_folder_goes_does_not_keep_it(tmp_path, monkeypatch):
+    """As by a thread of Polars that has not ended yet."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    rmdir, late = os.rmdir, []
+
+    def rmdir_too_soon(path, **options):
+        if not late:
+            late.append(folder / "late.parquet")
+            late[0].touch()
+        rmdir(path, **options)
+
+    with temporary_folder() as folder:
+        monkeypatch.setattr(os, "rmdir", rmdir_too_soon)
+    assert late
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_in_use_is_no_leftover(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     code = "import sys; from core.scratch import *; clear_leftovers(Path(sys.argv[1]))"
