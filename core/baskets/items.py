@@ -68,7 +68,8 @@ def products_of(parsed: ParsedRows, listed: pl.DataFrame | None) -> pl.DataFrame
     DataFrame
         `product_id` (text), `aisle_id` and `is_listed`.
     """
-    bought = parsed.rows.select(pl.col("product_id").drop_nulls().unique())
+    sound = parsed.rows.filter(~has_fault(parsed.spec))
+    bought = sound.select(pl.col("product_id").unique())
     known = bought.collect(engine="streaming")
     if listed is None:
         listed = pl.DataFrame(schema={"product_id": pl.String, "aisle_id": pl.String})
