@@ -102,6 +102,8 @@ def find_sources(config: Config, work: Path, scratch: Path) -> Sources:
         wanted = getattr(options, OPTIONS[name])
         found = [n.strip() for n in table.scan.collect_schema().names() if n != BEYOND]
         columns[name] = recognised_columns(found, wanted, SPECS[name])
+        if name == "orders" and "order_time" in columns[name]:
+            _take_number_for_id(columns[name])
         taken = [
             f"`{ours}` from `{theirs}`"
             for ours, theirs in columns[name].items()
@@ -198,20 +200,30 @@ def _files_of(
             f"{listed([file.name for file in found])}. Files of other names: "
             "`--orders PATH --items PATH`, and `--products`, `--aisles`."
         )
-    notes = []
-    if TRAIN in files:
-        place = source if source != "kaggle" else "FOLDER"
-        del files[TRAIN]
-        notes.append(
-            f"`{TRAIN}` was not read: it has the items of each customer's newest "
-            "order, which the published study left out. To read it: `--orders "
-            f"{place}/orders.csv --items {place}/order_products__*.csv`."
-        )
-    return files, notes
+    if TRAIN not in files:
+        return files, []
+    del files[TRAIN]
+    place = "FOLDER" if source == "kaggle" else source
+    others = "".join(
+        f" --{name} {place}/{name}.csv"
+        for name in ("products", "aisles")
+        if name in files
+    )
+    return files, [
+        f"`{TRAIN}` was not read: it has the items of each customer's newest order, "
+        f"which the published study left out. To read it: `--orders {place}/orders.csv "
+        f"--items {place}/order_products__*.csv{others}`."
+    ]
 
 
 def _called(files: Sequence[SourceFile], table: str) -> str:
     return files[0].name if len(files) == 1 else f"{len(files)} files of {table}"
+
+
+def _take_number_for_id(columns: dict[str, str]) -> None:
+    """Take an order number for the id of dated orders, which have no other."""
+    if "order_id" not in columns and "order_number" in columns:
+        columns["order_id"] = columns.pop("order_number")
 
 
 def _with_one_time(

@@ -280,8 +280,12 @@ def match_columns(
     received: dict[str, str] = {}
     missing: list[str] = []
     lacking: list[str] = []
+    mapped = {theirs.strip() for theirs in wanted.values()}
     for column in _columns_to_find(found, wanted, spec):
-        name = _find(wanted.get(column.name, column.name), found, where)
+        # Our name may be theirs for another column of ours.
+        is_taken = column.name not in wanted and column.name in mapped
+        theirs = wanted.get(column.name, column.name)
+        name = None if is_taken else _find(theirs, found, where)
         if name is not None:
             received[column.name] = name
         elif column.default and _is_lacking(column, found, wanted, spec):

@@ -255,6 +255,13 @@ def test_one_file_of_order_lines_says_the_same_as_two_files(tmp_path):
     check_account(one)
 
 
+def test_an_order_number_is_the_id_where_dates_tell_the_sequence(tmp_path):
+    names = ("order_number", "customer_id", "order_time")
+    data = read_tables(tmp_path, DATED, BOUGHT, names, ("Order Number", "sku", "qty"))
+    assert orders_of(data) == orders_of(read_tables(tmp_path / "b", DATED, BOUGHT))
+    assert len(items_of(data)) == len(BOUGHT)
+
+
 def test_a_column_of_reorders_goes_before_what_orders_tell(tmp_path):
     items = [("o1", "tea", "1"), ("o4", "tea", "0")]
     names = ("order_id", "product_id", "reordered")
