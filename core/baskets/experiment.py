@@ -32,6 +32,7 @@ from core.evaluation.experiment_plan import (
     guardrail_sizes,
     parse_experiment,
     plan_sizes,
+    smallest_total_effect,
 )
 from core.evaluation.experiment_readout import TOTAL, balance_table
 from core.yaml_text import YamlDumper
@@ -255,6 +256,11 @@ def plan_experiment(
     balance = balance_table(drawn, list(dict.fromkeys(looked_at)), "segment")
     n_unknown = users.height - known.height
     lines = list(_lines(design, table, arms, balance, horizon_days, n_unknown))
+    if total := smallest_total_effect(known, design, *at):
+        lines.append(
+            f"All segments together could show a change of {total:.1%} of "
+            f"`{design.metric.label}`."
+        )
     return ExperimentPlan(design, table, arms, balance, lines)
 
 

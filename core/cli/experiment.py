@@ -47,12 +47,13 @@ def plan(
     The table holds the metric as it is now: its mean and variance in every segment
     decide the sizes. The error rate is divided by the number of segments.
     """
-    from core.evaluation.experiment_plan import plan_sizes
+    from core.evaluation.experiment_plan import plan_sizes, smallest_total_effect
     from core.tables.plain import read_table
 
     chosen = _design(design)
     visits = None if arrivals is None else read_table(arrivals, [id_])
-    sizes = plan_sizes(read_table(table, [id_, segment]), chosen, id_, segment, visits)
+    users = read_table(table, [id_, segment])
+    sizes = plan_sizes(users, chosen, id_, segment, visits)
     app.print_table(
         (
             "segment",
@@ -81,6 +82,9 @@ def plan(
         f"{chosen.alpha:g} over {sizes.height} segments, power {chosen.power:.0%}",
         to_the_right={"users", "baseline", "needed", "smallest effect", "weeks"},
     )
+    total = smallest_total_effect(users, chosen, id_, segment)
+    said = f"All segments together could show {_change(total)} of {chosen.metric.label}"
+    app.print_lines([said])
     app.write_table(sizes, output)
 
 

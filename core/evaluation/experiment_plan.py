@@ -472,6 +472,33 @@ def _with_weeks(size: _Size, curve: Sequence[int]) -> tuple[_Size, int | None]:
     return size._replace(reason=f"it needs {needed:,} users, and {came}"), None
 
 
+def smallest_total_effect(
+    users: pl.DataFrame, experiment: Experiment, id_column: str, segment_column: str
+) -> float | None:
+    """Return the relative change of `metric` that all users together could show.
+
+    Weighted by the segments' shares, as the readout does: differences between segments
+    are no noise. None where the mean or the variance is 0.
+
+    Parameters
+    ----------
+    users, experiment, id_column, segment_column
+        See `plan_sizes`.
+    """
+    table = measured_users(users, experiment, [id_column, segment_column])
+    parts = [
+        MetricValues.of(*metric_columns(own, experiment.metric))
+        for _, own in table.group_by(segment_column)
+    ]
+    known = [part for part in parts if part.variance >= 0]
+    n = sum(part.n for part in known)
+    if not n:
+        return None
+    mean = sum(part.n * part.mean for part in known) / n
+    within = sum(part.n * part.variance for part in known) / n
+    return _smallest_effect(MetricValues(mean, within, n), experiment, experiment.alpha)
+
+
 GUARDRAIL_SIZES: dict[str, Any] = {
     "segment": pl.String,
     "metric": pl.String,

@@ -13,8 +13,10 @@ from core.evaluation.experiment_plan import (
     Guardrail,
     Metric,
     assign_arms,
+    guardrail_sizes,
     parse_experiment,
     plan_sizes,
+    smallest_total_effect,
 )
 from core.evaluation.experiment_readout import (
     TOTAL,
@@ -24,6 +26,7 @@ from core.evaluation.experiment_readout import (
     guardrail_state,
     read_out,
 )
+from core.evaluation.multiple import holm
 
 BOUGHT = Experiment(
     name="voucher", metric=Metric(name="bought", kind="proportion"), effect=0.1
@@ -97,6 +100,56 @@ def test_the_smallest_effect_is_what_all_users_could_show():
     plan = plan_sizes(users(13_020), BOUGHT, "id", "segment")
     assert plan["can_be_tested"].to_list() == [True]
     assert plan["smallest_effect"][0] == pytest.approx(0.098, abs=0.001)
+
+
+def test_all_users_together_show_less_noise_than_one_segment():
+    table = users(2_000, (0.1, 0.5))
+    total = smallest_total_effect(table, BOUGHT, "id", "segment")
+    variance = np.mean([0.1 * 0.9, 0.5 * 0.5])  # differences of segments left out
+    z = stats.norm.ppf(0.975) + stats.norm.ppf(0.8)
+    assert total == pytest.approx(z * np.sqrt(variance * 4 / 4_000) / 0.3, rel=1e-3)
+    assert total < plan_sizes(table, BOUGHT, "id", "segment")["smallest_effect"].min()
+
+
+def test_a_segment_may_decide_by_a_metric_of_its_own():
+    own = {"metric": {"name": "spent"}, "guardrails": []}
+    tree = {
+        "name": "x",
+        "metric": {"name": "bought", "kind": "proportion"},
+        "effect": 0.1,
+        "guardrails": [{"name": "orders", "margin": 0.5}],
+        "segments": {"s1": own},
+    }
+    design = parse_experiment(tree, "design")
+    table = finished(4_000, 0.0, spending=0.2)
+    plan = plan_sizes(table.drop("arm"), design, "id", "segment")
+    assert plan["metric"].to_list() == ["bought", "spent"]
+    margins = guardrail_sizes(table.drop("arm"), design, "id", "segment")
+    assert margins["segment"].to_list() == ["s0"]
+    readout = read_out(table, design, "id", "segment")
+    decided = dict(readout.decisions.select("segment", "decision").iter_rows())
+    assert decided == {"s0": "iterate", "s1": "launch"}
+    rows = {(r["segment"], r["metric"]): r for r in readout.changes.to_dicts()}
+    assert ("s0", "spent") not in rows
+    assert ("all segments", "spent") not in rows
+    deciding = [rows["s0", "bought"], rows["s1", "spent"]]
+    adjusted = holm([row["p_value"] for row in deciding])
+    assert [row["adjusted_p"] for row in deciding] == pytest.approx(list(adjusted))
+    # What is only looked at in s1 is no part of that decision.
+    assert rows["s1", "bought"]["adjusted_p"] == rows["s1", "bought"]["p_value"]
+    low, high = (lift[1] for lift in readout.lifts(design, "2024-05")["low", "high"])
+    assert low < 0.2 < high
+
+
+def test_one_name_for_two_metrics_is_refused():
+    tree = {
+        "name": "x",
+        "metric": {"name": "bought"},
+        "effect": 0.1,
+        "segments": {"s1": {"metric": {"name": "bought", "kind": "proportion"}}},
+    }
+    with pytest.raises(ConfigError, match="`bought` is described in two ways"):
+        parse_experiment(tree, "design")
 
 
 def test_weeks_are_those_until_the_needed_users_have_come():
