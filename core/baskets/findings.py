@@ -34,7 +34,6 @@ from core.reporting.playbook import Playbook
 from core.rules.grammar import RuleSet
 from core.segments.rule_axis import SEGMENT
 
-Facts = Mapping[str, Any]
 Found = TypeVar("Found")
 QUANTILES = (0.2, 0.5, 0.8)
 # The sentences of a run, and the names that segments have in them.
@@ -229,7 +228,7 @@ def summary_table(tables: Tables) -> pl.DataFrame:
 
 
 def parts_of(
-    out: StageWriter, tables: Tables, summary: pl.DataFrame, facts: Facts
+    out: StageWriter, tables: Tables, summary: pl.DataFrame, facts: dict[str, Any]
 ) -> Parts:
     """Return what the documents tell, from the files of this run or of the one before.
 
@@ -241,15 +240,15 @@ def parts_of(
     tables : Tables
     summary : DataFrame
         Of `summary_table`.
-    facts : mapping
-        With `TOLD` and `NAMES`.
+    facts : dict
+        With `TOLD` and `NAMES`, which say the names of now afterwards.
     """
     assigner = tables.assigner
     assert isinstance(assigner, BasketsAssigner)  # of a run of baskets
-    names = dict(summary.select("segment_id", "segment").iter_rows())
-    called = {old: names.get(int(i), old) for i, old in facts[NAMES].items()}
-    told = _renamed(facts[TOLD], called)
-
+    names = assigner.model.names[SEGMENT]
+    called = {old: names[int(i)] for i, old in facts[NAMES].items()}
+    told = facts[TOLD] = _renamed(facts[TOLD], called)
+    facts[NAMES] = names_told(assigner)
     kept = {name: _table(out, name, called) for name in files.FOUND}
 
     def found(topic: str, kind: Callable[..., Found], **from_: str) -> Found | None:
@@ -284,6 +283,11 @@ def parts_of(
         experiment=found("experiment", Told, table=files.EXPERIMENT),
         monitoring=found("monitoring", Told, table=files.MONITORING),
     )
+
+
+def names_told(assigner: BasketsAssigner) -> dict[str, str]:
+    """Return the names of segments by id, JSON-able."""
+    return {str(i): name for i, name in assigner.model.names[SEGMENT].items()}
 
 
 def _file(out: StageWriter, name: str) -> Path:

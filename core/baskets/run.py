@@ -14,7 +14,7 @@ from core.artifacts.folder import Artifacts, StageWriter, link
 from core.artifacts.runs import REJECTED, content_digest
 from core.baskets import files, outputs
 from core.baskets.files import FILES, baskets_folder
-from core.baskets.findings import NAMES, TOLD, Inquiry, watch
+from core.baskets.findings import NAMES, TOLD, Inquiry, names_told, watch
 from core.baskets.intake import read_baskets
 from core.baskets.model import BasketsAssigner, learn_baskets
 from core.baskets.monitoring import recalibration_is_due
@@ -27,7 +27,6 @@ from core.lifecycle.segmentation import Placed, Segmentation, StoreLoader, Table
 from core.logging import get_logger
 from core.rules.check import require_proven
 from core.rules.grammar import RuleSet, read_rules
-from core.segments.rule_axis import SEGMENT
 
 # Options that decide what a run finds, beside the rows, the rules and the seed.
 _DECIDING = ("min_orders", "study", "study_customers", "horizon_days", "cuts")
@@ -145,10 +144,7 @@ class Baskets(Segmentation[BasketRows, BasketsAssigner]):
         features.write_parquet(out.path(files.CUSTOMERS), compression="zstd")
         data.left_out.write_parquet(out.path(files.LEFT_OUT), compression="zstd")
         inquiry = Inquiry(out, data, assigner.segments(features), assigner, self.rules)
-        self.told = {
-            TOLD: inquiry.find_out(),
-            NAMES: {str(i): name for i, name in assigner.model.names[SEGMENT].items()},
-        }
+        self.told = {TOLD: inquiry.find_out(), NAMES: names_told(assigner)}
 
     def write_report(
         self, out: StageWriter, tables: Tables, facts: dict[str, Any]
