@@ -18,6 +18,7 @@ import polars as pl
 from core.artifacts.folder import StageWriter
 from core.baskets import files
 from core.baskets.experiment import OUTCOMES, plan_experiment
+from core.baskets.features import aisle_columns
 from core.baskets.model import BasketsAssigner
 from core.baskets.monitoring import monitor_run
 from core.baskets.out_of_time import out_of_time
@@ -25,6 +26,7 @@ from core.baskets.parts import Parts, Told
 from core.baskets.playbook import playbook_text, read_playbook
 from core.baskets.readiness import Readiness, assess_readiness
 from core.baskets.rows import N_ORDERS, BasketRows
+from core.baskets.study import Study, run_study
 from core.baskets.validation import Validation, validate_segments
 from core.config import BasketsConfig
 from core.lifecycle.segmentation import Tables
@@ -76,6 +78,8 @@ class Inquiry:
         self.out.write_csv(files.QUANTILES, quantile_table(self.segments))
         self._readiness()
         self._validation()
+        if self.options.study:
+            self._study()
         if self.options.cuts:
             self._out_of_time()
         self._experiment(playbook)
@@ -104,6 +108,24 @@ class Inquiry:
         self.out.write_csv(files.DEFINITION_CHECKS, found.definition_checks)
         self.out.write_csv(files.SPLIT_GAPS, found.split_gaps)
         self.told["validation"] = {}
+
+    def _study(self) -> None:
+        get_logger().info("Studying which groups customers form")
+        found = run_study(
+            self.rows.features,
+            aisle_columns(self.rows.data.aisles),
+            seed=self.out.config.seed,
+            max_customers=self.options.study_customers,
+            segment=self.segments["segment"],
+        )
+        self.out.write_csv(files.SPACES, found.spaces)
+        self.out.write_csv(files.STUDY, found.candidates)
+        self.told["study"] = {
+            "chosen": found.chosen,
+            "verdict": found.verdict,
+            "recommendation": list(found.recommendation),
+            "facts": found.facts,
+        }
 
     def _out_of_time(self) -> None:
         data = self.rows.data
@@ -279,6 +301,7 @@ def parts_of(
             definition_checks=files.DEFINITION_CHECKS,
             split_gaps=files.SPLIT_GAPS,
         ),
+        study=found("study", Study, spaces=files.SPACES, candidates=files.STUDY),
         out_of_time=found("out_of_time", Told, table=files.OUT_OF_TIME),
         experiment=found("experiment", Told, table=files.EXPERIMENT),
         monitoring=found("monitoring", Told, table=files.MONITORING),

@@ -48,7 +48,14 @@ import polars as pl
 from sklearn.metrics import adjusted_rand_score
 
 from core.baskets import study_candidates as steps
-from core.baskets.study_spaces import FACTS, Spaces, StudyTable, study_table
+from core.baskets.study_candidates import N_NULLS
+from core.baskets.study_spaces import (
+    FACTS,
+    Spaces,
+    StudyTable,
+    learn_spaces,
+    study_table,
+)
 from core.evaluation.certificate import REPRODUCIBLE_ARI, certify_table
 from core.evaluation.null import fit_gaussian_copula
 from core.evaluation.workers import Workers
@@ -58,8 +65,8 @@ from core.models.preprocessing import FloatArray
 
 Verdict = Literal["none", "weak", "clear"]
 
-AUTOENCODER_EPOCHS: Final = 6
-CERTIFIED_ROWS: Final = 1_500
+AUTOENCODER_EPOCHS: Final = 5
+CERTIFIED_ROWS: Final = 1_000
 CANDIDATES: Final[dict[str, Any]] = {
     "space": pl.String,
     "method": pl.String,
@@ -94,17 +101,18 @@ class Study:
         A row per space, method and number of clusters: columns `CANDIDATES`. Measures
         have their mean on nulls beside them (`..._null`); those of labels with noise
         are over the clustered customers. Null where a measure was not taken: valleys
-        where there is a `fault`, agreements of all but the best candidates.
+        where there is a `fault` or no excess, agreements but of the best candidates.
     chosen : dict or None
         The row of the candidate chosen; None if nothing could be looked for.
     verdict : {'none', 'weak', 'clear'}
     recommendation : tuple of str
         Sentences that follow from the numbers.
-    labels : DataFrame
-        `customer_id` and `cluster` (from 0, -1 is noise) of the one chosen, for the
-        customers that it was learnt from.
     facts : dict
         JSON-able: bars, samples, what was left out, figures of the choice.
+    labels : DataFrame or None
+        `customer_id` and `cluster` (from 0, -1 is noise) of the one chosen, for the
+        customers that it was learnt from; None without one, and for a study that was
+        read again.
     """
 
     spaces: pl.DataFrame
@@ -112,8 +120,8 @@ class Study:
     chosen: dict[str, Any] | None
     verdict: Verdict
     recommendation: tuple[str, ...]
-    labels: pl.DataFrame
     facts: dict[str, Any]
+    labels: pl.DataFrame | None = None
 
 
 def run_study(
@@ -153,8 +161,10 @@ def run_study(
     facts = _facts_of(features.height, len(rows), table, seed)
     if len(rows) < FEWEST_ROWS or not table.behaviour:
         return _without_study(facts)
+    n_behaviour = len(table.behaviour)
     plan = steps.Plan(
-        len(table.behaviour),
+        n_behaviour,
+        learn_spaces(table.X, n_behaviour).names,
         rng.permutation(len(rows))[: steps.SLOW_ROWS],
         seed,
         epochs,
@@ -178,8 +188,8 @@ def run_study(
         candidates.filter("is_chosen").row(0, named=True),
         verdict,
         _recommendation(verdict, chosen, facts),
-        labels.sort("customer_id"),
         facts,
+        labels.sort("customer_id"),
     )
 
 
@@ -214,8 +224,14 @@ def _judged(
 ) -> steps.Candidate | None:
     """Set candidates beside nulls, learn the best anew, choose and test one."""
     copula = fit_gaussian_copula(X, np.random.default_rng(plan.seed))
-    tasks = [partial(steps.null_figures, copula, plan, n) for n in range(steps.N_NULLS)]
-    error = steps.compare(found, steps.in_order(workers, tasks))
+    first, *others = steps.in_order(
+        workers,
+        [
+            partial(steps.null_figures, copula, plan),
+            *(partial(steps.null_cuts, copula, plan, n) for n in range(1, N_NULLS)),
+        ],
+    )
+    error = steps.compare(found, first, others)
     facts["standard_error"] = error
     steps.find_valleys(found, X, spaces, plan)
     short = steps.shortlisted(found, error)
@@ -295,7 +311,6 @@ def _without_study(
         None,
         "none",
         ("Use the rules.", reason),
-        pl.DataFrame(schema={"customer_id": pl.String, "cluster": pl.Int64}),
         facts,
     )
 
@@ -328,8 +343,8 @@ def _recommendation(
         "none": "Use the rules. Clustering found no groups in these customers.",
         "weak": "Use the rules. Clustering found some structure, but no groups that "
         "stand apart.",
-        "clear": f"{chosen.k} groups of customers stand apart. Use {name}, and keep "
-        "the rules where every customer needs a reason for the segment.",
+        "clear": f"{chosen.k} groups of customers stand apart: test {name} against "
+        "the rules.",
     }[verdict]
     return (
         first,

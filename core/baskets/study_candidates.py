@@ -6,13 +6,17 @@ See `core.baskets.study` for what is asked of them and why.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
-from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score
+from sklearn.metrics import (
+    adjusted_rand_score,
+    calinski_harabasz_score,
+    davies_bouldin_score,
+)
 
 from core.baskets.study_methods import METHODS, Clustering
 from core.baskets.study_spaces import SPACES, Spaces, learn_spaces
@@ -23,7 +27,6 @@ from core.evaluation.quality import explained_variance
 from core.evaluation.stability import (
     Labels,
     Recipe,
-    agreement,
     cluster_stability,
     refit,
     whole_pipeline,
@@ -38,14 +41,17 @@ MAX_CLUSTERS: Final = 10
 SLOW_ROWS: Final = 5_000
 """Customers that all methods but KMeans cluster, and that refits and nulls look at."""
 SILHOUETTE_ROWS: Final = 2_000
-AUTOENCODER_ROWS: Final = 3_000
+AUTOENCODER_ROWS: Final = 2_000
 N_NULLS: Final = 3
 """Nulls that every candidate is compared with; the one chosen sees 19 others."""
 N_REFITS: Final = 4
+N_NULL_REFITS: Final = 2
 MARGIN: Final = 0.1
 """Share by which what is explained has to exceed the largest null's."""
 MOST_NOISE: Final = 0.5
 N_PARTS: Final = 3
+PART_ROWS: Final = 40
+"""Customers per part on average, at least: of fewer, a valley cannot be told."""
 AUTOENCODER: Final = "autoencoder"
 ORDER: Final = (*METHODS, AUTOENCODER)
 MEASURES: Final = (
@@ -68,20 +74,20 @@ class Plan:
     ----------
     n_behaviour : int
         The first columns; the others are shares of aisles.
+    spaces : tuple of str
+        Those looked at, the same on data and nulls.
     slow : ndarray of int
         Rows that all methods but KMeans cluster, in random order.
     seed : int
     epochs : int
         Of the autoencoder; 0 leaves it out.
-    methods : tuple of str
-        Of `METHODS`.
     """
 
     n_behaviour: int
+    spaces: tuple[str, ...]
     slow: np.ndarray
     seed: int
     epochs: int
-    methods: tuple[str, ...] = tuple(METHODS)
 
 
 @dataclass
@@ -98,7 +104,7 @@ class Candidate:
     labels : ndarray of int64
         Their clusters; -1 is noise.
     figures, null_figures : dict of str to float or None
-        `MEASURES` on the data, and their means on the nulls.
+        `MEASURES` on the data, and on a null.
     bic : float or None
     excess : float
         Share of variance explained, less that on nulls.
@@ -171,7 +177,7 @@ def all_candidates(X: FloatArray, plan: Plan) -> tuple[list[Candidate], Spaces]:
     spaces = learn_spaces(X, plan.n_behaviour)
     scaled = spaces.scaler.transform(X)
     found = []
-    for name in spaces.names:
+    for name in plan.spaces:
         Z = spaces.matrix(name, scaled)
         distances = centroids.pairwise_distances(Z[plan.slow[:SILHOUETTE_ROWS]])
         for method, rows, made in _clusterings(Z, plan):
@@ -194,11 +200,15 @@ def _clusterings(
     Z: FloatArray, plan: Plan
 ) -> Iterator[tuple[str, np.ndarray, Clustering]]:
     slow = np.sort(plan.slow)
-    numbers = range(2, min(MAX_CLUSTERS, len(np.unique(Z[slow], axis=0))) + 1)
-    for method in plan.methods:
+    for method in METHODS:
         rows = np.arange(len(Z)) if method == "kmeans" else slow
-        for made in METHODS[method](Z[rows], numbers, plan.seed):
+        for made in METHODS[method](Z[rows], _numbers(Z[rows]), plan.seed):
             yield method, rows, made
+
+
+def _numbers(Z: FloatArray) -> range:
+    """Return the numbers of clusters that are tried."""
+    return range(2, min(MAX_CLUSTERS, len(np.unique(Z, axis=0))) + 1)
 
 
 def _by_autoencoder(X: FloatArray, scaled: FloatArray, plan: Plan) -> Candidate:
@@ -261,45 +271,59 @@ def in_order(workers: Workers, tasks: Sequence[Callable[[], Any]]) -> list[Any]:
     return [result for _, result in sorted(workers.run(tasks), key=itemgetter(0))]
 
 
-def null_figures(copula: GaussianCopula, plan: Plan, number: int) -> dict[Key, Figures]:
-    """Measure every candidate on one null; a task for a worker.
-
-    On the first null, that is; on the others those of KMeans, which the excess needs.
-    """
-    X = copula.sample(np.random.default_rng([plan.seed, number]))
-    own = plan if number == 0 else replace(plan, methods=("kmeans",), epochs=0)
+def null_figures(copula: GaussianCopula, plan: Plan) -> dict[Key, Figures]:
+    """Measure every candidate on the first null; a task for a worker."""
     with centroids.one_thread():
-        return {c.key: c.figures for c in all_candidates(X, own)[0]}
+        found, _ = all_candidates(_drawn(copula, plan, 0), plan)
+    return {candidate.key: candidate.figures for candidate in found}
+
+
+def null_cuts(copula: GaussianCopula, plan: Plan, number: int) -> dict[Key, float]:
+    """Return what KMeans explains of one more null; a task for a worker."""
+    X = _drawn(copula, plan, number)
+    spaces = learn_spaces(X, plan.n_behaviour)
+    scaled = spaces.scaler.transform(X)
+    explained = {}
+    with centroids.one_thread():
+        for name in plan.spaces:
+            Z = spaces.matrix(name, scaled)
+            for made in METHODS["kmeans"](Z, _numbers(Z), plan.seed):
+                value = explained_variance(scaled, made.labels)
+                explained[name, "kmeans", made.k] = value
+    return explained
+
+
+def _drawn(copula: GaussianCopula, plan: Plan, number: int) -> FloatArray:
+    return copula.sample(np.random.default_rng([plan.seed, number]))
 
 
 def compare(
-    candidates: Sequence[Candidate], nulls: Sequence[Mapping[Key, Figures]]
+    candidates: Sequence[Candidate],
+    first: Mapping[Key, Figures],
+    others: Sequence[Mapping[Key, float]],
 ) -> float:
     """Set candidates beside the nulls; return the standard error of their excess.
 
-    The measures beside a candidate are those of itself on the nulls. Its excess is over
-    what KMeans with as many clusters explains there, whatever its method: density
-    clusters find nothing on nulls, and would be ahead by that alone.
+    The measures beside a candidate are its own on the first null. Its excess is over
+    what KMeans with as many clusters explains on all nulls, whatever its method:
+    density clusters find nothing on nulls, and would be ahead by that alone.
 
     The standard error is that of Tibshirani, Walther and Hastie (2001): the standard
-    deviation between nulls (pooled over all numbers of clusters, since three nulls tell
+    deviation between nulls (pooled over all numbers of clusters, since a few nulls tell
     little of a single one) times the root of 1 + 1 / number of nulls.
     """
     cuts = {
-        (key[0], key[2]): [_explained_of(null[key]) for null in nulls]
-        for key in nulls[0]
-        if key[1] == "kmeans"
+        (key[0], key[2]): [_explained_of(figures), *(null[key] for null in others)]
+        for key, figures in first.items()
+        if key[1] == "kmeans" and all(key in null for null in others)
     }
     for candidate in candidates:
-        own = [null[candidate.key] for null in nulls if candidate.key in null]
-        for name in MEASURES:
-            known = [v for figures in own if (v := figures[name]) is not None]
-            candidate.null_figures[name] = float(np.mean(known)) if known else None
+        candidate.null_figures = first.get(candidate.key, {})
         if (cut := cuts.get((candidate.space, candidate.k))) is not None:
             value = _explained_of(candidate.figures)
             candidate.excess = value - float(np.mean(cut))
     spread = np.sqrt(np.mean([np.var(values, ddof=1) for values in cuts.values()]))
-    return float(spread * np.sqrt(1 + 1 / len(nulls)))
+    return float(spread * np.sqrt(1 + 1 / (1 + len(others))))
 
 
 def _explained_of(figures: Figures) -> float:
@@ -309,11 +333,13 @@ def _explained_of(figures: Figures) -> float:
 def find_valleys(
     candidates: Sequence[Candidate], X: FloatArray, spaces: Spaces, plan: Plan
 ) -> None:
-    """Measure how far the density falls between the clusters of possible answers."""
+    """Measure how far the density falls between clusters, where they have an excess."""
     scaled = spaces.scaler.transform(X)
     slow = np.sort(plan.slow)
-    for name in spaces.names:
-        own = [c for c in candidates if c.space == name and not c.fault]
+    for name in plan.spaces:
+        own = [
+            c for c in candidates if c.space == name and not c.fault and c.excess > 0
+        ]
         if not own:
             continue
         Z = spaces.matrix(name, scaled)[slow]
@@ -337,7 +363,8 @@ def _valley(Z: FloatArray, columns: FloatArray, labels: Labels, seed: int) -> fl
     owner: list[int] = []
     for cluster in range(len(known)):
         members = np.flatnonzero(codes == cluster)
-        n = min(N_PARTS, len(np.unique(Z[members], axis=0)))
+        places = len(np.unique(Z[members], axis=0))
+        n = max(1, min(N_PARTS, places, len(members) // PART_ROWS))
         found = centroids.kmeans(Z[members], n, seed)
         parts[members] = len(owner) + found.labels
         centres.append(found.centres)
@@ -350,12 +377,12 @@ def _valley(Z: FloatArray, columns: FloatArray, labels: Labels, seed: int) -> fl
 def shortlisted(candidates: Sequence[Candidate], error: float) -> list[Candidate]:
     """Return the candidates that are worth learning anew.
 
-    The simplest five within one standard error of the best parted one, the simplest
-    three of the best of all, and the best of each method.
+    The simplest three within one standard error of the best parted one, the simplest
+    within that of the best of all, and the best of each method.
     """
-    possible = [c for c in candidates if not c.fault]
+    possible = [c for c in candidates if not c.fault and np.isfinite(c.excess)]
     parted = [c for c in possible if c.is_parted]
-    short = [*simplest(parted, error)[:5], *simplest(possible, error)[:3]]
+    short = [*simplest(parted, error)[:3], *simplest(possible, error)[:1]]
     for method in METHODS:
         own = [c for c in possible if c.method == method]
         short += [max(own, key=lambda c: c.excess)] if own else []
@@ -385,16 +412,16 @@ def repeat(
     reference = candidate.labels
     if len(reference) != len(rows):
         reference = reference[rows]
-    null = copula.sample(np.random.default_rng([plan.seed, N_NULLS]))[rows]
+    null = _drawn(copula, plan, N_NULLS)[rows]
     with_null = recipe(null, plan.seed)(null)
     for how in ("seed", "bootstrap"):
-        for name, table, labels in (
-            (f"{how}_ari", X[rows], reference),
-            (f"{how}_ari_null", null, with_null),
+        for name, table, labels, n in (
+            (f"{how}_ari", X[rows], reference, N_REFITS),
+            (f"{how}_ari_null", null, with_null, N_NULL_REFITS),
         ):
-            made = refit(table, recipe, plan.seed, N_REFITS, how, workers=workers)
-            found = agreement(labels, made)["ari"].to_numpy()
-            candidate.stability[name] = float(found.mean())
+            made = refit(table, recipe, plan.seed, n, how, workers=workers)
+            found = [adjusted_rand_score(labels, again.labels) for again in made]
+            candidate.stability[name] = float(np.mean(found))
             if name == "bootstrap_ari":
                 candidate.clusters = cluster_stability(labels, made).to_dicts()
 
@@ -447,7 +474,7 @@ def _null_explained(
     copula: GaussianCopula, recipe: Recipe, plan: Plan, number: int
 ) -> float:
     """Return what a recipe explains of one null; a task for a worker."""
-    null = copula.sample(np.random.default_rng([plan.seed, number]))
+    null = _drawn(copula, plan, number)
     with centroids.one_thread():
         return _explained(null[np.sort(plan.slow)], recipe, plan)
 

@@ -1,7 +1,7 @@
 """The clusterings that the study tries in a space, and how each labels other customers.
 
 ``kmeans``
-    From four starts.
+    From three starts.
 ``mixture``
     Gaussian components with a variance of their own in every column (the information
     criterion BIC is told); from KMeans.
@@ -30,7 +30,7 @@ from core.models import centroids
 from core.models.density import DensityClusterer, smallest_size
 from core.models.preprocessing import FloatArray
 
-N_STARTS: Final = 4
+N_STARTS: Final = 3
 NEIGHBOURS: Final = 10
 DENSITY_COMPONENTS: Final = 5
 MIXTURE_ITERATIONS: Final = 50

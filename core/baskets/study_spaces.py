@@ -29,6 +29,7 @@ import numpy as np
 import polars as pl
 from sklearn.decomposition import PCA
 
+from core.baskets.features import BEHAVIOUR
 from core.models.preprocessing import FeatureScaler, FloatArray, feature_matrix
 
 SPACES: Final = ("behaviour", "aisles", "combined", "pruned", "all")
@@ -37,8 +38,6 @@ MAX_COMPONENTS: Final = 50
 PRUNED_FROM: Final = 0.9
 HOURS: Final = 24
 HOUR: Final = "mean_order_hour"
-NOT_FEATURES: Final = ("customer_id", "segment", "freq_score", "loyalty_score")
-"""The scores are functions of two features; the rules are made from them."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +72,14 @@ def study_table(features: pl.DataFrame, aisle_names: Sequence[str]) -> StudyTabl
     Parameters
     ----------
     features : DataFrame
-        As `core.baskets.features.customer_features` returns them.
+        As `core.baskets.features.customer_features` returns them; the scores, which are
+        functions of two features, are not looked at.
     aisle_names : sequence of str
         Columns of the shares of aisles; may be empty.
     """
     shares = set(aisle_names)
-    names = [c for c in features.columns if c not in shares and c not in NOT_FEATURES]
-    X = feature_matrix(features, [*names, *aisle_names])
+    names = [name for name in BEHAVIOUR if name in features.columns]
+    X = np.array(feature_matrix(features, [*names, *aisle_names]))
     if HOUR in names:
         place = names.index(HOUR)
         X[:, place] = _unrolled(X[:, place])
@@ -116,7 +116,7 @@ class Spaces:
         The first columns; the others are shares of aisles.
     scaler : FeatureScaler
     components : PCA or None
-        Of the scaled shares; None with fewer than two of them.
+        Of the scaled shares; None without any.
     kept : ndarray of int
         Columns of ``pruned``.
     pairs : tuple of (int, int, float)
@@ -139,7 +139,7 @@ class Spaces:
     def matrix(self, name: str, scaled: FloatArray) -> FloatArray:
         """Return scaled features in a space, shape (n_customers, n_columns)."""
         b = self.n_behaviour
-        if name == "behaviour" and self.components is not None:
+        if name == "behaviour":
             return scaled[:, :b]
         if name == "aisles":
             return scaled[:, b:]
@@ -207,7 +207,7 @@ def learn_spaces(X: FloatArray, n_behaviour: int) -> Spaces:
     scaled = scaler.transform(X)
     shares = scaled[:, n_behaviour:]
     components = None
-    if shares.shape[1] > 1:
+    if shares.shape[1]:
         n = min(MAX_COMPONENTS, shares.shape[1], len(X))
         components = PCA(n, svd_solver="covariance_eigh").fit(shares)
     kept, pairs = _pruned(scaled)

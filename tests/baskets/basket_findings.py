@@ -60,7 +60,6 @@ def a_study(verdict, *recommendation, silhouette=0.191, null=0.182):
         row,
         verdict,
         recommendation,
-        pl.DataFrame(),
         {},
     )
 
