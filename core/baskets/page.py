@@ -140,7 +140,7 @@ def _pictures(found: Content, folder: Path) -> Iterator[Picture]:
         for s in found.stories
     ]
     yield Picture("How large the segments are", path, "; ".join(rows))
-    divided = found.quantiles
+    divided = found.quantiles.drop_nulls()
     if divided.height == 2 and divided["score"].n_unique() == 2:
         path = folder / "quadrants.png"
         scores = divided["score"].to_list()

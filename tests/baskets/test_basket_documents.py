@@ -173,7 +173,7 @@ def test_features_are_called_by_words_and_aisles_by_their_names():
             "`{}`",
         ),
         ({"segments:": "segments: ["}, "is not YAML: line"),
-        ({"margin: 0.02": "margin: 2"}, "margin`: input should be less than 1"),
+        ({"margin: 0.05": "margin: 2"}, "margin`: input should be less than 1"),
     ],
 )
 def test_a_wrong_playbook_is_refused_with_its_key(tmp_path, edit, said):

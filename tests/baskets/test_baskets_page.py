@@ -115,3 +115,8 @@ def test_what_was_not_made_is_told_and_not_drawn(tmp_path):
     assert "No experiment was planned." in shown(text)
     assert "No monitoring was planned." in shown(text)
     assert text.count("data:image/png") == 2
+
+
+def test_a_customer_alone_has_a_page(tmp_path):
+    page = written(tmp_path, parts_of(sample()[2].head(1)))
+    assert "1 customers" in shown(page)
