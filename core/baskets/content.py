@@ -148,7 +148,8 @@ class Content:
             row["orders"],
             row["share"],
             row["orders_share"],
-            row["description"] or "",
+            # Rules without a description are described by their condition.
+            "" if row["description"] in {None, row["rule"]} else row["description"],
             self._rules.get(row["rule_name"], ""),
             f"{told[:1].upper()}{told[1:]}."
             if told
