@@ -79,6 +79,9 @@ def _from_sources(
     listed, aisles, notes = _with_aisles(catalogue)
     products = products_of(items, listed)
     coded = write_items(items, orders.rows, orders.places, products, paths["items"])
+    products = products.with_row_index("place").filter(
+        pl.col("is_listed") | pl.Series(coded.is_bought)
+    )
     parts = {
         "orders": orders.part,
         "items": checked_part(items, coded.flags, sources.data, is_needed=True),
@@ -92,9 +95,7 @@ def _from_sources(
     return BasketData(
         orders=pl.scan_parquet(paths["orders"], glob=False),
         items=pl.scan_parquet(paths["items"], glob=False),
-        products=products.select(
-            pl.int_range(pl.len(), dtype=pl.UInt32).alias("product_id"), "aisle_id"
-        ),
+        products=products.select(pl.col("place").alias("product_id"), "aisle_id"),
         aisles=aisles,
         customers=orders.customers,
         reference_date=newest,

@@ -36,12 +36,14 @@ class CodedItems:
     n_unlisted : int
         Those of them whose product the catalogue lacks.
     has_items : ndarray of bool, shape (n_orders,)
+    is_bought : ndarray of bool, shape (n_products,)
     """
 
     flags: pl.LazyFrame
     n: int
     n_unlisted: int
     has_items: NDArray[np.bool_]
+    is_bought: NDArray[np.bool_]
 
 
 def only_returned(parsed: ParsedRows) -> pl.LazyFrame:
@@ -105,7 +107,9 @@ def write_items(
     from pyarrow.parquet import ParquetWriter
 
     coded = _coded(parsed, places, products, path.with_stem("items_coded"))
-    has_items = np.zeros(orders.height, dtype=np.bool_)
+    has_items, is_bought = (
+        np.zeros(table.height, dtype=np.bool_) for table in (orders, products)
+    )
     n, n_unlisted, repeated = 0, 0, [pl.DataFrame(schema={ROW: pl.UInt32})]
     sound = coded.filter(~has_fault(parsed.spec)).drop(FLAGS)
     schema = pl.DataFrame(schema=ITEM_COLUMNS).to_arrow().schema
@@ -124,11 +128,12 @@ def write_items(
             kept = _reordered(chunk.filter(~is_again), orders[ID])
             writer.write_table(kept.select(*ITEM_COLUMNS).to_arrow())
             has_items[kept["order_id"].to_numpy()] = True
+            is_bought[kept["product_id"].to_numpy()] = True
             n += kept.height
             n_unlisted += int((~products["is_listed"].gather(kept["product_id"])).sum())
     flags = coded.select(ROW, FLAGS)
     flags = marked(flags, {"repeated_item": pl.concat(repeated)}, parsed.spec)
-    return CodedItems(flags, n, n_unlisted, has_items)
+    return CodedItems(flags, n, n_unlisted, has_items, is_bought)
 
 
 def _coded(

@@ -36,8 +36,8 @@ class BasketData:
     """Orders and items that count, and what became of the others.
 
     Ids are whole numbers inside, so that millions of rows are joined: a customer's is
-    its place in `customers`, an order's its place in `orders`, a product's its place in
-    `products`, each from 0.
+    its place in `customers` and an order's its place in `orders`, from 0; a product's
+    has no meaning.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class BasketData:
         `reordered` is 1 where the customer had bought the product in an earlier order.
     products : polars.DataFrame
         `product_id` and `aisle_id` (text as received; null where unknown): the products
-        of the catalogue, and those of the items that it lacks.
+        of the catalogue, and those bought that it lacks.
     aisles : polars.DataFrame
         `aisle_id` and `aisle` (text), in the order of the ids, as numbers where all
         are; both are the same where the source has only one of them. Without rows where

@@ -318,13 +318,15 @@ def test_an_order_of_returns_is_none_and_one_with_a_purchase_is(tmp_path):
         ("o8", "ben", "2024-02-01 10:00"),
         ("o9", "ben", "2024-03-01 10:00"),
     ]
-    items = [*BOUGHT, ("o8", "tea", "-1"), ("o9", "tea", "-1"), ("o9", "oats", "1")]
+    items = [*BOUGHT, ("o8", "salt", "-1"), ("o9", "tea", "-1"), ("o9", "oats", "1")]
     data = read_tables(tmp_path, orders, items)
     assert data.account["orders"]["faults"]["only_returns"] == 1
     faults = data.account["items"]["faults"]
     # The first reason counts: the return itself.
     assert faults["no_quantity"] == 2
     assert column(data, "days_since_prior_order")[-1] == 51
+    # Nobody bought salt.
+    assert data.products.height == 2
     check_account(data)
 
 
