@@ -29,6 +29,7 @@ from core.baskets.rows import N_ORDERS, BasketRows
 from core.baskets.study import Study, run_study
 from core.baskets.validation import Validation, validate_segments
 from core.config import BasketsConfig
+from core.evaluation.workers import Workers
 from core.lifecycle.segmentation import Tables
 from core.logging import get_logger
 from core.models.centroids import NOWHERE
@@ -111,13 +112,15 @@ class Inquiry:
 
     def _study(self) -> None:
         get_logger().info("Studying which groups customers form")
-        found = run_study(
-            self.rows.features,
-            aisle_columns(self.rows.data.aisles),
-            seed=self.out.config.seed,
-            max_customers=self.options.study_customers,
-            segment=self.segments["segment"],
-        )
+        with Workers() as workers:
+            found = run_study(
+                self.rows.features,
+                aisle_columns(self.rows.data.aisles),
+                seed=self.out.config.seed,
+                max_customers=self.options.study_customers,
+                segment=self.segments["segment"],
+                workers=workers,
+            )
         self.out.write_csv(files.SPACES, found.spaces)
         self.out.write_csv(files.STUDY, found.candidates)
         self.told["study"] = {

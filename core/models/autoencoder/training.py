@@ -43,8 +43,8 @@ def load_keras() -> tuple[Any, Any]:
     ModelError
         If TensorFlow cannot be imported, or Keras runs on another backend.
     """
-    is_quiet = "TF_CPP_MIN_LOG_LEVEL" not in os.environ
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # A process that this one starts inherits it, and is to be as quiet.
+    is_quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3"
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     try:
