@@ -39,6 +39,7 @@ from core.segments.rule_axis import SEGMENT
 
 Found = TypeVar("Found")
 QUANTILES = (0.2, 0.5, 0.8)
+FEW_CUSTOMERS = 1_000
 # The sentences of a run, and the names that segments have in them.
 TOLD, NAMES = "told", "names_told"
 
@@ -112,7 +113,9 @@ class Inquiry:
 
     def _study(self) -> None:
         get_logger().info("Studying which groups customers form")
-        with Workers() as workers:
+        n = min(self.rows.features.height, self.options.study_customers)
+        # Of a few customers, starting processes takes longer than they save.
+        with Workers(None if n > FEW_CUSTOMERS else 0) as workers:
             found = run_study(
                 self.rows.features,
                 aisle_columns(self.rows.data.aisles),

@@ -38,7 +38,7 @@ measured by ``python benchmarks/basket_study.py``; see docs/baskets.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal
@@ -170,8 +170,7 @@ def run_study(
         epochs,
     )
     with one_thread():
-        found, spaces = steps.all_candidates(table.X, plan)
-        chosen = _judged(found, table.X, spaces, plan, workers or Workers(0), facts)
+        found, spaces, chosen = _judged(table.X, plan, workers or Workers(0), facts)
     if chosen is None:
         return _without_study(facts, spaces.facts(table), _table_of(found, None))
     of_chosen = rows[chosen.rows]
@@ -215,30 +214,23 @@ def _facts_of(
 
 
 def _judged(
-    found: list[steps.Candidate],
-    X: FloatArray,
-    spaces: Spaces,
-    plan: steps.Plan,
-    workers: Workers,
-    facts: dict[str, Any],
-) -> steps.Candidate | None:
+    X: FloatArray, plan: steps.Plan, workers: Workers, facts: dict[str, Any]
+) -> tuple[list[steps.Candidate], Spaces, steps.Candidate | None]:
     """Set candidates beside nulls, learn the best anew, choose and test one."""
     copula = fit_gaussian_copula(X, np.random.default_rng(plan.seed))
-    first, *others = steps.in_order(
-        workers,
-        [
-            partial(steps.null_figures, copula, plan),
-            *(partial(steps.null_cuts, copula, plan, n) for n in range(1, N_NULLS)),
-        ],
-    )
+    tasks: list[Callable[[], Any]] = [
+        partial(steps.all_candidates, X, plan),
+        partial(steps.null_figures, copula, plan),
+        *(partial(steps.null_cuts, copula, plan, n) for n in range(1, N_NULLS)),
+    ]
+    (found, spaces), first, *others = steps.in_order(workers, tasks)
     error = steps.compare(found, first, others)
     facts["standard_error"] = error
     steps.find_valleys(found, X, spaces, plan)
     short = steps.shortlisted(found, error)
     if not short:
-        return None
-    for candidate in short:
-        steps.repeat(candidate, X, copula, plan, workers)
+        return found, spaces, None
+    steps.repeat(short, X, copula, plan, workers)
     chosen = steps.choose(short, error)
     facts["test"] = steps.beyond_nulls(chosen, X, copula, plan, workers)
     facts["clusters"] = chosen.clusters
@@ -256,7 +248,7 @@ def _judged(
         "n_clusters": certificate.clusters.n_clusters,
         "n_customers": certificate.n_rows,
     }
-    return chosen
+    return found, spaces, chosen
 
 
 def _verdict(chosen: steps.Candidate, facts: dict[str, Any]) -> Verdict:

@@ -50,6 +50,7 @@ MARGIN: Final = 0.1
 """Share by which what is explained has to exceed the largest null's."""
 MOST_NOISE: Final = 0.5
 N_PARTS: Final = 3
+N_PART_STARTS: Final = 2
 PART_ROWS: Final = 40
 """Customers per part on average, at least: of fewer, a valley cannot be told."""
 AUTOENCODER: Final = "autoencoder"
@@ -166,7 +167,7 @@ class Candidate:
 
 
 def all_candidates(X: FloatArray, plan: Plan) -> tuple[list[Candidate], Spaces]:
-    """Cluster every space by every method, and measure.
+    """Cluster every space by every method, and measure; a task for a worker.
 
     Parameters
     ----------
@@ -174,6 +175,11 @@ def all_candidates(X: FloatArray, plan: Plan) -> tuple[list[Candidate], Spaces]:
         Unscaled, NaN where unknown; behaviour first.
     plan : Plan
     """
+    with centroids.one_thread():
+        return _clustered(X, plan)
+
+
+def _clustered(X: FloatArray, plan: Plan) -> tuple[list[Candidate], Spaces]:
     spaces = learn_spaces(X, plan.n_behaviour)
     scaled = spaces.scaler.transform(X)
     found = []
@@ -273,8 +279,7 @@ def in_order(workers: Workers, tasks: Sequence[Callable[[], Any]]) -> list[Any]:
 
 def null_figures(copula: GaussianCopula, plan: Plan) -> dict[Key, Figures]:
     """Measure every candidate on the first null; a task for a worker."""
-    with centroids.one_thread():
-        found, _ = all_candidates(_drawn(copula, plan, 0), plan)
+    found, _ = all_candidates(_drawn(copula, plan, 0), plan)
     return {candidate.key: candidate.figures for candidate in found}
 
 
@@ -365,7 +370,7 @@ def _valley(Z: FloatArray, columns: FloatArray, labels: Labels, seed: int) -> fl
         members = np.flatnonzero(codes == cluster)
         places = len(np.unique(Z[members], axis=0))
         n = max(1, min(N_PARTS, places, len(members) // PART_ROWS))
-        found = centroids.kmeans(Z[members], n, seed)
+        found = centroids.kmeans(Z[members], n, seed, n_init=N_PART_STARTS)
         parts[members] = len(owner) + found.labels
         centres.append(found.centres)
         owner += [cluster] * n
@@ -397,33 +402,48 @@ def simplest(candidates: Sequence[Candidate], error: float) -> list[Candidate]:
 
 
 def repeat(
-    candidate: Candidate,
+    candidates: Sequence[Candidate],
     X: FloatArray,
     copula: GaussianCopula,
     plan: Plan,
     workers: Workers,
 ) -> None:
-    """Learn a candidate anew on bootstrap samples and with other seeds.
+    """Learn candidates anew on bootstrap samples and with other seeds.
 
     On a null as well, in the same way.
     """
-    recipe = _recipe(*candidate.key, plan)
     rows = np.sort(plan.slow)
-    reference = candidate.labels
-    if len(reference) != len(rows):
-        reference = reference[rows]
-    null = _drawn(copula, plan, N_NULLS)[rows]
-    with_null = recipe(null, plan.seed)(null)
-    for how in ("seed", "bootstrap"):
-        for name, table, labels, n in (
-            (f"{how}_ari", X[rows], reference, N_REFITS),
-            (f"{how}_ari_null", null, with_null, N_NULL_REFITS),
+    tasks: list[Callable[[], Any]] = []
+    for candidate in candidates:
+        labels = candidate.labels
+        if len(labels) != len(rows):
+            labels = labels[rows]
+        tasks.append(partial(_repeated, X[rows], labels, candidate.key, copula, plan))
+    for candidate, found in zip(candidates, in_order(workers, tasks), strict=True):
+        candidate.stability, candidate.clusters = found
+
+
+def _repeated(
+    X: FloatArray, labels: Labels, key: Key, copula: GaussianCopula, plan: Plan
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Return agreements, and how well each cluster came back; a task for a worker."""
+    recipe = _recipe(*key, plan)
+    null = _drawn(copula, plan, N_NULLS)[np.sort(plan.slow)]
+    clusters: list[dict[str, Any]] = []
+    stability = {}
+    with centroids.one_thread():
+        of_null = recipe(null, plan.seed)(null)
+        for end, table, own, n in (
+            ("", X, labels, N_REFITS),
+            ("_null", null, of_null, N_NULL_REFITS),
         ):
-            made = refit(table, recipe, plan.seed, n, how, workers=workers)
-            found = [adjusted_rand_score(labels, again.labels) for again in made]
-            candidate.stability[name] = float(np.mean(found))
-            if name == "bootstrap_ari":
-                candidate.clusters = cluster_stability(labels, made).to_dicts()
+            for how in ("seed", "bootstrap"):
+                made = refit(table, recipe, plan.seed, n, how)
+                found = [adjusted_rand_score(own, again.labels) for again in made]
+                stability[f"{how}_ari{end}"] = float(np.mean(found))
+                if (how, end) == ("bootstrap", ""):
+                    clusters = cluster_stability(own, made).to_dicts()
+    return stability, clusters
 
 
 def choose(candidates: Sequence[Candidate], error: float) -> Candidate:
