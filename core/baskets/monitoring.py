@@ -23,6 +23,7 @@ import polars as pl
 from core.artifacts.reading import ArtifactSet
 from core.artifacts.runs import PROFILES
 from core.baskets.files import FILES, HISTORY
+from core.errors import listed
 from core.evaluation.axes_drift import FEATURES, SHARE_SHIFT, share_limit
 from core.evaluation.drift import DRIFT_ROWS, FLOORS, DriftReport
 from core.evaluation.experiment_readout import read_lifts
@@ -171,6 +172,12 @@ def monitor(
         )
     table = _table(rows, state)
     lines = [_verdict(state, is_learnt, has_before=bool(rows.height)), *_alerts(rows)]
+    called = {*(names or {}).values()}
+    if lifts is not None and (strange := {*lifts["segment"]} - called):
+        lines.append(
+            f"The lifts of {listed(sorted(strange))} are not counted: no segment is "
+            "called so."
+        )
     if is_earlier:
         lines.append(f"{month} is earlier than the run before: nothing runs on.")
     if is_learnt:

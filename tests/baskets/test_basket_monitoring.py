@@ -7,11 +7,12 @@ import polars as pl
 import pytest
 
 from core.baskets.monitoring import Shares, monitor, month_of
-from core.baskets.run import is_recalibration_due, run_baskets
+from core.baskets.run import Baskets, is_recalibration_due, run_baskets
 from core.config import Config
 from core.errors import SchemaError
 from core.evaluation.axes_drift import AxesDrift
 from core.evaluation.experiment_readout import read_lifts
+from core.lifecycle.versions import rename_segment
 from core.rules.grammar import read_rules
 from core.segments.rule_axis import SEGMENT, RuleModel, rule_axis, segment_names
 
@@ -43,22 +44,27 @@ def learnt():
     return model, drift
 
 
+def drift_of(learnt, seed, shift):
+    """Return the drift and the shares of a month's customers."""
+    model, reference = learnt
+    table = customers(seed, shift=shift)
+    labels = {SEGMENT: model.assign(table)[SEGMENT].labels}
+    drift, _ = reference.measure(table, labels, model.names, seed=0)
+    ids, counts = np.unique(labels[SEGMENT], return_counts=True)
+    names = model.names[SEGMENT]
+    shares = {names[i]: n / table.height for i, n in zip(ids, counts, strict=True)}
+    return drift, Shares(shares, table.height)
+
+
 def walk(learnt, months, lifts=None):
     """Monitor months of (month, seed, shift) by the model that the first has learnt."""
-    model, reference = learnt
-    names = model.names[SEGMENT]
+    names = learnt[0].names[SEGMENT]
     found, before, known = [], None, None
     for place, (month, seed, shift) in enumerate(months):
-        table = customers(seed, shift=shift)
-        labels = {SEGMENT: model.assign(table)[SEGMENT].labels}
-        drift, _ = reference.measure(table, labels, model.names, seed=0)
-        ids, counts = np.unique(labels[SEGMENT], return_counts=True)
-        shares = {names[i]: n / table.height for i, n in zip(ids, counts, strict=True)}
-        now = Shares(shares, table.height)
+        drift, now = drift_of(learnt, seed, shift)
         drift = drift if place else drift.clear()
-        found.append(
-            monitor(drift, month, now, before, known, lifts, names, is_learnt=not place)
-        )
+        given = (before, known, lifts, names)
+        found.append(monitor(drift, month, now, *given, is_learnt=not place))
         before, known = now, found[-1].facts
     return found
 
@@ -143,6 +149,12 @@ def test_lift_that_two_segments_lose_in_two_cycles_asks_for_new_thresholds(
     assert second.state.is_due
     assert "the lift of segments Champions, At Risk was lost" in second.lines[0]
     assert third.state.is_due, "no readout, no news"
+    other = lifts.with_columns(segment=pl.lit("Stars"))
+    told = walk(learnt, months, other)[-1]
+    assert not told.state.lift_cycles
+    assert (
+        "The lifts of `Stars` are not counted: no segment is called so." in told.lines
+    )
     alone = lifts.filter(pl.col("segment") == "Champions")
     assert walk(learnt, months, alone)[-1].state.state == "watching"
 
@@ -187,28 +199,35 @@ def test_runs_go_on_from_each_other_and_learn_where_the_policy_says_so(tmp_path)
             "baskets": {**files, "study": False, "cuts": 0},
         }
     )
-    verdicts, learnt = [], []
-    for month, gap in ((2, 14), (3, 8), (4, 8), (5, 8)):
+    verdicts = []
+    for month, gap in ((2, 14), (3, 8), (4, 8)):
         delivered(tmp_path, month, gap)
         run = run_baskets(config, refit=is_recalibration_due(config))
-        learnt.append(run.facts["is_learnt"])
         verdicts.append(run.facts["told"]["monitoring"]["lines"][0].split(":")[0])
-    assert learnt == [True, False, False, True]
+        assert run.facts["is_learnt"] == (month == 2)
+        if month == 3:
+            # A name that is given does not make another segment of it.
+            rename_segment(Baskets(config), SEGMENT, 0, "Regulars")
+    assert is_recalibration_due(config)
     assert verdicts == [
         "Nothing to compare with yet",
         "Keep the thresholds",
         "Learn the thresholds anew",
-        "The thresholds were learnt anew in this run",
     ]
-    assert run.facts["monitoring"]["learnt"] == "2024-05"
-    assert run.facts["monitoring"]["trigger"]["state"] == "steady"
+    assert run.facts["monitoring"]["learnt"] == "2024-02"
     history = pl.read_csv(run.folder / "monitoring_history.csv")
-    months = history.filter(pl.col("trigger") == "PSI of freq_score")
-    assert months.select("month", "status").rows() == [
-        ("2024-03", "alert"),
-        ("2024-04", "recalibrate"),
-        ("2024-05", "recalibrate"),
-    ]
-    assert "| PSI of frequency score |" in (
-        run.folder / "monitoring_plan.md"
-    ).read_text("utf-8")
+    rows = history.select("month", "trigger", "status").rows()
+    assert ("2024-03", "PSI of freq_score", "alert") in rows
+    assert ("2024-04", "PSI of freq_score", "recalibrate") in rows
+    assert ("2024-04", "share of a segment, month over month", "steady") in rows
+    plan = (run.folder / "monitoring_plan.md").read_text("utf-8")
+    assert "| PSI of frequency score |" in plan
+
+
+def test_a_run_that_learns_by_the_policy_starts_again(learnt):
+    due = walk(learnt, [("2024-01", 0, 0.0), ("2024-02", 1, 0.6), ("2024-03", 2, 0.6)])
+    drift, now = drift_of(learnt, 3, 0.6)
+    found = monitor(drift, "2024-04", now, now, due[-1].facts, is_learnt=True)
+    assert found.lines[0].startswith("The thresholds were learnt anew in this run: ")
+    assert (found.learnt, found.state.state) == ("2024-04", "steady")
+    assert not found.state.months_running
