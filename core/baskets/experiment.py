@@ -248,7 +248,8 @@ def plan_experiment(
     users = users.with_columns(pl.col(measured).name.suffix("_before"))
     known = users.drop_nulls(measured)
     at = "customer_id", "segment"
-    table = plan_sizes(known, design, *at, arrivals(days))
+    came = arrivals(days)
+    table = plan_sizes(known, design, *at, None if came.is_empty() else came)
     table = _with_guardrails(table, guardrail_sizes(known, design, *at), horizon_days)
     arms = assign_arms(users, design, *at).with_columns(users[past])
     looked_at = ["freq_score", "loyalty_score", *measured]

@@ -333,15 +333,25 @@ def _table(
     """Return a table under the names of now; None if it is not there."""
     own = out.path(name)
     if own.exists():
-        return pl.read_csv(own, infer_schema_length=None, glob=False)
+        return _read(own)
     before = None if out.base is None else out.base.output(name)
     if before is None:
         return None
-    table = pl.read_csv(before, infer_schema_length=None, glob=False)
+    table = _read(before)
     if SEGMENT in table.columns:
         table = table.with_columns(pl.col(SEGMENT).replace(called))
     out.write_csv(name, table)
     return table
+
+
+def _read(path: Path) -> pl.DataFrame:
+    """Read a table; a column of nothing is one of numbers, a segment's name is text."""
+    names = {SEGMENT: pl.String}
+    table = pl.read_csv(
+        path, schema_overrides=names, infer_schema_length=None, glob=False
+    )
+    empty = [c.name for c in table if c.null_count() == len(c) and c.name != SEGMENT]
+    return table.cast(dict.fromkeys(empty, pl.Float64))
 
 
 def _renamed(told: Any, called: Mapping[str, str]) -> Any:

@@ -205,6 +205,10 @@ def parse_experiment(tree: Any, where: str) -> Experiment:
         raise ConfigError(f"{where}: " + " ".join(lines)) from None
 
 
+# A variance needs two users.
+FEWEST_TREATED = 2
+
+
 @dataclass(frozen=True)
 class MetricValues:
     """A metric's values as a mean per user, whatever its kind.
@@ -455,9 +459,13 @@ def _needed(
         )
     else:
         size = abs(change) / math.sqrt(values.variance)
-        n_treated = NormalIndPower().solve_power(
-            size, power=experiment.power, alpha=alpha, ratio=1 / ratio
-        )
+        test = NormalIndPower()
+        n_treated = FEWEST_TREATED
+        # The solver finds nothing below a few users.
+        if test.power(size, n_treated, alpha, 1 / ratio) < experiment.power:
+            n_treated = test.solve_power(
+                size, power=experiment.power, alpha=alpha, ratio=1 / ratio
+            )
     treated, control = math.ceil(n_treated), math.ceil(n_treated / ratio)
     return _Size(treated + control, treated, None)
 

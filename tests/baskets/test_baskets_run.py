@@ -182,6 +182,41 @@ def test_new_customers_get_what_the_run_gave_the_same_ones(learnt, rows, tmp_pat
     assert published(learnt).manifest.sha256 == before, "nothing is published"
 
 
+NUMBERED = """
+name: numbered
+features: {freq_score: {type: number}}
+thresholds: {often: {of: freq_score, quantile: 0.5}}
+segments:
+  - {name: "1", when: freq_score >= often}
+  - {name: "2", when: freq_score < often or freq_score is missing}
+"""
+
+
+@pytest.mark.parametrize("n_customers", [1, 2])
+def test_hardly_any_customers_have_a_page_like_everyone(tmp_path, rows, n_customers):
+    orders = pl.read_parquet(rows / ORDERS)
+    few = orders.filter(pl.len().over("user_id") >= 5)["user_id"].unique(
+        maintain_order=True
+    )[:n_customers]
+    own = orders.filter(pl.col("user_id").is_in(few.implode()))
+    own.write_parquet(tmp_path / ORDERS)
+    items = pl.read_parquet(rows / ITEMS)
+    items.join(own, on="order_id", how="semi").write_parquet(tmp_path / ITEMS)
+    given = {"orders": str(tmp_path / ORDERS), "items": str(tmp_path / ITEMS)}
+    done = run_baskets(config(tmp_path / "artifacts", rows, **given))
+    assert done.facts["n_customers"] == n_customers
+    assert (done.folder / "baskets.html").is_file()
+
+
+def test_segments_may_be_called_by_numbers(tmp_path, rows):
+    (tmp_path / "rules.yaml").write_text(NUMBERED, encoding="utf-8")
+    given = config(tmp_path / "artifacts", rows, rules=str(tmp_path / "rules.yaml"))
+    run_baskets(given)
+    rename_segment(Baskets(given), SEGMENT, 0, "7")
+    assert table(tmp_path / "artifacts", "segments.parquet")["segment"].unique().sort(
+    ).to_list() == ["2", "7"]  # fmt: skip
+
+
 def test_a_broken_contract_publishes_nothing(tmp_path, rows):
     contract = tmp_path / "contract.yaml"
     contract.write_text(

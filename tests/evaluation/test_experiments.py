@@ -96,6 +96,15 @@ def test_each_segment_is_sized_by_its_own_variance():
     assert sizes["wild"] == pytest.approx(2 * by_hand, rel=0.01)
 
 
+@pytest.mark.parametrize("effect", [0.5, 5.0, 9.0])
+def test_a_huge_effect_needs_hardly_anybody(effect):
+    spent = np.random.default_rng(1).normal(100, 10, 40)
+    table = pl.DataFrame({"id": range(40), "segment": "all", "spent": spent})
+    design = Experiment(name="x", metric=Metric(name="spent"), effect=effect)
+    plan = plan_sizes(table, design, "id", "segment")
+    assert plan["needed"].to_list() == [4]
+
+
 def test_the_smallest_effect_is_what_all_users_could_show():
     plan = plan_sizes(users(13_020), BOUGHT, "id", "segment")
     assert plan["can_be_tested"].to_list() == [True]
