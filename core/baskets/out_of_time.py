@@ -41,12 +41,7 @@ MAX_CUSTOMERS = 50_000
 # Of the gaps, from which the largest one looks like a limit of the source.
 CAPPED_SHARE = 0.02
 ALIKE = "about as well as"
-OUTCOMES = {
-    "orders": "the number of orders",
-    "basket": "the items per order",
-    "items": "the number of items",
-    "churn": "who does not order at all",
-}
+OUTCOMES = ("orders", "basket", "items", "churn")
 CUTS = {
     "cut": pl.String,
     "day": pl.Int64,
@@ -135,7 +130,11 @@ def out_of_time(
     OutOfTime
         Without a row where fewer than 50 customers can be followed; a line says so.
     """
-    timeline, is_dated = _timeline(orders, max_customers, seed)
+    customers = orders.select("customer_id").unique().collect().sort("customer_id")
+    drawn = customers
+    if customers.height > max_customers:
+        drawn = customers.sample(max_customers, seed=derived_seed(seed, 3))
+    timeline, is_dated = _timeline(orders, drawn)
     days = _cut_days(timeline, is_dated, cuts, horizon_days, min_orders)
     timeline = _with_sizes(timeline, items)
     labelled, told = [], []
@@ -164,7 +163,10 @@ def out_of_time(
         compare_schemes(labelled, DECILES, seed),
         pl.DataFrame(told, schema=CUTS, orient="row"),
         horizon_days,
-        tuple(_notes(timeline, is_dated, horizon_days)),
+        (
+            *_drawn(drawn.height, customers.height),
+            *_notes(timeline, is_dated, horizon_days),
+        ),
     )
 
 
@@ -173,12 +175,9 @@ def _name(day: int, is_dated: bool) -> str:
 
 
 def _timeline(
-    orders: pl.LazyFrame, max_customers: int, seed: int
+    orders: pl.LazyFrame, customers: pl.DataFrame
 ) -> tuple[pl.DataFrame, bool]:
-    """Return the orders of at most so many customers by day, and if these are dates."""
-    customers = orders.select("customer_id").unique().collect().sort("customer_id")
-    if customers.height > max_customers:
-        customers = customers.sample(max_customers, seed=derived_seed(seed, 3))
+    """Return the orders of some customers by day, and whether days are dates."""
     rows = (
         orders.join(customers.lazy(), on="customer_id", how="semi")
         .select("order_id", "customer_id", "order_number", "order_day", _GAP)
@@ -269,7 +268,7 @@ def _labelled(known: pl.DataFrame, labels: pl.DataFrame, cut: str) -> LabelledCu
     schemes = {name: [rows[name]] for name in labels.columns[1:]}
     # What each tells alone, and what their cells tell beyond.
     schemes[DECILES] = [recency, frequency, recency * 100 + frequency]
-    return LabelledCut(cut, rows["customer_id"], rows.select(list(OUTCOMES)), schemes)
+    return LabelledCut(cut, rows["customer_id"], rows.select(OUTCOMES), schemes)
 
 
 def _told(
@@ -301,13 +300,18 @@ def _verdict(table: pl.DataFrame) -> Iterator[str]:
 
 
 def _headline(found: Mapping[str, Figures], scheme: str) -> str:
-    better = [name for name, own in found.items() if own[scheme, DECILES][1] > 0]
+    better = [name for name, own in found.items() if _is_better(own, scheme)]
     name = scheme.capitalize()
     if not better:
         return f"{name} predict none of {listed(list(found))} better than {DECILES}."
     others = [outcome for outcome in found if outcome not in better]
     rest = f", but not {listed(others)}" if others else ""
     return f"{name} predict {listed(better)} better than {DECILES}{rest}."
+
+
+def _is_better(own: Figures, scheme: str) -> bool:
+    """Whether a scheme tells something, and more than the deciles."""
+    return own[scheme, None][1] > 0 and own[scheme, DECILES][1] > 0
 
 
 def _compared(own: Figures, scheme: str, outcome: str) -> str:
@@ -318,10 +322,11 @@ def _compared(own: Figures, scheme: str, outcome: str) -> str:
         else "explain nothing that can be seen"
     )
     lead, added = own[scheme, DECILES], own[combined(scheme, DECILES), DECILES]
-    word = "better than" if lead[1] > 0 else "worse than" if lead[2] < 0 else ALIKE
+    word = "worse than" if lead[2] < 0 else ALIKE
+    word = "better than" if _is_better(own, scheme) else word
     adds = "add to them" if added[1] > 0 else "add nothing to them that can be seen"
     return (
-        f"`{outcome}` ({OUTCOMES[outcome]}): {scheme} {said}, {DECILES} "
+        f"`{outcome}`: {scheme} {said}, {DECILES} "
         f"{own[DECILES, None][0]:.1%}. {scheme.capitalize()} predict it {word} the "
         f"deciles ({_points(lead)}), and {adds} ({_points(added)})."
     )
@@ -352,6 +357,11 @@ def _followed(found: OutOfTime) -> Iterator[str]:
     judged = found.table["outcome"].unique()
     if missing := [name for name in OUTCOMES if name not in judged]:
         yield f"{listed(missing)} cannot be judged: nearly all customers are alike."
+
+
+def _drawn(n: int, n_customers: int) -> Iterator[str]:
+    if n < n_customers:
+        yield f"{n:,} of {n_customers:,} customers were drawn for this."
 
 
 def _notes(timeline: pl.DataFrame, is_dated: bool, horizon: int) -> Iterator[str]:

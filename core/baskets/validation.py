@@ -103,7 +103,7 @@ def validate_segments(
     aisles = [
         name
         for name, dtype in features.schema.items()
-        if name not in {*behaviour, "customer_id"} and _is_number(dtype)
+        if name.startswith("aisle_") and name not in behaviour and _is_number(dtype)
     ]
     return Validation(
         metrics=pl.concat(
@@ -152,7 +152,7 @@ def _evidence(metrics: pl.DataFrame) -> Iterator[str]:
         for size in (*(name for _, name in SIZES), "negligible")
     }
     sizes = "; ".join(
-        f"{size}: {listed(names)}" for size, names in by_size.items() if names
+        f"{size} in {listed(names, 20)}" for size, names in by_size.items() if names
     )
     yield (
         f"Segments differ by more than chance in {shown.height} of the {own.height} "

@@ -503,7 +503,7 @@ def _libraries() -> ThreadpoolController:
 
 
 def by_known_rows(
-    values: FloatArray,
+    values: FloatArray, min_deviating: int = MIN_DEVIATING_ENTITIES
 ) -> list[tuple[npt.NDArray[np.intp], list[int]]]:
     """Return the rows known, and the columns that share them, of those that vary.
 
@@ -511,13 +511,14 @@ def by_known_rows(
     ----------
     values : ndarray of float, shape (n_entities, n_outcomes)
         NaN where unknown.
+    min_deviating : int, default 10
+        An outcome with fewer entities that deviate from its commonest value is left
+        out.
 
     Returns
     -------
     list of (rows, columns)
-        Positions of the known rows, and of the outcomes that are known there. An
-        outcome with fewer than 10 entities that deviate from its commonest value is
-        left out.
+        Positions of the known rows, and of the outcomes that are known there.
     """
     found: dict[bytes, tuple[npt.NDArray[np.intp], list[int]]] = {}
     for j, column in enumerate(values.T):
@@ -525,7 +526,7 @@ def by_known_rows(
         rows = np.flatnonzero(is_known)
         counts = np.unique(column[rows], return_counts=True)[1]
         n_deviating = len(rows) - int(counts.max(initial=0))
-        if len(rows) >= 2 * N_FOLDS and n_deviating >= MIN_DEVIATING_ENTITIES:
+        if len(rows) >= 2 * N_FOLDS and n_deviating >= min_deviating:
             found.setdefault(is_known.tobytes(), (rows, []))[1].append(j)
     return list(found.values())
 

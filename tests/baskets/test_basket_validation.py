@@ -70,7 +70,7 @@ def test_planted_kinds_show_in_behaviour_and_random_labels_do_not(planted):
 def test_sentences_tell_effects_exploration_checks_and_halves(planted):
     effects, explored, checks, halves = planted[1].lines
     assert effects.startswith("Segments differ by more than chance in")
-    assert "large: `" in effects
+    assert "large in `" in effects
     assert explored.startswith("Explored: ")
     assert "prove nothing" in checks
     assert "halves of each segment differ by" in halves
