@@ -354,8 +354,9 @@ class Content:
         found = self.parts.study
         if found is None or not found.candidates.height:
             return None
+        is_whole = pl.col("fault").fill_null("") == ""
         own = found.candidates.sort(
-            "is_chosen", "excess", descending=True, nulls_last=True
+            "is_chosen", is_whole, "excess", descending=True, nulls_last=True
         )
         rows = own.head(limit or own.height).to_dicts()
         left = own.height - len(rows)
