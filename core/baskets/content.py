@@ -22,8 +22,6 @@ from core.reporting.text import MISSING, count, decimal, prose, rounded, share
 
 ALPHA: Final = 0.05
 QUANTILES: Final = {"p20": 0.2, "p50": 0.5, "p80": 0.8}
-MEMO_CANDIDATES: Final = 8
-"""Candidates of the study that the memo shows."""
 AISLES_SHOWN: Final = 10
 """Aisles that the page shows, of those whose share differs most between segments."""
 NO_STUDY: Final = (
@@ -349,8 +347,11 @@ class Content:
             frozenset({"feature"}),
         )
 
-    def study(self, limit: int | None = None) -> Table | None:
-        """Candidates of the study beside data without structure, chosen one first."""
+    def study(self, *, is_short: bool = False) -> Table | None:
+        """Candidates of the study beside data without structure, the chosen one first.
+
+        The short table has, beside it, the best of each set of features.
+        """
         found = self.parts.study
         if found is None or not found.candidates.height:
             return None
@@ -358,13 +359,17 @@ class Content:
         own = found.candidates.sort(
             "is_chosen", is_whole, "excess", descending=True, nulls_last=True
         )
-        rows = own.head(limit or own.height).to_dicts()
-        left = own.height - len(rows)
-        more = f" The {len(rows)} best of {own.height}." if left else ""
+        if is_short:
+            best = own.filter(pl.col("k") > 1).unique(
+                "space", keep="first", maintain_order=True
+            )
+            chosen = own.filter("is_chosen")
+            own = pl.concat([chosen, best]).unique(maintain_order=True)
         return Table(
-            "Clusters that were tried: the one chosen (*), then those that explain "
-            "most beyond data without structure. Each figure stands before its value "
-            f"on such data.{more}",
+            f"{'The best clusters of each set of features' if is_short else 'Clusters'}"
+            ": the one chosen (*), then by what they explain beyond data without "
+            "structure. Before the slash: these customers; behind it: data without "
+            "structure.",
             [
                 {
                     "features": f"{row['space']}{' *' if row['is_chosen'] else ''}",
@@ -376,7 +381,7 @@ class Content:
                     for name, told in _STUDY_FIGURES.items()
                     if name in row
                 }
-                for row in rows
+                for row in own.to_dicts()
             ],
             frozenset({"features", "method"}),
         )

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from core.artifacts.folder import StageWriter
-from core.baskets.content import MEMO_CANDIDATES, Content
+from core.baskets.content import Content
 from core.baskets.files import DOCUMENTS
 from core.baskets.parts import Facts, Parts
 from core.errors import PROGRAM
@@ -35,7 +35,7 @@ def write_documents(out: StageWriter, parts: Parts, facts: Facts) -> None:
             parts=parts,
             facts=known,
             found=found,
-            candidates=found.study(MEMO_CANDIDATES),
+            candidates=found.study(is_short=True),
             program=PROGRAM,
         )
         out.path(name).write_text(_tidy(text), encoding="utf-8", newline="\n")

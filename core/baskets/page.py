@@ -20,6 +20,7 @@ from core.baskets.files import DOCUMENTS, FILES
 from core.baskets.intake import account_lines
 from core.baskets.parts import Facts, Parts
 from core.baskets.plots import plot_effects, plot_quadrants, plot_shares
+from core.redaction import redacted
 from core.reporting.changes import change_lines, changes_part, moves_table
 from core.reporting.page import NextStep, Part, Picture, Table
 from core.reporting.text import command, count
@@ -91,8 +92,9 @@ def _content(
     out: StageWriter, found: Content, facts: Facts, told: tuple[str, Sequence[str]]
 ) -> PageContent:
     folder = str(out.root.parent)
+    source = out.config.baskets.orders or out.config.baskets.source
     return PageContent(
-        source=str(facts.get("source", "orders and items")),
+        source="the built-in sample" if source == "sample" else redacted(source),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         headline=told[0],
         notes=[found.ready, found.decision, *found.sure, facts["proof"], *told[1]],
