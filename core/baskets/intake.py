@@ -72,7 +72,11 @@ def _from_sources(
     catalogue = {name: _catalogue(sources, name, work) for name in maps}
     items = _staged(sources, "items", work)
     orders = put_in_order(
-        _staged(sources, "orders", work), only_returned(items), zone, sources.data
+        _staged(sources, "orders", work),
+        only_returned(items),
+        zone,
+        sources.data,
+        of_lines=sources.of_lines,
     )
     paths = {name: work / f"{name}.parquet" for name in ("orders", "items")}
     orders.rows.select(*ORDER_COLUMNS).write_parquet(paths["orders"])

@@ -50,7 +50,12 @@ class Orders:
 
 
 def put_in_order(
-    parsed: ParsedRows, returned: pl.LazyFrame, zone: str, data: DataConfig
+    parsed: ParsedRows,
+    returned: pl.LazyFrame,
+    zone: str,
+    data: DataConfig,
+    *,
+    of_lines: bool = False,
 ) -> Orders:
     """Check orders, and put each customer's in the order of time.
 
@@ -65,33 +70,25 @@ def put_in_order(
         The local zone, which is that of times without an offset.
     data : DataConfig
         Policies.
+    of_lines : bool
+        Whether rows are what lines of items say of their order: those of one customer
+        and order are one, of which the earliest counts.
 
     Raises
     ------
     SchemaError
         If no order counts.
     """
-    spec, notes = parsed.spec, list[str]()
-    is_dated, has_times = "order_time" in parsed.columns, False
-    has_hours = "order_hour_of_day" in parsed.columns
-    keys = ["order_time" if is_dated else "order_number"]
-    if is_dated:
-        has_times = not are_days_only(parsed)
-        rows = _with_days(parsed, zone, has_times=has_times)
-    else:
-        rows = _with_possible_gaps(parsed.rows, spec)
-    if has_hours and not has_times:
-        rows, keys = _with_possible_hours(rows, spec), [*keys, "order_hour_of_day"]
-    elif is_dated and not has_times:
-        notes.append(
-            f"{parsed.name}: all orders are dated at midnight: they have days without "
-            "times, so that hours are unknown."
-        )
+    spec = parsed.spec
+    rows, keys, notes = _with_times(parsed, zone)
     nothing = returned.with_columns(is_returned=pl.lit(value=True))
     rows = rows.join(nothing, on="order_id", how="left")
     rows = rows.with_columns(flagged(spec, {"only_returns": pl.col("is_returned")}))
     first = ["order_id", *keys]
     found = rows.drop("is_returned").select(*first, pl.exclude(first)).collect()
+    if of_lines:
+        same = found.filter(pl.struct("order_id", ID).is_duplicated())
+        found = found.join(later_rows(same, ["order_id", ID]), on=ROW, how="anti")
     sound = found.filter(~has_fault(spec))
     later = later_rows(sound.filter(pl.col("order_id").is_duplicated()), ["order_id"])
     is_later = pl.col(ROW).is_in(later[ROW].implode())
@@ -99,17 +96,43 @@ def put_in_order(
     kept, aside = found.filter(~has_fault(spec)), found.filter(has_fault(spec))
     customers = kept.group_by(ID).agg(n_orders=pl.len()).sort(ID)
     kept = _numbered(kept, customers, keys)
-    kept = _dated(kept, has_times=has_times) if is_dated else _gapped(kept, parsed)
+    kept = _dated(kept) if "order_time" in keys else _gapped(kept, parsed)
     checked = pl.concat([kept.select(ROW, FLAGS), aside.select(ROW, FLAGS)])
+    columns = [pl.col(name).cast(dtype) for name, dtype in ORDER_COLUMNS.items()]
     sets = ["eval_set"] if "eval_set" in parsed.columns else []
     return Orders(
-        kept.select(
-            *(pl.col(name).cast(t) for name, t in ORDER_COLUMNS.items()), *sets
-        ),
+        kept.select(*columns, *sets),
         _places(kept, aside),
         customers,
         checked_part(parsed, checked.lazy(), data, is_needed=True),
         notes,
+    )
+
+
+def _with_times(
+    parsed: ParsedRows, zone: str
+) -> tuple[pl.LazyFrame, list[str], list[str]]:
+    """Return orders with what tells their times, what they are sorted by, and notes."""
+    spec, hour = parsed.spec, "order_hour_of_day"
+    if "order_time" not in parsed.columns:
+        rows = _with_possible_gaps(parsed.rows, spec)
+        if hour in parsed.columns:
+            rows = _with_possible_hours(rows, spec)
+        return rows, ["order_number"], []
+    has_times, moment = not are_days_only(parsed), pl.col("order_time")
+    rows = _with_days(parsed, zone, has_times=has_times)
+    if has_times:
+        time = moment.dt.hour() + moment.dt.minute() / 60
+        return rows.with_columns(time.alias(hour)), ["order_time"], []
+    if hour in parsed.columns:
+        return _with_possible_hours(rows, spec), ["order_time", hour], []
+    return (
+        rows.with_columns(pl.lit(None, pl.Float64).alias(hour)),
+        ["order_time"],
+        [
+            f"{parsed.name}: all orders are dated at midnight: they have days without "
+            "times, so that hours are unknown."
+        ],
     )
 
 
@@ -157,18 +180,12 @@ def _numbered(
     return in_order.with_row_index("order_id").with_columns(number=number)
 
 
-def _dated(orders: pl.DataFrame, *, has_times: bool) -> pl.DataFrame:
-    """Return what dates tell of orders that are numbered."""
-    moment, day = pl.col("order_time"), pl.col("order_day")
-    hour = pl.lit(None, pl.Float64)
-    if has_times:
-        hour = moment.dt.hour() + moment.dt.minute() / 60
-    elif "order_hour_of_day" in orders.columns:
-        hour = pl.col("order_hour_of_day")
+def _dated(orders: pl.DataFrame) -> pl.DataFrame:
+    """Return what days tell of orders that are numbered."""
+    day = pl.col("order_day")
     return orders.with_columns(
         days_since_prior_order=day.diff().over("customer").cast(pl.Float64),
         order_dow=((day + THURSDAY) % 7).cast(pl.Int8),
-        order_hour_of_day=hour,
     ).rename({"customer": ID, "number": "order_number"})
 
 

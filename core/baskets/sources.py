@@ -57,17 +57,15 @@ class Sources:
         How cells are read.
     notes : list of str
         What was taken, and what was not.
+    of_lines : bool
+        Whether the orders are those of lines of items.
     """
 
     tables: dict[str, ReceivedTable]
     columns: dict[str, dict[str, str]]
     data: DataConfig
     notes: list[str]
-
-    @property
-    def is_dated(self) -> bool:
-        """Whether orders have dates."""
-        return "order_time" in self.columns["orders"]
+    of_lines: bool
 
 
 def find_sources(config: Config, work: Path, scratch: Path) -> Sources:
@@ -117,10 +115,11 @@ def find_sources(config: Config, work: Path, scratch: Path) -> Sources:
     table, told = _with_one_time(tables["orders"], columns["orders"])
     tables["orders"] = table
     notes += told
-    if options.orders is not None and options.orders == options.items:
+    of_lines = options.orders is not None and options.orders == options.items
+    if of_lines:
         tables["orders"] = _orders_of_lines(table, columns["orders"])
         notes.append(f"{table.name}: orders are read from the lines of their items.")
-    return Sources(tables, columns, data, notes)
+    return Sources(tables, columns, data, notes, of_lines)
 
 
 def _written_sample(config: Config, work: Path) -> Path:

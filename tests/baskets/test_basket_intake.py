@@ -255,6 +255,26 @@ def test_one_file_of_order_lines_says_the_same_as_two_files(tmp_path):
     check_account(one)
 
 
+def test_an_order_begins_with_the_first_of_its_lines(tmp_path):
+    names = ("order_id", "customer_id", "order_time", "product_id")
+    rows = [
+        ("o2", "anna", "2024-01-17 18:20", "oats"),
+        ("o1", "anna", "2024-01-07 23:59", "tea"),
+        ("o1", "anna", "2024-01-08 00:01", "oats"),
+        ("o2", "anna", "2024-01-17 18:15", "tea"),
+        # Somebody else's: the id has one meaning, the earlier.
+        ("o1", "ben", "2024-01-09 12:00", "salt"),
+    ]
+    path = write(tmp_path / "lines.csv", names, rows)
+    data = read(tmp_path, orders=path, items=path)
+    assert column(data, "order_hour_of_day") == [pytest.approx(23 + 59 / 60), 18.25]
+    assert column(data, "days_since_prior_order") == [None, 10]
+    orders = data.account["orders"]
+    assert (orders["rows_read"], orders["faults"]["repeated_order"]) == (3, 1)
+    assert data.account["items"]["rows_kept"] == 5
+    check_account(data)
+
+
 def test_an_order_number_is_the_id_where_dates_tell_the_sequence(tmp_path):
     names = ("order_number", "customer_id", "order_time")
     data = read_tables(tmp_path, DATED, BOUGHT, names, ("Order Number", "sku", "qty"))
