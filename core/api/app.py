@@ -95,8 +95,9 @@ def _restored(stored: StoredModel) -> CustomerAssigner:
     from core.baskets.model import BasketsAssigner
     from core.channels.model import ChannelsAssigner
 
-    by_rules = {own.files.stage: own for own in (BasketsAssigner, ChannelsAssigner)}
-    return by_rules[stored.system].from_bytes(stored.state)
+    if stored.system == BasketsAssigner.files.stage:
+        return BasketsAssigner.from_bytes(stored.state)
+    return ChannelsAssigner.from_bytes(stored.state)
 
 
 @dataclass
