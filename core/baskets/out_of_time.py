@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 
 from core.baskets.features import customer_features
+from core.baskets.rows import N_ORDERS
 from core.errors import listed
 from core.evaluation.out_of_time import MIN_ENTITIES_AT_CUT
 from core.evaluation.outcomes import size_classes
@@ -46,6 +47,7 @@ CUTS = {
     "cut": pl.String,
     "day": pl.Int64,
     "known": pl.Int64,
+    "not_placed": pl.Int64,
     "had_left": pl.Int64,
     "not_observed": pl.Int64,
     "followed": pl.Int64,
@@ -68,9 +70,10 @@ class OutOfTime:
         of the horizon that each scheme explains, and leads.
     cuts : DataFrame
         Columns `CUTS`: day (since 1970-01-01, or since the customer's first order),
-        customers with enough orders by then (`known`), of these without an order in a
-        horizon before the cut (`had_left`), and not observed for a whole horizon after
-        it (`not_observed`); neither is followed. Thresholds learnt, as text.
+        customers with enough orders by then (`known`), of these without a feature that
+        the rules need (`not_placed`), without an order in a horizon before the cut
+        (`had_left`), and not observed for a whole horizon after it (`not_observed`);
+        none of them is followed. Thresholds learnt, as text.
     horizon_days : int
     notes : tuple of str
         What limits the reading, a sentence each.
@@ -130,48 +133,62 @@ def out_of_time(
     OutOfTime
         Without a row where fewer than 50 customers can be followed; a line says so.
     """
-    customers = orders.select("customer_id").unique().collect().sort("customer_id")
-    drawn = customers
-    if customers.height > max_customers:
-        drawn = customers.sample(max_customers, seed=derived_seed(seed, 3))
+    drawn, n_customers = _drawn(orders, max_customers, seed)
     timeline, is_dated = _timeline(orders, drawn)
     days = _cut_days(timeline, is_dated, cuts, horizon_days, min_orders)
     timeline = _with_sizes(timeline, items)
+    needed = [f.name for f in rules.features if f.missing is None]
     labelled, told = [], []
     for day in days:
         known = _known(timeline, day, horizon_days, min_orders, is_dated)
-        settled = rules
-        if known.filter(_IS_FOLLOWED).height >= MIN_ENTITIES_AT_CUT:
-            own = timeline.filter(pl.col("day") <= day).lazy()
-            ids = own.join(known.lazy(), on="customer_id", how="semi")
-            features = customer_features(
-                orders.join(ids, on="order_id", how="semi"),
-                items.join(ids, on="order_id", how="semi"),
+        ids = timeline.filter(pl.col("day") <= day).join(
+            known, on="customer_id", how="semi"
+        )
+        features = (
+            customer_features(
+                orders.join(ids.lazy(), on="order_id", how="semi"),
+                items.join(ids.lazy(), on="order_id", how="semi"),
                 products,
                 aisles,
             )
-            placed = assign_rules(rules, features, "customer_id")
-            settled = placed.rules
-            labels = {SEGMENTS: placed.table["segment"]}
-            labels |= {name: make(features) for name, make in (schemes or {}).items()}
-            table = features.select("customer_id").with_columns(
-                own.alias(name) for name, own in labels.items()
+            .join(known.select("customer_id", N_ORDERS), on="customer_id", how="left")
+            .sort("customer_id")
+            .drop_nulls(needed)
+        )
+        placed = known.join(
+            features, on="customer_id", how="semi", maintain_order="left"
+        )
+        settled = rules
+        if placed.filter(_IS_FOLLOWED).height >= MIN_ENTITIES_AT_CUT:
+            assigned = assign_rules(rules, features, "customer_id")
+            settled = assigned.rules
+            table = assigned.table.rename({"segment": SEGMENTS}).with_columns(
+                make(features).alias(name) for name, make in (schemes or {}).items()
             )
-            labelled.append(_labelled(known, table, _name(day, is_dated)))
-        told.append(_told(known, _name(day, is_dated), day, settled))
+            labelled.append(_labelled(placed, table, _name(day, is_dated)))
+        told.append(_told(placed, known.height, _name(day, is_dated), day, settled))
+    notes = _notes(timeline, is_dated, horizon_days)
+    if drawn.height < n_customers:
+        notes = [f"{drawn.height:,} of {n_customers:,} customers were drawn.", *notes]
     return OutOfTime(
         compare_schemes(labelled, DECILES, seed),
         pl.DataFrame(told, schema=CUTS, orient="row"),
         horizon_days,
-        (
-            *_drawn(drawn.height, customers.height),
-            *_notes(timeline, is_dated, horizon_days),
-        ),
+        tuple(notes),
     )
 
 
 def _name(day: int, is_dated: bool) -> str:
     return str(date(1970, 1, 1) + timedelta(days=day)) if is_dated else f"day {day}"
+
+
+def _drawn(
+    orders: pl.LazyFrame, max_customers: int, seed: int
+) -> tuple[pl.DataFrame, int]:
+    """Return at most so many customers, and how many there are."""
+    everyone = orders.select("customer_id").unique().collect().sort("customer_id")
+    n = min(everyone.height, max_customers)
+    return everyone.sample(n, seed=derived_seed(seed, 3)), everyone.height
 
 
 def _timeline(
@@ -239,7 +256,7 @@ def _known(
     return (
         timeline.group_by("customer_id")
         .agg(
-            is_before.sum().alias("n"),
+            is_before.sum().alias(N_ORDERS),
             (day - at.filter(is_before).max()).alias("recency"),
             (is_before & (at > day - YEAR)).sum().alias("frequency"),
             pl.lit(is_dated).or_(at.max() >= day + horizon).alias("is_observed"),
@@ -248,7 +265,7 @@ def _known(
             pl.when(size.null_count() == 0).then(size.sum()).alias("items"),
             (~is_after.any()).cast(pl.Float64).alias("churn"),
         )
-        .filter(pl.col("n") >= min_orders)
+        .filter(pl.col(N_ORDERS) >= min_orders)
         .with_columns(
             (pl.col("is_observed") & (pl.col("recency") > horizon)).alias("had_left")
         )
@@ -272,15 +289,16 @@ def _labelled(known: pl.DataFrame, labels: pl.DataFrame, cut: str) -> LabelledCu
 
 
 def _told(
-    known: pl.DataFrame, cut: str, day: int, rules: RuleSet
-) -> tuple[str, int, int, int, int, int, str]:
-    had_left = int(known["had_left"].sum())
-    followed = known.filter(_IS_FOLLOWED).height
+    placed: pl.DataFrame, n_known: int, cut: str, day: int, rules: RuleSet
+) -> tuple[str | int, ...]:
+    had_left = int(placed["had_left"].sum())
+    followed = placed.filter(_IS_FOLLOWED).height
+    not_observed = placed.height - had_left - followed
     thresholds = ", ".join(
         f"{t.name} {t.value:.4g}" for t in rules.thresholds if t.value is not None
     )
-    not_observed = known.height - had_left - followed
-    return cut, day, known.height, had_left, not_observed, followed, thresholds
+    left_out = n_known - placed.height, had_left, not_observed
+    return cut, day, n_known, *left_out, followed, thresholds
 
 
 Figures = Mapping[tuple[str, str | None], tuple[float, float, float]]
@@ -342,8 +360,9 @@ def _followed(found: OutOfTime) -> Iterator[str]:
     for cut in found.cuts.iter_rows(named=True):
         yield (
             f"Cut {cut['cut']}: {cut['known']:,} customers had enough orders; left out "
-            f"were {cut['had_left']:,} without an order in the {horizon} days before "
-            f"and {cut['not_observed']:,} not observed for {horizon} days after; "
+            f"were {cut['not_placed']:,} without a feature that the rules need, "
+            f"{cut['had_left']:,} without an order in the {horizon} days before and "
+            f"{cut['not_observed']:,} not observed for {horizon} days after; "
             f"{cut['followed']:,} were followed."
             + (f" Thresholds: {cut['thresholds']}." if cut["thresholds"] else "")
         )
@@ -359,25 +378,21 @@ def _followed(found: OutOfTime) -> Iterator[str]:
         yield f"{listed(missing)} cannot be judged: nearly all customers are alike."
 
 
-def _drawn(n: int, n_customers: int) -> Iterator[str]:
-    if n < n_customers:
-        yield f"{n:,} of {n_customers:,} customers were drawn for this."
-
-
-def _notes(timeline: pl.DataFrame, is_dated: bool, horizon: int) -> Iterator[str]:
+def _notes(timeline: pl.DataFrame, is_dated: bool, horizon: int) -> list[str]:
     if is_dated:
-        return
-    yield (
+        return []
+    notes = [
         "Orders have no dates, so a cut is a number of days after each customer's "
         "first order, and only customers with an order at or after the end of the "
         "horizon are followed: the figures hold for customers who stayed, and `churn` "
         "means a pause."
-    )
+    ]
     gaps = timeline[_GAP].drop_nulls().cast(pl.Float64).to_numpy()
     longest = gaps.max(initial=0.0)
     if len(gaps) and (share := float((gaps == longest).mean())) >= CAPPED_SHARE:
-        yield (
+        notes.append(
             f"{share:.1%} of the gaps are {longest:g} days, and none is longer: this "
             "looks like a limit of the source. Days count short after such a gap"
             + (", and nobody can be seen to pause." if longest <= horizon else ".")
         )
+    return notes

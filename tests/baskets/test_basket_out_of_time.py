@@ -12,9 +12,9 @@ from core.rules.grammar import read_rules
 RULES = read_rules("basket-quadrants")
 
 
-def judged(orders, items, **options):
+def judged(orders, items, rules=RULES, **options):
     options = {"cuts": 2, "horizon_days": 45, **options}
-    return out_of_time(orders.lazy(), items.lazy(), PRODUCTS, AISLES, RULES, **options)
+    return out_of_time(orders.lazy(), items.lazy(), PRODUCTS, AISLES, rules, **options)
 
 
 def undated(orders):
@@ -56,7 +56,9 @@ def test_nothing_is_claimed_where_the_past_tells_nothing():
 def test_everyone_at_a_cut_is_followed_or_counted(planted):
     rows = planted.cuts
     assert rows["cut"][0] == str(date(2024, 1, 1) + timedelta(days=N_DAYS - 1 - 45))
-    parts = rows["had_left"] + rows["not_observed"] + rows["followed"]
+    parts = (
+        rows["not_placed"] + rows["had_left"] + rows["not_observed"] + rows["followed"]
+    )
     assert parts.equals(rows["known"], check_names=False)
     assert rows["not_observed"].to_list() == [0, 0]
 
@@ -76,7 +78,7 @@ def test_outcomes_are_those_of_the_horizon_alone():
     )
     items = orders.select("order_id", product_id=pl.lit(1), reordered=pl.lit(0))
     found = judged(orders, items, cuts=1, horizon_days=31, min_orders=4)
-    assert found.cuts.row(0)[1:6] == (30, 100, 0, 0, 100)
+    assert found.cuts.row(0)[1:7] == (30, 100, 0, 0, 0, 100)
     # 41 of 100 order again, all of them a basket of one.
     assert set(found.table["outcome"]) == {"churn", "items", "orders"}
     assert set(found.table["n"]) == {100}
@@ -90,7 +92,7 @@ def test_without_dates_a_cut_is_a_day_of_the_customers_own_clock():
     found = judged(undated(orders), items)
     assert found.cuts["cut"][0] == f"day {found.cuts['day'][0]}"
     assert found.cuts["not_observed"].max() > 0
-    parts = pl.sum_horizontal("had_left", "not_observed", "followed")
+    parts = pl.sum_horizontal("not_placed", "had_left", "not_observed", "followed")
     assert found.cuts.select((parts == pl.col("known")).all()).item()
     assert figure(found, "orders")["low"] > 0
     assert any("after each customer's first order" in line for line in found.lines)
@@ -131,7 +133,30 @@ def test_the_same_seed_draws_the_same_customers():
     one, two = (judged(orders, items, max_customers=120) for _ in range(2))
     assert one.table.equals(two.table)
     assert one.cuts["known"].max() <= 120
-    assert one.notes == ("120 of 200 customers were drawn for this.",)
+    assert one.notes == ("120 of 200 customers were drawn.",)
+
+
+def test_rules_may_ask_for_the_number_of_orders_up_to_the_cut(tmp_path):
+    path = tmp_path / "few-many.yaml"
+    path.write_text(
+        "name: few-many\nfeatures:\n  total_orders: {type: integer, from: 1}\n"
+        "segments:\n  - {name: few, when: total_orders < 10}\n"
+        "  - {name: many, when: total_orders >= 10}\n",
+        encoding="utf-8",
+    )
+    found = judged(*memoryless_baskets(200, 9, 0.5), read_rules(path), cuts=1)
+    assert figure(found, "orders")["low"] > 0
+    assert found.cuts["thresholds"].to_list() == [""]
+
+
+def test_customers_of_one_order_have_no_rhythm_and_are_counted():
+    # On the first day of the customer's own clock nobody has a second order.
+    orders, items = memoryless_baskets(200, 8, 0.3)
+    found = judged(undated(orders), items, min_orders=1)
+    first = found.cuts.filter(pl.col("day") == 0)
+    assert first["known"].item() == first["not_placed"].item() > 190
+    assert first["thresholds"].item() == ""
+    assert figure(found, "orders")["n"] == found.cuts["followed"].sum()
 
 
 @pytest.mark.parametrize("options", [{"horizon_days": 230}, {"cuts": 0}])
