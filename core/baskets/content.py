@@ -36,7 +36,7 @@ CHECKS: Final = {
     "hour_deviation": "variation of the hour of the order",
 }
 """Checks of readiness whose names are no words."""
-_AISLE = re.compile(r"aisle_[^_]*_(.+)")
+_AISLE = re.compile(r"aisle_(?:[^_]*_)?(.+)")
 METHODS: Final = {
     "kmeans": "KMeans",
     "mixture": "Gaussian mixture",
@@ -106,10 +106,12 @@ class Content:
 
     def words(self, name: str) -> str:
         """Return what a feature, an outcome or a check is called."""
-        aisle = _AISLE.fullmatch(name)
         if name in CHECKS:
             return CHECKS[name]
-        return f"share of {aisle[1]}" if aisle else self.parts.playbook.words(name)
+        aisle = _AISLE.fullmatch(name)
+        if aisle and name not in self.parts.playbook.metrics:
+            return f"share of {aisle[1]}"
+        return self.parts.playbook.words(name)
 
     def prose(self, lines: Iterable[str]) -> list[str]:
         """Return sentences with names of columns in words."""
@@ -381,9 +383,10 @@ class Content:
                     for name, told in _STUDY_FIGURES.items()
                     if name in row
                 }
+                | ({} if is_short else {"note": row["fault"] or MISSING})
                 for row in own.to_dicts()
             ],
-            frozenset({"features", "method"}),
+            frozenset({"features", "method", "note"}),
         )
 
     @property

@@ -155,6 +155,8 @@ def test_a_segment_without_customers_is_told(tmp_path):
 def test_features_are_called_by_words_and_aisles_by_their_names():
     content = Content(whole())
     assert content.words("aisle_24_fresh fruits") == "share of fresh fruits"
+    assert content.words("aisle_BREAD") == "share of BREAD"
+    assert content.words("aisle_entropy") == "variety of aisles"
     assert content.words("avg_basket_size") == "items per order"
     assert content.words("something_else") == "something else"
 
