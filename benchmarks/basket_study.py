@@ -154,6 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--customers", type=int, default=600)
     parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=100)
     parser.add_argument("--only", choices=list(POPULATIONS), action="append")
     parser.add_argument("--workers", type=int, default=0)
     given = parser.parse_args()
@@ -163,7 +164,7 @@ def main() -> None:
             started = time.perf_counter()
             tasks = [
                 partial(studied, name, given.customers, seed)
-                for seed in range(given.draws)
+                for seed in range(given.first_seed, given.first_seed + given.draws)
             ]
             found = [result for _, result in workers.run(tasks)]
             said = Counter(study.verdict for study, _ in found)

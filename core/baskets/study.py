@@ -11,8 +11,9 @@ copulas that keep each feature's distribution and the rank correlations
    (``excess``). That is the gap statistic of Tibshirani, Walther and Hastie (2001) with
    another null; the standard error is theirs as well.
 2. Clusters are *parted* if the density falls between every two of them by 0.3, and
-   between every two thirds of them too (a gradient that bends has a valley between its
-   two ends, but none on the way from one to the other): `core.models.valleys`.
+   between the thirds of one and those of another too (a gradient that bends has a
+   valley between its two ends, but none on the way from one to the other):
+   `core.models.valleys`.
 3. The best candidates are learnt anew, scaling and components included, on bootstrap
    samples and with other seeds (`core.evaluation.stability`).
 4. Of those that meet most (parted and reproducible, reproducible, neither) the simplest
@@ -20,15 +21,17 @@ copulas that keep each feature's distribution and the rank correlations
    method, then the smallest space. The autoencoder is shown and never chosen: learning
    it anew on 19 nulls takes minutes.
 5. The one chosen is compared with 19 more nulls: more than all of them (p <= 0.05), and
-   by a tenth of the largest.
+   by a quarter of the largest. Gradients and arcs reach a tenth to a quarter.
+
+6. HDBSCAN on the leading components of all features has to pass the project's
+   certificate as well (`core.evaluation.certificate`).
 
 ``clear``
-    More than the nulls, parted, and reproducible (a bootstrap ARI of 0.8, the house's
-    bar for a partition).
+    More than the nulls, parted, reproducible (a bootstrap ARI of 0.8, the house's bar
+    for a partition), and certified.
 ``weak``
-    Reproducible, and either more than the nulls or parted; or the certificate of
-    density clusters (`core.evaluation.certificate`) finds structure. Borders are then
-    a matter of choice, as those of rules are.
+    Certified; or reproducible, and either more than the nulls or parted. Borders are
+    then a matter of choice, as those of rules are.
 ``none``
     Anything else.
 
@@ -67,6 +70,7 @@ Verdict = Literal["none", "weak", "clear"]
 
 AUTOENCODER_EPOCHS: Final = 5
 CERTIFIED_ROWS: Final = 1_000
+HIGHEST_TIER: Final = 2
 CANDIDATES: Final[dict[str, Any]] = {
     "space": pl.String,
     "method": pl.String,
@@ -253,12 +257,11 @@ def _judged(
 
 def _verdict(chosen: steps.Candidate, facts: dict[str, Any]) -> Verdict:
     is_beyond = facts["test"]["is_beyond"]
-    if is_beyond and chosen.is_parted and chosen.is_reproducible:
+    is_certified = facts["certificate"]["is_structured"]
+    if is_beyond and is_certified and chosen.tier == HIGHEST_TIER:
         return "clear"
     is_weak = chosen.is_reproducible and (is_beyond or chosen.is_parted)
-    if is_weak or facts["certificate"]["is_structured"]:
-        return "weak"
-    return "none"
+    return "weak" if is_weak or is_certified else "none"
 
 
 def _table_of(

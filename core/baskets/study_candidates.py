@@ -21,6 +21,7 @@ from sklearn.metrics import (
 from core.baskets.study_methods import METHODS, Clustering
 from core.baskets.study_spaces import SPACES, Spaces, learn_spaces
 from core.config import Config
+from core.errors import ModelError
 from core.evaluation.certificate import FEWEST_NULLS, REPRODUCIBLE_ARI
 from core.evaluation.null import SIGNIFICANCE, GaussianCopula
 from core.evaluation.quality import explained_variance
@@ -46,7 +47,7 @@ N_NULLS: Final = 3
 """Nulls that every candidate is compared with; the one chosen sees 19 others."""
 N_REFITS: Final = 4
 N_NULL_REFITS: Final = 2
-MARGIN: Final = 0.1
+MARGIN: Final = 0.25
 """Share by which what is explained has to exceed the largest null's."""
 MOST_NOISE: Final = 0.5
 N_PARTS: Final = 3
@@ -221,15 +222,15 @@ def _by_autoencoder(X: FloatArray, scaled: FloatArray, plan: Plan) -> Candidate:
     """Return the clusters of the project's own path, measured on all features."""
     rows = np.sort(plan.slow[:AUTOENCODER_ROWS])
     recipe = _recipe("all", AUTOENCODER, None, plan)
-    labels = recipe(X[rows], plan.seed)(X[rows])
+    fault = "shown, never chosen"
+    try:
+        labels = recipe(X[rows], plan.seed)(X[rows])
+    except ModelError as error:  # it is only shown: the study goes on without
+        labels, fault = np.full(len(rows), -1), f"could not be trained: {error}"
     figures = _measures(scaled[rows], scaled[rows], labels)
-    seen = rows[:SILHOUETTE_ROWS]
-    figures["silhouette"] = _silhouette(
-        centroids.pairwise_distances(scaled[seen]), labels[:SILHOUETTE_ROWS]
-    )
-    candidate = Candidate("all", AUTOENCODER, None, rows, labels, figures)
-    candidate.fault = _fault(candidate) or "shown, never chosen"
-    return candidate
+    distances = centroids.pairwise_distances(scaled[rows])
+    figures["silhouette"] = _silhouette(distances, labels)
+    return Candidate("all", AUTOENCODER, None, rows, labels, figures, fault=fault)
 
 
 def _measures(Z: FloatArray, scaled: FloatArray, labels: Labels) -> Figures:
