@@ -243,7 +243,7 @@ def _with_one_time(
             f"`{columns['order_time']}` tells it."
         ]
     if lacking := [name for name in NUMBERED[:2] if name not in columns]:
-        found = listed(table.scan.collect_schema().names(), 30)
+        found = listed(table.columns, 30)
         mapping = SPECS["orders"].mapping("order_time=NAME")
         raise SchemaError(
             f"{table.name}: no column {listed(lacking)}, so that orders cannot be put "

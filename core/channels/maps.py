@@ -69,7 +69,7 @@ def read_customers(
     )
     keys = [key for key in ("customer_id", "order_id") if key in parsed.columns]
     if not keys:
-        found = listed(table.scan.collect_schema().names(), 30)
+        found = listed(table.columns, 30)
         raise SchemaError(
             f"{table.name}: no column `customer_id` or `order_id` in the map of "
             f"customers, so it cannot be told whose `central_id` a row has; found "

@@ -31,7 +31,7 @@ from core.tables.columns import (
 )
 from core.tables.faults import share
 from core.tables.files import counted
-from core.tables.readers import BEYOND, ReceivedTable
+from core.tables.readers import ReceivedTable
 from core.tables.reconcile import ITEMS, LINES, ORDERS, PAIR
 
 MONEY = ("line_total", "discount_amount", "refund_amount")
@@ -84,7 +84,7 @@ def read_lines(
     ConfigError, SchemaError
         As `core.tables.cells.parse_rows`, or if no column tells what was paid.
     """
-    found = [n.strip() for n in table.scan.collect_schema().names() if n != BEYOND]
+    found = [name.strip() for name in table.columns]
     if set(found) >= WEB_SHOP and "order_id" not in found:
         wanted = {"order_id": "Name", **wanted}
     matched = recognised_columns(found, wanted, LINES)

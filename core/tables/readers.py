@@ -324,6 +324,11 @@ class ReceivedTable:
     is_plain: bool = False
     parts: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
+    @property
+    def columns(self) -> list[str]:
+        """The columns as received, without what lay beyond the header."""
+        return [n for n in self.scan.collect_schema().names() if n != BEYOND]
+
 
 def read_files(
     files: Sequence[SourceFile], name: str, data: DataConfig, work: Path

@@ -248,4 +248,5 @@ def test_malformed_input_ends_in_one_line(tmp_path, rows):
     )
     assert done.exit_code != 0
     assert "order_time=NAME" in str(done.exception)
+    assert "found `a`, `b`. Map" in str(done.exception)
     assert "\n" not in str(done.exception).strip()
