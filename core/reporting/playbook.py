@@ -34,6 +34,14 @@ APART = 0.2
 """Interquartile ranges of all below which a median does not set a segment apart."""
 
 
+_EXPECTED = {
+    "tuple_type": "expected a list",
+    "dict_type": "expected keys with values",
+    "model_type": "expected keys with values",
+    "model_attributes_type": "expected keys with values",
+}
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -142,7 +150,7 @@ def parse_playbook(
                 raise ConfigError(
                     f"{where}: the KPI `{column}` of `{name}` is not computed."
                     f"{did_you_mean(column, metrics)} Expected one of "
-                    f"{listed(sorted(metrics), 20)}."
+                    f"{listed([*metrics][::-1], 16)}."
                 )
     return book
 
@@ -159,7 +167,8 @@ def _explained(error: ValidationError) -> str:
         elif found["type"] == "missing":
             lines.append(f"`{key}` is missing. Add it.")
         else:
-            said = found["msg"].removeprefix("Value error, ")
+            said = _EXPECTED.get(found["type"], found["msg"])
+            said = said.removeprefix("Value error, ")
             lines.append(f"`{key}`: {said[0].lower()}{said[1:]}.")
     return " ".join(lines)
 

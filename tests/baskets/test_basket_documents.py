@@ -10,7 +10,7 @@ from core.baskets.content import Content
 from core.baskets.documents import write_documents
 from core.baskets.files import DOCUMENTS
 from core.baskets.parts import Parts
-from core.baskets.playbook import read_playbook
+from core.baskets.playbook import playbook_text, read_playbook
 from core.errors import ConfigError
 from core.reporting.playbook import behaviour
 from core.reporting.text import literal, marked, prose, rounded
@@ -175,12 +175,11 @@ def test_features_are_called_by_words_and_aisles_by_their_names():
             "`{}`",
         ),
         ({"segments:": "segments: ["}, "is not YAML: line"),
+        ({"general:\n  actions:": "general:\n  actions: x\n  a:"}, "expected a list"),
         ({"margin: 0.05": "margin: 2"}, "margin`: input should be less than 1"),
     ],
 )
 def test_a_wrong_playbook_is_refused_with_its_key(tmp_path, edit, said):
-    from core.baskets.playbook import playbook_text
-
     text = playbook_text(None)
     for old, new in edit.items():
         assert old in text
