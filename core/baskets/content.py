@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import polars as pl
 
-from core.baskets.parts import Parts, Tells, Validation
+from core.baskets.parts import Finding, Parts
+from core.baskets.validation import Validation
 from core.evaluation.separation import SEPARATION
 from core.models.centroids import NOWHERE
 from core.reporting.page import Table
@@ -528,7 +529,7 @@ class Content:
         published = " The segments of this run are those of the rules."
         return first + (published if study.verdict == "clear" else "")
 
-    def lines(self, part: Tells | Validation | None, missing: str) -> list[str]:
+    def lines(self, part: Finding | Validation | None, missing: str) -> list[str]:
         """Return the sentences of a part, or that it was not made."""
         return [missing] if part is None else self.prose(part.lines)
 

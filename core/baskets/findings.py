@@ -22,7 +22,7 @@ from core.baskets.features import aisle_columns
 from core.baskets.model import BasketsAssigner
 from core.baskets.monitoring import monitor_run
 from core.baskets.out_of_time import out_of_time
-from core.baskets.parts import Parts, Told
+from core.baskets.parts import Finding, Parts
 from core.baskets.playbook import playbook_text, read_playbook
 from core.baskets.readiness import Readiness, assess_readiness
 from core.baskets.rows import N_ORDERS, BasketRows
@@ -308,9 +308,9 @@ def parts_of(
             split_gaps=files.SPLIT_GAPS,
         ),
         study=found("study", Study, spaces=files.SPACES, candidates=files.STUDY),
-        out_of_time=found("out_of_time", Told, table=files.OUT_OF_TIME),
-        experiment=found("experiment", Told, table=files.EXPERIMENT),
-        monitoring=found("monitoring", Told, table=files.MONITORING),
+        out_of_time=found("out_of_time", Finding, table=files.OUT_OF_TIME),
+        experiment=found("experiment", Finding, table=files.EXPERIMENT),
+        monitoring=found("monitoring", Finding, table=files.MONITORING),
     )
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import polars as pl
 
 from core.baskets.readiness import Readiness
+from core.baskets.study import Study
+from core.baskets.validation import Validation
 from core.reporting.playbook import Playbook
 from core.rules.grammar import RuleSet
 
@@ -30,67 +32,8 @@ SEGMENTS: dict[str, Any] = {
 """Columns of the table of segments; shares are 0 to 1."""
 
 
-class Study(Protocol):
-    """What clustering found.
-
-    Attributes
-    ----------
-    spaces, candidates : DataFrame
-        Facts of every space, and a row per space, method and k with the figures of the
-        data beside those of data without structure.
-    chosen : Any
-        The candidate that was chosen, if any.
-    verdict : str
-        ``none``, ``weak`` or ``clear``.
-    recommendation : sequence of str
-        Sentences that follow from the numbers.
-    """
-
-    @property
-    def spaces(self) -> pl.DataFrame: ...  # noqa: D102
-    @property
-    def candidates(self) -> pl.DataFrame: ...  # noqa: D102
-    @property
-    def chosen(self) -> Any: ...  # noqa: D102
-    @property
-    def verdict(self) -> str: ...  # noqa: D102
-    @property
-    def recommendation(self) -> Sequence[str]: ...  # noqa: D102
-
-
-class Validation(Protocol):
-    """How far the segments differ in what they were not made from.
-
-    Attributes
-    ----------
-    metrics, definition_checks : DataFrame
-        Columns `core.evaluation.separation.SEPARATION`.
-    split_gaps : DataFrame
-        Columns `core.evaluation.separation.GAPS`.
-    lines : sequence of str
-    """
-
-    @property
-    def metrics(self) -> pl.DataFrame: ...  # noqa: D102
-    @property
-    def definition_checks(self) -> pl.DataFrame: ...  # noqa: D102
-    @property
-    def split_gaps(self) -> pl.DataFrame: ...  # noqa: D102
-    @property
-    def lines(self) -> Sequence[str]: ...  # noqa: D102
-
-
-class Tells(Protocol):
-    """A table and what it says in sentences."""
-
-    @property
-    def table(self) -> pl.DataFrame: ...  # noqa: D102
-    @property
-    def lines(self) -> Sequence[str]: ...  # noqa: D102
-
-
 @dataclass(frozen=True)
-class Told:
+class Finding:
     """A table and what it says in sentences.
 
     Attributes
@@ -122,13 +65,13 @@ class Parts:
     study : Study, optional
         None: no study was made.
     validation : Validation, optional
-    out_of_time : Tells, optional
+    out_of_time : Finding, optional
         Table: `cut`, `outcome`, `scheme`, `over` (null, or the scheme that it is held
         against), `r2`, `low`, `high` and `n`.
-    experiment : Tells, optional
+    experiment : Finding, optional
         Table: columns `core.evaluation.experiment_plan.SIZES`, with `guardrail` and
         `weeks_in_all`.
-    monitoring : Tells, optional
+    monitoring : Finding, optional
         Table: `trigger`, `value`, `threshold`, `months_running`, `status` and `action`.
     """
 
@@ -139,9 +82,9 @@ class Parts:
     readiness: Readiness | None = None
     study: Study | None = None
     validation: Validation | None = None
-    out_of_time: Tells | None = None
-    experiment: Tells | None = None
-    monitoring: Tells | None = None
+    out_of_time: Finding | None = None
+    experiment: Finding | None = None
+    monitoring: Finding | None = None
 
 
 Facts = Mapping[str, Any]

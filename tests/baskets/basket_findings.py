@@ -8,7 +8,7 @@ import polars as pl
 
 from core.baskets.experiment import plan_experiment
 from core.baskets.features import customer_features
-from core.baskets.parts import SEGMENTS, Parts, Told
+from core.baskets.parts import SEGMENTS, Finding, Parts
 from core.baskets.playbook import read_playbook
 from core.baskets.readiness import assess_readiness
 from core.baskets.sample import catalogue, generate_baskets
@@ -141,5 +141,5 @@ def whole(called=()):
         ),
         validation=validate_segments(behaviour, segment, first.rules),
         experiment=plan,
-        monitoring=Told(watched, ["Keep the thresholds: no alert."]),
+        monitoring=Finding(watched, ["Keep the thresholds: no alert."]),
     )
