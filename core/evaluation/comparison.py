@@ -50,7 +50,7 @@ from core.errors import ModelError
 from core.evaluation.certificate import FEWEST_NULLS, certify_table
 from core.evaluation.out_of_time import Cut, labels_over_time, out_of_time
 from core.evaluation.quality import IntArray, label_summary
-from core.evaluation.stability import FloatArray, Labels, Recipe, agreement, refit
+from core.evaluation.stability import FloatArray, Labels, Recipe, rand_indices, refit
 from core.evaluation.workers import Workers
 from core.models.autoencoder.estimator import Autoencoder
 from core.models.density import fit_density
@@ -487,7 +487,7 @@ class _SpaceRun:
     def _stability(self, recipe: Recipe, labels: IntArray) -> dict[str, float]:
         """Return how well the labels come back when all is learnt on other entities."""
         refits = refit(self.table.X, recipe, self.config.seed, self.n_refits)
-        values = agreement(labels, refits)["ari"].to_numpy()
+        values = rand_indices(labels, refits)
         return {
             "stability": float(values.mean()),
             "stability_lowest": float(values.min()),

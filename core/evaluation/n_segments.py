@@ -41,7 +41,14 @@ from core.evaluation.out_of_time import (
     labels_over_time,
     out_of_time,
 )
-from core.evaluation.stability import FloatArray, Labels, Recipe, agreement, refit
+from core.evaluation.stability import (
+    FloatArray,
+    Labels,
+    Recipe,
+    agreement,
+    rand_indices,
+    refit,
+)
 from core.models.partition import METHODS, Partition
 from core.models.preprocessing import FeatureScaler
 from core.models.seeding import derived_seed
@@ -315,7 +322,7 @@ def _by_refits(
         recipe = partition_recipe(config, METHODS[0], n)
         refits = refit(X, recipe, seed, N_CHOOSING_REFITS)
         pairs = [
-            agreement(one.labels, refits[place + 1 :])["ari"].to_numpy()
+            rand_indices(one.labels, refits[place + 1 :])
             for place, one in enumerate(refits[:-1])
         ]
         values = np.concatenate(pairs)

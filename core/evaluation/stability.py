@@ -262,6 +262,11 @@ def _drawn(n: int, how: How, seed: int) -> npt.NDArray[np.intp]:
     return np.arange(n)
 
 
+def rand_indices(reference: Labels, refits: Sequence[Refit]) -> FloatArray:
+    """Return the adjusted Rand index with each refit, noise as a class of its own."""
+    return np.array([adjusted_rand_score(reference, r.labels) for r in refits])
+
+
 def agreement(reference: Labels, refits: Sequence[Refit]) -> pl.DataFrame:
     """Compare labels with those of each refit, over all entities.
 
@@ -273,25 +278,22 @@ def agreement(reference: Labels, refits: Sequence[Refit]) -> pl.DataFrame:
         cluster; ``ari_held_out`` as ``ari``, over the entities that the refit has not
         learnt from. Null where there are no such entities; 1 is the same, 0 is chance.
     """
-    everyone = np.ones(len(reference), dtype=bool)
+    ari, ami = adjusted_rand_score, adjusted_mutual_info_score
     rows = []
     for refit in refits:
         clustered = (reference >= 0) & (refit.labels >= 0)
-        rows.append(
-            {
-                "ari": _same(adjusted_rand_score, reference, refit, everyone),
-                "ami": _same(adjusted_mutual_info_score, reference, refit, everyone),
-                "ari_clustered": _same(
-                    adjusted_rand_score, reference, refit, clustered
-                ),
-                "ami_clustered": _same(
-                    adjusted_mutual_info_score, reference, refit, clustered
-                ),
-                "ari_held_out": _same(
-                    adjusted_rand_score, reference, refit, ~refit.is_seen
-                ),
+        row = {
+            "ari": float(ari(reference, refit.labels)),
+            "ami": float(ami(reference, refit.labels)),
+            "ari_held_out": _same(ari, reference, refit, ~refit.is_seen),
+        }
+        of_clustered = {"ari_clustered": row["ari"], "ami_clustered": row["ami"]}
+        if not clustered.all():
+            of_clustered = {
+                "ari_clustered": _same(ari, reference, refit, clustered),
+                "ami_clustered": _same(ami, reference, refit, clustered),
             }
-        )
+        rows.append(row | of_clustered)
     names = ("ari", "ami", "ari_clustered", "ami_clustered", "ari_held_out")
     return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.Float64))
 

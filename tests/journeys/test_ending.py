@@ -27,7 +27,7 @@ def ended(tmp_path: Path, number: int) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "core", "prepare", "--quiet"]
     command += ["--artifacts", str(tmp_path / "artifacts"), "--set"]
     process = subprocess.Popen(
-        [*command, "sample.n_shops=100000"],
+        [*command, "sample.n_shops=30000"],
         env={**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": str(REPOSITORY)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
