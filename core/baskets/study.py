@@ -54,7 +54,7 @@ from core.baskets import study_candidates as steps
 from core.baskets.study_candidates import N_NULLS
 from core.baskets.study_spaces import (
     FACTS,
-    Spaces,
+    StudySpaces,
     StudyTable,
     learn_spaces,
     study_table,
@@ -100,7 +100,7 @@ class Study:
     Attributes
     ----------
     spaces : DataFrame
-        See `core.baskets.study_spaces.Spaces.facts`.
+        See `core.baskets.study_spaces.StudySpaces.facts`.
     candidates : DataFrame
         A row per space, method and number of clusters: columns `CANDIDATES`. Measures
         have their mean on nulls beside them (`..._null`); those of labels with noise
@@ -219,7 +219,7 @@ def _facts_of(
 
 def _judged(
     X: FloatArray, plan: steps.Plan, workers: Workers, facts: dict[str, Any]
-) -> tuple[list[steps.Candidate], Spaces, steps.Candidate | None]:
+) -> tuple[list[steps.ClusterCandidate], StudySpaces, steps.ClusterCandidate | None]:
     """Set candidates beside nulls, learn the best anew, choose and test one."""
     copula = fit_gaussian_copula(X, np.random.default_rng(plan.seed))
     tasks: list[Callable[[], Any]] = [
@@ -228,7 +228,7 @@ def _judged(
         *(partial(steps.null_cuts, copula, plan, n) for n in range(1, N_NULLS)),
     ]
     (found, spaces), first, *others = steps.in_order(workers, tasks)
-    error = steps.compare(found, first, others)
+    error = steps.set_beside_nulls(found, first, others)
     facts["standard_error"] = error
     steps.find_valleys(found, X, spaces, plan)
     short = steps.shortlisted(found, error)
@@ -255,7 +255,7 @@ def _judged(
     return found, spaces, chosen
 
 
-def _verdict(chosen: steps.Candidate, facts: dict[str, Any]) -> Verdict:
+def _verdict(chosen: steps.ClusterCandidate, facts: dict[str, Any]) -> Verdict:
     is_beyond = facts["test"]["is_beyond"]
     is_certified = facts["certificate"]["is_structured"]
     if is_beyond and is_certified and chosen.tier == HIGHEST_TIER:
@@ -265,7 +265,7 @@ def _verdict(chosen: steps.Candidate, facts: dict[str, Any]) -> Verdict:
 
 
 def _table_of(
-    found: Sequence[steps.Candidate], chosen: steps.Candidate | None
+    found: Sequence[steps.ClusterCandidate], chosen: steps.ClusterCandidate | None
 ) -> pl.DataFrame:
     """Return all candidates as a table, in the order they were made."""
     rows = []
@@ -327,7 +327,7 @@ SPACE_NAMES: Final = {
 
 
 def _recommendation(
-    verdict: Verdict, chosen: steps.Candidate, facts: dict[str, Any]
+    verdict: Verdict, chosen: steps.ClusterCandidate, facts: dict[str, Any]
 ) -> tuple[str, ...]:
     """Say what to use and why, in sentences that follow from the numbers."""
     name = (
@@ -367,7 +367,7 @@ def _beyond_words(test: dict[str, Any]) -> str:
     )
 
 
-def _parted_words(chosen: steps.Candidate) -> str:
+def _parted_words(chosen: steps.ClusterCandidate) -> str:
     if chosen.is_parted:
         return (
             "The number of customers falls between every two clusters, by at least "
@@ -379,7 +379,7 @@ def _parted_words(chosen: steps.Candidate) -> str:
     )
 
 
-def _repeated_words(chosen: steps.Candidate) -> str:
+def _repeated_words(chosen: steps.ClusterCandidate) -> str:
     ari, null = (chosen.stability[f"bootstrap_ari{end}"] for end in ("", "_null"))
     word = "comes back" if chosen.is_reproducible else "does not come back"
     return (

@@ -19,7 +19,7 @@ from sklearn.metrics import (
 )
 
 from core.baskets.study_methods import METHODS, Clustering
-from core.baskets.study_spaces import SPACES, Spaces, learn_spaces
+from core.baskets.study_spaces import SPACES, StudySpaces, learn_spaces
 from core.config import Config
 from core.errors import ModelError
 from core.evaluation.certificate import FEWEST_NULLS, REPRODUCIBLE_ARI
@@ -93,7 +93,7 @@ class Plan:
 
 
 @dataclass
-class Candidate:
+class ClusterCandidate:
     """Clusters of one space by one method, and what is known of them so far.
 
     Attributes
@@ -167,7 +167,9 @@ class Candidate:
         return int(self.is_reproducible) * (1 + int(self.is_parted))
 
 
-def all_candidates(X: FloatArray, plan: Plan) -> tuple[list[Candidate], Spaces]:
+def all_candidates(
+    X: FloatArray, plan: Plan
+) -> tuple[list[ClusterCandidate], StudySpaces]:
     """Cluster every space by every method, and measure; a task for a worker.
 
     Parameters
@@ -180,7 +182,7 @@ def all_candidates(X: FloatArray, plan: Plan) -> tuple[list[Candidate], Spaces]:
         return _clustered(X, plan)
 
 
-def _clustered(X: FloatArray, plan: Plan) -> tuple[list[Candidate], Spaces]:
+def _clustered(X: FloatArray, plan: Plan) -> tuple[list[ClusterCandidate], StudySpaces]:
     spaces = learn_spaces(X, plan.n_behaviour)
     scaled = spaces.scaler.transform(X)
     found = []
@@ -193,7 +195,7 @@ def _clustered(X: FloatArray, plan: Plan) -> tuple[list[Candidate], Spaces]:
             figures = _measures(Z[rows], scaled[rows], made.labels)
             seen = labels[plan.slow[:SILHOUETTE_ROWS]]
             figures["silhouette"] = _silhouette(distances, seen)
-            candidate = Candidate(
+            candidate = ClusterCandidate(
                 name, method, made.k, rows, made.labels, figures, made.bic
             )
             candidate.fault = _fault(candidate)
@@ -218,7 +220,7 @@ def _numbers(Z: FloatArray) -> range:
     return range(2, min(MAX_CLUSTERS, len(np.unique(Z, axis=0))) + 1)
 
 
-def _by_autoencoder(X: FloatArray, scaled: FloatArray, plan: Plan) -> Candidate:
+def _by_autoencoder(X: FloatArray, scaled: FloatArray, plan: Plan) -> ClusterCandidate:
     """Return the clusters of the project's own path, measured on all features."""
     rows = np.sort(plan.slow[:AUTOENCODER_ROWS])
     recipe = _recipe("all", AUTOENCODER, None, plan)
@@ -230,7 +232,9 @@ def _by_autoencoder(X: FloatArray, scaled: FloatArray, plan: Plan) -> Candidate:
     figures = _measures(scaled[rows], scaled[rows], labels)
     distances = centroids.pairwise_distances(scaled[rows])
     figures["silhouette"] = _silhouette(distances, labels)
-    return Candidate("all", AUTOENCODER, None, rows, labels, figures, fault=fault)
+    return ClusterCandidate(
+        "all", AUTOENCODER, None, rows, labels, figures, fault=fault
+    )
 
 
 def _measures(Z: FloatArray, scaled: FloatArray, labels: Labels) -> Figures:
@@ -258,7 +262,7 @@ def _silhouette(distances: centroids.Distances, labels: Labels) -> float | None:
     return centroids.mean_silhouette(own, labels[kept])
 
 
-def _fault(candidate: Candidate) -> str:
+def _fault(candidate: ClusterCandidate) -> str:
     """Return why clusters are no answer, in words; empty if they may be one."""
     if candidate.k < 2:
         return "fewer than two clusters"
@@ -303,8 +307,8 @@ def _drawn(copula: GaussianCopula, plan: Plan, number: int) -> FloatArray:
     return copula.sample(np.random.default_rng([plan.seed, number]))
 
 
-def compare(
-    candidates: Sequence[Candidate],
+def set_beside_nulls(
+    candidates: Sequence[ClusterCandidate],
     first: Mapping[Key, Figures],
     others: Sequence[Mapping[Key, float]],
 ) -> float:
@@ -337,7 +341,10 @@ def _explained_of(figures: Figures) -> float:
 
 
 def find_valleys(
-    candidates: Sequence[Candidate], X: FloatArray, spaces: Spaces, plan: Plan
+    candidates: Sequence[ClusterCandidate],
+    X: FloatArray,
+    spaces: StudySpaces,
+    plan: Plan,
 ) -> None:
     """Measure how far the density falls between clusters, where they have an excess."""
     scaled = spaces.scaler.transform(X)
@@ -380,7 +387,9 @@ def _valley(Z: FloatArray, columns: FloatArray, labels: Labels, seed: int) -> fl
     return min(depth, float(depths[is_between].min()))
 
 
-def shortlisted(candidates: Sequence[Candidate], error: float) -> list[Candidate]:
+def shortlisted(
+    candidates: Sequence[ClusterCandidate], error: float
+) -> list[ClusterCandidate]:
     """Return the candidates that are worth learning anew.
 
     The simplest three within one standard error of the best parted one, the simplest
@@ -388,14 +397,16 @@ def shortlisted(candidates: Sequence[Candidate], error: float) -> list[Candidate
     """
     possible = [c for c in candidates if not c.fault and np.isfinite(c.excess)]
     parted = [c for c in possible if c.is_parted]
-    short = [*simplest(parted, error)[:3], *simplest(possible, error)[:1]]
+    short = [*simplest_first(parted, error)[:3], *simplest_first(possible, error)[:1]]
     for method in METHODS:
         own = [c for c in possible if c.method == method]
         short += [max(own, key=lambda c: c.excess)] if own else []
     return list({c.key: c for c in short}.values())
 
 
-def simplest(candidates: Sequence[Candidate], error: float) -> list[Candidate]:
+def simplest_first(
+    candidates: Sequence[ClusterCandidate], error: float
+) -> list[ClusterCandidate]:
     """Return those within one standard error of the best, the simplest first."""
     best = max((c.excess for c in candidates), default=0.0)
     near = [c for c in candidates if c.excess >= best - error]
@@ -403,7 +414,7 @@ def simplest(candidates: Sequence[Candidate], error: float) -> list[Candidate]:
 
 
 def repeat(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[ClusterCandidate],
     X: FloatArray,
     copula: GaussianCopula,
     plan: Plan,
@@ -447,14 +458,14 @@ def _repeated(
     return stability, clusters
 
 
-def choose(candidates: Sequence[Candidate], error: float) -> Candidate:
+def choose(candidates: Sequence[ClusterCandidate], error: float) -> ClusterCandidate:
     """Return the simplest within one standard error of the best that meet most."""
     highest = max(c.tier for c in candidates)
-    return simplest([c for c in candidates if c.tier == highest], error)[0]
+    return simplest_first([c for c in candidates if c.tier == highest], error)[0]
 
 
 def beyond_nulls(
-    candidate: Candidate,
+    candidate: ClusterCandidate,
     X: FloatArray,
     copula: GaussianCopula,
     plan: Plan,

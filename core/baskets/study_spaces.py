@@ -107,7 +107,7 @@ def _unrolled(hours: FloatArray) -> FloatArray:
 
 
 @dataclass(frozen=True)
-class Spaces:
+class StudySpaces:
     """What has been learnt to bring features into the spaces.
 
     Attributes
@@ -194,7 +194,7 @@ FACTS: Final[dict[str, Any]] = {
 }
 
 
-def learn_spaces(X: FloatArray, n_behaviour: int) -> Spaces:
+def learn_spaces(X: FloatArray, n_behaviour: int) -> StudySpaces:
     """Learn scaling, components and pruning.
 
     Parameters
@@ -211,7 +211,7 @@ def learn_spaces(X: FloatArray, n_behaviour: int) -> Spaces:
         n = min(MAX_COMPONENTS, shares.shape[1], len(X))
         components = PCA(n, svd_solver="covariance_eigh").fit(shares)
     kept, pairs = _pruned(scaled)
-    return Spaces(n_behaviour, scaler, components, kept, pairs)
+    return StudySpaces(n_behaviour, scaler, components, kept, pairs)
 
 
 def _pruned(
