@@ -419,7 +419,7 @@ class Content:
             return None
         rows: dict[str, dict[str, str]] = {}
         for row in found.table.filter(cut="all").to_dicts():
-            scheme = "both" if " and " in row["scheme"] else row["scheme"]
+            scheme = row["scheme"].replace(" and recency-frequency", " and")
             name = scheme if row["over"] is None else f"{scheme} less {row['over']}"
             own = rows.setdefault(name, {"what is known": name})
             told = f"{_points(row['r2'])} ({_interval(row, _points)})"

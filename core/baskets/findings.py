@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,12 +22,12 @@ from core.baskets.experiment import OUTCOMES, plan_experiment
 from core.baskets.features import aisle_columns
 from core.baskets.model import BasketsAssigner
 from core.baskets.monitoring import monitor_run
-from core.baskets.out_of_time import out_of_time
+from core.baskets.out_of_time import Scheme, out_of_time
 from core.baskets.parts import Finding, Parts
 from core.baskets.playbook import playbook_text, read_playbook
 from core.baskets.readiness import Readiness, assess_readiness
 from core.baskets.rows import N_ORDERS, BasketRows
-from core.baskets.study import Study, run_study
+from core.baskets.study import Study, learn_clusters, run_study
 from core.baskets.validation import Validation, validate_segments
 from core.config import BasketsConfig
 from core.evaluation.workers import Workers
@@ -40,6 +41,8 @@ from core.segments.rule_axis import SEGMENT
 Found = TypeVar("Found")
 QUANTILES = (0.2, 0.5, 0.8)
 FEW_CUSTOMERS = 1_000
+# Methods that learn from many customers in seconds.
+QUICK = ("kmeans", "mixture")
 # The sentences of a run, and the names that segments have in them.
 TOLD, NAMES = "told", "names_told"
 
@@ -145,10 +148,25 @@ class Inquiry:
             horizon_days=self.options.horizon_days,
             min_orders=self.options.min_orders,
             seed=self.out.config.seed,
+            schemes=self._clusters(),
         )
         self.out.write_csv(files.OUT_OF_TIME, found.table)
         self.out.write_csv(files.CUTS, found.cuts)
         self.told["out_of_time"] = {"lines": found.lines}
+
+    def _clusters(self) -> dict[str, Scheme]:
+        """Return the clusters of the study as a scheme, if any are worth a look."""
+        study = self.told.get("study", {"verdict": "none"})
+        if study["verdict"] == "none" or study["chosen"]["method"] not in QUICK:
+            return {}
+        return {
+            "clusters": partial(
+                learn_clusters,
+                aisle_names=aisle_columns(self.rows.data.aisles),
+                **{name: study["chosen"][name] for name in ("space", "method", "k")},
+                seed=self.out.config.seed,
+            )
+        }
 
     def _experiment(self, playbook: Playbook) -> None:
         own = self.assigner.model.axes[SEGMENT].segments

@@ -196,6 +196,36 @@ def run_study(
     )
 
 
+def learn_clusters(
+    features: pl.DataFrame,
+    aisle_names: Sequence[str],
+    *,
+    space: str,
+    method: str,
+    k: int,
+    seed: int,
+) -> pl.Series:
+    """Learn a candidate of the study from other customers, and label these.
+
+    Parameters
+    ----------
+    features, aisle_names
+        As `run_study` takes them.
+    space, method : str
+    k : int
+        Of the row of a candidate.
+    seed : int
+
+    Returns
+    -------
+    Series of int
+        Cluster of each row, from 0.
+    """
+    table = study_table(features, aisle_names)
+    label = steps.learn_anew(table.X, seed, space, method, k, len(table.behaviour))
+    return pl.Series("cluster", label(table.X))
+
+
 def _facts_of(
     n_customers: int, n_studied: int, table: StudyTable, seed: int
 ) -> dict[str, Any]:

@@ -521,7 +521,11 @@ def _recipe(space: str, method: str, asked: int | None, plan: Plan) -> Recipe:
     if method == AUTOENCODER:
         return whole_pipeline(Config(autoencoder={"epochs": plan.epochs}))
     return partial(
-        _fit, space=space, method=method, asked=asked, n_behaviour=plan.n_behaviour
+        learn_anew,
+        space=space,
+        method=method,
+        asked=asked,
+        n_behaviour=plan.n_behaviour,
     )
 
 
@@ -530,7 +534,7 @@ def density_recipe(plan: Plan) -> Recipe:
     return _recipe("all", "hdbscan", None, plan)
 
 
-def _fit(
+def learn_anew(
     X: FloatArray,
     seed: int,
     space: str,
@@ -538,6 +542,18 @@ def _fit(
     asked: int | None,
     n_behaviour: int,
 ) -> Callable[[FloatArray], Labels]:
+    """Learn a candidate from the customers of a table; return what labels others.
+
+    Parameters
+    ----------
+    X : ndarray of float64, shape (n_customers, n_features)
+        Unscaled, the `n_behaviour` columns of behaviour first.
+    seed : int
+    space, method : str
+    asked : int or None
+        Of a `Candidate`.
+    n_behaviour : int
+    """
     spaces = learn_spaces(X, n_behaviour)
     Z = spaces.matrix(space, spaces.scaler.transform(X))
     with centroids.one_thread():

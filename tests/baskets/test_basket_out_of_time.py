@@ -1,12 +1,15 @@
 """Segments of earlier days against what customers ordered afterwards."""
 
 from datetime import date, timedelta
+from functools import partial
 
 import polars as pl
 import pytest
 from basket_out_of_time import AISLES, N_DAYS, PRODUCTS, memoryless_baskets
 
+from core.baskets.features import aisle_columns
 from core.baskets.out_of_time import DECILES, out_of_time
+from core.baskets.study import learn_clusters
 from core.rules.grammar import read_rules
 
 RULES = read_rules("basket-quadrants")
@@ -120,12 +123,20 @@ def test_the_future_changes_neither_labels_nor_thresholds():
     assert not before.table.equals(fewer.table)
 
 
-def test_any_other_scheme_is_held_against_the_deciles():
-    orders, items = memoryless_baskets(200, 5, 0.5)
-    schemes = {"baskets": lambda f: f["avg_basket_size"].round()}
-    found = judged(orders, items, schemes=schemes)
-    assert figure(found, "basket", "baskets", DECILES)["low"] > 0
-    assert "Baskets predict" in " ".join(found.lines)
+def test_clusters_of_the_study_are_held_against_the_deciles():
+    orders, items = memoryless_baskets(300, 5, 0.5)
+    clusters = partial(
+        learn_clusters,
+        aisle_names=aisle_columns(AISLES),
+        space="behaviour",
+        method="kmeans",
+        k=4,
+        seed=1,
+    )
+    found = judged(orders, items, schemes={"clusters": clusters})
+    assert figure(found, "basket", "clusters")["low"] > 0
+    assert figure(found, "basket", "clusters and " + DECILES, DECILES)["n"] > 200
+    assert any(line.startswith("Clusters predict") for line in found.lines)
 
 
 def test_the_same_seed_draws_the_same_customers():
