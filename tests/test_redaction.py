@@ -134,9 +134,9 @@ def test_a_long_text_is_looked_through_at_once():
         "`" + "a" * 100_000 + ":=",
         "a://" * 25_000 + "@",
     ):
-        started = time.monotonic()
+        started = time.process_time()
         redacted(text)
-        assert time.monotonic() - started < 1
+        assert time.process_time() - started < 1
 
 
 def test_log_lines_hold_no_secret():
