@@ -65,7 +65,8 @@ def wine_environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str,
             [WINE, "cmd", "/c", "exit 0"],
             env=environ,
             check=True,
-            capture_output=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             timeout=180,
         )
         # As long as one program runs, wine's services stay up, and the next one starts
@@ -126,18 +127,21 @@ class Project:
 
     def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         self.log.write_text("", encoding="utf-8")
-        return subprocess.run(
-            [WINE, "cmd", "/c", "go.bat", *arguments],
-            cwd=self.caller,
-            env=self.environ | environ,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-            timeout=60,
-        )
+        # Files and no pipes: services that wine starts on the way keep a pipe open.
+        said = [self.caller / "stdout.txt", self.caller / "stderr.txt"]
+        with said[0].open("wb") as out, said[1].open("wb") as err:
+            done = subprocess.run(
+                [WINE, "cmd", "/c", "go.bat", *arguments],
+                cwd=self.caller,
+                env=self.environ | environ,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                check=False,
+                timeout=60,
+            )
+        texts = [file.read_text(encoding="utf-8", errors="replace") for file in said]
+        return subprocess.CompletedProcess(done.args, done.returncode, *texts)
 
     def calls(self) -> list[list[str]]:
         """Return [who, where, arguments] of every call but the looks at versions."""
