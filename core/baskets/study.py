@@ -65,6 +65,7 @@ from core.evaluation.workers import Workers
 from core.models.centroids import one_thread
 from core.models.criterion import FEWEST_ROWS, SMALLEST_SHARE, VALLEY
 from core.models.preprocessing import FloatArray
+from core.reporting.text import plural
 
 Verdict = Literal["none", "weak", "clear"]
 
@@ -423,8 +424,8 @@ def _certificate_words(certificate: dict[str, Any]) -> str:
     word = "more" if certificate["is_structured"] else "no more"
     return (
         f"Density clusters (HDBSCAN) show {word} structure than chance "
-        f"(p = {certificate['p_value']:.2f}, {certificate['n_null']} tables without "
-        "structure)."
+        f"(p = {certificate['p_value']:.2f}, "
+        f"{plural(certificate['n_null'], 'table')} without structure)."
     )
 
 
