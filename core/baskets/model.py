@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Self
 
 import polars as pl
 
-from core.artifacts.arrays import Arrays, Meta
 from core.baskets.files import FILES
 from core.rules.check import require_proven
 from core.rules.grammar import RuleSet
-from core.segments.memberships import CustomerAssigner
-from core.segments.rule_axis import SEGMENT, RuleModel, rule_axis, segment_names
+from core.segments.rule_axis import (
+    SEGMENT,
+    RuleAssigner,
+    RuleModel,
+    rule_axis,
+    segment_names,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class BasketsAssigner(CustomerAssigner):
+class BasketsAssigner(RuleAssigner):
     """A versioned model of the basket segments: one axis, `segment`."""
 
     files = FILES
@@ -30,20 +32,6 @@ class BasketsAssigner(CustomerAssigner):
         "avg_basket_size",
         "unique_products",
     )
-
-    model: RuleModel
-
-    def own_state(self) -> Meta:
-        """Return whose model it is, for a store that keeps those of several systems."""
-        return {"system": FILES.stage}
-
-    @classmethod
-    def restored(
-        cls, arrays: Arrays, meta: Meta, reference_date: datetime, **known: Any
-    ) -> Self:
-        """Return the assigner of a state; see `CustomerAssigner.restored`."""
-        model = RuleModel.from_state(arrays, meta["model"])
-        return cls(model=model, reference_date=reference_date, **known)
 
     def segments(self, features: pl.DataFrame) -> pl.DataFrame:
         """Return the segment of each customer with the features it rests on.

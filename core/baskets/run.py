@@ -13,6 +13,7 @@ import polars as pl
 from core.artifacts.folder import Artifacts, StageWriter, link
 from core.artifacts.runs import REJECTED, content_digest
 from core.baskets import files, outputs
+from core.baskets.documents import TEMPLATES
 from core.baskets.files import FILES, baskets_folder
 from core.baskets.findings import NAMES, TOLD, Inquiry, names_told, watch
 from core.baskets.intake import read_baskets
@@ -21,7 +22,7 @@ from core.baskets.monitoring import recalibration_is_due
 from core.baskets.playbook import read_playbook
 from core.baskets.rows import N_ORDERS, REASON, BasketRows, require_customers, rows_of
 from core.config import Config
-from core.lifecycle.rule_runs import require_possible
+from core.lifecycle.rule_runs import LEFT_OUT, require_possible, run_lines
 from core.lifecycle.run import RunResult, run_segmentation
 from core.lifecycle.segmentation import Placed, Segmentation, StoreLoader, Tables
 from core.logging import get_logger
@@ -142,7 +143,7 @@ class Baskets(Segmentation[BasketRows, BasketsAssigner]):
         """Write the rows set aside, the customers, and what is found out of them."""
         link(data.data.rejected, out.path(REJECTED))
         features.write_parquet(out.path(files.CUSTOMERS), compression="zstd")
-        data.left_out.write_parquet(out.path(files.LEFT_OUT), compression="zstd")
+        data.left_out.write_parquet(out.path(LEFT_OUT), compression="zstd")
         inquiry = Inquiry(out, data, assigner.segments(features), assigner, self.rules)
         self.told = {TOLD: inquiry.find_out(), NAMES: names_told(assigner)}
 
@@ -158,7 +159,8 @@ class Baskets(Segmentation[BasketRows, BasketsAssigner]):
 
     def lines(self, facts: dict[str, Any]) -> list[str]:
         """Say what a run did."""
-        return outputs.run_lines(facts, self.folder)
+        page = self.folder / FILES.page
+        return run_lines(TEMPLATES, facts, page, ("segments", "found"))
 
 
 def is_recalibration_due(config: Config) -> bool:

@@ -16,8 +16,7 @@ The model, for customer c and its order o::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -30,6 +29,7 @@ import yaml
 from numpy.typing import NDArray
 
 from core.errors import ConfigError
+from core.tables.frames import write_blocks
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -260,40 +260,16 @@ def write_sample(
         If a number is out of range.
     """
     blocks = basket_blocks(customers, seed, has_structure=has_structure)
-    folder.mkdir(parents=True, exist_ok=True)
-    rows: dict[str, int] = {}
-    with ExitStack() as files:
-        writers: dict[str, _Writer] = {}
-        for number, block in enumerate(blocks):
-            for name, table in _files(block, is_first=number == 0).items():
-                file = f"{name}.{suffix}"
-                if name == "truth" and not has_truth:
-                    continue
-                if file not in writers:
-                    writers[file] = files.enter_context(_writer(folder / file, table))
-                writers[file](table)
-                rows[file] = rows.get(file, 0) + table.height
-    return rows
+    tables = (
+        _files(block, is_first=number == 0, has_truth=has_truth)
+        for number, block in enumerate(blocks)
+    )
+    return write_blocks(folder, tables, suffix)
 
 
-_Writer = Callable[[pl.DataFrame], None]
-
-
-@contextmanager
-def _writer(path: Path, first: pl.DataFrame) -> Iterator[_Writer]:
-    """Yield what appends tables like the first one to a new file."""
-    if path.suffix == ".parquet":
-        from pyarrow.parquet import ParquetWriter
-
-        with ParquetWriter(path, first.to_arrow().schema) as parquet:
-            yield lambda table: parquet.write_table(table.to_arrow())
-        return
-    with path.open("wb") as stream:
-        first.clear().write_csv(stream)
-        yield lambda table: table.write_csv(stream, include_header=False)
-
-
-def _files(block: BasketSample, *, is_first: bool) -> dict[str, pl.DataFrame]:
+def _files(
+    block: BasketSample, *, is_first: bool, has_truth: bool
+) -> dict[str, pl.DataFrame]:
     """Return a block's tables by the names of their files, with the shop's columns."""
     orders = block.orders.rename({"customer_id": "user_id"})
     tables = {
@@ -301,8 +277,9 @@ def _files(block: BasketSample, *, is_first: bool) -> dict[str, pl.DataFrame]:
             2, pl.Series("eval_set", ["prior"]).new_from_index(0, orders.height)
         ),
         "order_products__prior": block.items,
-        "truth": block.truth.rename({"customer_id": "user_id"}),
     }
+    if has_truth:
+        tables["truth"] = block.truth.rename({"customer_id": "user_id"})
     if is_first:
         known = catalogue()
         tables |= {

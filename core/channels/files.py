@@ -7,7 +7,6 @@ from pathlib import Path
 from core.artifacts.runs import RunFiles, run_system, store_folder
 
 CUSTOMERS = "customer_features.parquet"
-LEFT_OUT = "customers_left_out.parquet"
 SEGMENTS = "segments.parquet"
 MICRO_SEGMENTS = "micro_segments.parquet"
 RULES = "rules.yaml"

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from core.artifacts.arrays import Arrays, Meta
 from core.channels.files import FILES
 from core.channels.micro import MicroModel, fit_micro, order_shares
 from core.config import ChannelsConfig, MicroPlanItem
@@ -34,9 +32,9 @@ from core.segments.axes import (
     kept_segments,
 )
 from core.segments.identity import match_names
-from core.segments.memberships import CustomerAssigner
 from core.segments.rule_axis import (
     SEGMENT,
+    RuleAssigner,
     RuleModel,
     distinct_names,
     rule_axis,
@@ -409,10 +407,11 @@ def _deaths(
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChannelsAssigner(CustomerAssigner):
+class ChannelsAssigner(RuleAssigner):
     """A versioned model of the channel segments."""
 
     files = FILES
+    kind = ChannelsModel
     figures = (
         "lifetime_value",
         "total_orders",
@@ -421,15 +420,3 @@ class ChannelsAssigner(CustomerAssigner):
         "customer_tenure_days",
         "home_orders",
     )
-
-    def own_state(self) -> Meta:
-        """Return whose model it is, for a store that keeps those of several systems."""
-        return {"system": FILES.stage}
-
-    @classmethod
-    def restored(
-        cls, arrays: Arrays, meta: Meta, reference_date: datetime, **known: Any
-    ) -> Self:
-        """Return the assigner of a state; see `CustomerAssigner.restored`."""
-        model = ChannelsModel.from_state(arrays, meta["model"])
-        return cls(model=model, reference_date=reference_date, **known)

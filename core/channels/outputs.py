@@ -9,6 +9,7 @@ import polars as pl
 from core.channels import files
 from core.config import ChannelsConfig, Config
 from core.errors import ConfigError, did_you_mean, listed, preceded_by
+from core.lifecycle.rule_runs import LEFT_OUT
 from core.scratch import temporary_folder
 from core.tables.files import fetch, is_remote
 from core.tables.remote import store_file
@@ -54,7 +55,7 @@ def store_outputs(options: ChannelsConfig, folder: Path) -> list[str]:
             table = pl.scan_parquet(folder / file, glob=False)
             if file == files.CUSTOMERS:
                 # Elsewhere all customers that features were computed of.
-                others = pl.scan_parquet(folder / files.LEFT_OUT, glob=False)
+                others = pl.scan_parquet(folder / LEFT_OUT, glob=False)
                 others = others.drop("reason")
                 is_known = pl.any_horizontal(pl.exclude(ID).is_not_null())
                 table = pl.concat([table, others.filter(is_known)])

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from core.artifacts.folder import StageWriter
-from core.artifacts.runs import REJECTED, block_name
-from core.channels.files import FILES, LEFT_OUT, RULES, SEGMENTS, SUMMARY
+from core.artifacts.runs import block_name
+from core.channels.files import RULES, SEGMENTS, SUMMARY
 from core.channels.model import ChannelsModel
 from core.channels.page import TEMPLATES, write_page
-from core.lifecycle.rule_runs import keep_contract, most_moves, proof_line
+from core.lifecycle.rule_runs import (
+    headline,
+    keep_contract,
+    most_moves,
+    proof_line,
+    row_notes,
+)
 from core.lifecycle.segmentation import Tables
 from core.models.centroids import NOWHERE
-from core.reporting.changes import change_lines
 from core.rules.check import check_rules
 from core.segments.rule_axis import SEGMENT
 
-TEMPLATE = "run.txt.j2"
 Facts = Mapping[str, Any]
 
 
@@ -121,7 +124,8 @@ def write_report(out: StageWriter, tables: Tables, facts: dict[str, Any]) -> Non
     # A name that is given later writes the page again, and not the ledger.
     facts["moves"] = most_moves(block) if block.exists() else facts.get("moves", [])
     facts["proof"] = proof_line(check_rules(model.rules), facts["n_unplaced"])
-    told = headline(facts), [*facts["notes"], *row_notes(facts)]
+    notes = [*facts["notes"], *row_notes(TEMPLATES, facts)]
+    told = headline(TEMPLATES, facts), notes
     write_page(out, tables, facts, summary, told)
 
 
@@ -142,35 +146,3 @@ def _item_facts(row: Facts, model: ChannelsModel, tables: Tables) -> dict[str, A
         "n_customers": int(own["n_customers"].sum()),
         "verdict": row["verdict"],
     }
-
-
-def headline(facts: Facts) -> str:
-    """Return who was segmented, by what."""
-    return " ".join(TEMPLATES.sentences(TEMPLATE, "headline", **facts))
-
-
-def row_notes(facts: Facts) -> list[str]:
-    """Return how many rows were set aside, and who is not segmented."""
-    n = facts["n_rejected"]
-    told = [f"{n:,} rows were set aside; by reason on the page and in {REJECTED}."]
-    left = TEMPLATES.sentences(TEMPLATE, "left_out", **facts)
-    where = [f"Who is not segmented: {LEFT_OUT}."] if left else []
-    return [*(told if n else []), *left, *where]
-
-
-def run_lines(facts: Facts, folder: Path) -> list[str]:
-    """Return what a run did: the customers, the segments, changes, and where it is.
-
-    Parameters
-    ----------
-    facts : mapping
-        Of `core.lifecycle.run.run_segmentation`.
-    folder : path
-        Of the published set.
-    """
-    if not facts["is_changed"]:
-        return TEMPLATES.sentences(TEMPLATE, "unchanged", **facts)
-    lines = [headline(facts), *facts["notes"], *row_notes(facts)]
-    for topic in ("rules", "micro"):
-        lines += TEMPLATES.sentences(TEMPLATE, topic, **facts)
-    return [*lines, *change_lines(facts), f"Page: {folder / FILES.page}"]

@@ -28,11 +28,12 @@ from core.channels.model import (
     learn_channels,
 )
 from core.channels.outputs import check_outputs, store_outputs, with_models_at_hand
+from core.channels.page import TEMPLATES
 from core.channels.rows import ChannelRows, rows_of_channels, rows_of_table
 from core.channels.sample import with_sample
 from core.config import Config, MicroPlanItem
 from core.errors import ConfigError
-from core.lifecycle.rule_runs import require_possible
+from core.lifecycle.rule_runs import LEFT_OUT, require_possible, run_lines
 from core.lifecycle.run import RunResult, run_segmentation
 from core.lifecycle.segmentation import Placed, Segmentation, StoreLoader, Tables
 from core.logging import get_logger
@@ -190,7 +191,7 @@ class Channels(Segmentation[ChannelRows, ChannelsAssigner]):
         for channel, path in data.orders.items():
             link(path, out.path(files.order_features_file(channel)))
         data.features.write_parquet(out.path(files.CUSTOMERS), compression="zstd")
-        data.left_out.write_parquet(out.path(files.LEFT_OUT), compression="zstd")
+        data.left_out.write_parquet(out.path(LEFT_OUT), compression="zstd")
         assert isinstance(assigner.model, ChannelsModel)  # of a channels' assigner
         asked = [feature.name for feature in assigner.model.rules.features]
         features.select("customer_id", *asked).write_parquet(
@@ -207,7 +208,8 @@ class Channels(Segmentation[ChannelRows, ChannelsAssigner]):
 
     def lines(self, facts: dict[str, Any]) -> list[str]:
         """Say what a run did."""
-        return report.run_lines(facts, self.folder)
+        page = self.folder / FILES.page
+        return run_lines(TEMPLATES, facts, page, ("rules", "micro"))
 
 
 def _check_plan(plan: Sequence[MicroPlanItem], rules: RuleSet) -> None:

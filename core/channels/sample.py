@@ -9,8 +9,7 @@ so that memory does not grow with their number.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +33,7 @@ from core.channels.guests import (
 )
 from core.config import ChannelsConfig, Config
 from core.errors import ConfigError
+from core.tables.frames import write_blocks
 from core.yaml_text import YamlDumper
 
 _MONEY = ("total_price", "discount_amount", "promo_amount")
@@ -371,17 +371,10 @@ def write_sample(
         If a number is out of range.
     """
     blocks = restaurant_blocks(customers, seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    rows: dict[str, int] = {}
-    with ExitStack() as files:
-        writers: dict[str, _Writer] = {}
-        for number, block in enumerate(blocks):
-            for name, table in _tables(block, is_first=number == 0).items():
-                file = f"{name}.{suffix}"
-                if file not in writers:
-                    writers[file] = files.enter_context(_writer(folder / file, table))
-                writers[file](table)
-                rows[file] = rows.get(file, 0) + table.height
+    tables = (
+        _tables(block, is_first=number == 0) for number, block in enumerate(blocks)
+    )
+    rows = write_blocks(folder, tables, suffix)
     options = {"channels": sample_options(folder, suffix)}
     text = yaml.dump(options, Dumper=YamlDumper, sort_keys=False, allow_unicode=True)
     (folder / "channels.yaml").write_text(text, encoding="utf-8")
@@ -409,25 +402,6 @@ def with_sample(config: Config, work: Path) -> Config:
         if tree["channels"][key] == by_default[key]
     }
     return Config.model_validate(tree)
-
-
-_Writer = Callable[[pl.DataFrame], None]
-
-
-@contextmanager
-def _writer(path: Path, first: pl.DataFrame) -> Iterator[_Writer]:
-    """Yield what appends tables like the first one to a new file."""
-    if path.suffix == ".parquet":
-        from pyarrow.parquet import ParquetWriter
-
-        with ParquetWriter(path, first.to_arrow().schema) as parquet:
-            yield lambda table: parquet.write_table(table.to_arrow())
-        return
-    with path.open("wb") as stream:
-        first.clear().write_csv(stream)
-        yield lambda table: table.write_csv(
-            stream, include_header=False, datetime_format="%Y-%m-%d %H:%M:%S"
-        )
 
 
 def _tables(block: RestaurantSample, *, is_first: bool) -> dict[str, pl.DataFrame]:

@@ -1,15 +1,19 @@
-"""What runs of rule segments share: contract, proof, impossible values, moves."""
+"""What runs of rule segments share: contract, proof, moves, and what they say."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from core.artifacts.runs import REJECTED
 from core.errors import PROGRAM, SchemaError
 from core.models.centroids import NOWHERE
+from core.reporting.changes import change_lines
+from core.reporting.page import Templates
 from core.reporting.text import plural
 from core.rules.assign import outside_domains
 from core.rules.check import Proof
@@ -22,6 +26,10 @@ from core.segments.contract import (
 )
 from core.segments.rule_axis import SEGMENT
 
+LEFT_OUT = "customers_left_out.parquet"
+WORDS = "run.txt.j2"
+"""The template of each system's own sentences."""
+Facts = Mapping[str, Any]
 MOVES = 10
 """Moves between two segments that a page shows."""
 
@@ -108,3 +116,41 @@ def most_moves(block: Path) -> list[dict[str, Any]]:
     moves = pl.read_parquet(block, glob=False).filter(axis=SEGMENT)
     counts = moves.group_by(keys).agg(n=pl.len())
     return counts.sort("n", *keys, descending=[True] + [False] * 5)[:MOVES].to_dicts()
+
+
+def headline(words: Templates, facts: Facts) -> str:
+    """Return who was segmented, by what."""
+    return " ".join(words.sentences(WORDS, "headline", **facts))
+
+
+def row_notes(words: Templates, facts: Facts) -> list[str]:
+    """Return how many rows were set aside, and who is not segmented."""
+    n = facts["n_rejected"]
+    told = [f"{n:,} rows were set aside; by reason on the page and in {REJECTED}."]
+    left = words.sentences(WORDS, "left_out", **facts)
+    where = [f"Who is not segmented: {LEFT_OUT}."] if left else []
+    return [*(told if n else []), *left, *where]
+
+
+def run_lines(
+    words: Templates, facts: Facts, page: Path, topics: Sequence[str]
+) -> list[str]:
+    """Return what a run did: the customers, the segments, changes, and where it is.
+
+    Parameters
+    ----------
+    words : Templates
+        Of the system, with `WORDS`.
+    facts : mapping
+        Of `core.lifecycle.run.run_segmentation`.
+    page : path
+        Of the published set.
+    topics : sequence of str
+        Blocks of `WORDS` that tell what the system found.
+    """
+    if not facts["is_changed"]:
+        return words.sentences(WORDS, "unchanged", **facts)
+    lines = [headline(words, facts), *facts["notes"], *row_notes(words, facts)]
+    for topic in topics:
+        lines += words.sentences(WORDS, topic, **facts)
+    return [*lines, *change_lines(facts), f"Page: {page}"]

@@ -6,17 +6,21 @@ A segment of the rules keeps its id as long as the rule set has its name.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar, Final, Self
 
 import narwhals as nw
 import numpy as np
 import polars as pl
 
+from core.artifacts.arrays import Arrays, Meta
 from core.models.centroids import NOWHERE, Assignment, IntArray
 from core.rules.compile import assign_expr
 from core.rules.grammar import RuleSet, read_rules
 from core.segments.axes import AxesModel, FittedAxis, Told, axis_segments
 from core.segments.identity import match_names
+from core.segments.memberships import CustomerAssigner
 
 SEGMENT: Final = "segment"
 """The axis of the rule segments."""
@@ -74,6 +78,28 @@ class RuleModel(AxesModel):
         texts = [f.name for f in self.rules.features if f.type == "text"]
         table = super().empty_row()
         return table.with_columns(pl.lit(None, pl.String).alias(n) for n in texts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleAssigner(CustomerAssigner):
+    """A versioned model of rule segments."""
+
+    kind: ClassVar[type[RuleModel]] = RuleModel
+    """Of the model."""
+
+    model: RuleModel
+
+    def own_state(self) -> Meta:
+        """Return whose model it is, for a store that keeps those of several systems."""
+        return {"system": self.files.stage}
+
+    @classmethod
+    def restored(
+        cls, arrays: Arrays, meta: Meta, reference_date: datetime, **known: Any
+    ) -> Self:
+        """Return the assigner of a state; see `CustomerAssigner.restored`."""
+        model = cls.kind.from_state(arrays, meta["model"])
+        return cls(model=model, reference_date=reference_date, **known)
 
 
 def segment_names(rules: RuleSet, features: pl.DataFrame) -> pl.Series:

@@ -1,9 +1,11 @@
-"""Frames in memory as tables of received rows, and ids for rows that are generated."""
+"""Frames in memory as tables of received rows; ids and files of rows that are made."""
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +112,54 @@ def identifiers(prefix: str, count: int, width: int) -> pl.Series:
     """Return `count` names such as ``S000007``, longer where the number needs it."""
     number = pl.int_range(count, eager=True).cast(pl.String).str.zfill(width)
     return prefix + number
+
+
+def write_blocks(
+    folder: Path, blocks: Iterable[Mapping[str, pl.DataFrame]], suffix: str
+) -> dict[str, int]:
+    """Write tables that come in blocks, so that memory does not grow with them.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to; made if it is not there.
+    blocks : iterable of mapping of str to DataFrame
+        Tables by name; those of one name are rows of one file.
+    suffix : {'csv', 'parquet'}
+        Kind of the files.
+
+    Returns
+    -------
+    dict of str to int
+        Rows by name of the file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: dict[str, int] = {}
+    with ExitStack() as files:
+        writers: dict[str, _Writer] = {}
+        for name, table in (part for block in blocks for part in block.items()):
+            file = f"{name}.{suffix}"
+            if file not in writers:
+                writers[file] = files.enter_context(_writer(folder / file, table))
+            writers[file](table)
+            rows[file] = rows.get(file, 0) + table.height
+    return rows
+
+
+_Writer = Callable[[pl.DataFrame], None]
+
+
+@contextmanager
+def _writer(path: Path, first: pl.DataFrame) -> Iterator[_Writer]:
+    """Yield what appends tables like the first one to a new file."""
+    if path.suffix == ".parquet":
+        from pyarrow.parquet import ParquetWriter
+
+        with ParquetWriter(path, first.to_arrow().schema) as parquet:
+            yield lambda table: parquet.write_table(table.to_arrow())
+        return
+    with path.open("wb") as stream:
+        first.clear().write_csv(stream)
+        yield lambda table: table.write_csv(
+            stream, include_header=False, datetime_format="%Y-%m-%d %H:%M:%S"
+        )
