@@ -27,7 +27,7 @@ entity that is missing from a month starts anew when it comes back.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal
 
 import polars as pl
@@ -50,6 +50,12 @@ LEDGER_SCHEMA: Final = pl.Schema(
         "settled_since": pl.String,
         "candidate": pl.Int32,
         "candidate_months": pl.Int32,
+        "sub_segment": pl.String,
+        "state": pl.String,
+        "changing": pl.String,
+        "changing_to": pl.Int32,
+        "changing_since": pl.String,
+        "evidence_from": pl.Int32,
     }
 )
 """Columns of a block, sorted by ``entity``.
@@ -65,9 +71,21 @@ LEDGER_SCHEMA: Final = pl.Schema(
     confirmation (null with -1).
 ``candidate``, ``candidate_months``
     Another segment that is not confirmed yet, and its months running; -1 and 0 if none.
+``sub_segment``, ``state``
+    Within the segment that the model says, and in the life cycle; null where there is
+    none.
+``changing``, ``changing_to``, ``changing_since``
+    What the entity is changing in (``segment``, ``up`` or ``down``), the segment that
+    it goes to (with ``segment`` only) and the first month of it; null where it is not.
+``evidence_from``
+    Segment that it was taken out of by evidence rather than by labels; null where
+    labels have settled it.
 """
 
 _ASSIGNED: Final = ("entity", "segment", "strength")
+_TOLD: Final = ("sub_segment", "state")
+# What blocks of earlier versions do not have.
+_LATER: Final = tuple(LEDGER_SCHEMA)[10:]
 _ROLES: Final = ("serving", "published")
 _MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 
@@ -75,6 +93,18 @@ _MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 def is_month(text: str) -> bool:
     """Return whether a text is a month as the ledger writes it, YYYY-MM."""
     return _MONTH.fullmatch(text) is not None
+
+
+def complete_block(block: pl.DataFrame) -> pl.DataFrame:
+    """Return a block that an earlier version wrote with all columns, null where new."""
+    return _with_nulls(block, _LATER)
+
+
+def _with_nulls(table: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+    """Return a table with columns that it does not have as nulls."""
+    missing = [name for name in names if name not in table.columns]
+    nulls = (pl.lit(None, dtype=LEDGER_SCHEMA[name]).alias(name) for name in missing)
+    return table.with_columns(nulls)
 
 
 def require_block(block: pl.DataFrame) -> pl.DataFrame:
@@ -113,7 +143,10 @@ def require_block(block: pl.DataFrame) -> pl.DataFrame:
 
 
 def assigned_rows(assigned: pl.DataFrame, month: str) -> pl.DataFrame:
-    """Return ``entity``, ``segment`` and ``strength`` in the ledger's types.
+    """Return ``entity``, ``segment``, ``strength`` and what goes with them.
+
+    ``sub_segment`` and ``state`` may be missing, and are null then. The types are the
+    ledger's.
 
     Raises
     ------
@@ -127,21 +160,22 @@ def assigned_rows(assigned: pl.DataFrame, month: str) -> pl.DataFrame:
             f"the assignments of {month} have no {listed(missing)}; expected the "
             f"columns {listed(_ASSIGNED)}. Rename the columns."
         )
-    table = assigned.select(_ASSIGNED)
+    table = _with_nulls(assigned, _TOLD).select(*_ASSIGNED, *_TOLD)
     found = table.schema
     is_fit = (
         found["entity"] == pl.String
         and found["segment"].is_integer()
         and found["strength"].is_numeric()
+        and all(found[name] in (pl.String, pl.Null) for name in _TOLD)
     )
     if not is_fit:
         types = ", ".join(f"`{name}`: {dtype}" for name, dtype in found.items())
         raise SchemaError(
             f"the assignments of {month} have the types {types}; expected text, whole "
-            "numbers and numbers. Cast the columns."
+            "numbers, numbers and text. Cast the columns."
         )
     _require_entities(table, f"the assignments of {month}")
-    rows = table.cast({name: LEDGER_SCHEMA[name] for name in _ASSIGNED})
+    rows = table.cast({name: LEDGER_SCHEMA[name] for name in table.columns})
     strange = rows.filter(~pl.col("strength").is_between(0.0, 1.0))["strength"]
     if len(strange):
         raise SchemaError(
@@ -209,7 +243,8 @@ def serving_block(
     ----------
     assigned : DataFrame
         ``entity`` (once each), ``segment`` (permanent id, -1 for none) and ``strength``
-        (0 to 1) of this month's entities, in any order.
+        (0 to 1) of this month's entities, in any order; ``sub_segment`` and ``state``
+        where they are known.
     month : str
         YYYY-MM.
     version : int
@@ -466,7 +501,8 @@ def _finished(
     """Return a block in the ledger's columns, types and order."""
     heads = {"month": month, "version": version, "role": role}
     return (
-        states.with_columns(pl.lit(value).alias(name) for name, value in heads.items())
+        complete_block(states)
+        .with_columns(pl.lit(value).alias(name) for name, value in heads.items())
         .select(list(LEDGER_SCHEMA))
         .cast(LEDGER_SCHEMA)
         .sort("entity")

@@ -178,7 +178,8 @@ def publish_ledger(
 def _add(cursor: Any, lineage: str, block: pl.DataFrame) -> int:
     """Add one block unless it is there; return 1 if it was added, else 0."""
     key = ("lineage", "month", "version", "role")
-    columns = (*key, "entity", "segment", "strength", "settled")
+    told = ("sub_segment", "state", "changing", "changing_to", "changing_since")
+    columns = (*key, "entity", "segment", "strength", "settled", *told)
     table = block.select(pl.lit(lineage).alias("lineage"), *columns[1:])
     same = " AND ".join(f"{name} = %s" for name in key)
     cursor.execute(

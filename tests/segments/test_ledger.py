@@ -18,6 +18,7 @@ from core.errors import ModelError, SchemaError
 from core.segments.identity import match_segments
 from core.segments.ledger import (
     LEDGER_SCHEMA,
+    complete_block,
     ended_ids,
     published_block,
     serving_block,
@@ -60,6 +61,9 @@ def settled(blocks: Sequence[pl.DataFrame]) -> list[int]:
     return [block["settled"].item() for block in blocks]
 
 
+NOT_TOLD = dict.fromkeys(list(LEDGER_SCHEMA)[10:])
+
+
 def test_a_block_has_the_ledger_s_columns_and_is_sorted_by_entity():
     block = serving_block(labels({"b": 4, "a": -1}), "2024-01", 3, None, 2)
     assert block.schema == LEDGER_SCHEMA
@@ -75,6 +79,7 @@ def test_a_block_has_the_ledger_s_columns_and_is_sorted_by_entity():
             "settled_since": None,
             "candidate": -1,
             "candidate_months": 0,
+            **NOT_TOLD,
         },
         {
             "month": "2024-01",
@@ -87,8 +92,27 @@ def test_a_block_has_the_ledger_s_columns_and_is_sorted_by_entity():
             "settled_since": "2024-01",
             "candidate": -1,
             "candidate_months": 0,
+            **NOT_TOLD,
         },
     ]
+
+
+def test_a_block_has_the_sub_segments_and_states_of_its_month():
+    told = labels({"a": 0, "b": 1}).with_columns(
+        sub_segment=pl.Series(["0a", None]), state=pl.Series(["active", "slowing"])
+    )
+    january = serving_block(told, "2024-01", 1, None, 2)
+    assert january["sub_segment"].to_list() == ["0a", None]
+    assert january["state"].to_list() == ["active", "slowing"]
+    february = serving_block(labels({"a": 0, "b": 1}), "2024-02", 1, january, 2)
+    assert february["state"].to_list() == [None, None]
+
+
+def test_a_block_of_an_earlier_version_is_gone_on_from():
+    written = serving_block(labels({"a": 0}), "2024-01", 1, None, 2).drop(NOT_TOLD)
+    before = complete_block(written)
+    assert before.schema == LEDGER_SCHEMA
+    assert serving_block(labels({"a": 5}), "2024-02", 1, before, 2)["settled"][0] == 0
 
 
 @pytest.mark.parametrize(

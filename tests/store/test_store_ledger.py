@@ -30,7 +30,8 @@ def labels(segments: dict[str, int]) -> pl.DataFrame:
 
 def test_blocks_are_added_once_and_never_rewritten(folder):
     january = serving_block(labels({"a\tb": 0, "b": -1}), "2024-01", 1, None, 2)
-    february = serving_block(labels({"a\tb": 1}), "2024-02", 1, january, 2)
+    active = labels({"a\tb": 1}).with_columns(state=pl.lit("active"))
+    february = serving_block(active, "2024-02", 1, january, 2)
     refit = published_block(labels({"a\tb": 2}), february, 2, {0: 2, 1: 2}, 2)
     assert publish_ledger(None, folder, "lineage", [january]) == 1
     assert publish_ledger(None, folder, "lineage", [january, february, refit]) == 2
@@ -38,15 +39,15 @@ def test_blocks_are_added_once_and_never_rewritten(folder):
     assert publish_ledger(None, folder, "lineage", [other]) == 0
     with Store.open(None, folder) as store:
         names, rows = store.query(
-            "SELECT month, version, role, entity, segment, strength, settled "
+            "SELECT month, version, role, entity, segment, strength, settled, state "
             "FROM segment_ledger ORDER BY month, version, entity"
         )
     assert names[0] == "month"
     assert rows == [
-        ("2024-01", 1, "serving", "a\tb", 0, 0.75, 0),
-        ("2024-01", 1, "serving", "b", -1, 0.0, -1),
-        ("2024-02", 1, "serving", "a\tb", 1, 0.75, 0),
-        ("2024-02", 2, "published", "a\tb", 2, 0.75, 2),
+        ("2024-01", 1, "serving", "a\tb", 0, 0.75, 0, None),
+        ("2024-01", 1, "serving", "b", -1, 0.0, -1, None),
+        ("2024-02", 1, "serving", "a\tb", 1, 0.75, 0, "active"),
+        ("2024-02", 2, "published", "a\tb", 2, 0.75, 2, None),
     ]
 
 

@@ -46,6 +46,7 @@ from core.retailers.monthly import (
 )
 from core.retailers.prepare import HISTORY, THIN_MONTH_SHARE, Prepared, prepare
 from core.segments.changing import Months
+from core.segments.ledger import complete_block
 from core.tables.files import counted
 from core.tables.sales import Sales, read_sales, sales_from_frame
 
@@ -206,7 +207,7 @@ class Ledger:
             wanted = sorted({_month_of(name) for name in names})[-last_months:]
             names = [name for name in names if _month_of(name) in wanted]
         new, base = self._new, self._base
-        return [new[name] if name in new else base.table(name) for name in names]
+        return [new[n] if n in new else complete_block(base.table(n)) for n in names]
 
 
 def _month_of(name: str) -> str:
@@ -224,7 +225,7 @@ def read_drift(base: ArtifactSet) -> pl.DataFrame | None:
 def ledger_blocks(base: ArtifactSet) -> list[pl.DataFrame]:
     """Return all blocks of a published set, in the order in which they were written."""
     names = Record.of(base).blocks
-    return [base.table(name) for name in names]
+    return [complete_block(base.table(name)) for name in names]
 
 
 @dataclass(frozen=True)
