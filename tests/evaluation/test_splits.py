@@ -1,0 +1,125 @@
+"""Splits: what parts entities by their later behaviour is found, and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from core.artifacts.arrays import pack_arrays, unpack_arrays
+from core.config import Config
+from core.evaluation.splits import Split, choose_split
+from core.months import month_index
+from core.retailers.features import SHOP
+
+CUTS = ("2023-12", "2024-03", "2024-06")
+SIZE = "sales_qty_last_12_months"
+FEATURES = ["season", "breadth", "variability", "yoy_12"]
+
+
+def planted(n=400, is_told=True, seed=0):
+    """Return today's shops, the same at earlier cuts, and their monthly sales.
+
+    A quarter shrinks, a quarter grows; `yoy_12` shows it, if `is_told`, else nothing.
+    """
+    rng = np.random.default_rng(seed)
+    first, last = month_index("2022-01"), month_index("2024-12")
+    t = np.arange(first, last + 1)
+    trend = 0.5 * rng.choice([-1, 0, 0, 1], n)
+    level = rng.lognormal(4, 1, n)[:, None] * rng.lognormal(0, 0.3, (n, len(t)))
+    quantity = level * np.exp(trend[:, None] * (t - first) / 12)
+    ids = pl.Series("shop_id", [f"S{i:05d}" for i in range(n)])
+    monthly = pl.DataFrame(
+        {
+            "shop_id": ids.gather(np.repeat(np.arange(n), len(t))),
+            "t": np.tile(t, n).astype(np.int32),
+            "quantity": quantity.ravel(),
+        }
+    )
+
+    def known_at(month):
+        upto = quantity[:, t <= month_index(month)]
+        before, after = upto[:, -24:-12].sum(axis=1), upto[:, -12:].sum(axis=1)
+        table = pl.DataFrame(rng.normal(size=(n, 4)), schema=FEATURES)
+        if is_told:
+            table = table.with_columns(yoy_12=np.log(after / before))
+        return table.with_columns(ids, pl.Series(SIZE, after), as_of=pl.lit(month))
+
+    history = pl.concat([known_at(month) for month in CUTS])
+    return known_at("2024-12").drop("as_of"), history, monthly, trend
+
+
+def chosen(tables, seed=0):
+    table, history, monthly = tables
+    return choose_split(table, FEATURES, history, monthly, Config(), SHOP, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def told():
+    *tables, trend = planted()
+    return tables, trend, chosen(tables)
+
+
+def test_a_planted_momentum_split_is_found_as_rules(told):
+    (table, _, _), trend, found = told
+    split = found.split
+    assert split is not None, found.reason
+    assert (split.kind, split.n_segments) == ("rules", 3)
+    assert [feature.name for feature in split.rules.features] == ["yoy_12"]
+    labels = split.assign(table)
+    crossed = [np.bincount(labels[trend == kind]) for kind in (0.0, -0.5, 0.5)]
+    assert sum(counts.max() for counts in crossed) > 0.95 * table.height
+    sizes = np.bincount(labels)
+    assert sizes.tolist() == sorted(sizes, reverse=True)
+    assert found.evidence["score"] > 2 * found.evidence["standard_error"]
+
+
+def test_cuts_of_rules_are_round_numbers(told):
+    _, _, found = told
+    bounds = [
+        bound
+        for segment in found.split.rules.segments
+        for leaf in segment.when.leaves()
+        for bound in (getattr(leaf, "low", np.inf), getattr(leaf, "high", np.inf))
+        if np.isfinite(bound)
+    ]
+    assert bounds
+    assert all(round(bound, 2) == bound for bound in bounds)
+
+
+def test_an_entity_with_nothing_known_is_in_a_part(told):
+    _, _, found = told
+    unknown = pl.DataFrame({name: [None, float("nan")] for name in FEATURES})
+    assert (found.split.assign(unknown) >= 0).all()
+
+
+def test_the_order_of_rows_does_not_count(told):
+    tables, _, found = told
+    mixed = [table.sample(fraction=1, shuffle=True, seed=7) for table in tables]
+    again = chosen(mixed)
+    assert again.reason == found.reason
+    table = tables[0]
+    np.testing.assert_array_equal(again.split.assign(table), found.split.assign(table))
+
+
+def test_a_split_assigns_the_same_once_saved(told):
+    (table, _, _), _, found = told
+    saved = unpack_arrays(pack_arrays(*found.split.get_state()))
+    loaded = Split.from_state(*saved)
+    np.testing.assert_array_equal(loaded.assign(table), found.split.assign(table))
+    assert loaded.reason == found.split.reason
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_tells_nothing_stays_undivided(seed):
+    *tables, _ = planted(is_told=False, seed=seed)
+    found = chosen(tables, seed)
+    assert found.split is None
+    assert "none of" in found.reason
+
+
+def test_without_a_past_nothing_is_divided(told):
+    (table, history, monthly), _, _ = told
+    found = chosen((table, history.clear(), monthly))
+    assert found.split is None
+    assert "no earlier month has 100 shops" in found.reason
