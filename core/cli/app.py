@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -73,6 +73,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "profile": "",
         "explain": "S000123",
         "compare": "--spaces raw,latent",
+        "sweep": "--seed 1..10 --set clustering.min_cluster_size=25,50,100",
     },
     "Every month": {
         "refresh": "--input 2024-05.parquet",
@@ -305,13 +306,19 @@ def print_table(
     _console().print(table)
 
 
+def print_rows(table: Sequence[Mapping[str, str]], title: str) -> None:
+    """Print rows of a closing table, numbers to the right."""
+    names = table[0].keys()
+    words = {"labels", "outcome", "preset", "recipe", "space", "verdict"}
+    rows = [row.values() for row in table]
+    to_the_right, unbroken = names - words, {"preset", "space"}
+    print_table(names, rows, title, to_the_right=to_the_right, unbroken=unbroken)
+
+
 def print_summary(result: StageResult) -> None:
     """Print the summary table of a stage, and where everything is."""
     if result.table:
-        names = result.table[0].keys()
-        numbers = names - {"labels", "outcome", "recipe", "space", "verdict"}
-        rows = [row.values() for row in result.table]
-        print_table(names, rows, "What was found", to_the_right=numbers)
+        print_rows(result.table, "What was found")
     print_lines(result.lines)
 
 

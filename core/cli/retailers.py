@@ -84,6 +84,13 @@ AsOf = Annotated[
     str | None,
     app.option("Last month looked at, YYYY-MM.", "the newest complete month"),
 ]
+Preset = Annotated[
+    str | None,
+    app.option(
+        "Options by name: `reference` is the published recipe; `--set` goes before.",
+        "default",
+    ),
+]
 Output = Annotated[
     str | None,
     app.option(
@@ -105,12 +112,14 @@ def _stage_command(stages: tuple[Stage, ...], summary: str) -> Callable[..., Non
         seed: app.Seed = None,
         as_of: AsOf = None,
         column: Column = None,
+        preset: Preset = None,
         output: Output = None,
         set_: app.Assignment = None,
         trusted_digest: app.TrustedDigest = None,
         quiet: app.Quiet = False,
     ) -> None:
         from core.artifacts.manifest import trusted
+        from core.retailers.presets import preset_assignments
 
         configure(logging.ERROR if quiet else logging.INFO)
         flags = {
@@ -125,6 +134,8 @@ def _stage_command(stages: tuple[Stage, ...], summary: str) -> Callable[..., Non
             # Another source than the input that the file or the artifacts may name.
             set_ = ["data.input=null", *(set_ or ())]
         assignments = app.assignments_of(set_, {"data.columns": column})
+        if preset is not None:
+            assignments = [*preset_assignments(preset), *assignments]
         with trusted(trusted_digest):
             for stage in stages:
                 _run(stage, config, flags, assignments, output, quiet)
@@ -292,6 +303,65 @@ def compare_published(
         n_workers=workers,
     )
     app.print_summary(result)
+
+
+@app.app.command("sweep")
+def sweep_options(
+    config: app.ConfigFile = None,
+    input: Input = None,
+    source: Source = None,
+    as_of: AsOf = None,
+    column: Column = None,
+    seed: Annotated[
+        str, app.option("Seeds, such as `1..10` or `1,2,7`; the data stays the same.")
+    ] = "1..5",
+    preset: Annotated[
+        str, app.option("Presets, comma separated: `default`, `reference`.")
+    ] = "default,reference",
+    set_: Annotated[
+        list[str] | None,
+        app.option(
+            "Any option, with one value or several to go through: "
+            "`clustering.min_cluster_size=25,50,100`; repeat for more.",
+            flag="--set",
+        ),
+    ] = None,
+    output: Annotated[Path, app.option("Folder of table, figure and fits.")] = Path(
+        "sweep"
+    ),
+    workers: Workers = None,
+) -> None:
+    """Compare raw with latent noise ratios over seeds, presets and options.
+
+    Every run is made on the shops and on data without structure. Writes sweep.csv (a
+    row per run and space, with all settings), sweep.png and what was learnt, so that a
+    sweep that was stopped goes on where it was.
+    """
+    from core.retailers.sweep import (
+        PICTURE,
+        TABLE,
+        closing_rows,
+        plan_sweep,
+        seeds_of,
+        sweep,
+    )
+
+    configure(logging.INFO)
+    flags = {"data.source": source, "data.input": input, "features.as_of": as_of}
+    mapped = app.assignments_of(None, {"data.columns": column})
+    names = [name.strip() for name in preset.split(",")]
+    given = [*mapped, *(set_ or ())]
+    runs = plan_sweep(seeds_of(seed), names, given, config, flags)
+    try:
+        table = sweep(runs, output, workers)
+    except KeyboardInterrupt as stop:
+        raise type(stop)(
+            "what was learnt is kept: run the same command again, and it goes on where "
+            "it was."
+        ) from None
+    title = "Means over seeds; noise ratio and structure score (on no structure), ARI"
+    app.print_rows(closing_rows(table, runs), title)
+    app.print_lines([f"Table: {output / TABLE}", f"Figure: {output / PICTURE}"])
 
 
 @app.app.command()

@@ -1,0 +1,35 @@
+"""Options by name: what `--preset` stands for."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from core.errors import ConfigError, did_you_mean, listed
+
+
+@cache
+def presets() -> dict[str, dict[str, object]]:
+    """Return the options of every preset, by dotted key."""
+    text = Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
+    found: dict[str, dict[str, object]] = yaml.safe_load(text)
+    return found
+
+
+def preset_assignments(name: str) -> list[str]:
+    """Return a preset as assignments of options, as ``--set`` takes them.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown name.
+    """
+    known = presets()
+    if name not in known:
+        raise ConfigError(
+            f"there is no preset `{name}`; expected {listed(list(known))}."
+            f"{did_you_mean(name, known)}"
+        )
+    return [f"{key}={value}" for key, value in known[name].items()]
