@@ -18,7 +18,7 @@ from core.baskets.features import FEATURES, SCORES, SHARE
 from core.baskets.readiness import CHECKS
 from core.channels.features.catalog import customer_catalog, order_catalog
 from core.config import Config
-from core.retailers.features import FEATURE_SETS, VOLUME, Feature
+from core.retailers.features import FEATURE_SETS, MOMENTUM_FEATURES, VOLUME, Feature
 
 
 def configuration_page() -> str:
@@ -55,6 +55,8 @@ def features_page() -> str:
     for chosen in FEATURE_SETS.values():
         heading = f"`{chosen.name}`: {titles[chosen.name]}"
         lines += _feature_table(heading, chosen.features)
+    heading = "Momentum: describes, names and divides segments, never clustered"
+    lines += _feature_table(heading, MOMENTUM_FEATURES)
     lines += _feature_table("Sales volume: for profiles only, never clustered", VOLUME)
     return "\n".join(lines) + "\n"
 

@@ -38,6 +38,7 @@ import polars as pl
 from core.config import FeaturesConfig
 from core.entities import Entity
 from core.errors import ConfigError, FeatureMismatchError, did_you_mean, listed
+from core.retailers.momentum import momentum_features
 from core.retailers.monthly import (
     ShopSeries,
     monthly_sales,
@@ -441,6 +442,35 @@ SHOP = Entity("shop_id", "shop", "shops", "sales_qty_last_12_months")
 ShopRange = tuple[str | None, str | None]
 EVERY_SHOP: ShopRange = (None, None)
 
+# Where a shop is heading describes and names segments, and divides large ones.
+MOMENTUM_FEATURES = (
+    *(
+        Feature(
+            f"yoy_{n_months}",
+            "natural logarithm of a ratio",
+            f"ln of the net quantity of the last {n_months} months over that of the "
+            "same months a year before, an average month added to both, the largest "
+            "month counted as the next largest; 0 is no change",
+            "the first active month is among the last 12",
+        )
+        for n_months in (12, 6, 3)
+    ),
+    Feature(
+        "trend_break",
+        "difference of two natural logarithms",
+        "yoy_6 less yoy_6 of half a year before; above 0 sales pick up speed",
+        "the first active month is among the last 18",
+    ),
+    Feature(
+        "activity_change",
+        "share of months",
+        "share of active months in the last 6 less that in the 12 before; drawn to 0 "
+        "where few of these are known",
+        "the first active month is among the last 6",
+    ),
+)
+MOMENTUM: tuple[str, ...] = tuple(feature.name for feature in MOMENTUM_FEATURES)
+
 # How much a shop sells, and where it stands in its life, stay out of the clustering
 # space and serve profiles only: segments are of how shops sell. A shop that stopped
 # still sold in its way.
@@ -460,6 +490,7 @@ VOLUME = (
         "recency_months", "months", "whole months from the last active month to `as_of`"
     ),
 )
+UNCLUSTERED = (*MOMENTUM, *(feature.name for feature in VOLUME))
 
 
 def feature_set(name: Literal["behaviour", "baseline"] | str) -> FeatureSet:
@@ -561,12 +592,16 @@ def compute_features(
     Yields
     ------
     DataFrame
-        ``shop_id``, the set's features in order, then `VOLUME`; shops ascending.
+        ``shop_id``, the set's features in order, then `UNCLUSTERED`; shops ascending.
         Features of products are null for shops whose rows name none.
     """
     chosen = feature_set(config.name)
     for series in shop_series(monthly, concentration, shops, as_of_t, batch_size):
-        columns = {**chosen.compute(series, config), **_volume(series)}
+        columns = {
+            **chosen.compute(series, config),
+            **momentum_features(series),
+            **_volume(series),
+        }
         has_products = series.n_products.any(axis=1)
         for feature in chosen.features:
             if feature.needs_products:

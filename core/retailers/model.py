@@ -24,7 +24,7 @@ from core.models.autoencoder.network import Codec
 from core.models.centroids import CentroidModel
 from core.models.density_assigner import Assigner, Exemplars
 from core.models.preprocessing import FeatureScaler, feature_matrix
-from core.retailers.features import VOLUME, check_features
+from core.retailers.features import UNCLUSTERED, check_features
 from core.retailers.files import RETAILERS
 from core.retailers.prepare import Prepared, prepare, write_batches
 from core.scratch import temporary_folder
@@ -283,7 +283,7 @@ class Model:
         ----------
         features : DataFrame
             ``shop_id`` and the model's features, in its order; further columns such as
-            sales volume may follow.
+            momentum and sales volume may follow.
 
         Returns
         -------
@@ -398,7 +398,10 @@ def excluded_rows(exclusions: pl.DataFrame) -> pl.DataFrame:
 
 
 def features_of(base: ArtifactSet) -> pl.DataFrame:
-    """Return the features of a run's shops: ``shop_id``, then as it names them."""
+    """Return the features of a run's shops: ``shop_id``, then as it names them.
+
+    Columns that describe, and that its version did not know yet, are null.
+    """
     file = "features.parquet"
     with fitting(f"`{base.folder / file}`", RETAILERS):
         names: list[str] = base.manifest.facts("prepare")["features"]
@@ -406,7 +409,8 @@ def features_of(base: ArtifactSet) -> pl.DataFrame:
         types = table.select(names).schema
         if odd := [name for name, dtype in types.items() if not dtype.is_numeric()]:
             raise ValueError(f"{listed(odd)} should hold numbers")
-    return table
+    unknown = [name for name in UNCLUSTERED if name not in table.columns]
+    return table.with_columns(pl.lit(None, pl.Float64).alias(n) for n in unknown)
 
 
 def exclusions_of(base: ArtifactSet) -> pl.DataFrame:
@@ -482,10 +486,10 @@ def insights_of(table: Path, model: Model, spaces: Mapping[str, str]) -> pl.Data
         Features beside labels, as `write_predictions` leaves them; not there if no
         shop was labelled.
     model : Model
-        Names the features; sales volume is described with them.
+        Names the features; momentum and sales volume are described with them.
     spaces : mapping of space to label column
     """
-    columns = [*model.features, *(feature.name for feature in VOLUME)]
+    columns = [*model.features, *UNCLUSTERED]
     if table.exists():
         return cluster_insights(pl.scan_parquet(table, glob=False), spaces, columns)
     empty = pl.LazyFrame(

@@ -33,7 +33,7 @@ from core.errors import ConfigError, EligibilityError
 from core.months import month_index, month_label, month_label_column
 from core.retailers.features import (
     EVERY_SHOP,
-    VOLUME,
+    UNCLUSTERED,
     ShopRange,
     compute_features,
     feature_set,
@@ -392,9 +392,9 @@ def write_history(prepared: Prepared, paths: Mapping[str, Path]) -> list[str]:
         Its interim files are read again.
     paths : mapping of file name to Path
         `HISTORY`: ``as_of`` (the cut, ``YYYY-MM``), ``shop_id``, the features and
-        `core.retailers.features.VOLUME` as of that cut, of the shops eligible then.
-        `LATER`: ``shop_id``, features and volume of the months after the oldest cut
-        alone, of the sampled shops with a sale in them.
+        `core.retailers.features.UNCLUSTERED` as of it, of the shops eligible then.
+        `LATER`: ``shop_id``, and the same of the months after the oldest cut alone, of
+        the sampled shops with a sale in them.
         `MONTHLY`: ``shop_id, t, quantity`` (units), ``n_products`` of the sampled
         shops' active months; ``t`` is `core.months.month_index`.
 
@@ -500,7 +500,7 @@ def _empty(prepared: Prepared, first: list[str]) -> pl.DataFrame:
     """Return a table of features without rows, so that no cut leaves no columns."""
     names = feature_set(prepared.config.features.name).names
     schema: dict[str, Any] = dict.fromkeys([*first, "shop_id"], pl.String)
-    numbers = [*names, *(feature.name for feature in VOLUME)]
+    numbers = [*names, *UNCLUSTERED]
     return pl.DataFrame(schema=schema | dict.fromkeys(numbers, pl.Float64))
 
 

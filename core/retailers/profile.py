@@ -21,7 +21,7 @@ from core.logging import progress
 from core.models.preprocessing import feature_matrix
 from core.months import month_index
 from core.reporting.plots import plot_curves
-from core.retailers.features import SHOP, VOLUME
+from core.retailers.features import SHOP, UNCLUSTERED, VOLUME
 from core.retailers.files import RETAILERS
 from core.retailers.judge import STABILITY
 from core.retailers.model import (
@@ -100,7 +100,7 @@ def profile_segments(artifacts: str | Path) -> StageResult:
         model = Model.from_set(base)
         shops = _published_shops(base, model)
         tested, why_not = _test(base, model, shops)
-        features = [*model.features, *(feature.name for feature in VOLUME)]
+        features = [*model.features, *UNCLUSTERED]
         today = effects.effects_against_rest(
             shops.table, shops.segments, features, False
         )
