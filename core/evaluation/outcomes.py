@@ -16,7 +16,7 @@ add, measured on entities that the fit has not seen.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,32 +32,57 @@ from core.months import month_index
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 OUTCOMES = ("volume", "growth", "activity", "churn")
-# A factor of five either way: beyond it an entity has opened a branch or all but
-# closed, and how far beyond would decide every mean.
-GROWTH_LIMIT = float(np.log(5.0))
+# A factor of twenty either way: beyond it an entity has opened a branch or closed, and
+# how far beyond, which is its size, would decide every mean.
+GROWTH_LIMIT = 3.0
 # Silent for a quarter at the cut: gone already, or pausing.
 IN_BUSINESS_MONTHS = 3
+SELLING_MONTHS = 2
 MONTHS = 12
+Followed = Callable[[pl.DataFrame, pl.Series, str], BoolArray]
+"""Which entities are followed after a cut, of ``monthly``, ``ids`` and ``cut`` as of
+`outcomes_after`; shape (n_entities,)."""
+
+
+def everyone(monthly: pl.DataFrame, ids: pl.Series, cut: str) -> BoolArray:
+    """Follow all entities that have sold up to the cut, those that stopped included."""
+    return np.asarray(_opened(monthly, ids) <= month_index(cut))
+
+
+def in_business(monthly: pl.DataFrame, ids: pl.Series, cut: str) -> BoolArray:
+    """Follow entities with a sale in the three months up to the cut.
+
+    That one stays away which had stopped, or paused, before is no forecast.
+    """
+    return np.asarray(_sold(monthly, ids, cut, IN_BUSINESS_MONTHS).any(axis=1))
+
+
+def still_selling(monthly: pl.DataFrame, ids: pl.Series, cut: str) -> BoolArray:
+    """Follow entities that sold in each of the two months up to the cut."""
+    return np.asarray(_sold(monthly, ids, cut, SELLING_MONTHS).all(axis=1))
 
 
 def outcomes_after(
-    monthly: pl.DataFrame, ids: pl.Series, cut: str, horizon_months: int
+    monthly: pl.DataFrame,
+    ids: pl.Series,
+    cut: str,
+    horizon_months: int,
+    followed: Followed = in_business,
 ) -> pl.DataFrame:
     """Return what entities did in the months after a cut.
 
-    An entity without a sale in the three months up to the cut had stopped, or paused,
-    before: that it stays away is no forecast, so it is not followed and all its
-    outcomes are null. Of the others, with ``q[j]`` the quantity of the j-th month after
-    the cut (0 in a month that was not active), ``b[j]`` that of the same calendar month
-    in the last year up to the cut, and h the horizon:
+    All outcomes of entities that are not followed are null. Of the others, with
+    ``q[j]`` the quantity of the j-th month after the cut (0 in a month that was not
+    active), ``b[j]`` that of the same calendar month in the last year up to the cut,
+    and h the horizon:
 
     ``volume`` = ln(1 + mean q / u)
         u is one unit; see `small_unit` for data that counts in tonnes.
-    ``growth`` = ln(sum q[j] / sum b[j]), clipped to +-ln 5
+    ``growth`` = ln(1 + sum q[j] / u) - ln(1 + sum b[j] / u), clipped to +-3
         Over the months j whose ``b[j]`` is not older than the entity's first active
         month, so that neither season nor the opening of an entity passes for growth.
-        Null where these are fewer than half of the horizon, where nothing was sold in
-        them a year before, and where nothing was sold after (`churn` tells that).
+        Null where these are fewer than half of the horizon. An entity that sold nothing
+        after has shrunk.
     ``activity`` = active months / h, 0 to 1
     ``churn`` = 1.0 if no month was active, else 0.0
 
@@ -74,6 +99,8 @@ def outcomes_after(
         a month that is not there counts as one without sales.
     horizon_months : int
         Months looked at after the cut, at least 1.
+    followed : callable
+        `in_business`, `everyone` or `still_selling`.
 
     Returns
     -------
@@ -95,11 +122,15 @@ def outcomes_after(
         "activity": (after > 0).mean(axis=1),
         "churn": (sold <= 0).astype(np.float64),
     }
-    return _table(ids, columns, _in_business(monthly, ids, cut))
+    return _table(ids, columns, followed(monthly, ids, cut))
 
 
 def outcomes_by_month(
-    monthly: pl.DataFrame, ids: pl.Series, cut: str, horizon_months: int
+    monthly: pl.DataFrame,
+    ids: pl.Series,
+    cut: str,
+    horizon_months: int,
+    followed: Followed = in_business,
 ) -> pl.DataFrame:
     """Return the volume and the activity of each single month after a cut.
 
@@ -116,7 +147,7 @@ def outcomes_by_month(
     for month, sold in enumerate(after.T, start=1):
         columns[f"volume_{month}"] = np.log1p(sold / unit)
         columns[f"activity_{month}"] = (sold > 0).astype(np.float64)
-    return _table(ids, columns, _in_business(monthly, ids, cut))
+    return _table(ids, columns, followed(monthly, ids, cut))
 
 
 def small_unit(quantities: FloatArray) -> float:
@@ -141,11 +172,17 @@ def _table(
     return table.with_columns(pl.exclude(ids.name).fill_nan(None))
 
 
-def _in_business(monthly: pl.DataFrame, ids: pl.Series, cut: str) -> BoolArray:
-    """Return whether an entity sold in the quarter up to the cut."""
+def _sold(monthly: pl.DataFrame, ids: pl.Series, cut: str, n_months: int) -> BoolArray:
+    """Return in which months up to a cut entities sold, (n_entities, n_months)."""
     last = month_index(cut)
-    recent = _grid(monthly, ids, last - IN_BUSINESS_MONTHS + 1, last)
-    return np.asarray((recent > 0).any(axis=1))
+    return _grid(monthly, ids, last - n_months + 1, last) > 0
+
+
+def _opened(monthly: pl.DataFrame, ids: pl.Series) -> FloatArray:
+    """Return the first active month of entities, infinite where there is none."""
+    first = monthly.group_by(ids.name).agg(pl.col("t").min().cast(pl.Float64))
+    found = ids.to_frame().join(first, on=ids.name, how="left", maintain_order="left")
+    return found["t"].fill_null(float("inf")).to_numpy()
 
 
 def _months_after(
@@ -167,19 +204,14 @@ def _growth(
     year = _grid(monthly, ids, last - MONTHS + 1, last)
     place = np.arange(horizon) % MONTHS
     before = year[:, place]
-    first = monthly.group_by(ids.name).agg(pl.col("t").min())
-    started = ids.to_frame().join(
-        first, on=ids.name, how="left", maintain_order="left"
-    )["t"]
-    opened = started.fill_null(last + 1).to_numpy()
+    opened = _opened(monthly, ids)
     is_matched = last - MONTHS + 1 + place[None, :] >= opened[:, None]
-    old = (before * is_matched).sum(axis=1)
-    new = (after * is_matched).sum(axis=1)
-    is_known = (2 * is_matched.sum(axis=1) >= horizon) & (old > 0) & (new > 0)
-    growth = np.full(len(after), np.nan)
-    growth[is_known] = np.log(new[is_known]) - np.log(old[is_known])
-    clipped: FloatArray = np.clip(growth, -GROWTH_LIMIT, GROWTH_LIMIT)
-    return clipped
+    unit = small_unit(monthly["quantity"].to_numpy())
+    old, new = ((q * is_matched).sum(axis=1) / unit for q in (before, after))
+    growth = np.clip(np.log1p(new) - np.log1p(old), -GROWTH_LIMIT, GROWTH_LIMIT)
+    is_known = 2 * is_matched.sum(axis=1) >= horizon
+    found: FloatArray = np.where(is_known, growth, np.nan)
+    return found
 
 
 def _grid(monthly: pl.DataFrame, ids: pl.Series, first: int, last: int) -> FloatArray:

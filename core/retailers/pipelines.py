@@ -46,6 +46,7 @@ from core.retailers.report.evidence import (
     closing_table,
     report_lines,
 )
+from core.retailers.report.scorecard_words import scorecard_answers
 from core.retailers.training import (
     TrainingShops,
     found_predecessor,
@@ -351,6 +352,7 @@ def run_inference(
     lines = [
         _labelled_line(out.facts, artifacts.root / "cluster_predictions.csv"),
         *published_opening(published).lines,
+        *scorecard_answers(out.facts["scorecard"]),
         f"Report: {artifacts.root / 'report.html'}",
     ]
     closing = [*closing_table(spaces), published_row(published)]

@@ -38,6 +38,8 @@ from core.retailers.model import (
 )
 from core.retailers.report.evidence import Evidence, Opening, closing_table, opening
 from core.retailers.report.model_card import MODEL_CARD, ModelCardContent, model_card
+from core.retailers.report.scorecard_words import scorecard_lines
+from core.retailers.scorecard import write_scorecard
 from core.retailers.training import clusters_of, draw_segments, publish_other_kind
 from core.scratch import temporary_folder
 from core.segments.published import (
@@ -60,6 +62,7 @@ def publish_training(out: StageWriter, model: Model) -> None:
         published = model.segments.published
         published.write(out.path(SEGMENTS))
         out.facts["verdict"] = published.verdict.model_dump()
+        write_scorecard(out, model)
         _write_report(out, model, table, insights)
 
 
@@ -157,6 +160,7 @@ def _write_card(evidence: Evidence, path: Path) -> None:
         own = found.filter(kind=evidence.published.kind).drop_nulls("segment")
         stability = dict(own["segment", "jaccard"].iter_rows())
     names = evidence.facts.get("names_before", {})
+    scorecard = evidence.judged("scorecard")
     card = ModelCardContent(
         manifest=evidence.manifest,
         published=evidence.published,
@@ -164,6 +168,7 @@ def _write_card(evidence: Evidence, path: Path) -> None:
         stability=stability,
         names_before={int(segment): name for segment, name in names.items()},
         gate=evidence.facts.get("gate"),
+        scorecard=() if scorecard is None else scorecard_lines(scorecard),
     )
     path.write_text(model_card(card), encoding="utf-8", newline="\n")
 

@@ -14,7 +14,6 @@ from core.config import Config
 from core.errors import (
     ArtifactError,
     ConfigError,
-    EligibilityError,
     SegmentsError,
     did_you_mean,
     listed,
@@ -30,33 +29,44 @@ from core.evaluation.comparison import (
 )
 from core.evaluation.out_of_time import (
     MIN_ENTITIES_AT_CUT,
-    N_PERMUTATIONS,
     Cut,
-    Scorecard,
-    Scorer,
     backtest_cuts,
     labels_over_time,
 )
+from core.evaluation.outcomes import IntArray
+from core.evaluation.scorecard import ALL, N_PERMUTATIONS
 from core.evaluation.stability import Recipe, whole_pipeline
 from core.evaluation.workers import Workers
 from core.logging import get_logger, progress
 from core.models.preprocessing import feature_matrix
 from core.models.umap import HOW_TO_INSTALL, has_umap
-from core.months import month_index
 from core.retailers.features import FEATURE_SETS, SHOP, feature_set
 from core.retailers.files import RETAILERS
 from core.retailers.model import (
+    Model,
     SegmentAssigner,
     features_of,
-    published_segments,
 )
 from core.retailers.monthly import ARCHIVE, archived_sales
 from core.retailers.prepare import HISTORY, LATER, MONTHLY, prepare, write_history
 from core.retailers.publish import judging
+from core.retailers.report.scorecard_words import (
+    choice_remark,
+    scorecard_answers,
+    scorecard_lines,
+    scorecard_rows,
+)
+from core.retailers.scorecard import (
+    SCORECARD_TABLE,
+    past_of,
+    published_labels,
+    score_decay,
+    score_labels,
+    scorecard_facts,
+)
 from core.retailers.training import recipe_of_partition
 from core.scratch import temporary_folder
 
-SCORECARD_TABLE = "scorecard.csv"
 DECAY = "scorecard-decay.csv"
 SCORECARD_PICTURE = "scorecard.png"
 
@@ -64,13 +74,13 @@ SCORECARD_PICTURE = "scorecard.png"
 def measure_scorecard(
     artifacts: str | Path, n_permutations: int = N_PERMUTATIONS
 ) -> StageResult:
-    """Ask what shops did after earlier months, and what their segments told of it.
+    """Ask what shops did after earlier months, and what labels told of it.
 
-    The model's recipes (latent clusters, raw clusters, partition) are learnt anew on
-    the features of the oldest cut, frozen, and label the shops of every cut. Writes
-    beside the model ``scorecard.csv`` and ``scorecard-decay.csv`` (the two tables of
-    `core.evaluation.out_of_time.Scorecard`, with ``labels``: latent, raw or partition,
-    and ``is_published``) and ``scorecard.png``.
+    What `core.retailers.scorecard.write_scorecard` does in every run, with permuted
+    labels, month by month, and beside the published labels those of the model's recipes
+    (latent clusters, raw clusters, partition), learnt anew on the features of the
+    oldest cut and frozen. Writes beside the model ``scorecard.csv``,
+    ``scorecard-decay.csv`` and ``scorecard.png``.
 
     Parameters
     ----------
@@ -86,92 +96,31 @@ def measure_scorecard(
     EligibilityError
         If the data does not reach back far enough for any cut.
     """
-    from core.retailers.report.plots import (
-        choice_remark,
-        plot_scorecard,
-        scorecard_lines,
-        scorecard_rows,
-    )
+    from core.retailers.report.plots import plot_scorecard
 
     with judging(artifacts) as (out, base):
-        config = base.manifest.config
-        cuts = cuts_of(base)
-        shown = _published_labels(base)
+        config, past = base.manifest.config, past_of(base)
+        model = Model.from_set(base)
         criterion = base.manifest.facts("clustering")["partition"]["criterion"]
-        cards = _scored(cuts, _recipes(base), config, n_permutations)
-        outcomes, decay = (
-            _joined({name: getattr(card, part) for name, card in cards.items()}, shown)
-            for part in ("outcomes", "decay")
-        )
-        outcomes.write_csv(out.path(SCORECARD_TABLE))
+        relearnt = _relearnt(past.cuts[ALL], _recipes(base), config)
+        labels = published_labels(model, past)
+        with progress(f"Scoring, with {n_permutations} permutations") as report:
+            own = score_labels(past, labels, config, n_permutations, report)
+        table = pl.concat([score_labels(past, relearnt, config), own])
+        decay = score_decay(past, relearnt | labels, config)
+        table.write_csv(out.path(SCORECARD_TABLE))
         decay.write_csv(out.path(DECAY))
-        months = config.evaluation.horizon_months
-        cut_months = [cut.as_of for cut in cuts]
-        plot_scorecard(outcomes, decay, months, cut_months, out.path(SCORECARD_PICTURE))
-        out.facts["scorecard"] = {
-            "cuts": cut_months,
-            "horizon_months": months,
-            "labels": shown,
-            "outcomes": outcomes.filter(
-                pl.col("is_published") & (pl.col("cut") == "all")
-            ).to_dicts(),
-        }
+        kind = model.segments.published.kind
+        facts = scorecard_facts(kind, past, own, config, n_permutations)
+        out.facts["scorecard"] = facts
+        months = decay.filter(pl.col("labels").is_in(list(labels)))
+        plot_scorecard(own, months, facts, out.path(SCORECARD_PICTURE))
     folder = Path(artifacts)
-    lines = [
-        *scorecard_lines(outcomes, months, cut_months),
-        *choice_remark(shown, criterion),
-    ]
+    lines = [*scorecard_lines(facts), *choice_remark(kind, criterion)]
+    lines += scorecard_answers(facts)
     lines.append(f"Tables: {folder / SCORECARD_TABLE}, {folder / DECAY}")
     lines.append(f"Picture: {folder / SCORECARD_PICTURE}")
-    rows = scorecard_rows(outcomes)
-    return StageResult("inference", folder, out.facts, lines, rows)
-
-
-def cuts_of(base: ArtifactSet) -> list[Cut]:
-    """Return the cuts of a run's history, oldest first.
-
-    Raises
-    ------
-    EligibilityError
-        If it has none; the message says how many months it takes.
-    """
-    config, facts = base.manifest.config, base.manifest.facts("prepare")
-    monthly = base.table(MONTHLY)
-    needed = max(MIN_ENTITIES_AT_CUT, config.clustering.n_needed)
-    cuts = backtest_cuts(
-        base.table(HISTORY),
-        monthly,
-        facts["features"],
-        config.evaluation.horizon_months,
-        SHOP,
-        needed,
-    )
-    if not cuts:
-        raise EligibilityError(_too_short(config, facts["as_of"], monthly, needed))
-    return cuts
-
-
-def _too_short(config: Config, as_of: str, monthly: pl.DataFrame, n_shops: int) -> str:
-    """Say how much history there is, and how much a look back needs."""
-    first = monthly["t"].min()
-    found = 0 if monthly.is_empty() else month_index(as_of) - int(str(first)) + 1
-    options = config.evaluation
-    before = round(12 * config.eligibility.min_tenure_years)
-    one = before + options.horizon_months
-    every = one + (options.n_cuts - 1) * options.cut_step_months
-    return (
-        f"nothing can be looked back on: {found} months of sales up to {as_of} leave "
-        f"no month at which {n_shops:,} shops were eligible. It takes {before} active "
-        f"months up to such a month and {options.horizon_months} after it, so at least "
-        f"{one} months of history, and {every} for all {options.n_cuts} cuts. Give "
-        "more months, or prepare again with a smaller `evaluation.horizon_months`."
-    )
-
-
-def _published_labels(base: ArtifactSet) -> str:
-    """Return the name of the labels that are published."""
-    kind = published_segments(base).kind
-    return "latent" if kind == "density" else kind
+    return StageResult("inference", folder, out.facts, lines, scorecard_rows(table))
 
 
 def _recipes(base: ArtifactSet) -> dict[str, Recipe]:
@@ -184,36 +133,15 @@ def _recipes(base: ArtifactSet) -> dict[str, Recipe]:
     }
 
 
-def _scored(
-    cuts: Sequence[Cut],
-    recipes: Mapping[str, Recipe],
-    config: Config,
-    n_permutations: int,
-) -> dict[str, Scorecard]:
-    """Learn every recipe at the oldest cut, and score its labels at all."""
-    scorer = Scorer(cuts, config.seed, n_permutations)
-    cards = {}
+def _relearnt(
+    cuts: Sequence[Cut], recipes: Mapping[str, Recipe], config: Config
+) -> dict[str, list[IntArray]]:
+    """Learn every recipe at the oldest cut, and label the shops of all."""
+    labels = {}
     for name, recipe in recipes.items():
         get_logger().info("Learning the %s labels as of %s", name, cuts[0].as_of)
-        labels = labels_over_time(cuts, recipe, config.seed)
-        with progress(f"Scoring them, and {n_permutations} permutations") as report:
-            cards[name] = scorer.score(labels, report)
-    return cards
-
-
-def _joined(tables: Mapping[str, pl.DataFrame], shown: str) -> pl.DataFrame:
-    """Put the tables of several labels below one another, the published first."""
-    names = sorted(tables, key=lambda name: name != shown)
-    return pl.concat(
-        [
-            SHOP.named_table(tables[name]).select(
-                pl.lit(name).alias("labels"),
-                pl.lit(name == shown).alias("is_published"),
-                pl.all(),
-            )
-            for name in names
-        ]
-    )
+        labels[name] = labels_over_time(cuts, recipe, config.seed)
+    return labels
 
 
 COMPARISON_TABLE = "comparison-spaces.csv"

@@ -8,7 +8,12 @@ import polars as pl
 import pytest
 
 from core.errors import ModelError
-from core.evaluation.outcomes import outcomes_after, outcomes_by_month
+from core.evaluation.outcomes import (
+    everyone,
+    outcomes_after,
+    outcomes_by_month,
+    still_selling,
+)
 from core.months import month_index
 
 CUT = "2023-12"
@@ -36,7 +41,7 @@ def test_outcomes_match_a_hand_count():
     kiosk = dict.fromkeys(BEFORE, 10) | {"2024-01": 30, "2024-03": 30}
     found = after(sales(kiosk=kiosk | OPEN), "kiosk")
     assert found["volume"] == pytest.approx(math.log(1 + 60 / 3))
-    assert found["growth"] == pytest.approx(math.log(60 / 30))
+    assert found["growth"] == pytest.approx(math.log(61 / 31))
     assert found["activity"] == pytest.approx(2 / 3)
     assert found["churn"] == 0.0
 
@@ -48,27 +53,32 @@ def test_a_season_is_no_growth():
     assert after(monthly, "ice_cream")["growth"] == 0.0
 
 
-def test_a_shop_that_stops_has_churned_and_has_no_growth():
+def test_a_shop_that_stops_has_churned_and_shrunk():
     found = after(sales(closed=dict.fromkeys(BEFORE, 5) | OPEN), "closed")
     assert found == {
         "shop_id": "closed",
         "volume": 0.0,
-        "growth": None,
+        "growth": pytest.approx(-math.log(16)),
         "activity": 0.0,
         "churn": 1.0,
     }
 
 
-def test_a_shop_that_had_stopped_before_the_cut_is_not_followed():
+def test_who_is_followed_is_known_at_the_cut():
     gone = {"2023-01": 5, "2023-09": 5}
     back = gone | {"2024-02": 5}
     pausing = {"2023-01": 5, "2023-10": 5}
     monthly = sales(gone=gone, back=back, pausing=pausing)
-    found = outcomes_after(
-        monthly, pl.Series("shop_id", ["gone", "back", "pausing"]), CUT, 3
-    )
-    assert found["churn"].to_list() == [None, None, 1.0]
-    assert found.null_count().row(0) == (0, 2, 3, 2, 2)
+    ids = pl.Series("shop_id", ["gone", "back", "pausing", "opening"])
+    monthly = sales(
+        gone=gone, back=back, pausing=pausing, opening={"2024-02": 5, "2023-11": 0}
+    ).filter(pl.col("quantity") > 0)
+    found = outcomes_after(monthly, ids, CUT, 3)
+    assert found["churn"].to_list() == [None, None, 1.0, None]
+    assert found.null_count().row(0) == (0, 3, 3, 3, 3)
+    all_known = outcomes_after(monthly, ids, CUT, 3, everyone)
+    assert all_known["churn"].to_list() == [1.0, 0.0, 1.0, None]
+    assert still_selling(monthly, ids, CUT).tolist() == [False] * 4
     months = outcomes_by_month(
         monthly, pl.Series("shop_id", ["gone", "pausing"]), CUT, 3
     )
@@ -79,25 +89,25 @@ def test_growth_looks_only_at_months_in_which_the_shop_was_open_a_year_before():
     # Open since February: January has nothing to be compared with.
     bakery = {"2023-02": 10, "2023-03": 10, "2024-01": 99, "2024-02": 20, "2024-03": 20}
     found = after(sales(bakery=bakery | OPEN), "bakery")
-    assert found["growth"] == pytest.approx(math.log(2))
+    assert found["growth"] == pytest.approx(math.log(41 / 21))
     # Open since March: one month of three is not enough to tell.
     late = {"2023-03": 10} | dict.fromkeys(AFTER, 20)
     assert after(sales(late=late | OPEN), "late")["growth"] is None
 
 
-def test_growth_is_limited_to_a_factor_of_five():
+def test_growth_is_limited_to_a_factor_of_twenty():
     huge = dict.fromkeys(BEFORE, 1) | dict.fromkeys(AFTER, 1e6)
     tiny = dict.fromkeys(BEFORE, 1e6) | dict.fromkeys(AFTER, 1)
     monthly = sales(huge=huge | OPEN, tiny=tiny | OPEN)
-    assert after(monthly, "huge")["growth"] == pytest.approx(math.log(5))
-    assert after(monthly, "tiny")["growth"] == pytest.approx(-math.log(5))
+    assert after(monthly, "huge")["growth"] == 3.0
+    assert after(monthly, "tiny")["growth"] == -3.0
 
 
 def test_a_horizon_beyond_a_year_is_compared_with_the_last_year_known():
     months = [f"2023-{m:02d}" for m in range(1, 13)]
     later = [f"{y}-{m:02d}" for y in (2024, 2025) for m in range(1, 13)]
     steady = sales(steady=dict.fromkeys(months, 4) | dict.fromkeys(later[:18], 8))
-    assert after(steady, "steady", 18)["growth"] == pytest.approx(math.log(2))
+    assert after(steady, "steady", 18)["growth"] == pytest.approx(math.log(145 / 73))
 
 
 def test_what_lies_beyond_the_horizon_does_not_count():

@@ -17,23 +17,25 @@ from core.errors import ArtifactError, EligibilityError, ModelError
 from core.evaluation.n_segments import partition_recipe
 from core.evaluation.out_of_time import (
     Cut,
-    Scorer,
     backtest_cuts,
     entity_codes,
     labels_over_time,
     out_of_time,
 )
+from core.evaluation.scorecard import Scorer, answer
 from core.retailers.features import SHOP, feature_set
 from core.retailers.files import RETAILERS
 from core.retailers.pipelines import prepare_features
 from core.retailers.prepare import HISTORY, LATER, MONTHLY, prepare, write_history
-from core.retailers.report.plots import (
+from core.retailers.report.plots import plot_scorecard
+from core.retailers.report.scorecard_words import (
     month_count,
-    plot_scorecard,
+    scorecard_answers,
     scorecard_lines,
     scorecard_rows,
 )
-from core.retailers.research import cuts_of, measure_scorecard
+from core.retailers.research import measure_scorecard
+from core.retailers.scorecard import past_of
 
 FEATURES = feature_set("behaviour").names
 
@@ -72,7 +74,7 @@ def by_lot(cuts: list[Cut], seed: int) -> list[np.ndarray]:
 
 
 def average(scorer: Scorer, labels: list[np.ndarray]) -> dict[str, float]:
-    return scorer.score(labels).outcomes.row(-1, named=True)
+    return scorer.score(labels).row(-1, named=True)
 
 
 def test_cuts_come_oldest_first_with_what_was_known_and_what_followed(planted):
@@ -126,14 +128,14 @@ def test_a_partition_of_planted_archetypes_tells_of_the_months_after(planted):
     recipe = partition_recipe(Config(), "kmeans", 6)
     labels = labels_over_time(planted, recipe, 0)
     card = Scorer(planted, 0, n_permutations=19, n_resamples=100).score(labels)
-    row = card.outcomes.row(-1, named=True)
+    row = card.row(-1, named=True)
     assert (row["cut"], row["outcome"], row["n_groups"]) == ("all", "all", 6)
     assert row["p_value"] == 0.05
     assert row["beyond_low"] > 0.02
     assert row["permuted_95"] < row["beyond_low"]
-    growth = card.outcomes.filter(cut="all", outcome="growth").row(0, named=True)
-    assert growth["beyond_low"] > 0.05
-    volume = card.outcomes.filter(cut="all", outcome="volume").row(0, named=True)
+    growth = card.filter(cut="all", outcome="growth").row(0, named=True)
+    assert growth["beyond_low"] > 0.02
+    volume = card.filter(cut="all", outcome="volume").row(0, named=True)
     assert volume["size"] > 0.7, "what a shop has sold tells most of what it will sell"
     assert volume["both"] == pytest.approx(volume["size"] + volume["beyond"])
 
@@ -141,7 +143,7 @@ def test_a_partition_of_planted_archetypes_tells_of_the_months_after(planted):
 def test_the_score_of_a_comparison_is_that_of_the_scorecard(planted):
     labels = labels_over_time(planted, partition_recipe(Config(), "kmeans", 4), 0)
     found = out_of_time(planted, labels, 3)
-    row = average(Scorer(planted, 3, 19, 400), labels)
+    row = average(Scorer(planted, 3, 0, 400), labels)
     assert found.mean == pytest.approx(row["beyond"])
     width = row["beyond_high"] - row["beyond_low"]
     assert width == pytest.approx(2 * 1.96 * found.standard_error, rel=0.25)
@@ -150,7 +152,7 @@ def test_the_score_of_a_comparison_is_that_of_the_scorecard(planted):
 
 def test_decay_has_every_month_with_its_interval(planted):
     labels = labels_over_time(planted, partition_recipe(Config(), "kmeans", 6), 0)
-    decay = Scorer(planted, 0, 19, 100).score(labels).decay
+    decay = Scorer(planted, 0, n_resamples=100).decay(labels)
     for outcome in ("volume", "activity"):
         months = decay.filter(outcome=outcome)
         assert months["month"].to_list() == [1, 2, 3, 4, 5, 6]
@@ -168,9 +170,7 @@ def test_one_label_for_all_adds_exactly_nothing(structureless):
 
 def test_the_same_seed_gives_the_same_card(structureless):
     labels = by_lot(structureless, 0)
-    first, again = (
-        Scorer(structureless, 5, 19, 20).score(labels).outcomes for _ in range(2)
-    )
+    first, again = (Scorer(structureless, 5, 19, 20).score(labels) for _ in range(2))
     assert first.equals(again)
 
 
@@ -181,31 +181,69 @@ def test_too_few_permutations_and_no_cut_are_refused(structureless):
         Scorer([], 0)
 
 
-def row_of(outcome: str, **figures: float) -> dict[str, object]:
+def test_without_permutations_there_is_no_p_and_the_same_interval(planted):
+    labels = labels_over_time(planted, partition_recipe(Config(), "kmeans", 4), 0)
+    plain, deep = (Scorer(planted, 0, n, 100).score(labels) for n in (0, 19))
+    absent = ["permuted_mean", "permuted_95", "p_value"]
+    assert plain.select(absent).null_count().row(0) == (plain.height,) * 3
+    assert plain.drop(absent).equals(deep.drop(absent))
+
+
+def row_of(outcome: str, **figures: float | str | None) -> dict[str, object]:
     plain = {
-        "labels": "partition", "is_published": True, "cut": "all", "outcome": outcome,
+        "labels": "segments", "population": "all", "cut": "all", "outcome": outcome,
         "n_shops": 900, "n_groups": 5, "size": 0.71, "both": 0.78, "beyond": 0.07,
         "beyond_low": 0.06, "beyond_high": 0.08, "permuted_mean": 0.0,
         "permuted_95": 0.001, "p_value": 0.005,
     }  # fmt: skip
-    return plain | figures
+    row = plain | figures
+    return row | {"answer": answer(row)}
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ({}, "yes"),
+        ({"beyond": 0.05}, "yes"),
+        ({"beyond": 0.0499, "p_value": None}, "slightly"),
+        ({"beyond": 0.0099, "beyond_low": 0.009}, "no"),
+        ({"beyond_low": 0.0}, "no"),
+        ({"p_value": 0.06}, "no"),
+    ],
+)
+def test_an_answer_takes_an_interval_above_nothing_and_a_share_that_counts(
+    figures, said
+):
+    assert row_of("growth", **figures)["answer"] == said
+
+
+def facts_of(*rows: dict[str, object]) -> dict[str, object]:
+    return {
+        "kind": "partition", "why_not": None, "labels": "segments", "outcomes": rows,
+        "horizon_months": 6, "cuts": ["2024-03", "2024-06"],
+    }  # fmt: skip
 
 
 def test_lines_are_sentences_for_a_category_manager():
     luck = row_of("growth", size=-0.01, both=-0.01, beyond=0.0, p_value=0.4)
-    table = pl.DataFrame([row_of("volume"), luck, row_of("all")])
-    lines = scorecard_lines(table, 6, ["2024-03", "2024-06"])
+    selling = row_of("volume", population="still selling", beyond=0.02)
+    facts = facts_of(row_of("volume"), luck, selling, row_of("all"))
+    assert scorecard_answers(facts) == [
+        "Do segments tell what shops do in the six months after, beyond their size? "
+        "Yes for volume, no for growth, unknown for activity and churn. Of shops that "
+        "sold in both months before: slightly for volume, unknown for growth, activity "
+        "and churn."
+    ]
+    lines = scorecard_lines(facts)
     assert lines[1] == (
-        "What a shop sells in the six months after: size alone explains 71%, size and "
-        "segments 78% (segments add 7.0 points, 95% interval 6.0 to 8.0)."
+        "What a shop sells in the six months after: yes. Segments add 7.0 points to "
+        "71% by size alone (95% interval 6.0 to 8.0); of shops that sold in both "
+        "months before: slightly, 2.0 points (6.0 to 8.0)."
     )
-    assert "explains 0%, size and segments 0%" in lines[2]
-    assert "no more than segments dealt out by lot would" in lines[2]
+    assert "no. Segments add 0.0 points to 0% by size alone" in lines[2]
     assert lines[4] == (
         "Whether it stops buying altogether: too few shops differ in it to tell."
     )
-    assert lines[5].startswith("On average, segments add 7.0 points")
-    assert scorecard_rows(table)[0]["labels"] == "partition*"
     assert [month_count(n) for n in (1, 3, 18)] == [
         "one month",
         "three months",
@@ -213,20 +251,25 @@ def test_lines_are_sentences_for_a_category_manager():
     ]
 
 
+def test_a_past_too_short_says_so_in_one_sentence():
+    facts = {"kind": "partition", "why_not": "13 months of sales are too few."}
+    (line,) = scorecard_answers(facts)
+    assert line.endswith("is not known: 13 months of sales are too few.")
+    assert scorecard_lines(facts) == ["Not known: 13 months of sales are too few."]
+
+
 def test_a_picture_is_drawn_even_of_one_group_or_of_nothing(tmp_path, structureless):
-    card = Scorer(structureless, 0, 19, 20).score(
-        [np.zeros(len(cut.X), dtype=int) for cut in structureless]
-    )
+    scorer = Scorer(structureless, 0, n_resamples=20)
+    labels = [np.zeros(len(cut.X), dtype=int) for cut in structureless]
+    first = pl.lit("segments").alias("labels"), pl.lit("all").alias("population")
     tables = [
-        table.select(
-            pl.lit("raw").alias("labels"), pl.lit(True).alias("is_published"), pl.all()
-        )
-        for table in (card.outcomes, card.decay)
+        table.select(*first, pl.all())
+        for table in (scorer.score(labels), scorer.decay(labels))
     ]
     for name, parts in {"one": tables, "none": [t.clear() for t in tables]}.items():
-        plot_scorecard(*parts, 6, ["2024-03"], tmp_path / f"{name}.png")
+        plot_scorecard(*parts, facts_of(), tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000
-    assert "one group" in scorecard_lines(tables[0], 6, ["2024-03"])[1]
+    assert "p" not in scorecard_rows(tables[0])[0]
 
 
 def config_of(folder: Path, **sample: int) -> Config:
@@ -246,10 +289,11 @@ def test_the_verb_publishes_tables_and_a_picture_beside_the_model(artifacts):
     after = read_manifest(artifacts, RETAILERS)
     verify(artifacts, after)
     assert after.model_id == before.model_id
+    assert "scorecard.csv" in before.files, "every run has one"
     assert set(before.files) < set(after.files)
     table = pl.read_csv(artifacts / "scorecard.csv")
-    assert set(table["labels"]) == {"latent", "partition", "raw"}
-    assert table.filter("is_published")["labels"].n_unique() == 1
+    assert {"latent", "partition", "raw", "segments"} <= set(table["labels"])
+    assert set(table["population"]) == {"all", "still selling"}
     assert set(table["cut"]) == {*cuts, "all"}
     assert pl.read_csv(artifacts / "scorecard-decay.csv")["month"].max() == 6
     assert (artifacts / "scorecard.png").stat().st_size > 10_000
@@ -257,14 +301,14 @@ def test_the_verb_publishes_tables_and_a_picture_beside_the_model(artifacts):
     assert facts["labelled"] == before.facts("inference")["labelled"]
     assert facts["scorecard"]["cuts"] == cuts
     assert json.dumps(facts["scorecard"])
-    assert any("size alone explains" in line for line in result.lines)
+    assert any("by size alone" in line for line in result.lines)
 
 
 def test_history_too_short_says_how_many_months_it_takes(tmp_path):
     prepare_features(config_of(tmp_path, n_shops=100, n_months=15))
     found = Artifacts(tmp_path, RETAILERS).published()
     with pytest.raises(EligibilityError, match=r"15 months of sales up to 2023-03.*18"):
-        cuts_of(found)
+        past_of(found)
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):

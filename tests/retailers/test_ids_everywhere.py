@@ -137,8 +137,8 @@ def test_stability_is_told_by_id(judged):
 
 def test_a_scorecard_can_be_made(artifacts):
     facts = measure_scorecard(artifacts, n_permutations=19).facts["scorecard"]
-    kind = published_in(artifacts).kind
-    assert facts["labels"] == ("latent" if kind == "density" else kind)
+    assert facts["kind"] == published_in(artifacts).kind
+    assert facts["n_permutations"] == 19
 
 
 def test_the_report_tells_ids_and_names(judged):

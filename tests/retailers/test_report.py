@@ -545,7 +545,7 @@ def test_a_fresh_run_names_every_command_that_would_add_something(tmp_path):
 def test_what_judged_the_other_kind_of_segments_is_no_evidence(tmp_path):
     facts = {
         "profiles": {"segment_kind": "density"},
-        "scorecard": {"labels": "latent"},
+        "scorecard": {"kind": "density"},
         "stability": {"kind": "density"},
     }
     evidence = evidence_of(tmp_path, **facts)

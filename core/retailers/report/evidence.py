@@ -84,13 +84,14 @@ class Evidence:
         facts: Mapping[str, Any] | None = self.facts.get(name)
         kinds = {
             "profiles": ("segment_kind", self.published.kind),
-            "scorecard": ("labels", _LABELS[self.published.kind]),
+            "scorecard": ("kind", self.published.kind),
             "stability": ("kind", self.published.kind),
         }
         if facts is None or name not in kinds:
             return facts
         key, expected = kinds[name]
-        return facts if facts[key] == expected else None
+        # Earlier versions' scorecard names no kind.
+        return facts if facts.get(key) == expected else None
 
     @property
     def check(self) -> Mapping[str, Any] | None:
@@ -113,7 +114,6 @@ class Evidence:
 
 
 TEMPLATES = Templates(Path(__file__).parent / "templates")
-_LABELS = {"density": "latent", "partition": "partition"}
 
 
 def report_lines(topic: str, **values: Any) -> list[str]:

@@ -6,7 +6,7 @@ segmentation has to say of itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,9 @@ class ModelCardContent:
     gate : mapping or None
         `core.evaluation.gate.GateDecision.model_dump`; None where no model had to be
         beaten.
+    scorecard : sequence of str
+        What the segments tell of later months, in sentences; empty where that was not
+        asked.
     """
 
     manifest: Manifest
@@ -59,6 +62,7 @@ class ModelCardContent:
     stability: Mapping[int, float]
     names_before: Mapping[int, str]
     gate: Mapping[str, Any] | None = None
+    scorecard: Sequence[str] = ()
 
 
 def model_card(content: ModelCardContent) -> str:
@@ -82,6 +86,7 @@ def model_card(content: ModelCardContent) -> str:
         basis=_basis(published),
         events=_events(content),
         gate=_gate(content.gate),
+        scorecard=content.scorecard,
         limits=_limits(content),
         versions=stage.versions,
         config=manifest.config.to_yaml(),

@@ -402,13 +402,14 @@ _SCATTER = "Scatter of all shops, coloured by HDBSCAN's clusters, noise in grey.
 
 def _limits(evidence: Evidence) -> list[str]:
     """Say what the report does not say, given what was judged."""
+    scorecard = evidence.judged("scorecard")
     return report_lines(
         "limits",
         has_products=evidence.manifest.facts("prepare")["intake"]["n_products"]
         is not None,
         is_certified=evidence.published.verdict.is_certified,
         has_stability=evidence.table("stability.csv") is not None,
-        has_scorecard=evidence.judged("scorecard") is not None,
+        has_scorecard=scorecard is not None and scorecard["why_not"] is None,
     )
 
 

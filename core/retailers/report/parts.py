@@ -12,11 +12,19 @@ from typing import Any
 
 import polars as pl
 
+from core.evaluation.scorecard import ALL
 from core.reporting.page import NextStep, Part, Picture, Table
 from core.reporting.text import count, decimal, enumerated, percent
 from core.retailers.names import SEASON, difference, feature_label
 from core.retailers.report import plots
 from core.retailers.report.evidence import Evidence, report_line, report_lines
+from core.retailers.report.scorecard_words import (
+    OUTCOME_TITLES,
+    choice_remark,
+    scorecard_answers,
+    scorecard_lines,
+    scorecard_rows,
+)
 from core.segments.published import UNASSIGNED
 
 CARDS = 24
@@ -320,7 +328,7 @@ def next_steps(evidence: Evidence) -> list[NextStep]:
     stable = stability_part(evidence)
     wanted = {
         "profile": evidence.judged("profiles") is None,
-        "scorecard": scorecard_part(evidence) is None,
+        "scorecard": not (evidence.judged("scorecard") or {}).get("n_permutations"),
         "certify": not is_certified,
         "stability": stable is None and is_certified,
         "compare": comparison_part(evidence) is None,
@@ -333,44 +341,50 @@ def next_steps(evidence: Evidence) -> list[NextStep]:
 
 
 def scorecard_part(evidence: Evidence) -> Part | None:
-    """Return what frozen segments told of the months after."""
+    """Return what segments and states told of the months after."""
     facts, table = evidence.judged("scorecard"), evidence.table("scorecard.csv")
-    if facts is None or table is None:
+    if facts is None:
         return None
-    lines = plots.scorecard_lines(table, facts["horizon_months"], facts["cuts"])
+    title = "Do the segments tell what shops do next?"
+    lines = scorecard_lines(facts)
+    if facts["why_not"] or table is None:
+        return Part(title, lines)
     criterion = evidence.manifest.facts("clustering")["partition"]["criterion"]
-    lines += plots.choice_remark(facts["labels"], criterion)
+    lines += choice_remark(facts["kind"], criterion)
     return Part(
-        "Do the segments tell what shops do next?",
-        lines,
+        title,
+        [*scorecard_answers(facts), *lines],
         _pictures(
             evidence,
             "scorecard.png",
             "What size alone and segments explain of the months after",
             report_line("scorecard_alt"),
-        ),
+        )
+        if facts["n_permutations"]
+        else (),
         [
             Table(
                 report_line("scorecard_table"),
-                [_scorecard_row(row) for row in plots.scorecard_rows(table)],
-                frozenset({"labels", "outcome"}),
+                [_scorecard_row(row) for row in scorecard_rows(table)],
+                frozenset({"labels", "shops", "outcome"}),
             )
         ],
     )
+
+
+def _scorecard_row(row: Mapping[str, str]) -> dict[str, str]:
+    """Say the labels' full name."""
+    title = OUTCOME_TITLES[row["labels"]]
+    outcome = "on average" if row["outcome"] == ALL else row["outcome"]
+    return {**row, "labels": title, "outcome": outcome}
 
 
 # Hennig (2007): from here on a cluster is stable.
 _STABLE = 0.75
 
 
-def _scorecard_row(row: Mapping[str, str]) -> dict[str, str]:
-    """Say the labels' full name, and which of them are published."""
-    name = row["labels"]
-    title = plots.OUTCOME_TITLES[name.rstrip("*")] + (
-        " (published)" if name.endswith("*") else ""
-    )
-    outcome = "on average" if row["outcome"] == plots.ALL else row["outcome"]
-    return {**row, "labels": title, "outcome": outcome}
+# Hennig (2007): from here on a cluster is stable.
+_STABLE = 0.75
 
 
 def stability_part(evidence: Evidence) -> Part | None:

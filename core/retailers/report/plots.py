@@ -9,11 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from core.evaluation.scorecard import ALL, answer
 from core.reporting.plots import plot_heatmap, plot_sizes, plot_space
 from core.reporting.style import COLOURS, FAINT_INK, INK, footnote, picture
 from core.retailers.features import SHOP
 from core.retailers.names import feature_label
-from core.retailers.report.evidence import report_line, report_lines
+from core.retailers.report.evidence import report_lines
+from core.retailers.report.scorecard_words import (
+    OUTCOME_TITLES,
+    month_count,
+    points,
+)
 from core.segments.profiles import cluster_contrasts, effect_matrix
 from core.segments.published import SegmentKind
 
@@ -285,126 +291,42 @@ def comparison_lines(table: pl.DataFrame) -> list[str]:
     return report_lines("comparison", why=why)
 
 
-ALL = "all"
-SIGNIFICANCE = 0.05
-OUTCOME_TITLES = {
-    "latent": "latent clusters",
-    "partition": "partition",
-    "raw": "raw clusters",
-}
-_COLOURS = dict(zip(OUTCOME_TITLES, (COLOURS[0], COLOURS[2], COLOURS[1]), strict=True))
-_MARKERS = dict(zip(OUTCOME_TITLES, ("o", "s", "^"), strict=True))
+_COLOURS = dict(zip(OUTCOME_TITLES, COLOURS, strict=False))
+_MARKERS = dict(zip(OUTCOME_TITLES, "os^D", strict=False))
 _SIZE_COLOUR = "#C9CDD2"
-_QUESTIONS = {
-    "volume": "What a shop sells in the {months} after",
-    "growth": "How that compares with the same months a year before",
-    "activity": "In how many of these months it buys",
-    "churn": "Whether it stops buying altogether",
-}
 _SHORT = {
     "volume": "what a shop sells",
     "growth": "growth on the\nyear before",
     "activity": "months in which\nit buys",
     "churn": "whether it\nstops buying",
 }
-_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
-
-
-def scorecard_lines(
-    outcomes: pl.DataFrame, horizon_months: int, cuts: Sequence[str]
-) -> list[str]:
-    """Say what the published segments tell of the months after.
-
-    Parameters
-    ----------
-    outcomes : DataFrame
-        ``labels, is_published`` and `core.evaluation.out_of_time.Scorecard.outcomes`.
-    horizon_months : int
-        Months looked at after each cut.
-    cuts : sequence of str
-        The cuts, oldest first.
-    """
-    chosen = outcomes.filter(pl.col("is_published") & (pl.col("cut") == ALL))
-    rows = {row["outcome"]: {**row, "added": _added(row)} for row in chosen.to_dicts()}
-    months = month_count(horizon_months)
-    return report_lines(
-        "scorecard",
-        cuts=cuts,
-        months=months,
-        questions=[
-            (question.format(months=months), rows.get(outcome))
-            for outcome, question in _QUESTIONS.items()
-        ],
-        average=rows.get(ALL),
-    )
-
-
-def choice_remark(labels: str, criterion: str) -> list[str]:
-    """Say what the figures of a partition flatter, if they do.
-
-    Parameters
-    ----------
-    labels : str
-        What is published: ``latent`` or ``partition``.
-    criterion : str
-        What the partition was chosen by.
-    """
-    if labels != "partition" or criterion != "out_of_time":
-        return []
-    return report_lines("scorecard_choice")
-
-
-def scorecard_rows(outcomes: pl.DataFrame) -> list[dict[str, str]]:
-    """Return the averages over the cuts as text; a star marks what is published.
-
-    What labels add, and its interval, are in percentage points.
-    """
-    return [
-        {
-            "labels": row["labels"] + ("*" if row["is_published"] else ""),
-            "outcome": row["outcome"],
-            "size alone": f"{row['size']:.1%}",
-            "labels add": _points(row),
-            "95% interval": " to ".join(_points(row, end) for end in ("_low", "_high")),
-            "p": f"{row['p_value']:.3f}",
-        }
-        for row in outcomes.filter(pl.col("cut") == ALL).to_dicts()
-    ]
-
-
-def month_count(n: int) -> str:
-    """Return a number of months in words: six months, one month, 9 months."""
-    number = _NUMBERS[n] if n < len(_NUMBERS) else str(n)
-    return f"{number} month{'' if n == 1 else 's'}"
 
 
 def plot_scorecard(
-    outcomes: pl.DataFrame,
-    decay: pl.DataFrame,
-    horizon_months: int,
-    cuts: Sequence[str],
-    path: Path,
+    outcomes: pl.DataFrame, decay: pl.DataFrame, facts: Mapping[str, Any], path: Path
 ) -> None:
     """Draw what size and labels explain of each outcome, and how that fades.
 
     Parameters
     ----------
     outcomes, decay : DataFrame
-        ``labels, is_published`` and the two tables of
-        `core.evaluation.out_of_time.Scorecard`.
-    horizon_months, cuts
-        As for `scorecard_lines`.
+        `core.retailers.scorecard.score_labels` and `score_decay`.
+    facts : mapping
+        `core.retailers.scorecard.scorecard_facts`.
     path : Path
         PNG to write.
     """
-    averages = outcomes.filter((pl.col("cut") == ALL) & (pl.col("outcome") != ALL))
+    averages = outcomes.filter(
+        pl.col("cut") == ALL, pl.col("outcome") != ALL, pl.col("population") == ALL
+    )
     names = [name for name in _SHORT if name in averages["outcome"].to_list()]
     kinds = outcomes["labels"].unique(maintain_order=True).to_list()
-    shown = outcomes.filter("is_published")["labels"].to_list()[:1]
     with picture(path, (11.2, 5.8)) as figure:
         grid = figure.add_gridspec(2, 2, width_ratios=(1.25, 1))
         bars = figure.add_subplot(grid[:, 0])
-        bars.set_title(f"What explains the {month_count(horizon_months)} after")
+        bars.set_title(
+            f"What explains the {month_count(facts['horizon_months'])} after"
+        )
         _draw_bars(bars, averages, names, kinds)
         sales = figure.add_subplot(grid[0, 1])
         sales.set_title("What labels add: sales in each month")
@@ -413,36 +335,14 @@ def plot_scorecard(
         buying.set_title("What labels add: buying in each month")
         _draw_decay(buying, decay.filter(pl.col("outcome") == "activity"), kinds)
         buying.set_xlabel("months after")
-        _explain_scorecard(figure, kinds, shown)
+        _explain_scorecard(figure, kinds)
         footnote(
             figure,
             "Shares of variance on shops not fitted, averaged over the looks back from "
-            f"{', '.join(cuts)}; labels learnt as of {cuts[0]} and frozen.\n"
+            f"{', '.join(facts['cuts'])}; the published labels, as of then.\n"
             "Lines and bands: 95% intervals of what the labels add. By lot: labels "
             "dealt out among shops of one size.",
         )
-
-
-def _added(row: dict[str, Any]) -> str:
-    """Say what segments add, or that they add nothing."""
-    return report_line(
-        "scorecard_added",
-        n_groups=row["n_groups"],
-        is_finding=_is_finding(row),
-        beyond=_points(row),
-        low=_points(row, "_low"),
-        high=_points(row, "_high"),
-    )
-
-
-def _is_finding(row: dict[str, Any]) -> bool:
-    """Whether labels add more than luck would, and more than nothing."""
-    return bool(row["p_value"] <= SIGNIFICANCE and row["beyond_low"] > 0)
-
-
-def _points(row: dict[str, Any], end: str = "") -> str:
-    """Return what labels add in percentage points."""
-    return f"{100 * row[f'beyond{end}']:.1f}"
 
 
 def _draw_bars(
@@ -461,7 +361,7 @@ def _draw_bars(
         axes.plot([low, high], [place, place], color=INK, lw=1.3)
         remark = _remark(row)
         axes.annotate(
-            remark or f"+{_points(row)} points",
+            remark or f"+{points(row)} points",
             (max(high, size + added), place),
             xytext=(5, 0),
             textcoords="offset points",
@@ -486,7 +386,7 @@ def _remark(row: dict[str, Any]) -> str:
     """Return what stands in the place of a figure that says nothing."""
     if row["n_groups"] == 1:
         return "one group only"
-    return "" if _is_finding(row) else "no more than by lot"
+    return "no more than by lot" if answer(row) == "no" else ""
 
 
 def _draw_decay(axes: Axes, table: pl.DataFrame, kinds: Sequence[str]) -> None:
@@ -510,15 +410,14 @@ def _draw_decay(axes: Axes, table: pl.DataFrame, kinds: Sequence[str]) -> None:
     axes.set_axisbelow(True)
 
 
-def _explain_scorecard(figure: Any, kinds: Sequence[str], shown: Sequence[str]) -> None:
+def _explain_scorecard(figure: Any, kinds: Sequence[str]) -> None:
     """Put the legend above the panels."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     handles: list[Any] = [Patch(color=_SIZE_COLOUR, label="size alone")]
     for kind in kinds:
-        title = OUTCOME_TITLES[kind] + (" (published)" if kind in shown else "")
-        colour, marker = _COLOURS[kind], _MARKERS[kind]
+        colour, marker, title = _COLOURS[kind], _MARKERS[kind], OUTCOME_TITLES[kind]
         handles.append(Line2D([], [], color=colour, lw=3, marker=marker, label=title))
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
 
