@@ -258,6 +258,19 @@ class FeaturesConfig(Section):
     )
 
 
+class StatesConfig(Section):
+    """How the state of a shop is told: new, active, reviving, slowing, lapsed."""
+
+    rules: str = Field(
+        "life-cycle", description="rule set: a built-in name, or a YAML file"
+    )
+    thresholds: dict[str, float] = Field(
+        default_factory=dict,
+        description="numbers for thresholds of the rules, by name; others are as the "
+        "rules say, but that `lapsed_below` and `reviving_below` are learnt",
+    )
+
+
 class ScalingConfig(Section):
     """How features are put on one scale."""
 
@@ -865,6 +878,7 @@ class Config(Section):
     sample: SampleConfig = Field(default_factory=SampleConfig)
     eligibility: EligibilityConfig = Field(default_factory=EligibilityConfig)
     features: FeaturesConfig = Field(default_factory=FeaturesConfig)
+    states: StatesConfig = Field(default_factory=StatesConfig)
     scaling: ScalingConfig = Field(default_factory=ScalingConfig)
     autoencoder: AutoencoderConfig = Field(default_factory=AutoencoderConfig)
     clustering: ClusteringConfig = Field(default_factory=ClusteringConfig)

@@ -51,13 +51,14 @@ RETAILERS = System(
         "history.parquet": {"shop_id": "text", "as_of": "text"},
         "later.parquet": {"shop_id": "text"},
         "monthly.parquet": {"shop_id": "text", "t": "number", "quantity": "number"},
+        "state-history.parquet": {"shop_id": "text", "as_of": "text"},
         "sales.parquet": {"shop_id": "text", "product_id": "text"} | _SALES,
     },
     filled=frozenset({"features.parquet", "monthly.parquet", "sales.parquet"}),
 )
 # Sections of the configuration that a finished stage has used up.
 _SETTLED: dict[str, tuple[str, ...]] = {
-    "prepare": ("data", "sample", "eligibility", "features", "evaluation"),
+    "prepare": ("data", "sample", "eligibility", "features", "states", "evaluation"),
     "autoencoder": ("scaling", "autoencoder"),
     "clustering": ("clustering",),
 }

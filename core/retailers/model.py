@@ -35,6 +35,7 @@ from core.segments.published import (
     SegmentTable,
     restored_table,
 )
+from core.segments.states import LifeCycle
 
 ENCODER_STATE = "encoder-state.safetensors"
 CLUSTER_STATE = "cluster-state.safetensors"
@@ -48,6 +49,17 @@ def load_encoder(artifact_set: ArtifactSet) -> tuple[FeatureScaler, Codec]:
         FeatureScaler.from_state(*state_part(arrays, meta, "scaler")),
         Codec.from_state(*state_part(arrays, meta, "encoder")),
     )
+
+
+LIFE_CYCLE = "life-cycle.json"
+SHOP_STATES = "shop_states.csv"
+
+
+def load_life_cycle(artifact_set: ArtifactSet) -> LifeCycle:
+    """Return what tells states in a set; of earlier versions, nothing does."""
+    if LIFE_CYCLE not in artifact_set.manifest.files:
+        return LifeCycle.unknown()
+    return LifeCycle.from_json(artifact_set.read(LIFE_CYCLE))
 
 
 SEGMENT_STATE = "segment-state.safetensors"
@@ -180,6 +192,7 @@ PREDICTION_SCHEMA = {
     "segment": pl.Int32,
     "segment_name": pl.String,
     "segment_kind": pl.String,
+    "state": pl.String,
     "nearest_segment": pl.Int32,
     "distance": pl.Float64,
     "reason": pl.String,
@@ -206,6 +219,8 @@ class Model:
         The clusters of both spaces.
     segments : SegmentAssigner
         The segments, and which of them are published.
+    life_cycle : LifeCycle
+        What tells the states of shops.
     """
 
     config: Config
@@ -217,6 +232,7 @@ class Model:
     latent: Assigner
     raw: Assigner
     segments: SegmentAssigner
+    life_cycle: LifeCycle
 
     @classmethod
     def load(cls, artifacts: str | Path) -> Model:
@@ -274,6 +290,7 @@ class Model:
             latent=Assigner.from_state(*state_part(arrays, meta, "latent")),
             raw=Assigner.from_state(*state_part(arrays, meta, "raw")),
             segments=SegmentAssigner.from_set(artifact_set),
+            life_cycle=load_life_cycle(artifact_set),
         )
 
     def assign(self, features: pl.DataFrame) -> pl.DataFrame:
@@ -301,8 +318,8 @@ class Model:
                 The nearest segment other than the shop's own, and how far it is:
                 to the nearest of its exemplars in the latent space, or to its centre
                 among the scaled features. Null where there is no other segment.
-            ``reason``
-                Null.
+            ``state, reason``
+                Null: features do not tell the state, see `score`.
 
         Raises
         ------
@@ -324,7 +341,10 @@ class Model:
             }
         )
         placed = self.segments.place(scaled, vectors, latent.labels)
-        return table.hstack(placed).with_columns(reason=None).cast(PREDICTION_SCHEMA)  # type: ignore[arg-type]  # a dict of dtypes is one
+        whole = table.hstack(placed).with_columns(state=None, reason=None)
+        return whole.select(
+            pl.col(name).cast(dtype) for name, dtype in PREDICTION_SCHEMA.items()
+        )
 
     def latent_labels(self, X: np.ndarray) -> np.ndarray:
         """Return the latent cluster of shops, given as their unscaled features.
@@ -368,12 +388,37 @@ class Model:
         """Return a table of sales rows, prepared as the model was, up to `as_of`."""
         features = self.config.features.model_copy(update={"as_of": as_of})
         config = self.config.model_copy(update={"features": features})
-        return prepare(config, work, rows, has_products=self.has_products)
+        return prepare(
+            config,
+            work,
+            rows,
+            has_products=self.has_products,
+            life_cycle=self.life_cycle,
+        )
 
     def score(self, prepared: Prepared) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
         """Yield features and predictions of the eligible shops, batch by batch."""
         for batch in prepared.batches(self.config.clustering.batch_size):
-            yield batch, self.assign(batch)
+            yield batch, with_states(self.assign(batch), prepared.states)
+
+
+def with_states(labels: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:
+    """Return predictions with the states of their shops.
+
+    Parameters
+    ----------
+    labels : DataFrame
+        As `Model.assign` returns them.
+    states : DataFrame
+        ``shop_id, state`` of these shops, and any others.
+    """
+    known = labels.select("shop_id").join(
+        states.select("shop_id", "state"),
+        on="shop_id",
+        how="left",
+        maintain_order="left",
+    )
+    return labels.with_columns(known["state"])
 
 
 def _refuse_extensions(meta: Mapping[str, Any]) -> None:
@@ -388,10 +433,10 @@ def _refuse_extensions(meta: Mapping[str, Any]) -> None:
 
 
 def excluded_rows(exclusions: pl.DataFrame) -> pl.DataFrame:
-    """Return prediction rows for a table of exclusions (``shop_id, reason``, ...)."""
+    """Return prediction rows for exclusions (``shop_id, state, reason``, ...)."""
     return exclusions.select(
         pl.col(name).cast(dtype)
-        if name in {"shop_id", "reason"}
+        if name in {"shop_id", "state", "reason"}
         else pl.lit(None, dtype=dtype).alias(name)
         for name, dtype in PREDICTION_SCHEMA.items()
     )
@@ -414,11 +459,24 @@ def features_of(base: ArtifactSet) -> pl.DataFrame:
 
 
 def exclusions_of(base: ArtifactSet) -> pl.DataFrame:
-    """Return ``shop_id`` and ``reason`` of a run's shops that were not eligible."""
-    schema = {"shop_id": pl.String, "reason": pl.String}
-    with fitting(f"`{base.folder / 'exclusions.csv'}`", RETAILERS):
+    """Return ``shop_id, reason, state`` of a run's shops that were not eligible."""
+    found = _shop_texts(base, "exclusions.csv", "reason")
+    return found.join(states_of(base), on="shop_id", how="left", maintain_order="left")
+
+
+def states_of(base: ArtifactSet) -> pl.DataFrame:
+    """Return ``shop_id`` and ``state`` of a run's shops; none of an earlier version."""
+    if SHOP_STATES not in base.manifest.files:
+        return pl.DataFrame(schema={"shop_id": pl.String, "state": pl.String})
+    return _shop_texts(base, SHOP_STATES, "state")
+
+
+def _shop_texts(base: ArtifactSet, file: str, name: str) -> pl.DataFrame:
+    """Return ``shop_id`` and a column of text of a table in CSV."""
+    schema = {"shop_id": pl.String, name: pl.String}
+    with fitting(f"`{base.folder / file}`", RETAILERS):
         found = pl.read_csv(
-            base.read("exclusions.csv"), columns=list(schema), schema_overrides=schema
+            base.read(file), columns=list(schema), schema_overrides=schema
         )
     if base.manifest.facts("prepare").get("csv_safety") == "all":
         return found.with_columns(restored(pl.col("shop_id")))
@@ -430,7 +488,9 @@ def score_training(
 ) -> tuple[Iterator[tuple[pl.DataFrame, pl.DataFrame]], pl.DataFrame]:
     """Return batches of the saved features with their labels, and the exclusions."""
     batches = features_of(base).iter_slices(model.config.clustering.batch_size)
-    return ((batch, model.assign(batch)) for batch in batches), exclusions_of(base)
+    states = states_of(base)
+    scored = ((batch, with_states(model.assign(batch), states)) for batch in batches)
+    return scored, exclusions_of(base)
 
 
 def write_predictions(
@@ -447,7 +507,7 @@ def write_predictions(
     scored : iterator of (features, labels)
         Batches as `Model.score` yields them.
     exclusions : DataFrame
-        ``shop_id`` and ``reason`` of the shops that are not eligible.
+        ``shop_id``, ``state`` and ``reason`` of the shops that are not eligible.
     predictions : Path
         Gets the CSV file.
     table : Path

@@ -34,7 +34,9 @@ from core.retailers.files import (
 from core.retailers.model import (
     CLUSTER_STATE,
     ENCODER_STATE,
+    LIFE_CYCLE,
     PREDICTION_SCHEMA,
+    SHOP_STATES,
     Model,
     excluded_rows,
     load_encoder,
@@ -47,6 +49,7 @@ from core.retailers.report.evidence import (
     report_lines,
 )
 from core.retailers.report.scorecard_words import scorecard_answers
+from core.retailers.states import state_counts, state_table, states_line
 from core.retailers.training import (
     TrainingShops,
     found_predecessor,
@@ -62,9 +65,11 @@ from core.tables.sales import Sales, source_fingerprint
 def prepare_features(config: Config, frame: Any = None) -> StageResult:
     """Stage 1: from sales rows to the features of the eligible shops.
 
-    Writes ``features.parquet``, ``rejected_rows.parquet``, ``exclusions.csv``; for
-    looking back ``history.parquet``, ``later.parquet`` and ``monthly.parquet``; for
-    monthly refreshes ``sales.parquet``; for the built-in sample ``sample_truth.csv``.
+    Writes ``features.parquet``, ``rejected_rows.parquet``, ``exclusions.csv``; the
+    states of all shops, ``shop_states.csv``, and what tells them, ``life-cycle.json``;
+    for looking back ``history.parquet``, ``state-history.parquet``, ``later.parquet``
+    and ``monthly.parquet``; for monthly refreshes ``sales.parquet``; for the built-in
+    sample ``sample_truth.csv``.
 
     Parameters
     ----------
@@ -92,11 +97,10 @@ def prepare_features(config: Config, frame: Any = None) -> StageResult:
         if prepared.sales.truth is not None:
             prepared.sales.truth.write_csv(out.path("sample_truth.csv"))
         write_archive(prepared.sales, out.path(ARCHIVE))
-        paths = {
-            name: out.path(name)
-            for name in (prepare.HISTORY, prepare.LATER, prepare.MONTHLY)
-        }
-        cuts = prepare.write_history(prepared, paths)
+        cuts = prepare.write_history(prepared, out.folder)
+        out.write_csv(SHOP_STATES, state_table(prepared))
+        life_cycle = prepared.life_cycle.to_json()
+        out.path(LIFE_CYCLE).write_text(life_cycle, encoding="utf-8", newline="\n")
         reasons = prepared.exclusions["reason"].value_counts(sort=True, name="n")
         out.facts |= {
             "feature_set": chosen.name,
@@ -112,11 +116,13 @@ def prepare_features(config: Config, frame: Any = None) -> StageResult:
             "n_eligible": len(prepared.eligible),
             "cuts": cuts,
             "exclusions": {row["reason"]: row["n"] for row in reasons.to_dicts()},
+            "states": state_counts(prepared.states["state"]),
         }
     lines = [
         *prepared.sales.intake.summary(),
         *prepared.notes,
         _eligibility_line(out.facts),
+        states_line(out.facts["states"]),
         f"{len(chosen.names)} `{chosen.name}` features as of {prepared.as_of}.",
     ]
     return Artifacts(config.artifacts, RETAILERS).result("prepare", out.facts, lines)
@@ -369,7 +375,13 @@ def _score_rows(config: Config, frame: Any, output: str | Path | None) -> StageR
     model = _serving_model(artifacts)
     published = model.segments.published
     with temporary_folder() as work:
-        prepared = prepare.prepare(config, work, frame, has_products=model.has_products)
+        prepared = prepare.prepare(
+            config,
+            work,
+            frame,
+            has_products=model.has_products,
+            life_cycle=model.life_cycle,
+        )
         labels, table = work / "labels", work / "table"
         scored, exclusions = model.score(prepared), prepared.exclusions
         safety = config.csv_safety

@@ -4,7 +4,8 @@ A month is *active* for a shop when its net quantity is above 0. A shop is eligi
 
 - its active months number at least ``12 x min_tenure_years``, and
 - its active months per active calendar year average at least
-  ``min_avg_active_months_per_year``.
+  ``min_avg_active_months_per_year``, and
+- it has not lapsed by its own rhythm (`core.segments.states`).
 
 ``prepare`` reads and checks the rows, sums them to months, settles `as_of` and judges
 every shop; the features themselves come batch by batch from ``Prepared.batches``.
@@ -19,7 +20,7 @@ not they still are.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,11 +48,13 @@ from core.retailers.monthly import (
     shop_activity,
 )
 from core.retailers.sample import generate_sales
+from core.segments.states import LAPSED, LifeCycle
 from core.tables.sales import Sales, read_sales, sales_from_frame
 
 TOO_SHORT = "too few active months"
 TOO_SPARSE = "too few active months per active year"
 NO_SALES = "no month with net sales"
+HAS_LAPSED = "lapsed: no longer sells"
 
 
 def judge(activity: pl.DataFrame, rule: EligibilityConfig) -> pl.DataFrame:
@@ -155,8 +158,12 @@ class Prepared:
     as_of : str
         Last month looked at, ``YYYY-MM``.
     shops : DataFrame
-        One row per shop: ``shop_id, active_months, active_years, first_month,
+        One row per shop: ``shop_id, active_months, active_years, state, first_month,
         last_month, avg_active_months_per_year, reason`` (null: eligible).
+    states : DataFrame
+        `core.segments.states.LifeCycle.states` of the shops that ever sold.
+    life_cycle : LifeCycle
+        What tells them.
     notes : list of str
         What a user should know of how `as_of` was settled.
     work : Path
@@ -168,6 +175,8 @@ class Prepared:
     sales: Sales
     as_of: str
     shops: pl.DataFrame
+    states: pl.DataFrame
+    life_cycle: LifeCycle
     notes: list[str]
     work: Path = field(repr=False)
     config: Config = field(repr=False)
@@ -175,7 +184,7 @@ class Prepared:
     @property
     def eligible(self) -> pl.Series:
         """Return the ids of the eligible shops, ascending."""
-        return self.shops.filter(pl.col("reason").is_null())["shop_id"]
+        return _eligible(self.shops)
 
     @property
     def exclusions(self) -> pl.DataFrame:
@@ -202,6 +211,7 @@ def prepare(
     frame: Any = None,
     *,
     has_products: bool | None = None,
+    life_cycle: LifeCycle | None = None,
 ) -> Prepared:
     """Read, check and sum a source, and judge its shops.
 
@@ -216,6 +226,8 @@ def prepare(
     has_products : bool, optional
         Whether the model that they are for was trained with products; see
         `core.retailers.monthly.sales_as_trained`. Default: no model has a say.
+    life_cycle : LifeCycle, optional
+        Of that model. Default: learnt from these rows.
 
     Raises
     ------
@@ -241,8 +253,23 @@ def prepare(
     as_of_t, notes = resolve_as_of(monthly, sales, config.features.as_of)
     concentration = work / "concentration"
     write_concentration(sales.path, concentration, config.features, as_of_t, slices)
-    shops = _judge_shops(sales, monthly, as_of_t, config)
-    return Prepared(sales, month_label(as_of_t), shops, notes, work, config)
+    life_cycle = life_cycle or learnt_life_cycle(monthly, as_of_t, config)
+    states = life_cycle.states(_sold(monthly), as_of_t)
+    shops = _judge_shops(sales, monthly, as_of_t, states, config)
+    as_of = month_label(as_of_t)
+    return Prepared(sales, as_of, shops, states, life_cycle, notes, work, config)
+
+
+def learnt_life_cycle(monthly: Path, t: int, config: Config) -> LifeCycle:
+    """Return what tells states, learnt from what was known at a month."""
+    options = config.states
+    return LifeCycle.learn(_sold(monthly), t, options.rules, options.thresholds)
+
+
+def _sold(monthly: Path) -> pl.LazyFrame:
+    """Return the active months, as `core.segments.states` takes them."""
+    months = pl.scan_parquet(monthly, glob=False)
+    return months.select("shop_id", "t", "quantity")
 
 
 def shop_slices(sales: Sales) -> list[ShopRange]:
@@ -317,20 +344,25 @@ def _median(values: list[int]) -> float:
 
 
 def _judge_shops(
-    sales: Sales, monthly: Path, as_of_t: int, config: Config
+    sales: Sales, monthly: Path, as_of_t: int, states: pl.DataFrame, config: Config
 ) -> pl.DataFrame:
-    """Return every shop of the source with its activity and its reason."""
+    """Return every shop of the source with its activity, state and reason."""
     lazy = nw.from_native(pl.scan_parquet(monthly, glob=False)).lazy()
     activity = shop_activity(lazy.filter(nw.col("t") <= as_of_t)).to_native()
     everyone = sales.frame.select("shop_id").unique()
     known = everyone.join(activity, on="shop_id", how="left").with_columns(
         pl.col("active_months", "active_years").fill_null(0)
     )
-    judged = judge_at(known.collect(engine="streaming"), as_of_t, config)
+    found = known.collect(engine="streaming")
+    judged = judge_at(_with_state(found, states), as_of_t, config)
     return judged.with_columns(
         first_month=month_label_column("first_t"),
         last_month=month_label_column("last_t"),
     ).drop("first_t", "last_t")
+
+
+def _with_state(shops: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:
+    return shops.join(states.select("shop_id", "state"), on="shop_id", how="left")
 
 
 def judge_at(activity: pl.DataFrame, as_of_t: int, config: Config) -> pl.DataFrame:
@@ -339,7 +371,8 @@ def judge_at(activity: pl.DataFrame, as_of_t: int, config: Config) -> pl.DataFra
     Parameters
     ----------
     activity : DataFrame
-        `core.retailers.monthly.shop_activity` of the months up to `as_of_t`.
+        `core.retailers.monthly.shop_activity` of the months up to `as_of_t`, with
+        ``state``.
     as_of_t : int
         Month index.
     config : Config
@@ -348,10 +381,13 @@ def judge_at(activity: pl.DataFrame, as_of_t: int, config: Config) -> pl.DataFra
     Returns
     -------
     DataFrame
-        `core.retailers.prepare.judge` of it; shops without a sale in the window have a
-        reason, too.
+        `core.retailers.prepare.judge` of it; shops that have lapsed, or without a sale
+        in the window, have a reason, too.
     """
-    judged = judge(activity, config.eligibility)
+    has_lapsed = pl.col("reason").is_null() & (pl.col("state") == LAPSED)
+    judged = judge(activity, config.eligibility).with_columns(
+        reason=pl.when(has_lapsed).then(pl.lit(HAS_LAPSED)).otherwise("reason")
+    )
     oldest = as_of_t - MAX_MONTHS + 1
     window = config.features.history_months
     if config.features.name == "behaviour":
@@ -368,6 +404,7 @@ def judge_at(activity: pl.DataFrame, as_of_t: int, config: Config) -> pl.DataFra
 HISTORY = "history.parquet"
 LATER = "later.parquet"
 MONTHLY = "monthly.parquet"
+STATE_HISTORY = "state-history.parquet"
 
 
 def cut_months(prepared: Prepared) -> list[str]:
@@ -383,20 +420,22 @@ def later_months(prepared: Prepared) -> int:
     return month_index(prepared.as_of) - month_index(cut_months(prepared)[-1])
 
 
-def write_history(prepared: Prepared, paths: Mapping[str, Path]) -> list[str]:
+def write_history(prepared: Prepared, folder: Path) -> list[str]:
     """Write the past of at most ``evaluation.max_shops`` shops.
 
     Parameters
     ----------
     prepared : Prepared
         Its interim files are read again.
-    paths : mapping of file name to Path
-        `HISTORY`: ``as_of`` (the cut, ``YYYY-MM``), ``shop_id``, the features and
-        `core.retailers.features.UNCLUSTERED` as of it, of the shops eligible then.
-        `LATER`: ``shop_id``, and the same of the months after the oldest cut alone, of
-        the sampled shops with a sale in them.
+    folder : Path
+        Gets four files. `HISTORY`: ``as_of`` (the cut, ``YYYY-MM``), ``shop_id``, the
+        features and `core.retailers.features.UNCLUSTERED` as of it, of the shops
+        eligible then. `LATER`: ``shop_id``, and the same of the months after the
+        oldest cut alone, of the sampled shops with a sale in them.
         `MONTHLY`: ``shop_id, t, quantity`` (units), ``n_products`` of the sampled
         shops' active months; ``t`` is `core.months.month_index`.
+        `STATE_HISTORY`: ``shop_id, as_of, state`` of the sampled shops that were
+        eligible at that cut or had lapsed, by what was known then.
 
     Returns
     -------
@@ -405,8 +444,10 @@ def write_history(prepared: Prepared, paths: Mapping[str, Path]) -> list[str]:
     """
     as_of_t = month_index(prepared.as_of)
     cuts = {month: month_index(month) for month in cut_months(prepared)}
-    eligible = {month: _eligible_at(prepared, t) for month, t in cuts.items()}
-    sample = _draw(prepared, [*eligible.values(), prepared.eligible])
+    judged = {month: _judged_at(prepared, t) for month, t in cuts.items()}
+    eligible = {month: _eligible(table) for month, table in judged.items()}
+    known = [_with_lapsed(table) for table in (*judged.values(), prepared.shops)]
+    sample = _draw(prepared, [table["shop_id"] for table in known])
     work = prepared.work / "history"
     work.mkdir()
     sales = work / "sales.parquet"
@@ -419,30 +460,48 @@ def write_history(prepared: Prepared, paths: Mapping[str, Path]) -> list[str]:
         for table in _features_at(prepared, sales, _among(shops, sample), cuts[month])
     ]
     history = pl.concat([_empty(prepared, ["as_of"]), *parts], how="vertical_relaxed")
-    history.write_parquet(paths[HISTORY])
+    history.write_parquet(folder / HISTORY)
+    states = [
+        table.filter(pl.col("shop_id").is_in(sample.implode())).select(
+            "shop_id", pl.lit(month).alias("as_of"), "state"
+        )
+        for month, table in zip(cuts, known, strict=False)
+    ]
+    pl.concat(states).write_parquet(folder / STATE_HISTORY)
     window = later_months(prepared)
     active = _active_since(prepared, as_of_t - window + 1)
     later = _features_at(prepared, sales, _among(active, sample), as_of_t, window)
     recent = pl.concat([_empty(prepared, []), *later], how="vertical_relaxed")
-    recent.write_parquet(paths[LATER])
-    _months_of(prepared, sample, as_of_t).write_parquet(paths[MONTHLY])
+    recent.write_parquet(folder / LATER)
+    _months_of(prepared, sample, as_of_t).write_parquet(folder / MONTHLY)
     shutil.rmtree(work)
     return [month for month, shops in eligible.items() if len(shops)]
 
 
-def _eligible_at(prepared: Prepared, t: int) -> pl.Series:
-    """Return the shops that were eligible by what they had done up to a month."""
+def _judged_at(prepared: Prepared, t: int) -> pl.DataFrame:
+    """Judge shops by what they had done, and what was known, up to a month."""
     months = nw.from_native(
         pl.scan_parquet(prepared.work / "monthly", glob=False)
     ).lazy()
     activity = shop_activity(months.filter(nw.col("t") <= t)).to_native()
     known = activity.collect(engine="streaming")
-    judged = judge_at(known, t, prepared.config)
+    monthly = prepared.work / "monthly"
+    life_cycle = learnt_life_cycle(monthly, t, prepared.config)
+    found = _with_state(known, life_cycle.states(_sold(monthly), t))
+    return judge_at(found, t, prepared.config)
+
+
+def _eligible(judged: pl.DataFrame) -> pl.Series:
     return judged.filter(pl.col("reason").is_null())["shop_id"]
 
 
+def _with_lapsed(judged: pl.DataFrame) -> pl.DataFrame:
+    """Return the shops that are eligible, or would be if they had not lapsed."""
+    return judged.filter(pl.col("reason").is_null() | (pl.col("reason") == HAS_LAPSED))
+
+
 def _draw(prepared: Prepared, eligible: list[pl.Series]) -> pl.Series:
-    """Draw shops from everyone who was eligible at any of the months."""
+    """Draw shops from everyone who was eligible, or lapsed, at any of the months."""
     everyone = pl.concat(eligible).unique().sort()
     n = min(len(everyone), prepared.config.evaluation.max_shops)
     return everyone.sample(n, seed=prepared.config.seed).sort().rename("shop_id")

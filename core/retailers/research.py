@@ -48,7 +48,7 @@ from core.retailers.model import (
     features_of,
 )
 from core.retailers.monthly import ARCHIVE, archived_sales
-from core.retailers.prepare import HISTORY, LATER, MONTHLY, prepare, write_history
+from core.retailers.prepare import HISTORY, MONTHLY, prepare, write_history
 from core.retailers.publish import judging
 from core.retailers.report.scorecard_words import (
     choice_remark,
@@ -326,9 +326,8 @@ def _computed_anew(base: ArtifactSet, name: str) -> _Known:
         batches = list(prepared.batches(config.clustering.batch_size))
         if not batches:
             raise ArtifactError("no shop is eligible for them.")
-        paths = {part: work / part for part in (HISTORY, LATER, MONTHLY)}
-        write_history(prepared, paths)
-        history = pl.read_parquet(paths[HISTORY], glob=False, memory_map=False)
+        write_history(prepared, work)
+        history = pl.read_parquet(work / HISTORY, glob=False, memory_map=False)
     return _Known(pl.concat(batches), history)
 
 

@@ -234,7 +234,9 @@ def _written_feature(feature: Feature) -> dict[str, Any]:
 
 
 def _written_threshold(threshold: Threshold) -> dict[str, Any]:
-    written: dict[str, Any] = {"quantile": threshold.quantile, "of": threshold.feature}
+    written: dict[str, Any] = {"of": threshold.feature}
+    if not math.isnan(threshold.quantile):
+        written = {"quantile": threshold.quantile, **written}
     if threshold.among is not None:
         written["among"] = threshold.among.text()
     return written if threshold.value is None else written | {"value": threshold.value}
@@ -468,10 +470,12 @@ class _Reader:
         if name in self.syntax.features:
             self.fail("is the name of a feature as well; give it another.")
         known = ("quantile", "of", "among", "value")
-        entry = self.entry(entry, known, ["quantile", "of"])
+        entry = self.entry(entry, known, ["of"])
+        if not entry.keys() & {"quantile", "value"}:
+            self.fail("`quantile` is missing; expected it, a `value`, or both.")
         feature = self.told(self.syntax.numeric, entry["of"])
         quantile = self.number(entry, "quantile", math.nan)
-        if not 0 <= quantile <= 1:
+        if "quantile" in entry and not 0 <= quantile <= 1:
             self.fail(f"`quantile` is `{entry['quantile']}`; expected 0 to 1.")
         among = entry.get("among")
         value = self.number(entry, "value", math.nan)

@@ -125,16 +125,16 @@ class Feature:
 
 @dataclass(frozen=True)
 class Threshold:
-    """A number learnt from a table: a quantile of a feature, linearly interpolated.
+    """A number with a name: given, or learnt from a table as a quantile of a feature.
 
-    Customers with equal values stay together: `>=` or `>` in the condition says on
-    which side.
+    Quantiles are interpolated linearly. Customers with equal values stay together: `>=`
+    or `>` in the condition says on which side.
 
     Attributes
     ----------
     name, feature : str
     quantile : float
-        0 to 1; 0.5 is the median.
+        0 to 1; 0.5 is the median. NaN where only a value is given.
     among : Node or None
         The customers it is learnt of; None: all that have a value.
     value : float or None

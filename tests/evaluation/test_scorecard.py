@@ -26,7 +26,7 @@ from core.evaluation.scorecard import Scorer, answer
 from core.retailers.features import SHOP, feature_set
 from core.retailers.files import RETAILERS
 from core.retailers.pipelines import prepare_features
-from core.retailers.prepare import HISTORY, LATER, MONTHLY, prepare, write_history
+from core.retailers.prepare import HISTORY, MONTHLY, prepare, write_history
 from core.retailers.report.plots import plot_scorecard
 from core.retailers.report.scorecard_words import (
     month_count,
@@ -47,10 +47,9 @@ def past(structure: str, n_shops: int) -> list[Cut]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "work").mkdir()
-        paths = {name: folder / name for name in (HISTORY, LATER, MONTHLY)}
-        write_history(prepare(config, folder / "work"), paths)
+        write_history(prepare(config, folder / "work"), folder)
         tables = [
-            pl.read_parquet(paths[name], memory_map=False)
+            pl.read_parquet(folder / name, memory_map=False)
             for name in (HISTORY, MONTHLY)
         ]
     return backtest_cuts(*tables, FEATURES, horizon_months=6, entity=SHOP)

@@ -21,7 +21,7 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     folder = tmp_path_factory.mktemp("past")
     (folder / "work").mkdir()
     prepared = prepare(Config.model_validate(OPTIONS), folder / "work")
-    cuts = write_history(prepared, {n: folder / n for n in (HISTORY, LATER, MONTHLY)})
+    cuts = write_history(prepared, folder)
     return folder, cuts
 
 
@@ -70,9 +70,8 @@ def test_shops_that_later_fail_the_rules_stay_in_the_past(tmp_path: Path) -> Non
     work.mkdir()
     prepared = prepare(Config.model_validate(options), work, pl.DataFrame(rows))
     assert prepared.eligible.to_list() == ["stays"]
-    paths = {name: tmp_path / name for name in (HISTORY, LATER, MONTHLY)}
-    write_history(prepared, paths)
-    past = pl.read_parquet(paths[HISTORY])
+    write_history(prepared, tmp_path)
+    past = pl.read_parquet(tmp_path / HISTORY)
     assert past.filter(pl.col("shop_id") == "fades")["as_of"].to_list() == ["2023-12"]
 
 
@@ -90,8 +89,7 @@ def test_data_too_short_for_any_cut_leaves_tables_without_rows(tmp_path: Path) -
     work = tmp_path / "work"
     work.mkdir()
     prepared = prepare(Config(), work, pl.DataFrame(rows))
-    paths = {name: tmp_path / name for name in (HISTORY, LATER, MONTHLY)}
-    assert write_history(prepared, paths) == []
-    past = pl.read_parquet(paths[HISTORY])
+    assert write_history(prepared, tmp_path) == []
+    past = pl.read_parquet(tmp_path / HISTORY)
     assert past.is_empty()
     assert set(feature_set("behaviour").names) < set(past.columns)

@@ -468,7 +468,7 @@ def score_month(model: Model, sales: Sales, config: Config, work: Path) -> Score
         Folder for interim files; deleted by the caller.
     """
     assert config.features.as_of is not None  # `monthly_config` names it
-    prepared = prepare(config, work, sales)
+    prepared = prepare(config, work, sales, life_cycle=model.life_cycle)
     parts = list(model.score(prepared))
     if parts:
         features, labels = (pl.concat(tables) for tables in zip(*parts, strict=True))
