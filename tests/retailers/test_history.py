@@ -10,7 +10,15 @@ import pytest
 from core.config import Config
 from core.months import month_index
 from core.retailers.features import feature_set
-from core.retailers.prepare import HISTORY, LATER, MONTHLY, prepare, write_history
+from core.retailers.prepare import (
+    HAS_LAPSED,
+    HISTORY,
+    LATER,
+    MONTHLY,
+    STATE_HISTORY,
+    prepare,
+    write_history,
+)
 
 OPTIONS = {"sample": {"n_shops": 300}, "seed": 3}
 
@@ -56,23 +64,26 @@ def test_later_features_know_nothing_of_before_the_oldest_cut(
     assert later["sales_qty_total"].to_list() == pytest.approx(sums["quantity"])
 
 
-def test_shops_that_later_fail_the_rules_stay_in_the_past(tmp_path: Path) -> None:
+def test_shops_that_later_lapse_stay_in_the_past(tmp_path: Path) -> None:
     months = [(y, m) for y in (2021, 2022, 2023, 2024) for m in range(1, 13)]
     rows = [
         {"shop_id": shop, "product_id": "tea", "year": y, "month": m, "sales_qty": 5.0}
-        for shop in ("stays", "fades")
+        for shop in ("stays", "leaves")
         for y, m in months
-        # From 2024 on it sells in January only: one active month in that year.
-        if shop == "stays" or y < 2023 or m == 1
+        if shop == "stays" or y < 2024
     ]
-    options = {"eligibility": {"min_avg_active_months_per_year": 8.0}}
     work = tmp_path / "work"
     work.mkdir()
-    prepared = prepare(Config.model_validate(options), work, pl.DataFrame(rows))
-    assert prepared.eligible.to_list() == ["stays"]
+    prepared = prepare(Config(), work, pl.DataFrame(rows))
+    assert prepared.exclusions.select("shop_id", "state", "reason").rows() == [
+        ("leaves", "lapsed", HAS_LAPSED)
+    ]
     write_history(prepared, tmp_path)
-    past = pl.read_parquet(tmp_path / HISTORY)
-    assert past.filter(pl.col("shop_id") == "fades")["as_of"].to_list() == ["2023-12"]
+    past = pl.read_parquet(tmp_path / HISTORY).filter(pl.col("shop_id") == "leaves")
+    assert "2023-12" in past["as_of"]
+    states = pl.read_parquet(tmp_path / STATE_HISTORY).filter(shop_id="leaves")
+    assert states.filter(as_of="2023-12")["state"].to_list() == ["active"]
+    assert states.filter(as_of="2024-06")["state"].to_list() == ["lapsed"]
 
 
 def test_data_too_short_for_any_cut_leaves_tables_without_rows(tmp_path: Path) -> None:

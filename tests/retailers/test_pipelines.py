@@ -209,10 +209,9 @@ def test_one_shop_alone_gets_what_it_gets_in_the_batch(artifacts):
     model = Model.load(artifacts)
     rows = generate_sales(SAMPLE, seed=42).rows
     fitted = pl.read_csv(artifacts / "cluster_predictions.csv")
-    gone = pl.read_parquet(artifacts / "features.parquet").filter(
-        pl.col("recency_months") > 3
-    )
-    for shop in [*fitted["shop_id"].sample(5, seed=0), gone["shop_id"][0]]:
+    of_each_state = fitted.unique("state", keep="first")
+    assert {"active", "slowing", "lapsed"} < set(of_each_state["state"])
+    for shop in [*fitted["shop_id"].sample(5, seed=0), *of_each_state["shop_id"]]:
         own = rows.filter(pl.col("shop_id") == shop)
         alone = model.assign_sales(own.to_pandas())
         expected = fitted.filter(pl.col("shop_id") == shop)
