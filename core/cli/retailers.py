@@ -495,7 +495,9 @@ def rollback(
 
 @app.app.command()
 def rename(
-    segment: Annotated[int, typer.Argument(help="The segment's id.", min=0)],
+    segment: Annotated[
+        str, typer.Argument(help="The id of a segment (2), or of a sub-segment (2a).")
+    ],
     name: Annotated[str, typer.Argument(help="What it is called from now on.")],
     folder: app.Folder = "",
 ) -> None:

@@ -40,6 +40,7 @@ RETAILERS = System(
             "segment_profiles.csv",
             "segment_rules.csv",
             "segment_rules.txt",
+            "segment_tree.csv",
             "selection.csv",  # of `select`, which models of before may have
             "stability.csv",
         }

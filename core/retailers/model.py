@@ -6,31 +6,35 @@ hdbscan, and nothing is unpickled.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import polars as pl
 
-from core.artifacts.arrays import State, join_states, state_part
+from core.artifacts.arrays import Arrays, Meta, State, join_states, state_part
 from core.artifacts.folder import StageWriter
 from core.artifacts.reading import ArtifactSet, fitting, read_published
 from core.artifacts.spreadsheet import Safety, restored, safe_table
 from core.config import Config
 from core.errors import PROGRAM, ArtifactError, listed
+from core.evaluation.splits import Split
 from core.models.autoencoder.network import Codec
 from core.models.centroids import CentroidModel
 from core.models.density_assigner import Assigner, Exemplars
 from core.models.preprocessing import FeatureScaler, feature_matrix
-from core.retailers.features import UNCLUSTERED, check_features
+from core.retailers.features import MOMENTUM, UNCLUSTERED, check_features
 from core.retailers.files import RETAILERS
 from core.retailers.prepare import Prepared, prepare, write_batches
 from core.scratch import temporary_folder
 from core.segments.profiles import cluster_insights
 from core.segments.published import (
+    UNASSIGNED,
     PublishedSegments,
+    Segment,
     SegmentKind,
     SegmentTable,
     restored_table,
@@ -72,6 +76,19 @@ def published_segments(artifact_set: ArtifactSet) -> PublishedSegments:
     return PublishedSegments.parse(artifact_set.read(SEGMENTS), where)
 
 
+Splits = Mapping[SegmentKind, Mapping[int, Split]]
+
+
+def saved_splits(arrays: Arrays, meta: Meta) -> Splits:
+    """Return the splits of a state; none in one of before segments were divided."""
+    found: dict[SegmentKind, dict[int, Split]] = {"density": {}, "partition": {}}
+    for name in meta:
+        if (key := re.fullmatch(r"inside_([a-z]+)_(\d+)", name)) is not None:
+            split = Split.from_state(*state_part(arrays, meta, name))
+            found[key[1]][int(key[2])] = split  # type: ignore[index]  # one of the kinds
+    return found
+
+
 @dataclass(frozen=True)
 class SegmentAssigner:
     """Both kinds of segments, and which of them is published.
@@ -86,12 +103,15 @@ class SegmentAssigner:
         Names and sizes of both kinds by the model alone: ids are clusters.
     published : PublishedSegments
         One of the two, under its verdict, with permanent ids.
+    splits : mapping of kind to mapping of int to Split
+        What divides large segments, by cluster.
     """
 
     partition: CentroidModel
     exemplars: Exemplars
     tables: Mapping[SegmentKind, SegmentTable]
     published: PublishedSegments
+    splits: Splits = field(default_factory=dict)
 
     @classmethod
     def from_set(cls, artifact_set: ArtifactSet) -> Self:
@@ -125,6 +145,7 @@ class SegmentAssigner:
             exemplars=Exemplars.from_state(point_arrays),
             tables={kind: restored_table(tables.get(kind)) for kind in kinds},
             published=published,
+            splits=saved_splits(arrays, meta),
         )
 
     def get_state(self) -> State:
@@ -132,14 +153,24 @@ class SegmentAssigner:
         tables: dict[str, Any] = {
             kind: table.model_dump(mode="json") for kind, table in self.tables.items()
         }
+        inside = {
+            f"inside_{kind}_{cluster}": split.get_state()
+            for kind, own in self.splits.items()
+            for cluster, split in own.items()
+        }
         return join_states(
             partition=self.partition.get_state(),
             exemplars=self.exemplars.get_state(),
             tables=({}, tables),
+            **inside,
         )
 
     def place(
-        self, scaled: np.ndarray, latent: np.ndarray, clusters: np.ndarray
+        self,
+        features: pl.DataFrame,
+        scaled: np.ndarray,
+        latent: np.ndarray,
+        clusters: np.ndarray,
     ) -> pl.DataFrame:
         """Return the published segment of rows, and the nearest other one.
 
@@ -147,6 +178,8 @@ class SegmentAssigner:
 
         Parameters
         ----------
+        features : DataFrame
+            The rows, unscaled, with whatever the splits look at.
         scaled, latent : ndarray of shape (n_rows, n_dimensions), float64
             The rows in both spaces.
         clusters : ndarray of shape (n_rows,), int64
@@ -156,8 +189,9 @@ class SegmentAssigner:
         -------
         DataFrame
             ``segment`` (int32; -1 is unassigned), ``segment_name``, ``segment_kind``,
-            ``nearest_segment`` (int32; null where there is no other) and ``distance``
-            to it (null likewise).
+            ``sub_segment``, ``sub_segment_name`` (null where the segment is not
+            divided), ``nearest_segment`` (int32; null where there is no other) and
+            ``distance`` to it (null likewise).
         """
         if self.published.kind == "partition":
             found = self.partition.assign(scaled)
@@ -175,12 +209,54 @@ class SegmentAssigner:
                 "segment_kind": pl.repeat(
                     self.published.kind, len(labels), dtype=pl.String, eager=True
                 ),
+                **self._parts_of(features, labels),
                 "nearest_segment": pl.Series(ids_of(nearest), dtype=pl.Int32),
                 "distance": pl.Series(distance).fill_nan(None),
             }
         ).with_columns(
             pl.when(pl.col("nearest_segment") >= 0).then(pl.col("nearest_segment"))
         )
+
+    def _parts_of(
+        self, features: pl.DataFrame, labels: np.ndarray
+    ) -> dict[str, pl.Series]:
+        """Return id and name of the sub-segment of rows, given their clusters."""
+        parts = list(self.published.parts.values())
+        place = {part.id: number for number, part in enumerate(parts)}
+        found = np.full(len(labels), UNASSIGNED)
+        for segment in self.published.segments:
+            rows = np.flatnonzero(labels == segment.cluster)
+            if segment.parts and len(rows):
+                own = self.split_of(segment).assign(features[rows])
+                order = sorted(segment.parts, key=lambda part: part.cluster)
+                found[rows] = np.array([place[part.id] for part in order])[own]
+        numbers = pl.Series(found)
+        return {
+            column: numbers.replace_strict(
+                dict(enumerate(texts)), default=None, return_dtype=pl.String
+            )
+            for column, texts in (
+                ("sub_segment", [part.id for part in parts]),
+                ("sub_segment_name", [part.name for part in parts]),
+            )
+        }
+
+    def split_of(self, segment: Segment) -> Split:
+        """Return what divides a published segment.
+
+        Raises
+        ------
+        ArtifactError
+            If the saved model has nothing that divides it into its sub-segments.
+        """
+        split = self.splits.get(segment.kind, {}).get(segment.cluster)
+        n = len(segment.parts)
+        if split is None or split.n_segments != n:
+            raise ArtifactError(
+                f"`{SEGMENT_STATE}` does not divide segment {segment.id} into the {n} "
+                f"sub-segments that `{SEGMENTS}` names. Train the clusters again."
+            )
+        return split
 
 
 PREDICTION_SCHEMA = {
@@ -192,6 +268,8 @@ PREDICTION_SCHEMA = {
     "segment": pl.Int32,
     "segment_name": pl.String,
     "segment_kind": pl.String,
+    "sub_segment": pl.String,
+    "sub_segment_name": pl.String,
     "state": pl.String,
     "nearest_segment": pl.Int32,
     "distance": pl.Float64,
@@ -267,9 +345,12 @@ class Model:
             model = cls._read(artifact_set)
             # Parts that do not fit each other show with the first shop.
             nobody = pl.DataFrame(
-                {"shop_id": [""]} | dict.fromkeys(model.features, 0.0)
+                {"shop_id": [""]} | dict.fromkeys([*model.features, *MOMENTUM], 0.0)
             )
             model.assign(nobody)
+            for segment in model.segments.published.segments:
+                if segment.parts:
+                    model.segments.split_of(segment).assign(nobody)
         return model
 
     @classmethod
@@ -299,8 +380,9 @@ class Model:
         Parameters
         ----------
         features : DataFrame
-            ``shop_id`` and the model's features, in its order; further columns such as
-            momentum and sales volume may follow.
+            ``shop_id`` and the model's features, in its order; then, in any order,
+            `core.retailers.features.MOMENTUM` if the model divides segments, and
+            further columns such as sales volume.
 
         Returns
         -------
@@ -314,6 +396,9 @@ class Model:
                 What is published. Kind ``density``: the latent clusters, -1 with the
                 name "unassigned" for shops in none. Kind ``partition``: everyone has
                 a segment from 0.
+            ``sub_segment, sub_segment_name``
+                Where inside its segment, such as "2a"; null where the segment is not
+                divided.
             ``nearest_segment, distance``
                 The nearest segment other than the shop's own, and how far it is:
                 to the nearest of its exemplars in the latent space, or to its centre
@@ -340,11 +425,30 @@ class Model:
                 "raw_cluster_strength": raw.strengths,
             }
         )
-        placed = self.segments.place(scaled, vectors, latent.labels)
+        placed = self.segments.place(features, scaled, vectors, latent.labels)
         whole = table.hstack(placed).with_columns(state=None, reason=None)
         return whole.select(
             pl.col(name).cast(dtype) for name, dtype in PREDICTION_SCHEMA.items()
         )
+
+    def segments_of(self, features: pl.DataFrame) -> np.ndarray:
+        """Return the published segment of shops alone, as `assign` does.
+
+        Parameters
+        ----------
+        features : DataFrame
+            The model's features at least.
+
+        Returns
+        -------
+        ndarray of shape (n_shops,), int64
+            Permanent ids; -1 for none.
+        """
+        X, published = feature_matrix(features, self.features), self.segments.published
+        if published.kind == "density":
+            return published.ids_of(self.latent_labels(X))
+        scaled = self.scaler.transform(X)
+        return published.ids_of(self.segments.partition.assign(scaled).labels)
 
     def latent_labels(self, X: np.ndarray) -> np.ndarray:
         """Return the latent cluster of shops, given as their unscaled features.

@@ -49,6 +49,7 @@ from core.retailers.report.evidence import (
     report_lines,
 )
 from core.retailers.report.scorecard_words import scorecard_answers
+from core.retailers.report.tree import inside_sentences
 from core.retailers.states import state_counts, state_table, states_line
 from core.retailers.training import (
     TrainingShops,
@@ -262,6 +263,7 @@ def train_clustering(config: Config, predecessor: Model | None = None) -> StageR
         f"Structure check: {check.verdict}.",
         f"Partition: {out.facts['partition']['reason']}.",
         *published_opening(published).lines,
+        *inside_sentences(published),
     ]
     return Artifacts(config.artifacts, RETAILERS).result("clustering", out.facts, lines)
 

@@ -399,10 +399,7 @@ def assigner(model: Model) -> Callable[[np.ndarray], np.ndarray]:
     """Return the model's own assigner, from features (n_rows, n_features) to labels."""
 
     def assign(X: np.ndarray) -> np.ndarray:
-        shop = pl.DataFrame({"shop_id": pl.repeat("", len(X), eager=True)})
-        features = pl.DataFrame(X, schema=model.features, orient="row")
-        labels = model.assign(shop.hstack(features))["segment"]
-        return labels.cast(pl.Int64).to_numpy()
+        return model.segments_of(pl.DataFrame(X, schema=model.features, orient="row"))
 
     return assign
 

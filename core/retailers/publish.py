@@ -20,7 +20,7 @@ from core.artifacts.folder import Artifacts, StageResult, StageWriter
 from core.artifacts.manifest import Manifest
 from core.artifacts.reading import ArtifactSet
 from core.artifacts.spreadsheet import defused
-from core.errors import ArtifactError, ConfigError
+from core.errors import ArtifactError, ConfigError, listed
 from core.evaluation.quality import label_summary
 from core.models.preprocessing import feature_matrix
 from core.reporting.plots import plot_curves
@@ -39,6 +39,7 @@ from core.retailers.model import (
 from core.retailers.report.evidence import Evidence, Opening, closing_table, opening
 from core.retailers.report.model_card import MODEL_CARD, ModelCardContent, model_card
 from core.retailers.report.scorecard_words import scorecard_lines
+from core.retailers.report.tree import TREE, segment_tree
 from core.retailers.scorecard import write_scorecard
 from core.retailers.training import clusters_of, draw_segments, publish_other_kind
 from core.scratch import temporary_folder
@@ -50,6 +51,7 @@ from core.segments.published import (
     Verdict,
     publishable,
     rename,
+    with_part_name,
 )
 
 
@@ -63,7 +65,9 @@ def publish_training(out: StageWriter, model: Model) -> None:
         published.write(out.path(SEGMENTS))
         out.facts["verdict"] = published.verdict.model_dump()
         write_scorecard(out, model)
-        _write_report(out, model, table, insights)
+        tree = segment_tree(table, published, model.features)
+        out.write_csv(TREE, tree)
+        _write_report(out, model, table, insights, tree)
 
 
 @contextmanager
@@ -130,11 +134,17 @@ def refresh_report(out: StageWriter, model: Model | None = None) -> None:
         scored, exclusions = score_training(out.base, model)
         # Not `out`'s own predictions: those may be of other data by now.
         write_predictions(scored, exclusions, work / "predictions.csv", table)
-        _write_report(out, model, table, insights_of(table, model, SPACES))
+        insights = insights_of(table, model, SPACES)
+        tree = segment_tree(table, model.segments.published, model.features)
+        _write_report(out, model, table, insights, tree)
 
 
 def _write_report(
-    out: StageWriter, model: Model, table: Path, insights: pl.DataFrame
+    out: StageWriter,
+    model: Model,
+    table: Path,
+    insights: pl.DataFrame,
+    tree: pl.DataFrame,
 ) -> None:
     """Write the report of the training data: features beside labels in `table`."""
     from core.retailers.report.page import report_content, write_report
@@ -147,6 +157,7 @@ def _write_report(
         table,
         SPACES,
         insights,
+        tree,
     )
     write_report(content, out.path("report.html"))
     _write_card(evidence, out.path(MODEL_CARD))
@@ -255,8 +266,8 @@ _CURVES = "segment_curves.csv"
 _CURVES_PICTURE = "segment-curves.png"
 
 
-def rename_segment(artifacts: str | Path, segment: int, name: str) -> StageResult:
-    """Give a published segment another name.
+def rename_segment(artifacts: str | Path, segment: int | str, name: str) -> StageResult:
+    """Give a published segment or sub-segment another name.
 
     Everything that names it is written anew in one step: ``segments.json``, the report,
     and the tables, rules and curves at hand. The model, its version and all labels stay
@@ -266,8 +277,8 @@ def rename_segment(artifacts: str | Path, segment: int, name: str) -> StageResul
     ----------
     artifacts : path
         Folder of a complete run.
-    segment : int
-        Its id.
+    segment : int or str
+        Its id, such as 2 or "2a".
     name : str
         White space around it is cut off. The segment's present name is allowed: it is
         then kept like one that was given.
@@ -277,9 +288,11 @@ def rename_segment(artifacts: str | Path, segment: int, name: str) -> StageResul
     ArtifactError
         If there is no complete run.
     ConfigError
-        For an id that is not published, a name that another segment has, and one that
+        For an id that is not published, a name that another segment has (of a
+        sub-segment: another one of its segment), and one that
         `core.segments.published.rename` refuses.
     """
+    segment = str(segment).strip()
     published = Artifacts(artifacts, RETAILERS).complete()
     config = published.manifest.config
     with Artifacts(artifacts, RETAILERS).stage(
@@ -292,17 +305,24 @@ def rename_segment(artifacts: str | Path, segment: int, name: str) -> StageResul
         model = replace(model, segments=replace(model.segments, published=named))
         out.facts |= out.base.manifest.facts("inference")
         named.write(out.path(SEGMENTS))
-        _rewrite(out, before.names[segment], segment, named.names)
+        old, new = _names_by_text(before)[segment], _names_by_text(named)[segment]
+        if segment in named.parts:
+            _rewrite_tables(out, segment, new)
+        else:
+            _rewrite(out, old, segment, named.names)
         refresh_report(out, model)
-    lines = [
-        f"Segment {segment} is now called {named.names[segment]} (it was "
-        f"{before.names[segment]})."
-    ]
+    lines = [f"Segment {segment} is now called {new} (it was {old})."]
     return StageResult("inference", Path(artifacts), out.facts, lines)
 
 
-def renamed(published: PublishedSegments, segment: int, name: str) -> PublishedSegments:
-    """Return what is published with another name for one segment.
+def _names_by_text(published: PublishedSegments) -> dict[str, str]:
+    """Return the names of segments and sub-segments by id, as text."""
+    names = {str(segment): name for segment, name in published.names.items()}
+    return names | {part.id: part.name for part in published.parts.values()}
+
+
+def renamed(published: PublishedSegments, segment: str, name: str) -> PublishedSegments:
+    """Return what is published with another name for one segment or sub-segment.
 
     Raises
     ------
@@ -317,23 +337,29 @@ def renamed(published: PublishedSegments, segment: int, name: str) -> PublishedS
     reserved = {} if published.withdrawn is None else published.withdrawn.names
     own = [s for s in published.segments if s.id != UNASSIGNED]
     others = [s for s in published.segments if s.id == UNASSIGNED]
-    segments = (*rename(own, segment, name, reserved), *others)
-    return published.model_copy(update={"segments": segments})
+    if segment in published.parts:
+        own = [with_part_name(s, segment, name) for s in own]
+    elif segment.isdecimal():
+        own = [*rename(own, int(segment), name, reserved)]
+    else:
+        known = [i for s in own for i in (str(s.id), *(part.id for part in s.parts))]
+        raise ConfigError(
+            f"no segment has the id `{segment}`; expected one of "
+            f"{listed(known, limit=20)}."
+        )
+    return published.model_copy(update={"segments": (*own, *others)})
 
 
 def _rewrite(
-    out: StageWriter, old_name: str, segment: int, names: Mapping[int, str]
+    out: StageWriter, old_name: str, segment: str, names: Mapping[int, str]
 ) -> None:
     """Write anew whatever tells of a segment by its name, where it is there."""
     assert out.base is not None  # the model was read from it
-    for name, entry in out.base.manifest.files.items():
-        is_table = entry.stage == "inference" and name.endswith(".csv")
-        path = out.base.output(name) if is_table else None
-        if path is not None:
-            _rewrite_table(path, segment, names[segment], out)
+    new_name = names[int(segment)]
+    _rewrite_tables(out, segment, new_name)
     if (written := out.base.output(_RULES)) is not None:
         rules = written.read_text(encoding="utf-8").splitlines()
-        texts = [_retold(rule, old_name, names[segment]) for rule in rules]
+        texts = [_retold(rule, old_name, new_name) for rule in rules]
         out.path(_RULES).write_text("\n".join(texts) + "\n", encoding="utf-8")
     if out.path(_CURVES).is_file():
         types = {"month": pl.String}
@@ -341,21 +367,34 @@ def _rewrite(
         plot_curves(curves, names, out.path(_CURVES_PICTURE), SHOP)
     profiles: dict[str, Any] | None = out.facts.get("profiles")
     if profiles is not None:
-        rules = [_retold(rule, old_name, names[segment]) for rule in profiles["rules"]]
+        rules = [_retold(rule, old_name, new_name) for rule in profiles["rules"]]
         out.facts["profiles"] = {**profiles, "rules": rules}
 
 
-def _rewrite_table(path: Path, segment: int, name: str, out: StageWriter) -> None:
-    """Write a table anew if it names the segments of its rows."""
-    # As text, so that no other cell changes.
-    table = pl.scan_csv(path, infer_schema=False, glob=False)
-    if not {"segment", "segment_name"} <= {*table.collect_schema().names()}:
-        return
-    is_own = pl.col("segment") == str(segment)
+# What names a segment in a table, by where its id stands.
+_NAMED = {"segment": "segment_name", "sub_segment": "sub_segment_name"}
+
+
+def _rewrite_tables(out: StageWriter, segment: str, name: str) -> None:
+    """Write tables anew that name the segments or sub-segments of their rows."""
+    assert out.base is not None  # the model was read from it
     text = pl.lit(name) if out.config.csv_safety == "off" else defused(pl.lit(name))
-    changed = pl.when(is_own).then(text).otherwise("segment_name")
-    renamed = table.with_columns(changed.alias("segment_name")).collect()
-    renamed.write_csv(out.path(path.name))
+    for file, entry in out.base.manifest.files.items():
+        is_table = entry.stage == "inference" and file.endswith(".csv")
+        path = out.base.output(file) if is_table else None
+        if path is None:
+            continue
+        # As text, so that no other cell changes.
+        table = pl.scan_csv(path, infer_schema=False, glob=False)
+        columns = table.collect_schema().names()
+        named = {"id": "name"} if file == TREE else _NAMED
+        changed = [
+            pl.when(pl.col(key) == segment).then(text).otherwise(column).alias(column)
+            for key, column in named.items()
+            if {key, column} <= {*columns}
+        ]
+        if changed:
+            table.with_columns(changed).collect().write_csv(out.path(file))
 
 
 def _retold(rule: str, old_name: str, name: str) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from core.evaluation.n_segments import (
 )
 from core.evaluation.null import StructureCheck
 from core.evaluation.quality import project_2d
+from core.evaluation.splits import Split
 from core.evaluation.stability import Recipe
 from core.logging import get_logger, progress
 from core.models.density import DensityClusterer
@@ -36,12 +38,15 @@ from core.models.partition import Partition
 from core.models.preprocessing import feature_matrix
 from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
+from core.retailers.inside import Past, continued_divisions, look_inside
 from core.retailers.model import (
     SEGMENT_STATE,
     SEGMENTS,
     Model,
     SegmentAssigner,
+    Splits,
     features_of,
+    load_encoder,
     published_segments,
 )
 from core.retailers.names import name_segments
@@ -49,6 +54,7 @@ from core.retailers.prepare import HISTORY, MONTHLY
 from core.segments.identity import Identity, match_segments
 from core.segments.profiles import cluster_contrasts
 from core.segments.published import (
+    FEWEST_NATURAL,
     UNASSIGNED,
     PublishedSegments,
     SegmentKind,
@@ -203,6 +209,7 @@ def publish_successor(
     table: SegmentTable,
     verdict: Verdict,
     options: RefreshConfig,
+    splits: Mapping[int, Split] = MappingProxyType({}),
 ) -> PublishedSegments:
     """Publish a new model after an earlier one, which labels the same shops.
 
@@ -219,12 +226,16 @@ def publish_successor(
     verdict : Verdict
     options : RefreshConfig
         With the shares from which a segment counts as the same one.
+    splits : mapping of int to Split
+        What divides them, by cluster.
     """
     before = predecessor.segments.published
-    old = predecessor.assign(shops)["segment"].cast(pl.Int64).to_numpy()
-    identity = _matched(before, old, labels, shops, options)
+    placed = predecessor.assign(shops)
+    identity = _matched(before, placed, labels, shops, options)
     names = _names(before, identity, shops, labels, features)
-    return next_version(before, table, identity, names, verdict)
+    made = table, identity, labels, splits, shops, features, options
+    divisions = continued_divisions(before, placed, *made)
+    return next_version(before, table, identity, names, verdict, divisions)
 
 
 def publish_other_kind(
@@ -245,11 +256,14 @@ def publish_other_kind(
         As for `publish_successor`; the table is of the other kind.
     """
     before = model.segments.published
-    old = model.assign(shops)["segment"].cast(pl.Int64).to_numpy()
+    placed = model.assign(shops)
     labels = clusters_of(model, table.kind, shops)
-    identity = _matched(before, old, labels, shops, options)
+    identity = _matched(before, placed, labels, shops, options)
     names = _names(before, identity, shops, labels, model.features)
-    return switch_kind(before, table, identity, names, verdict)
+    splits = model.segments.splits.get(table.kind, {})
+    made = table, identity, labels, splits, shops, model.features, options
+    divisions = continued_divisions(before, placed, *made)
+    return switch_kind(before, table, identity, names, verdict, divisions)
 
 
 def clusters_of(model: Model, kind: SegmentKind, shops: pl.DataFrame) -> np.ndarray:
@@ -262,14 +276,14 @@ def clusters_of(model: Model, kind: SegmentKind, shops: pl.DataFrame) -> np.ndar
 
 def _matched(
     before: PublishedSegments,
-    old: np.ndarray,
+    placed: pl.DataFrame,
     labels: np.ndarray,
     shops: pl.DataFrame,
     options: RefreshConfig,
 ) -> Identity:
     """Match what is published with new clusters of the same shops."""
     return match_segments(
-        old,
+        placed["segment"].cast(pl.Int64).to_numpy(),
         labels,
         next_id=before.next_id,
         survived=options.survived,
@@ -335,7 +349,7 @@ def learn_segments(
     check: StructureCheck,
     predecessor: Model | None = None,
 ) -> PublishedSegments:
-    """Learn the partition, derive the provisional verdict, and write both.
+    """Learn the partition, derive the provisional verdict, look inside, and write all.
 
     Writes ``segment-state.safetensors``, ``segments.json`` and the pictures of the
     segments; the facts get ``partition`` (`PartitionChoice`, and its stability),
@@ -368,9 +382,13 @@ def learn_segments(
         kind: named_table(shops.table, kind, own, shops.features)
         for kind, own in labels.items()
     }
+    tables, splits = _looked_into(out, shops, tables, labels, clusterer, partition)
     exemplars = choose_exemplars(shops.latent, clusterer.labels_, clusterer.strengths_)
-    published = _published(shops, labels, tables, verdict, predecessor, config.refresh)
-    write_segments(out, SegmentAssigner(partition.model_, exemplars, tables, published))
+    published = _published(shops, labels, tables, splits, verdict, predecessor, config)
+    write_segments(
+        out,
+        SegmentAssigner(partition.model_, exemplars, tables, published, splits),
+    )
     drawn = (published, labels, shops.spaces, shops.table, shops.features)
     draw_segments(out.folder, *drawn)
     out.facts |= {
@@ -378,6 +396,34 @@ def learn_segments(
         "verdict": verdict.model_dump(),
     }
     return published
+
+
+def _looked_into(
+    out: StageWriter,
+    shops: TrainingShops,
+    tables: Mapping[SegmentKind, SegmentTable],
+    labels: Mapping[SegmentKind, np.ndarray],
+    clusterer: DensityClusterer,
+    partition: Partition,
+) -> tuple[dict[SegmentKind, SegmentTable], Splits]:
+    """Divide the large segments of every kind that a verdict may publish."""
+    assert out.base is not None  # `shops` were read from it
+    scaler, encoder = load_encoder(out.base)
+    history, monthly = (out.base.table(name) for name in (HISTORY, MONTHLY))
+    clusters: dict[SegmentKind, Callable[[np.ndarray], np.ndarray]] = {
+        "partition": lambda X: partition.assign(scaler.transform(X)).labels,
+        "density": lambda X: (
+            clusterer.assigner_.assign(encoder.transform(scaler.transform(X))).labels
+        ),
+    }
+    found, splits = dict(tables), {}
+    for kind, table in tables.items():
+        if kind == "density" and table.n_segments < FEWEST_NATURAL:
+            continue  # never published
+        past = Past(history, monthly, clusters[kind])
+        given = table, labels[kind], shops.table, shops.features, past, out.config
+        found[kind], splits[kind] = look_inside(*given)
+    return found, splits
 
 
 def write_segments(out: StageWriter, assigner: SegmentAssigner) -> None:
@@ -399,9 +445,10 @@ def _published(
     shops: TrainingShops,
     labels: Mapping[SegmentKind, np.ndarray],
     tables: Mapping[SegmentKind, SegmentTable],
+    splits: Splits,
     verdict: Verdict,
     predecessor: Model | None,
-    options: RefreshConfig,
+    config: Config,
 ) -> PublishedSegments:
     """Return what the verdict publishes, of a lineage that begins or goes on."""
     table = publishable(tables, verdict)
@@ -409,7 +456,8 @@ def _published(
     if predecessor is None:
         return first_version(table, verdict, lineage_of(shops.table, own))
     given = (predecessor, shops.table, shops.features, own)
-    return publish_successor(*given, table, verdict, options)
+    inside = splits.get(table.kind, {})
+    return publish_successor(*given, table, verdict, config.refresh, inside)
 
 
 def provisional_verdict(

@@ -25,6 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Annotated, Any, Literal, Self
 
 import yaml
@@ -81,8 +82,8 @@ class SegmentTerms(ContractTerms):
 
     Attributes
     ----------
-    id : int
-        Its permanent id.
+    id : int or str
+        Its permanent id; of a sub-segment with its letter, such as ``2a``.
     name : str or None
         The name it must have; None: any.
     owner : str or None
@@ -91,7 +92,7 @@ class SegmentTerms(ContractTerms):
         Last day on which its terms hold; None: the contract's.
     """
 
-    id: int = Field(ge=0)
+    id: Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^[0-9]+[a-z]+$")]
     name: Annotated[str, AfterValidator(require_printable)] | None = Field(
         None, min_length=1
     )
@@ -304,8 +305,8 @@ class SegmentFacts:
 
     Attributes
     ----------
-    id : int
-        Permanent id, from 0.
+    id : int or str
+        Permanent id, from 0; of a sub-segment with its letter.
     name : str
     size : int
         Members.
@@ -315,7 +316,7 @@ class SegmentFacts:
         Clusterwise Jaccard index under refits; None where it was not measured.
     """
 
-    id: int
+    id: int | str
     name: str
     size: int
     share: float
@@ -331,7 +332,7 @@ class Breach:
     rule : str
         ``expiry``, ``survival``, ``name``, ``size``, ``stability``, ``share`` or
         ``unassigned``.
-    segment : int or None
+    segment : int, str or None
         Its id; None where the whole contract, or the unassigned, are concerned.
     owner : str
         Who is to be asked.
@@ -340,7 +341,7 @@ class Breach:
     """
 
     rule: Rule
-    segment: int | None
+    segment: int | str | None
     owner: str
     message: str
 
@@ -353,7 +354,8 @@ def contract_facts(
     Parameters
     ----------
     table : SegmentTable
-        The unassigned are left out: see `SegmentTable.unassigned_share`.
+        Its sub-segments come last. The unassigned are left out: see
+        `SegmentTable.unassigned_share`.
     stability : mapping of int to float, optional
         Clusterwise Jaccard index by segment id, where it was measured.
     """
@@ -362,7 +364,7 @@ def contract_facts(
         SegmentFacts(s.id, s.name, s.size, s.share, known.get(s.id))
         for s in table.segments
         if s.id != UNASSIGNED
-    ]
+    ] + [SegmentFacts(p.id, p.name, p.size, p.share) for p in table.parts.values()]
 
 
 def check_contract(
@@ -385,6 +387,8 @@ def check_contract(
 
     Notes
     -----
+    A sub-segment is held to its own terms alone, where the contract lists it.
+
     A stability floor over a segment whose stability was not measured is a breach: a
     promise that nobody has looked at is not kept. An expired contract is one breach,
     and its terms are checked all the same.
@@ -395,7 +399,8 @@ def check_contract(
         *_expired(contract, None, today),
         *_unassigned(contract, unassigned_share),
     ]
-    for i in sorted(found.keys() | own.keys()):
+    held = own.keys() | {i for i in found if isinstance(i, int)}
+    for i in sorted(held, key=_place):
         terms = own.get(i, SegmentTerms(id=i))
         breaches += _expired(contract, terms, today)
         if i in found:
@@ -403,6 +408,11 @@ def check_contract(
         elif contract.must_survive:
             breaches.append(_gone(contract, terms))
     return breaches
+
+
+def _place(segment: int | str) -> tuple[int, str]:
+    """Return the place of an id: sub-segments after their segment."""
+    return int(str(segment).rstrip(ascii_lowercase)), str(segment)
 
 
 def require_kept(breaches: Sequence[Breach], segments: str) -> None:
@@ -476,7 +486,9 @@ def _broken(
 ) -> Iterator[Breach]:
     """Yield the broken terms of one segment that is there."""
     owner = terms.owner or contract.owner
-    for rule, said in _findings(contract.defaults, terms, found):
+    is_part = isinstance(found.id, str)
+    defaults = ContractTerms() if is_part else contract.defaults
+    for rule, said in _findings(defaults, terms, found):
         message = f"segment {found.id} `{found.name}` {said} (owner: {owner})."
         yield Breach(rule, found.id, owner, message)
 
@@ -530,8 +542,8 @@ def draft_contract(
     times its own, but at least 5 points to either side; where stability was measured,
     at least 0.6 (Hennig, 2007: below it a segment dissolves), or 0.1 less than what was
     measured where that is not reached now. The unassigned: up to twice their share,
-    at least 5 points more. `check_contract` finds nothing on the same facts up to
-    `expires`.
+    at least 5 points more. Sub-segments are not drafted: add those you act on.
+    `check_contract` finds nothing on the same facts up to `expires`.
 
     Parameters
     ----------
@@ -542,6 +554,7 @@ def draft_contract(
     expires : date
         Its last day.
     """
+    wholes = [segment for segment in facts if isinstance(segment.id, int)]
     return Contract(
         owner=owner,
         expires=expires,
@@ -556,7 +569,7 @@ def draft_contract(
                 min_stability=_drafted_floor(segment.stability),
                 share=_around(segment.share),
             )
-            for segment in sorted(facts, key=lambda segment: segment.id)
+            for segment in sorted(wholes, key=lambda segment: _place(segment.id))
         ),
     )
 

@@ -4,6 +4,9 @@ Two kinds of segments are learnt in every run: the clusters of the latent space
 (*density*; -1 are the entities in none of them) and a *partition*, which has a segment
 for everyone. The verdict decides which of them is published.
 
+A segment that holds a large share of the entities may be divided into sub-segments
+(`core.segments.within`), which go wherever it goes.
+
 A segment that is published has a permanent *id*. Inside one model its *cluster* counts,
 a number by size that is dealt out anew with every model. This is where the two meet.
 """
@@ -13,6 +16,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from string import ascii_lowercase
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, Self, TypeVar
 
@@ -23,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from core.entities import Entity
 from core.errors import ArtifactError, ConfigError, ModelError
 from core.segments.identity import Identity, IdentityEvent, with_ids
+from core.segments.within import Division, SubSegment
 
 SegmentKind = Literal["density", "partition"]
 UNASSIGNED = -1
@@ -76,8 +81,8 @@ class NamedSegment(Protocol):
     """What every published segment has: permanent id, name, cluster of its model."""
 
     @property
-    def id(self) -> int:
-        """Permanent, from 0; -1 are those in no segment."""
+    def id(self) -> Any:
+        """Permanent, from 0; -1 are those in no segment. Text of a sub-segment."""
 
     @property
     def name(self) -> str:
@@ -98,7 +103,7 @@ class NamedSegment(Protocol):
 S = TypeVar("S", bound=NamedSegment)
 
 
-def names_of(segments: Iterable[NamedSegment]) -> dict[int, str]:
+def names_of(segments: Iterable[NamedSegment]) -> dict[Any, str]:
     """Return names by id."""
     return {segment.id: segment.name for segment in segments}
 
@@ -115,7 +120,7 @@ def ids_of(
 
 def rename(
     segments: Sequence[S],
-    segment_id: int,
+    segment_id: int | str,
     name: str,
     reserved: Mapping[int, str] = MappingProxyType({}),
 ) -> tuple[S, ...]:
@@ -124,7 +129,7 @@ def rename(
     Parameters
     ----------
     segments : sequence of segments
-    segment_id : int
+    segment_id : int, or str of a sub-segment
     name : str
         White space around it is cut off. The segment's present name is allowed: it is
         then kept like one that was given.
@@ -197,6 +202,8 @@ class Segment(BaseModel):
         given it is the id, as in a first model.
     is_edited : bool
         Whether a user gave the name, which then stays as long as the segment.
+    division : Division or None
+        What looking inside has found; None where nobody has looked.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -207,6 +214,18 @@ class Segment(BaseModel):
     share: float = Field(ge=0.0, le=1.0)
     cluster: int = Field(ge=UNASSIGNED)
     is_edited: bool = False
+    division: Division | None = None
+
+    @model_validator(mode="after")
+    def _has_its_parts(self) -> Self:
+        if any(part.id.rstrip(ascii_lowercase) != str(self.id) for part in self.parts):
+            raise ValueError("a sub-segment has the id of another segment")
+        return self
+
+    @property
+    def parts(self) -> tuple[SubSegment, ...]:
+        """Its sub-segments; none where it is left whole."""
+        return () if self.division is None else self.division.segments
 
     @model_validator(mode="before")
     @classmethod
@@ -254,6 +273,11 @@ class SegmentTable(BaseModel):
     def names(self) -> dict[int, str]:
         """Names by id."""
         return names_of(self.segments)
+
+    @property
+    def parts(self) -> dict[str, SubSegment]:
+        """All sub-segments by id."""
+        return {part.id: part for segment in self.segments for part in segment.parts}
 
     @property
     def ids(self) -> dict[int, int]:
@@ -431,6 +455,10 @@ def segment_table(
     return SegmentTable(kind=kind, segments=segments)
 
 
+FEWEST_NATURAL = 2
+"""Clusters of the latent space without which nothing natural is published."""
+
+
 def publishable(
     tables: Mapping[SegmentKind, SegmentTable], verdict: Verdict
 ) -> SegmentTable:
@@ -443,10 +471,10 @@ def publishable(
     """
     kind: SegmentKind = "density" if verdict.kind == "natural" else "partition"
     table = tables[kind]
-    if kind == "density" and table.n_segments < 2:
+    if kind == "density" and table.n_segments < FEWEST_NATURAL:
         raise ModelError(
             f"the verdict is `natural`, but the latent space has {table.n_segments} "
-            "cluster(s); expected at least 2. Publish another verdict."
+            f"cluster(s); expected at least {FEWEST_NATURAL}. Publish another verdict."
         )
     return table
 
@@ -508,6 +536,7 @@ def next_version(
     identity: Identity,
     names: Mapping[int, str],
     verdict: Verdict,
+    divisions: Mapping[int, Division] = MappingProxyType({}),
 ) -> PublishedSegments:
     """Publish another model after an earlier one.
 
@@ -521,11 +550,13 @@ def next_version(
     names : mapping of int to str
         By cluster, those of `kept_names` as they are.
     verdict : Verdict
+    divisions : mapping of int to Division
+        By cluster, of those that were looked into.
     """
     version = before.latest + 1
     return PublishedSegments(
         kind=table.kind,
-        segments=_renumbered(before, table, identity.ids, names),
+        segments=_renumbered(before, table, identity.ids, names, divisions),
         verdict=verdict,
         lineage=before.lineage,
         version=version,
@@ -541,6 +572,7 @@ def switch_kind(
     identity: Identity,
     names: Mapping[int, str],
     verdict: Verdict,
+    divisions: Mapping[int, Division] = MappingProxyType({}),
 ) -> PublishedSegments:
     """Publish the same model's segments of the other kind.
 
@@ -549,7 +581,7 @@ def switch_kind(
 
     Parameters
     ----------
-    before, table, identity, names, verdict
+    before, table, identity, names, verdict, divisions
         As for `next_version`.
     """
     ids, events, next_id = identity.ids, identity.events, identity.next_id
@@ -563,9 +595,10 @@ def switch_kind(
             segment.cluster: given.get(segment.id, segment.name)
             for segment in earlier.segments
         }
+        divisions = {s.cluster: s.division for s in earlier.segments if s.division}
     return PublishedSegments(
         kind=table.kind,
-        segments=_renumbered(before, table, ids, names),
+        segments=_renumbered(before, table, ids, names, divisions),
         verdict=verdict,
         lineage=before.lineage,
         version=before.version,
@@ -585,7 +618,7 @@ def kept_names(before: PublishedSegments, identity: Identity) -> dict[int, str]:
 def reserve_ids(
     published: PublishedSegments, others: Iterable[PublishedSegments]
 ) -> PublishedSegments:
-    """Return the same with neither an id nor a version left that others have used.
+    """Return the same with no id, letter or version left that others have used.
 
     To be asked of the model that a refit follows: after going back a version, later
     ones exist, whose ids mean other segments.
@@ -597,11 +630,36 @@ def reserve_ids(
         Those of another lineage do not count.
     """
     family = [published, *(o for o in others if o.lineage == published.lineage)]
+    known = [segment for other in family for segment in other.segments]
     return published.model_copy(
         update={
             "latest": max(other.latest for other in family),
             "next_id": max(other.next_id for other in family),
+            "segments": _with_letters_used(published.segments, known),
         }
+    )
+
+
+def _with_letters_used(
+    segments: Iterable[Segment], known: Iterable[Segment]
+) -> tuple[Segment, ...]:
+    """Return segments that give out no letter which others of their id have used."""
+    used: dict[int, int] = {}
+    for other in known:
+        if other.division is not None:
+            n = other.division.next_letter
+            used[other.id] = max(used.get(other.id, 0), n)
+    return tuple(
+        s.model_copy(
+            update={
+                "division": (s.division or Division()).model_copy(
+                    update={"next_letter": used[s.id]}
+                )
+            }
+        )
+        if used.get(s.id)
+        else s
+        for s in segments
     )
 
 
@@ -622,8 +680,34 @@ def restore_version(
     if now.lineage != then.lineage:
         return then
     marked = reserve_ids(then, [now])
-    segments = with_given_names(then.segments, now.segments)
+    segments = with_given_names(marked.segments, now.segments)
+    given = {s.id: s.parts for s in now.segments}
+    segments = tuple(with_part_names(s, given.get(s.id, ())) for s in segments)
     return marked.model_copy(update={"segments": segments})
+
+
+def with_part_name(segment: Segment, part: str, name: str) -> Segment:
+    """Return a segment, its sub-segment of an id under a name that a user gives.
+
+    Raises
+    ------
+    ConfigError
+        As `rename`; only the sub-segments of one segment may not share a name.
+    """
+    if segment.division is None or part not in {own.id for own in segment.parts}:
+        return segment
+    parts = rename(segment.parts, part, name)
+    division = segment.division.model_copy(update={"segments": parts})
+    return segment.model_copy(update={"division": division})
+
+
+def with_part_names(segment: Segment, now: Iterable[SubSegment]) -> Segment:
+    """Return a segment whose sub-segments have the names that users have given."""
+    if segment.division is None:
+        return segment
+    parts = with_given_names(segment.parts, now)
+    division = segment.division.model_copy(update={"segments": parts})
+    return segment.model_copy(update={"division": division})
 
 
 def _renumbered(
@@ -631,6 +715,7 @@ def _renumbered(
     table: SegmentTable,
     ids: Mapping[int, int],
     names: Mapping[int, str],
+    divisions: Mapping[int, Division],
 ) -> tuple[Segment, ...]:
     """Return a model's segments under their ids and names."""
     known = (
@@ -645,10 +730,12 @@ def _renumbered(
                 "id": ids[segment.cluster],
                 "name": names[segment.cluster],
                 "is_edited": ids[segment.cluster] in edited,
+                "division": divisions.get(segment.cluster),
             }
         )
         for segment in table.segments
         if segment.cluster != UNASSIGNED
     ]
+    found = [*_with_letters_used(found, known)]
     found.sort(key=lambda segment: segment.id)
     return (*found, *(s for s in table.segments if s.cluster == UNASSIGNED))

@@ -89,6 +89,67 @@ def transitions(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def transitions_within(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
+    """Count who went from which sub-segment to which, staying in the same segment.
+
+    Parameters
+    ----------
+    before, after : DataFrame
+        Blocks of `core.segments.ledger`.
+
+    Returns
+    -------
+    DataFrame
+        ``from``, ``to`` (ids such as "2a"), ``n``; those included who stayed. Entities
+        without a sub-segment in either block are left out, and so are those that the
+        models put into another segment.
+    """
+    both = before.select("entity", "segment", pl.col("sub_segment").alias("from")).join(
+        after.select("entity", "segment", pl.col("sub_segment").alias("to")),
+        on=["entity", "segment"],
+    )
+    counts = both.drop_nulls(["from", "to"]).group_by("from", "to")
+    return counts.agg(n=pl.len().cast(pl.Int64)).sort("from", "to")
+
+
+def moved_within(blocks: Sequence[pl.DataFrame], confirm_months: int) -> pl.DataFrame:
+    """Return who has moved to another sub-segment of the same segment, confirmed now.
+
+    Parameters
+    ----------
+    blocks : sequence of DataFrame
+        Of the ledger, in the order in which they were added, up to this month.
+    confirm_months : int
+        Months running in the same other sub-segment after which an entity has moved.
+
+    Returns
+    -------
+    DataFrame
+        ``entity``, ``from``, ``to``; by entity. Nobody where the model has changed in
+        these months, or there are too few of them.
+    """
+    months = sorted({block["month"][0] for block in blocks})[-confirm_months - 1 :]
+    serving = next(block for block in blocks if block["month"][0] == months[-1])
+    own = {b["month"][0]: b for b in blocks if _is_one_model(b, serving)}
+    if len(months) <= confirm_months or not own.keys() >= {*months}:
+        return pl.DataFrame(schema=dict.fromkeys(("entity", "from", "to"), pl.String))
+    first, *later = (
+        own[month].select("entity", "segment", "sub_segment") for month in months
+    )
+    found = first.rename({"sub_segment": "from"})
+    for place, block in enumerate(later):
+        found = found.join(
+            block.rename({"sub_segment": f"to_{place}"}), on=["entity", "segment"]
+        )
+    is_same = [pl.col(f"to_{place}") == pl.col("to_0") for place in range(len(later))]
+    is_moved = (pl.col("from") != pl.col("to_0")) & pl.all_horizontal(is_same)
+    return (
+        found.filter(is_moved)
+        .select("entity", "from", pl.col("to_0").alias("to"))
+        .sort("entity")
+    )
+
+
 def moved(
     before: pl.DataFrame, after: pl.DataFrame, key: str, segment: str
 ) -> pl.DataFrame:

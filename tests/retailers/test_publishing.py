@@ -43,6 +43,9 @@ COLUMNS = [
     "segment",
     "segment_name",
     "segment_kind",
+    "sub_segment",
+    "sub_segment_name",
+    "state",
     "nearest_segment",
     "distance",
     "reason",
@@ -268,7 +271,7 @@ def test_a_single_density_segment_is_nearest_to_no_member(artifacts):
     segments = replace(model.segments, exemplars=alone)
     rows = np.zeros((2, len(model.features)))
     latent = np.zeros((2, alone.points.shape[1]))
-    placed = segments.place(rows, latent, np.array([0, -1]))
+    placed = segments.place(pl.DataFrame(), rows, latent, np.array([0, -1]))
     assert placed["nearest_segment"].to_list() == [None, 0]
     assert placed["distance"][0] is None
     assert placed["distance"][1] >= 0

@@ -150,11 +150,9 @@ def published(year) -> RefreshContent:
         created="5 June 2024",
         changing=None,
         moves=[
-            Moves("real", "April 2024", "May 2024", transitions(before, serving)),
-            Moves("model", "version 3", "version 4", transitions(serving, after)),
-            Moves(
-                "span", "June 2023", "May 2024", transitions(year["blocks"][0], after)
-            ),
+            Moves.of("real", ("April 2024", "May 2024"), before, serving),
+            Moves.of("model", ("version 3", "version 4"), serving, after),
+            Moves.of("span", ("June 2023", "May 2024"), year["blocks"][0], after),
         ],
         flow=stock_and_flow(year["blocks"]),
         drift=year["drift"],

@@ -108,6 +108,26 @@ def test_facts_leave_the_unassigned_out():
     assert contract_facts(table, {2: 0.7}) == [SegmentFacts(2, "A", 3, 0.75, 0.7)]
 
 
+def test_sub_segments_are_held_to_their_own_terms_alone(tmp_path):
+    part = SegmentFacts("7a", "Growing", 120, 0.12)
+    path = tmp_path / "contract.yaml"
+    path.write_text(
+        "owner: Ana\nexpires: 2030-01-01\ndefaults: {min_stability: 0.6}\nsegments:\n"
+        "  - {id: 10, min_size: 1}\n  - {id: 7b}\n  - {id: 7a, min_size: 200}\n",
+        encoding="utf-8",
+    )
+    contract = read_contract(path)
+    facts = [SegmentFacts(7, "Steady", 300, 0.3, 0.9), part]
+    found = check_contract(contract, facts, 0.0, TODAY)
+    assert [(b.rule, b.segment) for b in found] == [
+        ("size", "7a"), ("survival", "7b"), ("survival", 10),
+    ]  # fmt: skip
+    silent = contract.model_copy(update={"segments": ()})
+    assert check_contract(silent, facts, 0.0, TODAY) == []
+    drafted = draft_contract(facts, 0.0, "Ana", TODAY)
+    assert [terms.id for terms in drafted.segments] == [7]
+
+
 names = st.text(
     st.characters().filter(lambda c: c.isprintable() or c in "\u200c\u200d"),
     min_size=1,

@@ -27,8 +27,10 @@ from core.segments.transitions import (
     FLOW_SCHEMA,
     TRANSITIONS_SCHEMA,
     comparable_block,
+    moved_within,
     stock_and_flow,
     transitions,
+    transitions_within,
 )
 
 MONTHS = ("2024-01", "2024-02", "2024-03", "2024-04", "2024-05", "2024-06")
@@ -59,6 +61,54 @@ def months_of(said: Sequence[int], confirm_months: int = 2) -> list[pl.DataFrame
 def settled(blocks: Sequence[pl.DataFrame]) -> list[int]:
     """Return where the only shop is settled, month by month."""
     return [block["settled"].item() for block in blocks]
+
+
+def blocks_within(
+    *said: tuple[int, str | None], version: int = 1
+) -> list[pl.DataFrame]:
+    """Return the blocks of one shop in these segments and sub-segments."""
+    return [
+        serving_block(
+            labels({"bakery": segment}).with_columns(sub_segment=pl.lit(part)),
+            month,
+            version,
+            None,
+            2,
+        )
+        for month, (segment, part) in zip(MONTHS, said, strict=False)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "moved"),
+    [
+        ([(2, "2a"), (2, "2b"), (2, "2b")], [("bakery", "2a", "2b")]),
+        ([(2, "2a"), (2, "2a"), (2, "2b")], []),  # not confirmed yet
+        ([(2, "2a"), (2, "2b"), (2, "2b"), (2, "2b")], []),  # a month ago
+        ([(2, "2a"), (3, "3b"), (3, "3b")], []),  # into another segment
+        ([(2, None), (2, "2b"), (2, "2b")], []),
+        ([(2, "2b"), (2, "2b")], []),  # too few months
+    ],
+)
+def test_a_shop_moves_within_its_segment_when_it_stays_where_it_went(said, moved):
+    found = moved_within(blocks_within(*said), 2)
+    assert found.rows() == moved
+
+
+def test_a_change_of_the_model_moves_nobody_within_a_segment():
+    blocks = blocks_within((2, "2a"), (2, "2b"), (2, "2b"))
+    new = blocks_within((2, "2a"), (2, "2b"), (2, "2b"), version=2)
+    assert moved_within([blocks[0], *new[1:]], 2).is_empty()
+    # One that is published this month says nothing of the month itself.
+    published = new[2].with_columns(role=pl.lit("published"), sub_segment=pl.lit("2a"))
+    assert moved_within([*blocks, published], 2).height == 1
+
+
+def test_moves_within_segments_are_counted_apart_from_moves_between_them():
+    before, after = blocks_within((2, "2a"), (2, "2b"))
+    assert transitions_within(before, after).rows() == [("2a", "2b", 1)]
+    elsewhere = blocks_within((2, "2a"), (3, "3a"))[1]
+    assert transitions_within(before, elsewhere).is_empty()
 
 
 NOT_TOLD = dict.fromkeys(list(LEDGER_SCHEMA)[10:])

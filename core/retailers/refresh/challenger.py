@@ -212,7 +212,7 @@ def _judged(
 
 def _segments(model: Model, table: pl.DataFrame) -> np.ndarray:
     """Return the published segment of every row, -1 for none."""
-    return model.assign(table)["segment"].cast(pl.Int64).to_numpy()
+    return model.segments_of(table)
 
 
 def _at_cuts(model: Model, cuts: Sequence[Cut]) -> list[np.ndarray]:

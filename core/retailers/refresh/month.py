@@ -418,14 +418,17 @@ class ScoredMonth:
 
     @property
     def assigned(self) -> pl.DataFrame:
-        """What the ledger takes: ``entity, segment, strength``.
+        """What the ledger takes: ``entity, segment, strength, sub_segment``.
 
         The strength is that of the latent cluster; in a partition everyone belongs.
         """
         is_partition = pl.col("segment_kind") == "partition"
         strength = pl.when(is_partition).then(1.0).otherwise("latent_cluster_strength")
         return self.labels.select(
-            pl.col("shop_id").alias("entity"), "segment", strength=strength
+            pl.col("shop_id").alias("entity"),
+            "segment",
+            "sub_segment",
+            strength=strength,
         )
 
 
@@ -518,8 +521,7 @@ def drift_inputs(
     """Return features, segments and reconstruction errors of a month's shops."""
     X = feature_matrix(features, model.features)
     errors = model.encoder.reconstruction_error(model.scaler.transform(X))
-    segments = model.assign(features)["segment"].to_numpy().astype(np.int64)
-    return X, segments, errors
+    return X, model.segments_of(features), errors
 
 
 def reference_of(

@@ -36,10 +36,12 @@ from core.retailers.report.decision import Decision, RefreshFacts
 from core.retailers.report.model_card import MODEL_CARD
 from core.retailers.report.movement import Moves
 from core.retailers.report.refresh import RefreshContent, write_refresh_page
-from core.segments.published import UNASSIGNED, restore_version
+from core.retailers.report.tree import TREE, segment_tree
+from core.segments.published import UNASSIGNED, names_of, restore_version
 from core.segments.transitions import (
     comparable_block,
     moved,
+    moved_within,
     stock_and_flow,
     transitions,
 )
@@ -132,12 +134,13 @@ def unchanged_facts(
 
 
 def segment_names(models: Sequence[Model]) -> dict[str, str]:
-    """Return the names of the segments of models by id, the last model's first."""
+    """Return the names of segments and sub-segments by id, the last model's first."""
+    tables = [model.segments.published for model in models]
     return {
-        str(segment.id): segment.name
-        for model in models
-        for segment in model.segments.published.segments
-        if segment.id != UNASSIGNED
+        str(segment): name
+        for table in tables
+        for segment, name in (table.names | names_of(table.parts.values())).items()
+        if segment != UNASSIGNED
     }
 
 
@@ -175,9 +178,11 @@ def write_output(
     """Write the month's tables and its page; `source` is where its rows are from."""
     if out.adopted is None:
         batch = iter([(scored.features, scored.labels)])
-        publish_scored(out, model, batch, scored.exclusions, out.aside)
+        table, _ = publish_scored(out, model, batch, scored.exclusions, out.aside)
+        tree = segment_tree(table, model.segments.published, model.features)
+        out.write_csv(TREE, tree)
     blocks = ledger.blocks(last_months=MONTHS_SHOWN)
-    out.write_csv(MOVES, _moves_of(blocks))
+    out.write_csv(MOVES, _moves_of(blocks, out.config.refresh.confirm_months))
     if changing is not None:
         out.write_csv(CHANGING, changing, float_precision=4)
     _write_page(out, record, blocks, facts, source, changing)
@@ -242,18 +247,18 @@ def log_serving_version(artifacts: Artifacts, config: Config) -> str | None:
     )
 
 
-def _moves_of(blocks: list[pl.DataFrame]) -> pl.DataFrame:
-    """Return the entities whose settled segment is another than the month before."""
-    schema = {"entity": pl.String, "from": pl.Int32, "to": pl.Int32, "month": pl.String}
+def _moves_of(blocks: list[pl.DataFrame], confirm_months: int) -> pl.DataFrame:
+    """Return who has moved to another segment or sub-segment, now confirmed."""
     now = blocks[-1]
     earlier = [block for block in blocks if block["month"][0] < now["month"][0]]
-    if not earlier:
-        return pl.DataFrame(schema=schema)
-    return moved(earlier[-1], now, "entity", "settled").select(
+    before = earlier[-1] if earlier else now
+    over = moved(before, now, "entity", "settled").select(
         "entity",
-        pl.col("old").alias("from"),
-        pl.col("new").alias("to"),
-        pl.lit(now["month"][0]).alias("month"),
+        pl.col("old").cast(pl.String).alias("from"),
+        pl.col("new").cast(pl.String).alias("to"),
+    )
+    return pl.concat([over, moved_within(blocks, confirm_months)]).with_columns(
+        month=pl.lit(now["month"][0])
     )
 
 
@@ -303,14 +308,13 @@ def _moves_shown(blocks: list[pl.DataFrame], facts: RefreshFacts) -> list[Moves]
         before = comparable_block(month_before, this[0])
         if before is not None:
             words = spoken_month(last), spoken_month(facts["month"])
-            moves.append(Moves("real", *words, transitions(before, this[0])))
+            moves.append(Moves.of("real", words, before, this[0]))
     if facts["published"] is not None:
         versions = f"version {facts['version']}", f"version {facts['published']}"
-        moves.append(Moves("model", *versions, transitions(this[0], this[-1])))
+        moves.append(Moves.of("model", versions, this[0], this[-1]))
     if earlier and earlier[0]["month"][0] < earlier[-1]["month"][0]:
-        first = spoken_month(earlier[0]["month"][0])
-        now = spoken_month(facts["month"])
-        moves.append(Moves("span", first, now, transitions(earlier[0], this[-1])))
+        months = spoken_month(earlier[0]["month"][0]), spoken_month(facts["month"])
+        moves.append(Moves.of("span", months, earlier[0], this[-1]))
     return moves
 
 

@@ -15,9 +15,11 @@ from core.errors import PROGRAM
 from core.reporting.text import MISSING, count, decimal, literal, percent
 from core.retailers.features import known_features
 from core.retailers.report.decision import event_lines, figure
-from core.retailers.report.evidence import TEMPLATES, Opening
+from core.retailers.report.evidence import TEMPLATES, Opening, report_line
 from core.retailers.report.page import data_steps, source_name
-from core.segments.published import UNASSIGNED, PublishedSegments
+from core.retailers.report.tree import inside_sentences
+from core.segments.published import UNASSIGNED, PublishedSegments, Segment
+from core.segments.within import SubSegment
 
 MODEL_CARD = "model-card.md"
 
@@ -83,6 +85,7 @@ def model_card(content: ModelCardContent) -> str:
         steps=[(step.label, step.count, step.unit) for step in _steps(manifest)],
         features=known_features(manifest.facts("prepare")),
         segments=_segment_rows(content),
+        inside=inside_sentences(published),
         basis=_basis(published),
         events=_events(content),
         gate=_gate(content.gate),
@@ -121,17 +124,28 @@ def _steps(manifest: Manifest) -> list[Any]:
 
 
 def _segment_rows(content: ModelCardContent) -> list[dict[str, str]]:
-    """Return the table of segments, the unassigned last."""
-    return [
-        {
-            "id": str(segment.id),
-            "name": literal(segment.name),
-            "size": count(segment.size),
-            "share": percent(segment.share),
-            "stability": _known(content.stability.get(segment.id)),
-        }
-        for segment in content.published.segments
-    ]
+    """Return the table of segments with their sub-segments, the unassigned last."""
+    rows = []
+    for segment in content.published.segments:
+        stability = _known(content.stability.get(segment.id))
+        rows.append(_segment_row(segment, "", stability))
+        for part in segment.parts:
+            kind = report_line("division_kind", kind=part.kind)
+            rows.append(_segment_row(part, kind, ""))
+    return rows
+
+
+def _segment_row(
+    own: Segment | SubSegment, kind: str, stability: str
+) -> dict[str, str]:
+    return {
+        "id": str(own.id),
+        "name": literal(own.name),
+        "kind": kind,
+        "size": count(own.size),
+        "share": percent(own.share),
+        "stability": stability,
+    }
 
 
 def _basis(published: PublishedSegments) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 import polars as pl
@@ -18,6 +18,7 @@ from core.reporting.plots import draw_cells, write_cells
 from core.reporting.text import MISSING, count, percent
 from core.retailers.report.decision import refresh_sentences, titled
 from core.segments.published import UNASSIGNED
+from core.segments.transitions import transitions, transitions_within
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,6 +39,9 @@ _MOVES = {
 }
 
 
+MovesKind = Literal["real", "model", "span"]
+
+
 @dataclass(frozen=True)
 class Moves:
     """Who went where between two labellings.
@@ -53,12 +57,27 @@ class Moves:
     table : polars.DataFrame
         `transitions`: ``from``, ``to`` (segment, -1 unassigned,
         null not there), ``n`` and ``n_settled``.
+    within : polars.DataFrame
+        `transitions_within`: the same of sub-segments, where the segment stayed.
     """
 
-    kind: Literal["real", "model", "span"]
+    kind: MovesKind
     before: str
     after: str
     table: pl.DataFrame
+    within: pl.DataFrame
+
+    @classmethod
+    def of(
+        cls,
+        kind: MovesKind,
+        sides: tuple[str, str],
+        before: pl.DataFrame,
+        after: pl.DataFrame,
+    ) -> Self:
+        """Compare two blocks of the ledger, which are called by `sides`."""
+        within = transitions_within(before, after)
+        return cls(kind, *sides, transitions(before, after), within)
 
 
 @dataclass(frozen=True)
@@ -103,7 +122,11 @@ def movement_part(moves: Moves, names: Mapping[str, str], folder: Path) -> Part 
     here = pl.col("from").is_not_null() & pl.col("to").is_not_null()
     both = moves.table.filter(here)
     stayed = both.filter(pl.col("from") == pl.col("to"))
-    rows = largest_moves(moves.table, names)
+    words, rows = frozenset({"from", "to"}), largest_moves(moves.table, names)
+    tables = [Table(f"{title}: the largest moves.", rows, words)]
+    if within := largest_moves(moves.within, names):
+        caption = f"{title}: the largest moves within segments."
+        tables.append(Table(caption, within, words))
     return Part(
         heading,
         refresh_sentences(
@@ -113,7 +136,7 @@ def movement_part(moves: Moves, names: Mapping[str, str], folder: Path) -> Part 
             stayed=int(stayed["n"].sum()),
         ),
         [Picture(title, file, f"{title}: shops by segment; see the table below.")],
-        [Table(f"{title}: the largest moves.", rows, frozenset({"from", "to"}))],
+        tables,
     )
 
 

@@ -36,6 +36,7 @@ from core.retailers.report.parts import (
     segment_cards,
 )
 from core.retailers.report.plots import LATENT, PICTURES, SPACE_TITLES
+from core.retailers.report.tree import inside_part
 from core.segments.profiles import cluster_contrasts
 from core.segments.published import UNASSIGNED
 
@@ -208,6 +209,7 @@ def report_content(
     scored: Path,
     label_columns: Mapping[str, str],
     insights: pl.DataFrame,
+    tree: pl.DataFrame,
 ) -> dict[str, Any]:
     """Collect what the report tells.
 
@@ -222,6 +224,8 @@ def report_content(
         In that file.
     insights : DataFrame
         `core.segments.profiles.cluster_insights` of the same shops.
+    tree : DataFrame
+        `core.retailers.report.tree.segment_tree` of them.
 
     Returns
     -------
@@ -251,7 +255,8 @@ def report_content(
         pictures : sequence of Picture
             Of the published segments.
         parts, research : sequence of Part
-            What the judging verbs have added, for everyone and for researchers.
+            Segments within segments, and what the judging verbs have added, for
+            everyone and for researchers.
         next_steps : sequence of NextStep
             The verbs that would add something.
         spaces : Spaces
@@ -287,7 +292,10 @@ def report_content(
         "reading": _reading(evidence),
         "notes": _notes(evidence),
         "pictures": _pictures(evidence),
-        "parts": judged_parts(evidence),
+        "parts": [
+            *([inside] if (inside := inside_part(published, tree)) else []),
+            *judged_parts(evidence),
+        ],
         "research": research_parts(evidence),
         "next_steps": next_steps(evidence),
         "spaces": _spaces(evidence, table, label_columns, insights),
