@@ -43,6 +43,7 @@ from core.retailers.model import (
     write_predictions,
 )
 from core.retailers.monthly import ARCHIVE, write_archive
+from core.retailers.presets import settings_of
 from core.retailers.publish import publish_training, published_opening, published_row
 from core.retailers.report.evidence import (
     closing_table,
@@ -242,7 +243,10 @@ def train_clustering(config: Config, predecessor: Model | None = None) -> StageR
         labels = {name: clusterer.labels_ for name, clusterer in fitted.items()}
         strengths = {name: clusterer.strengths_ for name, clusterer in fitted.items()}
         comparison = SHOP.named_table(compare_spaces(labels, scaled, strengths))
-        comparison.write_csv(out.path("comparison.csv"))
+        settings = {"seed": config.seed, **settings_of(config)}
+        comparison.with_columns(
+            pl.lit(value).alias(name) for name, value in settings.items()
+        ).write_csv(out.path("comparison.csv"))
         check = check_structure(scaled, config)
         draw_spaces(out.folder, {"raw": project_2d(scaled)}, labels)
         features = out.base.manifest.facts("prepare")["features"]

@@ -1,4 +1,4 @@
-"""Options by name: what `--preset` stands for."""
+"""Options by name, and as columns of tables that compare runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,20 @@ from pathlib import Path
 
 import yaml
 
+from core.config import Config
 from core.errors import ConfigError, did_you_mean, listed
+
+SETTINGS = ("eligibility", "features", "scaling", "autoencoder", "clustering")
+"""Sections of the configuration that a space and its clusters depend on."""
+
+
+def settings_of(config: Config) -> dict[str, object]:
+    """Return the options of `SETTINGS` by dotted key."""
+    return {
+        f"{section}.{key}": value
+        for section in SETTINGS
+        for key, value in getattr(config, section).model_dump().items()
+    }
 
 
 @cache

@@ -41,7 +41,7 @@ from core.models.seeding import derived_seed
 from core.resolve import resolve_config
 from core.retailers.features import feature_set
 from core.retailers.prepare import Prepared, prepare, require_eligible
-from core.retailers.presets import preset_assignments
+from core.retailers.presets import preset_assignments, settings_of
 from core.scratch import temporary_folder
 from core.tables.sales import Sales
 
@@ -49,8 +49,6 @@ TABLE = "sweep.csv"
 PICTURE = "sweep.png"
 FITS = "fits"
 SPACES = ("raw", "latent")
-SECTIONS = ("eligibility", "features", "scaling", "autoencoder", "clustering")
-"""Of the configuration; each of their options is a column of the table."""
 LEARNT = ("scaling", "autoencoder")
 MAX_RUNS = 10_000
 
@@ -88,14 +86,6 @@ class SweepRun:
 
     def _sections(self, names: Sequence[str]) -> dict[str, Any]:
         return {name: getattr(self.config, name).model_dump() for name in names}
-
-    def settings(self) -> dict[str, Any]:
-        """Return all options of `SECTIONS` by dotted key."""
-        return {
-            f"{section}.{key}": value
-            for section in SECTIONS
-            for key, value in getattr(self.config, section).model_dump().items()
-        }
 
 
 def seeds_of(text: str) -> list[int]:
@@ -192,7 +182,7 @@ def sweep(
     DataFrame
         A row per run and space (raw, latent):
 
-        ``preset, seed, space`` and every option of `SECTIONS` by dotted key;
+        ``preset, seed, space``, the options of `core.retailers.presets.settings_of`;
         ``n_shops, clusters, noise_ratio, effective_clusters, largest_share`` and
         ``structure_score``
             See `core.evaluation.quality.LabelSummary`.
@@ -362,7 +352,7 @@ def _rows(
         compared = ("clusters", "noise_ratio", "structure_score")
         rows.append(
             {"preset": run.preset, "seed": run.seed, "space": space}
-            | run.settings()
+            | settings_of(run.config)
             | {"n_shops": len(own), **figures}
             | {f"null_{name}": nothing[name] for name in compared}
             | {"truth_ari": _truth_ari(own, truth)}

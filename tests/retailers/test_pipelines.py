@@ -176,6 +176,7 @@ def test_insights_and_comparison_agree_with_the_predictions(scripted):
         assert dict(rows.select("cluster", "size").iter_rows()) == counts
         row = comparison.row(by_predicate=pl.col("space") == space, named=True)
         assert row["noise_ratio"] == pytest.approx(counts.get(-1, 0) / labels.height)
+        assert (row["features.name"], row["scaling.tail_share"]) == ("behaviour", 0.01)
         joined = labels.join(features, on="shop_id")
         for cluster in counts:
             own = joined.filter(pl.col("cluster") == cluster)["recency_months"]
