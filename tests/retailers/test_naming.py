@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.retailers.features import FEATURE_SETS, VOLUME
+from core.retailers.features import FEATURE_SETS, MOMENTUM, UNCLUSTERED
 from core.retailers.names import LEVELS, RULES, SEASON, name_segments
 
 
@@ -84,6 +84,10 @@ def test_a_month_between_two_high_ones_does_not_split_the_peak():
         ("product_concentration", 0.2, 2.0, "Few products dominate"),
         ("cv_monthly_sales_qty", 1.2, 2.0, "Uneven sales"),
         ("median_yoy_sales_growth", 0.3, 2.0, "Growing sales"),
+        ("yoy_12", -0.3, -2.0, "Declining sales"),
+        ("yoy_3", 0.0, 1.0, "Sales holding up lately"),
+        ("trend_break", 0.3, 1.0, "Sales picking up"),
+        ("activity_change", -0.3, -1.0, "Selling less often"),
         ("basket_size", 3.0, -2.0, "Low basket size"),
         ("sales_trend_per_year", 0.4, 0.49, "Average"),
     ],
@@ -158,12 +162,10 @@ def test_every_feature_of_both_sets_has_a_rule_of_its_own():
     for feature_set in FEATURE_SETS.values():
         for name in feature_set.names:
             assert name in ruled or name.startswith((SEASON, *LEVELS))
+    assert set(MOMENTUM) <= ruled
     assert ruled <= {
         name
-        for names in (
-            *(s.names for s in FEATURE_SETS.values()),
-            [f.name for f in VOLUME],
-        )
+        for names in (*(s.names for s in FEATURE_SETS.values()), UNCLUSTERED)
         for name in names
     }
 
