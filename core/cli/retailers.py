@@ -382,7 +382,7 @@ def explain_member(
     ] = False,
 ) -> None:
     """Say why a shop is in its segment, and what would move it out of there."""
-    from core.retailers.profile import (
+    from core.retailers.explain import (
         explain_shop,
         explanation_facts,
         explanation_lines,

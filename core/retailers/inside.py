@@ -79,7 +79,9 @@ def look_inside(
     if not large:
         return table, {}
     columns = [*features, *(n for n in MOMENTUM if n in past.history.columns)]
-    before = past.clusters(feature_matrix(past.history, list(features)))
+    before = np.zeros(0, dtype=np.int64)
+    if past.history.height:
+        before = past.clusters(feature_matrix(past.history, list(features)))
     divisions, splits = {}, {}
     for segment in large:
         get_logger().info("Looking inside segment %d", segment.id)

@@ -13,11 +13,12 @@ from verdicts import NATURAL, REPRODUCIBLE, published_in
 from core.artifacts.folder import Artifacts
 from core.artifacts.manifest import read_manifest
 from core.config import Config
+from core.retailers.explain import explain_shop
 from core.retailers.files import RETAILERS
 from core.retailers.judge import Effort, certify, measure_stability
 from core.retailers.model import Model
 from core.retailers.pipelines import run_all, run_inference, stage_config
-from core.retailers.profile import explain_shop, profile_segments
+from core.retailers.profile import profile_segments
 from core.retailers.publish import model_under, publish_training
 from core.retailers.research import measure_scorecard
 from core.retailers.sample import generate_sales

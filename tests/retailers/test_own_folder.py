@@ -17,11 +17,12 @@ from core.cli.retailers import verify_artifacts
 from core.config import Config, SampleConfig
 from core.errors import ArtifactError
 from core.resolve import resolve_config
+from core.retailers.explain import explain_shop
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model, exclusions_of
 from core.retailers.monthly import archived_months
 from core.retailers.pipelines import prepare_features, run_inference, stage_config
-from core.retailers.profile import explain_shop, profile_segments
+from core.retailers.profile import profile_segments
 from core.retailers.publish import rename_segment
 from core.retailers.refresh.month import refresh_config
 from core.retailers.refresh.output import version_rows

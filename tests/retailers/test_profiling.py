@@ -17,18 +17,17 @@ from core.artifacts.manifest import read_manifest, verify
 from core.config import Config
 from core.errors import ArtifactError, ConfigError
 from core.models.preprocessing import feature_matrix
-from core.retailers.features import SHOP
-from core.retailers.files import RETAILERS
-from core.retailers.model import Model
-from core.retailers.pipelines import run_all
-from core.retailers.profile import (
+from core.retailers.explain import (
     NotEligible,
     assigner,
     explain_shop,
     explanation_lines,
-    labelled_shops,
-    profile_segments,
 )
+from core.retailers.features import SHOP
+from core.retailers.files import RETAILERS
+from core.retailers.model import Model
+from core.retailers.pipelines import run_all
+from core.retailers.profile import labelled_shops, profile_segments
 from core.rules.learn import learn_rules
 
 REPOSITORY = Path(__file__).resolve().parents[2]

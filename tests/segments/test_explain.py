@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import ModelError
+from core.retailers.explain import explanation_lines
 from core.retailers.features import FEATURE_SETS
 from core.retailers.names import feature_label
-from core.retailers.profile import explanation_lines
 from core.segments.explain import explain, search_bounds, smallest_change
 
 MONTHS = [f"log_season_month_{month}" for month in range(1, 13)]
