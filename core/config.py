@@ -234,7 +234,7 @@ class EligibilityConfig(Section):
         None,
         ge=1,
         description="months up to `as_of` without a sale after which a shop counts as "
-        "gone; null: never in a training run, 6 in monthly refreshes",
+        "gone, whatever its rhythm; null: by its own rhythm, see `states`",
     )
 
 

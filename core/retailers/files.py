@@ -43,6 +43,7 @@ RETAILERS = System(
             "segment_tree.csv",
             "selection.csv",  # of `select`, which models of before may have
             "stability.csv",
+            "state_moves.csv",
         }
     ),
     # Written month after month by refreshes; the sales by a training run, too.

@@ -51,7 +51,7 @@ from core.retailers.report.evidence import (
 )
 from core.retailers.report.scorecard_words import scorecard_answers
 from core.retailers.report.tree import inside_sentences
-from core.retailers.states import state_counts, state_table, states_line
+from core.retailers.states import state_counts, state_table, states_lines
 from core.retailers.training import (
     TrainingShops,
     found_predecessor,
@@ -118,13 +118,13 @@ def prepare_features(config: Config, frame: Any = None) -> StageResult:
             "n_eligible": len(prepared.eligible),
             "cuts": cuts,
             "exclusions": {row["reason"]: row["n"] for row in reasons.to_dicts()},
-            "states": state_counts(prepared.states["state"]),
+            "states": state_counts(prepared.states),
         }
     lines = [
         *prepared.sales.intake.summary(),
         *prepared.notes,
         _eligibility_line(out.facts),
-        states_line(out.facts["states"]),
+        *states_lines(prepared.states),
         f"{len(chosen.names)} `{chosen.name}` features as of {prepared.as_of}.",
     ]
     return Artifacts(config.artifacts, RETAILERS).result("prepare", out.facts, lines)

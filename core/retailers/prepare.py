@@ -181,6 +181,10 @@ class Prepared:
     work: Path = field(repr=False)
     config: Config = field(repr=False)
 
+    def states_at(self, t: int) -> pl.DataFrame:
+        """Return the states as of another month, by the same rhythm and rules."""
+        return self.life_cycle.states(_sold(self.work / "monthly"), t)
+
     @property
     def eligible(self) -> pl.Series:
         """Return the ids of the eligible shops, ascending."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import polars as pl
 
 from core.retailers.prepare import Prepared
-from core.segments.states import STATES
+from core.segments.states import LAPSED, STATES
 
 
 def state_table(prepared: Prepared) -> pl.DataFrame:
@@ -27,20 +25,54 @@ def state_table(prepared: Prepared) -> pl.DataFrame:
     return known.select("shop_id", "state", pl.exclude("shop_id", "state"))
 
 
-def state_counts(states: pl.Series) -> dict[str, int]:
+def state_flows(before: pl.DataFrame, now: pl.DataFrame) -> pl.DataFrame:
+    """Count how many shops went from which state to which.
+
+    Parameters
+    ----------
+    before, now : DataFrame
+        ``shop_id, state`` of the shops that had ever sold by two months.
+
+    Returns
+    -------
+    DataFrame
+        ``from`` (null: had not sold yet), ``to``, ``n_shops``, in the order of a life;
+        without a row where no state is known.
+    """
+    then = before.select("shop_id", pl.col("state").alias("from"))
+    order = pl.Enum(STATES)
+    return (
+        now.join(then, on="shop_id", how="left")
+        .drop_nulls("state")
+        .group_by(pl.col("from").cast(order), pl.col("state").cast(order).alias("to"))
+        .agg(n_shops=pl.len().cast(pl.Int64))
+        .sort("from", "to")
+    )
+
+
+def n_lapsed_and_back(flows: pl.DataFrame) -> tuple[int, int]:
+    """Return how many shops have lapsed, and how many came back from it."""
+    has_lapsed, had_lapsed = pl.col("to") == LAPSED, pl.col("from") == LAPSED
+    both = pl.col("n_shops")
+    lapsed = flows.select(both.filter(has_lapsed & ~had_lapsed.fill_null(False)).sum())
+    back = flows.select(both.filter(had_lapsed & ~has_lapsed).sum())
+    return int(lapsed.item()), int(back.item())
+
+
+def state_counts(states: pl.DataFrame) -> dict[str, int]:
     """Return how many shops are in each state, in the order of a life.
 
-    >>> state_counts(pl.Series(["active", "lapsed", "active", None]))
+    >>> state_counts(pl.DataFrame({"state": ["active", "lapsed", "active", None]}))
     {'new': 0, 'active': 2, 'reviving': 0, 'slowing': 0, 'lapsed': 1}
     """
-    return {state: int((states == state).sum()) for state in STATES}
+    return {state: int((states["state"] == state).sum()) for state in STATES}
 
 
-def states_line(counts: Mapping[str, int]) -> str:
-    """Say how many shops are in which state.
+def states_lines(states: pl.DataFrame) -> list[str]:
+    """Say how many shops are in which state, if that is known.
 
-    >>> states_line({"new": 0, "active": 1200, "lapsed": 30})
-    'States: 1,200 active; 30 lapsed.'
+    >>> states_lines(pl.DataFrame({"state": ["active", "lapsed", "active"]}))
+    ['States of shops: 2 active; 1 lapsed.']
     """
-    told = "; ".join(f"{n:,} {state}" for state, n in counts.items() if n)
-    return f"States: {told}."
+    told = [f"{n:,} {state}" for state, n in state_counts(states).items() if n]
+    return [f"States of shops: {'; '.join(told)}."] if told else []

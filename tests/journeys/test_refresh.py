@@ -113,14 +113,20 @@ def test_predictions_of_the_month_are_those_of_the_serving_model(
     model = Model.load(folder)
     refresh(folder, months_of(rows, "2024-03", "2024-03"))
     alone = model.assign_sales(months_of(rows, "2022-01", "2024-03"))
-    wanted = dict(alone.select("shop_id", "segment").iter_rows())
+    assigned = alone.drop_nulls("segment")
+    wanted = dict(assigned.select("shop_id", "segment").iter_rows())
     block = ledger_blocks(Artifacts(folder, RETAILERS).published())[-1]
     found = dict(block.select("entity", "segment").iter_rows())
-    # Shops that closed half a year ago are in the one and not in the other.
-    assert found.items() <= wanted.items()
+    assert found == wanted
     assert len(found) > 200
-    written = pl.read_csv(folder / "cluster_predictions.csv").drop_nulls("segment")
+    everyone = pl.read_csv(folder / "cluster_predictions.csv")
+    written = everyone.drop_nulls("segment")
     assert dict(written.select("shop_id", "segment").iter_rows()) == found
+    states = alone.select("shop_id", "state")
+    assert everyone.select("shop_id", "state").sort("shop_id").equals(states)
+    told = dict(block.select("entity", "state").iter_rows())
+    assert told.items() <= dict(states.iter_rows()).items()
+    assert "lapsed" in set(states["state"]) - set(told.values())
 
 
 def test_a_refit_that_passes_serves_under_the_same_ids_and_names(trained, refreshed):

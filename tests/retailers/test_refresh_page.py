@@ -12,6 +12,7 @@ import pytest
 
 from core.evaluation.drift import measure_drift
 from core.evaluation.drift_reference import DriftReference
+from core.reporting.text import MISSING
 from core.retailers.report.decision import announcement, event_lines, refresh_lines
 from core.retailers.report.movement import (
     Moves,
@@ -25,8 +26,10 @@ from core.retailers.report.refresh import (
     RefreshContent,
     drift_ratios,
     plot_drift,
+    states_part,
     write_refresh_page,
 )
+from core.retailers.states import n_lapsed_and_back, state_flows
 from core.segments.identity import match_segments
 from core.segments.ledger import published_block, serving_block
 from core.segments.transitions import stock_and_flow, transitions
@@ -118,6 +121,12 @@ def year() -> dict[str, Any]:
     }
 
 
+def lives(**shops: str) -> pl.DataFrame:
+    """Return the states of shops that are named by letters."""
+    rows = [(shop, state) for state, own in shops.items() for shop in own]
+    return pl.DataFrame(rows, ["shop_id", "state"], orient="row")
+
+
 @pytest.fixture(scope="module")
 def published(year) -> RefreshContent:
     """Return the content of a refresh that published a new model."""
@@ -154,6 +163,10 @@ def published(year) -> RefreshContent:
             Moves.of("model", ("version 3", "version 4"), serving, after),
             Moves.of("span", ("June 2023", "May 2024"), year["blocks"][0], after),
         ],
+        states=state_flows(
+            lives(active="abc", lapsed="d", slowing="ef"),
+            lives(active="abd", lapsed="ef", slowing="c", new="g"),
+        ),
         flow=stock_and_flow(year["blocks"]),
         drift=year["drift"],
         state_since=MONTHS[-1],
@@ -474,3 +487,16 @@ def test_who_is_changing_comes_before_everything_else(published, tmp_path):
     assert "S<1>" not in page
     assert "\N{MINUS SIGN}28%" in page
     assert "March 2024" in page
+
+
+def test_who_has_lapsed_and_who_came_back_are_told(published):
+    assert n_lapsed_and_back(published.states) == (2, 1)
+    part = states_part(published.states)
+    assert "2 shops lapsed since last month, and 1 came back." in part.sentences[0]
+    (table,) = part.tables
+    shown = {row["last month"]: row for row in table.rows}
+    assert shown["slowing"]["lapsed"] == "2"
+    assert shown["lapsed"]["active"] == "1"
+    assert shown["no sale yet"]["new"] == "1"
+    assert shown["active"]["lapsed"] == MISSING
+    assert states_part(published.states.clear()) is None

@@ -34,7 +34,7 @@ from core.models.preprocessing import feature_matrix
 from core.months import month_index, month_label
 from core.resolve import resolve_config, unaddressed
 from core.retailers.files import RETAILERS
-from core.retailers.model import PREDICTION_SCHEMA, Model
+from core.retailers.model import LIFE_CYCLE, PREDICTION_SCHEMA, Model
 from core.retailers.monthly import (
     ARCHIVE,
     T,
@@ -385,7 +385,8 @@ def _told(differing: list[str], *, restate: bool) -> str:
     return f"{found}; left as they were (`--restate` replaces their sales)."
 
 
-# A shop that sold nothing for half a year has closed, whatever its last segment was.
+# Of models of earlier versions, which know no rhythm: a shop that sold nothing for half
+# a year has closed.
 MAX_INACTIVE_MONTHS = 6
 SHORTEST_WINDOW = 12
 # Fewer shops say little of what is usual.
@@ -406,6 +407,9 @@ class ScoredMonth:
         `core.retailers.model.Model.assign` of them, row by row.
     exclusions : DataFrame
         The other shops, with their reasons.
+    states, states_before : DataFrame
+        ``shop_id, state`` of the shops that had ever sold, eligible or not, in this
+        month and the one before, by one model.
     months : Months
         What the eligible shops sold month by month, row by row.
     """
@@ -414,11 +418,13 @@ class ScoredMonth:
     features: pl.DataFrame
     labels: pl.DataFrame
     exclusions: pl.DataFrame
+    states: pl.DataFrame = field(repr=False)
+    states_before: pl.DataFrame = field(repr=False)
     months: Months = field(repr=False)
 
     @property
     def assigned(self) -> pl.DataFrame:
-        """What the ledger takes: ``entity, segment, strength, sub_segment``.
+        """What the ledger takes: ``entity, segment, strength, sub_segment, state``.
 
         The strength is that of the latent cluster; in a partition everyone belongs.
         """
@@ -428,6 +434,7 @@ class ScoredMonth:
             pl.col("shop_id").alias("entity"),
             "segment",
             "sub_segment",
+            "state",
             strength=strength,
         )
 
@@ -452,8 +459,10 @@ def monthly_config(base: ArtifactSet, month: str) -> Config:
     features = config.features.model_copy(
         update={"as_of": month, "history_months": window_months(base)}
     )
-    silent = config.eligibility.max_inactive_months or MAX_INACTIVE_MONTHS
-    eligibility = config.eligibility.model_copy(update={"max_inactive_months": silent})
+    eligibility = config.eligibility
+    if LIFE_CYCLE not in base.manifest.files:
+        silent = eligibility.max_inactive_months or MAX_INACTIVE_MONTHS
+        eligibility = eligibility.model_copy(update={"max_inactive_months": silent})
     return config.model_copy(update={"features": features, "eligibility": eligibility})
 
 
@@ -479,7 +488,16 @@ def score_month(model: Model, sales: Sales, config: Config, work: Path) -> Score
         features = pl.DataFrame({"shop_id": []}, schema={"shop_id": pl.String})
         labels = pl.DataFrame(schema=PREDICTION_SCHEMA)
     months = _months_of(prepared)
-    return ScoredMonth(prepared.as_of, features, labels, prepared.exclusions, months)
+    earlier = prepared.states_at(month_index(prepared.as_of) - 1)
+    return ScoredMonth(
+        prepared.as_of,
+        features,
+        labels,
+        prepared.exclusions,
+        prepared.states,
+        earlier,
+        months,
+    )
 
 
 def _months_of(prepared: Prepared) -> Months:

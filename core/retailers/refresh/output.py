@@ -37,6 +37,7 @@ from core.retailers.report.model_card import MODEL_CARD
 from core.retailers.report.movement import Moves
 from core.retailers.report.refresh import RefreshContent, write_refresh_page
 from core.retailers.report.tree import TREE, segment_tree
+from core.retailers.states import state_flows
 from core.segments.published import UNASSIGNED, names_of, restore_version
 from core.segments.transitions import (
     comparable_block,
@@ -162,6 +163,7 @@ def moves_in(
 
 MONTHS_SHOWN = 12
 MOVES = "segment_moves.csv"
+STATE_MOVES = "state_moves.csv"
 PAGE = "refresh.html"
 
 
@@ -183,9 +185,11 @@ def write_output(
         out.write_csv(TREE, tree)
     blocks = ledger.blocks(last_months=MONTHS_SHOWN)
     out.write_csv(MOVES, _moves_of(blocks, out.config.refresh.confirm_months))
+    flows = state_flows(scored.states_before, scored.states)
+    out.write_csv(STATE_MOVES, flows)
     if changing is not None:
         out.write_csv(CHANGING, changing, float_precision=4)
-    _write_page(out, record, blocks, facts, source, changing)
+    _write_page(out, record, blocks, facts, source, changing, flows)
     out.facts |= {"refresh": dict(facts)}
 
 
@@ -269,6 +273,7 @@ def _write_page(
     facts: RefreshFacts,
     source: str,
     changing: pl.DataFrame | None,
+    states: pl.DataFrame,
 ) -> None:
     """Write ``refresh.html`` and its pictures."""
     drift = out.path(DRIFT)
@@ -280,6 +285,7 @@ def _write_page(
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         changing=changing,
         moves=_moves_shown(blocks, facts),
+        states=states,
         flow=stock_and_flow(blocks),
         drift=shown.filter(pl.col("month").is_in(months)),
         state_since=record.trigger.since,

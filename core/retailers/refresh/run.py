@@ -23,7 +23,7 @@ from core.evaluation.drift import DriftReport
 from core.evaluation.retrain_policy import after_publishing, step
 from core.logging import get_logger
 from core.retailers.files import RETAILERS
-from core.retailers.model import Model
+from core.retailers.model import Model, with_states
 from core.retailers.monthly import ARCHIVE, archived_sales
 from core.retailers.refresh import challenger, output
 from core.retailers.refresh.changing import changing_shops
@@ -42,6 +42,7 @@ from core.retailers.refresh.month import (
     score_month,
 )
 from core.retailers.report.decision import RefreshFacts, refresh_lines
+from core.retailers.states import states_lines
 from core.segments.contract import read_contract
 from core.segments.identity import IdentityEvent
 from core.segments.ledger import ended_ids, published_block, serving_block
@@ -225,7 +226,8 @@ class _Refresh:
             changing,
         )
         page = f"Page: {self.out.root / 'refresh.html'}"
-        lines = [*delivery.lines, *refresh_lines(facts), page]
+        states = states_lines(scored.states)
+        lines = [*delivery.lines, *refresh_lines(facts), *states, page]
         code = refit.exit_code if refit is not None else 0
         return RefreshResult(self.out.root, facts, lines, code)
 
@@ -337,7 +339,8 @@ class _Refresh:
             return refit
         challenger.adopt(self.out, refit)
         model = Model.from_set(refit.challenger)
-        again = replace(scored, labels=model.assign(scored.features))
+        labels = with_states(model.assign(scored.features), scored.states)
+        again = replace(scored, labels=labels)
         self._add_published(model, refit.version, again.assigned, refit.events)
         return refit
 
