@@ -151,10 +151,13 @@ def test_the_change_is_confirmed_by_the_model_itself(trained):
 
 
 def test_a_shop_that_was_not_eligible_hears_its_reason(trained):
-    shop = pl.read_csv(trained / "exclusions.csv")["shop_id"][0]
-    told = explain_shop(trained, shop)
-    assert isinstance(told, NotEligible)
-    assert "too few active months" in explanation_lines(told)[0]
+    excluded = pl.read_csv(trained / "exclusions.csv")
+    for shop, reason in (
+        excluded.group_by("reason").first().select("shop_id", "reason").iter_rows()
+    ):
+        told = explain_shop(trained, shop)
+        assert isinstance(told, NotEligible)
+        assert f"it was not eligible ({reason})" in explanation_lines(told)[0]
 
 
 def test_an_unknown_shop_is_answered_with_one_that_looks_like_it(trained):
