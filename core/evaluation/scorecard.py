@@ -111,10 +111,11 @@ class Scorer:
         self._seed = seed
         self.n_permutations = n_permutations
         rng = np.random.default_rng(derived_seed(seed, 1))
-        draws = rng.integers(self._n_entities, size=(n_resamples, self._n_entities))
-        self._weights = np.stack(
-            [np.bincount(draw, minlength=self._n_entities) for draw in draws]
-        ).astype(np.float64)
+        shape = (n_resamples, self._n_entities)
+        draws = rng.integers(self._n_entities, size=shape)
+        draws += np.arange(n_resamples)[:, None] * self._n_entities
+        counts = np.bincount(draws.ravel(), minlength=draws.size)
+        self._weights = counts.reshape(shape).astype(np.float64)
 
     def score(
         self, labels: Sequence[IntArray], on_step: OnStep | None = None
@@ -249,21 +250,20 @@ class Scorer:
 
         The last axis is (size, both).
         """
-        found = np.full((len(self._weights), len(parts), 2), np.nan)
+        # By entity, so that one product serves all parts: nothing is gathered.
+        table = np.zeros((self._n_entities, len(parts), 5))
         codes = dict(zip((cut.as_of for cut in self._cuts), self._codes, strict=True))
         for place, part in enumerate(parts):
-            losses = part.losses
-            y = losses.value
-            table = np.column_stack(
+            losses, y = part.losses, part.losses.value
+            table[codes[part.cut][losses.rows], place] = np.column_stack(
                 [np.ones(len(y)), y, y**2, losses.size, losses.both]
             )
-            rows = codes[part.cut][losses.rows]
-            n, total, squares, size, both = (self._weights[:, rows] @ table).T
-            spread = squares - total**2 / np.maximum(n, 1)
-            is_varied = spread > 1e-9 * losses.total
-            found[is_varied, place, 0] = 1 - size[is_varied] / spread[is_varied]
-            found[is_varied, place, 1] = 1 - both[is_varied] / spread[is_varied]
-        return found
+        sums = self._weights @ table.reshape(self._n_entities, -1)
+        n, total, squares, *errors = sums.reshape(-1, len(parts), 5).transpose(2, 0, 1)
+        spread = squares - total**2 / np.maximum(n, 1)
+        is_varied = spread > 1e-9 * np.array([part.losses.total for part in parts])
+        spread = np.where(is_varied, spread, np.nan)
+        return np.stack([1 - error / spread for error in errors], axis=2)
 
 
 _SHARES = ("size", "both", "beyond")

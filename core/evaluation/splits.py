@@ -529,6 +529,50 @@ def _ruled(
     return None
 
 
+def unseen_parts(
+    split: Split,
+    history: pl.DataFrame,
+    monthly: pl.DataFrame,
+    features: Sequence[str],
+    config: Config,
+    entity: Entity,
+    *,
+    seed: int,
+) -> list[str]:
+    """Return the part of entities at earlier cuts, by what has not seen their outcomes.
+
+    Parameters
+    ----------
+    split : Split
+    history, monthly, features, config, entity, seed
+        As for `choose_split`; `history` is sorted by cut and id.
+
+    Returns
+    -------
+    list of str, n_rows of `history`
+        Of kinds that look at no outcome, the part that `split` assigns. A tree was
+        learnt from outcomes: one with as many leaves is learnt anew from each half of
+        the entities at the oldest cut, and tells the other half its parts at every cut,
+        those of the two trees apart.
+    """
+    if split.method != "tree":
+        return [str(part) for part in split.assign(history)]
+    horizon = config.evaluation.horizon_months
+    cuts = backtest_cuts(history, monthly, features, horizon, entity, 1)
+    codes, n_entities = entity_codes(cuts)
+    half = np.random.default_rng(seed).permutation(n_entities) % 2
+    sides = half[np.concatenate(codes)]
+    parts = np.full(len(sides), "", dtype=object)
+    X = np.concatenate([cut.X for cut in cuts])
+    for side in (0, 1):
+        source = _part(cuts[0], half[codes[0]] == side)
+        label = _tree(source, features, split.n_segments, seed)
+        asked = sides != side
+        if label is not None:
+            parts[asked] = [f"{side}.{part}" for part in label(X[asked])]
+    return parts.tolist()
+
+
 def _density_split(
     table: pl.DataFrame, features: Sequence[str], config: Config, seed: int
 ) -> tuple[Split | None, dict[str, Any] | None]:

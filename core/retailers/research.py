@@ -10,7 +10,6 @@ import polars as pl
 
 from core.artifacts.folder import Artifacts, StageResult
 from core.artifacts.reading import ArtifactSet
-from core.config import Config
 from core.errors import (
     ArtifactError,
     ConfigError,
@@ -29,12 +28,10 @@ from core.evaluation.comparison import (
 )
 from core.evaluation.out_of_time import (
     MIN_ENTITIES_AT_CUT,
-    Cut,
     backtest_cuts,
-    labels_over_time,
 )
 from core.evaluation.outcomes import IntArray
-from core.evaluation.scorecard import ALL, N_PERMUTATIONS
+from core.evaluation.scorecard import N_PERMUTATIONS
 from core.evaluation.stability import Recipe, whole_pipeline
 from core.evaluation.workers import Workers
 from core.logging import get_logger, progress
@@ -58,6 +55,7 @@ from core.retailers.report.scorecard_words import (
 )
 from core.retailers.scorecard import (
     SCORECARD_TABLE,
+    Past,
     past_of,
     published_labels,
     score_decay,
@@ -99,10 +97,9 @@ def measure_scorecard(
     from core.retailers.report.plots import plot_scorecard
 
     with judging(artifacts) as (out, base):
-        config, past = base.manifest.config, past_of(base)
-        model = Model.from_set(base)
+        config, past, model = base.manifest.config, past_of(base), Model.from_set(base)
         criterion = base.manifest.facts("clustering")["partition"]["criterion"]
-        relearnt = _relearnt(past.cuts[ALL], _recipes(base), config)
+        relearnt = _relearnt(past, model, _recipes(base))
         labels = published_labels(model, past)
         with progress(f"Scoring, with {n_permutations} permutations") as report:
             own = score_labels(past, labels, config, n_permutations, report)
@@ -134,13 +131,15 @@ def _recipes(base: ArtifactSet) -> dict[str, Recipe]:
 
 
 def _relearnt(
-    cuts: Sequence[Cut], recipes: Mapping[str, Recipe], config: Config
+    past: Past, model: Model, recipes: Mapping[str, Recipe]
 ) -> dict[str, list[IntArray]]:
     """Learn every recipe at the oldest cut, and label the shops of all."""
     labels = {}
+    X = feature_matrix(past.table, model.features)
+    is_oldest = (past.table["as_of"] == past.months[0]).to_numpy()
     for name, recipe in recipes.items():
-        get_logger().info("Learning the %s labels as of %s", name, cuts[0].as_of)
-        labels[name] = labels_over_time(cuts, recipe, config.seed)
+        get_logger().info("Learning the %s labels as of %s", name, past.months[0])
+        labels[name] = past.everyone(recipe(X[is_oldest], model.config.seed)(X))
     return labels
 
 

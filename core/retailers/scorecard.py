@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from core.artifacts.folder import StageWriter
@@ -17,18 +18,27 @@ from core.artifacts.reading import ArtifactSet
 from core.config import Config
 from core.errors import EligibilityError
 from core.evaluation.out_of_time import MIN_ENTITIES_AT_CUT, Cut, backtest_cuts
-from core.evaluation.outcomes import Followed, IntArray, everyone, still_selling
+from core.evaluation.outcomes import (
+    MONTHS,
+    Followed,
+    IntArray,
+    everyone,
+    still_selling,
+)
 from core.evaluation.scorecard import ALL, OnStep, Scorer, answer
+from core.evaluation.splits import unseen_parts
 from core.months import month_index
-from core.retailers.features import SHOP
+from core.retailers.features import MOMENTUM, SHOP
 from core.retailers.model import Model
-from core.retailers.prepare import HISTORY, MONTHLY
+from core.retailers.prepare import HISTORY, MONTHLY, STATE_HISTORY
+from core.segments.states import LAPSED
 
 SCORECARD_TABLE = "scorecard.csv"
 SELLING = "still selling"
 POPULATIONS: Mapping[str, Followed] = {ALL: everyone, SELLING: still_selling}
 """Shops that are followed: all at the cut, and those that sold in both last months."""
-SEGMENTS = "segments"
+SEGMENTS, SUB_SEGMENTS, STATES = "segments", "sub_segments", "states"
+SEGMENTS_AND_STATES = "segments and states"
 
 
 @dataclass(frozen=True)
@@ -38,18 +48,49 @@ class Past:
     Attributes
     ----------
     cuts : mapping of population to list of Cut
-        Oldest first; the same shops in the same order, other outcomes.
-    tables : list of DataFrame
-        Their features at each cut.
+        Oldest first; the same shops in the same order, other outcomes. Shops that were
+        eligible at the cut, and those that would have been if they had not lapsed: of
+        these, features are unknown.
+    table : DataFrame
+        Of the eligible shops: ``as_of``, ids and features at each cut, and their
+        ``state``, null in a run from before there were states; cut by cut, by id.
+    monthly : DataFrame
+        Their active months.
     """
 
     cuts: Mapping[str, list[Cut]]
-    tables: list[pl.DataFrame]
+    table: pl.DataFrame
+    monthly: pl.DataFrame
 
     @property
     def months(self) -> list[str]:
         """The cuts, ``YYYY-MM``."""
         return [cut.as_of for cut in self.cuts[ALL]]
+
+    def everyone(self, labels: Any) -> list[IntArray]:
+        """Return labels of all shops at every cut.
+
+        Parameters
+        ----------
+        labels : array or Series, shape (n_rows,)
+            Of the rows of `table`.
+
+        Returns
+        -------
+        list of ndarray of int
+            In the order of each cut; the label of a lapsed shop is its state.
+        """
+        known = self.table.select(*_KEYS, pl.Series("label", labels, pl.String))
+        asked = pl.concat(
+            [
+                cut.ids.to_frame().select(pl.lit(cut.as_of).alias("as_of"), pl.all())
+                for cut in self.cuts[ALL]
+            ]
+        )
+        found = asked.join(known, on=_KEYS, how="left", maintain_order="left")
+        codes = found["label"].fill_null(LAPSED).rank("dense").cast(pl.Int64).to_numpy()
+        ends = np.cumsum([len(cut.ids) for cut in self.cuts[ALL]])
+        return np.split(codes, ends[:-1])
 
 
 def past_of(base: ArtifactSet) -> Past:
@@ -61,20 +102,52 @@ def past_of(base: ArtifactSet) -> Past:
         If it has none; the message says how many months it takes.
     """
     config, facts = base.manifest.config, base.manifest.facts("prepare")
-    history, monthly = base.table(HISTORY), base.table(MONTHLY)
+    eligible, monthly = base.table(HISTORY).sort(_KEYS), base.table(MONTHLY)
+    states = _states_of(base)
+    history = _with_lapsed(eligible, states, monthly)
     needed = max(MIN_ENTITIES_AT_CUT, config.clustering.n_needed)
     options = (facts["features"], config.evaluation.horizon_months, SHOP, needed)
     cuts = {
         name: backtest_cuts(history, monthly, *options, followed)
         for name, followed in POPULATIONS.items()
     }
-    if not cuts[ALL]:
+    months = [cut.as_of for cut in cuts[ALL]]
+    known = eligible.filter(pl.col("as_of").is_in(months))
+    if known.is_empty():
         raise EligibilityError(_too_short(config, facts["as_of"], monthly, needed))
-    tables = [
-        history.filter(as_of=cut.as_of).sort(SHOP.id_column).drop("as_of")
-        for cut in cuts[ALL]
-    ]
-    return Past(cuts, tables)
+    table = known.join(states, on=_KEYS, how="left", maintain_order="left")
+    return Past(cuts, table, monthly)
+
+
+_KEYS = ["as_of", SHOP.id_column]
+
+
+def _states_of(base: ArtifactSet) -> pl.DataFrame:
+    """Return the states of shops at the cuts; none in a run of an earlier version."""
+    if STATE_HISTORY in base.manifest.files:
+        return base.table(STATE_HISTORY)
+    return pl.DataFrame(schema=dict.fromkeys([*_KEYS, "state"], pl.String))
+
+
+def _with_lapsed(
+    history: pl.DataFrame, states: pl.DataFrame, monthly: pl.DataFrame
+) -> pl.DataFrame:
+    """Add the shops that had lapsed at a cut, with their size, to its features."""
+    lapsed = (
+        states.filter(pl.col("state") == LAPSED)
+        .join(history, on=_KEYS, how="anti")
+        .select(_KEYS)
+    )
+    parts = [history]
+    for (as_of,), shops in lapsed.group_by(["as_of"], maintain_order=True):
+        last = month_index(str(as_of))
+        sold = monthly.filter(pl.col("t").is_between(last - MONTHS + 1, last))
+        size = sold.group_by(SHOP.id_column).agg(
+            pl.col("quantity").sum().alias(SHOP.size_column)
+        )
+        known = shops.join(size, on=SHOP.id_column, how="left", maintain_order="left")
+        parts.append(known.with_columns(pl.col(SHOP.size_column).fill_null(0.0)))
+    return pl.concat(parts, how="diagonal_relaxed")
 
 
 def _too_short(config: Config, as_of: str, monthly: pl.DataFrame, n_shops: int) -> str:
@@ -95,20 +168,39 @@ def _too_short(config: Config, as_of: str, monthly: pl.DataFrame, n_shops: int) 
 
 
 def published_labels(model: Model, past: Past) -> dict[str, list[IntArray]]:
-    """Return what a model's labels are at every cut, by their name."""
-    labels = [_labels_at(model, table) for table in past.tables]
-    return {name: [_codes(own[name]) for own in labels] for name in labels[0].columns}
+    """Return what a model's labels are at every cut, by their name.
+
+    Returns
+    -------
+    dict
+        ``segments``, ``sub_segments`` if any segment is divided, ``states`` if they are
+        known, and with them ``segments and states``: each pair of the finest segment
+        and the state a label of its own.
+    """
+    segments = model.segments_of(past.table)
+    found = {SEGMENTS: past.everyone(segments)}
+    leaves = pl.Series("leaf", segments).cast(pl.String)
+    if model.segments.published.parts:
+        leaves += _parts_of(model, past, segments)
+        found[SUB_SEGMENTS] = past.everyone(leaves)
+    states = past.table["state"]
+    if states.null_count():
+        return found
+    both = past.everyone(leaves + " " + states)
+    return found | {STATES: past.everyone(states), SEGMENTS_AND_STATES: both}
 
 
-def _labels_at(model: Model, table: pl.DataFrame) -> pl.DataFrame:
-    """Return labels of shops as text, a column per set of labels."""
-    placed = model.assign(table)
-    return placed.select(pl.col("segment").cast(pl.String).alias(SEGMENTS))
-
-
-def _codes(labels: pl.Series) -> IntArray:
-    codes: IntArray = labels.rank("dense").cast(pl.Int64).to_numpy()
-    return codes
+def _parts_of(model: Model, past: Past, segments: IntArray) -> pl.Series:
+    """Return the part of its segment of every row, as text; "" where it is whole."""
+    columns = [*model.features, *(n for n in MOMENTUM if n in past.table.columns)]
+    parts = np.full(len(segments), "", dtype=object)
+    for segment in model.segments.published.segments:
+        if segment.parts:
+            rows = np.flatnonzero(segments == segment.id)
+            given = (past.table[rows], past.monthly, columns, model.config, SHOP)
+            split = model.segments.split_of(segment)
+            parts[rows] = unseen_parts(split, *given, seed=model.config.seed)
+    return pl.Series(parts.tolist(), dtype=pl.String)
 
 
 def score_labels(

@@ -23,10 +23,17 @@ from core.evaluation.out_of_time import (
     out_of_time,
 )
 from core.evaluation.scorecard import Scorer, answer
+from core.months import month_index
 from core.retailers.features import SHOP, feature_set
 from core.retailers.files import RETAILERS
 from core.retailers.pipelines import prepare_features
-from core.retailers.prepare import HISTORY, MONTHLY, prepare, write_history
+from core.retailers.prepare import (
+    HISTORY,
+    MONTHLY,
+    STATE_HISTORY,
+    prepare,
+    write_history,
+)
 from core.retailers.report.plots import plot_scorecard
 from core.retailers.report.scorecard_words import (
     month_count,
@@ -291,7 +298,12 @@ def test_the_verb_publishes_tables_and_a_picture_beside_the_model(artifacts):
     assert "scorecard.csv" in before.files, "every run has one"
     assert set(before.files) < set(after.files)
     table = pl.read_csv(artifacts / "scorecard.csv")
-    assert {"latent", "partition", "raw", "segments"} <= set(table["labels"])
+    published = {"segments", "states", "segments and states"}
+    assert {"latent", "partition", "raw"} | published <= set(table["labels"])
+    lapsed = table.filter(
+        labels="states", population="all", cut="all", outcome="growth"
+    )
+    assert lapsed["beyond"].item() > 0.1, "who has lapsed has shrunk"
     assert set(table["population"]) == {"all", "still selling"}
     assert set(table["cut"]) == {*cuts, "all"}
     assert pl.read_csv(artifacts / "scorecard-decay.csv")["month"].max() == 6
@@ -301,6 +313,31 @@ def test_the_verb_publishes_tables_and_a_picture_beside_the_model(artifacts):
     assert facts["scorecard"]["cuts"] == cuts
     assert json.dumps(facts["scorecard"])
     assert any("by size alone" in line for line in result.lines)
+
+
+def test_shops_that_had_lapsed_at_a_cut_are_followed_under_their_state(artifacts):
+    base = Artifacts(artifacts, RETAILERS).published()
+    past = past_of(base)
+    states, monthly = base.table(STATE_HISTORY), base.table(MONTHLY)
+    for place, cut in enumerate(past.cuts["all"]):
+        known = set(past.table.filter(as_of=cut.as_of)["shop_id"])
+        gone = states.filter(as_of=cut.as_of, state="lapsed")["shop_id"]
+        assert set(cut.ids) == known | set(gone)
+        assert not known & set(gone)
+        labels = past.everyone(past.table["state"])[place]
+        is_gone = cut.ids.is_in(gone.implode()).to_numpy()
+        assert len(np.unique(labels[is_gone])) == 1
+        assert not set(labels[is_gone]) & set(labels[~is_gone])
+        last = month_index(cut.as_of)
+        year = monthly.filter(pl.col("t").is_between(last - 11, last))
+        shop = gone.sort()[0]
+        sold = year.filter(shop_id=shop)["quantity"].sum()
+        assert cut.size[cut.ids.index_of(shop)] == pytest.approx(sold)
+        followed = cut.outcomes["churn"].is_not_null()
+        selling = past.cuts["still selling"][place].outcomes["churn"].is_not_null()
+        assert followed.all()
+        assert 0 < selling.sum() < followed.sum()
+        assert not selling.filter(pl.Series(is_gone)).any()
 
 
 def test_history_too_short_says_how_many_months_it_takes(tmp_path):

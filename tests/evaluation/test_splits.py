@@ -8,7 +8,7 @@ import pytest
 
 from core.artifacts.arrays import pack_arrays, unpack_arrays
 from core.config import Config
-from core.evaluation.splits import Split, choose_split
+from core.evaluation.splits import Split, choose_split, unseen_parts
 from core.months import month_index
 from core.retailers.features import SHOP
 
@@ -108,6 +108,28 @@ def test_a_split_assigns_the_same_once_saved(told):
     loaded = Split.from_state(*saved)
     np.testing.assert_array_equal(loaded.assign(table), found.split.assign(table))
     assert loaded.reason == found.split.reason
+
+
+def test_parts_at_earlier_cuts_come_from_a_tree_that_has_not_seen_the_entity(told):
+    (_, history, monthly), trend, found = told
+    known = history.sort("as_of", "shop_id")
+
+    def parts(sales):
+        given = (known, sales, FEATURES, Config(), SHOP)
+        return np.array(unseen_parts(found.split, *given, seed=0))
+
+    labels = parts(monthly)
+    newest = (known["as_of"] == CUTS[-1]).to_numpy()
+    counts = [
+        np.bincount(np.unique(labels[newest][trend == kind], return_inverse=True)[1])
+        for kind in (0.0, -0.5, 0.5)
+    ]
+    assert sum(np.sort(own)[-2:].sum() for own in counts) > 0.9 * len(trend)
+    of_first = np.char.startswith(labels, "0.")
+    asked = known.filter(pl.Series(of_first))["shop_id"].implode()
+    is_later = pl.col("t") > month_index(CUTS[0])
+    gone = monthly.filter(~(is_later & pl.col("shop_id").is_in(asked)))
+    np.testing.assert_array_equal(parts(gone)[of_first], labels[of_first])
 
 
 @pytest.mark.parametrize("seed", range(3))
