@@ -364,6 +364,8 @@ class Explanation:
     entity_id : str
     segment, segment_name, segment_kind : int, str, str
         -1 is in no segment.
+    sub_segment, sub_segment_name : str or None
+        Where inside its segment; None where that is not divided.
     runner_up, runner_up_name : int or None, str or None
         The nearest other segment; None where there is no other.
     distance : float or None
@@ -381,6 +383,8 @@ class Explanation:
     segment: int
     segment_name: str
     segment_kind: str
+    sub_segment: str | None
+    sub_segment_name: str | None
     runner_up: int | None
     runner_up_name: str | None
     distance: float | None
@@ -412,7 +416,7 @@ def explain(
         Its features; NaN is unknown.
     placed : mapping
         What the assigner says of it: ``segment, segment_kind, nearest_segment`` (or
-        None), ``distance``.
+        None), ``distance``; ``sub_segment, sub_segment_name`` if it knows any.
     table : ndarray of shape (n_entities, n_features)
         Features of the entities to compare with, the entity among them.
     segments : ndarray of int, shape (n_entities,)
@@ -447,6 +451,8 @@ def explain(
         segment=own,
         segment_name=names[own],
         segment_kind=str(placed["segment_kind"]),
+        sub_segment=placed.get("sub_segment"),
+        sub_segment_name=placed.get("sub_segment_name"),
         runner_up=runner_up,
         runner_up_name=None if runner_up is None else names[runner_up],
         distance=placed["distance"],

@@ -69,10 +69,21 @@ def judged(artifacts):
     return artifacts, measure_stability(artifacts, 2).table
 
 
+def with_id(segment, other):
+    parts = [
+        part.model_copy(update={"id": f"{other}{part.id.lstrip('0123456789')}"})
+        for part in segment.parts
+    ]
+    update = {"id": other}
+    if segment.division is not None:
+        inside = {"segments": tuple(parts)}
+        update["division"] = segment.division.model_copy(update=inside)
+    return segment.model_copy(update=update)
+
+
 def with_gaps(published):
     moved = [
-        s.model_copy(update={"id": GAPS[s.cluster]}) if s.cluster >= 0 else s
-        for s in published.segments
+        with_id(s, GAPS[s.cluster]) if s.cluster >= 0 else s for s in published.segments
     ]
     moved.sort(key=lambda s: (s.id < 0, s.id))
     changes = {"segments": tuple(moved), "next_id": 24, "withdrawn": None}
