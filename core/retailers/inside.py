@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -93,7 +93,8 @@ def look_inside(
         if choice.split is None:
             divisions[segment.cluster] = Division(**told)
             continue
-        split = splits[segment.cluster] = choice.split
+        # Why it was chosen stands in the division, for people.
+        split = splits[segment.cluster] = replace(choice.split, reason="", evidence={})
         parts = split.assign(members)
         divisions[segment.cluster] = division(
             segment.id,

@@ -20,7 +20,7 @@ from core.artifacts.folder import StageWriter
 from core.artifacts.reading import ArtifactSet, fitting, read_published
 from core.artifacts.spreadsheet import Safety, restored, safe_table
 from core.config import Config
-from core.errors import PROGRAM, ArtifactError, listed
+from core.errors import PROGRAM, ArtifactError, FeatureMismatchError, listed
 from core.evaluation.splits import Split
 from core.models.autoencoder.network import Codec
 from core.models.centroids import CentroidModel
@@ -227,7 +227,9 @@ class SegmentAssigner:
         for segment in self.published.segments:
             rows = np.flatnonzero(labels == segment.cluster)
             if segment.parts and len(rows):
-                own = self.split_of(segment).assign(features[rows])
+                split = self.split_of(segment)
+                _require_columns(features, split, segment)
+                own = split.assign(features[rows])
                 order = sorted(segment.parts, key=lambda part: part.cluster)
                 found[rows] = np.array([place[part.id] for part in order])[own]
         numbers = pl.Series(found)
@@ -257,6 +259,17 @@ class SegmentAssigner:
                 f"sub-segments that `{SEGMENTS}` names. Train the clusters again."
             )
         return split
+
+
+def _require_columns(features: pl.DataFrame, split: Split, segment: Segment) -> None:
+    """Raise unless a table has what divides a segment."""
+    missing = [name for name in split.features if name not in features.columns]
+    if missing:
+        raise FeatureMismatchError(
+            f"the features have no {listed(missing)}, by which segment {segment.id} is "
+            "divided; expected the columns of `features.parquet`. Prepare the shops "
+            "with this version."
+        )
 
 
 PREDICTION_SCHEMA = {
@@ -409,7 +422,8 @@ class Model:
         Raises
         ------
         FeatureMismatchError
-            If a feature is missing, or the features come in another order.
+            If a feature is missing, one that divides a segment included, or those that
+            were clustered come in another order.
         """
         found = [name for name in features.columns if name != "shop_id"]
         check_features(found[: len(self.features)], self.features)

@@ -339,7 +339,7 @@ def renamed(published: PublishedSegments, segment: str, name: str) -> PublishedS
     others = [s for s in published.segments if s.id == UNASSIGNED]
     if segment in published.parts:
         own = [with_part_name(s, segment, name) for s in own]
-    elif segment.isdecimal():
+    elif segment.removeprefix("-").isdecimal():
         own = [*rename(own, int(segment), name, reserved)]
     else:
         known = [i for s in own for i in (str(s.id), *(part.id for part in s.parts))]

@@ -13,8 +13,9 @@ import pytest
 
 from core.artifacts.arrays import load_arrays, save_arrays
 from core.artifacts.manifest import digest, read_manifest
-from core.errors import ArtifactError, ConfigError
+from core.errors import ArtifactError, ConfigError, FeatureMismatchError
 from core.models.preprocessing import feature_matrix
+from core.retailers.features import MOMENTUM
 from core.retailers.files import RETAILERS
 from core.retailers.inside import Past, continued_divisions, look_inside
 from core.retailers.model import SEGMENT_STATE, SEGMENTS, Model, saved_splits
@@ -128,6 +129,8 @@ def test_predictions_tell_the_sub_segment_and_a_saved_model_the_same(
     arrays, meta = load_arrays(tmp_path / SEGMENT_STATE)
     back = replace(assigner, splits=saved_splits(arrays, meta))
     assert replace(model, segments=back).assign(shops).equals(placed)
+    with pytest.raises(FeatureMismatchError, match="by which segment 0 is divided"):
+        replace(model, segments=assigner).assign(shops.drop(*MOMENTUM))
     lost = replace(assigner, splits={})
     with pytest.raises(ArtifactError, match="does not divide segment 0"):
         replace(model, segments=lost).assign(shops)

@@ -88,7 +88,9 @@ def test_every_run_publishes_segments_beside_what_hdbscan_said(
     assert not published["verdict"]["is_certified"]
     assert results[3].facts["verdict"] == published["verdict"]
     assert (labelled["nearest_segment"] != labelled["segment"]).all()
-    excluded = table.filter(pl.col("reason").is_not_null()).drop("shop_id", "reason")
+    excluded = table.filter(pl.col("reason").is_not_null()).drop(
+        "shop_id", "state", "reason"
+    )
     assert excluded.height
     assert excluded.null_count().row(0) == (excluded.height,) * excluded.width
 
