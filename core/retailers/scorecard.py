@@ -174,7 +174,7 @@ def published_labels(model: Model, past: Past) -> dict[str, list[IntArray]]:
     -------
     dict
         ``segments``, ``sub_segments`` if any segment is divided, ``states`` if they are
-        known, and with them ``segments and states``: each pair of the finest segment
+        known, and with them "segments and states": each pair of the finest segment
         and the state a label of its own.
     """
     segments = model.segments_of(past.table)
