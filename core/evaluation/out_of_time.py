@@ -152,7 +152,10 @@ def labels_over_time(cuts: Sequence[Cut], recipe: Recipe, seed: int) -> list[Int
 
 
 def out_of_time(
-    cuts: Sequence[Cut], labels: Sequence[IntArray], seed: int
+    cuts: Sequence[Cut],
+    labels: Sequence[IntArray],
+    seed: int,
+    judges: Sequence[IncrementalR2Scorer] | None = None,
 ) -> OutOfTime:
     """Return the incremental R2 of labels at all cuts.
 
@@ -164,12 +167,16 @@ def out_of_time(
         One array per cut, as of `labels_over_time`; -1 is a group of its own.
     seed : int
         Of the folds; with the same seed two recipes are compared on the same folds.
+    judges : sequence of IncrementalR2Scorer, optional
+        Of the cuts and the seed, where many labels meet the same ones.
     """
+    if judges is None:
+        judges = [IncrementalR2Scorer(cut.outcomes, cut.size, seed) for cut in cuts]
     codes, n_entities = entity_codes(cuts)
     influence = np.zeros(n_entities)
     by_cut, shares = {}, []
-    for cut, code, own in zip(cuts, codes, labels, strict=True):
-        losses = IncrementalR2Scorer(cut.outcomes, cut.size, seed).losses(own)
+    for cut, judge, code, own in zip(cuts, judges, codes, labels, strict=True):
+        losses = judge.losses(own)
         by_cut[cut.as_of] = incremental_r2(losses)
         for part in losses:
             shares.append(part.beyond)

@@ -5,9 +5,11 @@ centres, in endless ways. A split has to earn its place: it is learnt from half 
 entities at the oldest cut, and judged by the other half at later cuts whose months were
 not learnt from, by the share of the outcomes that it explains beyond size
 (`core.evaluation.outcomes`); then the halves change places. So neither an entity nor a
-month is both learnt from and judged. Of the candidates within one standard error of the
-best, the simplest is taken (Breiman et al., 1984); where the best is not two standard
-errors above the 0 of undivided entities, there is no split.
+month is both learnt from and judged. Candidates count that are two standard errors
+above the 0 of undivided entities; where there is none, there is no split. Of those that
+the best does not lead by more than one standard error (of the lead, over entities), or
+by a tenth of its score, the simplest is taken, after Breiman et al. (1984): the fewest
+parts, rules before centres.
 
 Only groups that are denser than data without structure are called natural: density is
 looked at first, and asks for the margin of `core.evaluation.null.structure_check`.
@@ -20,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, Self
 
@@ -37,11 +39,18 @@ from core.evaluation.null import structure_check
 from core.evaluation.out_of_time import (
     MIN_ENTITIES_AT_CUT,
     Cut,
+    OutOfTime,
     backtest_cuts,
     entity_codes,
     out_of_time,
 )
-from core.evaluation.outcomes import FloatArray, IntArray, by_known_rows, size_classes
+from core.evaluation.outcomes import (
+    FloatArray,
+    IncrementalR2Scorer,
+    IntArray,
+    by_known_rows,
+    size_classes,
+)
 from core.evaluation.quality import principal_scores
 from core.models.centroids import CentroidModel
 from core.models.density import fit_density
@@ -60,6 +69,21 @@ MAX_PARTS = 5
 """Parts of one segment: more names than that nobody keeps apart."""
 MIN_SHARE = 0.05
 """Of the entities that a rule is learnt from, the share that it holds at least."""
+N_DRAWS = 2
+"""Draws of the halves: one alone moves the scores of small segments by half."""
+SMALL_LEAD = 0.1
+"""Share of the best score by which nobody would choose, however sure it is."""
+TOLD = ("volume", "growth", "activity")
+"""Outcomes that a tree is learnt towards."""
+TREE, KMEANS, KMEANS_MOMENTUM = "tree", "kmeans", "kmeans-momentum"
+SHIPPED = ("momentum", "momentum-season")
+"""Rule sets at hand (`core.rules.sets`), where their features are known."""
+METHODS = {
+    KMEANS: "a KMeans partition",
+    KMEANS_MOMENTUM: "a KMeans partition of recent momentum",
+    "mixture": "a partition by a mixture",
+    TREE: "rules learnt towards later behaviour",
+}
 CHECKED_ROWS = 1000
 CHECK_MIN_SAMPLES = 10
 """Entities and smoothing of the structure check, which clusters twenty times."""
@@ -74,7 +98,8 @@ class Split:
     kind : {'density', 'partition', 'rules'}
         Only 'density' is natural.
     method : str
-        How it was learnt: 'hdbscan', 'kmeans', 'tree', or the name of a rule set.
+        How it was learnt: 'hdbscan', 'kmeans', 'kmeans-momentum', 'tree', or the name
+        of a rule set that ships with the project.
     n_segments : int
         Parts, at least 2, numbered from 0 by the entities learnt from, the largest
         first.
@@ -171,11 +196,11 @@ class SplitChoice:
         A sentence without its full stop.
     evidence : dict
         JSON-able: ``criterion`` ('structure', 'out_of_time' or 'none'),
-        ``n_entities``, ``structure`` (of the check, where it was made), ``learnt_at``,
+        ``n_entities``, ``features`` and ``momentum`` (columns that could be looked
+        at), ``structure`` (of the check, where it was made), ``learnt_at``,
         ``cuts`` (months that candidates were judged at), ``score`` and
         ``standard_error`` (share of variance beyond size, averaged over outcomes, of
-        what was chosen, or of the best where nothing was), and ``candidates``, the
-        simplest first.
+        what was chosen), and ``candidates``, the simplest first.
     """
 
     split: Split | None
@@ -194,24 +219,136 @@ class _Candidate:
     method: str
     n_segments: int
     learn: Callable[[Cut], Label | None]
-    score: float = 0.0
-    standard_error: float = float("inf")
+    found: OutOfTime = field(default=OutOfTime(0.0, math.inf, {}), repr=False)
+
+    @property
+    def score(self) -> float:
+        """Share of variance beyond size, over outcomes and trials."""
+        return self.found.mean
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether that is more than chance gives."""
+        return self.score > TELLING_ERRORS * self.found.standard_error
+
+    def is_as_good_as(self, best: _Candidate) -> bool:
+        """Whether the best one's lead is within one standard error, or too small."""
+        error = float(np.linalg.norm(best.found.influence - self.found.influence))
+        return bool(best.score - self.score <= max(error, SMALL_LEAD * best.score))
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
-        known = ("kind", "method", "n_segments", "score", "standard_error")
-        return {name: getattr(self, name) for name in known}
+        known = {name: getattr(self, name) for name in ("kind", "method", "n_segments")}
+        return known | self.scored
+
+    @property
+    def scored(self) -> dict[str, float]:
+        """The score and its error, as evidence names them."""
+        return {"score": self.score, "standard_error": self.found.standard_error}
 
     @property
     def text(self) -> str:
         """What it is, in words."""
-        how = {
-            "kmeans": "a KMeans partition",
-            "mixture": "a partition by a mixture",
-            "tree": "rules learnt towards later behaviour",
+        called = METHODS.get(self.method, f"the rule set `{self.method}`")
+        return f"{called} ({self.n_segments} parts)"
+
+    def is_like(self, split: Split | None) -> bool:
+        """Whether a split was made in this way."""
+        own = (self.kind, self.method, self.n_segments)
+        return split is not None and own == (split.kind, split.method, split.n_segments)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What every candidate is learnt with."""
+
+    features: tuple[str, ...]
+    momentum: tuple[str, ...]
+    config: Config
+    entity: Entity
+    seed: int
+    before: Split | None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that a split may look at."""
+        return (*self.features, *self.momentum)
+
+    def facts(self, table: pl.DataFrame) -> dict[str, Any]:
+        """Return what evidence says of the search."""
+        return {
+            "n_entities": table.height,
+            "features": list(self.features),
+            "momentum": list(self.momentum),
         }
-        called = how.get(self.method, f"the rule set `{self.method}`")
-        return f"{called}, {self.n_segments} parts"
+
+    def cuts(self, history: pl.DataFrame, monthly: pl.DataFrame) -> list[Cut]:
+        """Return the cuts at which halves of the entities can be judged."""
+        horizon = self.config.evaluation.horizon_months
+        least = 2 * MIN_ENTITIES_AT_CUT
+        return backtest_cuts(
+            history, monthly, self.columns, horizon, self.entity, least
+        )
+
+    def rules(self, max_parts: int) -> list[_Candidate]:
+        """Return rule sets at hand, then trees of two leaves and more."""
+        shipped = [
+            _Candidate(
+                "rules", name, len(rules.segments), partial(self._at_hand, rules)
+            )
+            for name, rules in ((name, read_rules(name)) for name in SHIPPED)
+            if {feature.name for feature in rules.features} <= {*self.columns}
+        ]
+        trees = [
+            _Candidate("rules", TREE, n, partial(self.learnt_tree, n=n))
+            for n in range(2, max_parts + 1)
+        ]
+        return [*shipped, *trees]
+
+    def partitions(self, max_parts: int) -> list[_Candidate]:
+        """Return KMeans on all columns, and on momentum alone."""
+        spaces = {KMEANS: self.columns, KMEANS_MOMENTUM: self.momentum}
+        return [
+            self.partition(method, n, columns)
+            for method, columns in spaces.items()
+            if columns
+            for n in range(2, max_parts + 1)
+        ]
+
+    def partition(self, method: str, n: int, columns: Sequence[str]) -> _Candidate:
+        """Return a partition on some of the columns."""
+        places = [self.columns.index(name) for name in columns]
+        known = KMEANS if method == KMEANS_MOMENTUM else method
+        recipe = partition_recipe(self.config, known, n)
+
+        def learn(cut: Cut) -> Label:
+            label = recipe(cut.X[:, places], self.seed)
+            return lambda X: label(X[:, places])
+
+        return _Candidate("partition", method, n, learn)
+
+    def tree_rules(self, cut: Cut, n: int) -> RuleSet | None:
+        """Learn a tree towards all outcomes after a cut."""
+        rows, Y = _targets(cut)
+        if not Y.shape[1]:
+            return None
+        least = max(math.ceil(MIN_SHARE * len(rows)), 2)
+        return rules_towards(cut.X[rows], Y, self.columns, n, least, self.seed)
+
+    def learnt_tree(self, cut: Cut, n: int) -> Label | None:
+        """Return what labels entities by a tree; None where none grows."""
+        rules = self.tree_rules(cut, n)
+        return None if rules is None else partial(self._placed, rules)
+
+    def _at_hand(self, rules: RuleSet, cut: Cut) -> Label | None:
+        """Learn the thresholds of a rule set; None where one of its rules is idle."""
+        settled = _settled(rules, pl.DataFrame(cut.X, schema=list(self.columns)))
+        sizes = np.bincount(self._placed(settled, cut.X), minlength=len(rules.segments))
+        is_used = sizes.min() >= MIN_SHARE * len(cut.X)
+        return partial(self._placed, settled) if is_used else None
+
+    def _placed(self, rules: RuleSet, X: FloatArray) -> IntArray:
+        return _by_rules(rules, pl.DataFrame(X, schema=list(self.columns)))
 
 
 def choose_split(
@@ -223,6 +360,8 @@ def choose_split(
     entity: Entity,
     *,
     seed: int,
+    momentum: Sequence[str] = (),
+    before: Split | None = None,
 ) -> SplitChoice:
     """Divide the members of one segment, if that tells anything of them.
 
@@ -231,8 +370,8 @@ def choose_split(
     table : DataFrame
         Ids and features of the members today.
     features : sequence of str
-        Columns that a split may look at, of `table` and `history`; unscaled numbers,
-        null where unknown.
+        Columns of `table` and `history` in which groups are looked for and that a split
+        may look at; unscaled numbers, null where unknown.
     history : DataFrame
         The same at earlier cuts (``as_of``), with the column of sizes, of those who
         belonged to the segment then; may be empty.
@@ -244,10 +383,18 @@ def choose_split(
         Its columns, and its words for the reason.
     seed : int
         Of everything drawn. The order of rows plays no part.
+    momentum : sequence of str
+        Further columns that tell where an entity is heading. They depend on one another
+        by their making, which passes for structure, so no groups are looked for in
+        them; partitions and rules look at them.
+    before : Split, optional
+        Of the same segment by the model before: its method and number are kept where
+        they are within one standard error of the best, and KMeans starts from it.
     """
+    search = _Search(tuple(features), tuple(momentum), config, entity, seed, before)
     table = table.sort(entity.id_column)
-    density, structure = _density_split(table, features, config, seed)
-    facts = {"n_entities": table.height, "structure": structure}
+    density, structure = _density_split(table, search)
+    facts = search.facts(table) | {"structure": structure}
     if density is not None:
         evidence = facts | {"criterion": "structure", "candidates": []}
         reason = (
@@ -256,60 +403,61 @@ def choose_split(
         )
         split = replace(density, reason=reason, evidence=evidence)
         return SplitChoice(split, reason, evidence)
-    cuts = _cuts(history, monthly, features, config, entity)
-    options = [
-        *_rule_candidates(features, MAX_PARTS, seed),
-        *(_kmeans(n, config, seed) for n in range(2, MAX_PARTS + 1)),
-    ]
-    found = _chosen(cuts, options, entity, config, seed)
-    return _learnt_anew(found, facts, table, features, cuts, config, seed)
+    cuts = search.cuts(history, monthly)
+    options = [*search.rules(MAX_PARTS), *search.partitions(MAX_PARTS)]
+    found = _chosen(cuts, options, search)
+    return _learnt_anew(found, facts, table, cuts, search)
 
 
-def _cuts(
+def choose_rules(
+    table: pl.DataFrame,
+    features: Sequence[str],
     history: pl.DataFrame,
     monthly: pl.DataFrame,
-    features: Sequence[str],
     config: Config,
     entity: Entity,
-) -> list[Cut]:
-    """Return the cuts at which halves of the entities can be judged, oldest first."""
-    horizon = config.evaluation.horizon_months
-    least = 2 * MIN_ENTITIES_AT_CUT
-    return backtest_cuts(history, monthly, features, horizon, entity, least)
+    *,
+    partition: tuple[str, int],
+    seed: int,
+    momentum: Sequence[str] = (),
+    before: Split | None = None,
+) -> SplitChoice:
+    """Divide everyone by rules, if they tell more than the partition, or as much.
 
+    Parameters
+    ----------
+    table, features, history, monthly, config, entity, seed, momentum, before
+        As for `choose_split`, of all entities.
+    partition : (method, number of segments)
+        Of the partition of `features` that would be published otherwise. It is learnt
+        and judged as the rules are; with fewer segments it is the simpler one.
 
-def _rule_candidates(
-    features: Sequence[str], max_parts: int, seed: int
-) -> list[_Candidate]:
-    """Return the trees of two leaves and more."""
-    return [
-        _Candidate(
-            "rules", "tree", n, partial(_tree, features=features, n=n, seed=seed)
-        )
-        for n in range(2, max_parts + 1)
-    ]
-
-
-def _tree(cut: Cut, features: Sequence[str], n: int, seed: int) -> Label | None:
-    rules = _tree_rules(cut, features, n, seed)
-    return None if rules is None else partial(_by_rules_of, rules, features)
-
-
-def _tree_rules(cut: Cut, features: Sequence[str], n: int, seed: int) -> RuleSet | None:
-    """Learn a tree towards all outcomes after a cut."""
-    rows, Y = _targets(cut)
-    least = max(math.ceil(MIN_SHARE * len(rows)), 2)
-    if not Y.shape[1]:
-        return None
-    return rules_towards(cut.X[rows], Y, features, n, least, seed)
+    Returns
+    -------
+    SplitChoice
+        Its split is of kind 'rules', or None where the partition stands.
+    """
+    search = _Search(tuple(features), tuple(momentum), config, entity, seed, before)
+    table = table.sort(entity.id_column)
+    facts = search.facts(table)
+    cuts = search.cuts(history, monthly)
+    rival = search.partition(*partition, search.features)
+    options = [*search.rules(MAX_SEGMENTS), rival]
+    found = _chosen(cuts, options, search)
+    if found.chosen is not None and found.chosen.kind == "partition":
+        return SplitChoice(None, found.reason, facts | found.facts)
+    return _learnt_anew(found, facts, table, cuts, search)
 
 
 def _targets(cut: Cut) -> tuple[IntArray, FloatArray]:
     """Return the entities that are followed, and their outcomes beyond size.
 
-    Of one spread each; 0, the mean, where one is unknown.
+    Of one spread each, so that none outweighs the others, and within three of it, so
+    that no entity outweighs the rest; 0, the mean, where one is unknown. That an entity
+    stops is in its activity, so it is not counted twice.
     """
-    values = cut.outcomes.select(pl.exclude(cut.ids.name).cast(pl.Float64)).to_numpy()
+    names = [name for name in TOLD if name in cut.outcomes.columns]
+    values = cut.outcomes.select(pl.col(names).cast(pl.Float64)).to_numpy()
     columns = []
     for rows, members in by_known_rows(values):
         place = size_classes(cut.size[rows])
@@ -319,7 +467,7 @@ def _targets(cut: Cut) -> tuple[IntArray, FloatArray]:
         left = Y - design @ np.linalg.lstsq(design, Y, rcond=None)[0]
         spread = left.std(axis=0)
         told = np.zeros((len(values), len(members)))
-        told[rows] = left / np.where(spread > 0, spread, 1.0)
+        told[rows] = np.clip(left / np.where(spread > 0, spread, 1.0), -3, 3)
         columns.append(told[:, spread > 0])
     followed = np.flatnonzero(np.isfinite(values).any(axis=1))
     if not columns:
@@ -327,18 +475,14 @@ def _targets(cut: Cut) -> tuple[IntArray, FloatArray]:
     return followed, np.hstack(columns)[followed]
 
 
-def _kmeans(n: int, config: Config, seed: int) -> _Candidate:
-    """Return the partition of so many segments."""
-    recipe = partition_recipe(config, "kmeans", n)
-
-    def learn(cut: Cut) -> Label:
-        return recipe(cut.X, seed)
-
-    return _Candidate("partition", "kmeans", n, learn)
-
-
-def _by_rules_of(rules: RuleSet, features: Sequence[str], X: FloatArray) -> IntArray:
-    return _by_rules(rules, pl.DataFrame(X, schema=list(features)))
+def _settled(rules: RuleSet, table: pl.DataFrame) -> RuleSet:
+    """Learn the thresholds of a rule set, in two digits, which people can remember."""
+    learnt = rules.settle(table)
+    rounded = tuple(
+        replace(t, value=t.value if t.value is None else float(f"{t.value:.2g}"))
+        for t in learnt.thresholds
+    )
+    return replace(learnt, thresholds=rounded)
 
 
 def _by_rules(rules: RuleSet, table: pl.DataFrame) -> IntArray:
@@ -358,14 +502,10 @@ class _Found:
 
 
 def _chosen(
-    cuts: Sequence[Cut],
-    options: Sequence[_Candidate],
-    entity: Entity,
-    config: Config,
-    seed: int,
+    cuts: Sequence[Cut], options: Sequence[_Candidate], search: _Search
 ) -> _Found:
     """Judge candidates and take the simplest that is as good as the best."""
-    entities = entity.plural
+    entities = search.entity.plural
     if not cuts:
         least = 2 * MIN_ENTITIES_AT_CUT
         reason = (
@@ -373,39 +513,39 @@ def _chosen(
             "what came after"
         )
         return _Found(None, reason, {"criterion": "none", "candidates": []})
-    trials = _trials(cuts, config.evaluation.horizon_months, seed)
-    judged = [c for option in options if (c := _judged(option, trials, seed))]
+    trials = _trials(cuts, search.config.evaluation.horizon_months, search.seed)
+    judges = [
+        IncrementalR2Scorer(cut.outcomes, cut.size, search.seed)
+        for _, own in trials
+        for cut in own
+    ]
+    tried = (_judged(option, trials, judges, search.seed) for option in options)
+    judged = [candidate for candidate in tried if candidate is not None]
     # The fewest parts first; of these, rules, which can be read.
     judged.sort(key=lambda c: (c.n_segments, c.kind != "rules"))
     months = list(dict.fromkeys(cut.as_of for _, own in trials for cut in own))
-    facts = {
+    facts: dict[str, Any] = {
         "learnt_at": cuts[0].as_of,
         "cuts": months,
         "candidates": [c.as_dict() for c in judged],
     }
-    best = max(judged, key=lambda c: c.score, default=None)
-    if best is None or not best.score > TELLING_ERRORS * best.standard_error:
-        reason = (
-            f"none of {len(judged)} ways to divide them tells what other {entities} "
-            f"did after {', '.join(months)}, beyond their size"
-        )
-        return _Found(None, reason, facts | {"criterion": "none"} | _scored(best))
-    enough = best.score - best.standard_error
-    chosen = next(c for c in judged if c.score >= enough)
+    telling = [c for c in judged if c.is_telling]
+    told = f"what other {entities} did after {', '.join(months)}, beyond their size"
+    if not telling:
+        reason = f"none of {len(judged)} ways to divide them tells {told}"
+        return _Found(None, reason, facts | {"criterion": "none"})
+    best = max(telling, key=lambda c: c.score)
+    good = [c for c in telling if c.is_as_good_as(best)]
+    kept = next((c for c in good if c.is_like(search.before)), None)
+    chosen = kept or good[0]
+    which = "that of the model before, one" if kept is not None else "the simplest"
     reason = (
-        f"{chosen.text}: the simplest of {len(judged)} ways within one standard error "
-        f"of the best at telling what other {entities} did after {', '.join(months)}, "
-        f"beyond their size: {chosen.score:.1%} of the variance, the best "
-        f"{best.score:.1%}"
+        f"{chosen.text}: {which} of {len(judged)} ways that are as good as the best, "
+        f"within one standard error, at telling {told}: {chosen.score:.1%} of the "
+        f"variance, the best {best.score:.1%}"
     )
-    facts |= {"criterion": "out_of_time"} | _scored(chosen)
+    facts |= {"criterion": "out_of_time"} | chosen.scored
     return _Found(chosen, reason, facts)
-
-
-def _scored(candidate: _Candidate | None) -> dict[str, Any]:
-    if candidate is None:
-        return {}
-    return {"score": candidate.score, "standard_error": candidate.standard_error}
 
 
 def _trials(
@@ -415,22 +555,26 @@ def _trials(
 
     Each half of the entities at the oldest cut, and the other half at each cut that
     lies beyond the months learnt from; at any later cut where none does, and at the
-    oldest itself where there is no other.
+    oldest itself where there is no other. The halves are drawn `N_DRAWS` times.
     """
     first = cuts[0]
     beyond = month_index(first.as_of) + horizon_months
     later = [cut for cut in cuts[1:] if month_index(cut.as_of) >= beyond]
     judged = later or cuts[1:] or cuts[:1]
     codes, n_entities = entity_codes(cuts)
-    half = np.random.default_rng(seed).permutation(n_entities) % 2
-    sides = {cut.as_of: half[code] for cut, code in zip(cuts, codes, strict=True)}
-    return [
-        (
-            _part(first, sides[first.as_of] == side),
-            [_part(cut, sides[cut.as_of] != side) for cut in judged],
-        )
-        for side in (0, 1)
-    ]
+    rng = np.random.default_rng(seed)
+    trials = []
+    for _ in range(N_DRAWS):
+        half = rng.permutation(n_entities) % 2
+        sides = {cut.as_of: half[code] for cut, code in zip(cuts, codes, strict=True)}
+        trials += [
+            (
+                _part(first, sides[first.as_of] == side),
+                [_part(cut, sides[cut.as_of] != side) for cut in judged],
+            )
+            for side in (0, 1)
+        ]
+    return trials
 
 
 def _part(cut: Cut, is_in: npt.NDArray[np.bool_]) -> Cut:
@@ -446,7 +590,10 @@ def _part(cut: Cut, is_in: npt.NDArray[np.bool_]) -> Cut:
 
 
 def _judged(
-    option: _Candidate, trials: Sequence[tuple[Cut, list[Cut]]], seed: int
+    option: _Candidate,
+    trials: Sequence[tuple[Cut, list[Cut]]],
+    judges: Sequence[IncrementalR2Scorer],
+    seed: int,
 ) -> _Candidate | None:
     """Return a candidate with its score; None where it cannot be learnt."""
     judged, labels = [], []
@@ -456,28 +603,27 @@ def _judged(
             return None
         judged += cuts
         labels += [label(cut.X) for cut in cuts]
-    found = out_of_time(judged, labels, seed)
-    return replace(option, score=found.mean, standard_error=found.standard_error)
+    return replace(option, found=out_of_time(judged, labels, seed, judges))
 
 
 def _learnt_anew(
     found: _Found,
     facts: dict[str, Any],
     table: pl.DataFrame,
-    features: Sequence[str],
     cuts: Sequence[Cut],
-    config: Config,
-    seed: int,
+    search: _Search,
 ) -> SplitChoice:
     """Learn what was chosen from all entities, as they are now."""
     evidence, chosen = facts | found.facts, found.chosen
     if chosen is None:
         return SplitChoice(None, found.reason, evidence)
-    anew = (
-        _partitioned(table, features, chosen, config, seed)
-        if chosen.kind == "partition"
-        else _ruled(table, features, chosen, cuts[-1], seed)
-    )
+    if chosen.kind == "partition":
+        anew: Split | None = _partitioned(table, chosen, search)
+    elif chosen.method == TREE:
+        anew = _tree_split(table, chosen, cuts[-1], search)
+    else:
+        rules = _settled(read_rules(chosen.method), table.select(search.columns))
+        anew = _ruled(table, chosen.method, rules)
     if anew is None or anew.n_segments < 2:
         reason = f"{chosen.text}: no longer divides them today"
         return SplitChoice(None, reason, evidence)
@@ -485,47 +631,31 @@ def _learnt_anew(
     return SplitChoice(split, found.reason, evidence)
 
 
-def _partitioned(
-    table: pl.DataFrame,
-    features: Sequence[str],
-    chosen: _Candidate,
-    config: Config,
-    seed: int,
-) -> Split:
-    """Learn the centres from today's entities."""
-    X = feature_matrix(table, list(features))
-    scaler = FeatureScaler(**config.scaling.model_dump()).fit(X)
-    fitted = Partition(chosen.method, chosen.n_segments, seed)
-    fitted.fit(scaler.transform(X))
+def _partitioned(table: pl.DataFrame, chosen: _Candidate, search: _Search) -> Split:
+    """Learn the centres from today's entities, and from the split before."""
+    is_momentum = chosen.method == KMEANS_MOMENTUM
+    columns = search.momentum if is_momentum else search.columns
+    X = feature_matrix(table, list(columns))
+    scaler = FeatureScaler(**search.config.scaling.model_dump()).fit(X)
+    before = search.before if chosen.is_like(search.before) else None
+    start = None if before is None else before.assign(table)
+    fitted = Partition(KMEANS, chosen.n_segments, search.seed)
+    fitted.fit(scaler.transform(X), start=start)
+    n = fitted.model_.n_segments
     return Split(
-        "partition",
-        chosen.method,
-        fitted.model_.n_segments,
-        tuple(features),
-        scaler=scaler,
-        model=fitted.model_,
+        "partition", chosen.method, n, columns, scaler=scaler, model=fitted.model_
     )
 
 
-def _ruled(
-    table: pl.DataFrame,
-    features: Sequence[str],
-    chosen: _Candidate,
-    newest: Cut,
-    seed: int,
+def _tree_split(
+    table: pl.DataFrame, chosen: _Candidate, newest: Cut, search: _Search
 ) -> Split | None:
     """Learn the tree at the newest cut; with fewer leaves where one would be empty."""
     for n in range(chosen.n_segments, 1, -1):
-        rules = _tree_rules(newest, features, n, seed)
-        if rules is None:
-            continue
-        sizes = np.bincount(_by_rules(rules, table), minlength=n)
-        if sizes.all():
-            order = np.argsort(-sizes, kind="stable")
-            ordered = tuple(rules.segments[place] for place in order)
-            rules = require_proven(replace(rules, segments=ordered))
-            used = tuple(feature.name for feature in rules.features)
-            return Split("rules", chosen.method, n, used, rules=rules)
+        rules = search.tree_rules(newest, n)
+        split = None if rules is None else _ruled(table, chosen.method, rules)
+        if split is not None:
+            return split
     return None
 
 
@@ -555,8 +685,9 @@ def unseen_parts(
         the entities at the oldest cut, and tells the other half its parts at every cut,
         those of the two trees apart.
     """
-    if split.method != "tree":
+    if split.method != TREE:
         return [str(part) for part in split.assign(history)]
+    search = _Search(tuple(features), (), config, entity, seed, None)
     horizon = config.evaluation.horizon_months
     cuts = backtest_cuts(history, monthly, features, horizon, entity, 1)
     codes, n_entities = entity_codes(cuts)
@@ -566,15 +697,27 @@ def unseen_parts(
     X = np.concatenate([cut.X for cut in cuts])
     for side in (0, 1):
         source = _part(cuts[0], half[codes[0]] == side)
-        label = _tree(source, features, split.n_segments, seed)
+        label = search.learnt_tree(source, split.n_segments)
         asked = sides != side
         if label is not None:
             parts[asked] = [f"{side}.{part}" for part in label(X[asked])]
     return parts.tolist()
 
 
+def _ruled(table: pl.DataFrame, method: str, rules: RuleSet) -> Split | None:
+    """Return rules in the order of their sizes; None where nobody meets one today."""
+    sizes = np.bincount(_by_rules(rules, table), minlength=len(rules.segments))
+    if not sizes.all():
+        return None
+    order = np.argsort(-sizes, kind="stable")
+    ordered = tuple(rules.segments[place] for place in order)
+    proven = require_proven(replace(rules, segments=ordered))
+    used = tuple(feature.name for feature in rules.features)
+    return Split("rules", method, len(ordered), used, rules=proven)
+
+
 def _density_split(
-    table: pl.DataFrame, features: Sequence[str], config: Config, seed: int
+    table: pl.DataFrame, search: _Search
 ) -> tuple[Split | None, dict[str, Any] | None]:
     """Return groups denser than data without structure, if any, and the check.
 
@@ -582,25 +725,23 @@ def _density_split(
     """
     if table.height < 2 * MIN_ENTITIES_AT_CUT:
         return None, None
-    X = feature_matrix(table, list(features))
-    scaler = FeatureScaler(**config.scaling.model_dump()).fit(X)
+    X = feature_matrix(table, list(search.features))
+    scaler = FeatureScaler(**search.config.scaling.model_dump()).fit(X)
     scaled = scaler.transform(X)
-    options = config.clustering.model_copy(
-        update={"min_samples": config.clustering.min_samples or CHECK_MIN_SAMPLES}
-    )
+    given = search.config.clustering
+    degree = given.min_samples or CHECK_MIN_SAMPLES
+    options = given.model_copy(update={"min_samples": degree})
 
     def cluster(rows: FloatArray) -> IntArray:
-        return fit_density(rows, options, seed).labels_
+        return fit_density(rows, options, search.seed).labels_
 
-    check = structure_check(scaled, cluster, seed=seed, max_rows=CHECKED_ROWS)
+    check = structure_check(scaled, cluster, seed=search.seed, max_rows=CHECKED_ROWS)
     if not check.is_structured:
         return None, check.as_dict()
-    clusterer = fit_density(principal_scores(scaled, 5)[0], options, seed)
-    if not 2 <= clusterer.n_clusters_ <= MAX_SEGMENTS:
-        return None, check.as_dict()
-    exemplars = choose_exemplars(scaled, clusterer.labels_, clusterer.strengths_)
+    clusterer = fit_density(principal_scores(scaled, 5)[0], options, search.seed)
     n = clusterer.n_clusters_
-    split = Split(
-        "density", "hdbscan", n, tuple(features), scaler=scaler, model=exemplars
-    )
+    if not 2 <= n <= MAX_SEGMENTS:
+        return None, check.as_dict()
+    model = choose_exemplars(scaled, clusterer.labels_, clusterer.strengths_)
+    split = Split("density", "hdbscan", n, search.features, scaler=scaler, model=model)
     return split, check.as_dict()

@@ -78,7 +78,8 @@ def look_inside(
     large = [s for s in table.segments if s.id != UNASSIGNED and s.share > LARGE_SHARE]
     if not large:
         return table, {}
-    columns = [*features, *(n for n in MOMENTUM if n in past.history.columns)]
+    momentum = [name for name in MOMENTUM if name in past.history.columns]
+    columns = [*features, *momentum]
     before = np.zeros(0, dtype=np.int64)
     if past.history.height:
         before = past.clusters(feature_matrix(past.history, list(features)))
@@ -87,8 +88,8 @@ def look_inside(
         get_logger().info("Looking inside segment %d", segment.id)
         members = shops.filter(pl.Series(labels == segment.cluster))
         history = past.history.filter(pl.Series(before == segment.cluster))
-        given = (members, columns, history, past.monthly, config, SHOP)
-        choice = choose_split(*given, seed=config.seed)
+        given = (members, features, history, past.monthly, config, SHOP)
+        choice = choose_split(*given, seed=config.seed, momentum=momentum)
         told = {"reason": choice.reason, "evidence": choice.evidence}
         if choice.split is None:
             divisions[segment.cluster] = Division(**told)

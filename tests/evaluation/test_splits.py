@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import polars as pl
 import pytest
 
 from core.artifacts.arrays import pack_arrays, unpack_arrays
 from core.config import Config
-from core.evaluation.splits import Split, choose_split, unseen_parts
+from core.evaluation.splits import Split, choose_rules, choose_split, unseen_parts
 from core.months import month_index
 from core.retailers.features import SHOP
 
 CUTS = ("2023-12", "2024-03", "2024-06")
 SIZE = "sales_qty_last_12_months"
-FEATURES = ["season", "breadth", "variability", "yoy_12"]
+FEATURES = ["season", "breadth", "variability"]
+MOMENTUM = ["yoy_12"]
 
 
 def planted(n=400, is_told=True, seed=0):
@@ -40,7 +43,7 @@ def planted(n=400, is_told=True, seed=0):
     def known_at(month):
         upto = quantity[:, t <= month_index(month)]
         before, after = upto[:, -24:-12].sum(axis=1), upto[:, -12:].sum(axis=1)
-        table = pl.DataFrame(rng.normal(size=(n, 4)), schema=FEATURES)
+        table = pl.DataFrame(rng.normal(size=(n, 4)), schema=[*FEATURES, *MOMENTUM])
         if is_told:
             table = table.with_columns(yoy_12=np.log(after / before))
         return table.with_columns(ids, pl.Series(SIZE, after), as_of=pl.lit(month))
@@ -49,9 +52,10 @@ def planted(n=400, is_told=True, seed=0):
     return known_at("2024-12").drop("as_of"), history, monthly, trend
 
 
-def chosen(tables, seed=0):
+def chosen(tables, seed=0, choose=choose_split, **options):
     table, history, monthly = tables
-    return choose_split(table, FEATURES, history, monthly, Config(), SHOP, seed=seed)
+    given = (table, FEATURES, history, monthly, Config(), SHOP)
+    return choose(*given, seed=seed, momentum=MOMENTUM, **options)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +93,9 @@ def test_cuts_of_rules_are_round_numbers(told):
 
 def test_an_entity_with_nothing_known_is_in_a_part(told):
     _, _, found = told
-    unknown = pl.DataFrame({name: [None, float("nan")] for name in FEATURES})
+    unknown = pl.DataFrame(
+        {name: [None, float("nan")] for name in [*FEATURES, *MOMENTUM]}
+    )
     assert (found.split.assign(unknown) >= 0).all()
 
 
@@ -115,7 +121,7 @@ def test_parts_at_earlier_cuts_come_from_a_tree_that_has_not_seen_the_entity(tol
     known = history.sort("as_of", "shop_id")
 
     def parts(sales):
-        given = (known, sales, FEATURES, Config(), SHOP)
+        given = (known, sales, [*FEATURES, *MOMENTUM], Config(), SHOP)
         return np.array(unseen_parts(found.split, *given, seed=0))
 
     labels = parts(monthly)
@@ -145,3 +151,34 @@ def test_without_a_past_nothing_is_divided(told):
     found = chosen((table, history.clear(), monthly))
     assert found.split is None
     assert "no earlier month has 100 shops" in found.reason
+
+
+def test_shipped_rules_are_candidates_where_their_features_are_known(told):
+    tables, _, found = told
+    assert "momentum" not in {c["method"] for c in found.evidence["candidates"]}
+    named = [table.rename({"yoy_12": "yoy_6"}, strict=False) for table in tables]
+    given = (named[0], FEATURES, *named[1:], Config(), SHOP)
+    found = choose_split(*given, seed=0, momentum=["yoy_6"])
+    scores = {c["method"]: c["score"] for c in found.evidence["candidates"]}
+    assert scores["momentum"] > 0.1
+    assert "momentum-season" not in scores
+
+
+def test_the_method_of_the_model_before_is_kept_where_as_good(told):
+    tables, _, found = told
+    first = found.split
+    four = dataclasses.replace(first, n_segments=4)
+    assert chosen(tables, before=four).split.n_segments == 4
+    poor = dataclasses.replace(first, kind="partition", method="kmeans", n_segments=2)
+    assert chosen(tables, before=poor).split.kind == "rules"
+
+
+def test_rules_for_everyone_have_to_tell_more_than_the_partition(told):
+    tables, _, _ = told
+    found = chosen(tables, choose=choose_rules, partition=("kmeans", 3))
+    assert found.split.kind == "rules"
+    scores = {c["kind"]: c["score"] for c in found.evidence["candidates"]}
+    assert scores["rules"] > scores["partition"]
+    *blind, _ = planted(is_told=False)
+    found = chosen(blind, choose=choose_rules, partition=("kmeans", 3))
+    assert found.split is None

@@ -129,8 +129,11 @@ def test_predictions_tell_the_sub_segment_and_a_saved_model_the_same(
     arrays, meta = load_arrays(tmp_path / SEGMENT_STATE)
     back = replace(assigner, splits=saved_splits(arrays, meta))
     assert replace(model, segments=back).assign(shops).equals(placed)
+    ((cluster, split),) = assigner.splits["density"].items()
+    asks = {"density": {cluster: replace(split, features=MOMENTUM)}}
+    asking = replace(model, segments=replace(assigner, splits=asks))
     with pytest.raises(FeatureMismatchError, match="by which segment 0 is divided"):
-        replace(model, segments=assigner).assign(shops.drop(*MOMENTUM))
+        asking.assign(shops.drop(*MOMENTUM))
     lost = replace(assigner, splits={})
     with pytest.raises(ArtifactError, match="does not divide segment 0"):
         replace(model, segments=lost).assign(shops)
