@@ -11,9 +11,9 @@ the last of them (``t_x``), and months since its first (``n``). The chance of no
 stopped follows in closed form: after the same silence it is lower where the entity had
 seldom paused before.
 
-The model knows no seasons. So nobody has lapsed in a silence no longer than one that it
-came back from before, and the chance below which an entity has lapsed is lowered until,
-a year ago, at most one in ten of those below it sold again.
+The model knows no seasons. So nobody has lapsed whose silence is not longer, by two
+months, than any that it came back from before, and the chance below which an entity has
+lapsed is lowered until, a year ago, at most one in ten of those below it sold again.
 
 States are the rules `life-cycle` over what is told here, so that thresholds can be read
 and changed as those of any rule set.
@@ -45,6 +45,8 @@ STATES: Final = ("new", "active", "reviving", "slowing", "lapsed")
 LAPSED: Final = "lapsed"
 RECENT_MONTHS = 6
 YEAR = 12
+# Longer by so much than any before, a silence may be the end: the rules say the same.
+UNUSUAL_MONTHS = 2
 # Longer histories tell no more of a rhythm; a mistyped year is not one.
 MAX_MONTHS = 240
 # Of the logarithms of the four parameters: as good as no limit, but none runs away
@@ -198,13 +200,15 @@ class _Lives(NamedTuple):
     def chance_before_return(self, rhythm: Rhythm, now: int) -> FloatArray:
         """Return the lowest chance before a recent return; NaN without one.
 
-        Only the return from a longer silence than any before is one.
+        Only the return from a silence longer by two months than any before is one.
         """
         t = self.months.t
         of = np.repeat(np.arange(len(self.start)), self.end - self.start + 1)
         known = np.append(0, self.habit[:-1])  # not of first months: they have no gap
         came = np.flatnonzero(
-            (t > now - RECENT_MONTHS) & (self.gap > np.where(self.gap > 0, known, 0))
+            (t > now - RECENT_MONTHS)
+            & (self.gap > 0)
+            & (self.gap - known >= UNUSUAL_MONTHS)
         )
         start, before = self.start[of[came]], t[came] - 1
         counts = Counts(came - 1 - start, t[came - 1] - t[start], before - t[start])
@@ -448,7 +452,7 @@ def _lapsed_below(
         lives = _Lives.of(months.where(months.t <= cut))
         after = months.where((months.t > cut) & (months.t <= cut + YEAR))
         is_back = np.isin(lives.months.entity[lives.start], after.entity)
-        is_silent = lives.beyond_habit(cut) > 0
+        is_silent = lives.beyond_habit(cut) >= UNUSUAL_MONTHS
         chances.append(rhythm.chance_active(lives.counts(cut))[is_silent])
         returned.append(is_back[is_silent])
     if not chances:
