@@ -231,7 +231,7 @@ def facts_of(*rows: dict[str, object]) -> dict[str, object]:
 
 
 def test_lines_are_sentences_for_a_category_manager():
-    luck = row_of("growth", size=-0.01, both=-0.01, beyond=0.0, p_value=0.4)
+    luck = row_of("growth", size=-0.01, both=-0.01, beyond=-0.0001, p_value=0.4)
     selling = row_of("volume", population="still selling", beyond=0.02)
     facts = facts_of(row_of("volume"), luck, selling, row_of("all"))
     assert scorecard_answers(facts) == [
@@ -242,13 +242,13 @@ def test_lines_are_sentences_for_a_category_manager():
     ]
     lines = scorecard_lines(facts)
     assert lines[1] == (
-        "What a shop sells in the six months after: yes. Segments add 7.0 points to "
+        "Volume, sales in the six months after: yes. Segments add 7.0 points to "
         "71% by size alone (95% interval 6.0 to 8.0); of shops that sold in both "
         "months before: slightly, 2.0 points (6.0 to 8.0)."
     )
     assert "no. Segments add 0.0 points to 0% by size alone" in lines[2]
     assert lines[4] == (
-        "Whether it stops buying altogether: too few shops differ in it to tell."
+        "Churn, no sale in any of them: too few shops differ in it to tell."
     )
     assert [month_count(n) for n in (1, 3, 18)] == [
         "one month",

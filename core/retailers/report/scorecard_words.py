@@ -22,10 +22,10 @@ OUTCOME_TITLES = {
     "raw": "raw clusters, learnt at the oldest look back",
 }
 _QUESTIONS = {
-    "volume": "What a shop sells in the {months} after",
-    "growth": "How that compares with the same months a year before",
-    "activity": "In how many of these months it buys",
-    "churn": "Whether it stops buying altogether",
+    "volume": "Volume, sales in the {months} after",
+    "growth": "Growth, these sales against the same months a year before",
+    "activity": "Activity, the share of these months with sales",
+    "churn": "Churn, no sale in any of them",
 }
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
 _ANSWERS = ("yes", "slightly", "no", "unknown")
@@ -147,4 +147,5 @@ def month_count(n: int) -> str:
 
 def points(row: dict[str, Any], end: str = "") -> str:
     """Return what labels add in percentage points."""
-    return f"{100 * row[f'beyond{end}']:.1f}"
+    # Plus 0, or a little less than nothing would be shown as -0.0.
+    return f"{round(100 * row[f'beyond{end}'], 1) + 0.0:.1f}"
