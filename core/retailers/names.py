@@ -196,12 +196,13 @@ class FeatureLabel:
         number = self._number(value, 3)
         return number if number == UNKNOWN else number + self.suffix
 
-    def numbers(self, *values: float | None) -> tuple[str, ...]:
+    def numbers(self, *values: float | None, least: int = 3) -> tuple[str, ...]:
         """Return values without the suffix.
 
-        They have as many significant digits (3 to 6) as tell different ones apart.
+        They have as many significant digits (`least` to 6) as tell different ones
+        apart.
         """
-        for digits in range(3, MAX_DIGITS):
+        for digits in range(least, MAX_DIGITS):
             said = tuple(self._number(value, digits) for value in values)
             if len(set(said)) == len(set(values)):
                 return said
@@ -451,20 +452,22 @@ def _capitalised(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def difference(row: Mapping[str, Any]) -> str:
+def difference(row: Mapping[str, Any], least: int = 3) -> str:
     """Say in the feature's own unit how a segment differs from the other shops.
 
     Parameters
     ----------
     row : mapping
         ``feature``, ``median``, ``rest_median`` and ``effect``.
+    least : int
+        Significant digits, more where as many do not tell the two apart.
 
     >>> difference({"feature": "assortment_breadth", "median": 2.0,
     ...             "rest_median": 1.0, "effect": 1.4})
     'assortment 7.39 products a month (others 2.72)'
     """
     words = feature_label(row["feature"])
-    own, rest = words.numbers(row["median"], row["rest_median"])
+    own, rest = words.numbers(row["median"], row["rest_median"], least=least)
     if own == rest:
         side = "higher" if row["effect"] > 0 else "lower"
         return f"{words.name} {side} in the ranks"

@@ -21,7 +21,10 @@ from core.retailers.inside import Past, continued_divisions, look_inside
 from core.retailers.model import SEGMENT_STATE, SEGMENTS, Model, saved_splits
 from core.retailers.pipelines import run_inference
 from core.retailers.publish import rename_segment
+from core.retailers.refresh.month import ScoredMonth
+from core.segments.changing import Months
 from core.segments.identity import Identity
+from core.segments.ledger import serving_block
 from core.segments.published import PublishedSegments, first_version, segment_table
 
 VERDICT = {"kind": "natural", "is_certified": False, "basis": {}}
@@ -213,3 +216,14 @@ def test_a_sub_segment_is_renamed_wherever_it_is_told(divided):
 def test_a_rename_that_cannot_be_is_refused(divided_run, segment, name, message):
     with pytest.raises(ConfigError, match=message):
         rename_segment(divided_run, segment, name)
+
+
+def test_the_ledger_takes_the_sub_segment_of_the_month(parts, assigner):
+    model, shops = parts[:2]
+    labels = replace(model, segments=assigner).assign(shops)
+    none, months = pl.DataFrame(), Months.of(np.arange(1), *[np.zeros((0, 1))] * 2)
+    month = ScoredMonth("2024-12", shops, labels, none, none, none, months)
+    block = serving_block(month.assigned, "2024-12", 1, None, 2)
+    assert dict(block.select("entity", "sub_segment").iter_rows()) == dict(
+        labels.select("shop_id", "sub_segment").iter_rows()
+    )

@@ -48,6 +48,10 @@ TREE_SCHEMA: Final = pl.Schema(
 """
 
 
+_SHOWN = 3
+"""Differences in the report's table; the file has them all."""
+
+
 def segment_tree(
     table: Path, published: PublishedSegments, features: Sequence[str]
 ) -> pl.DataFrame:
@@ -157,7 +161,7 @@ def _apart(
 
 def _told(contrasts: pl.DataFrame, cluster: int) -> str:
     rows = contrasts.filter(pl.col("cluster") == cluster).to_dicts()
-    return "; ".join(difference.text for difference in differences(rows))
+    return "; ".join(difference.text for difference in differences(rows, least=2))
 
 
 def inside_sentences(published: PublishedSegments) -> list[str]:
@@ -203,5 +207,5 @@ def _row(row: dict[str, Any]) -> dict[str, str]:
         "shops": count(row["n_shops"]),
         "share": percent(row["share"]),
         "share of sales": percent(row["sales_share"]),
-        "what sets it apart": row["differences"],
+        "what sets it apart": "; ".join(row["differences"].split("; ")[:_SHOWN]),
     }
