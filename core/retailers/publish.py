@@ -239,11 +239,22 @@ def _under(out: StageWriter, model: Model, verdict: Verdict) -> PublishedSegment
 
 
 def published_summary(published: PublishedSegments) -> dict[str, Any]:
-    """Return the figures of what is published, by the shops of the training data."""
+    """Return the figures of what is published, by the shops of the training data.
+
+    ``flat`` has those of the flat view: sub-segments in the place of their segment.
+    """
     segments = published.segments
-    labels = np.repeat([s.id for s in segments], [s.size for s in segments])
-    facts: dict[str, Any] = SHOP.named_facts(asdict(label_summary(labels)))
-    return facts
+    facts: dict[str, Any] = _size_facts({s.id: s.size for s in segments})
+    leaves = [leaf.size for s in segments for leaf in s.parts or (s,) if s.id >= 0]
+    sizes = dict(enumerate(leaves)) | {
+        UNASSIGNED: sum(s.size for s in segments if s.id == UNASSIGNED)
+    }
+    return facts | {"flat": _size_facts(sizes)}
+
+
+def _size_facts(sizes: Mapping[int, int]) -> Any:
+    labels = np.repeat([*sizes], [*sizes.values()])
+    return SHOP.named_facts(asdict(label_summary(labels)))
 
 
 def published_opening(published: PublishedSegments) -> Opening:

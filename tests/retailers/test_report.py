@@ -360,19 +360,29 @@ def test_the_terminal_says_the_same_as_the_report(content, tmp_path):
         (BULK, "one bulk with small groups beside it"),
         (SPARSE, "most shops belong to no segment"),
         (SINGLE, ""),
+        ({**FOUR, "effective_clusters": 2.9}, "fewer than three of equal size would"),
+        ({**BULK, "flat": FOUR}, ""),
     ],
 )
 def test_segments_that_divide_little_carry_a_warning(summary, says):
-    assert says in report_line("caution", **summary)
-    assert bool(report_line("caution", **summary)) == bool(says)
+    caution = opened(summary).caution
+    assert says in caution
+    assert bool(caution) == bool(says)
+
+
+def test_the_finding_tells_what_segments_come_to_when_they_are_divided():
+    flat = {**FOUR, "n_clusters": 7, "largest_share": 0.21}
+    found = opened({**FOUR, "flat": flat}).found
+    assert "Divided inside, they come to 7; the largest of these holds 21.0%." in found
+    assert "Divided" not in opened(FOUR).found
 
 
 @pytest.mark.parametrize("summary", [FOUR, BULK, SPARSE, SINGLE])
 @pytest.mark.parametrize("kind", ["density", "partition"])
 def test_no_sentence_names_unassigned_shops_without_companions(summary, kind):
     texts = [
-        report_line("finding", **summary, kind=kind),
-        report_line("caution", **summary),
+        report_line("finding", **summary, flat=summary, kind=kind),
+        report_line("caution", **summary, flat=summary),
     ]
     for text in texts:
         if "%" in text:

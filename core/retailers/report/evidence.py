@@ -183,7 +183,8 @@ def opening(
     ----------
     verdict : Verdict
     summary : mapping
-        `core.evaluation.quality.LabelSummary` of the published segments, as a dict.
+        `core.evaluation.quality.LabelSummary` of the published segments, as a dict;
+        that of the flat view under ``flat``, if any of them is divided.
     check : mapping, optional
         The comparison with data without structure that the verdict rests on: the quick
         one or the certificate's, as a dict.
@@ -193,6 +194,7 @@ def opening(
         What makes a provisional verdict a certified one.
     """
     kind, is_certified = verdict.kind, verdict.is_certified
+    summary = {"flat": summary, **summary}
     alone = _standing_alone(check) if kind == "natural" else {}
     weak = [titles.get(n, str(n)) for n, is_clear in alone.items() if not is_clear]
     known = {
