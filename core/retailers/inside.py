@@ -13,6 +13,7 @@ from core.evaluation.splits import Split, choose_split
 from core.logging import get_logger
 from core.models.preprocessing import feature_matrix
 from core.retailers.features import MOMENTUM, SHOP
+from core.retailers.model import Model
 from core.retailers.names import name_segments
 from core.segments.identity import Identity
 from core.segments.profiles import cluster_contrasts
@@ -51,6 +52,7 @@ def look_inside(
     features: Sequence[str],
     past: Past,
     config: Config,
+    predecessor: Model | None = None,
 ) -> tuple[SegmentTable, dict[int, Split]]:
     """Divide the segments that hold more than a quarter of the shops, where that helps.
 
@@ -67,6 +69,9 @@ def look_inside(
     past : Past
         Its `clusters` are of the same model, frozen.
     config : Config
+    predecessor : Model, optional
+        The model that is followed: what divided a segment there goes on where it is as
+        good.
 
     Returns
     -------
@@ -83,13 +88,19 @@ def look_inside(
     before = np.zeros(0, dtype=np.int64)
     if past.history.height:
         before = past.clusters(feature_matrix(past.history, list(features)))
+    followed = {} if predecessor is None else _splits_before(predecessor, shops, labels)
     divisions, splits = {}, {}
     for segment in large:
         get_logger().info("Looking inside segment %d", segment.id)
         members = shops.filter(pl.Series(labels == segment.cluster))
         history = past.history.filter(pl.Series(before == segment.cluster))
         given = (members, features, history, past.monthly, config, SHOP)
-        choice = choose_split(*given, seed=config.seed, momentum=momentum)
+        choice = choose_split(
+            *given,
+            seed=config.seed,
+            momentum=momentum,
+            before=followed.get(segment.cluster),
+        )
         told = {"reason": choice.reason, "evidence": choice.evidence}
         if choice.split is None:
             divisions[segment.cluster] = Division(**told)
@@ -102,7 +113,7 @@ def look_inside(
             split.kind,
             parts,
             len(labels),
-            part_names(members, parts, columns),
+            part_names(members, parts, split, columns),
             method=split.method,
             **told,
         )
@@ -113,27 +124,52 @@ def look_inside(
     return table.model_copy(update={"segments": segments}), splits
 
 
+def _splits_before(
+    predecessor: Model, shops: pl.DataFrame, labels: np.ndarray
+) -> dict[int, Split]:
+    """Return, by cluster, what divided the segment that most of its shops were in."""
+    before, assigner = predecessor.segments_of(shops), predecessor.segments
+    known = {s.id: assigner.split_of(s) for s in assigner.published.segments if s.parts}
+    found = {}
+    for cluster in np.unique(labels[labels != UNASSIGNED]):
+        ids, counts = np.unique(before[labels == cluster], return_counts=True)
+        if (split := known.get(int(ids[counts.argmax()]))) is not None:
+            found[int(cluster)] = split
+    return found
+
+
 def part_names(
     members: pl.DataFrame,
     parts: np.ndarray,
+    split: Split,
     columns: Sequence[str],
     kept: Mapping[int, str] | None = None,
 ) -> dict[int, str]:
     """Name the parts of a segment by what sets each apart from the others in it.
+
+    Parts by a rule set at hand have the names of its rules.
 
     Parameters
     ----------
     members : DataFrame
         Features of the shops of the segment.
     parts : ndarray of int64, shape (n_members,)
+    split : Split
+        What has made them.
     columns : sequence of str
         Features that may give a name.
     kept : mapping of int to str, optional
         Names that parts have already.
     """
     labelled = members.with_columns(pl.Series("part", parts))
-    contrasts = cluster_contrasts(labelled, "part", columns)
-    return name_segments(contrasts, kept or {})
+    kept = kept or {}
+    names = name_segments(cluster_contrasts(labelled, "part", columns), kept)
+    named = split.rules if split.method != "tree" else None
+    rules = () if named is None else named.segments
+    for part, rule in enumerate(rules):
+        if part not in kept and rule.name not in names.values():
+            names[part] = rule.name
+    return names
 
 
 def continued_divisions(
@@ -189,7 +225,10 @@ def continued_divisions(
         numbers = matched_letters(earlier, old.to_numpy(), new, *shares)
         called = {part.number: part.name for part in earlier.segments}
         kept = {part: called[n] for part, n in numbers.items() if n in called}
-        names = part_names(members, new[own], columns, kept) if segment.parts else {}
+        names = {}
+        if segment.parts:
+            split = splits[segment.cluster]
+            names = part_names(members, new[own], split, columns, kept)
         found[segment.cluster] = relettered(
             segment.division, parent, earlier, numbers, names
         )

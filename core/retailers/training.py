@@ -382,7 +382,8 @@ def learn_segments(
         kind: named_table(shops.table, kind, own, shops.features)
         for kind, own in labels.items()
     }
-    tables, splits = _looked_into(out, shops, tables, labels, clusterer, partition)
+    found = clusterer, partition
+    tables, splits = _looked_into(out, shops, tables, labels, *found, predecessor)
     exemplars = choose_exemplars(shops.latent, clusterer.labels_, clusterer.strengths_)
     published = _published(shops, labels, tables, splits, verdict, predecessor, config)
     write_segments(
@@ -405,6 +406,7 @@ def _looked_into(
     labels: Mapping[SegmentKind, np.ndarray],
     clusterer: DensityClusterer,
     partition: Partition,
+    predecessor: Model | None,
 ) -> tuple[dict[SegmentKind, SegmentTable], Splits]:
     """Divide the large segments of every kind that a verdict may publish."""
     assert out.base is not None  # `shops` were read from it
@@ -422,7 +424,7 @@ def _looked_into(
             continue  # never published
         past = Past(history, monthly, clusters[kind])
         given = table, labels[kind], shops.table, shops.features, past, out.config
-        found[kind], splits[kind] = look_inside(*given)
+        found[kind], splits[kind] = look_inside(*given, predecessor)
     return found, splits
 
 

@@ -14,14 +14,16 @@ import pytest
 from core.artifacts.arrays import load_arrays, save_arrays
 from core.artifacts.manifest import digest, read_manifest
 from core.errors import ArtifactError, ConfigError, FeatureMismatchError
+from core.evaluation.splits import Split
 from core.models.preprocessing import feature_matrix
 from core.retailers.features import MOMENTUM
 from core.retailers.files import RETAILERS
-from core.retailers.inside import Past, continued_divisions, look_inside
+from core.retailers.inside import Past, continued_divisions, look_inside, part_names
 from core.retailers.model import SEGMENT_STATE, SEGMENTS, Model, saved_splits
 from core.retailers.pipelines import run_inference
 from core.retailers.publish import rename_segment
 from core.retailers.refresh.month import ScoredMonth
+from core.rules.grammar import read_rules
 from core.segments.changing import Months
 from core.segments.identity import Identity
 from core.segments.ledger import serving_block
@@ -227,3 +229,20 @@ def test_the_ledger_takes_the_sub_segment_of_the_month(parts, assigner):
     assert dict(block.select("entity", "sub_segment").iter_rows()) == dict(
         labels.select("shop_id", "sub_segment").iter_rows()
     )
+
+
+def test_parts_by_a_rule_set_have_the_names_of_its_rules(parts):
+    model, shops = parts[:2]
+    rules = read_rules("momentum")
+    n = len(rules.segments)
+    split = Split("rules", "momentum", n, ("yoy_6",), rules=rules)
+    members = np.arange(shops.height) % n
+    given = shops, members, split, model.features
+    names = [segment.name for segment in rules.segments]
+    assert [*part_names(*given).values()] == names
+    # A name that was kept is nobody else's.
+    kept = part_names(*given, {0: names[1]})
+    assert kept[0] == names[1]
+    assert len({*kept.values()}) == n
+    learnt = replace(split, method="tree")
+    assert names[0] not in part_names(shops, members, learnt, model.features).values()
