@@ -62,6 +62,18 @@ class Cut:
     size: FloatArray
     outcomes: pl.DataFrame
     by_month: pl.DataFrame
+    _judges: dict[int, IncrementalR2Scorer] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def judge(self, seed: int) -> IncrementalR2Scorer:
+        """Return the judge of labels by `outcomes` on the folds of a seed.
+
+        It is kept, since it takes longer to make than to judge one labeling.
+        """
+        if seed not in self._judges:
+            self._judges[seed] = IncrementalR2Scorer(self.outcomes, self.size, seed)
+        return self._judges[seed]
 
 
 @dataclass(frozen=True)
@@ -152,10 +164,7 @@ def labels_over_time(cuts: Sequence[Cut], recipe: Recipe, seed: int) -> list[Int
 
 
 def out_of_time(
-    cuts: Sequence[Cut],
-    labels: Sequence[IntArray],
-    seed: int,
-    judges: Sequence[IncrementalR2Scorer] | None = None,
+    cuts: Sequence[Cut], labels: Sequence[IntArray], seed: int
 ) -> OutOfTime:
     """Return the incremental R2 of labels at all cuts.
 
@@ -167,16 +176,12 @@ def out_of_time(
         One array per cut, as of `labels_over_time`; -1 is a group of its own.
     seed : int
         Of the folds; with the same seed two recipes are compared on the same folds.
-    judges : sequence of IncrementalR2Scorer, optional
-        Of the cuts and the seed, where many labels meet the same ones.
     """
-    if judges is None:
-        judges = [IncrementalR2Scorer(cut.outcomes, cut.size, seed) for cut in cuts]
     codes, n_entities = entity_codes(cuts)
     influence = np.zeros(n_entities)
     by_cut, shares = {}, []
-    for cut, judge, code, own in zip(cuts, judges, codes, labels, strict=True):
-        losses = judge.losses(own)
+    for cut, code, own in zip(cuts, codes, labels, strict=True):
+        losses = cut.judge(seed).losses(own)
         by_cut[cut.as_of] = incremental_r2(losses)
         for part in losses:
             shares.append(part.beyond)

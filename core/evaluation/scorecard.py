@@ -103,9 +103,7 @@ class Scorer:
                 f"{MIN_PERMUTATIONS} or more, or 0 for none."
             )
         self._cuts = cuts
-        self._judges = [
-            IncrementalR2Scorer(cut.outcomes, cut.size, seed) for cut in cuts
-        ]
+        self._judges = [cut.judge(seed) for cut in cuts]
         self._codes, self._n_entities = entity_codes(cuts)
         self._strata = self._exchangeable()
         self._seed = seed

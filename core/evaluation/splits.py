@@ -46,7 +46,6 @@ from core.evaluation.out_of_time import (
 )
 from core.evaluation.outcomes import (
     FloatArray,
-    IncrementalR2Scorer,
     IntArray,
     by_known_rows,
     size_classes,
@@ -514,12 +513,7 @@ def _chosen(
         )
         return _Found(None, reason, {"criterion": "none", "candidates": []})
     trials = _trials(cuts, search.config.evaluation.horizon_months, search.seed)
-    judges = [
-        IncrementalR2Scorer(cut.outcomes, cut.size, search.seed)
-        for _, own in trials
-        for cut in own
-    ]
-    tried = (_judged(option, trials, judges, search.seed) for option in options)
+    tried = (_judged(option, trials, search.seed) for option in options)
     judged = [candidate for candidate in tried if candidate is not None]
     # The fewest parts first; of these, rules, which can be read.
     judged.sort(key=lambda c: (c.n_segments, c.kind != "rules"))
@@ -590,10 +584,7 @@ def _part(cut: Cut, is_in: npt.NDArray[np.bool_]) -> Cut:
 
 
 def _judged(
-    option: _Candidate,
-    trials: Sequence[tuple[Cut, list[Cut]]],
-    judges: Sequence[IncrementalR2Scorer],
-    seed: int,
+    option: _Candidate, trials: Sequence[tuple[Cut, list[Cut]]], seed: int
 ) -> _Candidate | None:
     """Return a candidate with its score; None where it cannot be learnt."""
     judged, labels = [], []
@@ -603,7 +594,7 @@ def _judged(
             return None
         judged += cuts
         labels += [label(cut.X) for cut in cuts]
-    return replace(option, found=out_of_time(judged, labels, seed, judges))
+    return replace(option, found=out_of_time(judged, labels, seed))
 
 
 def _learnt_anew(

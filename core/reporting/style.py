@@ -71,15 +71,16 @@ def picture(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         mpl.rcParams.update(_whole_style(mpl.rcParamsDefault))
         figure = Figure(figsize=size, dpi=150, layout="constrained")
-        FigureCanvasAgg(figure)
+        canvas: Any = FigureCanvasAgg(figure)
         yield figure
-        # "tight" grows the page around anything the layout has not foreseen.
+        # Laid out here and once: with `bbox_inches="tight"`, `savefig` draws everything
+        # twice. The page grows around anything the layout has not foreseen.
+        if layout := figure.get_layout_engine():
+            layout.execute(figure)
+        figure.set_layout_engine(None)
+        page = figure.get_tightbbox(canvas.get_renderer()).padded(0.15)
         figure.savefig(
-            path,
-            format="png",
-            bbox_inches="tight",
-            pad_inches=0.15,
-            metadata={"Software": None},
+            path, format="png", bbox_inches=page, metadata={"Software": None}
         )
 
 

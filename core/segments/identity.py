@@ -31,7 +31,6 @@ from typing import Literal, Self
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.optimize import linear_sum_assignment
 
 from core.errors import ModelError
 
@@ -397,6 +396,9 @@ def _heirs(
     overlap: Overlap, is_same: BoolArray, is_part: BoolArray, is_given: BoolArray
 ) -> dict[int, int]:
     """Return, by new segment, the old one whose id it has, both as places."""
+    # Here, since whoever only serves segments would wait for it.
+    from scipy.optimize import linear_sum_assignment
+
     if not overlap.shared.size:
         return {}
     may_inherit = is_same.copy()

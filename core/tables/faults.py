@@ -401,7 +401,9 @@ def suggest_fixes(
     terms : mapping of str to str
         What the cures of faults speak of.
     """
-    fixes = []
+    fixes: list[str] = []
+    if rejected.is_empty():
+        return fixes
     for fault in parsed.spec.faults:
         about = [ours for ours in fault.about if ours in parsed.columns]
         has_fault = pl.col("reason").str.split(", ").list.contains(fault.name)

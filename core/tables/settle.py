@@ -13,7 +13,7 @@ import polars as pl
 
 from core.errors import SchemaError
 from core.tables.cells import ParsedRows
-from core.tables.columns import FLAGS, ROW, Column
+from core.tables.columns import FLAGS, ROW, Column, TableSpec
 from core.tables.files import counted
 
 # Where fewer cells look like months after a point, they are dates with a fault.
@@ -45,11 +45,12 @@ def settle(parsed: ParsedRows, stated: str | None, usual: str) -> ParsedRows:
     groups = parsed.rows.group_by(FLAGS).agg(pl.len()).collect(engine="streaming")
     values: list[pl.Expr] = []
     notes = list(parsed.notes)
+    n_of = _n_rows(parsed.spec, groups)
     for column in parsed.spec.columns:
-        has = {clue: parsed.spec.has_any([clue]) for clue in column.clues}
-        n = {clue: int(groups.filter(has[clue])["len"].sum()) for clue in has}
+        n = {clue: n_of[clue] for clue in column.clues}
         if not any(n.values()):
             continue
+        has = {clue: parsed.spec.has_any([clue]) for clue in column.clues}
         if column.kind == "day":
             if sum(n.values()) > FEW * int(groups["len"].sum()):
                 _check_months(parsed, column, *n.values())
@@ -70,6 +71,13 @@ def settle(parsed: ParsedRows, stated: str | None, usual: str) -> ParsedRows:
         is_told = stated is None and mark != usual
         notes += _notes_on_marks(parsed, column, mark, is_told, *n.values())
     return replace(parsed, rows=parsed.rows.with_columns(values), notes=notes)
+
+
+def _n_rows(spec: TableSpec, groups: pl.DataFrame) -> dict[str, int]:
+    """Return the rows that give each clue."""
+    has = {c: spec.has_any([c]) for column in spec.columns for c in column.clues}
+    n = [pl.col("len").filter(is_so).sum().alias(clue) for clue, is_so in has.items()]
+    return groups.select(n).row(0, named=True) if n else {}
 
 
 def _proven_mark(

@@ -147,8 +147,9 @@ def _memory_of(pid: int) -> int:
     """Return the bytes that a process and its children hold; 0 if it is gone."""
     try:
         process = psutil.Process(pid)
-        # In a virtual environment of Windows, the interpreter is a child.
-        family = [process, *process.children(recursive=True)]
+        # In a virtual environment of Windows, the interpreter is a child. Elsewhere it
+        # has none, and looking for them reads the state of all processes there are.
+        family = [process, *(process.children() if os.name == "nt" else ())]
         return sum(int(each.memory_info().rss) for each in family)
     except psutil.Error:
         return 0

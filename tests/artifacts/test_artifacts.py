@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -132,32 +133,24 @@ def test_failing_stage_changes_nothing(tmp_path):
     assert tags(tmp_path) == {"first"}
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked process")
 def test_a_kill_at_any_file_operation_leaves_a_whole_set(tmp_path):
-    """End the process at its 1st, 2nd, ... change of the file system."""
-    first = tmp_path / "first"
-    run_stages(first, "first")
+    """Look at what there is before the 1st, 2nd, ... change of the file system."""
+    root = tmp_path / "first"
+    run_stages(root, "first")
     seen = []
-    for step in range(1, 200):
-        root = shutil.copytree(first, tmp_path / str(step))
-        child = os.fork()
-        if child == 0:
-            _die_at(step)
-            run_stages(root, "second")
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        published = Artifacts(root, RETAILERS).published()
+    with killed_before_changes(root, tmp_path / "killed") as killed:
+        run_stages(root, "second")
+    for step, left in enumerate([*killed, root], start=1):
+        published = Artifacts(left, RETAILERS).published()
         assert published.manifest.is_complete
         found = tags(published.folder)
         assert found in ({"first"}, {"second"}), f"mixed after step {step}"
         seen.append(found.pop())
-        if os.waitstatus_to_exitcode(status) == 0:
-            break
-        if step % 20:
+        if step % 20 or left == root:
             continue
-        run_stages(root, "third")
-        assert tags(root) == {"third"}
-        hidden = {path.name for path in root.glob(".*")}
+        run_stages(left, "third")
+        assert tags(left) == {"third"}
+        hidden = {path.name for path in left.glob(".*")}
         assert hidden == {".lock"}
     assert seen == sorted(seen), "once published, a set stays published"
     assert seen[0] == "first"
@@ -165,22 +158,29 @@ def test_a_kill_at_any_file_operation_leaves_a_whole_set(tmp_path):
     assert len(seen) > 20
 
 
-def _die_at(step):
-    """Make the process end at its step-th change of the file system."""
-    count = 0
+@contextmanager
+def killed_before_changes(root, into, every=1):
+    """Copy a folder before each change of the file system, or every n-th, to a list.
+
+    A copy is what a process that ends there leaves: nothing of it runs any more, and
+    what it has not written yet is not in the files. `kills.py` ends real processes.
+    """
+    copies, count = [], 0
 
     def wrapped(function):
         def guarded(*args, **kwargs):
             nonlocal count
+            if count % every == 0:
+                copies.append(Path(shutil.copytree(root, into / str(count))))
             count += 1
-            if count == step:
-                os._exit(9)
             return function(*args, **kwargs)
 
         return guarded
 
-    for name in ("rename", "replace", "link", "unlink", "rmdir"):
-        setattr(os, name, wrapped(getattr(os, name)))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("rename", "replace", "link", "unlink", "rmdir"):
+            patch.setattr(os, name, wrapped(getattr(os, name)))
+        yield copies
 
 
 @pytest.mark.parametrize("name", ["prepare.safetensors", "config.yaml"])
@@ -383,34 +383,25 @@ def test_a_stage_that_finds_nothing_to_do_leaves_everything(tmp_path):
     assert after == before
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked process")
 @pytest.mark.parametrize("change", ["adopt", "roll back"])
 def test_a_kill_while_a_version_changes_leaves_one_whole(tmp_path, change):
-    first = tmp_path / "first"
-    run_stages(first, "first")
-    run_stages(first, "second")
-    run_refresh_stage(first, "2024-01")
-    (name,) = Artifacts(first, RETAILERS).versions()
+    root = tmp_path / "first"
+    run_stages(root, "first")
+    run_stages(root, "second")
+    run_refresh_stage(root, "2024-01")
+    (name,) = Artifacts(root, RETAILERS).versions()
     seen = []
-    for step in range(1, 300, 4):
-        root = shutil.copytree(first, tmp_path / str(step))
-        child = os.fork()
-        if child == 0:
-            _die_at(step)
-            if change == "adopt":
-                run_refresh_stage(root, "2024-02", adopted="third")
-            else:
-                Artifacts(root, RETAILERS).roll_back(name)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        published = Artifacts(root, RETAILERS).published()
+    with killed_before_changes(root, tmp_path / "killed", every=4) as killed:
+        if change == "adopt":
+            run_refresh_stage(root, "2024-02", adopted="third")
+        else:
+            Artifacts(root, RETAILERS).roll_back(name)
+    for step, left in enumerate([*killed, root], start=1):
+        published = Artifacts(left, RETAILERS).published()
         assert published.manifest.is_complete
         found = tags(published.folder)
         assert len(found) == 1, f"mixed after step {step}"
         seen.append(found.pop())
-        shutil.rmtree(root)
-        if os.waitstatus_to_exitcode(status) == 0:
-            break
     assert seen[0] == "second"
     assert seen[-1] == ("third" if change == "adopt" else "first")
     assert [a for a, b in pairwise(seen) if a != b] == ["second"]

@@ -36,7 +36,7 @@ def planted_shops(n_shops: int = 600, n_features: int = 12, seed: int = 0):
 
 @pytest.fixture(scope="module")
 def of_every_architecture():
-    return [Autoencoder(name, epochs=4).fit(planted_shops()) for name in NAMES]
+    return [Autoencoder(name, epochs=2).fit(planted_shops()) for name in NAMES]
 
 
 @pytest.fixture(params=range(len(NAMES)), ids=NAMES)
@@ -134,9 +134,9 @@ from core.models.autoencoder.training import load_keras
 shops = np.load(sys.argv[1])
 load_keras()[0].config.experimental.enable_op_determinism()
 for name in sorted(ARCHITECTURES):
-    latent = Autoencoder(name, epochs=4).fit(shops).transform(shops)
+    latent = Autoencoder(name, epochs=2).fit(shops).transform(shops)
     print(hashlib.sha256(latent.tobytes()).hexdigest())
-for size in range(4, 9):  # TensorFlow warns of compiling in a loop
+for size in range(4, 7):  # TensorFlow warns of what is compiled for the fifth time
     Autoencoder("denoising", epochs=1, hidden_size=size).fit(shops[:50])
 """
 

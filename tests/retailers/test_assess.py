@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
 
+from core.__main__ import main
 from core.artifacts.folder import Artifacts
 from core.artifacts.manifest import read_manifest, verify
 from core.config import Config
 from core.errors import ArtifactError, ModelError
+from core.evaluation.stability import FitStore
 from core.retailers.files import RETAILERS
 from core.retailers.judge import (
     WORK,
@@ -32,7 +30,6 @@ from core.retailers.report.plots import certificate_lines, plot_nulls
 
 pytestmark = pytest.mark.slow
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 QUICK = Effort(n_refits=2, n_seed_refits=2, n_workers=0)
 
 
@@ -131,21 +128,33 @@ def test_stability_is_that_of_what_is_published(certified):
     assert "certificate" in read_manifest(folder, RETAILERS).facts("inference")
 
 
-def test_an_interrupted_certificate_says_how_to_go_on_and_does(nothing):
-    command = [sys.executable, "-m", "core", "certify", "--artifacts", str(nothing)]
+def test_an_interrupted_certificate_says_how_to_go_on_and_does(
+    nothing, monkeypatch, capsys
+):
+    command = ["segments", "certify", "--artifacts", str(nothing)]
     command += ["--refits", "2", "--seed-refits", "2", "--workers", "0"]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     before = (nothing / "segments.json").read_bytes()
-    process = subprocess.Popen(
-        command, env=environment, stderr=subprocess.PIPE, text=True, encoding="utf-8"
-    )
     first = nothing / WORK / "subsample-0.safetensors"
-    deadline = time.monotonic() + 120
-    while not first.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 130, said
+    keep = FitStore.put
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    # A shell lets what it runs in the background ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def interrupted(store, name, fit):
+        keep(store, name, fit)
+        if first.exists():
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "argv", command)
+        patch.setattr(sys, "unraisablehook", sys.unraisablehook)
+        patch.setattr(FitStore, "put", interrupted)
+        with pytest.raises(SystemExit) as ended:
+            main()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    said = capsys.readouterr().err
+    assert ended.value.code == 130, said
     assert "goes on where it was" in said
     assert "Traceback" not in said
     assert (nothing / "segments.json").read_bytes() == before
