@@ -58,6 +58,7 @@ from core.tables.frames import identifiers
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SEEDS = (901, 902, 903, 904, 905)
+N_SHOPS = 3000
 N_MONTHS = 36
 MONTHLY_CV = 0.8
 PRODUCTS_PER_MONTH = 4.0
@@ -168,7 +169,7 @@ def main() -> None:
     """Print a row per figure, a column per seed, and the mean."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkout", type=Path, default=REPOSITORY)
-    parser.add_argument("--shops", type=int, default=3000)
+    parser.add_argument("--shops", type=int, default=N_SHOPS)
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many")
     chosen = parser.parse_args()
     checkout = chosen.checkout.resolve()

@@ -26,6 +26,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import continuum
 import quality_data as data
 from quality_judges import JUDGES, METHODS
 from quality_page import render
@@ -67,6 +68,19 @@ def plan_structureless(chosen: argparse.Namespace) -> Iterator[Task]:
             yield "natural", shops | {"seed": seed}
 
 
+def plan_inside(chosen: argparse.Namespace) -> Iterator[Task]:
+    """Yield the same data without structure, to be looked into."""
+    for kind, number in data.structureless_sets():
+        if number < chosen.sets:
+            yield "inside", {"kind": kind, "number": number}
+
+
+def plan_continuum(chosen: argparse.Namespace) -> Iterator[Task]:
+    """Yield shops on a continuum of trends."""
+    for seed in continuum.SEEDS[: chosen.seeds]:
+        yield "continuum", {"n_shops": continuum.N_SHOPS, "seed": seed}
+
+
 def plan_real(chosen: argparse.Namespace) -> Iterator[Task]:
     """Yield the real data sets, where they are."""
     groups = dict(text.split("=", 1) for text in chosen.groups)
@@ -78,6 +92,8 @@ PARTS = {
     "planted": plan_planted,
     "stability": plan_stability,
     "structureless": plan_structureless,
+    "inside": plan_inside,
+    "continuum": plan_continuum,
     "real": plan_real,
 }
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import continuum
 import numpy as np
 import polars as pl
 import quality_data as data
@@ -25,6 +26,7 @@ from core.evaluation.comparison import recipe_of
 from core.evaluation.n_segments import partition_recipe
 from core.evaluation.out_of_time import backtest_cuts, labels_over_time, out_of_time
 from core.evaluation.quality import label_summary
+from core.evaluation.splits import choose_split
 from core.evaluation.stability import (
     Recipe,
     Refit,
@@ -38,6 +40,7 @@ from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
 from core.retailers.pipelines import check_structure, run_all
 from core.retailers.prepare import HISTORY, MONTHLY
+from core.tables.frames import identifiers
 
 N_NULLS = 19
 N_SUBSAMPLES = 3
@@ -165,6 +168,24 @@ def _certified(
     ).kind
 
 
+def judge_inside(kind: str, number: int) -> Result:
+    """Look inside data without structure, as if it were one large segment."""
+    X, config = data.structureless(kind, number), Config()
+    names = [f"feature_{place}" for place in range(X.shape[1])]
+    shops = identifiers("S", len(X), width=6).alias(SHOP.id_column)
+    table = pl.DataFrame(X, schema=names).insert_column(0, shops)
+    past = pl.DataFrame(schema={"as_of": pl.String} | table.schema)
+    nothing = past, pl.DataFrame(), config, SHOP
+    found = choose_split(table, names, *nothing, seed=config.seed)
+    is_natural = found.split is not None and found.split.kind == "density"
+    return {"n_shops": len(X), "is_natural": is_natural}
+
+
+def judge_continuum(n_shops: int, seed: int) -> Result:
+    """Run the product on shops on a continuum of trends."""
+    return continuum.measure(continuum.REPOSITORY, n_shops, seed)
+
+
 def judge_real(name: str, groups: str | None = None) -> Result:
     """Run the four pipelines with the defaults, and the certificate after them."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -244,5 +265,7 @@ JUDGES: dict[str, Callable[..., Result]] = {
     "stability": judge_stability,
     "structureless": judge_structureless,
     "natural": judge_natural,
+    "inside": judge_inside,
+    "continuum": judge_continuum,
     "real": judge_real,
 }

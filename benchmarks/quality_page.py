@@ -27,6 +27,8 @@ STABILITY = 0.90
 HELD_OUT_WITHIN = 0.02
 FALSE_ALARMS = 0.05
 DETECTED = 0.95
+GAINED = 0.10
+LARGEST_LEAF = 1 / 3
 OURS = "ours"
 
 INTRODUCTION = """# Quality
@@ -61,6 +63,21 @@ same marginals and rank correlations, stopped early where p <= 0.05 is out of re
 *Quick check*: what a default run does, principal components only. Called natural means
 that the report would offer the clusters as groups that exist.
 """
+INSIDE = """### Inside a segment
+
+The same data sets looked into as if each were one large segment: how often its parts
+are called natural, for which the structure check has to find density inside.
+"""
+CONTINUUM = """## Segments within segments
+
+Steady, growing and fading shops on a continuum of trends, nine archetypes with a season
+beside them, months with a coefficient of variation of 0.8 and a shock to the whole
+market (`python benchmarks/continuum.py`, which says what is planted). Adjusted Rand
+index with the archetypes of the segments alone, and of the *flat view*, in which a
+divided segment counts as its sub-segments; beside a mixture that is told the number of
+archetypes, and a forest that has learnt from other shops which archetype they are.
+*Trends*: among steady, growing and fading shops alone.
+"""
 REAL = """## Real data
 
 Default runs on the data sets beside the repository. *Provisional* is the verdict of the
@@ -94,6 +111,8 @@ def render(results: Sequence[Row]) -> str:
     parts += [] if planted else ["Not measured.\n"]
     parts += [STABLE, _stability(by_judge.get("stability", []))]
     parts += [NOTHING, _structureless(by_judge)]
+    parts += [INSIDE, _inside(by_judge.get("inside", []))]
+    parts += [CONTINUUM, _continuum(by_judge.get("continuum", []))]
     parts += [REAL, _real(by_judge.get("real", []))]
     parts.append(_versions(results))
     return "\n".join(parts)
@@ -210,6 +229,36 @@ def _structureless(by_judge: dict[str, list[Row]]) -> str:
     head = ("data", "data sets", "called natural by certificate", "by quick check")
     head += ("nulls made", "target", "")
     return table(head, lines, "lrrrrrl")
+
+
+def _inside(rows: list[Row]) -> str:
+    """Return how many data sets have natural parts."""
+    if not rows:
+        return "Not measured.\n"
+    n = sum(row["is_natural"] for row in rows)
+    line = [str(len(rows)), str(n), "none", met(n == 0)]
+    return table(("data sets", "with natural parts", "target", ""), [line], "rrll")
+
+
+def _continuum(rows: list[Row]) -> str:
+    """Return the figures of the continuum of trends, and what was asked of them."""
+    if not rows:
+        return "Not measured.\n"
+    gained = statistics.mean(row["flat"] - row["published"] for row in rows)
+    leaf = max(row["largest leaf"] for row in rows)
+    asked = {
+        "flat": (f"segments + {GAINED:.2f}", met(gained >= GAINED)),
+        "largest leaf": ("at most a third, always", met(leaf <= LARGEST_LEAF)),
+    }
+    lines = []
+    for name in rows[0]:
+        if name not in ("n_shops", "seed"):
+            values = [row[name] for row in rows]
+            cells = (statistics.mean(values), min(values), max(values))
+            said = [f"{value:.3g}" for value in cells]
+            lines.append([name, *said, *asked.get(name, ("", ""))])
+    head = (f"{len(rows)} seeds", "mean", "lowest", "highest", "target", "")
+    return table(head, lines, "lrrrll")
 
 
 def _called(

@@ -36,7 +36,7 @@ from core.models.density import DensityClusterer
 from core.models.density_assigner import choose_exemplars
 from core.models.partition import Partition
 from core.models.preprocessing import feature_matrix
-from core.retailers.features import SHOP
+from core.retailers.features import MOMENTUM, SHOP
 from core.retailers.files import RETAILERS
 from core.retailers.inside import Past, continued_divisions, look_inside
 from core.retailers.model import (
@@ -309,9 +309,10 @@ def _names(
 def _contrasts(
     shops: pl.DataFrame, labels: np.ndarray, features: list[str]
 ) -> pl.DataFrame:
-    """Return what sets each cluster apart."""
+    """Return what sets each cluster apart, by momentum too where it is known."""
     labelled = shops.with_columns(pl.Series("segment", labels))
-    return cluster_contrasts(labelled, "segment", features)
+    told = [*features, *(name for name in MOMENTUM if name in shops.columns)]
+    return cluster_contrasts(labelled, "segment", told)
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,32 @@ def test_held_out_shops_may_do_better_than_fitted_ones_but_not_worse(page):
     assert "| within 0.02 | 0.870 beside 0.900 | **not met** |" in page.render([row])
 
 
+def test_sub_segments_are_held_against_segments_and_against_nothing(page):
+    figures = [
+        {"published": 0.5, "flat": 0.8, "largest leaf": 0.25},
+        {"published": 0.6, "flat": 0.6, "largest leaf": 0.45},
+    ]
+    rows = [
+        {
+            "judge": "continuum",
+            "arguments": {"seed": n},
+            "version": "v",
+            "result": found,
+        }
+        for n, found in enumerate(figures)
+    ]
+    inside = {"judge": "inside", "arguments": {"number": 0}, "version": "v"}
+    rows += [inside | {"result": {"is_natural": True}}]
+    text = page.render(rows)
+    assert "| 1 | 1 | none | **not met** |" in text
+    assert "| published | 0.55 | 0.5 | 0.6 |  |  |" in text
+    assert "| flat | 0.7 | 0.6 | 0.8 | segments + 0.10 | met |" in text
+    leaf = (
+        "| largest leaf | 0.35 | 0.25 | 0.45 | at most a third, always | **not met** |"
+    )
+    assert leaf in text
+
+
 def test_real_data_without_clusters_or_a_past_gets_dashes(page):
     result = {
         "n_eligible": 188,
@@ -141,7 +167,7 @@ def test_real_data_without_clusters_or_a_past_gets_dashes(page):
 
 
 def test_what_was_not_measured_is_said(page):
-    assert page.render([]).count("Not measured.") == 4
+    assert page.render([]).count("Not measured.") == 6
 
 
 def test_a_line_cut_off_by_a_kill_is_measured_again(runner, tmp_path):
