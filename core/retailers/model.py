@@ -29,6 +29,7 @@ from core.models.preprocessing import FeatureScaler, feature_matrix
 from core.retailers.features import MOMENTUM, UNCLUSTERED, check_features
 from core.retailers.files import RETAILERS
 from core.retailers.prepare import Prepared, prepare, write_batches
+from core.retailers.states import state_mix
 from core.scratch import temporary_folder
 from core.segments.profiles import cluster_insights
 from core.segments.published import (
@@ -684,9 +685,13 @@ def segment_insights(table: Path, model: Model) -> pl.DataFrame:
     -------
     DataFrame
         ``segment, segment_name, segment_kind``, then what `insights_of` tells of a
-        cluster, from ``size`` on; of the shops in `table`.
+        cluster, from ``size`` on, the share of each state last; of the shops in
+        `table`.
     """
     found = insights_of(table, model, {"segment": "segment"})
+    if table.exists():
+        mix = state_mix(table).drop("n_shops")
+        found = found.join(mix, left_on="cluster", right_on="segment", how="left")
     published = model.segments.published
     return found.select(
         pl.col("cluster").alias("segment"),

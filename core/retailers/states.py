@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import polars as pl
 
 from core.retailers.prepare import Prepared
@@ -23,6 +25,28 @@ def state_table(prepared: Prepared) -> pl.DataFrame:
         prepared.states, on="shop_id", how="left", maintain_order="left"
     )
     return known.select("shop_id", "state", pl.exclude("shop_id", "state"))
+
+
+def state_mix(scored: Path) -> pl.DataFrame:
+    """Return of which states the shops of each segment are.
+
+    Parameters
+    ----------
+    scored : Path
+        Parquet file with ``segment`` and ``state`` of labelled shops.
+
+    Returns
+    -------
+    DataFrame
+        ``segment, n_shops``, then ``share_new`` to ``share_lapsed``, of its shops whose
+        state is known (null where none is), by ascending segment.
+    """
+    shares = [
+        (pl.col("state") == state).mean().alias(f"share_{state}") for state in STATES
+    ]
+    labels = pl.scan_parquet(scored, glob=False).select("segment", "state")
+    n_shops = pl.len().cast(pl.Int64).alias("n_shops")
+    return labels.group_by("segment").agg(n_shops, *shares).sort("segment").collect()
 
 
 def state_flows(before: pl.DataFrame, now: pl.DataFrame) -> pl.DataFrame:

@@ -14,6 +14,7 @@ from core.evaluation.drift import measure_drift
 from core.evaluation.drift_reference import DriftReference
 from core.reporting.text import MISSING
 from core.retailers.report.decision import announcement, event_lines, refresh_lines
+from core.retailers.report.life import flows_part
 from core.retailers.report.movement import (
     Moves,
     largest_moves,
@@ -26,7 +27,6 @@ from core.retailers.report.refresh import (
     RefreshContent,
     drift_ratios,
     plot_drift,
-    states_part,
     write_refresh_page,
 )
 from core.retailers.states import n_lapsed_and_back, state_flows
@@ -491,7 +491,7 @@ def test_who_is_changing_comes_before_everything_else(published, tmp_path):
 
 def test_who_has_lapsed_and_who_came_back_are_told(published):
     assert n_lapsed_and_back(published.states) == (2, 1)
-    part = states_part(published.states)
+    part = flows_part(published.states)
     assert "2 shops lapsed since last month, and 1 came back." in part.sentences[0]
     (table,) = part.tables
     shown = {row["last month"]: row for row in table.rows}
@@ -499,4 +499,4 @@ def test_who_has_lapsed_and_who_came_back_are_told(published):
     assert shown["lapsed"]["active"] == "1"
     assert shown["no sale yet"]["new"] == "1"
     assert shown["active"]["lapsed"] == MISSING
-    assert states_part(published.states.clear()) is None
+    assert flows_part(published.states.clear()) is None

@@ -109,6 +109,7 @@ def _about(manifest: Manifest) -> list[tuple[str, str]]:
         ("Features as of", facts["as_of"]),
         ("Shops seen", count(facts["n_shops"])),
         ("Shops segmented", count(facts["n_eligible"])),
+        *_states(facts),
         ("Features", f"{facts['feature_set']} ({len(facts['features'])})"),
         ("Scaling", config.scaling.method),
         ("Autoencoder", config.autoencoder.architecture),
@@ -116,6 +117,12 @@ def _about(manifest: Manifest) -> list[tuple[str, str]]:
         ("Partition", f"{partition['method']}, {partition['n_segments']} segments"),
     ]
     return [(name, _cell(value)) for name, value in rows]
+
+
+def _states(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return in which states shops are; earlier versions did not tell."""
+    told = [f"{n:,} {state}" for state, n in facts.get("states", {}).items()]
+    return [("States of shops", ", ".join(told))] if told else []
 
 
 def _steps(manifest: Manifest) -> list[Any]:

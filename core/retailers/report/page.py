@@ -26,6 +26,7 @@ from core.retailers.report.evidence import (
     report_lines,
     tiles,
 )
+from core.retailers.report.life import mix_part
 from core.retailers.report.parts import (
     CARDS,
     Difference,
@@ -295,6 +296,7 @@ def report_content(
         "parts": [
             *([inside] if (inside := inside_part(published, tree)) else []),
             *judged_parts(evidence),
+            *([life] if (life := mix_part(evidence, scored)) else []),
         ],
         "research": research_parts(evidence),
         "next_steps": next_steps(evidence),

@@ -34,9 +34,8 @@ from core.retailers.report.decision import (
     titled,
 )
 from core.retailers.report.evidence import TEMPLATES
+from core.retailers.report.life import flows_part
 from core.retailers.report.movement import Moves, movement_part, sizes_part
-from core.retailers.states import n_lapsed_and_back
-from core.segments.states import STATES as LIFE_STATES
 
 _MOST_ROWS = 30
 _MOST_MONTHS = 24
@@ -326,7 +325,7 @@ def write_refresh_page(content: RefreshContent, path: Path) -> list[Path]:
             _changing_part(content.changing, facts),
             _events_part(facts),
             _gate_part(facts),
-            states_part(content.states),
+            flows_part(content.states),
             *(movement_part(m, facts["names"], path.parent) for m in content.moves),
             sizes_part(content.flow, facts["names"], path.parent),
             drift_part(content.drift, facts, path.parent),
@@ -420,43 +419,6 @@ def _changing_part(changing: pl.DataFrame | None, facts: RefreshFacts) -> Part |
             ),
         ],
     )
-
-
-def states_part(flows: pl.DataFrame) -> Part | None:
-    """Return from which state of their life shops went to which.
-
-    Parameters
-    ----------
-    flows : DataFrame
-        `core.retailers.states.state_flows`; None is returned of an empty one.
-    """
-    if flows.is_empty():
-        return None
-    lapsed, back = n_lapsed_and_back(flows)
-    return Part(
-        "States of shops",
-        refresh_sentences("states", lapsed=lapsed, back=back),
-        tables=[
-            Table(
-                "From which state, a row each, to which, a column each.",
-                [
-                    {"last month": name or "no sale yet"}
-                    | {state: count(n) if n else MISSING for state, n in row.items()}
-                    for name, row in _state_rows(flows)
-                ],
-                frozenset({"last month"}),
-            )
-        ],
-    )
-
-
-def _state_rows(flows: pl.DataFrame) -> Iterator[tuple[str | None, dict[str, int]]]:
-    """Yield where shops were, and how many are in each state now."""
-    for name in (*LIFE_STATES, None):
-        own = flows.filter(pl.col("from").eq_missing(pl.lit(name, flows["from"].dtype)))
-        if own.height:
-            found = dict(own.select("to", "n_shops").iter_rows())
-            yield name, {state: found.get(state, 0) for state in LIFE_STATES}
 
 
 def _more_or_less(ratio: float | None) -> str:
