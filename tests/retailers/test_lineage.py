@@ -303,14 +303,14 @@ def test_names_and_ids_that_cannot_be_are_refused(artifacts, segment, name, mess
     assert digest(artifacts / "segments.json") == before
 
 
-def test_a_name_belongs_to_one_segment(artifacts):
+def test_a_name_belongs_to_one_segment(artifacts, partitioned, tmp_path):
     taken = published_in(artifacts).names[1]
     with pytest.raises(ConfigError, match="segment 1 is called"):
         rename_segment(artifacts, 0, taken.upper())
-    publish(artifacts, REPRODUCIBLE)
-    own = next(s.id for s in published_in(artifacts).segments if s.id != 1)
+    other_kind = shutil.copytree(partitioned, tmp_path / "partition")
+    own = next(s.id for s in published_in(other_kind).segments if s.id != 1)
     with pytest.raises(ConfigError, match="segment 1 is called"):
-        rename_segment(artifacts, own, taken)
+        rename_segment(other_kind, own, taken)
 
 
 def test_the_verb_renames_and_says_what_is_wrong(artifacts):

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from verdicts import REPRODUCIBLE, publish
 
 from core.artifacts.folder import Artifacts
 from core.artifacts.manifest import read_manifest, verify
@@ -42,9 +41,8 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def partitioned(trained, tmp_path_factory):
-    folder = shutil.copytree(trained, tmp_path_factory.mktemp("copy") / "artifacts")
-    publish(folder, REPRODUCIBLE)
+def profiled_partition(partitioned, tmp_path_factory):
+    folder = shutil.copytree(partitioned, tmp_path_factory.mktemp("copy") / "artifacts")
     profile_segments(folder)
     return folder
 
@@ -80,7 +78,8 @@ def test_every_segment_and_feature_is_tested_or_says_why_not(profiled):
 
 
 @pytest.mark.parametrize(
-    ("run", "column"), [("profiled", "strength"), ("partitioned", "distance_to_centre")]
+    ("run", "column"),
+    [("profiled", "strength"), ("profiled_partition", "distance_to_centre")],
 )
 def test_exemplars_are_shops_of_their_segment_with_their_volume(run, column, request):
     folder = request.getfixturevalue(run)
@@ -93,11 +92,14 @@ def test_exemplars_are_shops_of_their_segment_with_their_volume(run, column, req
     assert exemplars[column].is_not_null().all()
 
 
-def test_a_partition_is_learnt_anew_as_a_partition(partitioned):
-    found = read_manifest(partitioned, RETAILERS).facts("inference")["profiles"]
+def test_a_partition_is_learnt_anew_as_a_partition(profiled_partition):
+    found = read_manifest(profiled_partition, RETAILERS).facts("inference")["profiles"]
     assert found["segment_kind"] == "partition"
     test = found["test"]
-    assert test["n_segments"] == Model.load(partitioned).segments.published.n_segments
+    assert (
+        test["n_segments"]
+        == Model.load(profiled_partition).segments.published.n_segments
+    )
     assert test["n_found_again"] >= 1
 
 

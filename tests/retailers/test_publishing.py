@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
-from verdicts import NATURAL, REPRODUCIBLE, publish
+from verdicts import NATURAL, REPRODUCIBLE, publish, published_in
 
 from core.artifacts.folder import Artifacts
 from core.artifacts.manifest import read_manifest, verify
@@ -132,13 +133,12 @@ def test_a_natural_verdict_publishes_the_latent_clusters(artifacts):
     assert names["segment"].n_unique() == names["segment_name"].n_unique()
 
 
-def test_a_partition_leaves_no_shop_out(artifacts):
-    publish(artifacts, REPRODUCIBLE)
-    table = predictions(artifacts).filter(pl.col("reason").is_null())
+def test_a_partition_leaves_no_shop_out(partitioned):
+    table = predictions(partitioned).filter(pl.col("reason").is_null())
     assert set(table["segment_kind"]) == {"partition"}
     assert (table["segment"] >= 0).all()
     by_cluster = sorted(
-        PublishedSegments.read(artifacts / "segments.json").segments,
+        PublishedSegments.read(partitioned / "segments.json").segments,
         key=lambda segment: segment.cluster,
     )
     sizes = [segment.size for segment in by_cluster]
@@ -147,12 +147,16 @@ def test_a_partition_leaves_no_shop_out(artifacts):
     assert counts == {segment.id: segment.size for segment in by_cluster}
 
 
-@pytest.mark.parametrize("verdict", [NATURAL, REPRODUCIBLE])
-def test_another_verdict_rewrites_everything_but_the_model(artifacts, verdict):
-    before = read_manifest(artifacts, RETAILERS)
-    report = (artifacts / "report.html").read_bytes()
-    other = REPRODUCIBLE if verdict is NATURAL else NATURAL
-    publish(artifacts, other)
+@pytest.mark.parametrize(
+    ("other", "verdict"), [("partitioned", NATURAL), ("trained", REPRODUCIBLE)]
+)
+def test_another_verdict_rewrites_everything_but_the_model(
+    other, verdict, trained, request, tmp_path
+):
+    before = read_manifest(trained, RETAILERS)
+    report = (trained / "report.html").read_bytes()
+    folder = request.getfixturevalue(other)
+    artifacts = shutil.copytree(folder, tmp_path / "artifacts")
     published = publish(artifacts, verdict)
     manifest = read_manifest(artifacts, RETAILERS)
     verify(artifacts, manifest)
@@ -175,14 +179,13 @@ def test_another_verdict_rewrites_everything_but_the_model(artifacts, verdict):
     assert predictions(artifacts).select("shop_id", *clusters).height == SHOPS
 
 
-def test_what_hdbscan_said_stays_whatever_is_published(artifacts):
+def test_what_hdbscan_said_stays_whatever_is_published(trained, partitioned):
+    assert published_in(trained).kind == "density"
     clusters = ["shop_id", *COLUMNS[1:5]]
-    publish(artifacts, NATURAL)
-    natural = predictions(artifacts).select(clusters)
-    insights = (artifacts / "cluster_insights.csv").read_bytes()
-    publish(artifacts, REPRODUCIBLE)
-    assert_frame_equal(predictions(artifacts).select(clusters), natural)
-    assert (artifacts / "cluster_insights.csv").read_bytes() == insights
+    natural = predictions(trained).select(clusters)
+    assert_frame_equal(predictions(partitioned).select(clusters), natural)
+    insights = (trained / "cluster_insights.csv").read_bytes()
+    assert (partitioned / "cluster_insights.csv").read_bytes() == insights
 
 
 def test_a_verdict_outlives_labelling_anew_but_not_training_anew(artifacts):
@@ -247,18 +250,18 @@ def test_labelling_the_same_shops_again_keeps_what_was_judged(artifacts):
     assert "certificate" in run_inference(config).facts
 
 
-@pytest.mark.parametrize("verdict", [NATURAL, REPRODUCIBLE])
-def test_one_shop_alone_gets_the_segment_it_has_in_the_batch(artifacts, verdict):
-    publish(artifacts, verdict)
-    model = Model.load(artifacts)
-    table = pl.read_parquet(artifacts / "features.parquet")
+@pytest.mark.parametrize("run", ["trained", "partitioned"])
+def test_one_shop_alone_gets_the_segment_it_has_in_the_batch(run, request):
+    folder = request.getfixturevalue(run)
+    model = Model.load(folder)
+    table = pl.read_parquet(folder / "features.parquet")
     together = model.assign(table)
     for place in (0, 7, table.height - 1):
         alone = model.assign(table.slice(place, 1))
         assert_frame_equal(alone, together.slice(place, 1), check_exact=True)
     rows = generate_sales(model.config.sample, seed=model.config.seed).rows
     scored = model.assign_sales(rows)
-    expected = predictions(artifacts).sort("shop_id")
+    expected = predictions(folder).sort("shop_id")
     assert_frame_equal(scored, expected, check_dtypes=False, check_exact=True)
 
 
