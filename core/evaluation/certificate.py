@@ -69,6 +69,7 @@ def derive_verdict(
     n_clusters: int,
     partition_ari: float | None,
     cluster_jaccard: float | None = None,
+    rules_ari: float | None = None,
     is_certified: bool,
     **figures: Any,
 ) -> Verdict:
@@ -91,6 +92,10 @@ def derive_verdict(
         refits of the whole pipeline; None where it was not measured, which demands
         nothing. At most 0.5, the clusters at hand have dissolved, whatever structure
         there is: they are not called natural.
+    rules_ari : float or None
+        The same as `partition_ari` of rules that tell more of later months than the
+        partition, and are published in its place: a convenient cut, however often it
+        comes out the same. None: there are no such rules.
     is_certified : bool
         Whether the figures are those of the certificate.
     **figures
@@ -101,14 +106,19 @@ def derive_verdict(
     ModelError
         For a figure outside its range.
     """
-    for name, value in (("ari", partition_ari), ("jaccard", cluster_jaccard)):
+    known = (
+        ("ari", partition_ari),
+        ("ari of the rules", rules_ari),
+        ("jaccard", cluster_jaccard),
+    )
+    for name, value in known:
         if value is not None and not -1 <= value <= 1:
             raise ModelError(f"the {name} is {value}; expected a number up to 1.")
     is_dissolved = cluster_jaccard is not None and cluster_jaccard <= DISSOLVED_JACCARD
     kind: VerdictKind = "constructive"
     if is_structured and n_clusters > 1 and not is_dissolved:
         kind = "natural"
-    elif partition_ari is not None and partition_ari >= REPRODUCIBLE_ARI:
+    elif rules_ari is None and (partition_ari or 0.0) >= REPRODUCIBLE_ARI:
         kind = "reproducible"
     basis = {
         "is_structured": is_structured,
@@ -118,6 +128,8 @@ def derive_verdict(
         "partition_ari": partition_ari,
         "reproducible_ari": REPRODUCIBLE_ARI,
     }
+    if rules_ari is not None:
+        basis["rules_ari"] = rules_ari
     return Verdict(kind=kind, is_certified=is_certified, basis=basis | figures)
 
 

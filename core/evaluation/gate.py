@@ -57,7 +57,7 @@ from core.segments.contract import Breach
 from core.segments.identity import NONE, survives
 from core.segments.published import VerdictKind
 
-Kind = Literal["density", "partition"]
+Kind = Literal["density", "partition", "rules"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class ModelScore:
 
     Attributes
     ----------
-    kind : {'density', 'partition'}
+    kind : {'density', 'partition', 'rules'}
         Of its published segments.
     verdict : {'natural', 'reproducible', 'constructive'}
         Under which they were published.

@@ -50,7 +50,8 @@ from core.evaluation.outcomes import (
     by_known_rows,
     size_classes,
 )
-from core.evaluation.quality import principal_scores
+from core.evaluation.quality import label_summary, principal_scores
+from core.evaluation.stability import Recipe
 from core.models.centroids import CentroidModel
 from core.models.density import fit_density
 from core.models.density_assigner import Exemplars, choose_exemplars
@@ -70,6 +71,8 @@ MIN_SHARE = 0.05
 """Of the entities that a rule is learnt from, the share that it holds at least."""
 N_DRAWS = 2
 """Draws of the halves: one alone moves the scores of small segments by half."""
+FEWEST_EFFECTIVE = 3.0
+"""Effective number of segments below which everyone is hardly divided."""
 SMALL_LEAD = 0.1
 """Share of the best score by which nobody would choose, however sure it is."""
 TOLD = ("volume", "growth", "activity")
@@ -219,6 +222,7 @@ class _Candidate:
     n_segments: int
     learn: Callable[[Cut], Label | None]
     found: OutOfTime = field(default=OutOfTime(0.0, math.inf, {}), repr=False)
+    effective: float = 0.0
 
     @property
     def score(self) -> float:
@@ -238,7 +242,7 @@ class _Candidate:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
         known = {name: getattr(self, name) for name in ("kind", "method", "n_segments")}
-        return known | self.scored
+        return known | {"effective": self.effective} | self.scored
 
     @property
     def scored(self) -> dict[str, float]:
@@ -423,6 +427,9 @@ def choose_rules(
 ) -> SplitChoice:
     """Divide everyone by rules, if they tell more than the partition, or as much.
 
+    Of candidates that are as good as the best, one counts that divides everyone into at
+    least `FEWEST_EFFECTIVE` parts of equal size, where there is any.
+
     Parameters
     ----------
     table, features, history, monthly, config, entity, seed, momentum, before
@@ -442,10 +449,79 @@ def choose_rules(
     cuts = search.cuts(history, monthly)
     rival = search.partition(*partition, search.features)
     options = [*search.rules(MAX_SEGMENTS), rival]
-    found = _chosen(cuts, options, search)
+    found = _chosen(cuts, options, search, FEWEST_EFFECTIVE)
     if found.chosen is not None and found.chosen.kind == "partition":
         return SplitChoice(None, found.reason, facts | found.facts)
     return _learnt_anew(found, facts, table, cuts, search)
+
+
+def relearning(
+    split: Split,
+    table: pl.DataFrame,
+    history: pl.DataFrame,
+    monthly: pl.DataFrame,
+    config: Config,
+    entity: Entity,
+) -> tuple[FloatArray, Recipe]:
+    """Return what refits of rules learn from, and the recipe that learns it.
+
+    Parameters
+    ----------
+    split : Split
+        Of kind 'rules', with its evidence.
+    table, history, monthly, config, entity
+        As for `choose_rules`. Rows stay in the order of `table`.
+
+    Returns
+    -------
+    X : ndarray of float64, shape (n_entities, n_columns)
+        What is known of each entity today; then, for a tree, what was known at the
+        newest cut, and what it did after (NaN where it was not there).
+    recipe : callable
+        See `core.evaluation.stability.Recipe`; to be given such rows.
+    """
+    assert split.evidence is not None  # every chosen split has it
+    features, momentum = (tuple(split.evidence[n]) for n in ("features", "momentum"))
+    search = _Search(features, momentum, config, entity, config.seed, None)
+    columns = search.columns
+    X = feature_matrix(table, list(columns))
+    recipe = partial(
+        _relearnt, columns=columns, method=split.method, n=split.n_segments
+    )
+    if split.method != TREE or not (cuts := search.cuts(history, monthly)):
+        return X, recipe
+    rows, Y = _targets(cuts[-1])
+    known = pl.DataFrame(
+        np.hstack([cuts[-1].X[rows], Y]),
+        schema=[f"{i}" for i in range(len(columns) + Y.shape[1])],
+    ).with_columns(cuts[-1].ids[rows])
+    ids = table.select(entity.id_column)
+    then = ids.join(known, on=entity.id_column, how="left", maintain_order="left")
+    past = then.drop(entity.id_column).cast(pl.Float64).to_numpy()
+    return np.hstack([X, past]), recipe
+
+
+def _relearnt(
+    X: FloatArray, seed: int, columns: Sequence[str], method: str, n: int
+) -> Label:
+    """Learn rules from the rows of `relearning`; return what labels such rows."""
+    width = len(columns)
+
+    def table(rows: FloatArray) -> pl.DataFrame:
+        return pl.DataFrame(rows[:, :width], schema=list(columns))
+
+    rules: RuleSet | None = None
+    if method != TREE:
+        rules = _settled(read_rules(method), table(X))
+    else:
+        is_known = np.isfinite(X[:, 2 * width :]).all(axis=1)
+        then, Y = X[is_known, width : 2 * width], X[is_known, 2 * width :]
+        if Y.size:
+            least = max(math.ceil(MIN_SHARE * len(Y)), 2)
+            rules = rules_towards(then, Y, columns, n, least, seed)
+    if rules is None:
+        return lambda rows: np.zeros(len(rows), dtype=np.int64)
+    return lambda rows: _by_rules(rules, table(rows))
 
 
 def _targets(cut: Cut) -> tuple[IntArray, FloatArray]:
@@ -501,9 +577,15 @@ class _Found:
 
 
 def _chosen(
-    cuts: Sequence[Cut], options: Sequence[_Candidate], search: _Search
+    cuts: Sequence[Cut],
+    options: Sequence[_Candidate],
+    search: _Search,
+    fewest_effective: float = 0.0,
 ) -> _Found:
-    """Judge candidates and take the simplest that is as good as the best."""
+    """Judge candidates and take the simplest that is as good as the best.
+
+    Of those, one with `fewest_effective` parts, where there is any.
+    """
     entities = search.entity.plural
     if not cuts:
         least = 2 * MIN_ENTITIES_AT_CUT
@@ -530,6 +612,7 @@ def _chosen(
         return _Found(None, reason, facts | {"criterion": "none"})
     best = max(telling, key=lambda c: c.score)
     good = [c for c in telling if c.is_as_good_as(best)]
+    good = [c for c in good if c.effective >= fewest_effective] or good
     kept = next((c for c in good if c.is_like(search.before)), None)
     chosen = kept or good[0]
     which = "that of the model before, one" if kept is not None else "the simplest"
@@ -594,7 +677,9 @@ def _judged(
             return None
         judged += cuts
         labels += [label(cut.X) for cut in cuts]
-    return replace(option, found=out_of_time(judged, labels, seed))
+    effective = np.mean([label_summary(own).effective_clusters for own in labels])
+    found = out_of_time(judged, labels, seed)
+    return replace(option, found=found, effective=float(effective))
 
 
 def _learnt_anew(

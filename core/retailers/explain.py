@@ -64,14 +64,14 @@ def explain_shop(artifacts: str | Path, shop_id: str) -> Explanation | NotEligib
     if row.is_empty():
         return _not_eligible(found.root, shop, everyone["shop_id"], exclusions)
     table = pl.concat([row, _sample(everyone, shop, model.config.seed)])
-    start = feature_matrix(row, model.features)[0]
+    start = feature_matrix(row, model.columns)[0]
     return explain(
         shop,
         start,
         model.assign(row).row(0, named=True),
-        feature_matrix(table, model.features),
+        feature_matrix(table, model.columns),
         model.segments_of(table),
-        model.features,
+        model.columns,
         model.segments.published.names,
         assigner(model),
     )
@@ -104,7 +104,7 @@ def assigner(model: Model) -> Callable[[np.ndarray], np.ndarray]:
     """Return the model's own assigner, from features (n_rows, n_features) to labels."""
 
     def assign(X: np.ndarray) -> np.ndarray:
-        return model.segments_of(pl.DataFrame(X, schema=model.features, orient="row"))
+        return model.segments_of(pl.DataFrame(X, schema=model.columns, orient="row"))
 
     return assign
 

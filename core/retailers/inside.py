@@ -11,7 +11,6 @@ import polars as pl
 from core.config import Config, RefreshConfig
 from core.evaluation.splits import Split, choose_split
 from core.logging import get_logger
-from core.models.preprocessing import feature_matrix
 from core.retailers.features import MOMENTUM, SHOP
 from core.retailers.model import Model
 from core.retailers.names import name_segments
@@ -37,12 +36,12 @@ class Past:
     history, monthly : DataFrame
         As `core.retailers.prepare.write_history` writes them.
     clusters : callable
-        Cluster of every row of a table, given as its unscaled features.
+        Cluster of every row of a table like `history`.
     """
 
     history: pl.DataFrame
     monthly: pl.DataFrame
-    clusters: Callable[[np.ndarray], np.ndarray]
+    clusters: Callable[[pl.DataFrame], np.ndarray]
 
 
 def look_inside(
@@ -87,7 +86,7 @@ def look_inside(
     columns = [*features, *momentum]
     before = np.zeros(0, dtype=np.int64)
     if past.history.height:
-        before = past.clusters(feature_matrix(past.history, list(features)))
+        before = past.clusters(past.history)
     followed = {} if predecessor is None else _splits_before(predecessor, shops, labels)
     divisions, splits = {}, {}
     for segment in large:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from core.artifacts.folder import Artifacts, StageResult, StageWriter
 from core.artifacts.manifest import Manifest, library_versions, now
+from core.artifacts.reading import ArtifactSet
 from core.config import Config
 from core.errors import ArtifactError, ModelError
 from core.evaluation.certificate import (
@@ -55,10 +56,13 @@ from core.retailers.publish import (
 )
 from core.retailers.report.evidence import report_lines, stability_table
 from core.retailers.report.plots import certificate_lines, plot_nulls
-from core.retailers.training import clusters_of, recipe_of_partition
-from core.segments.published import PublishedSegments, Verdict
-
-Kind = Literal["density", "partition"]
+from core.retailers.training import (
+    clusters_of,
+    recipe_of_partition,
+    rules_ari,
+    rules_learning,
+)
+from core.segments.published import PublishedSegments, SegmentKind, Verdict
 
 
 @dataclass(frozen=True)
@@ -71,21 +75,30 @@ class Standing:
         Of its set.
     X : ndarray of float64, shape (n_shops, n_features)
         The features it was trained on, unscaled; NaN where unknown.
+    rules : tuple or None
+        What refits of the rules learn from, row by row the same shops, and their
+        recipe; None where there are no rules.
     labels : dict of kind to ndarray of int64, shape (n_shops,)
-        Its latent clusters (-1 is noise) and its partition.
+        Its latent clusters (-1 is noise), its partition, and its rules, if any.
     published : PublishedSegments
         One of them, with the ids of its clusters.
     """
 
     manifest: Manifest
     X: np.ndarray
-    labels: dict[Kind, np.ndarray]
+    rules: tuple[np.ndarray, Recipe] | None
+    labels: dict[SegmentKind, np.ndarray]
     published: PublishedSegments
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> SegmentKind:
         """Which of the labels are published."""
         return self.published.kind
+
+    @property
+    def divided(self) -> list[SegmentKind]:
+        """The kinds that have a segment for everyone."""
+        return [kind for kind in self.labels if kind != "density"]
 
     @property
     def config(self) -> Config:
@@ -98,11 +111,14 @@ class Standing:
         facts: dict[str, Any] = self.manifest.facts("clustering")["partition"]
         return facts
 
-    def recipe(self, kind: Kind) -> Recipe:
-        """Return what learns the segments of a kind anew."""
+    def learning(self, kind: SegmentKind) -> tuple[np.ndarray, Recipe]:
+        """Return what the segments of a kind are learnt from, and by what."""
+        if kind == "rules":
+            assert self.rules is not None  # there are labels of this kind
+            return self.rules
         if kind == "density":
-            return whole_pipeline(self.config)
-        return recipe_of_partition(self.manifest)
+            return self.X, whole_pipeline(self.config)
+        return self.X, recipe_of_partition(self.manifest)
 
 
 def standing_model(artifacts: str | Path) -> Standing:
@@ -113,13 +129,15 @@ def standing_model(artifacts: str | Path) -> Standing:
     ArtifactError
         If there is no complete run.
     """
-    published, model, table = Artifacts(artifacts, RETAILERS).read_complete(
-        lambda found: (found, Model.from_set(found), features_of(found))
-    )
+
+    def read(found: ArtifactSet) -> tuple[ArtifactSet, Model, pl.DataFrame, Any]:
+        model, table = Model.from_set(found), features_of(found)
+        return found, model, table, rules_learning(model, found, table)
+
+    published, model, table, rules = Artifacts(artifacts, RETAILERS).read_complete(read)
     X = feature_matrix(table, model.features)
-    kinds: tuple[Kind, ...] = ("density", "partition")
-    labels = {kind: clusters_of(model, kind, table) for kind in kinds}
-    return Standing(published.manifest, X, labels, model.segments.published)
+    labels = {kind: clusters_of(model, kind, table) for kind in model.segments.tables}
+    return Standing(published.manifest, X, rules, labels, model.segments.published)
 
 
 def under_ids(table: pl.DataFrame, ids: Mapping[int, int]) -> pl.DataFrame:
@@ -243,7 +261,7 @@ def _fit_all(
     config = standing.config
     _refuse_little(effort)
     n_refits = effort.n_refits + effort.n_seed_refits
-    recipe = standing.recipe("density")
+    X, recipe = standing.learning("density")
     ways: tuple[tuple[How, int, int], ...] = (
         ("subsample", effort.n_refits, 0),
         ("seed", effort.n_seed_refits, effort.n_refits),
@@ -255,7 +273,7 @@ def _fit_all(
             for how, n, before in ways:
                 step = partial(_shifted, report, before, n_refits)
                 refits[how] = refit(
-                    standing.X,
+                    X,
                     recipe,
                     config.seed,
                     n,
@@ -264,13 +282,10 @@ def _fit_all(
                     workers=workers,
                     store=store,
                 )
-        refits["partition"] = refit(
-            standing.X,
-            standing.recipe("partition"),
-            config.seed,
-            N_PARTITION_REFITS,
-            workers=workers,
-        )
+        for kind in standing.divided:
+            refits[kind] = refit(
+                *standing.learning(kind), config.seed, N_PARTITION_REFITS
+            )
         budget = None
         if effort.budget_minutes is not None:
             budget = 60 * effort.budget_minutes - (time.perf_counter() - started)
@@ -335,17 +350,19 @@ class _Findings:
     seconds: float
 
     @property
-    def stability(self) -> dict[Kind, pl.DataFrame]:
+    def stability(self) -> dict[SegmentKind, pl.DataFrame]:
         """Per kind of segments, how well each one comes back."""
         labels = self.standing.labels
         density = cluster_stability(labels["density"], self.refits["subsample"])
         seeds = cluster_stability(labels["density"], self.refits["seed"])
-        partition = cluster_stability(labels["partition"], self.refits["partition"])
+        unknown = pl.lit(None, dtype=pl.Float64).alias("seed_jaccard")
+        divided = {
+            kind: cluster_stability(labels[kind], self.refits[kind])
+            for kind in self.standing.divided
+        }
         return {
             "density": density.with_columns(seed_jaccard=seeds["jaccard"]),
-            "partition": partition.with_columns(
-                seed_jaccard=pl.lit(None, dtype=pl.Float64)
-            ),
+            **{kind: table.with_columns(unknown) for kind, table in divided.items()},
         }
 
     @property
@@ -353,8 +370,10 @@ class _Findings:
         """Per way to refit, how far refits agree with the model."""
         found = {}
         for how, refits in self.refits.items():
-            kind: Kind = "partition" if how == "partition" else "density"
-            table = agreement(self.standing.labels[kind], refits)
+            # "partition" and "rules" are refitted in one way, clusters in two.
+            kinds = [kind for kind in self.standing.divided if kind == how]
+            labels = self.standing.labels[kinds[0] if kinds else "density"]
+            table = agreement(labels, refits)
             found[how] = {"n_refits": len(refits), **table.mean().row(0, named=True)}
         return found
 
@@ -370,6 +389,7 @@ class _Findings:
             is_structured=certificate.is_structured,
             n_clusters=density.height,
             partition_ari=self.standing.partition["stability"]["ari"],
+            rules_ari=rules_ari(self.standing.manifest.facts("clustering")),
             cluster_jaccard=float(np.average(jaccard, weights=weight))
             if is_any
             else None,
@@ -393,7 +413,7 @@ class _Findings:
         }
 
     def table(self, published: PublishedSegments) -> pl.DataFrame:
-        """Return the rows of ``stability.csv``: every cluster of both kinds."""
+        """Return the rows of ``stability.csv``: every cluster of every kind."""
         checks = pl.DataFrame(
             [
                 (check.cluster, check.purity, check.statistic, check.p_value)
@@ -450,7 +470,8 @@ def measure_stability(
     """Learn the published segments anew several times, and see which come back.
 
     Writes ``stability.csv`` beside the model: one row per segment. Of density segments
-    scaler, encoder and clusterer are learnt anew, of a partition scaler and partition.
+    scaler, encoder and clusterer are learnt anew, of a partition scaler and partition,
+    of rules the rules.
 
     Parameters
     ----------
@@ -477,8 +498,7 @@ def measure_stability(
         Workers(n_workers) as workers,
     ):
         refits = refit(
-            standing.X,
-            standing.recipe(kind),
+            *standing.learning(kind),
             standing.config.seed,
             n_refits,
             how,

@@ -69,6 +69,7 @@ def load_life_cycle(artifact_set: ArtifactSet) -> LifeCycle:
 
 SEGMENT_STATE = "segment-state.safetensors"
 SEGMENTS = "segments.json"
+RULES = "rules"
 
 
 def published_segments(artifact_set: ArtifactSet) -> PublishedSegments:
@@ -78,11 +79,12 @@ def published_segments(artifact_set: ArtifactSet) -> PublishedSegments:
 
 
 Splits = Mapping[SegmentKind, Mapping[int, Split]]
+KINDS: tuple[SegmentKind, ...] = ("density", "partition", "rules")
 
 
 def saved_splits(arrays: Arrays, meta: Meta) -> Splits:
     """Return the splits of a state; none in one of before segments were divided."""
-    found: dict[SegmentKind, dict[int, Split]] = {"density": {}, "partition": {}}
+    found: dict[SegmentKind, dict[int, Split]] = {kind: {} for kind in KINDS}
     for name in meta:
         if (key := re.fullmatch(r"inside_([a-z]+)_(\d+)", name)) is not None:
             split = Split.from_state(*state_part(arrays, meta, name))
@@ -92,7 +94,7 @@ def saved_splits(arrays: Arrays, meta: Meta) -> Splits:
 
 @dataclass(frozen=True)
 class SegmentAssigner:
-    """Both kinds of segments, and which of them is published.
+    """All kinds of segments, and which of them is published.
 
     Attributes
     ----------
@@ -101,11 +103,13 @@ class SegmentAssigner:
     exemplars : Exemplars
         What stands for the density segments in the latent space.
     tables : mapping of kind to SegmentTable
-        Names and sizes of both kinds by the model alone: ids are clusters.
+        Names and sizes of every kind by the model alone: ids are clusters.
     published : PublishedSegments
-        One of the two, under its verdict, with permanent ids.
+        One of them, under its verdict, with permanent ids.
     splits : mapping of kind to mapping of int to Split
         What divides large segments, by cluster.
+    rules : Split or None
+        What divides everyone by rules; None where the partition tells as much.
     """
 
     partition: CentroidModel
@@ -113,6 +117,7 @@ class SegmentAssigner:
     tables: Mapping[SegmentKind, SegmentTable]
     published: PublishedSegments
     splits: Splits = field(default_factory=dict)
+    rules: Split | None = None
 
     @classmethod
     def from_set(cls, artifact_set: ArtifactSet) -> Self:
@@ -134,7 +139,7 @@ class SegmentAssigner:
         arrays, meta = artifact_set.arrays(SEGMENT_STATE)
         point_arrays, _ = state_part(arrays, meta, "exemplars")
         _, tables = state_part(arrays, meta, "tables")
-        kinds: tuple[SegmentKind, ...] = ("density", "partition")
+        kinds = KINDS if RULES in meta else KINDS[:2]
         published = published_segments(artifact_set)
         if not published.lineage:
             lineage = artifact_set.manifest.lineage
@@ -147,6 +152,9 @@ class SegmentAssigner:
             tables={kind: restored_table(tables.get(kind)) for kind in kinds},
             published=published,
             splits=saved_splits(arrays, meta),
+            rules=Split.from_state(*state_part(arrays, meta, RULES))
+            if RULES in meta
+            else None,
         )
 
     def get_state(self) -> State:
@@ -159,12 +167,32 @@ class SegmentAssigner:
             for kind, own in self.splits.items()
             for cluster, split in own.items()
         }
+        if self.rules is not None:
+            inside[RULES] = self.rules.get_state()
         return join_states(
             partition=self.partition.get_state(),
             exemplars=self.exemplars.get_state(),
             tables=({}, tables),
             **inside,
         )
+
+    def by_rules(self, features: pl.DataFrame) -> np.ndarray:
+        """Return the cluster of rows by the rules for everyone, shape (n_rows,).
+
+        Raises
+        ------
+        ArtifactError
+            If the saved model has no such rules.
+        FeatureMismatchError
+            If a column is missing that the rules look at.
+        """
+        if self.rules is None:
+            raise ArtifactError(
+                f"`{SEGMENT_STATE}` holds no rules, by which `{SEGMENTS}` names the "
+                "segments. Train the clusters again."
+            )
+        _require_columns(features, self.rules, "all shops are")
+        return self.rules.assign(features)
 
     def place(
         self,
@@ -198,6 +226,11 @@ class SegmentAssigner:
             found = self.partition.assign(scaled)
             labels, nearest = found.labels, found.runner_up
             distance = found.runner_up_distances
+        elif self.published.kind == "rules":
+            labels = self.by_rules(features)
+            # A rule holds or does not: nobody is nearly in another segment.
+            nearest = np.full(len(labels), UNASSIGNED)
+            distance = np.full(len(labels), np.nan)
         else:
             labels = clusters
             nearest, distance = self.exemplars.nearest(latent, labels)
@@ -229,7 +262,7 @@ class SegmentAssigner:
             rows = np.flatnonzero(labels == segment.cluster)
             if segment.parts and len(rows):
                 split = self.split_of(segment)
-                _require_columns(features, split, segment)
+                _require_columns(features, split, f"segment {segment.id} is")
                 own = split.assign(features[rows])
                 order = sorted(segment.parts, key=lambda part: part.cluster)
                 found[rows] = np.array([place[part.id] for part in order])[own]
@@ -262,13 +295,13 @@ class SegmentAssigner:
         return split
 
 
-def _require_columns(features: pl.DataFrame, split: Split, segment: Segment) -> None:
-    """Raise unless a table has what divides a segment."""
+def _require_columns(features: pl.DataFrame, split: Split, divided: str) -> None:
+    """Raise unless a table has what divides a segment, or everyone."""
     missing = [name for name in split.features if name not in features.columns]
     if missing:
         raise FeatureMismatchError(
-            f"the features have no {listed(missing)}, by which segment {segment.id} is "
-            "divided; expected the columns of `features.parquet`. Prepare the shops "
+            f"the features have no {listed(missing)}, by which {divided} divided; "
+            "expected the columns of `features.parquet`. Prepare the shops "
             "with this version."
         )
 
@@ -409,14 +442,15 @@ class Model:
             ``segment, segment_name, segment_kind``
                 What is published. Kind ``density``: the latent clusters, -1 with the
                 name "unassigned" for shops in none. Kind ``partition``: everyone has
-                a segment from 0.
+                a segment from 0. Kind ``rules``: the same, by conditions.
             ``sub_segment, sub_segment_name``
                 Where inside its segment, such as "2a"; null where the segment is not
                 divided.
             ``nearest_segment, distance``
                 The nearest segment other than the shop's own, and how far it is:
                 to the nearest of its exemplars in the latent space, or to its centre
-                among the scaled features. Null where there is no other segment.
+                among the scaled features. Null where there is no other segment, and
+                where segments are rules, which have no distance.
             ``state, reason``
                 Null: features do not tell the state, see `score`.
 
@@ -446,13 +480,19 @@ class Model:
             pl.col(name).cast(dtype) for name, dtype in PREDICTION_SCHEMA.items()
         )
 
+    @property
+    def columns(self) -> list[str]:
+        """The columns that tell the published segment of a shop."""
+        is_by_rules = self.segments.published.kind == "rules"
+        return [*self.features, *(MOMENTUM if is_by_rules else ())]
+
     def segments_of(self, features: pl.DataFrame) -> np.ndarray:
         """Return the published segment of shops alone, as `assign` does.
 
         Parameters
         ----------
         features : DataFrame
-            The model's features at least.
+            `columns` at least.
 
         Returns
         -------
@@ -460,6 +500,8 @@ class Model:
             Permanent ids; -1 for none.
         """
         X, published = feature_matrix(features, self.features), self.segments.published
+        if published.kind == "rules":
+            return published.ids_of(self.segments.by_rules(features))
         if published.kind == "density":
             return published.ids_of(self.latent_labels(X))
         scaled = self.scaler.transform(X)

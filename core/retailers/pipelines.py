@@ -266,6 +266,7 @@ def train_clustering(config: Config, predecessor: Model | None = None) -> StageR
         *report_lines("spaces", spaces=out.facts["spaces"]),
         f"Structure check: {check.verdict}.",
         f"Partition: {out.facts['partition']['reason']}.",
+        *([f"Rules: {out.facts['rules']['reason']}."] if "rules" in out.facts else []),
         *published_opening(published).lines,
         *inside_sentences(published),
     ]

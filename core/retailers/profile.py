@@ -16,6 +16,7 @@ from core.evaluation import effects
 from core.evaluation.quality import IntArray
 from core.evaluation.stability import Recipe, whole_pipeline
 from core.logging import progress
+from core.models.centroids import means_of
 from core.models.preprocessing import feature_matrix
 from core.months import month_index
 from core.reporting.plots import plot_curves
@@ -28,7 +29,7 @@ from core.retailers.model import (
     published_segments,
 )
 from core.retailers.prepare import HISTORY, LATER, MONTHLY
-from core.retailers.publish import judging
+from core.retailers.publish import judging, write_exact_rules
 from core.retailers.report.evidence import profile_lines
 from core.retailers.training import recipe_of_partition
 from core.rules.surrogate import Surrogate, fit_surrogate, rule_table
@@ -103,10 +104,7 @@ def profile_segments(artifacts: str | Path) -> StageResult:
         profiles = effects.profile_table(today, tested, why_not, names, SHOP)
         out.write_csv("segment_profiles.csv", profiles)
         out.write_csv("segment_exemplars.csv", _exemplars(shops, model))
-        rules = fit_surrogate(
-            shops.table, shops.segments, model.features, out.config.seed
-        )
-        texts = _write_rules(out, rules, shops, model)
+        rules, texts = _rules(out, shops, model)
         _write_curves(out, base, shops, model)
         out.facts["profiles"] = {
             "segment_kind": model.segments.published.kind,
@@ -131,10 +129,18 @@ def _published_shops(base: ArtifactSet, model: Model) -> _Shops:
     placed = model.assign(table)
     closeness = placed["latent_cluster_strength"].to_numpy()
     scaled = model.scaler.transform(feature_matrix(table, model.features))
+    segments = placed["segment"].cast(pl.Int64).to_numpy()
     if model.segments.published.kind == "partition":
         closeness = -model.segments.partition.assign(scaled).distances
-    segments = placed["segment"].cast(pl.Int64).to_numpy()
+    elif model.segments.published.kind == "rules":
+        closeness = -_distances_to_means(scaled, segments)
     return _Shops(table, scaled, segments, closeness, n_all)
+
+
+def _distances_to_means(rows: np.ndarray, segments: np.ndarray) -> np.ndarray:
+    """Return how far each row is from the mean of its segment, shape (n_rows,)."""
+    places = np.unique(segments, return_inverse=True)[1]
+    return np.asarray(np.linalg.norm(rows - means_of(rows, places)[places], axis=1))
 
 
 def labelled_shops(base: ArtifactSet) -> pl.DataFrame:
@@ -162,6 +168,8 @@ def _test(
 ) -> tuple[effects.HoldoutEffects | None, str | None]:
     """Test what sets the segments apart, or say why that cannot be done."""
     cuts = base.manifest.facts("prepare").get("cuts", [])
+    if model.segments.published.kind == "rules":
+        return None, "rules follow from what is looked at; see what they tell of later"
     if not cuts:
         return None, "no earlier month at which shops were eligible"
     history, later, monthly = (base.table(name) for name in (HISTORY, LATER, MONTHLY))
@@ -205,6 +213,17 @@ def _exemplars(shops: _Shops, model: Model) -> pl.DataFrame:
     names = pl.col("segment").replace_strict(published.names, return_dtype=pl.String)
     chosen = typical_members(table, shops.closeness, shops.scaled, "shop_id")
     return chosen.insert_column(1, chosen.select(segment_name=names).to_series())
+
+
+def _rules(
+    out: StageWriter, shops: _Shops, model: Model
+) -> tuple[Surrogate | None, list[str]]:
+    """Write the rules: those that segments are, or plain ones that imitate them."""
+    if model.segments.published.kind == "rules":
+        return None, write_exact_rules(out, model)
+    given = (shops.table, shops.segments, model.features, out.config.seed)
+    rules = fit_surrogate(*given)
+    return rules, _write_rules(out, rules, shops, model)
 
 
 def _write_rules(

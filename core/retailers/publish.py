@@ -65,7 +65,9 @@ def publish_training(out: StageWriter, model: Model) -> None:
         published.write(out.path(SEGMENTS))
         out.facts["verdict"] = published.verdict.model_dump()
         write_scorecard(out, model)
-        tree = segment_tree(table, published, model.features)
+        if published.kind == "rules":
+            write_exact_rules(out, model)
+        tree = segment_tree(table, published, model.columns)
         out.write_csv(TREE, tree)
         _write_report(out, model, table, insights, tree)
 
@@ -232,6 +234,7 @@ def _under(out: StageWriter, model: Model, verdict: Verdict) -> PublishedSegment
     spaces: dict[SegmentKind, np.ndarray] = {
         "density": model.encoder.transform(scaled),
         "partition": scaled,
+        "rules": scaled,
     }
     labels = {kind: clusters_of(model, kind, shops) for kind in model.segments.tables}
     draw_segments(out.folder, published, labels, spaces, shops, model.features)
@@ -261,6 +264,7 @@ def published_opening(published: PublishedSegments) -> Opening:
     """Put the verdict of what is published into words."""
     return opening(
         published.verdict,
+        published.kind,
         published_summary(published),
     )
 
@@ -273,8 +277,45 @@ def published_row(published: PublishedSegments) -> dict[str, str]:
 
 
 _RULES = "segment_rules.txt"
+_RULE_TABLE = "segment_rules.csv"
 _CURVES = "segment_curves.csv"
 _CURVES_PICTURE = "segment-curves.png"
+
+
+def write_exact_rules(out: StageWriter, model: Model) -> list[str]:
+    """Write the rules that published segments of kind ``rules`` are.
+
+    Parameters
+    ----------
+    out : StageWriter
+        Gets ``segment_rules.txt``, a sentence per segment, and ``segment_rules.csv``
+        (``rule, segment, segment_name, n_shops, condition``).
+    model : Model
+
+    Returns
+    -------
+    list of str
+        The sentences.
+    """
+    published, split = model.segments.published, model.segments.rules
+    assert split is not None  # of this kind
+    assert split.rules is not None
+    rows, texts = [], []
+    for segment in sorted(published.segments, key=lambda own: own.cluster):
+        condition = split.rules.condition(split.rules.segments[segment.cluster]).text()
+        rows.append((segment.cluster + 1, segment.id, segment.name, segment.size))
+        texts.append(
+            (condition, f"{segment.name}, {segment.size:,} shops, 100% of them")
+        )
+    table = pl.DataFrame(
+        rows,
+        schema=["rule", "segment", "segment_name", SHOP.count_column],
+        orient="row",
+    ).with_columns(condition=pl.Series([condition for condition, _ in texts]))
+    out.write_csv(_RULE_TABLE, table)
+    lines = [f"{condition} -> {told}" for condition, told in texts]
+    out.path(_RULES).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return lines
 
 
 def rename_segment(artifacts: str | Path, segment: int | str, name: str) -> StageResult:

@@ -178,8 +178,10 @@ def published_labels(model: Model, past: Past) -> dict[str, list[IntArray]]:
         and the state a label of its own.
     """
     segments = model.segments_of(past.table)
-    found = {SEGMENTS: past.everyone(segments)}
     leaves = pl.Series("leaf", segments).cast(pl.String)
+    if model.segments.published.kind == "rules":
+        leaves = _rules_of(model, past)
+    found = {SEGMENTS: past.everyone(leaves)}
     if model.segments.published.parts:
         leaves += _parts_of(model, past, segments)
         found[SUB_SEGMENTS] = past.everyone(leaves)
@@ -188,6 +190,15 @@ def published_labels(model: Model, past: Past) -> dict[str, list[IntArray]]:
         return found
     both = past.everyone(leaves + " " + states)
     return found | {STATES: past.everyone(states), SEGMENTS_AND_STATES: both}
+
+
+def _rules_of(model: Model, past: Past) -> pl.Series:
+    """Return the rule of every row, by rules that have not seen its outcomes."""
+    assert model.segments.rules is not None  # they are published
+    columns = [*model.features, *(n for n in MOMENTUM if n in past.table.columns)]
+    given = (past.table, past.monthly, columns, model.config, SHOP)
+    found = unseen_parts(model.segments.rules, *given, seed=model.config.seed)
+    return pl.Series("leaf", found, dtype=pl.String)
 
 
 def _parts_of(model: Model, past: Past, segments: IntArray) -> pl.Series:

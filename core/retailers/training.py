@@ -20,17 +20,18 @@ from core.artifacts.manifest import Manifest
 from core.artifacts.reading import ArtifactSet
 from core.config import Config, RefreshConfig
 from core.errors import PROGRAM, ArtifactError
-from core.evaluation.certificate import derive_verdict
+from core.evaluation.certificate import REPRODUCIBLE_ARI, derive_verdict
 from core.evaluation.n_segments import (
+    N_REFITS,
     PartitionChoice,
     choose_partition,
     partition_recipe,
     partition_stability,
 )
 from core.evaluation.null import StructureCheck
-from core.evaluation.quality import project_2d
-from core.evaluation.splits import Split
-from core.evaluation.stability import Recipe
+from core.evaluation.quality import label_summary, project_2d
+from core.evaluation.splits import FEWEST_EFFECTIVE, Split, choose_rules, relearning
+from core.evaluation.stability import Recipe, agreement, refit
 from core.logging import get_logger, progress
 from core.models.density import DensityClusterer
 from core.models.density_assigner import choose_exemplars
@@ -96,13 +97,14 @@ def draw_segments(
     shops: pl.DataFrame,
     features: Sequence[str],
 ) -> None:
-    """Draw the maps and heat maps of both kinds.
+    """Draw the maps and heat maps of every kind.
 
     Parameters
     ----------
     folder : Path
         Gets ``latent-space.png``, ``cluster-heatmap.png``, ``partition-space.png`` and
-        ``partition-heatmap.png``.
+        ``partition-heatmap.png``; of rules ``rules-space.png`` and
+        ``rules-heatmap.png``.
     published : PublishedSegments
         The kind whose groups are drawn under their ids.
     labels : mapping of kind to ndarray of int, shape (n_shops,)
@@ -118,8 +120,20 @@ def draw_segments(
 
     shown = dict(labels)
     shown[published.kind] = published.ids_of(labels[published.kind])
-    for kind, space in spaces.items():
-        draw_kind(folder, kind, project_2d(space), shown[kind], shops, features)
+    for kind, own in shown.items():
+        columns = telling(kind, shops, features)
+        draw_kind(folder, kind, project_2d(spaces[kind]), own, shops, columns)
+
+
+def telling(
+    kind: SegmentKind, shops: pl.DataFrame, features: Sequence[str]
+) -> list[str]:
+    """Return the columns that describe and name segments of a kind.
+
+    Rules look at momentum as well, which is not clustered.
+    """
+    known = MOMENTUM if kind == "rules" else ()
+    return [*features, *(name for name in known if name in shops.columns)]
 
 
 # Of the smaller population, the share that another one must hold to be the same one.
@@ -145,7 +159,7 @@ def named_table(
     shops: pl.DataFrame, kind: SegmentKind, labels: np.ndarray, features: list[str]
 ) -> SegmentTable:
     """Name and count the segments of one kind by the model alone: ids are clusters."""
-    names = name_segments(_contrasts(shops, labels, features))
+    names = name_segments(_contrasts(shops, labels, telling(kind, shops, features)))
     return segment_table(kind, labels, names)
 
 
@@ -232,7 +246,8 @@ def publish_successor(
     before = predecessor.segments.published
     placed = predecessor.assign(shops)
     identity = _matched(before, placed, labels, shops, options)
-    names = _names(before, identity, shops, labels, features)
+    columns = telling(table.kind, shops, features)
+    names = _names(before, identity, shops, labels, columns)
     made = table, identity, labels, splits, shops, features, options
     divisions = continued_divisions(before, placed, *made)
     return next_version(before, table, identity, names, verdict, divisions)
@@ -259,7 +274,8 @@ def publish_other_kind(
     placed = model.assign(shops)
     labels = clusters_of(model, table.kind, shops)
     identity = _matched(before, placed, labels, shops, options)
-    names = _names(before, identity, shops, labels, model.features)
+    columns = telling(table.kind, shops, model.features)
+    names = _names(before, identity, shops, labels, columns)
     splits = model.segments.splits.get(table.kind, {})
     made = table, identity, labels, splits, shops, model.features, options
     divisions = continued_divisions(before, placed, *made)
@@ -271,6 +287,8 @@ def clusters_of(model: Model, kind: SegmentKind, shops: pl.DataFrame) -> np.ndar
     X = feature_matrix(shops, model.features)
     if kind == "density":
         return model.latent_labels(X)
+    if kind == "rules":
+        return model.segments.by_rules(shops)
     return model.segments.partition.assign(model.scaler.transform(X)).labels
 
 
@@ -340,7 +358,7 @@ class TrainingShops:
     @property
     def spaces(self) -> dict[SegmentKind, np.ndarray]:
         """Where segments of each kind are found."""
-        return {"density": self.latent, "partition": self.scaled}
+        return {"density": self.latent, "partition": self.scaled, "rules": self.scaled}
 
 
 def learn_segments(
@@ -354,7 +372,8 @@ def learn_segments(
 
     Writes ``segment-state.safetensors``, ``segments.json`` and the pictures of the
     segments; the facts get ``partition`` (`PartitionChoice`, and its stability),
-    ``verdict``, ``lineage``, ``version`` and ``events``.
+    ``rules`` (why there are any, or none, where they were tried), ``verdict``,
+    ``lineage``, ``version`` and ``events``.
 
     Parameters
     ----------
@@ -374,22 +393,28 @@ def learn_segments(
     partition = Partition(choice.method, choice.n_segments, config.seed)
     partition.fit(shops.scaled, start=_partition_before(shops, predecessor))
     stability = partition_stability(shops.X, partition.labels_, choice, config)
-    verdict = provisional_verdict(check, clusterer.n_clusters_, choice, stability)
+    rules = _rules(out, shops, choice, partition.labels_, stability, predecessor)
+    verdict = provisional_verdict(
+        check, clusterer.n_clusters_, choice, stability, rules_ari(out.facts)
+    )
     labels: dict[SegmentKind, np.ndarray] = {
         "density": clusterer.labels_,
         "partition": partition.labels_,
     }
+    if rules is not None:
+        labels["rules"] = rules.assign(shops.table)
     tables = {
         kind: named_table(shops.table, kind, own, shops.features)
         for kind, own in labels.items()
     }
-    found = clusterer, partition
-    tables, splits = _looked_into(out, shops, tables, labels, *found, predecessor)
+    placing = _placing(out.base, clusterer, partition, rules)
+    made = tables, labels, placing, predecessor
+    tables, splits = _looked_into(out, shops, *made)
     exemplars = choose_exemplars(shops.latent, clusterer.labels_, clusterer.strengths_)
     published = _published(shops, labels, tables, splits, verdict, predecessor, config)
     write_segments(
         out,
-        SegmentAssigner(partition.model_, exemplars, tables, published, splits),
+        SegmentAssigner(partition.model_, exemplars, tables, published, splits, rules),
     )
     drawn = (published, labels, shops.spaces, shops.table, shops.features)
     draw_segments(out.folder, *drawn)
@@ -400,30 +425,97 @@ def learn_segments(
     return published
 
 
+Placing = Mapping[SegmentKind, Callable[[pl.DataFrame], np.ndarray]]
+
+
+def _rules(
+    out: StageWriter,
+    shops: TrainingShops,
+    choice: PartitionChoice,
+    labels: np.ndarray,
+    stability: dict[str, Any],
+    predecessor: Model | None,
+) -> Split | None:
+    """Return rules for everyone that tell more than a partition that is weak.
+
+    Weak is one that does not come out the same, or that hardly divides.
+    """
+    assert out.base is not None  # `shops` were read from it
+    is_divided = label_summary(labels).effective_clusters >= FEWEST_EFFECTIVE
+    if is_divided and stability["ari"] >= REPRODUCIBLE_ARI:
+        return None
+    history, monthly = (out.base.table(name) for name in (HISTORY, MONTHLY))
+    momentum = [name for name in MOMENTUM if name in history.columns]
+    given = (shops.table, shops.features, history, monthly, out.config, SHOP)
+    get_logger().info("Comparing rules with the partition by what shops did later")
+    found = choose_rules(
+        *given,
+        partition=(choice.method, choice.n_segments),
+        seed=out.config.seed,
+        momentum=momentum,
+        before=None if predecessor is None else predecessor.segments.rules,
+    )
+    ari = None
+    if found.split is not None:
+        learning = relearning(found.split, shops.table, *given[2:])
+        refits = refit(*learning, out.config.seed, N_REFITS)
+        own = agreement(found.split.assign(shops.table), refits)
+        ari = float(own["ari"].to_numpy().mean())
+    out.facts["rules"] = {
+        "reason": found.reason,
+        "ari": ari,
+        "evidence": SHOP.named_facts(found.evidence),
+    }
+    return found.split
+
+
+def rules_ari(facts: Mapping[str, Any]) -> float | None:
+    """Return how far rules agree with refits, of a stage's facts; None without rules.
+
+    Adjusted Rand index, over refits on 80% of the shops.
+    """
+    ari: float | None = facts.get("rules", {}).get("ari")
+    return ari
+
+
+def _placing(
+    base: ArtifactSet,
+    clusterer: DensityClusterer,
+    partition: Partition,
+    rules: Split | None,
+) -> Placing:
+    """Return what places any table of shops, by the kind of its clusters."""
+    scaler, encoder = load_encoder(base)
+
+    def scaled(table: pl.DataFrame) -> np.ndarray:
+        return scaler.transform(feature_matrix(table, list(names)))
+
+    names = base.manifest.facts("prepare")["features"]
+    found: dict[SegmentKind, Callable[[pl.DataFrame], np.ndarray]] = {
+        "partition": lambda table: partition.assign(scaled(table)).labels,
+        "density": lambda table: (
+            clusterer.assigner_.assign(encoder.transform(scaled(table))).labels
+        ),
+    }
+    return found if rules is None else found | {"rules": rules.assign}
+
+
 def _looked_into(
     out: StageWriter,
     shops: TrainingShops,
     tables: Mapping[SegmentKind, SegmentTable],
     labels: Mapping[SegmentKind, np.ndarray],
-    clusterer: DensityClusterer,
-    partition: Partition,
+    placing: Placing,
     predecessor: Model | None,
 ) -> tuple[dict[SegmentKind, SegmentTable], Splits]:
     """Divide the large segments of every kind that a verdict may publish."""
     assert out.base is not None  # `shops` were read from it
-    scaler, encoder = load_encoder(out.base)
     history, monthly = (out.base.table(name) for name in (HISTORY, MONTHLY))
-    clusters: dict[SegmentKind, Callable[[np.ndarray], np.ndarray]] = {
-        "partition": lambda X: partition.assign(scaler.transform(X)).labels,
-        "density": lambda X: (
-            clusterer.assigner_.assign(encoder.transform(scaler.transform(X))).labels
-        ),
-    }
     found, splits = dict(tables), {}
     for kind, table in tables.items():
         if kind == "density" and table.n_segments < FEWEST_NATURAL:
             continue  # never published
-        past = Past(history, monthly, clusters[kind])
+        past = Past(history, monthly, placing[kind])
         given = table, labels[kind], shops.table, shops.features, past, out.config
         found[kind], splits[kind] = look_inside(*given, predecessor)
     return found, splits
@@ -468,12 +560,14 @@ def provisional_verdict(
     n_clusters: int,
     choice: PartitionChoice,
     stability: dict[str, Any],
+    rules: float | None = None,
 ) -> Verdict:
     """Derive the verdict of a run from its quick check and the partition's refits."""
     return derive_verdict(
         is_structured=check.is_structured,
         n_clusters=n_clusters,
         partition_ari=stability["ari"],
+        rules_ari=rules,
         is_certified=False,
         structure_score=check.statistic,
         largest_null_score=max(check.null_statistics),
@@ -511,6 +605,25 @@ def _choose(
     with progress("Choosing a partition by what shops did later") as report:
         given = (shops.X, shops.features, history, monthly, config, SHOP)
         return choose_partition(*given, report, before)
+
+
+def rules_learning(
+    model: Model, base: ArtifactSet, table: pl.DataFrame
+) -> tuple[np.ndarray, Recipe] | None:
+    """Return what a model's rules are learnt from, and the recipe; None without rules.
+
+    Parameters
+    ----------
+    model : Model
+    base : ArtifactSet
+        With the past that they are learnt from.
+    table : DataFrame
+        The shops to label, with `core.retailers.features.MOMENTUM`.
+    """
+    if model.segments.rules is None:
+        return None
+    past = base.table(HISTORY), base.table(MONTHLY)
+    return relearning(model.segments.rules, table, *past, model.config, SHOP)
 
 
 def recipe_of_partition(manifest: Manifest) -> Recipe:

@@ -2,7 +2,9 @@
 
 Two kinds of segments are learnt in every run: the clusters of the latent space
 (*density*; -1 are the entities in none of them) and a *partition*, which has a segment
-for everyone. The verdict decides which of them is published.
+for everyone. *Rules*, which have one for everyone as well, are learnt where no cut
+comes out the same, and kept where they tell more of later months. The verdict decides
+which of them is published.
 
 A segment that holds a large share of the entities may be divided into sub-segments
 (`core.segments.within`), which go wherever it goes.
@@ -29,7 +31,7 @@ from core.errors import ArtifactError, ConfigError, ModelError
 from core.segments.identity import Identity, IdentityEvent, with_ids
 from core.segments.within import Division, SubSegment
 
-SegmentKind = Literal["density", "partition"]
+SegmentKind = Literal["density", "partition", "rules"]
 UNASSIGNED = -1
 UNASSIGNED_NAME = "unassigned"
 LONGEST_NAME = 80
@@ -192,7 +194,7 @@ class Segment(BaseModel):
         entities that no density segment holds.
     name : str
         In words; no two segments share one.
-    kind : {'density', 'partition'}
+    kind : {'density', 'partition', 'rules'}
     size : int
         Entities of the training data.
     share : float
@@ -240,7 +242,7 @@ class SegmentTable(BaseModel):
 
     Attributes
     ----------
-    kind : {'density', 'partition'}
+    kind : {'density', 'partition', 'rules'}
     segments : tuple of Segment
         By id, ascending; ids may be missing, but no cluster is. -1, which only density
         segments have, comes last.
@@ -306,6 +308,12 @@ MEANINGS: dict[VerdictKind, str] = {
 }
 
 
+BY_RULES = (
+    "no groups of their own; a convenient cut by rules, which tell at least as much of "
+    "later months as the best partition"
+)
+
+
 class Verdict(BaseModel):
     """The verdict on segments, and the figures that it rests on.
 
@@ -326,7 +334,9 @@ class Verdict(BaseModel):
 
     def meaning(self, entity: Entity) -> str:
         """Return the kind in words."""
-        return MEANINGS[self.kind].format(entities=entity.plural)
+        is_by_rules = self.kind == "constructive" and "rules_ari" in self.basis
+        meaning = BY_RULES if is_by_rules else MEANINGS[self.kind]
+        return meaning.format(entities=entity.plural)
 
 
 class PublishedSegments(SegmentTable):
@@ -428,7 +438,7 @@ def segment_table(
 
     Parameters
     ----------
-    kind : {'density', 'partition'}
+    kind : {'density', 'partition', 'rules'}
     labels : ndarray of int, shape (n_entities,)
         Cluster of every entity of the training data; -1 for none.
     names : mapping of int to str
@@ -464,12 +474,21 @@ def publishable(
 ) -> SegmentTable:
     """Return the segments that a verdict publishes.
 
+    Parameters
+    ----------
+    tables : mapping of kind to SegmentTable
+        ``rules`` are among them where they tell more than the partition, or as much.
+    verdict : Verdict
+        Natural: density; constructive: rules, if there are any; else the partition.
+
     Raises
     ------
     ModelError
         If it calls clusters natural of which there are fewer than two.
     """
     kind: SegmentKind = "density" if verdict.kind == "natural" else "partition"
+    if verdict.kind == "constructive" and "rules" in tables:
+        kind = "rules"
     table = tables[kind]
     if kind == "density" and table.n_segments < FEWEST_NATURAL:
         raise ModelError(

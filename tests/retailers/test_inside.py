@@ -40,10 +40,11 @@ def parts(trained):
     model, shops = Model.load(trained), pl.read_parquet(trained / "features.parquet")
     coarse = np.vectorize(PLANTED.get)
 
-    def clusters(X):
+    def clusters(table):
+        X = feature_matrix(table, model.features)
         return coarse(model.latent_labels(X))
 
-    labels = clusters(feature_matrix(shops, model.features))
+    labels = clusters(shops)
     table = segment_table("density", labels, {0: "One", 1: "Two", 2: "All else"})
     history, monthly = (
         pl.read_parquet(trained / name)

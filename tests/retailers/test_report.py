@@ -94,7 +94,8 @@ def opened(summary=FOUR, check=FOUND, is_certified=False, **figures):
         }
         | figures
     )
-    return opening(verdict, summary, check)
+    divided = "density" if verdict.kind == "natural" else "partition"
+    return opening(verdict, divided, summary, check)
 
 
 class Page(HTMLParser):
@@ -408,12 +409,30 @@ def test_segments_that_do_not_stand_out_alone_are_named_at_once():
         is_structured=True, n_clusters=2, partition_ari=0.9, is_certified=True
     )
     titles = {0: "0 Steady", 1: "1 Growing sales"}
-    said = opening(verdict, FOUR, check, titles)
+    said = opening(verdict, "density", FOUR, check, titles)
     assert said.headline == "4 groups of shops, 1 of which stand out one by one"
     assert "1 Growing sales does not: hold it more lightly" in " ".join(said.rests_on)
     tested[1]["p_value"] = 0.05
-    said = opening(verdict, FOUR, check, titles)
+    said = opening(verdict, "density", FOUR, check, titles)
     assert said.headline == "4 groups of shops that stand apart"
+
+
+def test_rules_are_called_rules_and_few_of_them_a_weakness():
+    verdict = derive_verdict(
+        is_structured=False,
+        n_clusters=2,
+        partition_ari=0.9,
+        rules_ari=0.95,
+        is_certified=False,
+    )
+    assert verdict.kind == "constructive"
+    few = {**FOUR, "effective_clusters": 2.8}
+    said = opening(verdict, "rules", few)
+    assert "by rules" in said.headline
+    assert "segment_rules.txt" in said.advice
+    assert "few kinds of shops" in said.caution
+    assert "agree with these at 0.95" in " ".join(said.rests_on)
+    assert not opening(verdict, "rules", FOUR | {"flat": FOUR}).caution
 
 
 def test_a_lead_that_is_too_small_is_named():

@@ -26,10 +26,11 @@ from core.evaluation.gate import (
 from core.evaluation.n_segments import partition_recipe
 from core.evaluation.out_of_time import MIN_ENTITIES_AT_CUT, Cut, backtest_cuts
 from core.evaluation.retrain_policy import TriggerState
+from core.evaluation.splits import relearning
 from core.evaluation.stability import OnStep, Recipe, Refit, refit, whole_pipeline
 from core.logging import get_logger, progress
 from core.models.preprocessing import feature_matrix
-from core.retailers.features import SHOP
+from core.retailers.features import MOMENTUM, SHOP
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model
 from core.retailers.pipelines import (
@@ -180,14 +181,14 @@ def score_models(
             "the new month with the champion's own configuration."
         )
     table = _drawn(data.table, challenger)
-    X = feature_matrix(table, challenger.features)
     refits: dict[str, list[Refit]] = {}
     found = []
     for model in (champion, challenger):
         key = _made_like(model)
         if key not in refits:
             seed = challenger.config.seed
-            refits[key] = refit(X, _recipe(model), seed, n_refits, on_step=on_step)
+            rows, recipe = _learning(model, table, data)
+            refits[key] = refit(rows, recipe, seed, n_refits, on_step=on_step)
         part = challenger.config.refresh.part
         found.append(_judged(model, table, refits[key], part))
     cuts = _cuts(data, challenger)
@@ -222,16 +223,25 @@ def _at_cuts(model: Model, cuts: Sequence[Cut]) -> list[np.ndarray]:
 
 def _as_table(cut: Cut, model: Model) -> pl.DataFrame:
     """Return a cut's features as `Model.assign` takes them."""
-    features = pl.DataFrame(cut.X, schema=model.features, orient="row")
+    known = cut.X[:, : len(model.columns)]
+    features = pl.DataFrame(known, schema=model.columns, orient="row")
     return features.insert_column(0, cut.ids)
 
 
-def _recipe(model: Model) -> Recipe:
-    """Return what learns a model's published segments anew."""
-    if model.segments.published.kind == "density":
-        return whole_pipeline(model.config)
-    partition = model.segments.partition
-    return partition_recipe(model.config, partition.method, partition.n_segments)
+def _learning(
+    model: Model, table: pl.DataFrame, data: GateData
+) -> tuple[np.ndarray, Recipe]:
+    """Return what a model's published segments are learnt from anew, and by what."""
+    segments, config = model.segments, model.config
+    if segments.published.kind == "rules":
+        assert segments.rules is not None  # they are published
+        past = data.history, data.monthly
+        return relearning(segments.rules, table, *past, config, SHOP)
+    X = feature_matrix(table, model.features)
+    if segments.published.kind == "density":
+        return X, whole_pipeline(config)
+    method, n = segments.partition.method, segments.partition.n_segments
+    return X, partition_recipe(config, method, n)
 
 
 def _made_like(model: Model) -> str:
@@ -241,9 +251,11 @@ def _made_like(model: Model) -> str:
     way: list[object] = [kind]
     if kind == "density":
         sections |= {"autoencoder", "clustering"}
-    else:
+    elif kind == "partition":
         partition = model.segments.partition
         way += [partition.method, partition.n_segments]
+    elif (rules := model.segments.rules) is not None:
+        way += [rules.method, rules.n_segments]
     return json.dumps([way, config.model_dump(include=sections)], sort_keys=True)
 
 
@@ -257,7 +269,7 @@ def _cuts(data: GateData, model: Model) -> list[Cut]:
     return backtest_cuts(
         data.history.join(data.table, on="shop_id", how="semi"),
         data.monthly,
-        model.features,
+        [*model.features, *(n for n in MOMENTUM if n in data.history.columns)],
         config.evaluation.horizon_months,
         SHOP,
         max(MIN_ENTITIES_AT_CUT, config.clustering.n_needed),

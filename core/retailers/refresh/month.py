@@ -426,10 +426,11 @@ class ScoredMonth:
     def assigned(self) -> pl.DataFrame:
         """What the ledger takes: ``entity, segment, strength, sub_segment, state``.
 
-        The strength is that of the latent cluster; in a partition everyone belongs.
+        The strength is that of the latent cluster; in a partition, or by rules,
+        everyone belongs.
         """
-        is_partition = pl.col("segment_kind") == "partition"
-        strength = pl.when(is_partition).then(1.0).otherwise("latent_cluster_strength")
+        is_density = pl.col("segment_kind") == "density"
+        strength = pl.when(is_density).then("latent_cluster_strength").otherwise(1.0)
         return self.labels.select(
             pl.col("shop_id").alias("entity"),
             "segment",

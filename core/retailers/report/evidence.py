@@ -25,7 +25,7 @@ from core.reporting.page import Templates
 from core.reporting.text import command, count, decimal, percent
 from core.retailers.features import SHOP
 from core.retailers.names import difference
-from core.segments.published import UNASSIGNED, PublishedSegments, Verdict
+from core.segments.published import UNASSIGNED, PublishedSegments, SegmentKind, Verdict
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,12 @@ class Evidence:
 TEMPLATES = Templates(Path(__file__).parent / "templates")
 
 
+def rules_tried(manifest: Manifest) -> dict[str, str]:
+    """Return why everyone is divided by rules, or is not, where they were tried."""
+    rules = manifest.facts("clustering").get("rules")
+    return {} if rules is None else {"rules": rules["reason"]}
+
+
 def report_lines(topic: str, **values: Any) -> list[str]:
     """Return the sentences that the report's text has for a topic."""
     return TEMPLATES.sentences("report.txt.j2", topic, **values)
@@ -172,6 +178,7 @@ class Opening:
 
 def opening(
     verdict: Verdict,
+    divided: SegmentKind,
     summary: Figures,
     check: Figures | None = None,
     titles: Mapping[int, str] = MappingProxyType({}),
@@ -182,6 +189,8 @@ def opening(
     Parameters
     ----------
     verdict : Verdict
+    divided : {'density', 'partition', 'rules'}
+        Kind of the published segments.
     summary : mapping
         `core.evaluation.quality.LabelSummary` of the published segments, as a dict;
         that of the flat view under ``flat``, if any of them is divided.
@@ -205,11 +214,10 @@ def opening(
         "n_alone": len(alone) - len(weak),
         "n_tested": len(alone),
     }
-    divided = "density" if kind == "natural" else "partition"
     return Opening(
         kind=kind,
         badge=f"{kind.capitalize()} ({'certified' if is_certified else 'provisional'})",
-        headline=report_line("headline", **known),
+        headline=report_line("headline", **known, divided=divided),
         meaning=verdict.meaning(SHOP),
         found=report_line("finding", **summary, kind=divided),
         rests_on=tuple(
@@ -223,7 +231,7 @@ def opening(
             )
         ),
         caution=report_line("caution", **summary),
-        advice=report_line("advice", kind=kind),
+        advice=report_line("advice", kind=kind, divided=divided),
     )
 
 

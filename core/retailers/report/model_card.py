@@ -15,7 +15,12 @@ from core.errors import PROGRAM
 from core.reporting.text import MISSING, count, decimal, literal, percent
 from core.retailers.features import known_features
 from core.retailers.report.decision import event_lines, figure
-from core.retailers.report.evidence import TEMPLATES, Opening, report_line
+from core.retailers.report.evidence import (
+    TEMPLATES,
+    Opening,
+    report_line,
+    rules_tried,
+)
 from core.retailers.report.page import data_steps, source_name
 from core.retailers.report.tree import inside_sentences
 from core.segments.published import UNASSIGNED, PublishedSegments, Segment
@@ -115,6 +120,7 @@ def _about(manifest: Manifest) -> list[tuple[str, str]]:
         ("Autoencoder", config.autoencoder.architecture),
         ("Latent dimensions", str(config.autoencoder.latent_size)),
         ("Partition", f"{partition['method']}, {partition['n_segments']} segments"),
+        *((name.capitalize(), said) for name, said in rules_tried(manifest).items()),
     ]
     return [(name, _cell(value)) for name, value in rows]
 

@@ -24,6 +24,7 @@ from core.retailers.report.evidence import (
     opening,
     report_line,
     report_lines,
+    rules_tried,
     tiles,
 )
 from core.retailers.report.life import mix_part
@@ -282,6 +283,7 @@ def report_content(
         "as_of": facts["as_of"],
         "opening": opening(
             published.verdict,
+            published.kind,
             summary,
             check,
             evidence.titles,
@@ -459,6 +461,7 @@ def _made(manifest: Manifest) -> dict[str, dict[str, Any]]:
             f"best epoch {trained['best_epoch']} of {trained['epochs']}",
             "partition": f"{partition['method']}, {partition['n_segments']} segments: "
             f"{partition['reason']}",
+            **rules_tried(manifest),
         },
         "Seeds": {name: stages[name].seed for name in training},
         "Seconds": {name: f"{stages[name].seconds:.1f}" for name in training},

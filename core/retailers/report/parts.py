@@ -88,7 +88,8 @@ class Card:
     members : list of str
         The most typical ones, the most typical first.
     rules : list of str
-        Plain rules that imitate the segment, the widest first.
+        Plain rules that imitate the segment, the widest first; of a segment by rules
+        the rule itself.
     curve : Curve or None
     stability : str
         How well it comes back, in Hennig's words; empty where not measured.
@@ -115,6 +116,8 @@ def segment_cards(evidence: Evidence, contrasts: pl.DataFrame) -> list[Card]:
     """
     profiles = evidence.judged("profiles")
     curves, shops, rules = _tables(evidence) if profiles else (None, None, None)
+    if evidence.published.kind == "rules":
+        rules = evidence.table("segment_rules.csv")
     stable = _stability_words(evidence)
     segments = [s for s in evidence.published.segments if s.id != UNASSIGNED]
     segments.sort(key=lambda segment: (-segment.size, segment.id))
@@ -215,9 +218,11 @@ def rule_texts(rules: pl.DataFrame, segment: int) -> list[str]:
     Parameters
     ----------
     rules : DataFrame
-        As `core.rules.surrogate.rule_table` returns it.
+        As `core.rules.surrogate.rule_table` returns it, or with ``condition``.
     segment : int
     """
+    if "condition" in rules.columns:  # what the segments are, not what imitates them
+        return rules.filter(segment=segment)["condition"].to_list()
     own = rules.filter(segment=segment).group_by("rule", maintain_order=True)
     texts = []
     for _, conditions in own:
@@ -399,7 +404,7 @@ def stability_part(evidence: Evidence) -> Part | None:
     same = evidence.judged("stability")
     if same is None:
         agreement = evidence.facts.get("certificate", {}).get("agreement", {})
-        same = agreement.get("partition")
+        same = agreement.get(evidence.published.kind)
     sentences = report_lines(
         "stability",
         same=same,

@@ -440,6 +440,12 @@ PICTURES: dict[SegmentKind, tuple[str, str, str, str]] = {
         "The partition, among the scaled features",
         "segment",
     ),
+    "rules": (
+        "rules-space.png",
+        "rules-heatmap.png",
+        "Segments by rules, among the scaled features",
+        "segment",
+    ),
 }
 
 
@@ -483,7 +489,7 @@ def draw_kind(
     ----------
     folder : Path
         Gets the two files of `PICTURES`.
-    kind : {'density', 'partition'}
+    kind : {'density', 'partition', 'rules'}
     projection : (coordinates, shares)
         As for `draw_spaces`; of the latent space or of the scaled features.
     labels : ndarray of int, shape (n_shops,)
