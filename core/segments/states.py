@@ -126,17 +126,16 @@ def _log_likelihood(
     n_active, last, n_months = counts
     silence = n_months - last
     idle = last - n_active
-
-    def part(missed: IntArray, stopping: FloatArray) -> FloatArray:
-        return np.asarray(betaln(a + n_active, b + missed) - betaln(a, b) + stopping)
-
-    whole = betaln(c, d)
-    going_on = part(idle + silence, betaln(c, d + n_months) - whole)
-    parts = [going_on]
-    for month in range(int(silence.max(initial=0))):
-        stopped = part(idle + month, betaln(c + 1, d + last + month) - whole)
-        parts.append(np.where(month < silence, stopped, -np.inf))
-    return logsumexp(parts, axis=0), going_on
+    none = betaln(a, b) + betaln(c, d)
+    going_on = betaln(a + n_active, b + idle + silence) + betaln(c, d + n_months)
+    # It stopped in one of the months of silence; each term follows from the one before.
+    first = betaln(a + n_active, b + idle) + betaln(c + 1, d + last)
+    month = np.arange(int(silence.max(initial=0)))[:, None]
+    missed, lived = b + idle + month, d + last + month
+    steps = np.log(missed * lived / ((missed + a + n_active) * (lived + c + 1)))
+    stopped = first + np.cumsum(steps, axis=0) - steps
+    parts = np.vstack([going_on, np.where(month < silence, stopped, -np.inf)])
+    return logsumexp(parts, axis=0) - none, going_on - none
 
 
 class ActiveMonths(NamedTuple):
