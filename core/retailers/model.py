@@ -320,8 +320,15 @@ PREDICTION_SCHEMA = {
     "state": pl.String,
     "nearest_segment": pl.Int32,
     "distance": pl.Float64,
+    "changing": pl.String,
+    "changing_to": pl.Int32,
+    "changing_since": pl.String,
     "reason": pl.String,
 }
+
+
+# What features do not tell.
+UNTOLD = ("state", "changing", "changing_to", "changing_since", "reason")
 
 
 @dataclass(frozen=True)
@@ -451,8 +458,9 @@ class Model:
                 to the nearest of its exemplars in the latent space, or to its centre
                 among the scaled features. Null where there is no other segment, and
                 where segments are rules, which have no distance.
-            ``state, reason``
-                Null: features do not tell the state, see `score`.
+            ``state, changing, changing_to, changing_since, reason``
+                Null: features do not tell the state, see `score`, and a refresh tells
+                of change, see `core.segments.ledger.LEDGER_SCHEMA`.
 
         Raises
         ------
@@ -475,7 +483,7 @@ class Model:
             }
         )
         placed = self.segments.place(features, scaled, vectors, latent.labels)
-        whole = table.hstack(placed).with_columns(state=None, reason=None)
+        whole = table.hstack(placed).with_columns(**dict.fromkeys(UNTOLD))
         return whole.select(
             pl.col(name).cast(dtype) for name, dtype in PREDICTION_SCHEMA.items()
         )

@@ -5,7 +5,8 @@ is foretold twice: from its own past, and from the curve of each other segment, 
 would have followed since some month. The evidence is the logarithm of the odds between
 the two (a Bayes factor, over all segments, at the most likely month). It speaks of how
 an entity behaves, never of how much it sells: the level goes on from its own past, and
-what moved everyone is taken out.
+what moved everyone is taken out. A step in the level alone, up or down and for months,
+is weighed against the own past in the same way, and told apart.
 
 A curve is a season, a trend, a share of active months and a breadth, with how far the
 segment's entities stray from them: a hierarchical linear model of the logarithms of
@@ -34,8 +35,11 @@ RECENT_MONTHS = 6
 MIN_MONTHS = 24
 """Months that a comparison needs: a year of past, and twice the recent months."""
 HISTORY_MONTHS = 36
-# Of entities without a change, the share that one refresh may flag.
-FALSE_SHARE = 0.0025
+# Of entities without a change, the shares that one refresh may flag: as of another
+# kind, as of another level, and so clearly of another kind that they are moved.
+FALSE_SHARE, FALSE_LEVEL_SHARE, FALSE_MOVE_SHARE = 0.002, 0.0006, 0.0002
+# How likely the candidate has to be, among all segments, for a move.
+CLEAR_CANDIDATE = 0.7
 # Odds that a flag has at least, whatever the entities half a year ago were like.
 LEAST_EVIDENCE = np.log(20.0)
 # Where the tail of the evidence without change begins.
@@ -45,6 +49,8 @@ EFFECTS = SEASON + 2  # the months of the year, the trend, the level
 # Standard deviations, of logarithms: of a level, of what a level moves a month by
 # itself, of a step in the level that comes with another curve.
 LEVEL_STD, DRIFT_STD, STEP_STD = 3.0, 0.05, 0.25
+# Of a step in the level that is a change by itself, and the months that one lasts.
+CHANGE_STD, LASTING_MONTHS = 0.7, 3
 MIN_ENTITIES = 50
 # Entities that a segment's spread and activity are drawn together by.
 PRIOR_ENTITIES, PRIOR_MONTHS = 30.0, 8.0
@@ -153,58 +159,82 @@ def find_changing(months: Months, segment: IntArray) -> pl.DataFrame:
     Returns
     -------
     DataFrame
-        A row per entity: `evidence`, the logarithm of the odds of a change, and
-        `is_changing`; of those who change, `since_t` (month), `candidate` (segment) and
+        A row per entity. `evidence`: the logarithm of the odds of the change that is
+        told, and of one of kind where none is. `changing`: ``segment`` for those who
+        follow the curve of another one, ``up`` or ``down`` for those who sell lastingly
+        more or less than foretold, null for the others. Of those who change, `since_t`
+        (month), `candidate` (segment; null with ``up`` and ``down``) and
         `against_past`, what was sold since then over what the own past foretells (null
-        without sales). `evidence` is null for entities without a segment or with too
-        short a past, and for all where there are less than `MIN_MONTHS`, fewer than
-        `MIN_ENTITIES` with a segment, or no two segments.
+        without sales). `is_clear`: whether the candidate is beyond doubt. `evidence` is
+        null for entities without a segment or with too short a past, and for all where
+        there are less than `MIN_MONTHS`, fewer than `MIN_ENTITIES` with a segment, or
+        no two segments.
     """
     last = len(months.t)
     has_segment = segment >= 0
     codes, group = np.unique(segment[has_segment], return_inverse=True)
     if last < MIN_MONTHS or len(group) < MIN_ENTITIES or len(codes) < 2:
-        return _table(_Evidence.none(len(segment)), np.inf, months)
+        nothing = _Change.none(len(segment))
+        return _table(nothing, nothing, (np.inf, np.inf, np.inf), months)
     judged = months.rows(has_segment)
-    now = _evidence(judged, group, last)
-    threshold = _threshold(_evidence(judged, group, last - RECENT_MONTHS).odds)
-    found = _Evidence.none(len(segment))
-    for whole, values in zip(found, now, strict=True):
-        whole[has_segment] = values
-    found.candidate[has_segment] = codes[now.candidate]
-    return _table(found, threshold, months)
+    kind, level = _evidence(judged, group, last)
+    calm_kind, calm_level = _evidence(judged, group, last - RECENT_MONTHS)
+    thresholds = (
+        _threshold(calm_kind.odds, FALSE_SHARE),
+        _threshold(calm_level.odds, FALSE_LEVEL_SHARE),
+        _threshold(calm_kind.odds, FALSE_MOVE_SHARE),
+    )
+    kind = kind._replace(candidate=codes[kind.candidate])
+    kind, level = kind.spread(has_segment), level.spread(has_segment)
+    return _table(kind, level, thresholds, months)
 
 
-class _Evidence(NamedTuple):
-    """By entity: log odds (NaN: not judged), since which of all months, to where."""
+class _Change(NamedTuple):
+    """By entity, what speaks for a change of one sort.
+
+    Log odds (NaN: not judged), since which of all months, to which segment and how
+    likely that is among all, and what was sold since over what was foretold.
+    """
 
     odds: FloatArray
     onset: IntArray
     candidate: IntArray
+    likelihood: FloatArray
     against_past: FloatArray
 
     @classmethod
-    def none(cls, n: int) -> _Evidence:
+    def none(cls, n: int) -> _Change:
         """Return that of entities who are not judged."""
-        nothing = np.full(n, np.nan)
-        return cls(nothing, np.zeros(n, int), np.zeros(n, int), nothing.copy())
+        odds, likelihood, against_past = np.full((3, n), np.nan)
+        onset, candidate = np.zeros((2, n), int)
+        return cls(odds, onset, candidate, likelihood, against_past)
+
+    def spread(self, is_judged: BoolArray) -> _Change:
+        """Return that of all entities, those who are not judged included."""
+        whole = _Change.none(len(is_judged))
+        for values, own in zip(whole, self, strict=True):
+            values[is_judged] = own
+        return whole
 
 
-def _evidence(months: Months, group: IntArray, last: int) -> _Evidence:
-    """Weigh the recent months before `last` against those before them."""
+def _evidence(months: Months, group: IntArray, last: int) -> tuple[_Change, _Change]:
+    """Weigh the recent months before `last`: changes of kind, and of level."""
     first = last - RECENT_MONTHS
     past = months.between(max(0, first - HISTORY_MONTHS), first)
     recent = months.between(first, last)
     is_known = past.is_active.sum(axis=1) >= MIN_ACTIVE_MONTHS
-    found = _Evidence.none(len(group))
     if is_known.sum() < MIN_ENTITIES:
-        return found
+        nothing = _Change.none(len(group))
+        return nothing, nothing
     curves, own = _learn(past.rows(is_known), group[is_known], int(group.max()) + 1)
     parts = _weighed(recent.rows(is_known), group[is_known], curves, own)
-    for whole, values in zip(found, zip(*parts, strict=True), strict=True):
-        whole[is_known] = np.concatenate(values)
-    found.onset[:] += first
-    return found
+    kind, level = (
+        _Change(*map(np.concatenate, zip(*part, strict=True)))
+        for part in zip(*parts, strict=True)
+    )
+    kind.onset[:] += first
+    level.onset[:] += first
+    return kind.spread(is_known), level.spread(is_known)
 
 
 def _learn(past: Months, group: IntArray, n_groups: int) -> tuple[_Curves, _Past]:
@@ -300,7 +330,7 @@ def _mean_and_std(values: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 def _weighed(
     recent: Months, group: IntArray, curves: _Curves, own: _Past
-) -> Iterator[_Evidence]:
+) -> Iterator[tuple[_Change, _Change]]:
     """Weigh a number of entities at a time."""
     design = _design(recent.t, int(recent.t[0]) - 1)
     surprise = recent.log_quantity - own.mean[:, None] - own.effects @ design.T
@@ -330,7 +360,7 @@ def _weigh(
     curves: _Curves,
     own: _Past,
     unrest: FloatArray,
-) -> _Evidence:
+) -> tuple[_Change, _Change]:
     """Weigh entities, for every segment and month in which a change can have begun."""
     m, n_groups = len(recent.t), len(curves.share)
     design = _design(recent.t, int(recent.t[0]) - 1)
@@ -342,24 +372,35 @@ def _weigh(
     )
     whole = _log_density(surprise, covariance)
     odds = np.empty((len(group), m, n_groups))
+    level_odds = np.full((len(group), m), -np.inf)
     for onset in range(m):
         head = _log_density(surprise[:, :onset], covariance[:, :onset, :onset])
         tail = _tail_densities(recent.t, surprise, onset, curves, own, unrest)
         counts = _activity_odds(recent.is_active[:, onset:], curves, own)
         breadths = _breadth_odds(recent.log_breadth[:, onset:], curves, own)
         odds[:, onset] = (head - whole)[:, None] + tail + counts + breadths
+        if onset <= m - LASTING_MONTHS:
+            since = np.arange(m) >= onset
+            stepped = covariance + CHANGE_STD**2 * np.outer(since, since)
+            level_odds[:, onset] = _log_density(surprise, stepped) - whole
     rows = np.arange(len(group))
     odds[rows, :, group] = -np.inf  # its own is what it would be changing from
     odds += np.log(np.maximum(curves.share, 1 / len(group)))
     by_onset = logsumexp(odds, axis=2)
-    onset = by_onset.argmax(axis=1)
-    since = np.where(np.arange(m) >= onset[:, None], surprise, np.nan)
-    return _Evidence(
-        by_onset[rows, onset],
-        onset,
-        odds[rows, onset].argmax(axis=1),
-        np.exp(_mean_and_std(since)[0]),
+    return (
+        _at_best(by_onset, odds, surprise),
+        _at_best(level_odds, level_odds[:, :, None], surprise),
     )
+
+
+def _at_best(by_onset: FloatArray, odds: FloatArray, surprise: FloatArray) -> _Change:
+    """Return the change of every entity that begins in the most likely month."""
+    rows, onset = np.arange(len(odds)), by_onset.argmax(axis=1)
+    is_since = np.arange(surprise.shape[1]) >= onset[:, None]
+    sold, _ = _mean_and_std(np.where(is_since, surprise, np.nan))
+    best, total = odds[rows, onset], by_onset[rows, onset]
+    likelihood = np.exp(best.max(axis=1) - total)
+    return _Change(total, onset, best.argmax(axis=1), likelihood, np.exp(sold))
 
 
 def _tail_densities(
@@ -430,35 +471,52 @@ def _log_density(values: FloatArray, covariance: FloatArray) -> FloatArray:
     return density
 
 
-def _threshold(odds: FloatArray) -> float:
-    """Return the evidence that too few reach without a change.
+def _threshold(odds: FloatArray, false_share: float) -> float:
+    """Return the evidence that a share reaches without a change.
 
     The tail is taken for exponential, and its scale from its median, which entities
-    that did change half a year ago hardly move.
+    that did change half a year ago hardly move. The median has twice the variance of a
+    mean, and what is not known of the scale makes the tail of the next entities
+    heavier (a Lomax distribution): so few entities do not flag more.
     """
     known = odds[~np.isnan(odds)]
     if len(known) < MIN_ENTITIES:
         return np.inf
     start = float(np.quantile(known, TAIL))
-    scale = float(np.median(known[known >= start]) - start) / np.log(2)
-    reached = start + scale * np.log((1 - TAIL) / FALSE_SHARE)
+    beyond = known[known >= start]
+    scale = float(np.median(beyond) - start) / np.log(2)
+    n = len(beyond) / 2
+    reached = start + scale * n * (((1 - TAIL) / false_share) ** (1 / n) - 1)
     return float(max(LEAST_EVIDENCE, reached))
 
 
-def _table(found: _Evidence, threshold: float, months: Months) -> pl.DataFrame:
-    """Return the columns of `find_changing`."""
-    is_changing = pl.Series(np.nan_to_num(found.odds, nan=-np.inf) >= threshold)
-    told = {
-        "since_t": months.t[np.minimum(found.onset, len(months.t) - 1)],
-        "candidate": found.candidate,
-        "against_past": found.against_past,
-    }
-    return pl.DataFrame({"evidence": found.odds, **told}).select(
-        pl.col("evidence").fill_nan(None),
-        is_changing.alias("is_changing"),
-        *(
-            pl.when(is_changing).then(pl.col(n).alias(n))
-            for n in ("since_t", "candidate")
-        ),
-        pl.when(is_changing).then(pl.col("against_past").fill_nan(None)),
+def _table(
+    kind: _Change,
+    level: _Change,
+    thresholds: tuple[float, float, float],
+    months: Months,
+) -> pl.DataFrame:
+    """Return the columns of `find_changing`; thresholds of kind, level and move."""
+    odds, level_odds = (np.nan_to_num(c.odds, nan=-np.inf) for c in (kind, level))
+    is_level = (level_odds >= thresholds[1]) & (level_odds > odds)
+    is_kind = (odds >= thresholds[0]) & ~is_level
+    has_lasted = kind.onset <= len(months.t) - LASTING_MONTHS
+    is_sure = has_lasted & (kind.likelihood >= CLEAR_CANDIDATE)
+    onset = np.where(is_level, level.onset, kind.onset)
+    against = np.where(is_level, level.against_past, kind.against_past)
+    direction = np.where(against > 1, "up", "down")
+    told = pl.DataFrame(
+        {
+            "evidence": np.where(is_level, level.odds, kind.odds),
+            "changing": np.where(is_level, direction, "segment"),
+            "since_t": months.t[np.minimum(onset, len(months.t) - 1)],
+            "candidate": kind.candidate,
+            "against_past": against,
+            "is_clear": is_kind & (odds >= thresholds[2]) & is_sure,
+        }
+    ).with_columns(pl.col("evidence", "against_past").fill_nan(None))
+    is_changing = pl.lit(pl.Series(is_kind | is_level))
+    return told.with_columns(
+        pl.when(is_changing).then(pl.col("changing", "since_t", "against_past")),
+        pl.when(pl.lit(pl.Series(is_kind))).then("candidate"),
     )

@@ -16,6 +16,15 @@ block therefore carries a *settled* one, which lags on purpose:
 A segment *holds* those whom the model assigns to it with `confirm_strength` at least:
 the others are as good as unassigned here.
 
+A label looks at years, so it is late for an entity that takes up the behaviour of
+another segment for good. Where its recent months show that beyond doubt
+(`core.segments.changing`), it moves at once, and is remembered as moved by evidence:
+labels of the segment that it left do not pull it back. The memory ends
+
+- when a label agrees, or a third segment holds it for as long as a move takes;
+- when the evidence turns, within the months that it looks at: then it goes back;
+- after `MEMORY_MONTHS`, when labels have seen enough of the new behaviour.
+
 A new model moves nobody by itself, but for entities whose settled segment it does not
 have any more (merged into another, or died): these follow at once, to the segment that
 holds them, else to the one that took over.
@@ -33,6 +42,8 @@ from typing import Final, Literal
 import polars as pl
 
 from core.errors import ModelError, SchemaError, listed
+from core.months import month_index
+from core.segments.changing import RECENT_MONTHS
 from core.segments.identity import IdentityEvent
 from core.segments.published import UNASSIGNED
 
@@ -81,6 +92,9 @@ LEDGER_SCHEMA: Final = pl.Schema(
     Segment that it was taken out of by evidence rather than by labels; null where
     labels have settled it.
 """
+
+MEMORY_MONTHS: Final = 24
+"""Months for which a move by evidence is remembered."""
 
 _ASSIGNED: Final = ("entity", "segment", "strength")
 _TOLD: Final = ("sub_segment", "state")
@@ -226,7 +240,37 @@ def require_same_entities(one: pl.DataFrame, other: pl.DataFrame, month: str) ->
         )
 
 
-_STATE: Final = ("settled", "settled_since", "candidate", "candidate_months")
+_CHANGE: Final = ("changing", "changing_to", "changing_since")
+_STATE: Final = (
+    *("settled", "settled_since", "candidate", "candidate_months", "evidence_from"),
+)
+
+
+def known_by(
+    assigned: pl.DataFrame, previous: pl.DataFrame | None, version: int
+) -> pl.DataFrame:
+    """Return the segment whose behaviour an entity is known to have had.
+
+    Parameters
+    ----------
+    assigned, previous, version
+        As for `serving_block`.
+
+    Returns
+    -------
+    DataFrame
+        ``entity``, in the order of `assigned`, and ``segment``: the one that it left
+        where evidence has moved it, else the settled one, else that of its label; -1
+        for none.
+    """
+    if previous is None:
+        return assigned.select("entity", "segment")
+    before = _block_before(previous, version)
+    settled = pl.when(pl.col("settled") != UNASSIGNED).then("settled")
+    left = before.select("entity", known=pl.coalesce("evidence_from", settled))
+    return assigned.join(left, on="entity", how="left", maintain_order="left").select(
+        "entity", segment=pl.coalesce("known", "segment")
+    )
 
 
 def serving_block(
@@ -236,6 +280,7 @@ def serving_block(
     previous: pl.DataFrame | None,
     confirm_months: int,
     confirm_strength: float = 0.0,
+    changes: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Write down a new month as the serving model labels it.
 
@@ -257,6 +302,10 @@ def serving_block(
         lets every assigned month decide.
     confirm_strength : float
         Strength, 0 to 1, from which a segment holds an entity.
+    changes : DataFrame, optional
+        ``entity`` (once each), ``changing``, ``changing_to`` and ``changing_since`` as
+        the ledger has them; ``evidence``, the logarithm of the odds of the change, and
+        ``is_clear``, whether it moves an entity by itself.
 
     Returns
     -------
@@ -278,6 +327,8 @@ def serving_block(
         pl.col("settled", "candidate").fill_null(UNASSIGNED),
         pl.col("candidate_months").fill_null(0),
     )
+    if changes is not None:
+        states = _follow_evidence(states.join(changes, on="entity", how="left"), month)
     confirm = confirm_months, confirm_strength
     settled = _settle(states, month, *confirm, counted=1)
     return _finished(settled, month, version, "serving")
@@ -336,7 +387,7 @@ def published_block(
             f"`ids` says that segment(s) {listed(revived)} ended, but version "
             f"{version} has them. Leave out of `ids` what lives on."
         )
-    known = rows.join(before.select("entity", *_STATE), on="entity")
+    known = rows.join(before.select("entity", *_STATE, *_CHANGE), on="entity")
     states = _follow_identity(known, month, ids, confirm_strength)
     confirm = confirm_months, confirm_strength
     settled = _settle(states, month, *confirm, counted=0)
@@ -454,7 +505,51 @@ def _follow_identity(
         settled=home,
         settled_since=_since(home, month),
         candidate=pl.col("candidate").replace(ended, heirs),
+        evidence_from=_living("evidence_from", ended, heirs),
+        changing_to=_living("changing_to", ended, heirs),
     )
+
+
+def _living(column: str, ended: list[int], heirs: list[int]) -> pl.Expr:
+    """Return the segments of a column, or who took them over; null for nobody."""
+    living = pl.col(column).replace(ended, heirs)
+    return pl.when(living != UNASSIGNED).then(living)
+
+
+def _follow_evidence(states: pl.DataFrame, month: str) -> pl.DataFrame:
+    """Move those whose change is beyond doubt, and back those whose evidence turns."""
+    settled, left = pl.col("settled"), pl.col("evidence_from")
+    is_moving = (
+        pl.col("is_clear")
+        & (settled != UNASSIGNED)
+        & (settled != pl.col("changing_to"))
+    ).fill_null(value=False)
+    is_fresh = _months_settled(month) < RECENT_MONTHS
+    is_back = (left.is_not_null() & (pl.col("evidence") < 0) & is_fresh).fill_null(
+        value=False
+    )
+    home = (
+        pl.when(is_moving)
+        .then(pl.col("changing_to"))
+        .when(is_back)
+        .then(left)
+        .otherwise(settled)
+    )
+    return states.with_columns(
+        settled=home,
+        settled_since=_since(home, month),
+        evidence_from=pl.when(is_moving)
+        .then(pl.coalesce(left, settled))
+        .when(~is_back)
+        .then(left),
+    )
+
+
+def _months_settled(month: str) -> pl.Expr:
+    """Return for how many months an entity has been settled where it is."""
+    since = pl.col("settled_since")
+    year, number = (since.str.slice(*part).cast(pl.Int64) for part in ((0, 4), (5, 2)))
+    return month_index(month) - (year * 12 + number - 1)
 
 
 def _settle(
@@ -469,7 +564,10 @@ def _settle(
     `counted` is what a label adds to the run of a candidate that is the same: 1 month,
     or 0 where the month has been counted.
     """
-    label, settled = _holding(confirm_strength), pl.col("settled")
+    said, settled = _holding(confirm_strength), pl.col("settled")
+    is_remembered = _months_settled(month) < MEMORY_MONTHS
+    left = pl.when(is_remembered).then("evidence_from")
+    label = pl.when(said.eq_missing(left)).then(UNASSIGNED).otherwise(said)
     is_away = (label != UNASSIGNED) & (settled != UNASSIGNED) & (label != settled)
     is_same = label == pl.col("candidate")
     running = pl.when(is_same).then(pl.col("candidate_months") + counted).otherwise(1)
@@ -481,6 +579,7 @@ def _settle(
         settled_since=_since(home, month),
         candidate=pl.when(is_waiting).then(label).otherwise(UNASSIGNED),
         candidate_months=pl.when(is_waiting).then(running).otherwise(0),
+        evidence_from=pl.when((label != home) & (home == settled)).then(left),
     )
 
 

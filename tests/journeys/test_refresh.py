@@ -152,6 +152,23 @@ def test_a_refit_that_passes_serves_under_the_same_ids_and_names(trained, refres
     assert [manifest.version for manifest in kept] == [1]
 
 
+def test_predictions_say_who_is_changing_as_the_ledger_does(refreshed):
+    folder, _, second = refreshed
+    block = ledger_blocks(Artifacts(folder, RETAILERS).published())[-1]
+    names = ["changing", "changing_to", "changing_since"]
+    told = block.filter(pl.col("changing").is_not_null()).select("entity", *names)
+    written = pl.read_csv(folder / "cluster_predictions.csv")
+    named = written.filter(pl.col("changing").is_not_null()).sort("shop_id")
+    assert named.select("shop_id", *names).rows() == told.rows()
+    assert second.facts["n_changing"] == told.height > 0
+    labels = dict(block.select("entity", "segment").iter_rows())
+    placed = written.drop_nulls("segment").select("shop_id", "segment")
+    assert dict(placed.iter_rows()) == labels
+    assert set(pl.read_csv(folder / "segment_changing.csv")["entity"]) == set(
+        told["entity"]
+    )
+
+
 def test_the_same_month_again_changes_nothing(refreshed, rows):
     folder, _, _ = refreshed
     before = state_of(folder)

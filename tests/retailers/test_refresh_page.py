@@ -473,10 +473,12 @@ def test_who_is_changing_comes_before_everything_else(published, tmp_path):
         {
             "entity": ["S<1>", "S2", "S3"],
             "segment": [0, 0, 1],
-            "candidate": [1, 1, 0],
+            "changing": ["segment", "down", "segment"],
+            "candidate": [1, None, 0],
             "since": ["2024-03", "2024-01", "2024-02"],
             "against_past": [0.72, 1.5, None],
             "evidence": [9.0, 7.0, 5.0],
+            "has_moved": [True, False, False],
         }
     )
     content = replace(told(published, n_changing=3, alerts=[]), changing=changing)
@@ -487,6 +489,8 @@ def test_who_is_changing_comes_before_everything_else(published, tmp_path):
     assert "S<1>" not in page
     assert "\N{MINUS SIGN}28%" in page
     assert "March 2024" in page
+    assert "fewer sales" in page
+    assert "1 of them moved to it" in page
 
 
 def test_who_has_lapsed_and_who_came_back_are_told(published):

@@ -41,21 +41,40 @@ def shops(
 def test_those_who_change_are_found_with_month_and_kind():
     months, kind, later = shops(600, 42, changes=60)
     found = find_changing(months, kind)
-    is_changing = found["is_changing"].to_numpy()
+    is_changing = found["changing"].is_not_null().to_numpy()
     assert is_changing[:60].mean() > 0.8
     assert is_changing[60:].mean() < 0.02
-    told = found[:60].filter("is_changing")
+    told = found[:60].filter(pl.col("changing").is_not_null())
     right = told["candidate"].to_numpy() == later[:60][is_changing[:60]]
     assert right.mean() > 0.9
     assert told["since_t"].median() == months.t[-RECENT_MONTHS]
-    assert found[60:].filter(~pl.col("is_changing"))["candidate"].null_count() > 500
+    assert found[60:]["candidate"].null_count() > 500
+    clear = found["is_clear"].to_numpy()
+    assert clear[:60].mean() > 0.5
+    assert not clear[60:].any()
+
+
+@pytest.mark.parametrize(("step", "direction"), [(0.9, "up"), (-0.9, "down")])
+def test_those_who_sell_lastingly_more_or_less_are_told_apart(step, direction):
+    months, kind, _ = shops(600, 42)
+    months.log_quantity[:60, -5:] += step
+    found = find_changing(months, kind)
+    told = found[:60]["changing"].fill_null("")
+    assert (told == direction).mean() > 0.7
+    assert found[:60].filter(changing=direction)["candidate"].null_count() == sum(
+        told == direction
+    )
+    assert found[60:]["changing"].is_not_null().mean() < 0.02
+    assert not found.filter(changing=direction)["is_clear"].any()
+    ratio = found[:60].filter(changing=direction)["against_past"].median()
+    assert abs(np.log(ratio) - step) < 0.2
 
 
 def test_few_are_named_where_nobody_changes():
     named = []
     for seed in range(8):
         months, kind, _ = shops(400, 40, noise=0.5, seed=seed)
-        named.append(find_changing(months, kind)["is_changing"].mean())
+        named.append(find_changing(months, kind)["changing"].is_not_null().mean())
     assert np.mean(named) < 0.01
 
 
@@ -67,7 +86,7 @@ def test_what_moves_everyone_moves_nobody(step):
     noise = np.random.default_rng(1).standard_normal((400, 3))
     log_quantity[:, -3:] += 0.6 * noise
     shocked = Months(months.t, log_quantity, months.log_breadth)
-    assert find_changing(shocked, kind)["is_changing"].mean() < 0.02
+    assert find_changing(shocked, kind)["changing"].is_not_null().mean() < 0.02
 
 
 def test_ids_of_segments_may_be_any():
@@ -75,7 +94,7 @@ def test_ids_of_segments_may_be_any():
     ids = np.array([4, 17, 9])
     plain, renamed = find_changing(months, kind), find_changing(months, ids[kind])
     assert plain["evidence"].equals(renamed["evidence"])
-    told = renamed.filter("is_changing")["candidate"]
+    told = renamed.filter(changing="segment")["candidate"]
     assert set(told) <= {4, 9, 17}
 
 
@@ -88,7 +107,8 @@ def test_nothing_is_said_where_nothing_can_be_known(n, n_months, segment):
     known = kind if segment is None else np.full(n, segment)
     found = find_changing(months, known)
     assert found["evidence"].is_null().all()
-    assert not found["is_changing"].any()
+    assert found["changing"].null_count() == n
+    assert not found["is_clear"].any()
 
 
 def test_gaps_unknown_products_and_silence_are_no_fault():

@@ -18,8 +18,10 @@ from core.errors import ModelError, SchemaError
 from core.segments.identity import match_segments
 from core.segments.ledger import (
     LEDGER_SCHEMA,
+    MEMORY_MONTHS,
     complete_block,
     ended_ids,
+    known_by,
     published_block,
     serving_block,
 )
@@ -156,6 +158,94 @@ def test_a_block_has_the_sub_segments_and_states_of_its_month():
     assert january["state"].to_list() == ["active", "slowing"]
     february = serving_block(labels({"a": 0, "b": 1}), "2024-02", 1, january, 2)
     assert february["state"].to_list() == [None, None]
+
+
+def evident(month: str, to: int, odds: float, *, is_clear: bool) -> pl.DataFrame:
+    """Return what the months of the only shop, a bakery, say."""
+    row = {"changing": "segment", "changing_to": to, "changing_since": month}
+    row = row if odds > 3 else dict.fromkeys(row)
+    told = {"entity": "bakery", **row, "evidence": odds, "is_clear": is_clear}
+    types = {name: LEDGER_SCHEMA[name] for name in row}
+    return pl.DataFrame([told], schema_overrides=types)
+
+
+def refreshed(
+    previous: pl.DataFrame | None, month: str, label: int, *changes: pl.DataFrame
+) -> pl.DataFrame:
+    """Return the next block of the bakery."""
+    return serving_block(labels({"bakery": label}), month, 1, previous, 2, 0, *changes)
+
+
+def moved_by_evidence() -> pl.DataFrame:
+    """Return the block of February, in which the bakery moves from 0 to 5."""
+    january = refreshed(None, "2024-01", 0)
+    clear = evident("2023-11", 5, 12.0, is_clear=True)
+    return refreshed(january, "2024-02", 0, clear)
+
+
+def test_clear_evidence_moves_before_the_label_does():
+    february = moved_by_evidence().row(0, named=True)
+    assert february["segment"] == 0
+    assert (february["settled"], february["settled_since"]) == (5, "2024-02")
+    assert february["evidence_from"] == 0
+    told = february["changing"], february["changing_to"], february["changing_since"]
+    assert told == ("segment", 5, "2023-11")
+    known = known_by(labels({"bakery": 0}), moved_by_evidence(), 1)
+    assert known["segment"].to_list() == [0]
+
+
+def test_evidence_that_is_not_clear_moves_nobody():
+    january = refreshed(None, "2024-01", 0)
+    weak = evident("2023-11", 5, 4.0, is_clear=False)
+    february = refreshed(january, "2024-02", 0, weak)
+    assert february["settled"].item() == 0
+    assert february["changing_to"].item() == 5
+
+
+def test_the_label_left_behind_does_not_pull_back_until_it_has_seen_enough():
+    block = moved_by_evidence()
+    for number in range(2, 1 + MEMORY_MONTHS):
+        month = f"{2024 + number // 12}-{number % 12 + 1:02d}"
+        block = refreshed(block, month, 0)
+        assert block["settled"].item() == 5, month
+    block = refreshed(refreshed(block, "2026-02", 0), "2026-03", 0)
+    assert block["settled"].item() == 0
+
+
+@pytest.mark.parametrize(("label", "settled"), [(5, 5), (7, 7), (-1, 5)])
+def test_other_labels_than_the_one_left_behind_count_as_ever(label, settled):
+    march = refreshed(moved_by_evidence(), "2024-03", label)
+    april = refreshed(march, "2024-04", label)
+    assert april["settled"].item() == settled
+    assert april["evidence_from"].item() == (0 if label == -1 else None)
+
+
+def test_a_label_that_agrees_ends_the_memory():
+    agreed = refreshed(moved_by_evidence(), "2024-03", 5)
+    back = refreshed(refreshed(agreed, "2024-04", 0), "2024-05", 0)
+    assert back["settled"].item() == 0
+
+
+def test_evidence_that_turns_moves_back_while_it_looks_at_these_months():
+    turned = evident("2024-03", 5, -1.0, is_clear=False)
+    march = refreshed(moved_by_evidence(), "2024-03", 0, turned)
+    assert march.select("settled", "evidence_from").row(0) == (0, None)
+    block = moved_by_evidence()
+    for number in range(3, 9):
+        block = refreshed(block, f"2024-{number:02d}", 0)
+    late = refreshed(block, "2024-09", 0, turned)
+    assert late["settled"].item() == 5
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [({0: 8}, (5, 8, 5)), ({0: -1}, (5, None, 5)), ({5: 9}, (9, 0, 9))],
+)
+def test_a_new_model_keeps_what_evidence_has_moved(ids, expected):
+    weak = labels({"bakery": 7}).with_columns(strength=0.1)
+    published = published_block(weak, moved_by_evidence(), 2, ids, 2, 0.5)
+    found = published.select("settled", "evidence_from", "changing_to").row(0)
+    assert found == expected
 
 
 def test_a_block_of_an_earlier_version_is_gone_on_from():

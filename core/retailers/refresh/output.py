@@ -177,13 +177,15 @@ def write_output(
     source: str,
     changing: pl.DataFrame | None,
 ) -> None:
-    """Write the month's tables and its page; `source` is where its rows are from."""
-    if out.adopted is None:
-        batch = iter([(scored.features, scored.labels)])
-        table, _ = publish_scored(out, model, batch, scored.exclusions, out.aside)
-        tree = segment_tree(table, model.segments.published, model.features)
-        out.write_csv(TREE, tree)
+    """Write the month's tables and its page.
+
+    `model` serves from now on, and `source` is where the month's rows are from.
+    """
     blocks = ledger.blocks(last_months=MONTHS_SHOWN)
+    batch = iter([(scored.features, with_changes(scored.labels, blocks[-1]))])
+    table, _ = publish_scored(out, model, batch, scored.exclusions, out.aside)
+    tree = segment_tree(table, model.segments.published, model.features)
+    out.write_csv(TREE, tree)
     out.write_csv(MOVES, _moves_of(blocks, out.config.refresh.confirm_months))
     flows = state_flows(scored.states_before, scored.states)
     out.write_csv(STATE_MOVES, flows)
@@ -191,6 +193,16 @@ def write_output(
         out.write_csv(CHANGING, changing, float_precision=4)
     _write_page(out, record, blocks, facts, source, changing, flows)
     out.facts |= {"refresh": dict(facts)}
+
+
+def with_changes(labels: pl.DataFrame, block: pl.DataFrame) -> pl.DataFrame:
+    """Return predictions with what the ledger's block says of change."""
+    names = [name for name in labels.columns if name.startswith("changing")]
+    told = block.select(pl.col("entity").alias("shop_id"), *names)
+    both = labels.drop(names).join(
+        told, on="shop_id", how="left", maintain_order="left"
+    )
+    return both.select(labels.columns)
 
 
 LedgerPublisher = Callable[[str | None, Path, str, Sequence[pl.DataFrame]], int | None]

@@ -26,7 +26,7 @@ from core.retailers.files import RETAILERS
 from core.retailers.model import Model, with_states
 from core.retailers.monthly import ARCHIVE, archived_sales
 from core.retailers.refresh import challenger, output
-from core.retailers.refresh.changing import changing_shops
+from core.retailers.refresh.changing import changing_shops, weigh_changes
 from core.retailers.refresh.month import (
     DRIFT,
     Delivery,
@@ -45,7 +45,12 @@ from core.retailers.report.decision import RefreshFacts, refresh_lines
 from core.retailers.states import states_lines
 from core.segments.contract import read_contract
 from core.segments.identity import IdentityEvent
-from core.segments.ledger import ended_ids, published_block, serving_block
+from core.segments.ledger import (
+    ended_ids,
+    known_by,
+    published_block,
+    serving_block,
+)
 from core.segments.published import UNASSIGNED
 from core.tables.sales import Sales
 
@@ -181,6 +186,7 @@ class _Refresh:
         self.options = out.config.refresh
         self.drift = read_drift(base)
         self.report: DriftReport | None = None
+        self.changes: pl.DataFrame | None = None
 
     @property
     def version(self) -> int:
@@ -209,16 +215,18 @@ class _Refresh:
                 scored = self._take_in(sales, month, training)
         scored = scored or self._scored(sales, self.last_month)
         why = challenger.why_retrain(retrain, self.record.trigger)
-        refit = None
+        refit, model, served = None, self.model, scored
         if why is not None:
-            refit = self._retrain(sales, scored, why, terms)
-        changing = changing_shops(scored, self.ledger.blocks(last_months=1)[0])
+            refit, model, served = self._retrain(sales, scored, why, terms)
+        if self.changes is None:
+            self._weigh(scored)
+        changing = changing_shops(self.changes, self.ledger.blocks(last_months=1)[0])
         facts = self._note(scored, refit, changing)
         self._write(delivery)
         output.write_output(
             self.out,
-            self.model,
-            scored,
+            model,
+            served,
             self.record,
             self.ledger,
             facts,
@@ -302,9 +310,11 @@ class _Refresh:
         self.drift = rows if self.drift is None else pl.concat([self.drift, rows])
         n = self.options.months_running
         self.record.trigger = step(self.record.trigger, month, report, n)
-        before = pl.concat(self.ledger.blocks(last_months=1))
+        before, changes = self._weigh(scored)
         version = self.version
-        block = serving_block(scored.assigned, month, version, before, *self._confirm)
+        block = serving_block(
+            scored.assigned, month, version, before, *self._confirm, changes
+        )
         self.ledger.add(block)
         self.record.months.append(
             MonthRecord(
@@ -312,6 +322,13 @@ class _Refresh:
             )
         )
         return scored
+
+    def _weigh(self, scored: ScoredMonth) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+        """Find who is changing; return what was settled before, and that."""
+        before = pl.concat(self.ledger.blocks(last_months=1))
+        known = known_by(scored.assigned, before, self.version)
+        self.changes = weigh_changes(scored.months, known)
+        return before, self.changes
 
     def _measure(self, scored: ScoredMonth, training: ScoredMonth) -> DriftReport:
         """Measure the drift of a month; shares also against the month before."""
@@ -328,21 +345,24 @@ class _Refresh:
 
     def _retrain(
         self, sales: Sales, scored: ScoredMonth, why: str, terms: challenger.RefitTerms
-    ) -> challenger.ChallengerResult:
-        """Try a challenger; if it passes, let it serve from the next month on."""
+    ) -> tuple[challenger.ChallengerResult, Model, ScoredMonth]:
+        """Try a challenger; if it passes, let it serve from the next month on.
+
+        Return what serves then, and the month as that has it.
+        """
         config = monthly_config(self.base, scored.month)
         config = config.model_copy(update={"refresh": self.options})
         folder = self.out.aside / "challenger"
         search = challenger.Search(self.model, sales, config, folder)
         refit = challenger.try_challenger(why, search, terms)
         if refit.challenger is None or refit.version is None:
-            return refit
+            return refit, self.model, scored
         challenger.adopt(self.out, refit)
         model = Model.from_set(refit.challenger)
         labels = with_states(model.assign(scored.features), scored.states)
         again = replace(scored, labels=labels)
         self._add_published(model, refit.version, again.assigned, refit.events)
-        return refit
+        return refit, model, again
 
     def _note(
         self,

@@ -381,21 +381,27 @@ def _changing_part(changing: pl.DataFrame | None, facts: RefreshFacts) -> Part |
         return None
     names = facts["names"]
     ways = (
-        changing.group_by("segment", "candidate")
+        changing.group_by("segment", "changing", "candidate")
         .agg(pl.len().alias("n"), pl.col("against_past").median())
-        .sort("n", "segment", "candidate", descending=[True, False, False])
+        .sort("n", "segment", "changing", "candidate", descending=[True, *[False] * 3])
     )
-    texts = frozenset({"from", "towards", "shop", "since"})
+    texts = frozenset({"segment", "towards", "shop", "since", "moved"})
     return Part(
         "Shops that are changing",
-        refresh_sentences("changing", n=changing.height, n_shown=MOST_SHOPS),
+        refresh_sentences(
+            "changing",
+            n=changing.height,
+            n_kind=changing.filter(changing="segment").height,
+            n_moved=changing["has_moved"].sum(),
+            n_shown=MOST_SHOPS,
+        ),
         tables=[
             Table(
-                "From which segment towards which, the most first.",
+                "What changes, the most first.",
                 [
                     {
-                        "from": titled(row["segment"], names),
-                        "towards": titled(row["candidate"], names),
+                        "segment": titled(row["segment"], names),
+                        "towards": _towards(row, names),
                         "shops": count(row["n"]),
                         "sales against own past": _more_or_less(row["against_past"]),
                     }
@@ -408,9 +414,10 @@ def _changing_part(changing: pl.DataFrame | None, facts: RefreshFacts) -> Part |
                 [
                     {
                         "shop": row["entity"],
-                        "from": titled(row["segment"], names),
-                        "towards": titled(row["candidate"], names),
+                        "segment": titled(row["segment"], names),
+                        "towards": _towards(row, names),
                         "since": spoken_month(row["since"]),
+                        "moved": "yes" if row["has_moved"] else "no",
                         "sales against own past": _more_or_less(row["against_past"]),
                     }
                     for row in changing.head(MOST_SHOPS).to_dicts()
@@ -419,6 +426,13 @@ def _changing_part(changing: pl.DataFrame | None, facts: RefreshFacts) -> Part |
             ),
         ],
     )
+
+
+def _towards(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """Return the segment that a shop goes to, or that it sells more or less."""
+    if row["changing"] == "segment":
+        return titled(row["candidate"], names)
+    return {"up": "more sales", "down": "fewer sales"}[row["changing"]]
 
 
 def _more_or_less(ratio: float | None) -> str:
