@@ -97,7 +97,8 @@ def measure_scorecard(
     from core.retailers.report.plots import plot_scorecard
 
     with judging(artifacts) as (out, base):
-        config, past, model = base.manifest.config, past_of(base), Model.from_set(base)
+        past, model = past_of(base), Model.from_set(base)
+        config = model.config
         criterion = base.manifest.facts("clustering")["partition"]["criterion"]
         relearnt = _relearnt(past, model, _recipes(base))
         labels = published_labels(model, past)
@@ -108,7 +109,8 @@ def measure_scorecard(
         table.write_csv(out.path(SCORECARD_TABLE))
         decay.write_csv(out.path(DECAY))
         kind = model.segments.published.kind
-        facts = scorecard_facts(kind, past, own, config, n_permutations)
+        shown = [*labels][-1]
+        facts = scorecard_facts(model, past, own, shown, n_permutations)
         out.facts["scorecard"] = facts
         months = decay.filter(pl.col("labels").is_in(list(labels)))
         plot_scorecard(own, months, facts, out.path(SCORECARD_PICTURE))

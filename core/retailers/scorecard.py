@@ -206,8 +206,8 @@ def _parts_of(model: Model, past: Past, segments: IntArray) -> pl.Series:
     columns = [*model.features, *(n for n in MOMENTUM if n in past.table.columns)]
     parts = np.full(len(segments), "", dtype=object)
     for segment in model.segments.published.segments:
-        if segment.parts:
-            rows = np.flatnonzero(segments == segment.id)
+        rows = np.flatnonzero(segments == segment.id)
+        if segment.parts and len(rows):
             given = (past.table[rows], past.monthly, columns, model.config, SHOP)
             split = model.segments.split_of(segment)
             parts[rows] = unseen_parts(split, *given, seed=model.config.seed)
@@ -259,27 +259,34 @@ def _named(table: pl.DataFrame, labels: str, population: str) -> pl.DataFrame:
 
 
 def scorecard_facts(
-    kind: str, past: Past, table: pl.DataFrame, config: Config, n_permutations: int = 0
+    model: Model, past: Past, table: pl.DataFrame, shown: str, n_permutations: int = 0
 ) -> dict[str, Any]:
     """Return what a scorecard says as plain values.
+
+    Parameters
+    ----------
+    model, past
+    table : DataFrame
+        `score_labels` of the published labels.
+    shown : str
+        The set of labels that the answers are of.
+    n_permutations : int, default 0
 
     Returns
     -------
     dict
         ``kind`` of segments, ``why_not`` (None), ``n_permutations`` (0: by a run, not
         by the verb ``scorecard``), ``cuts``, ``horizon_months``,
-        ``labels`` (the set that the answers are of: segments and states where both are
-        there) and ``outcomes``: averages over the cuts, a row per population and
-        outcome with its ``answer``.
+        ``labels`` (those shown) and ``outcomes``: averages over the cuts, a row per
+        population and outcome with its ``answer``.
     """
-    shown = table["labels"].unique(maintain_order=True)[-1]
     rows = table.filter(pl.col("labels") == shown, pl.col("cut") == ALL).to_dicts()
     return {
-        "kind": kind,
+        "kind": model.segments.published.kind,
         "why_not": None,
         "n_permutations": n_permutations,
         "cuts": past.months,
-        "horizon_months": config.evaluation.horizon_months,
+        "horizon_months": model.config.evaluation.horizon_months,
         "labels": shown,
         "outcomes": [{**row, "answer": answer(row)} for row in rows],
     }
@@ -295,12 +302,12 @@ def write_scorecard(out: StageWriter, model: Model) -> None:
     kind = model.segments.published.kind
     if out.facts.get("scorecard", {}).get("kind") == kind:
         return
-    config = out.base.manifest.config
     try:
         past = past_of(out.base)
     except EligibilityError as error:
         out.facts["scorecard"] = {"kind": kind, "why_not": str(error)}
         return
-    table = score_labels(past, published_labels(model, past), config)
+    labels = published_labels(model, past)
+    table = score_labels(past, labels, model.config)
     table.write_csv(out.path(SCORECARD_TABLE))
-    out.facts["scorecard"] = scorecard_facts(kind, past, table, config)
+    out.facts["scorecard"] = scorecard_facts(model, past, table, [*labels][-1])
