@@ -29,6 +29,7 @@ from core.evaluation.outcomes import (
     incremental_r2,
     outcomes_after,
     outcomes_by_month,
+    usual_sales,
 )
 from core.evaluation.stability import Recipe
 
@@ -54,6 +55,8 @@ class Cut:
         `core.evaluation.outcomes.outcomes_after` the cut.
     by_month : DataFrame
         `core.evaluation.outcomes.outcomes_by_month` after the cut.
+    level, season : ndarray of float64, shape (n_entities,), or None
+        `core.evaluation.outcomes.usual_sales` of the entities.
     """
 
     as_of: str
@@ -62,6 +65,8 @@ class Cut:
     size: FloatArray
     outcomes: pl.DataFrame
     by_month: pl.DataFrame
+    level: FloatArray | None = None
+    season: FloatArray | None = None
     _judges: dict[int, IncrementalR2Scorer] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -144,6 +149,7 @@ def backtest_cuts(
             continue
         month, ids = str(as_of), table[entity.id_column]
         asked = (monthly, ids, month, horizon_months, followed)
+        level, season = usual_sales(*asked[:-1])
         cuts.append(
             Cut(
                 as_of=month,
@@ -152,6 +158,8 @@ def backtest_cuts(
                 size=table[entity.size_column].cast(pl.Float64).to_numpy(),
                 outcomes=outcomes_after(*asked),
                 by_month=outcomes_by_month(*asked),
+                level=level,
+                season=season,
             )
         )
     return cuts

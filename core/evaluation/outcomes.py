@@ -38,6 +38,7 @@ GROWTH_LIMIT = 3.0
 # Silent for a quarter at the cut: gone already, or pausing.
 IN_BUSINESS_MONTHS = 3
 SELLING_MONTHS = 2
+LEVEL_MONTHS = 24
 MONTHS = 12
 Followed = Callable[[pl.DataFrame, pl.Series, str], BoolArray]
 """Which entities are followed after a cut, of ``monthly``, ``ids`` and ``cut`` as of
@@ -195,19 +196,61 @@ def _months_after(
     return _grid(monthly, ids, first, first + horizon_months - 1)
 
 
+def usual_sales(
+    monthly: pl.DataFrame, ids: pl.Series, cut: str, horizon_months: int
+) -> tuple[FloatArray, FloatArray]:
+    """Return the level of entities, and how far the base of growth was from it.
+
+    Who had a low year by luck will sell more, and who had low base months "grows", when
+    they are themselves again. So whatever tells that they were low seems to tell of
+    later months: year-on-year change a tenth of the growth of shops that are nothing
+    but noise, beyond their sales of the last year. Beyond these two, nothing.
+
+    Parameters
+    ----------
+    monthly, ids, cut, horizon_months
+        As for `outcomes_after`.
+
+    Returns
+    -------
+    level : ndarray of float64, shape (n_entities,)
+        Mean monthly sales over the last two years up to the cut, or since the first.
+    season : ndarray of float64, shape (n_entities,)
+        ln(1 + sum b[j] / u) - ln(1 + the same months at that level / u), clipped to
+        +-3; see `outcomes_after`.
+    """
+    last, unit = month_index(cut), small_unit(monthly["quantity"].to_numpy())
+    n_months = np.clip(last - _opened(monthly, ids) + 1, 1, LEVEL_MONTHS)
+    sold = _grid(monthly, ids, last - LEVEL_MONTHS + 1, last).sum(axis=1)
+    level: FloatArray = sold / n_months
+    base, is_matched = _base(monthly, ids, cut, horizon_months)
+    usual = level * is_matched.sum(axis=1)
+    season = np.log1p(base.sum(axis=1) / unit) - np.log1p(usual / unit)
+    return level, np.clip(season, -GROWTH_LIMIT, GROWTH_LIMIT)
+
+
+def _base(
+    monthly: pl.DataFrame, ids: pl.Series, cut: str, horizon_months: int
+) -> tuple[FloatArray, BoolArray]:
+    """Return what growth compares with, 0 before an entity opened, and where it can.
+
+    Both of shape (n_entities, horizon_months).
+    """
+    first = month_index(cut) - MONTHS + 1
+    place = np.arange(horizon_months) % MONTHS
+    before = _grid(monthly, ids, first, first + MONTHS - 1)[:, place]
+    is_matched = first + place[None, :] >= _opened(monthly, ids)[:, None]
+    return before * is_matched, is_matched
+
+
 def _growth(
     monthly: pl.DataFrame, ids: pl.Series, cut: str, after: FloatArray
 ) -> FloatArray:
     """Return the logarithmic growth over the same calendar months; NaN if unknown."""
     horizon = after.shape[1]
-    last = month_index(cut)
-    year = _grid(monthly, ids, last - MONTHS + 1, last)
-    place = np.arange(horizon) % MONTHS
-    before = year[:, place]
-    opened = _opened(monthly, ids)
-    is_matched = last - MONTHS + 1 + place[None, :] >= opened[:, None]
+    before, is_matched = _base(monthly, ids, cut, horizon)
     unit = small_unit(monthly["quantity"].to_numpy())
-    old, new = ((q * is_matched).sum(axis=1) / unit for q in (before, after))
+    old, new = (q.sum(axis=1) / unit for q in (before, after * is_matched))
     growth = np.clip(np.log1p(new) - np.log1p(old), -GROWTH_LIMIT, GROWTH_LIMIT)
     is_known = 2 * is_matched.sum(axis=1) >= horizon
     found: FloatArray = np.where(is_known, growth, np.nan)
@@ -241,8 +284,8 @@ class FoldSums:
         The entities, among all.
     Y : ndarray of float64, shape (n_known, n_outcomes)
     size_class : ndarray of int, shape (n_known,)
-    slope : ndarray of float64, shape (n_known,)
-        Size on a continuous scale.
+    slopes : ndarray of float64, shape (n_known,) or (n_known, n_slopes)
+        Size on a continuous scale, and what else goes before the labels.
     folds : ndarray of int, shape (n_repeats, n_known)
         The fold, 0 to 4, in which each entity is judged, per repeat.
 
@@ -258,15 +301,15 @@ class FoldSums:
         rows: npt.NDArray[np.intp],
         Y: FloatArray,
         size_class: IntArray,
-        slope: FloatArray,
+        slopes: FloatArray,
         folds: IntArray,
     ) -> None:
         self.names, self.rows, self.folds = names, rows, folds
         self.Y = Y - Y.mean(axis=0)
         classes, codes = np.unique(size_class, return_inverse=True)
         self.n_classes = len(classes)
-        self.codes, self.slope = codes, slope
-        self.S = np.column_stack([np.eye(self.n_classes)[codes], slope])
+        self.codes, self.slopes = codes, slopes.reshape(len(slopes), -1)
+        self.S = np.column_stack([np.eye(self.n_classes)[codes], slopes])
         self._size_fits = [
             [FixedFit.of(self.S[fold != f], self.Y[fold != f]) for f in range(N_FOLDS)]
             for fold in folds
@@ -310,8 +353,12 @@ class FoldSums:
             (fold * n_classes + self.codes) * n_groups + group,
             minlength=length * n_classes,
         ).reshape(N_FOLDS, n_classes, n_groups)
-        slope = np.bincount(cell, weights=self.slope, minlength=length)
-        cross = np.concatenate([by_class, slope.reshape(N_FOLDS, 1, n_groups)], axis=1)
+        slopes = [
+            np.bincount(cell, weights=column, minlength=length)
+            for column in self.slopes.T
+        ]
+        along = np.stack(slopes).reshape(-1, N_FOLDS, n_groups).swapaxes(0, 1)
+        cross = np.concatenate([by_class, along], axis=1)
         sums = [
             np.bincount(cell, weights=self.Y[:, j], minlength=length).reshape(shape)
             for j in range(n_columns)
@@ -453,6 +500,8 @@ class IncrementalR2Scorer:
     seed : int
         Of the folds: with the same seed, two labelings meet the same folds, and
         their difference is a paired one.
+    season : ndarray of float, shape (n_entities,), optional
+        Of `usual_sales`: has a slope beside that of size, before the labels.
 
     Attributes
     ----------
@@ -460,11 +509,19 @@ class IncrementalR2Scorer:
         Equal sizes share a class; ascending from 0.
     """
 
-    def __init__(self, outcomes: pl.DataFrame, size: FloatArray, seed: int) -> None:
+    def __init__(
+        self,
+        outcomes: pl.DataFrame,
+        size: FloatArray,
+        seed: int,
+        season: FloatArray | None = None,
+    ) -> None:
         self.n_entities = outcomes.height
         _check_size(size, self.n_entities)
         self.size_class = size_classes(size)
-        slope = _standardised(np.log1p(size / small_unit(size)))
+        first = [np.log1p(size / small_unit(size))]
+        first += [] if season is None else [season]
+        slopes = np.column_stack([_standardised(values) for values in first])
         rng = np.random.default_rng(seed)
         folds = np.stack(
             [rng.permutation(self.n_entities) % N_FOLDS for _ in range(N_REPEATS)]
@@ -477,7 +534,7 @@ class IncrementalR2Scorer:
                 rows,
                 values[rows][:, members],
                 self.size_class[rows],
-                slope[rows],
+                slopes[rows],
                 folds[:, rows],
             )
             for rows, members in by_known_rows(values)

@@ -103,7 +103,7 @@ class Scorer:
                 f"{MIN_PERMUTATIONS} or more, or 0 for none."
             )
         self._cuts = cuts
-        self._judges = [cut.judge(seed) for cut in cuts]
+        self._judges = [_judge(cut, cut.outcomes, seed) for cut in cuts]
         self._codes, self._n_entities = entity_codes(cuts)
         self._strata = self._exchangeable()
         self._seed = seed
@@ -140,7 +140,7 @@ class Scorer:
             ``n_groups`` : int
                 Labels that differ; the largest number in the averages.
             ``size, size_low, size_high`` : float
-                By size alone.
+                By size alone: `core.evaluation.outcomes.usual_sales`.
             ``both, both_low, both_high`` : float
                 By size and labels.
             ``beyond, beyond_low, beyond_high`` : float
@@ -184,10 +184,7 @@ class Scorer:
             from 1, averaged over the cuts: ``outcome, month, n_entities``, and shares
             with their intervals as in `score`.
         """
-        judges = [
-            IncrementalR2Scorer(cut.by_month, cut.size, self._seed)
-            for cut in self._cuts
-        ]
+        judges = [_judge(cut, cut.by_month, self._seed) for cut in self._cuts]
         parts = self._parts(judges, labels)
         intervals = self._resampled(parts)
         rows = []
@@ -262,6 +259,12 @@ class Scorer:
         is_varied = spread > 1e-9 * np.array([part.losses.total for part in parts])
         spread = np.where(is_varied, spread, np.nan)
         return np.stack([1 - error / spread for error in errors], axis=2)
+
+
+def _judge(cut: Cut, outcomes: pl.DataFrame, seed: int) -> IncrementalR2Scorer:
+    """Return the judge of outcomes beyond the entities' usual sales."""
+    level = cut.size if cut.level is None else cut.level
+    return IncrementalR2Scorer(outcomes, level, seed, cut.season)
 
 
 _SHARES = ("size", "both", "beyond")

@@ -19,7 +19,6 @@ from core.config import Config
 from core.errors import EligibilityError
 from core.evaluation.out_of_time import MIN_ENTITIES_AT_CUT, Cut, backtest_cuts
 from core.evaluation.outcomes import (
-    MONTHS,
     Followed,
     IntArray,
     everyone,
@@ -104,7 +103,8 @@ def past_of(base: ArtifactSet) -> Past:
     config, facts = base.manifest.config, base.manifest.facts("prepare")
     eligible, monthly = base.table(HISTORY).sort(_KEYS), base.table(MONTHLY)
     states = _states_of(base)
-    history = _with_lapsed(eligible, states, monthly)
+    lapsed = states.join(eligible, on=_KEYS, how="anti").select(_KEYS)
+    history = pl.concat([eligible, lapsed], how="diagonal_relaxed")
     needed = max(MIN_ENTITIES_AT_CUT, config.clustering.n_needed)
     options = (facts["features"], config.evaluation.horizon_months, SHOP, needed)
     cuts = {
@@ -127,27 +127,6 @@ def _states_of(base: ArtifactSet) -> pl.DataFrame:
     if STATE_HISTORY in base.manifest.files:
         return base.table(STATE_HISTORY)
     return pl.DataFrame(schema=dict.fromkeys([*_KEYS, "state"], pl.String))
-
-
-def _with_lapsed(
-    history: pl.DataFrame, states: pl.DataFrame, monthly: pl.DataFrame
-) -> pl.DataFrame:
-    """Add the shops that had lapsed at a cut, with their size, to its features."""
-    lapsed = (
-        states.filter(pl.col("state") == LAPSED)
-        .join(history, on=_KEYS, how="anti")
-        .select(_KEYS)
-    )
-    parts = [history]
-    for (as_of,), shops in lapsed.group_by(["as_of"], maintain_order=True):
-        last = month_index(str(as_of))
-        sold = monthly.filter(pl.col("t").is_between(last - MONTHS + 1, last))
-        size = sold.group_by(SHOP.id_column).agg(
-            pl.col("quantity").sum().alias(SHOP.size_column)
-        )
-        known = shops.join(size, on=SHOP.id_column, how="left", maintain_order="left")
-        parts.append(known.with_columns(pl.col(SHOP.size_column).fill_null(0.0)))
-    return pl.concat(parts, how="diagonal_relaxed")
 
 
 def _too_short(config: Config, as_of: str, monthly: pl.DataFrame, n_shops: int) -> str:

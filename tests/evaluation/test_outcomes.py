@@ -13,6 +13,7 @@ from core.evaluation.outcomes import (
     outcomes_after,
     outcomes_by_month,
     still_selling,
+    usual_sales,
 )
 from core.months import month_index
 
@@ -134,6 +135,19 @@ def test_data_in_tonnes_keeps_the_steps_of_the_same_data_in_grams():
     steps = volume.diff().drop_nulls()
     assert steps.min() > 0.25, "still the logarithm: every doubling is a step"
     assert steps.max() < math.log(2)
+
+
+def test_usual_sales_match_a_hand_count():
+    old = dict.fromkeys([f"2022-{m:02d}" for m in range(1, 13)], 6)
+    steady = old | {f"2023-{m:02d}": 6 for m in range(1, 13)}
+    low_base = steady | dict.fromkeys(BEFORE, 1)
+    late = {"2023-11": 8.0, "2023-12": 4.0}
+    monthly = sales(steady=steady, low_base=low_base, late=late)
+    ids = pl.Series("shop_id", ["steady", "low_base", "late", "never"])
+    level, season = usual_sales(monthly, ids, CUT, 3)
+    assert level.tolist() == [6.0, (24 * 6 - 15) / 24, 6.0, 0.0]
+    assert season[:2] == pytest.approx([0.0, math.log(4) - math.log1p(3 * level[1])])
+    assert season[2:].tolist() == [0.0, 0.0], "no month to compare with"
 
 
 def test_months_one_by_one():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,42 @@ def test_a_model_is_learnt_at_the_oldest_cut_only_and_labels_all(planted):
     assert [len(own) for own in labels] == [len(cut.X) for cut in planted]
 
 
+def test_shops_that_are_nothing_but_noise_do_not_grow_by_returning_to_their_level():
+    """What was low by luck is told by year-on-year change; it says nothing new."""
+    rng = np.random.default_rng(0)
+    t = np.arange(month_index("2022-01"), month_index("2024-12") + 1)
+    sold = rng.lognormal(4, 1, (400, 1)) * rng.lognormal(0, 0.5, (400, len(t)))
+    ids = pl.Series("shop_id", [f"S{i:03}" for i in range(400)])
+    monthly = pl.DataFrame(
+        {
+            "shop_id": ids.gather(np.repeat(np.arange(400), len(t))),
+            "t": np.tile(t, 400).astype(np.int32),
+            "quantity": sold.ravel(),
+        }
+    )
+    cut = month_index("2024-06") - t[0] + 1
+    last, before = sold[:, cut - 12 : cut], sold[:, cut - 24 : cut - 12]
+    history = pl.DataFrame(
+        {
+            "shop_id": ids,
+            "as_of": "2024-06",
+            SHOP.size_column: last.sum(axis=1),
+            "yoy_12": np.log(last.sum(axis=1) / before.sum(axis=1)),
+        }
+    )
+    (known,) = backtest_cuts(history, monthly, ["yoy_12"], 6, SHOP)
+    labels = [
+        np.digitize(known.X[:, 0], np.quantile(known.X[:, 0], [0.2, 0.4, 0.6, 0.8]))
+    ]
+
+    def said(cut: Cut) -> str:
+        found = Scorer([cut], 0).score(labels).filter(cut="all", outcome="growth")
+        return answer(found.row(0, named=True))
+
+    assert said(replace(known, level=None, season=None)) == "yes"
+    assert said(known) == "no"
+
+
 def test_labels_dealt_by_lot_look_like_what_they_are(structureless):
     """On data without structure: centred near 0, and significant as often as luck."""
     scorer = Scorer(structureless, 0, n_permutations=19, n_resamples=20)
@@ -149,7 +186,8 @@ def test_a_partition_of_planted_archetypes_tells_of_the_months_after(planted):
 def test_the_score_of_a_comparison_is_that_of_the_scorecard(planted):
     labels = labels_over_time(planted, partition_recipe(Config(), "kmeans", 4), 0)
     found = out_of_time(planted, labels, 3)
-    row = average(Scorer(planted, 3, 0, 400), labels)
+    by_size = [replace(cut, level=None, season=None) for cut in planted]
+    row = average(Scorer(by_size, 3, 0, 400), labels)
     assert found.mean == pytest.approx(row["beyond"])
     width = row["beyond_high"] - row["beyond_low"]
     assert width == pytest.approx(2 * 1.96 * found.standard_error, rel=0.25)
@@ -235,18 +273,18 @@ def test_lines_are_sentences_for_a_category_manager():
     selling = row_of("volume", population="still selling", beyond=0.02)
     facts = facts_of(row_of("volume"), luck, selling, row_of("all"))
     assert scorecard_answers(facts) == [
-        "Do segments tell what shops do in the six months after, beyond their size? "
-        "Yes for volume, no for growth, unknown for activity and churn. Of shops that "
-        "sold in both months before: slightly for volume, unknown for growth, activity "
-        "and churn."
+        "Do segments tell what shops do in the six months after, beyond their "
+        "usual sales? Yes for volume, no for growth, unknown for activity and churn. "
+        "Of shops that sold in both months before: slightly for volume, unknown for "
+        "growth, activity and churn."
     ]
     lines = scorecard_lines(facts)
     assert lines[1] == (
         "Volume, sales in the six months after: yes. Segments add 7.0 points to "
-        "71% by size alone (95% interval 6.0 to 8.0); of shops that sold in both "
-        "months before: slightly, 2.0 points (6.0 to 8.0)."
+        "71% by usual sales alone (95% interval 6.0 to 8.0); of shops that sold in "
+        "both months before: slightly, 2.0 points (6.0 to 8.0)."
     )
-    assert "no. Segments add 0.0 points to 0% by size alone" in lines[2]
+    assert "no. Segments add 0.0 points to 0% by usual sales alone" in lines[2]
     assert lines[4] == (
         "Churn, no sale in any of them: too few shops differ in it to tell."
     )
@@ -312,7 +350,7 @@ def test_the_verb_publishes_tables_and_a_picture_beside_the_model(artifacts):
     assert facts["labelled"] == before.facts("inference")["labelled"]
     assert facts["scorecard"]["cuts"] == cuts
     assert json.dumps(facts["scorecard"])
-    assert any("by size alone" in line for line in result.lines)
+    assert any("by usual sales alone" in line for line in result.lines)
 
 
 def test_shops_that_had_lapsed_at_a_cut_are_followed_under_their_state(artifacts):
@@ -329,10 +367,11 @@ def test_shops_that_had_lapsed_at_a_cut_are_followed_under_their_state(artifacts
         assert len(np.unique(labels[is_gone])) == 1
         assert not set(labels[is_gone]) & set(labels[~is_gone])
         last = month_index(cut.as_of)
-        year = monthly.filter(pl.col("t").is_between(last - 11, last))
-        shop = gone.sort()[0]
-        sold = year.filter(shop_id=shop)["quantity"].sum()
-        assert cut.size[cut.ids.index_of(shop)] == pytest.approx(sold)
+        months = monthly.filter(shop_id=gone.sort()[0])
+        sold = months.filter(pl.col("t").is_between(last - 23, last))["quantity"].sum()
+        tenure = min(last - months["t"].min() + 1, 24)
+        place_of = cut.ids.index_of(gone.sort()[0])
+        assert cut.level[place_of] == pytest.approx(sold / tenure)
         followed = cut.outcomes["churn"].is_not_null()
         selling = past.cuts["still selling"][place].outcomes["churn"].is_not_null()
         assert followed.all()

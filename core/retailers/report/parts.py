@@ -365,7 +365,7 @@ def scorecard_part(evidence: Evidence) -> Part | None:
         _pictures(
             evidence,
             "scorecard.png",
-            "What size alone and segments explain of the months after",
+            "What usual sales and segments explain of the months after",
             report_line("scorecard_alt"),
         )
         if facts["n_permutations"]

@@ -415,7 +415,7 @@ def _explain_scorecard(figure: Any, kinds: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles: list[Any] = [Patch(color=_SIZE_COLOUR, label="size alone")]
+    handles: list[Any] = [Patch(color=_SIZE_COLOUR, label="usual sales alone")]
     for kind in kinds:
         colour, marker, title = _COLOURS[kind], _MARKERS[kind], OUTCOME_TITLES[kind]
         handles.append(Line2D([], [], color=colour, lw=3, marker=marker, label=title))

@@ -128,7 +128,7 @@ def scorecard_rows(outcomes: pl.DataFrame) -> list[dict[str, str]]:
             "labels": row["labels"],
             "shops": row["population"],
             "outcome": row["outcome"],
-            "size alone": f"{row['size']:.1%}",
+            "usual sales alone": f"{row['size']:.1%}",
             "labels add": points(row),
             "95% interval": " to ".join(points(row, end) for end in ("_low", "_high")),
         }
