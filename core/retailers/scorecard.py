@@ -25,7 +25,7 @@ from core.evaluation.outcomes import (
     still_selling,
 )
 from core.evaluation.scorecard import ALL, OnStep, Scorer, answer
-from core.evaluation.splits import unseen_parts
+from core.evaluation.splits import Split, unseen_parts
 from core.months import month_index
 from core.retailers.features import MOMENTUM, SHOP
 from core.retailers.model import Model
@@ -157,12 +157,14 @@ def published_labels(model: Model, past: Past) -> dict[str, list[IntArray]]:
         and the state a label of its own.
     """
     segments = model.segments_of(past.table)
-    leaves = pl.Series("leaf", segments).cast(pl.String)
-    if model.segments.published.kind == "rules":
-        leaves = _rules_of(model, past)
-    found = {SEGMENTS: past.everyone(leaves)}
+    root = pl.Series("leaf", segments).cast(pl.String)
+    rules = model.segments.rules
+    if model.segments.published.kind == "rules" and rules is not None:
+        everyone = np.arange(len(segments))
+        root = pl.Series("leaf", _unseen(rules, model, past, everyone), pl.String)
+    found, leaves = {SEGMENTS: past.everyone(root)}, root
     if model.segments.published.parts:
-        leaves += _parts_of(model, past, segments)
+        leaves = root + _parts_of(model, past, segments)
         found[SUB_SEGMENTS] = past.everyone(leaves)
     states = past.table["state"]
     if states.null_count():
@@ -171,26 +173,22 @@ def published_labels(model: Model, past: Past) -> dict[str, list[IntArray]]:
     return found | {STATES: past.everyone(states), SEGMENTS_AND_STATES: both}
 
 
-def _rules_of(model: Model, past: Past) -> pl.Series:
-    """Return the rule of every row, by rules that have not seen its outcomes."""
-    assert model.segments.rules is not None  # they are published
-    columns = [*model.features, *(n for n in MOMENTUM if n in past.table.columns)]
-    given = (past.table, past.monthly, columns, model.config, SHOP)
-    found = unseen_parts(model.segments.rules, *given, seed=model.config.seed)
-    return pl.Series("leaf", found, dtype=pl.String)
-
-
 def _parts_of(model: Model, past: Past, segments: IntArray) -> pl.Series:
     """Return the part of its segment of every row, as text; "" where it is whole."""
-    columns = [*model.features, *(n for n in MOMENTUM if n in past.table.columns)]
     parts = np.full(len(segments), "", dtype=object)
     for segment in model.segments.published.segments:
         rows = np.flatnonzero(segments == segment.id)
         if segment.parts and len(rows):
-            given = (past.table[rows], past.monthly, columns, model.config, SHOP)
             split = model.segments.split_of(segment)
-            parts[rows] = unseen_parts(split, *given, seed=model.config.seed)
+            parts[rows] = [f".{part}" for part in _unseen(split, model, past, rows)]
     return pl.Series(parts.tolist(), dtype=pl.String)
+
+
+def _unseen(split: Split, model: Model, past: Past, rows: IntArray) -> list[str]:
+    """Return the part of rows by a split that has not seen their outcomes."""
+    columns = [*model.features, *(n for n in MOMENTUM if n in past.table.columns)]
+    given = (past.table[rows], past.monthly, columns, model.config, SHOP)
+    return unseen_parts(split, *given, seed=model.config.seed)
 
 
 def score_labels(
