@@ -620,3 +620,12 @@ def test_numbers_are_written_for_readers():
     assert wording.decimal(float("nan")) == wording.MISSING
     assert wording.size_list("") == wording.MISSING
     assert wording.size_list("|".join(["50"] * 14)).endswith("50 and 2 more")
+
+
+def test_differences_are_told_with_as_many_digits_as_asked():
+    row = {"feature": "assortment_breadth", "median": 4.17, "rest_median": 3.2}
+    rows = [{**row, "effect": 1.0}]
+    assert differences(rows)[0].text == "assortment 64.7 products a month (others 24.5)"
+    assert differences(rows, digits=2)[0].text == (
+        "assortment 65 products a month (others 25)"
+    )

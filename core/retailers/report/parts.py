@@ -140,7 +140,7 @@ def segment_cards(evidence: Evidence, contrasts: pl.DataFrame) -> list[Card]:
     ]
 
 
-def differences(rows: Sequence[Mapping[str, Any]], least: int = 3) -> list[Difference]:
+def differences(rows: Sequence[Mapping[str, Any]], digits: int = 3) -> list[Difference]:
     """Put the 3 to 5 features that set a segment apart most into words.
 
     Beyond the first three, a feature is named only if its median differs by at least
@@ -151,7 +151,7 @@ def differences(rows: Sequence[Mapping[str, Any]], least: int = 3) -> list[Diffe
     rows : sequence of mapping
         ``feature``, ``median``, ``rest_median``, ``effect`` and, where it was tested,
         ``later_effect`` and ``adjusted_p``.
-    least : int
+    digits : int
         Significant digits of the figures.
     """
     known = [row for row in rows if row["effect"] and row["median"] is not None]
@@ -171,30 +171,32 @@ def differences(rows: Sequence[Mapping[str, Any]], least: int = 3) -> list[Diffe
     is_tested = any(row.get("adjusted_p") is not None for row in kept)
     return [
         Difference(
-            difference(part[0], least) if len(part) == 1 else _months_text(part, least),
+            difference(part[0], digits)
+            if len(part) == 1
+            else _months_text(part, digits),
             _standing(part) if is_tested else "",
         )
         for part in told.values()
     ]
 
 
-def _months_text(rows: Sequence[Mapping[str, Any]], least: int) -> str:
+def _months_text(rows: Sequence[Mapping[str, Any]], digits: int) -> str:
     """Tell several months at once, in the order of the year."""
     ordered = sorted(rows, key=lambda row: int(row["feature"].removeprefix(SEASON)))
     names = [
         feature_label(row["feature"]).name.removesuffix(" level") for row in ordered
     ]
     suffix = feature_label(ordered[0]["feature"]).suffix
-    own, rest = (_range(ordered, side, least) for side in ("median", "rest_median"))
+    own, rest = (_range(ordered, side, digits) for side in ("median", "rest_median"))
     return f"{enumerated(names)} {own}{suffix} (others {rest})"
 
 
-def _range(rows: Sequence[Mapping[str, Any]], side: str, least: int) -> str:
+def _range(rows: Sequence[Mapping[str, Any]], side: str, digits: int) -> str:
     """Return the lowest and the highest value of several months of one unit."""
     words = feature_label(rows[0]["feature"])
     values = [row[side] for row in rows if row[side] is not None]
     ends = min(values, default=None), max(values, default=None)
-    low, high = words.numbers(*ends, least=least)
+    low, high = words.numbers(*ends, least=digits)
     return low if low == high else f"{low} to {high}"
 
 

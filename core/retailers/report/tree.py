@@ -161,7 +161,7 @@ def _apart(
 
 def _told(contrasts: pl.DataFrame, cluster: int) -> str:
     rows = contrasts.filter(pl.col("cluster") == cluster).to_dicts()
-    return "; ".join(difference.text for difference in differences(rows, least=2))
+    return "; ".join(difference.text for difference in differences(rows, digits=2))
 
 
 def inside_sentences(published: PublishedSegments) -> list[str]:
