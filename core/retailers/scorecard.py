@@ -139,10 +139,10 @@ def _too_short(config: Config, as_of: str, monthly: pl.DataFrame, n_shops: int) 
     every = one + (options.n_cuts - 1) * options.cut_step_months
     return (
         f"{found} months of sales up to {as_of} leave no month at which {n_shops:,} "
-        f"shops were eligible. It takes {before} active months up to such a month and "
-        f"{options.horizon_months} after it, so at least {one} months of history, and "
-        f"{every} for all {options.n_cuts} cuts. Give more months, or prepare again "
-        "with a smaller `evaluation.horizon_months`."
+        f"shops were eligible, by about {before} months of sales, with "
+        f"{options.horizon_months} more after it; give at least {one} months ({every} "
+        f"for all {options.n_cuts} cuts), or prepare again with a smaller "
+        "`evaluation.horizon_months`."
     )
 
 
