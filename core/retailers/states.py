@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from core.retailers.prepare import Prepared
+from core.segments.published import UNASSIGNED
 from core.segments.states import LAPSED, STATES
 
 
@@ -39,14 +40,20 @@ def state_mix(scored: Path) -> pl.DataFrame:
     -------
     DataFrame
         ``segment, n_shops``, then ``share_new`` to ``share_lapsed``, of its shops whose
-        state is known (null where none is), by ascending segment.
+        state is known (null where none is), by ascending segment, the unassigned last.
     """
     shares = [
         (pl.col("state") == state).mean().alias(f"share_{state}") for state in STATES
     ]
     labels = pl.scan_parquet(scored, glob=False).select("segment", "state")
     n_shops = pl.len().cast(pl.Int64).alias("n_shops")
-    return labels.group_by("segment").agg(n_shops, *shares).sort("segment").collect()
+    is_last = pl.col("segment") == UNASSIGNED
+    return (
+        labels.group_by("segment")
+        .agg(n_shops, *shares)
+        .collect()
+        .sort(is_last, "segment")
+    )
 
 
 def state_flows(before: pl.DataFrame, now: pl.DataFrame) -> pl.DataFrame:
