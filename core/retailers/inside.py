@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from core.config import Config, RefreshConfig
-from core.evaluation.splits import Split, choose_split
+from core.evaluation.splits import TREE, Split, choose_split
 from core.logging import get_logger
 from core.retailers.features import MOMENTUM, SHOP
 from core.retailers.model import Model
@@ -163,12 +163,19 @@ def part_names(
     labelled = members.with_columns(pl.Series("part", parts))
     kept = kept or {}
     names = name_segments(cluster_contrasts(labelled, "part", columns), kept)
-    named = split.rules if split.method != "tree" else None
-    rules = () if named is None else named.segments
-    for part, rule in enumerate(rules):
-        if part not in kept and rule.name not in names.values():
-            names[part] = rule.name
-    return names
+    return named_by_rules(names, split, kept)
+
+
+def named_by_rules(
+    names: Mapping[int, str], split: Split | None, kept: Mapping[int, str]
+) -> dict[int, str]:
+    """Return names, but for kept ones those of the rules of a rule set at hand."""
+    named = None if split is None or split.method == TREE else split.rules
+    found = dict(names)
+    for part, rule in enumerate(() if named is None else named.segments):
+        if part not in kept and rule.name not in found.values():
+            found[part] = rule.name
+    return found
 
 
 def continued_divisions(

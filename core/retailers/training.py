@@ -39,7 +39,7 @@ from core.models.partition import Partition
 from core.models.preprocessing import feature_matrix
 from core.retailers.features import MOMENTUM, SHOP
 from core.retailers.files import RETAILERS
-from core.retailers.inside import Past, continued_divisions, look_inside
+from core.retailers.inside import Past, continued_divisions, look_inside, named_by_rules
 from core.retailers.model import (
     SEGMENT_STATE,
     SEGMENTS,
@@ -121,19 +121,9 @@ def draw_segments(
     shown = dict(labels)
     shown[published.kind] = published.ids_of(labels[published.kind])
     for kind, own in shown.items():
-        columns = telling(kind, shops, features)
-        draw_kind(folder, kind, project_2d(spaces[kind]), own, shops, columns)
-
-
-def telling(
-    kind: SegmentKind, shops: pl.DataFrame, features: Sequence[str]
-) -> list[str]:
-    """Return the columns that describe and name segments of a kind.
-
-    Rules look at momentum as well, which is not clustered.
-    """
-    known = MOMENTUM if kind == "rules" else ()
-    return [*features, *(name for name in known if name in shops.columns)]
+        # Rules look at momentum as well, which is not clustered.
+        seen = [*features, *(MOMENTUM if kind == "rules" else ())]
+        draw_kind(folder, kind, project_2d(spaces[kind]), own, shops, seen)
 
 
 # Of the smaller population, the share that another one must hold to be the same one.
@@ -156,10 +146,18 @@ def lineage_of(shops: pl.DataFrame, labels: np.ndarray) -> str:
 
 
 def named_table(
-    shops: pl.DataFrame, kind: SegmentKind, labels: np.ndarray, features: list[str]
+    shops: pl.DataFrame,
+    kind: SegmentKind,
+    labels: np.ndarray,
+    features: list[str],
+    rules: Split | None = None,
 ) -> SegmentTable:
-    """Name and count the segments of one kind by the model alone: ids are clusters."""
-    names = name_segments(_contrasts(shops, labels, telling(kind, shops, features)))
+    """Name and count the segments of one kind by the model alone: ids are clusters.
+
+    Those of kind ``rules`` by a rule set at hand have the names of its rules.
+    """
+    names = name_segments(_contrasts(shops, labels, features))
+    names = named_by_rules(names, rules if kind == "rules" else None, {})
     return segment_table(kind, labels, names)
 
 
@@ -224,6 +222,7 @@ def publish_successor(
     verdict: Verdict,
     options: RefreshConfig,
     splits: Mapping[int, Split] = MappingProxyType({}),
+    rules: Split | None = None,
 ) -> PublishedSegments:
     """Publish a new model after an earlier one, which labels the same shops.
 
@@ -242,12 +241,14 @@ def publish_successor(
         With the shares from which a segment counts as the same one.
     splits : mapping of int to Split
         What divides them, by cluster.
+    rules : Split, optional
+        What makes them, if they are of kind ``rules``.
     """
     before = predecessor.segments.published
     placed = predecessor.assign(shops)
     identity = _matched(before, placed, labels, shops, options)
-    columns = telling(table.kind, shops, features)
-    names = _names(before, identity, shops, labels, columns)
+    made_by = rules if table.kind == "rules" else None
+    names = _names(before, identity, shops, labels, features, made_by)
     made = table, identity, labels, splits, shops, features, options
     divisions = continued_divisions(before, placed, *made)
     return next_version(before, table, identity, names, verdict, divisions)
@@ -274,8 +275,8 @@ def publish_other_kind(
     placed = model.assign(shops)
     labels = clusters_of(model, table.kind, shops)
     identity = _matched(before, placed, labels, shops, options)
-    columns = telling(table.kind, shops, model.features)
-    names = _names(before, identity, shops, labels, columns)
+    made_by = model.segments.rules if table.kind == "rules" else None
+    names = _names(before, identity, shops, labels, model.features, made_by)
     splits = model.segments.splits.get(table.kind, {})
     made = table, identity, labels, splits, shops, model.features, options
     divisions = continued_divisions(before, placed, *made)
@@ -318,10 +319,12 @@ def _names(
     shops: pl.DataFrame,
     labels: np.ndarray,
     features: list[str],
+    rules: Split | None,
 ) -> dict[int, str]:
     """Return names by cluster: kept ones, and by the rules those of what is new."""
     kept = kept_names(before, identity)
-    return name_segments(_contrasts(shops, labels, features), kept)
+    names = name_segments(_contrasts(shops, labels, features), kept)
+    return named_by_rules(names, rules, kept)
 
 
 def _contrasts(
@@ -404,14 +407,15 @@ def learn_segments(
     if rules is not None:
         labels["rules"] = rules.assign(shops.table)
     tables = {
-        kind: named_table(shops.table, kind, own, shops.features)
+        kind: named_table(shops.table, kind, own, shops.features, rules)
         for kind, own in labels.items()
     }
     placing = _placing(out.base, clusterer, partition, rules)
     made = tables, labels, placing, predecessor
     tables, splits = _looked_into(out, shops, *made)
     exemplars = choose_exemplars(shops.latent, clusterer.labels_, clusterer.strengths_)
-    published = _published(shops, labels, tables, splits, verdict, predecessor, config)
+    learnt = shops, labels, tables, splits, rules
+    published = _published(*learnt, verdict, predecessor, config)
     write_segments(
         out,
         SegmentAssigner(partition.model_, exemplars, tables, published, splits, rules),
@@ -541,6 +545,7 @@ def _published(
     labels: Mapping[SegmentKind, np.ndarray],
     tables: Mapping[SegmentKind, SegmentTable],
     splits: Splits,
+    rules: Split | None,
     verdict: Verdict,
     predecessor: Model | None,
     config: Config,
@@ -552,7 +557,7 @@ def _published(
         return first_version(table, verdict, lineage_of(shops.table, own))
     given = (predecessor, shops.table, shops.features, own)
     inside = splits.get(table.kind, {})
-    return publish_successor(*given, table, verdict, config.refresh, inside)
+    return publish_successor(*given, table, verdict, config.refresh, inside, rules)
 
 
 def provisional_verdict(

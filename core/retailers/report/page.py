@@ -17,6 +17,7 @@ from core.artifacts.manifest import Manifest, now
 from core.redaction import redacted_address
 from core.reporting.page import Picture
 from core.reporting.text import count, decimal, percent, size_list
+from core.retailers.features import MOMENTUM
 from core.retailers.report.evidence import (
     TEMPLATES,
     Evidence,
@@ -274,7 +275,8 @@ def report_content(
     manifest, published = evidence.manifest, evidence.published
     facts = manifest.facts("prepare")
     table = pl.scan_parquet(scored, glob=False)
-    contrasts = cluster_contrasts(table, "segment", facts["features"])
+    told = [*facts["features"], *(MOMENTUM if published.kind == "rules" else ())]
+    contrasts = cluster_contrasts(table, "segment", told)
     check = evidence.check
     return {
         "title": "Retailer segments",

@@ -154,7 +154,8 @@ def _apart(
         own = shops.filter(pl.col("segment") == segment.id).with_columns(
             part=pl.col("sub_segment").replace_strict(place, return_dtype=pl.Int64)
         )
-        contrasts = cluster_contrasts(own, "part", [*features, *MOMENTUM])
+        told = dict.fromkeys([*features, *MOMENTUM])
+        contrasts = cluster_contrasts(own, "part", list(told))
         found |= {i: _told(contrasts, number) for i, number in place.items()}
     return found
 
