@@ -15,6 +15,7 @@ from core.config import Config
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model
 from core.retailers.pipelines import run_all
+from core.retailers.prepare import HAS_LAPSED
 from core.retailers.refresh.month import ledger_blocks, refresh_config
 from core.retailers.refresh.run import run_refresh
 from core.segments.transitions import stock_and_flow
@@ -59,7 +60,8 @@ def test_iowa_stores_run_to_the_end(shared_data, tmp_path):
     facts, _ = run(shared_data, tmp_path, file, encoder="neighbours")
     assert facts["intake"]["rows_read"] == 615_740
     assert facts["n_shops"] == 231
-    assert facts["n_eligible"] == 188
+    assert facts["exclusions"][HAS_LAPSED] == 188 - 170
+    assert facts["n_eligible"] == 170
     assert facts["as_of"] == "2021-12"
 
 
