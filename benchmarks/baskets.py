@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import polars as pl
-from pipelines import ROOT, Cost, machine, measure
+from pipelines import ROOT, Cost, machine, make_rows, measure
 
 WORK = ROOT / "build" / "benchmarks" / "baskets"
 # About 15 orders each.
@@ -23,14 +23,6 @@ PART = 10
 # Where all hours are alike the plain formula, ln R at R = 1, keeps half of the digits.
 TOLERANCE = {"std_order_hour": 1e-7}
 LIMIT_S, LIMIT_MB = 30, 3000
-MAKE_ROWS = """
-import json, sys
-from pathlib import Path
-from core.baskets.sample import write_sample
-folder, customers, seed = sys.argv[1:]
-rows = write_sample(Path(folder), int(customers), int(seed), "parquet")
-(Path(folder) / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
-"""
 OURS = """
 import sys
 from pathlib import Path
@@ -45,17 +37,6 @@ orders = orders.rename({"user_id": "customer_id"})
 made = customer_features(orders, items, products.collect(), aisles.collect())
 made.write_parquet(target)
 """
-
-
-def make_rows(work: Path, n_customers: int, seed: int) -> Path:
-    """Return the folder of generated rows, made unless they are there already."""
-    made = work / f"{n_customers}-{seed}"
-    if not (made / "rows.json").is_file():
-        made.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-c", MAKE_ROWS, str(made)]
-        cost = measure([*command, str(n_customers), str(seed)], work / "generate.log")
-        print(f"generated {made.name}: {cost.seconds:.1f} s, {cost.peak_mb:,.0f} MB")
-    return made
 
 
 def count_rows(made: Path) -> tuple[int, int]:
@@ -105,8 +86,8 @@ def main() -> None:
     chosen = parser.parse_args()
     print(machine())
     work = chosen.work.resolve()
-    whole = make_rows(work, chosen.customers, chosen.seed)
-    tenth = make_rows(work, chosen.customers // PART, chosen.seed)
+    whole = make_rows(work, "baskets", chosen.customers, chosen.seed)
+    tenth = make_rows(work, "baskets", chosen.customers // PART, chosen.seed)
     ours, pandas = run_ours(whole), run_pandas(tenth)
     rows = [
         ("ours", whole, ours),

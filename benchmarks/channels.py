@@ -15,32 +15,13 @@ import sys
 from pathlib import Path
 
 import polars as pl
-from pipelines import ROOT, Cost, machine, measure
+from pipelines import ROOT, Cost, machine, make_rows, measure
 
 WORK = ROOT / "build" / "benchmarks" / "channels"
 # About 23 orders each.
 CUSTOMERS = 92_500
 PART = 10
 LIMIT_S, LIMIT_MB = 45, 3000
-MAKE_ROWS = """
-import json, sys
-from pathlib import Path
-from core.channels.sample import write_sample
-folder, customers, seed = sys.argv[1:]
-rows = write_sample(Path(folder), int(customers), int(seed), "parquet")
-(Path(folder) / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
-"""
-
-
-def make_rows(work: Path, n_customers: int, seed: int) -> Path:
-    """Return the folder of generated rows, made unless they are there already."""
-    made = work / f"{n_customers}-{seed}"
-    if not (made / "rows.json").is_file():
-        made.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-c", MAKE_ROWS, str(made)]
-        cost = measure([*command, str(n_customers), str(seed)], work / "generate.log")
-        print(f"generated {made.name}: {cost.seconds:.1f} s, {cost.peak_mb:,.0f} MB")
-    return made
 
 
 def count_rows(made: Path) -> str:
@@ -109,11 +90,11 @@ def main() -> None:
     chosen = parser.parse_args()
     print(machine())
     work = chosen.work.resolve()
-    whole = make_rows(work, chosen.customers, chosen.seed)
+    whole = make_rows(work, "channels", chosen.customers, chosen.seed)
     ours = run_ours(whole)
     rows = [("ours", count_rows(whole), ours)]
     if not chosen.only:
-        tenth = make_rows(work, chosen.customers // PART, chosen.seed)
+        tenth = make_rows(work, "channels", chosen.customers // PART, chosen.seed)
         rows += [
             ("ours", count_rows(tenth), run_ours(tenth)),
             ("recipe", count_rows(tenth), run_reference(tenth)),

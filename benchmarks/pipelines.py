@@ -71,6 +71,29 @@ def tree_usage(process: psutil.Process) -> tuple[int, float]:
     return n_bytes, cpu_s
 
 
+MAKE_ROWS = """
+import json, sys
+from importlib import import_module
+from pathlib import Path
+system, folder, customers, seed = sys.argv[1:]
+write_sample = import_module(f"core.{system}.sample").write_sample
+rows = write_sample(Path(folder), int(customers), int(seed), "parquet")
+(Path(folder) / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
+"""
+
+
+def make_rows(work: Path, system: str, n_customers: int, seed: int) -> Path:
+    """Return the folder of a system's sample, made unless it is there already."""
+    made = work / f"{n_customers}-{seed}"
+    if not (made / "rows.json").is_file():
+        made.mkdir(parents=True, exist_ok=True)
+        numbers = [str(n_customers), str(seed)]
+        command = [sys.executable, "-c", MAKE_ROWS, system, str(made), *numbers]
+        cost = measure(command, work / "generate.log")
+        print(f"generated {made.name}: {cost.seconds:.1f} s, {cost.peak_mb:,.0f} MB")
+    return made
+
+
 def measure(command: list[str], log: Path) -> Cost:
     """Run a command to its end; stop the benchmark if it fails.
 

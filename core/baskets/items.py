@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from core.baskets.schema import ID, ITEM_COLUMNS
 from core.tables.cells import ParsedRows
-from core.tables.columns import FLAGS, ROW
-from core.tables.staging import flagged, has_fault, marked
+from core.tables.columns import FLAGS, ROW, flagged
+from core.tables.staging import has_fault, marked
 
 AT_ONCE = 4_000_000
 

@@ -14,8 +14,8 @@ import polars as pl
 from core.baskets.schema import ID, ORDER_COLUMNS
 from core.config import DataConfig
 from core.tables.cells import ParsedRows, latest_moment
-from core.tables.columns import FLAGS, ROW, TableSpec
-from core.tables.staging import Part, checked_part, flagged, has_fault, later_rows
+from core.tables.columns import FLAGS, ROW, TableSpec, flagged
+from core.tables.staging import Part, checked_part, has_fault, later_rows
 from core.tables.times import are_days_only, with_local_times
 
 MOST_GAP, HOURS = 10_000, 24

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -13,17 +12,17 @@ import numpy as np
 import polars as pl
 
 from core.artifacts.folder import StageWriter
-from core.artifacts.manifest import library_versions
 from core.baskets.content import Content
 from core.baskets.documents import TEMPLATES
 from core.baskets.files import DOCUMENTS, FILES
 from core.baskets.intake import account_lines
 from core.baskets.parts import Facts, Parts
 from core.baskets.plots import plot_effects, plot_quadrants, plot_shares
+from core.lifecycle.page import PageContent, page_content
 from core.redaction import redacted
 from core.reporting.changes import change_lines, changes_part, moves_table
-from core.reporting.page import NextStep, Part, Picture, Table
-from core.reporting.text import command, count
+from core.reporting.page import Part, Picture, Table
+from core.reporting.text import count
 
 _STEPS: Final = (
     ("baskets score", "places customers of another table in these segments"),
@@ -32,18 +31,6 @@ _STEPS: Final = (
     ("baskets rollback", "brings the version before back"),
     ("serve", "starts the HTTP API over the profiles"),
 )
-
-
-@dataclass(frozen=True)
-class PageContent:
-    """What the page tells at its beginning and its end; see `run.html.j2`."""
-
-    source: str
-    created: str
-    headline: str
-    notes: Sequence[str]
-    next_steps: Sequence[NextStep]
-    made: dict[str, dict[str, object]]
 
 
 def write_page(
@@ -91,25 +78,10 @@ def write_page(
 def _content(
     out: StageWriter, found: Content, facts: Facts, told: tuple[str, Sequence[str]]
 ) -> PageContent:
-    folder = str(out.root.parent)
     source = out.config.baskets.orders or out.config.baskets.source
-    return PageContent(
-        source="the built-in sample" if source == "sample" else redacted(source),
-        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        headline=told[0],
-        notes=[found.ready, found.decision, *found.sure, facts["proof"], *told[1]],
-        next_steps=[NextStep(command(verb, folder), adds) for verb, adds in _STEPS],
-        made={
-            "Run": {
-                "run": facts["run"],
-                "version": facts["version"],
-                "store": facts["store"],
-                "orders before": facts["reference_date"][:10],
-                "seed": out.config.seed,
-            },
-            "Versions": dict(library_versions()),
-        },
-    )
+    source = "the built-in sample" if source == "sample" else redacted(source)
+    notes = [found.ready, found.decision, *found.sure, facts["proof"], *told[1]]
+    return page_content(out, facts, source, told[0], notes, _STEPS)
 
 
 def _told(found: Content, facts: Facts) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from core.tables.cells import LARGEST, ParsedRows
-from core.tables.staging import flagged
+from core.tables.columns import flagged
 from core.tables.times import instant
 
 BEGIN, END = "dispatched_time", "delivered_time"

@@ -18,7 +18,7 @@ import polars as pl
 
 from core.channels import maps
 from core.channels.delivery import with_minutes
-from core.channels.items import MILLIONTHS, flag_items
+from core.channels.items import flag_items
 from core.channels.schema import (
     MAPS,
     ORDER_COLUMNS,
@@ -32,7 +32,8 @@ from core.channels.schema import (
 from core.config import Config
 from core.errors import SchemaError, SourceError
 from core.tables.cells import LARGEST, ParsedRows, latest_moment
-from core.tables.columns import FLAGS, ROW, TableSpec
+from core.tables.columns import FLAGS, ROW, TableSpec, flagged
+from core.tables.exact import MILLIONTHS, polars_millionths
 from core.tables.files import counted, find_files
 from core.tables.readers import (
     READING_OPTIONS,
@@ -45,7 +46,6 @@ from core.tables.staging import (
     Part,
     account_of,
     checked_part,
-    flagged,
     has_fault,
     later_rows,
     marked,
@@ -358,7 +358,7 @@ class _Intake:
         self, channel: str, rows: pl.LazyFrame, spec: TableSpec
     ) -> tuple[pl.LazyFrame, pl.LazyFrame]:
         """Write the items that count; return the flags of all, and promotions."""
-        micro = (pl.col("quantity") * MILLIONTHS).round().cast(pl.Int64).sum()
+        micro = polars_millionths("quantity").sum()
         promoted = rows.filter(spec.is_first("promo_item")).group_by("order_id")
         tables = {
             "items": rows.filter(~has_fault(spec)).drop(ROW, FLAGS),

@@ -13,11 +13,11 @@ import polars as pl
 
 from core.channels.schema import ITEM_COLUMNS
 from core.tables.cells import ParsedRows
-from core.tables.columns import FLAGS, ROW, TableSpec
-from core.tables.staging import flagged, has_fault, marked
+from core.tables.columns import FLAGS, ROW, TableSpec, flagged
+from core.tables.exact import MILLIONTHS, polars_millionths
+from core.tables.staging import has_fault, marked
 
 LINE = ["order_id", "item_id"]
-MILLIONTHS = 1_000_000
 
 
 def flag_items(
@@ -95,7 +95,7 @@ def _chosen_lines(rows: pl.LazyFrame, spec: TableSpec) -> pl.LazyFrame:
 
     Among lines of one item, the smallest is taken first; equal ones are alike.
     """
-    quantity = (pl.col("quantity") * MILLIONTHS).round().cast(pl.Int64)
+    quantity = polars_millionths("quantity")
     chosen = rows.filter(spec.is_first("choice")).group_by(LINE)
     known = rows.collect_schema().names()
     cells = [name for name in ("price", "is_customised") if name in known]

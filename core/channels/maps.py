@@ -16,12 +16,11 @@ from core.channels.schema import Categories, spec_of
 from core.config import Config
 from core.errors import SchemaError, listed
 from core.tables.cells import UNKNOWN
-from core.tables.columns import FLAGS, ROW
+from core.tables.columns import FLAGS, ROW, flagged
 from core.tables.readers import BEYOND, ReceivedTable
 from core.tables.staging import (
     Part,
     checked_part,
-    flagged,
     staged_rows,
     with_one_meaning,
 )

@@ -3,50 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
 from core.artifacts.folder import StageWriter
-from core.artifacts.manifest import library_versions
 from core.channels.files import FILES
 from core.channels.model import ChannelsModel
 from core.channels.words import condition_words
+from core.lifecycle.page import page_content
 from core.lifecycle.segmentation import Tables
 from core.reporting.changes import change_lines, changes_part, moves_table
-from core.reporting.page import NextStep, Part, Table, Templates
-from core.reporting.text import MISSING, command, count, decimal, percent, plural
+from core.reporting.page import Part, Table, Templates
+from core.reporting.text import MISSING, count, decimal, percent, plural
 from core.rules.outline import OutlineNode, outline
 from core.segments.rule_axis import SEGMENT
 
 TEMPLATES = Templates(Path(__file__).parent / "templates")
 Facts = Mapping[str, Any]
 KINDS = {"natural": "groups", "cut": "a cut", "single": "none", "skipped": "nobody"}
-
-
-@dataclass(frozen=True)
-class PageContent:
-    """What the page tells at its beginning and its end, as plain data.
-
-    Attributes
-    ----------
-    source, created, headline : str
-    notes : sequence of str
-        What the reader should know of the rows.
-    next_steps : sequence of NextStep
-    made : mapping of str to mapping
-        How it was made, by group.
-    """
-
-    source: str
-    created: str
-    headline: str
-    notes: Sequence[str]
-    next_steps: Sequence[NextStep]
-    made: Mapping[str, Mapping[str, Any]]
+_STEPS: Final = (
+    ("serve", "starts the HTTP API over the profiles"),
+    ("channels --config channels.yaml", "takes in next month's orders"),
+    ('channels rename AXIS ID "NAME"', "gives a segment a name that stays"),
+    ("channels rollback", "brings the version before back"),
+)
 
 
 def write_page(
@@ -86,10 +69,12 @@ def write_page(
     if changes is not None and facts["moves"]:
         table = moves_table(facts["moves"], model.names[SEGMENT])
         changes = replace(changes, tables=[table, *changes.tables])
+    source = ", ".join(facts["channels"]) or "customer features"
+    headline, notes = told[0], [facts["proof"], *told[1]]
     page = TEMPLATES.page(
         "channels.html.j2",
         heading="Channel segments",
-        content=_content(out, facts, told),
+        content=page_content(out, facts, source, headline, notes, _STEPS),
         told=_found(facts, len(model.rules.segments), n_micro),
         tiles=[(name, count(n)) for name, n in tiles.items() if n is not None],
         pictures=[],
@@ -101,35 +86,6 @@ def write_page(
         rows=facts["account"],
     )
     out.path(FILES.page).write_text(page, encoding="utf-8", newline="\n")
-
-
-def _content(
-    out: StageWriter, facts: Facts, told: tuple[str, Sequence[str]]
-) -> PageContent:
-    folder = str(out.root.parent)
-    steps = (
-        ("serve", "starts the HTTP API over the profiles"),
-        ("channels --config channels.yaml", "takes in next month's orders"),
-        ('channels rename AXIS ID "NAME"', "gives a segment a name that stays"),
-        ("channels rollback", "brings the version before back"),
-    )
-    return PageContent(
-        source=", ".join(facts["channels"]) or "customer features",
-        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        headline=told[0],
-        notes=[facts["proof"], *told[1]],
-        next_steps=[NextStep(command(verb, folder), adds) for verb, adds in steps],
-        made={
-            "Run": {
-                "run": facts["run"],
-                "version": facts["version"],
-                "store": facts["store"],
-                "orders before": facts["reference_date"][:10],
-                "seed": out.config.seed,
-            },
-            "Versions": library_versions(),
-        },
-    )
 
 
 def _found(facts: Facts, n_rules: int, n_micro: int) -> tuple[str, str]:

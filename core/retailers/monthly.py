@@ -29,10 +29,10 @@ from core.config import Config
 from core.errors import PROGRAM, FeatureMismatchError
 from core.months import month_index, month_label
 from core.retailers.files import RETAILERS
+from core.tables.exact import MILLIONTHS, millionths, polars_millionths
 from core.tables.faults import FaultCount
 from core.tables.sales import Sales, ValidationReport
 
-MILLIONTHS = 1_000_000
 MAX_MONTHS = 240
 
 
@@ -237,7 +237,7 @@ def _with_month(sales: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
         "shop_id",
         "product_id",
         t=year * 12 + month - 1,
-        quantity=(nw.col("sales_qty") * MILLIONTHS).round().cast(nw.Int64),
+        quantity=millionths("sales_qty"),
     )
 
 
@@ -259,8 +259,8 @@ def write_archive(sales: Sales, path: Path) -> None:
         ``sales_qty`` (Float64, the net quantity, also where it is 0 or negative),
         sorted by `KEY`, no key twice. A null product is not known.
     """
-    millionths = (pl.col("sales_qty") * MILLIONTHS).round().cast(pl.Int64)
-    lines = sales.frame.select(*KEY, millionths=millionths)
+    quantity = polars_millionths("sales_qty")
+    lines = sales.frame.select(*KEY, millionths=quantity)
     is_repeated = not sales.has_unique_keys
 
     def summed(rows: pl.LazyFrame) -> pl.LazyFrame:

@@ -43,12 +43,12 @@ from core.retailers.features import (
 )
 from core.retailers.monthly import (
     MAX_MONTHS,
-    MILLIONTHS,
     sales_as_trained,
     shop_activity,
 )
 from core.retailers.sample import generate_sales
 from core.segments.states import LAPSED, LifeCycle
+from core.tables.exact import MILLIONTHS
 from core.tables.sales import Sales, read_sales, sales_from_frame
 
 TOO_SHORT = "too few active months"

@@ -9,7 +9,7 @@ import polars as pl
 
 from core.config import DataConfig
 from core.tables.cells import ParsedRows, parse_rows
-from core.tables.columns import FLAGS, TableSpec, fault_flags
+from core.tables.columns import FLAGS, TableSpec, flagged
 from core.tables.ids import TOTAL, id_sums, total_ids
 from core.tables.readers import ReceivedTable, readable
 from core.tables.reconcile import PAIR
@@ -65,4 +65,4 @@ def _with_totals(rows: pl.DataFrame, spec: TableSpec) -> pl.DataFrame:
     if not is_total:
         return rows
     found = {"total_row": pl.any_horizontal(is_total)}
-    return rows.with_columns(pl.col(FLAGS) | fault_flags(spec, found))
+    return rows.with_columns(flagged(spec, found))

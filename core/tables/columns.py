@@ -243,6 +243,11 @@ def fault_flags(spec: TableSpec, found: Mapping[str, pl.Expr]) -> pl.Expr:
     return pl.sum_horizontal(bits).cast(pl.UInt64)
 
 
+def flagged(spec: TableSpec, found: Mapping[str, pl.Expr]) -> pl.Expr:
+    """Return the flags of rows with what was found added."""
+    return (pl.col(FLAGS) | fault_flags(spec, found)).alias(FLAGS)
+
+
 def match_columns(
     schema: pl.Schema, wanted: Mapping[str, str], spec: TableSpec, where: str
 ) -> tuple[dict[str, str], list[str]]:

@@ -27,6 +27,7 @@ from core.tables.columns import (
     ROW,
     TableSpec,
     fault_flags,
+    flagged,
     recognised_columns,
 )
 from core.tables.faults import share
@@ -121,7 +122,7 @@ def _flagged(
     rows: pl.DataFrame, found: Mapping[str, pl.Expr], spec: TableSpec = LINES
 ) -> pl.DataFrame:
     """Add what was found to the flags of rows."""
-    return rows.with_columns((pl.col(FLAGS) | fault_flags(spec, found)).alias(FLAGS))
+    return rows.with_columns(flagged(spec, found))
 
 
 def _with_headers(rows: pl.DataFrame) -> pl.DataFrame:

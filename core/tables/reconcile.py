@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from core.tables.columns import FLAGS, ROW, TableSpec, fault_flags, read_specs
+from core.tables.columns import FLAGS, ROW, TableSpec, flagged, read_specs
 
 Negative = Literal["refund", "drop", "error"]
 BOUGHT = ["customer_id", "product_id"]
@@ -94,7 +94,7 @@ def reconcile_orders(
         "repeated_order": is_sound & ~is_first,
         "after_reference": is_sound & is_late,
     }
-    marked = rows.with_columns(_with_flags(found, ORDERS))
+    marked = rows.with_columns(flagged(ORDERS, found))
     if reference is None:
         newest = kept_rows(marked, ORDERS)["order_date"].max()
         reference = newest if isinstance(newest, datetime) else None
@@ -138,7 +138,7 @@ def reconcile_items(
         "unknown_order": is_sound & is_unknown,
         "order_set_aside": is_sound & is_aside & ~is_ambiguous,
     }
-    marked = rows.hstack([status]).with_columns(_with_flags(found, ITEMS))
+    marked = rows.hstack([status]).with_columns(flagged(ITEMS, found))
     return marked[rows.columns]
 
 
@@ -253,11 +253,6 @@ def _rows_flagged(rows: pl.DataFrame, spec: TableSpec, flags: int) -> pl.DataFra
     if not is_flagged.any():
         return rows.clear()
     return rows if is_flagged.all() else rows.filter(pl.Series(is_flagged))
-
-
-def _with_flags(found: dict[str, pl.Expr], spec: TableSpec) -> pl.Expr:
-    """Return `FLAGS` with the bits of what was found."""
-    return (pl.col(FLAGS) | fault_flags(spec, found)).alias(FLAGS)
 
 
 def refund_account(refunds: Refunds) -> dict[str, Any]:

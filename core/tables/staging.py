@@ -15,7 +15,7 @@ import polars as pl
 
 from core.config import DataConfig
 from core.tables.cells import HASH, ParsedRows, parse_rows
-from core.tables.columns import FLAGS, ROW, TableSpec, fault_flags
+from core.tables.columns import FLAGS, ROW, TableSpec, flagged
 from core.tables.faults import (
     FaultCount,
     Validation,
@@ -75,11 +75,6 @@ def staged_rows(
         rows.sink_parquet(path, compression="lz4", statistics=False)
         parsed = replace(parsed, rows=pl.scan_parquet(path, glob=False))
         return settle(parsed, data.decimal, table.usual_decimal)
-
-
-def flagged(spec: TableSpec, found: Mapping[str, pl.Expr]) -> pl.Expr:
-    """Return the flags of rows with what was found added."""
-    return (pl.col(FLAGS) | fault_flags(spec, found)).alias(FLAGS)
 
 
 def has_fault(spec: TableSpec) -> pl.Expr:

@@ -13,8 +13,7 @@ import polars as pl
 
 from core.errors import ConfigError, did_you_mean
 from core.tables.cells import ParsedRows
-from core.tables.columns import TableSpec
-from core.tables.staging import flagged
+from core.tables.columns import TableSpec, flagged
 
 
 def time_zone(name: str, key: str) -> str:

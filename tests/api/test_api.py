@@ -30,12 +30,6 @@ REFERENCE_FIELDS = {
 }
 
 
-@pytest.fixture(scope="module")
-def client(world):
-    with serving(ApiSettings(world.store.address), world.key) as started:
-        yield started
-
-
 def stored(world, customer_id):
     return world.profiles.row(
         by_predicate=pl.col("customer_id") == customer_id, named=True

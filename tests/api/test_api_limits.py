@@ -25,12 +25,6 @@ from core.store import create_key
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def client(world):
-    with serving(ApiSettings(world.store.address), world.key) as started:
-        yield started
-
-
 def wire_to(client, timeout=10.0):
     parts = urlsplit(str(client.base_url))
     return socket.create_connection((parts.hostname, parts.port), timeout=timeout)

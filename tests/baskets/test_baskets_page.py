@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 from basket_findings import parts_of, sample, whole
+from seen import shown
 
 from core.baskets.page import write_page
 from core.config import Config
@@ -33,12 +34,6 @@ def written(folder, parts):
     told = "238 customers with 4,452 orders.", ["62 customers are not segmented."]
     write_page(out, parts, FACTS, told, pl.DataFrame())
     return (folder / "baskets.html").read_text("utf-8")
-
-
-def shown(page):
-    """Return the text between tags, in one line."""
-    body = page.partition("</style>")[2]
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body))
 
 
 @pytest.fixture(scope="module")

@@ -42,13 +42,6 @@ ONE_ITEM = [item("o1", "burger")]
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory):
-    work = tmp_path_factory.mktemp("sample")
-    config = build_config({"channels": {"sample_customers": 80}})
-    return read_channels(with_sample(config, work), work)
-
-
-@pytest.fixture(scope="module")
 def sample_orders(sample):
     return order_features(sample)
 

@@ -21,19 +21,11 @@ from small_chain import (
 )
 
 from core.channels.intake import account_lines, read_channels
-from core.channels.sample import with_sample
 from core.errors import ConfigError, SchemaError
 from core.resolve import build_config
 
 ONE_ITEM = [item("o1", "burger")]
 BERLIN = "Europe/Berlin"
-
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory):
-    work = tmp_path_factory.mktemp("sample")
-    config = build_config({"channels": {"sample_customers": 80}})
-    return read_channels(with_sample(config, work), work)
 
 
 def test_rows_kept_and_rows_set_aside_add_up_to_rows_read(sample):

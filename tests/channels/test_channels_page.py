@@ -6,6 +6,7 @@ import re
 
 import pytest
 from guest_runs import ITEM, config, guests, published, run
+from seen import shown
 
 from core.channels.run import Channels
 from core.channels.words import condition_words, feature_words
@@ -20,12 +21,6 @@ def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page") / "artifacts"
     run(folder, guests())
     return published(folder).path("channels.html").read_text("utf-8")
-
-
-def shown(page):
-    """Return the text between tags, in one line."""
-    body = page.partition("</style>")[2]
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body))
 
 
 def test_the_page_says_first_who_and_how_sure(page):

@@ -7,6 +7,7 @@ import struct
 import matplotlib as mpl
 import numpy as np
 import pytest
+from seen import is_clipped
 
 from core.errors import ModelError
 from core.reporting.plots import plot_heatmap, plot_loss, plot_sizes, plot_space
@@ -20,15 +21,6 @@ def png_size(path):
     head = path.read_bytes()[:24]
     assert head[:8] == b"\x89PNG\r\n\x1a\n"
     return struct.unpack(">II", head[16:24])
-
-
-def ink_on_edges(path):
-    """Return whether anything touches the outermost pixels: clipped text would."""
-    from matplotlib.image import imread
-
-    pixels = imread(path)[..., :3]
-    edges = (pixels[:3], pixels[-3:], pixels[:, :3], pixels[:, -3:])
-    return any((edge < 0.99).any() for edge in edges)
 
 
 def clusters_of(n_shops, n_clusters, rng):
@@ -46,7 +38,7 @@ def test_a_space_is_drawn_with_none_one_or_many_clusters(tmp_path, n_shops, n_cl
     width, height = png_size(path)
     assert 800 < width < 1600
     assert 500 < height < 1000
-    assert not ink_on_edges(path)
+    assert not is_clipped(path)
 
 
 def test_one_place_for_all_shops_and_far_outliers_can_be_drawn(tmp_path):
@@ -55,7 +47,7 @@ def test_one_place_for_all_shops_and_far_outliers_can_be_drawn(tmp_path):
     coordinates = np.random.default_rng(0).normal(size=(500, 2))
     coordinates[0] = 1e6
     plot_space(coordinates, np.zeros(500, dtype=int), "Raw", AXES, path, SHOP)
-    assert not ink_on_edges(path)
+    assert not is_clipped(path)
 
 
 def test_sizes_are_drawn_for_dominant_many_and_no_clusters(tmp_path):
@@ -67,19 +59,19 @@ def test_sizes_are_drawn_for_dominant_many_and_no_clusters(tmp_path):
         "Nothing": np.full(10_000, -1),
     }
     plot_sizes(labels, path, SHOP)
-    assert not ink_on_edges(path)
+    assert not is_clipped(path)
     plot_sizes({"Latent space": np.array([-1])}, path, SHOP)
-    assert not ink_on_edges(path)
+    assert not is_clipped(path)
 
 
 def test_loss_is_drawn_with_and_without_validation_and_for_one_epoch(tmp_path):
     path = tmp_path / "loss-plot.png"
     curve = list(np.exp(-np.arange(40) / 9))
     plot_loss({"loss": curve, "val_loss": [x + 0.1 for x in curve]}, 33, path)
-    assert not ink_on_edges(path)
+    assert not is_clipped(path)
     plot_loss({"loss": curve}, 1, path)
     plot_loss({"loss": [0.5], "val_loss": [0.6]}, 1, path)
-    assert not ink_on_edges(path)
+    assert not is_clipped(path)
 
 
 @pytest.mark.parametrize(("epochs", "best"), [(3, 0), (3, 4), (0, 1)])
@@ -95,7 +87,7 @@ def test_heat_maps_of_every_shape_keep_their_text_on_the_page(tmp_path, shape):
     names = [f"average_number_of_unique_products_in_month_{i}" for i in range(shape[1])]
     path = tmp_path / "heatmap.png"
     plot_heatmap(values, [str(i) for i in range(shape[0])], names, path, SHOP)
-    assert not ink_on_edges(path)
+    assert not is_clipped(path)
     assert max(png_size(path)) < 3200
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from seen import is_clipped
 
 from core.evaluation.drift import measure_drift
 from core.evaluation.drift_reference import DriftReference
@@ -417,15 +418,6 @@ def test_of_two_statistics_the_one_nearer_to_its_threshold_is_shown():
     assert found["trend"]["is_alert"]
     assert found["gaps"]["ratio"] is None
     assert found["unassigned"]["ratio"] == pytest.approx(2.0)
-
-
-def is_clipped(path) -> bool:
-    """Return whether anything touches the outermost pixels: clipped text would."""
-    from matplotlib.image import imread
-
-    pixels = imread(path)[..., :3]
-    edges = (pixels[:3], pixels[-3:], pixels[:, :3], pixels[:, -3:])
-    return any((edge < 0.99).any() for edge in edges)
 
 
 @pytest.mark.parametrize("n", [0, 1, 30])

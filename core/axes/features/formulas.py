@@ -17,7 +17,8 @@ from typing import Any
 
 import narwhals as nw
 
-MILLIONTHS = 1_000_000
+from core.tables.exact import MILLIONTHS, millionths
+
 SECONDS_PER_DAY = 86_400
 DAYS_PER_MONTH = 30.44
 # Whole, so that a customer on the edge of a month falls on one side everywhere.
@@ -36,14 +37,6 @@ ONE = nw.lit(1)
 def channel_count(place: int) -> str:
     """Return the column that counts orders through the known channel at a place."""
     return f"n_channel_{place}"
-
-
-def millionths(name: str) -> nw.Expr:
-    """Return an amount or quantity in whole millionths, exact in a sum.
-
-    A customer's sum may reach 9.2e12 units, far above what intake lets through.
-    """
-    return (nw.col(name) * MILLIONTHS).round().cast(nw.Int64)
 
 
 def count_of(condition: nw.Expr) -> nw.Expr:

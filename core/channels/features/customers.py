@@ -15,14 +15,13 @@ import polars as pl
 from core.channels.features.orders import (
     BASE,
     DRIVER,
-    MILLIONTHS,
     Rows,
     count_of,
-    millionths,
     n_above_0,
 )
 from core.channels.schema import Terms, counted_as, daypart_sums
 from core.errors import SchemaError
+from core.tables.exact import MILLIONTHS, millionths
 
 OMNI = "omnichannel"
 AMOUNTS = ("total_price", "discount_amount", "delivery_minutes")

@@ -15,9 +15,9 @@ import narwhals as nw
 import polars as pl
 
 from core.channels.schema import Categories, ChannelData, Terms
+from core.tables.exact import MILLIONTHS, millionths
 
 Rows = nw.LazyFrame[Any]
-MILLIONTHS = 1_000_000
 # Orders whose contents are held at once: some 700 MB with 40 categories.
 PART_ORDERS = 1_500_000
 # Before any day of the years 1900 to 2199, and whole weeks.
@@ -25,11 +25,6 @@ WEEKS = 7 * 10_000
 # 1970-01-01 was a Thursday: with Monday 0, a day number and 3 count the weekday.
 THURSDAY, SATURDAY = 3, 5
 DRIVER, BASE = "categ_dri_", "categ_base_product_"
-
-
-def millionths(name: str) -> nw.Expr:
-    """Return an amount or quantity in whole millionths, exact in a sum."""
-    return (nw.col(name) * MILLIONTHS).round().cast(nw.Int64)
 
 
 def count_of(condition: nw.Expr) -> nw.Expr:
