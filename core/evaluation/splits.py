@@ -2,14 +2,13 @@
 
 Where entities form no groups of their own, they can still be parted by rules or around
 centres, in endless ways. A split has to earn its place: it is learnt from half of the
-entities at the oldest cut, and judged by the other half at later cuts whose months were
-not learnt from, by the share of the outcomes that it explains beyond size
-(`core.evaluation.outcomes`); then the halves change places. So neither an entity nor a
-month is both learnt from and judged. Candidates count that are two standard errors
-above the 0 of undivided entities; where there is none, there is no split. Of those that
-the best does not lead by more than one standard error (of the lead, over entities), or
-by a tenth of its score, the simplest is taken, after Breiman et al. (1984): the fewest
-parts, rules before centres.
+entities at the oldest cut, and judged by the other half at all later cuts, by the share
+of the outcomes that it explains beyond size (`core.evaluation.outcomes`); then the
+halves change places. So no entity is both learnt from and judged. Candidates count that
+are two standard errors above the 0 of undivided entities; where there is none, there is
+no split. Of those that the best does not lead by more than one standard error (of the
+lead, over entities), or by a tenth of its score, the simplest is taken, after Breiman
+et al. (1984): the fewest parts, rules before centres.
 
 Only groups that are denser than data without structure are called natural: density is
 looked at first, and asks for the margin of `core.evaluation.null.structure_check`.
@@ -57,7 +56,6 @@ from core.models.density import fit_density
 from core.models.density_assigner import Exemplars, choose_exemplars
 from core.models.partition import Partition
 from core.models.preprocessing import FeatureScaler, feature_matrix
-from core.months import month_index
 from core.rules.check import require_proven
 from core.rules.compile import assign_expr
 from core.rules.grammar import RuleSet, read_rules
@@ -230,6 +228,11 @@ class _Candidate:
         return self.found.mean
 
     @property
+    def is_at_hand(self) -> bool:
+        """Whether it is a rule set that was there before the entities."""
+        return self.kind == "rules" and self.method != TREE
+
+    @property
     def is_telling(self) -> bool:
         """Whether that is more than chance gives."""
         return self.score > TELLING_ERRORS * self.found.standard_error
@@ -344,7 +347,13 @@ class _Search:
         return None if rules is None else partial(self._placed, rules)
 
     def _at_hand(self, rules: RuleSet, cut: Cut) -> Label | None:
-        """Learn the thresholds of a rule set; None where one of its rules is idle."""
+        """Learn the thresholds of a rule set.
+
+        None where a feature is unknown of every entity, or one of its rules idle.
+        """
+        asked = [self.columns.index(feature.name) for feature in rules.features]
+        if np.isnan(cut.X[:, asked]).all(axis=0).any():
+            return None
         settled = _settled(rules, pl.DataFrame(cut.X, schema=list(self.columns)))
         sizes = np.bincount(self._placed(settled, cut.X), minlength=len(rules.segments))
         is_used = sizes.min() >= MIN_SHARE * len(cut.X)
@@ -594,7 +603,7 @@ def _chosen(
             "what came after"
         )
         return _Found(None, reason, {"criterion": "none", "candidates": []})
-    trials = _trials(cuts, search.config.evaluation.horizon_months, search.seed)
+    trials = _trials(cuts, search.seed)
     tried = (_judged(option, trials, search.seed) for option in options)
     judged = [candidate for candidate in tried if candidate is not None]
     # The fewest parts first; of these, rules, which can be read.
@@ -625,19 +634,13 @@ def _chosen(
     return _Found(chosen, reason, facts)
 
 
-def _trials(
-    cuts: Sequence[Cut], horizon_months: int, seed: int
-) -> list[tuple[Cut, list[Cut]]]:
+def _trials(cuts: Sequence[Cut], seed: int) -> list[tuple[Cut, list[Cut]]]:
     """Return what candidates learn from, and what they are then judged by.
 
-    Each half of the entities at the oldest cut, and the other half at each cut that
-    lies beyond the months learnt from; at any later cut where none does, and at the
-    oldest itself where there is no other. The halves are drawn `N_DRAWS` times.
+    Each half of the entities at the oldest cut, and the other half at each later cut,
+    or at the oldest itself where there is no other. Halves are drawn `N_DRAWS` times.
     """
-    first = cuts[0]
-    beyond = month_index(first.as_of) + horizon_months
-    later = [cut for cut in cuts[1:] if month_index(cut.as_of) >= beyond]
-    judged = later or cuts[1:] or cuts[:1]
+    first, judged = cuts[0], cuts[1:] or cuts
     codes, n_entities = entity_codes(cuts)
     rng = np.random.default_rng(seed)
     trials = []
@@ -672,11 +675,14 @@ def _judged(
     """Return a candidate with its score; None where it cannot be learnt."""
     judged, labels = [], []
     for source, cuts in trials:
-        label = option.learn(source)
-        if label is None:
-            return None
-        judged += cuts
-        labels += [label(cut.X) for cut in cuts]
+        label = None if option.is_at_hand else option.learn(source)
+        for cut in cuts:
+            # Rules at hand look at no outcome: their thresholds are of the month.
+            own = option.learn(cut) if option.is_at_hand else label
+            if own is None:
+                return None
+            judged.append(cut)
+            labels.append(own(cut.X))
     effective = np.mean([label_summary(own).effective_clusters for own in labels])
     found = out_of_time(judged, labels, seed)
     return replace(option, found=found, effective=float(effective))

@@ -164,6 +164,19 @@ def test_shipped_rules_are_candidates_where_their_features_are_known(told):
     assert "momentum-season" not in scores
 
 
+def test_rules_whose_features_are_unknown_at_a_cut_are_no_candidates(told):
+    tables, _, _ = told
+    unknown = [
+        table.with_columns(yoy_6=pl.lit(None, pl.Float64)) if n == 1 else table
+        for n, table in enumerate(t.with_columns(yoy_6="yoy_12") for t in tables[:2])
+    ]
+    given = (unknown[0], FEATURES, unknown[1], tables[2], Config(), SHOP)
+    found = choose_split(*given, seed=0, momentum=[*MOMENTUM, "yoy_6"])
+    methods = {c["method"] for c in found.evidence["candidates"]}
+    assert "tree" in methods
+    assert "momentum" not in methods
+
+
 def test_the_method_of_the_model_before_is_kept_where_as_good(told):
     tables, _, found = told
     first = found.split
