@@ -532,9 +532,7 @@ def ledgers(draw: st.DrawFn) -> list[pl.DataFrame]:
     return blocks
 
 
-@settings(max_examples=40)
-@given(ledgers())
-def test_stocks_and_flows_always_add_up(blocks):
+def stocks_and_flows_add_up(blocks):
     table = stock_and_flow(blocks)
     stocks: dict[int, int] = {}
     for month in sorted(set(table["month"])):
@@ -558,17 +556,13 @@ def test_stocks_and_flows_always_add_up(blocks):
         assert {segment: n for segment, n in stocks.items() if n} == held
 
 
-@settings(max_examples=40)
-@given(ledgers())
-def test_who_moves_out_moves_in_elsewhere(blocks):
+def who_moves_out_moves_in_elsewhere(blocks):
     sums = stock_and_flow(blocks).group_by("month").agg(pl.col(FLOWS).sum())
     assert (sums["moved_in"] == sums["moved_out"]).all()
     assert (sums["model_in"] == sums["model_out"]).all()
 
 
-@settings(max_examples=40)
-@given(ledgers())
-def test_transitions_hold_every_entity_once_by_either_count(blocks):
+def transitions_hold_every_entity_once_by_either_count(blocks):
     for before, after in itertools.pairwise(blocks):
         counted = transitions(before, after)
         everybody = len(set(before["entity"]) | set(after["entity"]))
@@ -576,9 +570,7 @@ def test_transitions_hold_every_entity_once_by_either_count(blocks):
         assert counted.select("from", "to").is_unique().all()
 
 
-@settings(max_examples=40)
-@given(ledgers())
-def test_only_what_a_model_said_of_an_entity_is_ever_settled(blocks):
+def only_what_a_model_said_of_an_entity_is_settled(blocks):
     # With no segment ended, a settled segment was once the label of the entity.
     said: dict[str, set[int]] = {}
     for block in blocks:
@@ -587,6 +579,16 @@ def test_only_what_a_model_said_of_an_entity_is_ever_settled(blocks):
             assert row["settled"] == -1 or row["settled"] in said[row["entity"]]
             assert (row["settled"] == -1) == (row["settled_since"] is None)
             assert (row["candidate"] == -1) == (row["candidate_months"] == 0)
+
+
+@settings(max_examples=40)
+@given(ledgers())
+def test_what_holds_for_every_ledger(blocks):
+    # Together, since making a ledger takes longer than looking at it.
+    stocks_and_flows_add_up(blocks)
+    who_moves_out_moves_in_elsewhere(blocks)
+    transitions_hold_every_entity_once_by_either_count(blocks)
+    only_what_a_model_said_of_an_entity_is_settled(blocks)
 
 
 @pytest.mark.parametrize(
