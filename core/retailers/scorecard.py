@@ -160,8 +160,8 @@ def published_labels(model: Model, past: Past) -> dict[str, list[IntArray]]:
     root = pl.Series("leaf", segments).cast(pl.String)
     rules = model.segments.rules
     if model.segments.published.kind == "rules" and rules is not None:
-        everyone = np.arange(len(segments))
-        root = pl.Series("leaf", _unseen(rules, model, past, everyone), pl.String)
+        rows = np.arange(len(segments))
+        root = pl.Series("leaf", _unseen(rules, model, past, rows), pl.String)
     found, leaves = {SEGMENTS: past.everyone(root)}, root
     if model.segments.published.parts:
         leaves = root + _parts_of(model, past, segments)

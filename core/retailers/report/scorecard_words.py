@@ -101,7 +101,7 @@ def _told(row: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def choice_remark(kind: str, criterion: str) -> list[str]:
-    """Say what the figures of a partition flatter, if they do.
+    """Say that what divides the shops was chosen by the same outcomes, where it was.
 
     Parameters
     ----------
@@ -110,9 +110,8 @@ def choice_remark(kind: str, criterion: str) -> list[str]:
     criterion : str
         What the partition was chosen by.
     """
-    if kind != "partition" or criterion != "out_of_time":
-        return []
-    return report_lines("scorecard_choice")
+    is_chosen = kind == "partition" and criterion == "out_of_time"
+    return report_lines("scorecard_choice") if is_chosen or kind == "rules" else []
 
 
 def scorecard_rows(outcomes: pl.DataFrame) -> list[dict[str, str]]:
