@@ -40,7 +40,7 @@ from core.errors import ConfigError, did_you_mean, listed
 from core.models.centroids import FloatArray
 from core.rules.conditions import parsed_yaml, require_known, require_mapping
 from core.rules.standard import Condition, parsed_condition
-from core.segments.published import checked_name
+from core.segments.naming import checked_name
 
 SINGLE: Final = "everyone"
 UNPLACED: Final = "not_enough_orders"

@@ -43,6 +43,7 @@ from core.retailers.report.tree import TREE, segment_tree
 from core.retailers.scorecard import write_scorecard
 from core.retailers.training import clusters_of, draw_segments, publish_other_kind
 from core.scratch import temporary_folder
+from core.segments.naming import rename
 from core.segments.published import (
     UNASSIGNED,
     UNASSIGNED_NAME,
@@ -50,7 +51,6 @@ from core.segments.published import (
     SegmentKind,
     Verdict,
     publishable,
-    rename,
     with_part_name,
 )
 
@@ -342,7 +342,7 @@ def rename_segment(artifacts: str | Path, segment: int | str, name: str) -> Stag
     ConfigError
         For an id that is not published, a name that another segment has (of a
         sub-segment: another one of its segment), and one that
-        `core.segments.published.rename` refuses.
+        `core.segments.naming.rename` refuses.
     """
     segment = str(segment).strip()
     published = Artifacts(artifacts, RETAILERS).complete()

@@ -28,7 +28,7 @@ from core.models.centroids import (
 )
 from core.models.criterion import Kind
 from core.segments.identity import Identity, IdentityEvent, match_segments
-from core.segments.published import ids_of, names_of, rename, with_given_names
+from core.segments.naming import ids_of, names_of, rename, with_given_names
 
 OUTSIDE: Final = -2
 """Label of a customer whom an axis does not look at, as it divides others only."""

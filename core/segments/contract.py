@@ -39,7 +39,8 @@ from pydantic import (
 )
 
 from core.errors import PROGRAM, ConfigError, ContractError, did_you_mean, listed
-from core.segments.published import UNASSIGNED, SegmentTable, require_printable
+from core.segments.naming import require_printable
+from core.segments.published import UNASSIGNED, SegmentTable
 from core.yaml_text import YamlDumper
 
 

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from core.errors import ConfigError
-from core.segments.published import LONGEST_NAME, checked_name
+from core.segments.naming import LONGEST_NAME, checked_name
 
 
 def shown(text):

@@ -38,7 +38,8 @@ from core.retailers.report.movement import Moves
 from core.retailers.report.refresh import RefreshContent, write_refresh_page
 from core.retailers.report.tree import TREE, segment_tree
 from core.retailers.states import state_flows
-from core.segments.published import UNASSIGNED, names_of, restore_version
+from core.segments.naming import names_of
+from core.segments.published import UNASSIGNED, restore_version
 from core.segments.transitions import (
     comparable_block,
     moved,
