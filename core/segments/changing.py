@@ -37,7 +37,7 @@ MIN_MONTHS = 24
 HISTORY_MONTHS = 36
 # Of entities without a change, the shares that one refresh may flag: as of another
 # kind, as of another level, and so clearly of another kind that they are moved.
-FALSE_SHARE, FALSE_LEVEL_SHARE, FALSE_MOVE_SHARE = 0.002, 0.0006, 0.0002
+FALSE_SHARE, FALSE_LEVEL_SHARE, FALSE_MOVE_SHARE = 0.0012, 0.0004, 0.0002
 # How likely the candidate has to be, among all segments, for a move.
 CLEAR_CANDIDATE = 0.7
 # Odds that a flag has at least, whatever the entities half a year ago were like.
