@@ -6,7 +6,8 @@ within their archetype, and four events happen. The month of each follows from h
 rows are made, not from any way of finding it, for features that look back over **12
 months** (``features.history_months``), default eligibility (12 active months), and
 shops that count as gone after 6 months without a sale
-(``eligibility.max_inactive_months``):
+(``eligibility.max_inactive_months``) and never by their own rhythm
+(``states.thresholds.lapsed_below`` 0):
 
 ``split``, third refresh (March)
     Of the `full_range` shops, 45% have, from now on, a March of nine times their base.

@@ -15,6 +15,7 @@ from core.retailers.prepare import prepare
 WINDOW = {
     "features": {"history_months": 12},
     "eligibility": {"max_inactive_months": 6},
+    "states": {"thresholds": {"lapsed_below": 0}},
 }
 
 

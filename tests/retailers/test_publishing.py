@@ -49,6 +49,9 @@ COLUMNS = [
     "state",
     "nearest_segment",
     "distance",
+    "changing",
+    "changing_to",
+    "changing_since",
     "reason",
 ]
 STRUCTURE = {
