@@ -46,8 +46,8 @@ Result = dict[str, Any]
 REPOSITORY = Path(__file__).resolve().parents[1]
 WORK = REPOSITORY / "build" / "benchmarks" / "refresh"
 IOWA = REPOSITORY.parent / "shared" / "data" / "iowa_dev" / "monthly.parquet"
-# A shop is gone after half a year here, so that all shops of an archetype go in one month
-# that is known; by their own rhythm each would lapse in a month of its own.
+# A shop is gone after half a year here, so that all shops of an archetype go in one
+# month that is known; by their own rhythm each would lapse in a month of its own.
 GONE = {
     "eligibility": {"max_inactive_months": 6},
     "states": {"thresholds": {"lapsed_below": 0}},
