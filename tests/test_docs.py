@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 import sys
@@ -53,6 +54,7 @@ def test_python_example_of_the_readme_uses_names_that_exist():
     assert len(block.strip().splitlines()) <= 10
 
 
+@functools.cache
 def help_of(*verb: str) -> str:
     """Return the help page of a verb, its options unbroken."""
     return CliRunner().invoke(app, [*verb, "--help"], env={"COLUMNS": "200"}).output
