@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,21 +125,33 @@ def plot_overlap(overlap: pl.DataFrame, axes: list[str], path: Path) -> None:
 
 def _draw_bar(panel: Axes, place: int, segments: list[dict[str, object]]) -> None:
     """Draw one axis."""
-    left = 0.0
     placed = [segment for segment in segments if segment["segment_id"] != -1]
     is_single = len(placed) == 1
-    for rank, segment in enumerate(segments):
-        share = float(str(segment["share"]))
-        is_grey = segment["segment_id"] == -1 or is_single
-        colour = NOISE_COLOUR if is_grey else COLOURS[rank % len(COLOURS)]
-        panel.barh(
-            place, share, left=left, height=0.74, color=colour, ec="white", lw=1.2
-        )
+    shares = [float(str(segment["share"])) for segment in segments]
+    starts = list(accumulate(shares, initial=0.0))[:-1]
+    colours = [
+        NOISE_COLOUR
+        if segment["segment_id"] == -1 or is_single
+        else COLOURS[rank % len(COLOURS)]
+        for rank, segment in enumerate(segments)
+    ]
+    # All parts at once: each call would settle the panel's limits anew.
+    panel.barh(
+        [place] * len(shares),
+        shares,
+        left=starts,
+        height=0.74,
+        color=colours,
+        ec="white",
+        lw=1.2,
+    )
+    for segment, share, left, colour in zip(
+        segments, shares, starts, colours, strict=True
+    ):
         ink = INK if colour in _DARK_ON else "white"
         if segment["segment_id"] == -1 and not is_single:
             ink = FAINT_INK
         _write(panel, left + share / 2, place, str(segment["segment"]), share, ink)
-        left += share
 
 
 def _write(
@@ -156,6 +169,7 @@ def _write(
         fontsize=8.2 if text.count("\n") < 2 else 7.0,
         linespacing=1.1,
         color=colour,
+        in_layout=False,  # it stays within its part
     )
 
 
