@@ -74,10 +74,13 @@ class Cut:
     def judge(self, seed: int) -> IncrementalR2Scorer:
         """Return the judge of labels by `outcomes` on the folds of a seed.
 
-        It is kept, since it takes longer to make than to judge one labeling.
+        Beyond level and season where they are known, else beyond size. It is kept,
+        since it takes longer to make than to judge one labeling.
         """
         if seed not in self._judges:
-            self._judges[seed] = IncrementalR2Scorer(self.outcomes, self.size, seed)
+            size = self.size if self.level is None else self.level
+            judge = IncrementalR2Scorer(self.outcomes, size, seed, self.season)
+            self._judges[seed] = judge
         return self._judges[seed]
 
 

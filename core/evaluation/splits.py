@@ -544,9 +544,10 @@ def _targets(cut: Cut) -> tuple[IntArray, FloatArray]:
     values = cut.outcomes.select(pl.col(names).cast(pl.Float64)).to_numpy()
     columns = []
     for rows, members in by_known_rows(values):
-        place = size_classes(cut.size[rows])
-        slope = np.log1p(cut.size[rows])
-        design = np.column_stack([np.eye(place.max() + 1)[place], slope - slope.mean()])
+        size = (cut.size if cut.level is None else cut.level)[rows]
+        place, slopes = size_classes(size), [np.log1p(size)]
+        slopes += [] if cut.season is None else [cut.season[rows]]
+        design = np.column_stack([np.eye(place.max() + 1)[place], *slopes])
         Y = values[rows][:, members]
         left = Y - design @ np.linalg.lstsq(design, Y, rcond=None)[0]
         spread = left.std(axis=0)
@@ -666,6 +667,8 @@ def _part(cut: Cut, is_in: npt.NDArray[np.bool_]) -> Cut:
         size=cut.size[is_in],
         outcomes=cut.outcomes.filter(is_in),
         by_month=cut.by_month.filter(is_in),
+        level=None if cut.level is None else cut.level[is_in],
+        season=None if cut.season is None else cut.season[is_in],
     )
 
 
