@@ -37,7 +37,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
@@ -271,7 +270,7 @@ def with_backtests(
     used = [i for i, rows in enumerate(places) if len(rows) >= MIN_ENTITIES_AT_CUT]
     if not used:
         return replace(champion, explained=None), replace(challenger, explained=None)
-    parts = [_subset(cuts[i], places[i]) for i in used]
+    parts = [cuts[i].part(places[i]) for i in used]
     old, new = (
         replace(
             judged,
@@ -280,17 +279,6 @@ def with_backtests(
         for judged, own in zip((champion, challenger), labels, strict=True)
     )
     return old, new
-
-
-def _subset(cut: Cut, places: npt.NDArray[np.intp]) -> Cut:
-    return replace(
-        cut,
-        ids=cut.ids.gather(places),
-        X=cut.X[places],
-        size=cut.size[places],
-        outcomes=cut.outcomes[places],
-        by_month=cut.by_month[places],
-    )
 
 
 STRENGTH: tuple[VerdictKind, ...] = ("constructive", "reproducible", "natural")

@@ -71,6 +71,19 @@ class Cut:
         default_factory=dict, init=False, repr=False, compare=False
     )
 
+    def part(self, places: IntArray) -> Cut:
+        """Return some of the entities, in the order of `places`."""
+        return Cut(
+            as_of=self.as_of,
+            ids=self.ids[places],
+            X=self.X[places],
+            size=self.size[places],
+            outcomes=self.outcomes[places],
+            by_month=self.by_month[places],
+            level=None if self.level is None else self.level[places],
+            season=None if self.season is None else self.season[places],
+        )
+
     def judge(self, seed: int) -> IncrementalR2Scorer:
         """Return the judge of labels by `outcomes` on the folds of a seed.
 

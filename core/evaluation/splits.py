@@ -27,7 +27,6 @@ from typing import Any, Literal, Self
 
 import narwhals as nw
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from core.artifacts.arrays import Arrays, Meta, State, join_states, state_part
@@ -650,26 +649,12 @@ def _trials(cuts: Sequence[Cut], seed: int) -> list[tuple[Cut, list[Cut]]]:
         sides = {cut.as_of: half[code] for cut, code in zip(cuts, codes, strict=True)}
         trials += [
             (
-                _part(first, sides[first.as_of] == side),
-                [_part(cut, sides[cut.as_of] != side) for cut in judged],
+                first.part(np.flatnonzero(sides[first.as_of] == side)),
+                [cut.part(np.flatnonzero(sides[cut.as_of] != side)) for cut in judged],
             )
             for side in (0, 1)
         ]
     return trials
-
-
-def _part(cut: Cut, is_in: npt.NDArray[np.bool_]) -> Cut:
-    """Return some of the entities of a cut."""
-    return Cut(
-        as_of=cut.as_of,
-        ids=cut.ids.filter(is_in),
-        X=cut.X[is_in],
-        size=cut.size[is_in],
-        outcomes=cut.outcomes.filter(is_in),
-        by_month=cut.by_month.filter(is_in),
-        level=None if cut.level is None else cut.level[is_in],
-        season=None if cut.season is None else cut.season[is_in],
-    )
 
 
 def _judged(
@@ -781,7 +766,7 @@ def unseen_parts(
     parts = np.full(len(sides), "", dtype=object)
     X = np.concatenate([cut.X for cut in cuts])
     for side in (0, 1):
-        source = _part(cuts[0], half[codes[0]] == side)
+        source = cuts[0].part(np.flatnonzero(half[codes[0]] == side))
         label = search.learnt_tree(source, split.n_segments)
         asked = sides != side
         if label is not None:

@@ -186,8 +186,7 @@ def test_a_partition_of_planted_archetypes_tells_of_the_months_after(planted):
 def test_the_score_of_a_comparison_is_that_of_the_scorecard(planted):
     labels = labels_over_time(planted, partition_recipe(Config(), "kmeans", 4), 0)
     found = out_of_time(planted, labels, 3)
-    by_size = [replace(cut, level=None, season=None) for cut in planted]
-    row = average(Scorer(by_size, 3, 0, 400), labels)
+    row = average(Scorer(planted, 3, 0, 400), labels)
     assert found.mean == pytest.approx(row["beyond"])
     width = row["beyond_high"] - row["beyond_low"]
     assert width == pytest.approx(2 * 1.96 * found.standard_error, rel=0.25)
