@@ -18,7 +18,7 @@ from sklearn.model_selection import KFold, cross_val_predict
 YEAR, HORIZON = 12, 6
 GROWTH_LIMIT = 3.0
 N_SIZES, N_FOLDS, N_REPEATS, N_RESAMPLES = 10, 10, 3, 1000
-OUTCOMES = ("growth", "activity")
+OUTCOMES = ("growth", "activity", "growth, usual known")
 Array = np.ndarray
 
 
@@ -111,15 +111,30 @@ class Cut:
         return {"all": eligible, "recent": eligible & active[:, -2:].all(axis=1)}
 
     @property
+    def compared(self) -> Array:
+        """Logarithm of the units that growth is measured against."""
+        start = self.n_before - (YEAR if self.is_long else HORIZON)
+        units = self.units[:, start : start + HORIZON].sum(axis=1)
+        return np.log1p(units)
+
+    @property
     def outcomes(self) -> Array:
-        """Growth and activity in the six months after, shape (n_shops, 2)."""
+        """Growth and activity in the six months after, and growth once more.
+
+        Shape (n_shops, 3). The half year before may have been odd, so that whoever
+        knows it tells growth, even on noise. The last column is judged beyond `usual`.
+        """
         end = self.n_before + HORIZON
         after = self.market.quantity[:, self.n_before : end]
-        start = self.n_before - (YEAR if self.is_long else HORIZON)
-        same = self.market.quantity[:, start : start + HORIZON]
-        logs = [np.log1p(np.maximum(part, 0).sum(axis=1)) for part in (after, same)]
-        growth = np.clip(logs[0] - logs[1], -GROWTH_LIMIT, GROWTH_LIMIT)
-        return np.column_stack([growth, (after > 0).mean(axis=1)])
+        new = np.log1p(np.maximum(after, 0).sum(axis=1))
+        growth = np.clip(new - self.compared, -GROWTH_LIMIT, GROWTH_LIMIT)
+        return np.column_stack([growth, (after > 0).mean(axis=1), growth])
+
+    @property
+    def usual(self) -> Array:
+        """Usual sales of two years, and the half year compared with, against them."""
+        level = np.log1p(self.units[:, -2 * YEAR :].mean(axis=1))
+        return np.column_stack([level, self.compared - level])
 
     def change(self, n_months: int) -> Array:
         """Return ln of the last months' units over those of the period before."""
@@ -215,10 +230,10 @@ class Errors:
 
     Attributes
     ----------
-    total, size, both : ndarray of float64, shape (n_shops, 2)
+    total, size, both : ndarray of float64, shape (n_shops, 3)
         Per outcome: about the mean, by size, by size and labels; the last two on
         shops that the fit has not seen.
-    fitted : ndarray of float64, shape (2,)
+    fitted : ndarray of float64, shape (3,)
         The increment of R2 in the sample, as the fit sees it.
     """
 
@@ -235,22 +250,30 @@ class Judge:
         self.cut, self.who = cut, who
         self.Y = cut.outcomes[who]
         self.Y = self.Y - self.Y.mean(axis=0)
-        self.sizes = dummies(deciles(cut.size[who]))
-        self.by_size = self._unseen(self.sizes)
+        sizes = dummies(deciles(cut.size[who]))
+        usual = np.hstack([sizes, cut.usual[who]])
+        self.known = [sizes, sizes, usual]
+        self.by_size = self._unseen(self.known)
 
     def judge(self, labels: Array) -> Errors:
         """Return the errors with labels, one per shop of the population."""
-        both = np.hstack([self.sizes, dummies(labels)])
+        both = [np.hstack([known, dummies(labels)]) for known in self.known]
         squares = [
-            ((self.Y - X @ solved(X, self.Y)) ** 2).sum(axis=0)
-            for X in (self.sizes, both)
+            np.array(
+                [
+                    ((y - X @ solved(X, y)) ** 2).sum()
+                    for X, y in zip(Xs, self.Y.T, strict=True)
+                ]
+            )
+            for Xs in (self.known, both)
         ]
         total = np.maximum((self.Y**2).sum(axis=0), 1e-12)
         return self._errors(self._unseen(both), (squares[0] - squares[1]) / total)
 
     def boosted(self) -> Errors:
         """Return the errors of gradient boosting on every feature, and size."""
-        parts = [self.cut.features, self.cut.season, self.cut.size[:, None]]
+        cut = self.cut
+        parts = [cut.features, cut.season, cut.size[:, None], cut.usual]
         X = np.hstack(parts)[self.who]
         model = HistGradientBoostingRegressor(
             max_iter=80, max_leaf_nodes=8, learning_rate=0.05, random_state=0
@@ -260,13 +283,16 @@ class Judge:
         squared = (self.Y - np.column_stack(guess)) ** 2
         return self._errors(squared, np.full(len(OUTCOMES), np.nan))
 
-    def _unseen(self, X: Array) -> Array:
+    def _unseen(self, known: list[Array]) -> Array:
         """Return squared errors of shops that a linear fit has not seen."""
         squared = np.zeros_like(self.Y)
         for seed in range(N_REPEATS):
-            for train, test in KFold(N_FOLDS, shuffle=True, random_state=seed).split(X):
-                found = self.Y[test] - X[test] @ solved(X[train], self.Y[train])
-                squared[test] += found**2 / N_REPEATS
+            folds = KFold(N_FOLDS, shuffle=True, random_state=seed)
+            for train, test in folds.split(self.Y):
+                for j, X in enumerate(known):
+                    fit = solved(X[train], self.Y[train, j])
+                    error = self.Y[test, j] - X[test] @ fit
+                    squared[test, j] += error**2 / N_REPEATS
         return squared
 
     def _errors(self, both: Array, fitted: Array) -> Errors:
@@ -297,7 +323,7 @@ def resampled(n_shops: int) -> Array:
 
 
 def increments(errors: list[Errors], draws: Array) -> Array:
-    """Return increments of R2, means over cuts; shape (n_resamples + 1, 2)."""
+    """Return increments of R2, means over cuts; shape (n_resamples + 1, 3)."""
     by_cut = [
         (draws @ (one.size - one.both)) / np.maximum(draws @ one.total, 1e-12)
         for one in errors
