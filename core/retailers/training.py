@@ -445,8 +445,8 @@ def _rules(
     Weak is one that does not come out the same, or that hardly divides.
     """
     assert out.base is not None  # `shops` were read from it
-    is_divided = label_summary(labels).effective_clusters >= FEWEST_EFFECTIVE
-    if is_divided and stability["ari"] >= REPRODUCIBLE_ARI:
+    n_effective = label_summary(labels).effective_clusters
+    if n_effective >= FEWEST_EFFECTIVE and stability["ari"] >= REPRODUCIBLE_ARI:
         return None
     history, monthly = (out.base.table(name) for name in (HISTORY, MONTHLY))
     momentum = [name for name in MOMENTUM if name in history.columns]
@@ -459,18 +459,21 @@ def _rules(
         momentum=momentum,
         before=None if predecessor is None else predecessor.segments.rules,
     )
-    ari = None
-    if found.split is not None:
-        learning = relearning(found.split, shops.table, *given[2:])
-        refits = refit(*learning, out.config.seed, N_REFITS)
-        own = agreement(found.split.assign(shops.table), refits)
-        ari = float(own["ari"].to_numpy().mean())
+    split, reason, ari = found.split, found.reason, None
+    if split is not None:
+        own = split.assign(shops.table)
+        if label_summary(own).effective_clusters < n_effective:
+            split, reason = None, f"{reason}; yet they tell fewer {SHOP.plural} apart"
+        else:
+            learning = relearning(split, shops.table, *given[2:])
+            refits = agreement(own, refit(*learning, out.config.seed, N_REFITS))
+            ari = float(refits["ari"].to_numpy().mean())
     out.facts["rules"] = {
-        "reason": found.reason,
+        "reason": reason,
         "ari": ari,
         "evidence": SHOP.named_facts(found.evidence),
     }
-    return found.split
+    return split
 
 
 def rules_ari(facts: Mapping[str, Any]) -> float | None:
