@@ -20,16 +20,14 @@ entities at the newest cut whose outcomes are known.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, Self
+from typing import Any
 
-import narwhals as nw
 import numpy as np
 import polars as pl
 
-from core.artifacts.arrays import Arrays, Meta, State, join_states, state_part
 from core.config import Config
 from core.entities import Entity
 from core.evaluation.n_segments import MAX_SEGMENTS, TELLING_ERRORS, partition_recipe
@@ -50,17 +48,15 @@ from core.evaluation.outcomes import (
 )
 from core.evaluation.quality import label_summary, principal_scores
 from core.evaluation.stability import Recipe
-from core.models.centroids import CentroidModel
 from core.models.density import fit_density
-from core.models.density_assigner import Exemplars, choose_exemplars
+from core.models.density_assigner import choose_exemplars
 from core.models.partition import Partition
 from core.models.preprocessing import FeatureScaler, feature_matrix
 from core.rules.check import require_proven
-from core.rules.compile import assign_expr
 from core.rules.grammar import RuleSet, read_rules
 from core.rules.towards import rules_towards
-
-SplitKind = Literal["density", "partition", "rules"]
+from core.segments.split import Split, rule_numbers
+from core.segments.within import SplitKind
 
 MAX_PARTS = 5
 """Parts of one segment: more names than that nobody keeps apart."""
@@ -86,101 +82,6 @@ METHODS = {
 CHECKED_ROWS = 1000
 CHECK_MIN_SAMPLES = 10
 """Entities and smoothing of the structure check, which clusters twenty times."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """A division of entities into parts, everybody in exactly one.
-
-    Attributes
-    ----------
-    kind : {'density', 'partition', 'rules'}
-        Only 'density' is natural.
-    method : str
-        How it was learnt: 'hdbscan', 'kmeans', 'kmeans-momentum', 'tree', or the name
-        of a rule set that ships with the project.
-    n_segments : int
-        Parts, at least 2, numbered from 0 by the entities learnt from, the largest
-        first.
-    features : tuple of str
-        Columns that `assign` looks at.
-    reason : str
-        Why it was chosen: a sentence without its full stop.
-    evidence : dict
-        JSON-able figures that it was chosen by; see `SplitChoice`.
-    rules : RuleSet or None
-        The rules of kind 'rules', in the order of their numbers.
-    scaler, model
-        What assigns the other kinds.
-    """
-
-    kind: SplitKind
-    method: str
-    n_segments: int
-    features: tuple[str, ...]
-    reason: str = ""
-    evidence: Mapping[str, Any] | None = None
-    rules: RuleSet | None = None
-    scaler: FeatureScaler | None = None
-    model: CentroidModel | Exemplars | None = None
-
-    def assign(self, table: pl.DataFrame) -> IntArray:
-        """Return the part of each entity, shape (n_entities,); never -1.
-
-        Parameters
-        ----------
-        table : DataFrame
-            A row per entity with `features`; null or NaN where unknown.
-        """
-        if self.rules is not None:
-            return _by_rules(self.rules, table)
-        assert self.scaler is not None
-        X = self.scaler.transform(feature_matrix(table, list(self.features)))
-        if isinstance(self.model, Exemplars):
-            return self.model.nearest(X, np.full(len(X), -1))[0]
-        assert self.model is not None
-        return self.model.assign(X).labels
-
-    def get_state(self) -> State:
-        """Return all of it as named arrays and JSON-able values."""
-        own = {
-            "kind": self.kind,
-            "method": self.method,
-            "n_segments": self.n_segments,
-            "features": list(self.features),
-            "reason": self.reason,
-            "evidence": self.evidence,
-            "rules": None if self.rules is None else self.rules.to_yaml(),
-        }
-        parts: dict[str, State] = {"split": ({}, own)}
-        if self.scaler is not None and self.model is not None:
-            parts["scaler"] = self.scaler.get_state()
-            parts["model"] = self.model.get_state()
-        return join_states(**parts)
-
-    @classmethod
-    def from_state(cls, arrays: Arrays, meta: Meta) -> Self:
-        """Return the split of `get_state`; it assigns as the original does.
-
-        Raises
-        ------
-        ArtifactError
-            If a part of the state is missing or damaged.
-        """
-        own = dict(state_part(arrays, meta, "split")[1])
-        rules = own.pop("rules")
-        if rules is not None:
-            own["rules"] = read_rules(rules)
-        else:
-            own["scaler"] = FeatureScaler.from_state(
-                *state_part(arrays, meta, "scaler")
-            )
-            model = state_part(arrays, meta, "model")
-            if own["kind"] == "density":
-                own["model"] = Exemplars.from_state(model[0])
-            else:
-                own["model"] = CentroidModel.from_state(*model)
-        return cls(**own | {"features": tuple(own["features"])})
 
 
 @dataclass(frozen=True)
@@ -359,7 +260,7 @@ class _Search:
         return partial(self._placed, settled) if is_used else None
 
     def _placed(self, rules: RuleSet, X: FloatArray) -> IntArray:
-        return _by_rules(rules, pl.DataFrame(X, schema=list(self.columns)))
+        return rule_numbers(rules, pl.DataFrame(X, schema=list(self.columns)))
 
 
 def choose_split(
@@ -529,7 +430,7 @@ def _relearnt(
             rules = rules_towards(then, Y, columns, n, least, seed)
     if rules is None:
         return lambda rows: np.zeros(len(rows), dtype=np.int64)
-    return lambda rows: _by_rules(rules, table(rows))
+    return lambda rows: rule_numbers(rules, table(rows))
 
 
 def _targets(cut: Cut) -> tuple[IntArray, FloatArray]:
@@ -567,13 +468,6 @@ def _settled(rules: RuleSet, table: pl.DataFrame) -> RuleSet:
         for t in learnt.thresholds
     )
     return replace(learnt, thresholds=rounded)
-
-
-def _by_rules(rules: RuleSet, table: pl.DataFrame) -> IntArray:
-    """Return the number of the rule that holds of each entity."""
-    places = {s.name: place for place, s in enumerate(rules.segments)}
-    named = nw.from_native(table).select(assign_expr(rules)).to_native()["segment"]
-    return named.replace_strict(places, return_dtype=pl.Int64).to_numpy()
 
 
 @dataclass(frozen=True)
@@ -776,7 +670,7 @@ def unseen_parts(
 
 def _ruled(table: pl.DataFrame, method: str, rules: RuleSet) -> Split | None:
     """Return rules in the order of their sizes; None where nobody meets one today."""
-    sizes = np.bincount(_by_rules(rules, table), minlength=len(rules.segments))
+    sizes = np.bincount(rule_numbers(rules, table), minlength=len(rules.segments))
     if not sizes.all():
         return None
     order = np.argsort(-sizes, kind="stable")

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from core.config import Config, RefreshConfig
-from core.evaluation.splits import TREE, Split, choose_split
+from core.evaluation.splits import TREE, choose_split
 from core.logging import get_logger
 from core.retailers.features import MOMENTUM, SHOP
 from core.retailers.model import Model
@@ -17,6 +17,7 @@ from core.retailers.names import name_segments
 from core.segments.identity import Identity
 from core.segments.profiles import cluster_contrasts
 from core.segments.published import UNASSIGNED, PublishedSegments, SegmentTable
+from core.segments.split import Split
 from core.segments.within import (
     LARGE_SHARE,
     NONE,

@@ -21,7 +21,6 @@ from core.artifacts.reading import ArtifactSet, fitting, read_published
 from core.artifacts.spreadsheet import Safety, restored, safe_table
 from core.config import Config
 from core.errors import PROGRAM, ArtifactError, FeatureMismatchError, listed
-from core.evaluation.splits import Split
 from core.models.autoencoder.network import Codec
 from core.models.centroids import CentroidModel
 from core.models.density_assigner import Assigner, Exemplars
@@ -40,6 +39,7 @@ from core.segments.published import (
     SegmentTable,
     restored_table,
 )
+from core.segments.split import Split
 from core.segments.states import LifeCycle
 
 ENCODER_STATE = "encoder-state.safetensors"

@@ -25,11 +25,12 @@ from core.evaluation.outcomes import (
     still_selling,
 )
 from core.evaluation.scorecard import ALL, OnStep, Scorer, answer
-from core.evaluation.splits import Split, unseen_parts
+from core.evaluation.splits import unseen_parts
 from core.months import month_index
 from core.retailers.features import MOMENTUM, SHOP
 from core.retailers.model import Model
 from core.retailers.prepare import HISTORY, MONTHLY, STATE_HISTORY
+from core.segments.split import Split
 from core.segments.states import LAPSED
 
 SCORECARD_TABLE = "scorecard.csv"

@@ -30,7 +30,7 @@ from core.evaluation.n_segments import (
 )
 from core.evaluation.null import StructureCheck
 from core.evaluation.quality import label_summary, project_2d
-from core.evaluation.splits import FEWEST_EFFECTIVE, Split, choose_rules, relearning
+from core.evaluation.splits import FEWEST_EFFECTIVE, choose_rules, relearning
 from core.evaluation.stability import Recipe, agreement, refit
 from core.logging import get_logger, progress
 from core.models.density import DensityClusterer
@@ -69,6 +69,7 @@ from core.segments.published import (
     segment_table,
     switch_kind,
 )
+from core.segments.split import Split
 
 
 def training_table(out: StageWriter) -> tuple[pl.DataFrame, np.ndarray]:

@@ -19,7 +19,7 @@ from core.segments.identity import match_segments
 LARGE_SHARE = 0.25
 """A segment that holds a larger share of all entities is looked into."""
 NONE = -1
-DivisionKind = Literal["density", "partition", "rules"]
+SplitKind = Literal["density", "partition", "rules"]
 IntArray = npt.NDArray[np.int64]
 _LETTERS = 26
 
@@ -74,7 +74,7 @@ class SubSegment(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     id: str = Field(pattern=r"^[0-9]+[a-z]+$")
     name: str = Field(min_length=1)
-    kind: DivisionKind
+    kind: SplitKind
     size: int = Field(ge=0)
     share: float = Field(ge=0.0, le=1.0)
     cluster: int = Field(ge=0)
@@ -125,14 +125,14 @@ class Division(BaseModel):
         return self
 
     @property
-    def kind(self) -> DivisionKind | None:
+    def kind(self) -> SplitKind | None:
         """Kind of its sub-segments; None where it is left whole."""
         return self.segments[0].kind if self.segments else None
 
 
 def division(
     parent: int,
-    kind: DivisionKind,
+    kind: SplitKind,
     labels: IntArray,
     n_entities: int,
     names: Mapping[int, str],

@@ -10,9 +10,10 @@ import pytest
 
 from core.artifacts.arrays import pack_arrays, unpack_arrays
 from core.config import Config
-from core.evaluation.splits import Split, choose_rules, choose_split, unseen_parts
+from core.evaluation.splits import choose_rules, choose_split, unseen_parts
 from core.months import month_index
 from core.retailers.features import SHOP
+from core.segments.split import Split
 
 CUTS = ("2023-12", "2024-03", "2024-06")
 SIZE = "sales_qty_last_12_months"

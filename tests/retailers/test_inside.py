@@ -14,7 +14,6 @@ import pytest
 from core.artifacts.arrays import load_arrays, save_arrays
 from core.artifacts.manifest import digest, read_manifest
 from core.errors import ArtifactError, ConfigError, FeatureMismatchError
-from core.evaluation.splits import Split
 from core.models.preprocessing import feature_matrix
 from core.retailers.features import MOMENTUM
 from core.retailers.files import RETAILERS
@@ -28,6 +27,7 @@ from core.segments.changing import Months
 from core.segments.identity import Identity
 from core.segments.ledger import serving_block
 from core.segments.published import PublishedSegments, first_version, segment_table
+from core.segments.split import Split
 
 VERDICT = {"kind": "natural", "is_certified": False, "basis": {}}
 PLANTED = {old: min(old, 2) for old in range(-1, 99)}

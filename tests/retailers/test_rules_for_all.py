@@ -14,7 +14,6 @@ from verdicts import NATURAL, publish
 from core.artifacts.arrays import save_arrays
 from core.artifacts.manifest import digest, read_manifest
 from core.errors import FeatureMismatchError
-from core.evaluation.splits import Split
 from core.retailers.explain import explain_shop, explanation_lines
 from core.retailers.features import MOMENTUM
 from core.retailers.files import RETAILERS
@@ -25,6 +24,7 @@ from core.retailers.publish import published_opening, rename_segment
 from core.retailers.training import named_table
 from core.rules.grammar import read_rules
 from core.segments.published import Verdict
+from core.segments.split import Split
 
 BY_RULES = Verdict(
     kind="constructive",
