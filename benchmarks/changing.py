@@ -126,7 +126,7 @@ def any_setting(seed: int) -> Setting:
     kinds = tuple(_any_archetype(i, rng) for i in range(rng.integers(4, 9)))
     jitter = Jitter(growth=rng.uniform(0.03, 0.12), season=rng.uniform(0.02, 0.08))
     return Setting(
-        f"drawn {seed}",
+        "drawn",
         ArchetypeFamily(kinds, jitter),
         noise_cv=rng.uniform(0.25, 0.7),
         between_share=rng.uniform(0, 0.15),
