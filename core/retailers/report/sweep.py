@@ -49,6 +49,8 @@ def plot_sweep(table: pl.DataFrame, varied: Sequence[str], path: Path) -> None:
                 _draw_panel(axes, own, settings, column)
                 axes.set_ylabel(title)
             axes_row[0].set_title(f"Preset: {preset}", fontsize=11)
+        for axes, (column, _) in zip(grid[0], shown, strict=True):
+            _scale(axes, table, column)
         _name_settings(figure, settings)
         _explain(figure, grid[0][-1])
         footnote(
@@ -74,7 +76,15 @@ def _draw_panel(
                     _draw_seeds(axes, values, middle, colour, marker, is_null=is_null)
     axes.set_xticks(range(len(rows)), [""] * len(rows))
     axes.set_xlim(-0.6, len(rows) - 0.4)
-    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+
+
+def _scale(axes: Axes, table: pl.DataFrame, column: str) -> None:
+    """Show 0 and every mark whole, the same in all presets."""
+    columns = [name for name in (column, f"null_{column}") if name in table.columns]
+    values = np.append(table.select(columns).to_numpy().ravel(), 0.0)
+    low, high = np.nanmin(values), np.nanmax(values)
+    room = 0.06 * max(high - low, 0.1)
+    axes.set_ylim(low - room, high + room)
 
 
 def _draw_seeds(
