@@ -405,7 +405,7 @@ def scorecard(
         int, app.option("Labels dealt out by lot to compare with; 19 or more.")
     ] = 199,
 ) -> None:
-    """Look back at what segments told of the months after, beyond size.
+    """Look back at what segments told of the months after, beyond usual sales.
 
     Learns the model on an earlier month, freezes it, and compares its labels with what
     shops did later. Writes scorecard.csv, scorecard-decay.csv and scorecard.png.

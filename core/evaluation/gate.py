@@ -15,7 +15,7 @@ structure found again
     Agreement x coverage x ln(effective clusters), of density segments. Not without the
     agreement: two segments that have grown into one make the challenger coarser, and
     the champion's line between them, which no refit draws, is no merit.
-explained beyond size
+explained beyond usual sales
     Of what entities did after earlier months, by both models frozen as they are. The
     boundaries of both have seen some of those months, the challenger's all of them, so
     this can speak against a challenger and never for one. The champion's segments may
@@ -454,7 +454,7 @@ def _explained_row(champion: ModelScore, challenger: ModelScore) -> GateRow:
     those with the one model that had missed a cluster. Of challengers with 10% of
     their labels shuffled 99% of 192 failed; with twice the leeway it would be 72%.
     """
-    check = "explained of later months beyond size"
+    check = "explained of later months beyond usual sales"
     old, new = champion.explained, challenger.explained
     if old is None or new is None or not np.isfinite(old.standard_error):
         return GateRow(

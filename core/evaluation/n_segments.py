@@ -3,7 +3,8 @@
 A partition exists for any number of segments, so something outside of it has to choose.
 That is what entities did later: every candidate is learnt on the features of the oldest
 cut, frozen, and judged at every cut by how much of the outcomes after it the segments
-explain beyond size (`core.evaluation.outcomes`). Of those within one standard error of
+explain beyond usual sales, their level of two years and season
+(`core.evaluation.outcomes`). Of those within one standard error of
 the best, the simplest is taken: the fewest segments, KMeans before a mixture (the rule
 of Breiman et al., 1984).
 
@@ -183,7 +184,7 @@ def choose_partition(
     if not best.score > TELLING_ERRORS * best.standard_error:
         why = (
             f"no partition tells what {entities} did after {', '.join(months)}, beyond "
-            "their size"
+            "their usual sales"
         )
         return _by_refits(X, config, why, entity, on_step, before)
     enough = best.score - best.standard_error
@@ -193,7 +194,8 @@ def choose_partition(
     reason = (
         f"{which} of {len(candidates)} partitions within one standard error of "
         f"the best at explaining what {entities} did after {', '.join(months)}, beyond "
-        f"their size: {chosen.score:.1%} of the variance, the best {best.score:.1%}"
+        f"their usual sales: {chosen.score:.1%} of the variance, the best "
+        f"{best.score:.1%}"
     )
     return PartitionChoice(
         chosen.method, chosen.n_segments, "out_of_time", reason, months,

@@ -509,7 +509,9 @@ def _chosen(
         "candidates": [c.as_dict() for c in judged],
     }
     telling = [c for c in judged if c.is_telling]
-    told = f"what other {entities} did after {', '.join(months)}, beyond their size"
+    told = (
+        f"what other {entities} did after {', '.join(months)}, beyond their usual sales"
+    )
     if not telling:
         reason = f"none of {len(judged)} ways to divide them tells {told}"
         return _Found(None, reason, facts | {"criterion": "none"})

@@ -81,7 +81,7 @@ def test_the_number_is_what_later_behaviour_needs_and_no_more(choice):
     assert choice.criterion == "out_of_time"
     assert choice.cuts == CUTS
     assert len(choice.candidates) == 18
-    assert "beyond their size" in choice.reason
+    assert "beyond their usual sales" in choice.reason
 
 
 def test_behaviour_that_no_segment_tells_does_not_choose():

@@ -116,7 +116,7 @@ _PANELS = (
     ("coverage", "shops in\na cluster"),
     ("stability", "same when refitted\n(adjusted Rand index)"),
     ("null_p", "p against data\nwithout structure"),
-    ("out_of_time", "explains later sales\nbeyond size"),
+    ("out_of_time", "explains later sales\nbeyond usual sales"),
 )
 _SHARES = {"coverage", "stability", "null_p"}
 # The level of significance, and what labels explain that say nothing.
