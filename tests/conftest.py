@@ -47,9 +47,12 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker that only this project's frame uses."""
+    """Register the markers that only this project's frame uses."""
     config.addinivalue_line(
         "markers", "wine: needs Debian's wine to run run.bat; skipped elsewhere"
+    )
+    config.addinivalue_line(
+        "markers", "chromium: needs Chromium, Chrome or Edge; skipped elsewhere"
     )
 
 
@@ -62,8 +65,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(item: pytest.Item):
     """Fail what is skipped although ``FAIL_ON_SKIP`` names one of its markers.
 
-    CI has the real data and wine, so it sets ``FAIL_ON_SKIP="shared_data wine"``: a
-    lookup that goes wrong there must not pass as a skip.
+    CI has the real data, wine and Chromium, so it sets
+    ``FAIL_ON_SKIP="chromium wine shared_data"``: a lookup that goes wrong there must
+    not pass as a skip.
     """
     report = yield
     strict = os.environ.get("FAIL_ON_SKIP", "").split()

@@ -1,44 +1,15 @@
 """The page of the baskets: verdicts first, figures of the tables, safe to show."""
 
 import re
-from types import SimpleNamespace
 
-import polars as pl
 import pytest
-from basket_findings import parts_of, sample, whole
+from basket_findings import parts_of, sample, whole, write_basket_page
 from seen import shown
-
-from core.baskets.page import write_page
-from core.config import Config
-
-FACTS = {
-    "n_customers": 238,
-    "n_orders": 4452,
-    "run": 1,
-    "version": 1,
-    "version_before": None,
-    "store": "baskets",
-    "reference_date": "2026-05-01T00:00:00",
-    "n_moved": {},
-    "moves": [],
-    "events": {},
-    "proof": "Proven: every customer falls in exactly one segment.",
-    "account": {"notes": ["A note of the rows."]},
-}
-
-
-def written(folder, parts):
-    out = SimpleNamespace(
-        path=folder.joinpath, root=folder / "artifacts" / "baskets", config=Config()
-    )
-    told = "238 customers with 4,452 orders.", ["62 customers are not segmented."]
-    write_page(out, parts, FACTS, told, pl.DataFrame())
-    return (folder / "baskets.html").read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    return written(tmp_path_factory.mktemp("page"), whole())
+    return write_basket_page(tmp_path_factory.mktemp("page"), whole())
 
 
 def test_verdicts_stand_before_everything_else(page):
@@ -99,13 +70,15 @@ def test_no_name_of_a_column_stands_in_sentences(page):
 
 
 def test_odd_names_are_escaped(tmp_path):
-    page = written(tmp_path, whole((("At Risk", "a|b `c` <script>x</script>"),)))
+    page = write_basket_page(
+        tmp_path, whole((("At Risk", "a|b `c` <script>x</script>"),))
+    )
     assert "<script" not in page
     assert "a|b `c` &lt;script&gt;" in page
 
 
 def test_what_was_not_made_is_told_and_not_drawn(tmp_path):
-    text = written(tmp_path, parts_of(sample()[2]))
+    text = write_basket_page(tmp_path, parts_of(sample()[2]))
     assert "No study was made" in shown(text)
     assert "No experiment was planned." in shown(text)
     assert "No monitoring was planned." in shown(text)
@@ -113,5 +86,5 @@ def test_what_was_not_made_is_told_and_not_drawn(tmp_path):
 
 
 def test_a_customer_alone_has_a_page(tmp_path):
-    page = written(tmp_path, parts_of(sample()[2].head(1)))
+    page = write_basket_page(tmp_path, parts_of(sample()[2].head(1)))
     assert "1 customers" in shown(page)
