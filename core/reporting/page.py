@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from core.reporting.text import (
 )
 
 _SHARED = Path(__file__).parent / "templates"
+_SCRIPT = _SHARED / "page.js"
 
 
 class Templates:
@@ -43,7 +45,9 @@ class Templates:
     ``enumerated`` (words as a sentence joins them), ``form`` (a format of Python),
     ``rounded`` and ``share`` (two significant digits), ``literal`` and
     ``marked`` (a text as Markdown, all of it as it was typed, or code between
-    backticks), ``coded`` (the same in HTML) and ``inlined`` (a PNG as base64).
+    backticks), ``coded`` (the same in HTML), ``inlined`` (a PNG as base64) and
+    ``digest`` (a script's, as a content security policy names it). ``page_script`` is
+    the one script that pages have.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -96,7 +100,9 @@ class Templates:
             "marked": marked,
             "coded": _coded,
             "inlined": _inlined,
+            "digest": _digest,
         }
+        environment.globals["page_script"] = _SCRIPT.read_text(encoding="utf-8")
         return environment
 
 
@@ -122,6 +128,12 @@ def _inlined(path: Path) -> str:
             f"the report's picture `{path}` cannot be read: {error.strerror}. "
             "Draw the pictures before the report is written."
         ) from None
+
+
+def _digest(script: str) -> str:
+    """Return what a content security policy lets a script pass by."""
+    found = hashlib.sha256(script.encode("utf-8")).digest()
+    return f"sha256-{base64.b64encode(found).decode('ascii')}"
 
 
 @dataclass(frozen=True)

