@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
-from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -121,10 +120,11 @@ class BoardPeriod:
 class BoardFlow:
     """How many entities went from one segment or state to another in a period.
 
-    `old` and `new` are names; empty: the entity came or left.
+    `kind` is the axis, of shops ``segment`` or ``state``; `old` and `new` are names,
+    empty where the entity came or left.
     """
 
-    kind: Literal["segment", "state"]
+    kind: str
     period: str
     old: str
     new: str

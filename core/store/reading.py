@@ -33,9 +33,9 @@ Connection = psycopg.AsyncConnection[Any]
 Row = tuple[Any, ...]
 
 
-async def _ask(connection: Connection, statement: str, values: Row) -> Row | None:
+async def _ask(connection: Connection, statement: str, values: Row) -> list[Row]:
     cursor = await connection.execute(statement, values, prepare=True)
-    return await cursor.fetchone()
+    return await cursor.fetchall()
 
 
 class StoredProfile(NamedTuple):
@@ -57,16 +57,17 @@ class StoredProfile(NamedTuple):
     last_updated: Any
 
 
-_PROFILE = ", ".join(
+PROFILE = ", ".join(
     f"p.{name}::text" if name in SEGMENTS else f"p.{name}"
     for name in StoredProfile._fields
 )
+"""Columns of a `StoredProfile`, of `customer_profiles` as `p`."""
 _KEY = """
     SELECT store_id, secret_hash FROM api_keys
     WHERE prefix = %s AND revoked_at IS NULL
 """
 _READ_WITH_KEY = f"""
-    SELECT k.store_id, k.secret_hash, {_PROFILE}
+    SELECT k.store_id, k.secret_hash, {PROFILE}
     FROM api_keys AS k
     LEFT JOIN customer_profiles AS p
     ON p.store_id = k.store_id AND p.customer_id = %s
@@ -142,7 +143,7 @@ class AsyncReader:
         if parts is None:
             return None, None
         row = await self._first_row(
-            "read a profile", _READ_WITH_KEY, (_text(customer_id), parts[0])
+            "read a profile", _READ_WITH_KEY, (storable(customer_id), parts[0])
         )
         if row is None or not is_secret(parts[1], row[1]):
             return None, None
@@ -186,6 +187,20 @@ class AsyncReader:
 
     async def _first_row(self, doing: str, statement: str, values: Row) -> Row | None:
         """Run a statement and return its first row, or None if it has none."""
+        rows = await self.rows(doing, statement, values)
+        return rows[0] if rows else None
+
+    async def rows(self, doing: str, statement: str, values: Row) -> list[Row]:
+        """Run a statement and return its rows.
+
+        Parameters
+        ----------
+        doing : str
+            What it does, for messages: "read a profile".
+        statement : str
+            With a ``%s`` for each of the values.
+        values : tuple
+        """
         place = f"the PostgreSQL at `{redacted_address(self.address)}`"
         try:
             async with asyncio.timeout(self._timeout):
@@ -210,7 +225,7 @@ class AsyncReader:
 
     async def _ask_over(
         self, connection: Connection | None, statement: str, values: Row
-    ) -> Row | None:
+    ) -> list[Row]:
         """Ask over a free connection, or a new one if that has died; give it back."""
         try:
             if connection is not None:
@@ -238,13 +253,13 @@ class AsyncReader:
             self._free.put_nowait(None if is_lost else connection)
 
 
-def _seen(asked: asyncio.Task[Row | None]) -> None:
+def _seen(asked: asyncio.Task[list[Row]]) -> None:
     """Look at what became of a request, which nobody may be waiting for any more."""
     if not asked.cancelled():
         asked.exception()
 
 
-def _text(customer_id: str) -> str | None:
+def storable(customer_id: str) -> str | None:
     """Return None, which no customer has, for an id that PostgreSQL cannot store."""
     try:
         customer_id.encode()

@@ -28,6 +28,7 @@ from psycopg.types.json import Jsonb
 from core.errors import PROGRAM, StoreError, did_you_mean
 from core.logging import get_logger
 from core.redaction import redacted_address
+from core.reporting.board import Board
 from core.store.address import as_store_errors, chosen_address, connect
 from core.store.embedded import EmbeddedServer
 from core.store.loading import LoadFacts, load_moves, load_profiles, prepare_profiles
@@ -172,6 +173,7 @@ class Store:
         meta: Mapping[str, Any],
         profiles: pl.DataFrame,
         moves: pl.DataFrame | None = None,
+        board: Board | None = None,
     ) -> LoadFacts:
         """Make a model and its profiles the ones that serve, in one transaction.
 
@@ -192,7 +194,10 @@ class Store:
             of `core.store.loading.VALUES` (null where missing, NaN becomes null).
         moves : DataFrame, optional
             Who changed segment: `customer_id`, `run`, `axis`, `old`, `new`, `cause`.
-            Those known already are left as they are.
+            Those known already are left as they are; those of another lineage than
+            this one's are deleted.
+        board : Board, optional
+            What the dashboard shows of the model.
 
         Raises
         ------
@@ -208,9 +213,13 @@ class Store:
             )
             with connection.cursor() as cursor:
                 facts = load_profiles(cursor, store_id, table)
+                cursor.execute(_DELETE_OTHERS_MOVES, (store_id, store_id, lineage))
                 if moves is not None:
                     load_moves(cursor, store_id, moves)
-            _switch_model(connection, store_id, version, lineage, state, meta)
+            model = StoredModel(
+                version, state, dict(meta), lineage, _digest(state, meta)
+            )
+            _switch_model(connection, store_id, model, board)
         if facts.n_inserted or facts.n_updated or facts.n_deleted:
             self._tidy()
         return facts._replace(seconds=time.perf_counter() - started)
@@ -247,17 +256,28 @@ class Store:
         return None if row is None else StoredModel(*row)
 
 
+# Segments of another lineage have other names and other ids.
+_DELETE_OTHERS_MOVES = """
+    DELETE FROM axis_moves WHERE store_id = %s AND EXISTS (
+        SELECT FROM axis_models
+        WHERE store_id = %s AND is_current AND lineage <> %s
+    )
+"""
+
+
+def _digest(state: bytes, meta: Mapping[str, Any]) -> str:
+    """Return what tells a model from any other one."""
+    content = json.dumps(meta, sort_keys=True).encode()
+    return hashlib.sha256(b"%d/" % len(state) + state + content).hexdigest()
+
+
 def _switch_model(
     connection: psycopg.Connection[Any],
     store_id: str,
-    version: int,
-    lineage: str,
-    state: bytes,
-    meta: Mapping[str, Any],
+    model: StoredModel,
+    board: Board | None,
 ) -> None:
     """Let a model serve a store instead of the one before, its customers counted."""
-    content = json.dumps(meta, sort_keys=True).encode()
-    digest = hashlib.sha256(b"%d/" % len(state) + state + content).hexdigest()
     stats = store_statistics(connection, store_id)
     connection.execute(
         "UPDATE axis_models SET is_current = false WHERE store_id = %s AND is_current",
@@ -266,13 +286,23 @@ def _switch_model(
     connection.execute(
         """
         INSERT INTO axis_models
-            (store_id, lineage, version, is_current, digest, state, meta, stats)
-        VALUES (%s, %s, %s, true, %s, %s, %s, %s)
+            (store_id, lineage, version, is_current, digest, state, meta, stats, board)
+        VALUES (%s, %s, %s, true, %s, %s, %s, %s, %s)
         ON CONFLICT (store_id, lineage, version) DO UPDATE SET
             is_current = true, digest = excluded.digest, state = excluded.state,
-            meta = excluded.meta, stats = excluded.stats, published_at = now()
+            meta = excluded.meta, stats = excluded.stats, board = excluded.board,
+            published_at = now()
         """,
-        (store_id, lineage, version, digest, state, Jsonb(dict(meta)), Jsonb(stats)),
+        (
+            store_id,
+            model.lineage,
+            model.version,
+            model.digest,
+            model.state,
+            Jsonb(model.meta),
+            Jsonb(stats),
+            None if board is None else board.to_json(),
+        ),
     )
 
 

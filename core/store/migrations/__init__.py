@@ -18,7 +18,7 @@ from core.store.address import connect
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """Every layout that this version knows, the oldest first."""
 VERSION_TABLE = "segments_schema_version"
 """Not alembic's own name, which other programs of the database may use."""
