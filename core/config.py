@@ -453,6 +453,14 @@ class RefreshConfig(Section):
         return value
 
 
+class ReportConfig(Section):
+    """What the report of shops suggests."""
+
+    playbook: str | None = Field(
+        None, description="YAML file of what to do per segment; null: the built-in one"
+    )
+
+
 class AxesConfig(Section):
     """Customers on 13 behavioural axes: `axes`."""
 
@@ -883,6 +891,7 @@ class Config(Section):
     autoencoder: AutoencoderConfig = Field(default_factory=AutoencoderConfig)
     clustering: ClusteringConfig = Field(default_factory=ClusteringConfig)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    report: ReportConfig = Field(default_factory=ReportConfig)
     refresh: RefreshConfig = Field(default_factory=RefreshConfig)
     axes: AxesConfig = Field(default_factory=AxesConfig)
     channels: ChannelsConfig = Field(default_factory=ChannelsConfig)

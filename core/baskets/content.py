@@ -18,7 +18,7 @@ from core.baskets.validation import Validation
 from core.evaluation.separation import SEPARATION
 from core.models.centroids import NOWHERE
 from core.reporting.page import Table
-from core.reporting.playbook import Play, behaviour
+from core.reporting.playbook import MeasuredPlay, behaviour
 from core.reporting.text import MISSING, count, decimal, prose, rounded, share
 
 ALPHA: Final = 0.05
@@ -75,7 +75,7 @@ class Story:
     description, rule : str
     behaviour : str
         A sentence, from medians.
-    play : Play or None
+    play : MeasuredPlay or None
         None for who has no segment.
     primary, guardrail : str
         The KPIs in words.
@@ -89,7 +89,7 @@ class Story:
     description: str
     rule: str
     behaviour: str
-    play: Play | None
+    play: MeasuredPlay | None
     primary: str
     guardrail: str
 

@@ -24,7 +24,7 @@ from core.baskets.model import BasketsAssigner
 from core.baskets.monitoring import monitor_run
 from core.baskets.out_of_time import Scheme, out_of_time
 from core.baskets.parts import Finding, Parts
-from core.baskets.playbook import playbook_text, read_playbook
+from core.baskets.playbook import BasketPlaybook, playbook_text, read_playbook
 from core.baskets.readiness import Readiness, assess_readiness
 from core.baskets.rows import N_ORDERS, BasketRows
 from core.baskets.study import Study, learn_clusters, run_study
@@ -34,7 +34,6 @@ from core.evaluation.workers import Workers
 from core.lifecycle.segmentation import Tables
 from core.logging import get_logger
 from core.models.centroids import NOWHERE
-from core.reporting.playbook import Playbook
 from core.rules.grammar import RuleSet
 from core.segments.rule_axis import SEGMENT
 
@@ -168,7 +167,7 @@ class Inquiry:
             )
         }
 
-    def _experiment(self, playbook: Playbook) -> None:
+    def _experiment(self, playbook: BasketPlaybook) -> None:
         own = self.assigner.model.axes[SEGMENT].segments
         plays = {s.name: playbook.play(s.rule_name) for s in own if s.id != NOWHERE}
         plan = plan_experiment(
@@ -208,7 +207,7 @@ def watch(out: StageWriter, tables: Tables, facts: dict[str, Any]) -> None:
     facts[TOLD]["monitoring"] = {"lines": found.lines}
 
 
-def _saved_playbook(out: StageWriter, features: Sequence[str]) -> Playbook:
+def _saved_playbook(out: StageWriter, features: Sequence[str]) -> BasketPlaybook:
     """Return the playbook, and keep it for when segments are given names."""
     path = out.config.baskets.playbook
     playbook = read_playbook(path, [*features, *OUTCOMES])

@@ -12,10 +12,10 @@ from typing import Any
 
 import polars as pl
 
+from core.baskets.playbook import BasketPlaybook
 from core.baskets.readiness import Readiness
 from core.baskets.study import Study
 from core.baskets.validation import Validation
-from core.reporting.playbook import Playbook
 from core.rules.grammar import RuleSet
 
 SEGMENTS: dict[str, Any] = {
@@ -60,7 +60,7 @@ class Parts:
         `loyalty_score` and the features.
     rules : RuleSet
         With the numbers of all thresholds.
-    playbook : Playbook
+    playbook : BasketPlaybook
     readiness : Readiness, optional
     study : Study, optional
         None: no study was made.
@@ -78,7 +78,7 @@ class Parts:
     segments: pl.DataFrame
     features: pl.DataFrame
     rules: RuleSet
-    playbook: Playbook
+    playbook: BasketPlaybook
     readiness: Readiness | None = None
     study: Study | None = None
     validation: Validation | None = None

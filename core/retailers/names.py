@@ -21,6 +21,7 @@ import polars as pl
 import yaml
 
 from core.months import MONTH_NAMES
+from core.reporting.text import rounded, share
 
 MONTHS = 12
 # Of the northern year, by the month in which a run has its top; January first.
@@ -169,6 +170,13 @@ _UNITS: dict[str, tuple[Callable[[float, int], str], str]] = {
     "units": (_number, " units"),
     "log_ratio": (_ratio, ""),
 }
+# Units of logarithms, and what undoes them.
+_UNDONE: dict[str, Callable[[float], float]] = {
+    **dict.fromkeys(("per_year", "log_ratio", "up_or_down"), math.expm1),
+    **dict.fromkeys(("of_average_month", "products"), math.exp),
+}
+_PLAIN = ("plain", "products", "units")
+SAYINGS: dict[str, list[dict[str, Any]]] = _WORDS["says"]
 
 
 @dataclass(frozen=True)
@@ -190,6 +198,23 @@ class FeatureLabel:
     def suffix(self) -> str:
         """What follows a number in this unit, once for several."""
         return _UNITS[self.unit][1]
+
+    def natural(self, value: float) -> float:
+        """Return a value without its logarithm: a ratio, a change, a number.
+
+        >>> round(feature_label("sales_trend_per_year").natural(-0.431), 2)
+        -0.35
+        """
+        return _UNDONE.get(self.unit, float)(min(value, 100.0))
+
+    def size(self, value: float) -> str:
+        """Return a value without its sign and suffix, with two significant digits.
+
+        >>> feature_label("sales_trend_per_year").size(-0.431)
+        '35%'
+        """
+        size = abs(self.natural(value))
+        return rounded(size) if self.unit in _PLAIN else share(size)
 
     def value(self, value: float | None) -> str:
         """Return a value in its unit, with three significant digits."""
@@ -338,6 +363,13 @@ def name_segments(
         if cluster not in kept:
             names[cluster] = _longer_name(themes[cluster], names[cluster])
     return _numbered(names, kept)
+
+
+def first_words(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return what one segment would be called, by rows of its contrasts alone."""
+    schema = dict.fromkeys(("median", "effect"), pl.Float64) | {"feature": pl.String}
+    table = pl.DataFrame([{n: row[n] for n in schema} for row in rows], schema=schema)
+    return _first_name(_themes_of(table))
 
 
 def _themes_of(table: pl.DataFrame) -> list[_Theme]:

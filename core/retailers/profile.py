@@ -18,8 +18,6 @@ from core.evaluation.stability import Recipe, whole_pipeline
 from core.logging import progress
 from core.models.centroids import means_of
 from core.models.preprocessing import feature_matrix
-from core.months import month_index
-from core.reporting.plots import plot_curves
 from core.retailers.features import SHOP, UNCLUSTERED, VOLUME
 from core.retailers.files import RETAILERS
 from core.retailers.judge import STABILITY
@@ -42,7 +40,7 @@ from core.segments.contract import (
     draft_contract,
     read_contract,
 )
-from core.segments.profiles import monthly_curves, typical_members
+from core.segments.profiles import typical_members
 from core.segments.published import UNASSIGNED
 
 # Drawn at random where there are more: nothing here gets sharper with a million.
@@ -79,8 +77,7 @@ def profile_segments(artifacts: str | Path) -> StageResult:
     """Describe the published segments, and test what sets them apart.
 
     Writes ``segment_profiles.csv``, ``segment_exemplars.csv``, ``segment_rules.txt``,
-    ``segment_rules.csv``, ``segment_curves.csv`` and ``segment-curves.png``; the facts
-    of ``inference`` get ``profiles``.
+    ``segment_rules.csv``; the facts of ``inference`` get ``profiles``.
 
     Parameters
     ----------
@@ -105,7 +102,6 @@ def profile_segments(artifacts: str | Path) -> StageResult:
         out.write_csv("segment_profiles.csv", profiles)
         out.write_csv("segment_exemplars.csv", _exemplars(shops, model))
         rules, texts = _rules(out, shops, model)
-        _write_curves(out, base, shops, model)
         out.facts["profiles"] = {
             "segment_kind": model.segments.published.kind,
             "test": SHOP.named_facts(effects.holdout_facts(tested, why_not)),
@@ -239,22 +235,6 @@ def _write_rules(
     table = SHOP.named_table(rule_table(rules, names))
     out.write_csv("segment_rules.csv", table)
     return texts
-
-
-def _write_curves(
-    out: StageWriter, base: ArtifactSet, shops: _Shops, model: Model
-) -> None:
-    """Write and draw the months of every segment."""
-    monthly = base.table(MONTHLY)
-    segments = shops.table.select("shop_id", segment=pl.Series(shops.segments))
-    curves = SHOP.named_table(
-        monthly_curves(monthly, segments, month_index(model.as_of), "shop_id")
-    )
-    names = model.segments.published.names
-    named = pl.col("segment").replace_strict(names, return_dtype=pl.String)
-    curves.insert_column(1, curves.select(segment_name=named).to_series())
-    out.write_csv("segment_curves.csv", curves)
-    plot_curves(curves, names, out.path("segment-curves.png"), SHOP)
 
 
 def draft_for(artifacts: str | Path, owner: str, expires: date) -> str:

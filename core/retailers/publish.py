@@ -23,7 +23,6 @@ from core.artifacts.spreadsheet import defused
 from core.errors import ArtifactError, ConfigError, listed
 from core.evaluation.quality import label_summary
 from core.models.preprocessing import feature_matrix
-from core.reporting.plots import plot_curves
 from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
 from core.retailers.model import (
@@ -36,10 +35,12 @@ from core.retailers.model import (
     score_training,
     write_predictions,
 )
+from core.retailers.prepare import MONTHLY
+from core.retailers.report.cards import CURVES, curve_table, segment_curves
 from core.retailers.report.evidence import Evidence, Opening, closing_table, opening
 from core.retailers.report.model_card import MODEL_CARD, ModelCardContent, model_card
 from core.retailers.report.scorecard_words import scorecard_lines
-from core.retailers.report.tree import TREE, segment_tree
+from core.retailers.report.tree import TREE, contrasts_by_id, segment_tree
 from core.retailers.scorecard import write_scorecard
 from core.retailers.training import clusters_of, draw_segments, publish_other_kind
 from core.scratch import temporary_folder
@@ -67,9 +68,7 @@ def publish_training(out: StageWriter, model: Model) -> None:
         write_scorecard(out, model)
         if published.kind == "rules":
             write_exact_rules(out, model)
-        tree = segment_tree(table, published, model.columns)
-        out.write_csv(TREE, tree)
-        _write_report(out, model, table, insights, tree)
+        _write_report(out, model, table, insights, writes_tree=True)
 
 
 @contextmanager
@@ -137,8 +136,7 @@ def refresh_report(out: StageWriter, model: Model | None = None) -> None:
         # Not `out`'s own predictions: those may be of other data by now.
         write_predictions(scored, exclusions, work / "predictions.csv", table)
         insights = insights_of(table, model, SPACES)
-        tree = segment_tree(table, model.segments.published, model.features)
-        _write_report(out, model, table, insights, tree)
+        _write_report(out, model, table, insights)
 
 
 def _write_report(
@@ -146,12 +144,19 @@ def _write_report(
     model: Model,
     table: Path,
     insights: pl.DataFrame,
-    tree: pl.DataFrame,
+    writes_tree: bool = False,
 ) -> None:
     """Write the report of the training data: features beside labels in `table`."""
     from core.retailers.report.page import report_content, write_report
 
+    assert out.base is not None  # `model` was read from it
     published = model.segments.published
+    contrasts = contrasts_by_id(table, published, model.columns)
+    tree = segment_tree(table, published, contrasts)
+    if writes_tree:
+        out.write_csv(TREE, tree)
+    curves = curve_table(table, out.base.table(MONTHLY), model.as_of, published)
+    out.write_csv(CURVES, segment_curves(curves, published))
     evidence = Evidence.of(out, published)
     content = report_content(
         evidence,
@@ -159,7 +164,9 @@ def _write_report(
         table,
         SPACES,
         insights,
+        contrasts,
         tree,
+        curves,
     )
     write_report(content, out.path("report.html"))
     _write_card(evidence, out.path(MODEL_CARD))
@@ -278,8 +285,6 @@ def published_row(published: PublishedSegments) -> dict[str, str]:
 
 _RULES = "segment_rules.txt"
 _RULE_TABLE = "segment_rules.csv"
-_CURVES = "segment_curves.csv"
-_CURVES_PICTURE = "segment-curves.png"
 
 
 def write_exact_rules(out: StageWriter, model: Model) -> list[str]:
@@ -361,7 +366,7 @@ def rename_segment(artifacts: str | Path, segment: int | str, name: str) -> Stag
         if segment in named.parts:
             _rewrite_tables(out, segment, new)
         else:
-            _rewrite(out, old, segment, named.names)
+            _rewrite(out, old, segment, new)
         refresh_report(out, model)
     lines = [f"Segment {segment} is now called {new} (it was {old})."]
     return StageResult("inference", Path(artifacts), out.facts, lines)
@@ -402,21 +407,14 @@ def renamed(published: PublishedSegments, segment: str, name: str) -> PublishedS
     return published.model_copy(update={"segments": (*own, *others)})
 
 
-def _rewrite(
-    out: StageWriter, old_name: str, segment: str, names: Mapping[int, str]
-) -> None:
+def _rewrite(out: StageWriter, old_name: str, segment: str, new_name: str) -> None:
     """Write anew whatever tells of a segment by its name, where it is there."""
     assert out.base is not None  # the model was read from it
-    new_name = names[int(segment)]
     _rewrite_tables(out, segment, new_name)
     if (written := out.base.output(_RULES)) is not None:
         rules = written.read_text(encoding="utf-8").splitlines()
         texts = [_retold(rule, old_name, new_name) for rule in rules]
         out.path(_RULES).write_text("\n".join(texts) + "\n", encoding="utf-8")
-    if out.path(_CURVES).is_file():
-        types = {"month": pl.String}
-        curves = pl.read_csv(out.path(_CURVES), schema_overrides=types, glob=False)
-        plot_curves(curves, names, out.path(_CURVES_PICTURE), SHOP)
     profiles: dict[str, Any] | None = out.facts.get("profiles")
     if profiles is not None:
         rules = [_retold(rule, old_name, new_name) for rule in profiles["rules"]]

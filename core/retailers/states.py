@@ -28,32 +28,30 @@ def state_table(prepared: Prepared) -> pl.DataFrame:
     return known.select("shop_id", "state", pl.exclude("shop_id", "state"))
 
 
-def state_mix(scored: Path) -> pl.DataFrame:
+def state_mix(scored: Path, column: str = "segment") -> pl.DataFrame:
     """Return of which states the shops of each segment are.
 
     Parameters
     ----------
     scored : Path
-        Parquet file with ``segment`` and ``state`` of labelled shops.
+        Parquet file with `column` and ``state`` of labelled shops.
+    column : str
+        ``segment``, or ``sub_segment``.
 
     Returns
     -------
     DataFrame
-        ``segment, n_shops``, then ``share_new`` to ``share_lapsed``, of its shops whose
-        state is known (null where none is), by ascending segment, the unassigned last.
+        `column`, ``n_shops``, then ``share_new`` to ``share_lapsed``, of its shops
+        whose state is known (null where none is), by ascending segment, the unassigned
+        last.
     """
     shares = [
         (pl.col("state") == state).mean().alias(f"share_{state}") for state in STATES
     ]
-    labels = pl.scan_parquet(scored, glob=False).select("segment", "state")
+    labels = pl.scan_parquet(scored, glob=False).select(column, "state")
     n_shops = pl.len().cast(pl.Int64).alias("n_shops")
-    is_last = pl.col("segment") == UNASSIGNED
-    return (
-        labels.group_by("segment")
-        .agg(n_shops, *shares)
-        .collect()
-        .sort(is_last, "segment")
-    )
+    is_last = pl.col(column).cast(pl.String) == str(UNASSIGNED)
+    return labels.group_by(column).agg(n_shops, *shares).collect().sort(is_last, column)
 
 
 def state_flows(before: pl.DataFrame, now: pl.DataFrame) -> pl.DataFrame:

@@ -23,18 +23,11 @@ from core.reporting.page import NextStep, Part, Picture, Table
 from core.reporting.plots import plot_sizes
 from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
+from core.retailers.report.cards import Card, curve_of
+from core.retailers.report.differences import Difference, differences, rule_texts
 from core.retailers.report.evidence import Evidence, opening, report_line, tiles
 from core.retailers.report.page import Spaces, Step, write_report
-from core.retailers.report.parts import (
-    Card,
-    Difference,
-    certificate_part,
-    curve_of,
-    differences,
-    next_steps,
-    rule_texts,
-    stability_part,
-)
+from core.retailers.report.parts import certificate_part, next_steps, stability_part
 from core.segments.profiles import cluster_contrasts, cluster_insights
 from core.segments.published import first_version, segment_table
 
@@ -149,14 +142,25 @@ def content(tmp_path):
     plot_sizes(labels, tmp_path / "sizes.png", SHOP)
     picture = Picture("Sizes", tmp_path / "sizes.png", f'Bars " {SCRIPT}')
     card = Card(
+        id="0",
+        name=f"Summer {SCRIPT}",
         title=f"0 Summer {SCRIPT}",
+        parent=None,
+        kind="density",
         size=90,
         share=0.3,
+        sales_share=0.25,
+        curve=curve_of(CURVES, "0"),
+        trend="growing 12% a year",
+        states=[("active", 0.9), ("slowing", 0.1)],
+        apart=[f"sells twice its average in July {SCRIPT}", "no trend"],
         differences=[Difference(f"trend {SCRIPT}", "confirmed")],
+        actions=[f"Plan the peak {SCRIPT}"],
+        how_sure="clear",
+        how_sure_why="A group of its own.",
         members=[SCRIPT],
         rules=[f"trend above 2 {SCRIPT}"],
-        curve=curve_of(CURVES, 0),
-        stability="stable",
+        file="segments/0-summer.csv",
     )
     return {
         "title": f"Retailers {SCRIPT}",
@@ -166,7 +170,7 @@ def content(tmp_path):
         "opening": opened(),
         "tiles": tiles(FOUR, "density"),
         "check": FOUND,
-        "cards": [card, replace(card, curve=None, members=[], rules=[], stability="")],
+        "cards": [card, replace(card, curve=None, members=[], rules=[])],
         "reading": ["Medians."],
         "notes": ["`explain` tells."],
         "pictures": [picture],
@@ -196,7 +200,7 @@ def content(tmp_path):
 
 CURVES = pl.DataFrame(
     {
-        "segment": [0, 0, 0],
+        "id": ["0", "0", "0"],
         "month": ["2023-12", "2024-01", "2024-02"],
         "n_shops": [90, 90, 90],
         "mean": [0.5, 2.0, 0.5],
@@ -525,12 +529,12 @@ def test_rules_are_told_in_words_and_units():
 
 
 def test_curves_share_a_scale_and_say_their_peak():
-    curve = curve_of(CURVES, 0)
+    curve = curve_of(CURVES, "0")
     assert curve.line == "0.0,74.4 160.0,21.6 320.0,74.4"
     assert curve.average == 56.8
     assert curve.ticks == [(160.0, "2024")]
-    assert "highest in 2024-01: 200.0%" in curve.words
-    assert curve_of(CURVES, 1) is None
+    assert "highest in 2024-01: 200%" in curve.words
+    assert curve_of(CURVES, "1") is None
 
 
 def evidence_of(folder, is_certified=False, **facts):

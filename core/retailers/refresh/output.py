@@ -36,7 +36,7 @@ from core.retailers.report.decision import Decision, RefreshFacts
 from core.retailers.report.model_card import MODEL_CARD
 from core.retailers.report.movement import Moves
 from core.retailers.report.refresh import RefreshContent, write_refresh_page
-from core.retailers.report.tree import TREE, segment_tree
+from core.retailers.report.tree import TREE, contrasts_by_id, segment_tree
 from core.retailers.states import state_flows
 from core.segments.naming import names_of
 from core.segments.published import UNASSIGNED, restore_version
@@ -185,8 +185,9 @@ def write_output(
     blocks = ledger.blocks(last_months=MONTHS_SHOWN)
     batch = iter([(scored.features, with_changes(scored.labels, blocks[-1]))])
     table, _ = publish_scored(out, model, batch, scored.exclusions, out.aside)
-    tree = segment_tree(table, model.segments.published, model.features)
-    out.write_csv(TREE, tree)
+    published = model.segments.published
+    contrasts = contrasts_by_id(table, published, model.columns)
+    out.write_csv(TREE, segment_tree(table, published, contrasts))
     out.write_csv(MOVES, _moves_of(blocks, out.config.refresh.confirm_months))
     flows = state_flows(scored.states_before, scored.states)
     out.write_csv(STATE_MOVES, flows)

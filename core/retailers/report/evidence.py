@@ -103,6 +103,20 @@ class Evidence:
         return check
 
     @property
+    def jaccards(self) -> dict[int, float]:
+        """How well each published segment comes back, where that was measured."""
+        table = self.table("stability.csv")
+        if table is None:
+            return {}
+        own = table.filter(kind=self.published.kind).drop_nulls("segment")
+        return dict(own.select("segment", "jaccard").iter_rows())
+
+    @property
+    def stands_alone(self) -> dict[int, bool]:
+        """Which segments stand out from data without structure, where tested."""
+        return _standing_alone(self.check)
+
+    @property
     def titles(self) -> dict[int, str]:
         """Number and name of every published segment, without the unassigned."""
         segments = self.published.segments

@@ -17,7 +17,9 @@ from core.artifacts.manifest import Manifest, now
 from core.redaction import redacted_address
 from core.reporting.page import Picture
 from core.reporting.text import count, decimal, percent, size_list
-from core.retailers.features import MOMENTUM
+from core.retailers.playbook import shop_playbook
+from core.retailers.report.cards import CARDS, segment_cards
+from core.retailers.report.differences import Difference, differences
 from core.retailers.report.evidence import (
     TEMPLATES,
     Evidence,
@@ -29,17 +31,9 @@ from core.retailers.report.evidence import (
     tiles,
 )
 from core.retailers.report.life import mix_part
-from core.retailers.report.parts import (
-    CARDS,
-    Difference,
-    differences,
-    judged_parts,
-    next_steps,
-    research_parts,
-    segment_cards,
-)
+from core.retailers.report.parts import judged_parts, next_steps, research_parts
 from core.retailers.report.plots import LATENT, PICTURES, SPACE_TITLES
-from core.retailers.report.tree import inside_part
+from core.retailers.report.tree import Contrasts, inside_part
 from core.segments.profiles import cluster_contrasts
 from core.segments.published import UNASSIGNED
 
@@ -212,7 +206,9 @@ def report_content(
     scored: Path,
     label_columns: Mapping[str, str],
     insights: pl.DataFrame,
+    contrasts: Contrasts,
     tree: pl.DataFrame,
+    curves: pl.DataFrame,
 ) -> dict[str, Any]:
     """Collect what the report tells.
 
@@ -227,8 +223,12 @@ def report_content(
         In that file.
     insights : DataFrame
         `core.segments.profiles.cluster_insights` of the same shops.
+    contrasts : mapping of str to sequence of mapping
+        `core.retailers.report.tree.contrasts_by_id` of them.
     tree : DataFrame
         `core.retailers.report.tree.segment_tree` of them.
+    curves : DataFrame
+        `core.retailers.report.cards.curve_table` of them.
 
     Returns
     -------
@@ -275,8 +275,7 @@ def report_content(
     manifest, published = evidence.manifest, evidence.published
     facts = manifest.facts("prepare")
     table = pl.scan_parquet(scored, glob=False)
-    told = [*facts["features"], *(MOMENTUM if published.kind == "rules" else ())]
-    contrasts = cluster_contrasts(table, "segment", told)
+    playbook = shop_playbook(manifest.config)
     check = evidence.check
     return {
         "title": "Retailer segments",
@@ -293,7 +292,7 @@ def report_content(
         ),
         "tiles": tiles(summary, published.kind),
         "check": check,
-        "cards": segment_cards(evidence, contrasts),
+        "cards": segment_cards(evidence, playbook, contrasts, tree, curves, scored),
         "reading": _reading(evidence),
         "notes": _notes(evidence),
         "pictures": _pictures(evidence),
@@ -334,7 +333,6 @@ def _reading(evidence: Evidence) -> list[str]:
         "reading",
         kind=evidence.published.kind,
         profiles=evidence.judged("profiles"),
-        has_curves=evidence.file("segment_curves.csv") is not None,
     )
 
 

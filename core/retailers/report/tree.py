@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,10 +11,10 @@ import polars as pl
 from core.reporting.page import Part, Table
 from core.reporting.text import count, percent
 from core.retailers.features import MOMENTUM, SHOP
+from core.retailers.report.differences import differences
 from core.retailers.report.evidence import report_line
-from core.retailers.report.parts import differences
 from core.segments.profiles import cluster_contrasts
-from core.segments.published import UNASSIGNED, PublishedSegments, Segment
+from core.segments.published import PublishedSegments, Segment
 
 TREE: Final = "segment_tree.csv"
 TREE_SCHEMA: Final = pl.Schema(
@@ -52,10 +52,14 @@ _SHOWN = 3
 """Differences in the report's table; the file has them all."""
 
 
-def segment_tree(
+Contrasts = Mapping[str, Sequence[Mapping[str, Any]]]
+"""Rows of `core.segments.profiles.cluster_contrasts` by id, of sub-segments too."""
+
+
+def contrasts_by_id(
     table: Path, published: PublishedSegments, features: Sequence[str]
-) -> pl.DataFrame:
-    """Return a row per published segment, and after it one per sub-segment.
+) -> Contrasts:
+    """Return how far each segment lies from the others, and each part from the rest.
 
     Parameters
     ----------
@@ -64,7 +68,40 @@ def segment_tree(
         not there if no shop was labelled.
     published : PublishedSegments
     features : sequence of str
-        Those that were clustered.
+        Those that tell the segments; parts of a segment are looked at by momentum, too.
+    """
+    if not table.exists():
+        return {}
+    shops = pl.scan_parquet(table, glob=False)
+    found = cluster_contrasts(shops, "segment", features)
+    rows = {
+        str(s.id): found.filter(cluster=s.id).to_dicts() for s in published.segments
+    }
+    told = [*dict.fromkeys([*features, *MOMENTUM])]
+    for segment in published.segments:
+        place = {part.id: number for number, part in enumerate(segment.parts)}
+        if not place:
+            continue
+        own = shops.filter(pl.col("segment") == segment.id).with_columns(
+            part=pl.col("sub_segment").replace_strict(place, return_dtype=pl.Int64)
+        )
+        found = cluster_contrasts(own, "part", told)
+        rows |= {i: found.filter(cluster=n).to_dicts() for i, n in place.items()}
+    return rows
+
+
+def segment_tree(
+    table: Path, published: PublishedSegments, contrasts: Contrasts
+) -> pl.DataFrame:
+    """Return a row per published segment, and after it one per sub-segment.
+
+    Parameters
+    ----------
+    table : Path
+        As for `contrasts_by_id`.
+    published : PublishedSegments
+    contrasts : mapping of str to sequence of mapping
+        `contrasts_by_id` of them.
 
     Returns
     -------
@@ -73,7 +110,6 @@ def segment_tree(
     """
     shops = pl.scan_parquet(table, glob=False) if table.exists() else None
     sizes = {} if shops is None else _sizes(shops)
-    apart = {} if shops is None else _apart(shops, published, features)
     n_shops, sales = (
         sum(n for i, n in column.items() if i.lstrip("-").isdigit())
         for column in ({i: s[place] for i, s in sizes.items()} for place in (0, 1))
@@ -84,7 +120,9 @@ def segment_tree(
             "n_shops": sizes.get(row["id"], (0, 0.0))[0],
             "share": sizes.get(row["id"], (0, 0.0))[0] / max(n_shops, 1),
             "sales_share": sizes.get(row["id"], (0, 0.0))[1] / sales if sales else None,
-            "differences": apart.get(row["id"], ""),
+            "differences": "; ".join(
+                told.text for told in differences(contrasts.get(row["id"], ()))
+            ),
         }
         for segment in published.segments
         for row in _rows(segment, published)
@@ -135,34 +173,6 @@ def _sizes(shops: pl.LazyFrame) -> dict[str, tuple[int, float]]:
         )
         found |= {i: (n, total) for i, n, total in sizes.iter_rows()}
     return found
-
-
-def _apart(
-    shops: pl.LazyFrame, published: PublishedSegments, features: Sequence[str]
-) -> dict[str, str]:
-    """Return what sets each apart, by id: from the others, or from its siblings."""
-    contrasts = cluster_contrasts(shops, "segment", features)
-    found = {
-        str(s.id): _told(contrasts, s.id)
-        for s in published.segments
-        if s.id != UNASSIGNED
-    }
-    for segment in published.segments:
-        place = {part.id: number for number, part in enumerate(segment.parts)}
-        if not place:
-            continue
-        own = shops.filter(pl.col("segment") == segment.id).with_columns(
-            part=pl.col("sub_segment").replace_strict(place, return_dtype=pl.Int64)
-        )
-        told = dict.fromkeys([*features, *MOMENTUM])
-        contrasts = cluster_contrasts(own, "part", list(told))
-        found |= {i: _told(contrasts, number) for i, number in place.items()}
-    return found
-
-
-def _told(contrasts: pl.DataFrame, cluster: int) -> str:
-    rows = contrasts.filter(pl.col("cluster") == cluster).to_dicts()
-    return "; ".join(difference.text for difference in differences(rows, digits=2))
 
 
 def inside_sentences(published: PublishedSegments) -> list[str]:
