@@ -10,8 +10,23 @@ from api_world import segmented
 from basket_findings import whole, write_basket_page
 from guest_runs import guests, published, run
 
-PHONE = (390, 844)
+# In pixels: a small phone, and A4 within its margins.
+PHONE, PAPER = (390, 844), (680, 1000)
+CONTROLS = """[...document.querySelectorAll(
+    "a[href], button, input, select, summary, [tabindex='0']"
+)].filter(e => e.checkVisibility({ visibilityProperty: true })).length"""
+# Which element has the focus, as its place in the document, and whether one sees it.
+FOCUSED = """(() => {
+    const e = document.activeElement, style = getComputedStyle(e);
+    const isSeen = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0;
+    return [[...document.querySelectorAll("*")].indexOf(e), isSeen];
+})()"""
 pytestmark = pytest.mark.chromium
+
+
+def number(text: str) -> float:
+    """Return the first number of a cell."""
+    return float(re.search(r"-?[\d,.]+", text)[0].replace(",", ""))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +64,7 @@ def page(path, tab):
         tab.visit(path)
     yield tab.page
     tab.look()
-    tab.page.emulate_media(color_scheme="light")
+    tab.page.emulate_media(color_scheme="light", media="screen")
 
 
 def test_a_page_needs_nothing_but_itself(page, tab, path):
@@ -73,3 +88,47 @@ def test_dark_colours_have_contrast(page, tab):
 def test_a_phone_needs_no_sideways_scrolling(page, tab):
     tab.look(PHONE)
     assert tab.overflow == 0
+
+
+def test_print_fits_the_paper_and_has_no_controls(page, tab):
+    page.emulate_media(media="print")
+    tab.look(PAPER)
+    assert tab.overflow == 0
+    assert page.locator("input:visible, select:visible").count() == 0
+
+
+def test_the_keyboard_reaches_every_control_and_shows_where_it_is(page):
+    wanted = page.evaluate(CONTROLS)
+    page.evaluate("document.activeElement.blur(); window.scrollTo(0, 0)")
+    reached = []
+    for _ in range(wanted):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate(FOCUSED))
+    assert wanted > 0
+    assert len({place for place, _ in reached}) == wanted
+    assert all(is_seen for _, is_seen in reached)
+
+
+def test_a_table_is_sorted_by_its_headings_with_the_keyboard(page):
+    table = page.locator("table:has(button.sort)").first
+    heading = table.locator("th.number:has(button.sort)").first
+    column = heading.evaluate("cell => cell.cellIndex")
+    heading.locator("button").focus()
+    orders = []
+    for direction in ("descending", "ascending"):
+        page.keyboard.press("Enter")
+        assert heading.get_attribute("aria-sort") == direction
+        cells = table.locator(f"tbody tr:not(.part) > :nth-child({column + 1})")
+        orders.append([number(text) for text in cells.all_inner_texts()])
+    assert len(orders[0]) >= 3
+    assert orders[0] == sorted(orders[0], reverse=True)
+    assert orders[1] == sorted(orders[0])
+
+
+def test_without_scripts_everything_is_there_and_nothing_is_dead(still_tab, path):
+    page = still_tab.visit(path)
+    assert still_tab.faults == []
+    assert page.locator("button:visible, input:visible, select:visible").count() == 0
+    assert page.locator("main table").count() > 0
+    unseen = "[...document.images].filter(i => !i.naturalWidth).map(i => i.alt)"
+    assert page.evaluate(unseen) == []
