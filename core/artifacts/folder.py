@@ -20,6 +20,9 @@ single stage, every run is a whole set.
 What has been recorded since (`System.records`) belongs to a lineage of models, not to
 one of them: it stays when another version is published, whether by a later stage, by a
 training run or by going back.
+
+A file may lie one folder deep, such as ``segments/0-average.csv``: its name in the
+manifest is that path, with a slash.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,6 +71,7 @@ from core.scratch import will_write_to
 
 def link(source: Path, target: Path) -> None:
     """Give a file a second name, or a copy where the file system has no links."""
+    target.parent.mkdir(exist_ok=True)
     try:
         os.link(source, target)
     except OSError:
@@ -107,6 +111,9 @@ def put(source: Path, target: Path) -> None:
     ArtifactError
         As `patiently`.
     """
+    # Renaming one name of a file to another of its names would do nothing.
+    if target.exists() and target.samefile(source):
+        return
     interim = target.with_name(f".new-{target.name}")
     interim.unlink(missing_ok=True)
     link(source, interim)
@@ -179,8 +186,10 @@ class StageWriter:
     is_void: bool = False
 
     def path(self, name: str) -> Path:
-        """Return where a new artifact is to be written."""
-        return self.folder / name
+        """Return where a new artifact is to be written, such as ``segments/0.csv``."""
+        path = self.folder / name
+        path.parent.mkdir(exist_ok=True)
+        return path
 
     def write_csv(self, name: str, table: pl.DataFrame, **options: Any) -> None:
         """Write a table that people may open in a spreadsheet.
@@ -196,15 +205,21 @@ class StageWriter:
         table.write_csv(self.path(name), **options)
 
 
+def _files_in(folder: Path) -> dict[str, Path]:
+    """Return the files of a set that is being built, by their name in a manifest."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path for path in paths}
+
+
 def complete(
     writer: StageWriter, manifest: Manifest, stage: str, seconds: float
 ) -> None:
     """Add the configuration, the stage's own files and facts, and the manifest."""
     config_path = writer.path("config.yaml")
     config_path.write_text(writer.config.to_yaml(), encoding="utf-8")
-    for path in sorted(writer.folder.iterdir()):
-        if path.name not in manifest.files:
-            manifest.files[path.name] = FileEntry(
+    for name, path in _files_in(writer.folder).items():
+        if name not in manifest.files:
+            manifest.files[name] = FileEntry(
                 sha256=digest(path), size=path.stat().st_size, stage=stage
             )
     manifest.stages[stage] = StageFacts(
@@ -221,13 +236,16 @@ def complete(
 def take(
     source: ArtifactSet, stages: Collection[str], folder: Path, manifest: Manifest
 ) -> None:
-    """Give a new set the facts and files of some stages that it has not of its own."""
-    old = source.manifest
+    """Give a new set the facts and files of some stages that it has not of its own.
+
+    A folder, such as ``segments/``, is its own as a whole if it holds any file.
+    """
+    old, own = source.manifest, {path.name for path in folder.iterdir()}
     for stage in stages:
         if stage in old.stages:
             manifest.stages.setdefault(stage, old.stages[stage])
     for name, entry in old.files.items():
-        is_new = (folder / name).exists() or name == "config.yaml"
+        is_new = name.partition("/")[0] in {*own, "config.yaml"}
         if entry.stage in stages and not is_new and (source.folder / name).exists():
             link(source.folder / name, folder / name)
             manifest.files[name] = entry
@@ -235,12 +253,12 @@ def take(
 
 def enter_new_files(folder: Path, manifest: Manifest, old: Manifest) -> None:
     """Enter the files of a folder that a manifest does not list, as `old` had them."""
-    for path in sorted(folder.iterdir()):
-        if path.name not in manifest.files:
-            manifest.files[path.name] = FileEntry(
+    for name, path in _files_in(folder).items():
+        if name not in manifest.files:
+            manifest.files[name] = FileEntry(
                 sha256=digest(path),
                 size=path.stat().st_size,
-                stage=old.files[path.name].stage,
+                stage=old.files[name].stage,
             )
 
 
@@ -632,19 +650,25 @@ class Artifacts:
         new = self._manifest(self._publishing)
         assert new is not None  # the caller has seen the file
         old = self._manifest(self.root)
-        for name in (*new.files, MANIFEST):
+        for name in new.files:
             source, target = self._publishing / name, self.root / name
-            # Renaming one name of a file to another of its names does nothing.
-            is_missing = not source.exists()  # an output that the user has deleted
-            if is_missing or (target.exists() and target.samefile(source)):
-                continue
-            self._set_aside(name, old, source)
-            put(source, target)
+            if source.exists():  # not an output that the user has deleted
+                self._set_aside(name, old, source)
+                put(source, target)
         for name in old.files if old is not None else ():
             if name not in new.files:
                 self._set_aside(name, old)
-                (self.root / name).unlink(missing_ok=True)
+                self._remove(self.root / name)
+        # Last: where it is another one's, a run after a kill knows what has to go.
+        put(self._publishing / MANIFEST, self.root / MANIFEST)
         discard(self._publishing, self.root)
+
+    def _remove(self, path: Path) -> None:
+        """Delete a file that is no longer published, and its folder if it is empty."""
+        patiently(path, lambda: path.unlink(missing_ok=True))
+        if path.parent != self.root:
+            with suppress(OSError):  # other files are in it, or it is gone
+                path.parent.rmdir()
 
     def _set_aside(
         self, name: str, old: Manifest | None, source: Path | None = None

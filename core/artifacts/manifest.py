@@ -38,8 +38,9 @@ from core.resolve import updated_config
 
 MANIFEST = "manifest.json"
 # Outputs of every system; see `System.outputs`.
-OUTPUT_SUFFIXES = {".png", ".html", ".pkl"}
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+OUTPUT_SUFFIXES = {".png", ".html", ".pkl", ".xlsx"}
+# Of a file, which may lie one folder deep; neither begins with a point.
+_PLAIN_NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,9 @@ class System:
     later : dict of str to str
         Stages that may follow a whole run, and keep what it has made.
     outputs : frozenset of str
-        Files that nothing reads back but a report, which does without those that a
-        user has deleted or changed. Pictures, pages and pickles are outputs under any
-        name.
+        Files, and folders of files, that nothing reads back but a report, which does
+        without those that a user has deleted or changed. Pictures, pages, workbooks and
+        pickles are outputs under any name.
     records : tuple of str
         Patterns of files that belong to a lineage of models, not to one of its
         versions.
@@ -96,7 +97,8 @@ class System:
 
     def is_output(self, name: str) -> bool:
         """Whether a set is whole without a file."""
-        return Path(name).suffix in OUTPUT_SUFFIXES or name in self.outputs
+        is_named = name.partition("/")[0] in self.outputs
+        return is_named or Path(name).suffix in OUTPUT_SUFFIXES
 
     def is_record(self, name: str) -> bool:
         """Whether a file belongs to a lineage of models, not to one of its versions."""

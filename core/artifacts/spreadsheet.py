@@ -12,7 +12,12 @@ from typing import Literal
 import polars as pl
 
 Safety = Literal["names", "all", "off"]
-NAMES = frozenset({"segment_name", "segment", "runner_up", "rule_name"})
+NAMES = frozenset(
+    {
+        *("segment_name", "segment", "sub_segment_name", "nearest_segment_name"),
+        *("changing_to_name", "runner_up", "rule_name"),
+    }
+)
 """Columns that hold names of segments, where they hold text."""
 # Also the full-width forms, and what is skipped before them.
 _BEGINS = "[=+\\-@\\t\\r\\n\u00a0\uff1d\uff0b\uff0d\uff20]"

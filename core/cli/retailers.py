@@ -52,9 +52,10 @@ CLUSTERING = """Cluster the raw scaled features and the latent space, and compar
 Writes cluster-state.safetensors, comparison.csv and the plots."""
 INFERENCE = """Label every shop from the saved artifacts: training data or `--input`.
 
-Of the training data it publishes cluster_predictions.csv, cluster_insights.csv and
-report.html. Other rows are scored into scored_predictions.csv, or where `--output`
-says, and nothing that is published changes."""
+Of the training data it publishes report.html, segments.xlsx and a file of shops per
+segment in segments/, cluster_predictions.csv and cluster_insights.csv. Other rows are
+scored into scored_predictions.csv, or where `--output` says, and nothing that is
+published changes."""
 EVERYTHING = """Run all four pipelines, one after the other."""
 
 
@@ -447,7 +448,7 @@ def refresh(
     Safe for a scheduler: a month that came before changes nothing, a second refresh at
     the same time is refused, and a killed one has not happened. Exits with 0, or with
     the code of what went wrong; 8 if a refit breaks the segment contract. Writes
-    refresh.html, cluster_predictions.csv and segment_moves.csv.
+    refresh.html, segments.xlsx, cluster_predictions.csv and segment_moves.csv.
     """
     from core.artifacts.manifest import trusted
     from core.retailers.refresh.month import refresh_config

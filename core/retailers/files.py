@@ -41,6 +41,7 @@ RETAILERS = System(
             "segment_rules.csv",
             "segment_rules.txt",
             "segment_tree.csv",
+            "segments",  # the folder of files of shops
             "selection.csv",  # of `select`, which models of before may have
             "stability.csv",
             "state_moves.csv",
@@ -52,6 +53,7 @@ RETAILERS = System(
         "features.parquet": {"shop_id": "text"},
         "history.parquet": {"shop_id": "text", "as_of": "text"},
         "later.parquet": {"shop_id": "text"},
+        "shops.parquet": {"shop_id": "text", "segment": "number"},
         "monthly.parquet": {"shop_id": "text", "t": "number", "quantity": "number"},
         "state-history.parquet": {"shop_id": "text", "as_of": "text"},
         "sales.parquet": {"shop_id": "text", "product_id": "text"} | _SALES,

@@ -28,6 +28,7 @@ from core.models.preprocessing import FeatureScaler, feature_matrix
 from core.retailers.features import MOMENTUM, UNCLUSTERED, check_features
 from core.retailers.files import RETAILERS
 from core.retailers.prepare import Prepared, prepare, write_batches
+from core.retailers.shop_files import write_shops
 from core.retailers.states import state_mix
 from core.scratch import temporary_folder
 from core.segments.profiles import cluster_insights
@@ -760,7 +761,7 @@ def publish_scored(
     exclusions: pl.DataFrame,
     work: Path,
 ) -> tuple[Path, pl.DataFrame]:
-    """Write the predictions and the insights of shops, and count them in the facts.
+    """Write predictions, insights and files of shops, and count them in the facts.
 
     Parameters
     ----------
@@ -787,6 +788,7 @@ def publish_scored(
     insights = insights_of(table, model, SPACES)
     insights.write_csv(out.path("cluster_insights.csv"))
     out.write_csv("segment_insights.csv", segment_insights(table, model))
+    write_shops(out, table, exclusions, model.segments.published)
     return table, insights
 
 

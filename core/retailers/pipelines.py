@@ -51,6 +51,7 @@ from core.retailers.report.evidence import (
 )
 from core.retailers.report.scorecard_words import scorecard_answers
 from core.retailers.report.tree import inside_sentences
+from core.retailers.shop_files import FOLDER, WORKBOOK
 from core.retailers.states import state_counts, state_table, states_lines
 from core.retailers.training import (
     TrainingShops,
@@ -325,8 +326,9 @@ def run_inference(
     """Stage 4: label every shop, from the saved artifacts alone.
 
     For the training data it publishes ``cluster_predictions.csv``,
-    ``cluster_insights.csv``, ``segment_insights.csv``, ``segments.json`` and
-    ``report.html``. Other rows are scored, and nothing that is published changes.
+    ``cluster_insights.csv``, ``segment_insights.csv``, ``segments.json``,
+    ``report.html``, and the files of `core.retailers.shop_files`. Other rows are
+    scored, and nothing that is published changes.
 
     Parameters
     ----------
@@ -367,6 +369,8 @@ def run_inference(
         *published_opening(published).lines,
         *scorecard_answers(out.facts["scorecard"]),
         f"Report: {artifacts.root / 'report.html'}",
+        f"Shops of each segment: {artifacts.root / WORKBOOK}, and as CSV files in "
+        f"{artifacts.root / FOLDER}",
     ]
     closing = [*closing_table(spaces), published_row(published)]
     return artifacts.result("inference", out.facts, lines, closing)

@@ -42,6 +42,7 @@ from core.retailers.report.model_card import MODEL_CARD, ModelCardContent, model
 from core.retailers.report.scorecard_words import scorecard_lines
 from core.retailers.report.tree import TREE, contrasts_by_id, segment_tree
 from core.retailers.scorecard import write_scorecard
+from core.retailers.shop_files import FOLDER, rewrite_files
 from core.retailers.training import clusters_of, draw_segments, publish_other_kind
 from core.scratch import temporary_folder
 from core.segments.naming import rename
@@ -367,6 +368,7 @@ def rename_segment(artifacts: str | Path, segment: int | str, name: str) -> Stag
             _rewrite_tables(out, segment, new)
         else:
             _rewrite(out, old, segment, new)
+        rewrite_files(out, out.base, named)
         refresh_report(out, model)
     lines = [f"Segment {segment} is now called {new} (it was {old})."]
     return StageResult("inference", Path(artifacts), out.facts, lines)
@@ -430,7 +432,9 @@ def _rewrite_tables(out: StageWriter, segment: str, name: str) -> None:
     assert out.base is not None  # the model was read from it
     text = pl.lit(name) if out.config.csv_safety == "off" else defused(pl.lit(name))
     for file, entry in out.base.manifest.files.items():
-        is_table = entry.stage == "inference" and file.endswith(".csv")
+        # Those of shops are left to `rewrite_files`.
+        is_table = file.endswith(".csv") and not file.startswith(f"{FOLDER}/")
+        is_table &= entry.stage in {"inference", "refresh"}
         path = out.base.output(file) if is_table else None
         if path is None:
             continue

@@ -39,6 +39,8 @@ def run_stages(root, tag, stages=STAGES):
             out.path(f"{stage}.png").write_text(f"picture of {tag}", "utf-8")
             if tag == "first":
                 out.path(f"only-{stage}.csv").write_text("dropped later", "utf-8")
+            if stage == "inference":
+                out.path(f"segments/{tag}.csv").write_text(f"shops of {tag}", "utf-8")
             out.facts["tag"] = tag
 
 
@@ -51,6 +53,11 @@ def tags(folder):
         for name in manifest.files
         if name.endswith(".safetensors")
     }
+
+
+def in_segments(root):
+    """Return what is in the folder of files, which only the last stage writes."""
+    return sorted(path.name for path in (root / "segments").glob("*"))
 
 
 def test_first_run_is_published_stage_by_stage(tmp_path):
@@ -80,6 +87,7 @@ def test_complete_set_stays_until_the_next_one_is_complete(tmp_path):
     assert tags(kept) == {"first"}
     assert not list(tmp_path.glob("only-*"))
     assert (kept / "only-prepare.csv").exists()
+    assert (in_segments(kept), in_segments(tmp_path)) == (["first.csv"], ["second.csv"])
 
 
 def test_repeating_a_stage_keeps_earlier_files_and_drops_later_ones(tmp_path):
@@ -87,7 +95,8 @@ def test_repeating_a_stage_keeps_earlier_files_and_drops_later_ones(tmp_path):
     run_stages(tmp_path, "second", ("clustering",))
     pending = read_manifest(tmp_path / "pending", RETAILERS)
     assert set(pending.stages) == {"prepare", "autoencoder", "clustering"}
-    assert "inference.png" not in pending.files
+    assert not {"inference.png", "segments/first.csv"} & {*pending.files}
+    assert in_segments(tmp_path) == ["first.csv"]
     assert tags(tmp_path / "pending") == {"first", "second"}
 
 
@@ -101,9 +110,40 @@ def test_scoring_keeps_the_model_and_what_it_does_not_write(tmp_path):
     published = Artifacts(tmp_path, RETAILERS).published()
     assert published.manifest.model_id == model_id
     assert published.path("only-inference.csv").exists()
+    assert published.path("segments/first.csv").exists()
     assert published.path("inference.png").read_text("utf-8") == "new"
     assert {path.name for path in tmp_path.glob(".*")} == {".lock"}
     assert not (tmp_path / "versions").exists()
+
+
+def test_a_folder_of_files_is_replaced_as_a_whole(tmp_path):
+    run_stages(tmp_path, "first")
+    (tmp_path / "segments" / "mine.csv").write_text("a user's own", "utf-8")
+    for names in ({"a.csv", "b.csv"}, {"b.csv"}, set()):
+        with Artifacts(tmp_path, RETAILERS).stage(
+            "inference", Config(), is_serving=bool(names)
+        ) as out:
+            for name in names:
+                out.path(f"segments/{name}").write_text(f"{len(names)}", "utf-8")
+        manifest = read_manifest(tmp_path, RETAILERS)
+        verify(tmp_path, manifest)
+        listed = {name for name in manifest.files if name.startswith("segments/")}
+        assert listed == {f"segments/{name}" for name in names}
+        assert {*in_segments(tmp_path)} == names | {"mine.csv"}
+
+
+def test_an_empty_folder_of_files_is_cleared_and_a_changed_file_is_kept(tmp_path):
+    run_stages(tmp_path, "first")
+    path = tmp_path / "segments" / "first.csv"
+    path.unlink()
+    path.write_text("changed in Excel", "utf-8")
+    run_stages(tmp_path, "second")
+    kept, new = in_segments(tmp_path)
+    assert (kept.startswith("first-changed-"), new) == (True, "second.csv")
+    (tmp_path / "segments" / kept).unlink()
+    with Artifacts(tmp_path, RETAILERS).stage("inference", Config()):
+        pass
+    assert not (tmp_path / "segments").exists()
 
 
 def test_scoring_leaves_a_pending_training_run_alone(tmp_path):
@@ -152,6 +192,7 @@ def test_a_kill_at_any_file_operation_leaves_a_whole_set(tmp_path):
         assert tags(left) == {"third"}
         hidden = {path.name for path in left.glob(".*")}
         assert hidden == {".lock"}
+        assert in_segments(left) == ["third.csv"]
     assert seen == sorted(seen), "once published, a set stays published"
     assert seen[0] == "first"
     assert seen[-1] == "second"
@@ -211,7 +252,11 @@ def test_missing_state_is_refused_and_a_missing_picture_is_not(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["../outside.csv", "/etc/passwd", "a/b.csv", ".hidden"]
+    "name",
+    [
+        *("../outside.csv", "/etc/passwd", ".hidden", "a/b/c.csv", "a/../b.csv"),
+        *("a/.hidden", "a/", "a\\b.csv", "C:/b.csv", "a//b.csv"),
+    ],
 )
 def test_a_manifest_cannot_name_files_elsewhere(tmp_path, name):
     run_stages(tmp_path, "first")

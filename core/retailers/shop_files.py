@@ -1,0 +1,282 @@
+"""Files of shops: a CSV file per segment and one Excel workbook, to act on.
+
+``segments/0-average.csv`` and its like hold the shops of one segment, largest sales
+first; ``unassigned.csv`` those in none, and ``not-segmented.csv`` those that were not
+eligible, with the reason. ``segments.xlsx`` holds the same, a sheet each.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import polars as pl
+
+from core.artifacts.folder import StageWriter
+from core.artifacts.reading import ArtifactSet
+from core.retailers.features import SHOP
+from core.segments.published import UNASSIGNED, PublishedSegments
+
+if TYPE_CHECKING:
+    from xlsxturbo.types import ColumnFormat, SheetOptions
+
+FOLDER: Final = "segments"
+WORKBOOK: Final = "segments.xlsx"
+NOT_SEGMENTED: Final = "not-segmented"
+SHOPS: Final = "shops.parquet"
+SHOPS_SCHEMA: Final = pl.Schema(
+    {
+        "shop_id": pl.String,
+        "segment": pl.Int32,
+        "sub_segment": pl.String,
+        "state": pl.String,
+        SHOP.size_column: pl.Float64,
+        "share_of_sales": pl.Float64,
+        "strength": pl.Float64,
+        "nearest_segment": pl.Int32,
+        "changing": pl.String,
+        "changing_to": pl.Int32,
+        "changing_since": pl.String,
+        "reason": pl.String,
+    }
+)
+"""Columns of ``shops.parquet``, which the files are made from.
+
+A row per shop: those of a segment first, largest sales first, then those that were not
+eligible, of which only ``state`` and ``reason`` are known. ``share_of_sales`` is of all
+segmented shops; ``strength`` is null where segments are not of kind ``density``.
+"""
+MOST_ROWS: Final = 1_048_575
+"""Rows of a sheet below its header, by Excel's limit."""
+_LONGEST_CELL = 32_767
+_LONGEST_SHEET = 31
+_TITLES = {
+    "shop_id": "Shop",
+    "segment": "Segment id",
+    "segment_name": "Segment",
+    "sub_segment": "Sub-segment id",
+    "sub_segment_name": "Sub-segment",
+    "state": "State",
+    SHOP.size_column: "Sales, last 12 months",
+    "share_of_sales": "Share of sales",
+    "strength": "Strength",
+    "nearest_segment_name": "Nearest other segment",
+    "changing": "Changing",
+    "changing_to_name": "Changing to",
+    "changing_since": "Changing since",
+    "reason": "Reason",
+}
+# Left out of the files where no shop has one.
+_OPTIONAL = {
+    *("sub_segment", "sub_segment_name", "strength", "nearest_segment_name"),
+    *("changing", "changing_to_name", "changing_since"),
+}
+_FORMATS: dict[str, ColumnFormat] = {
+    "Sales, last 12 months": {"num_format": "#,##0"},
+    "Share of sales": {"num_format": "0.0000%"},
+    "Share of shops": {"num_format": "0.00%"},
+    "Strength": {"num_format": "0.00"},
+}
+
+
+def segment_file(segment: int, name: str) -> str:
+    """Return the name of a segment's file: safe on every system, unique by the id.
+
+    >>> segment_file(0, "Spring peak, no trend"), segment_file(3, "Läden <Süd>")
+    ('segments/0-spring-peak-no-trend.csv', 'segments/3-laden-sud.csv')
+    >>> segment_file(-1, "unassigned"), segment_file(2, "Магазины")
+    ('segments/unassigned.csv', 'segments/2.csv')
+    """
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    slug = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")[:40].rstrip("-")
+    number = [] if segment == UNASSIGNED else [str(segment)]
+    return f"{FOLDER}/{'-'.join([*number, *([slug] if slug else [])])}.csv"
+
+
+def write_shops(
+    out: StageWriter,
+    table: Path,
+    exclusions: pl.DataFrame,
+    published: PublishedSegments,
+) -> None:
+    """Write ``shops.parquet`` and the files made from it.
+
+    Parameters
+    ----------
+    out : StageWriter
+        Of ``inference`` or ``refresh``.
+    table : Path
+        Features beside labels, as `core.retailers.model.write_predictions` leaves them;
+        not there if no shop was labelled.
+    exclusions : DataFrame
+        ``shop_id``, ``state`` and ``reason`` of the shops that are not eligible.
+    published : PublishedSegments
+    """
+    parts = [exclusions.sort("shop_id")]
+    if table.exists():
+        parts.insert(0, _segmented(table, published.kind == "density"))
+    empty = pl.DataFrame(schema=SHOPS_SCHEMA)
+    shops = pl.concat([empty, *parts], how="diagonal_relaxed").select(*SHOPS_SCHEMA)
+    shops.write_parquet(out.path(SHOPS))
+    _write_files(out, shops, published)
+
+
+def rewrite_files(
+    out: StageWriter, base: ArtifactSet, published: PublishedSegments
+) -> None:
+    """Write the files of shops anew under the names of `published`.
+
+    Nothing is written of a set by an earlier version, which has none.
+    """
+    if SHOPS in base.manifest.files:
+        _write_files(out, base.table(SHOPS), published)
+
+
+def _segmented(table: Path, has_strength: bool) -> pl.DataFrame:
+    """Return the labelled shops, largest sales first."""
+    sales = pl.col(SHOP.size_column).cast(pl.Float64)
+    strength = pl.col("latent_cluster_strength") if has_strength else pl.lit(None)
+    return (
+        pl.scan_parquet(table, glob=False)
+        .select(
+            *("shop_id", "segment", "sub_segment", "state"),
+            sales,
+            # Where nothing was sold, no shop has a share.
+            share_of_sales=pl.when(sales.sum() != 0).then(sales / sales.sum()),
+            strength=strength.cast(pl.Float64),
+            nearest_segment="nearest_segment",
+            changing="changing",
+            changing_to="changing_to",
+            changing_since="changing_since",
+        )
+        .sort(SHOP.size_column, "shop_id", descending=[True, False])
+        .collect()
+    )
+
+
+def _write_files(
+    out: StageWriter, shops: pl.DataFrame, published: PublishedSegments
+) -> None:
+    """Write the CSV files and the workbook."""
+    named = _named(shops, published)
+    sheets = [("Segments", _overview(shops, published))]
+    for segment in published.segments:
+        own = named.filter(segment=segment.id)
+        out.write_csv(segment_file(segment.id, segment.name), own)
+        title = (
+            segment.name if segment.id == UNASSIGNED else f"{segment.id} {segment.name}"
+        )
+        sheets.append((title, own))
+    rest = shops.filter(pl.col("segment").is_null()).select(
+        "shop_id", "state", "reason"
+    )
+    out.write_csv(f"{FOLDER}/{NOT_SEGMENTED}.csv", rest)
+    sheets.append(("not segmented", rest))
+    _write_workbook(out.path(WORKBOOK), sheets)
+
+
+def _named(shops: pl.DataFrame, published: PublishedSegments) -> pl.DataFrame:
+    """Return the columns that hold something, with names beside or instead of ids."""
+
+    def name_of(column: str) -> pl.Expr:
+        names = published.names
+        return pl.col(column).replace_strict(
+            names, default=None, return_dtype=pl.String
+        )
+
+    parts = {i: part.name for i, part in published.parts.items()}
+    sub = pl.col("sub_segment").replace_strict(
+        parts, default=None, return_dtype=pl.String
+    )
+    named = shops.select(
+        *("shop_id", "segment"),
+        name_of("segment").alias("segment_name"),
+        "sub_segment",
+        sub.alias("sub_segment_name"),
+        *("state", SHOP.size_column, "share_of_sales", "strength"),
+        name_of("nearest_segment").alias("nearest_segment_name"),
+        "changing",
+        name_of("changing_to").alias("changing_to_name"),
+        "changing_since",
+    )
+    empty = [column.name for column in named if column.null_count() == named.height]
+    return named.drop(set(empty) & _OPTIONAL)
+
+
+def _overview(shops: pl.DataFrame, published: PublishedSegments) -> pl.DataFrame:
+    """Return the first sheet: shops and sales of every segment and sub-segment."""
+    n_segmented = int(shops["segment"].count())
+
+    def row(key: str, name: str, column: str, part_of: str = "") -> tuple[object, ...]:
+        own = shops.filter(pl.col(column).cast(pl.String) == key)
+        sales, share = own[SHOP.size_column].sum(), own["share_of_sales"].sum()
+        n_shops = own.height
+        return key, name, part_of, n_shops, n_shops / max(n_segmented, 1), sales, share
+
+    rows = []
+    for segment in published.segments:
+        rows.append(row(str(segment.id), segment.name, "segment"))
+        rows += [
+            row(part.id, part.name, "sub_segment", segment.name)
+            for part in segment.parts
+        ]
+    columns = ["Segment id", "Segment", "Part of", "Shops", "Share of shops"]
+    columns += [_TITLES[SHOP.size_column], _TITLES["share_of_sales"]]
+    return pl.DataFrame(rows, schema=columns, orient="row", infer_schema_length=None)
+
+
+def _write_workbook(path: Path, tables: Iterable[tuple[str, pl.DataFrame]]) -> None:
+    """Write a workbook with a sheet per table, and more of one that Excel cannot hold.
+
+    Text is written as text: what begins like a formula is none.
+    """
+    from xlsxturbo import dfs_to_xlsx
+
+    sheets = []
+    for title, table in tables:
+        shown = table.rename(_TITLES, strict=False)
+        formats = {
+            name: form for name, form in _FORMATS.items() if name in shown.columns
+        }
+        widths = {place: _width(name) for place, name in enumerate(shown.columns)}
+        for number, start in enumerate(range(0, max(table.height, 1), MOST_ROWS), 1):
+            part = shown.slice(start, MOST_ROWS).with_columns(
+                pl.col(pl.String).str.head(_LONGEST_CELL)
+            )
+            options: SheetOptions = {
+                "column_formats": formats,
+                "column_widths": widths,
+            }
+            sheets.append((part, _sheet_name(title, number), options))
+    dfs_to_xlsx(
+        sheets,
+        path,
+        freeze_panes=True,
+        autofilter=True,
+        header_format={"bold": True},
+        constant_memory=True,
+        compression_level=3,
+    )
+
+
+def _width(title: str) -> float:
+    """Return a column's width in characters."""
+    return (
+        30.0 if title in {"Segment", "Reason", "Part of"} else max(12.0, len(title) + 4)
+    )
+
+
+def _sheet_name(title: str, number: int) -> str:
+    """Return a name that Excel takes, unique as titles begin with the segment's id.
+
+    >>> _sheet_name("0 Steady: all year / average size", 2)
+    '0 Steady  all year   averag (2)'
+    """
+    plain = re.sub(r"[\[\]:*?/\\\\]", " ", title)
+    mark = f" ({number})" if number > 1 else ""
+    # Excel counts in units of UTF-16.
+    units = plain.encode("utf-16-le")[: 2 * (_LONGEST_SHEET - len(mark))]
+    return units.decode("utf-16-le", "ignore").strip("' ") + mark
