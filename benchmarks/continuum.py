@@ -38,7 +38,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from core.config import Config
 from core.evaluation.comparison import recipe_of
-from core.models.preprocessing import FeatureScaler, feature_matrix
+from core.models.preprocessing import FeatureScaler
+from core.models.scaling import feature_matrix
 from core.retailers.archetypes import (
     Archetype,
     ArchetypeFamily,

@@ -18,7 +18,7 @@ import polars as pl
 
 from core.config import Config
 from core.evaluation.null import fit_gaussian_copula
-from core.models.preprocessing import feature_matrix
+from core.models.scaling import feature_matrix
 from core.retailers.features import FEATURE_SETS, feature_set
 from core.retailers.prepare import prepare
 from core.retailers.sample import generate_sales

@@ -35,7 +35,8 @@ from core.evaluation.stability import (
     refit,
     whole_pipeline,
 )
-from core.models.preprocessing import FeatureScaler, feature_matrix
+from core.models.preprocessing import FeatureScaler
+from core.models.scaling import feature_matrix
 from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
 from core.retailers.pipelines import check_structure, run_all

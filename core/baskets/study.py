@@ -64,7 +64,7 @@ from core.evaluation.null import fit_gaussian_copula
 from core.evaluation.workers import Workers
 from core.models.centroids import one_thread
 from core.models.criterion import FEWEST_ROWS, SMALLEST_SHARE, VALLEY
-from core.models.preprocessing import FloatArray
+from core.models.scaling import FloatArray
 from core.reporting.text import plural
 
 Verdict = Literal["none", "weak", "clear"]

@@ -35,7 +35,7 @@ from core.evaluation.stability import (
 from core.evaluation.workers import Workers
 from core.models import centroids
 from core.models.criterion import SMALLEST_SHARE, VALLEY
-from core.models.preprocessing import FloatArray
+from core.models.scaling import FloatArray
 from core.models.valleys import density_gap, spread_ties, valley_depths
 
 MAX_CLUSTERS: Final = 10

@@ -28,7 +28,7 @@ import numpy as np
 from core.evaluation.stability import Labels
 from core.models import centroids
 from core.models.density import DensityClusterer, smallest_size
-from core.models.preprocessing import FloatArray
+from core.models.scaling import FloatArray
 
 N_STARTS: Final = 3
 NEIGHBOURS: Final = 10

@@ -30,7 +30,8 @@ import polars as pl
 from sklearn.decomposition import PCA
 
 from core.baskets.features import BEHAVIOUR
-from core.models.preprocessing import FeatureScaler, FloatArray, feature_matrix
+from core.models.preprocessing import FeatureScaler
+from core.models.scaling import FloatArray, feature_matrix
 
 SPACES: Final = ("behaviour", "aisles", "combined", "pruned", "all")
 """From the simplest to the widest."""

@@ -49,7 +49,7 @@ from scipy.sparse import csr_array
 from core.artifacts.arrays import Arrays, Meta, State
 from core.errors import ArtifactError, ModelError, listed
 from core.evaluation.quality import NOISE, FloatArray, IntArray
-from core.models.preprocessing import LARGEST_VALUE
+from core.models.scaling import LARGEST_VALUE
 from core.months import month_index
 
 CountArray = NDArray[np.float32]  # whole numbers, exact up to 16 million

@@ -51,7 +51,8 @@ from core.evaluation.stability import Recipe
 from core.models.density import fit_density
 from core.models.density_assigner import choose_exemplars
 from core.models.partition import Partition
-from core.models.preprocessing import FeatureScaler, feature_matrix
+from core.models.preprocessing import FeatureScaler
+from core.models.scaling import feature_matrix
 from core.rules.check import require_proven
 from core.rules.grammar import RuleSet, read_rules
 from core.rules.towards import rules_towards
@@ -602,14 +603,19 @@ def _partitioned(table: pl.DataFrame, chosen: _Candidate, search: _Search) -> Sp
     is_momentum = chosen.method == KMEANS_MOMENTUM
     columns = search.momentum if is_momentum else search.columns
     X = feature_matrix(table, list(columns))
-    scaler = FeatureScaler(**search.config.scaling.model_dump()).fit(X)
+    scaler = FeatureScaler(**search.config.scaling.model_dump()).fit(X).scaling_
     before = search.before if chosen.is_like(search.before) else None
     start = None if before is None else before.assign(table)
     fitted = Partition(KMEANS, chosen.n_segments, search.seed)
     fitted.fit(scaler.transform(X), start=start)
     n = fitted.model_.n_segments
     return Split(
-        "partition", chosen.method, n, columns, scaler=scaler, model=fitted.model_
+        "partition",
+        chosen.method,
+        n,
+        columns,
+        scaler=scaler,
+        model=fitted.model_,
     )
 
 
@@ -692,7 +698,7 @@ def _density_split(
     if table.height < 2 * MIN_ENTITIES_AT_CUT:
         return None, None
     X = feature_matrix(table, list(search.features))
-    scaler = FeatureScaler(**search.config.scaling.model_dump()).fit(X)
+    scaler = FeatureScaler(**search.config.scaling.model_dump()).fit(X).scaling_
     scaled = scaler.transform(X)
     given = search.config.clustering
     degree = given.min_samples or CHECK_MIN_SAMPLES

@@ -140,8 +140,9 @@ def learn_scaling(
     same, free = (np.zeros(p), np.ones(p)), np.full(p, np.finfo(np.float64).max)
     plain = Scaling(np.array(is_log), -free, free, *same)
     scaler = FeatureScaler("winsorised", tail_share).fit(plain.columns(table).T)
-    lower, upper = (scaler.lower_, scaler.upper_) if tail_share else (-free, free)
-    return Scaling(plain.is_log, lower, upper, scaler.centre_, scaler.scale_)
+    learnt = scaler.scaling_
+    lower, upper = (learnt.lower, learnt.upper) if tail_share else (-free, free)
+    return Scaling(plain.is_log, lower, upper, learnt.centre, learnt.scale)
 
 
 class CentroidModel:

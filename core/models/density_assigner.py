@@ -46,13 +46,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
-from sklearn.neighbors import NearestNeighbors
 
 from core.artifacts.arrays import Arrays, Meta, State
 from core.errors import ArtifactError, listed
@@ -68,6 +68,8 @@ TREE_POINTS = 256
 """Up to here it is used in any case: products take 1 ms to begin."""
 SPARE = 4
 """Candidates beyond the `k` wanted, against rounding at the edge."""
+FEW = 16
+"""Up to as many rows are compared with every point: products take longer to begin."""
 FAR = 300.0
 """Norm, in neighbour distances, from which a product's rounding (some 2e-15 of the
 squared norm) could change a neighbour distance by more than 1e-10 of itself."""
@@ -109,11 +111,16 @@ class NeighbourIndex:
             # Of the leaf sizes and ways to split that the tree offers, the fastest to
             # ask by 5% and the fastest to build.
             self._tree = cKDTree(self.points, leafsize=32, balanced_tree=False)
-        else:
-            # Rounding grows with the norm, so most rows should be near the origin.
-            self._centre = np.median(self.points, axis=0)
-            self._search = NearestNeighbors(algorithm="brute")
-            self._search.fit(self.points - self._centre)
+
+    @cached_property
+    def _products(self) -> tuple[FloatArray, Any]:
+        """A centre, and a search among the points without it."""
+        from sklearn.neighbors import NearestNeighbors
+
+        # Rounding grows with the norm, so most rows should be near the origin.
+        centre = np.median(self.points, axis=0)
+        search = NearestNeighbors(algorithm="brute")
+        return centre, search.fit(self.points - centre)
 
     def query(self, rows: FloatArray, k: int, within: float = np.inf) -> Neighbours:
         """Return the `k` nearest points (all, if there are fewer) of every row.
@@ -132,7 +139,7 @@ class NeighbourIndex:
         """
         k = min(k, len(self.points))
         if self._tree is None:
-            return self._by_product(rows, k)
+            return (self._by_measure if len(rows) <= FEW else self._by_product)(rows, k)
         distances, indices = self._tree.query(
             rows,
             k=k,
@@ -145,22 +152,31 @@ class NeighbourIndex:
 
     def _by_product(self, rows: FloatArray, k: int) -> Neighbours:
         """Find neighbours through products, then measure their distances exactly."""
-        centred = rows - self._centre
-        indices = self._search.kneighbors(
+        centre, search = self._products
+        centred = rows - centre
+        indices = search.kneighbors(
             centred, min(k + SPARE, len(self.points)), return_distance=False
         )
         found = _sorted(_measure(rows, self.points, indices), indices)
         distances = found.distances[:, :k].copy()
         indices = found.indices[:, :k].copy()
         norms = np.sqrt(np.einsum("ij,ij->i", centred, centred))
-        for row in np.flatnonzero(norms > FAR * distances[:, -1]):
-            exact = cdist(rows[row : row + 1], self.points, "sqeuclidean")[0]
-            nearest = np.argpartition(exact, k - 1)[None, :k]
-            measured = _measure(rows[row : row + 1], self.points, nearest)
-            distances[row], indices[row] = (
-                values[0] for values in _sorted(measured, nearest)
-            )
+        is_far = norms > FAR * distances[:, -1]
+        if is_far.any():
+            distances[is_far], indices[is_far] = self._by_measure(rows[is_far], k)
         return Neighbours(distances, indices)
+
+    def _by_measure(self, rows: FloatArray, k: int) -> Neighbours:
+        """Find neighbours by their distances from every point."""
+        n_near = min(k + SPARE, len(self.points))
+        nearest = np.empty((len(rows), n_near), dtype=np.intp)
+        step = max(1, BLOCK // len(self.points))
+        for start in range(0, len(rows), step):
+            part = slice(start, start + step)
+            exact = cdist(rows[part], self.points, "sqeuclidean")
+            nearest[part] = np.argpartition(exact, n_near - 1, axis=1)[:, :n_near]
+        found = _sorted(_measure(rows, self.points, nearest), nearest)
+        return Neighbours(found.distances[:, :k], found.indices[:, :k])
 
 
 def _measure(rows: FloatArray, points: FloatArray, indices: IntArray) -> FloatArray:

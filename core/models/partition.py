@@ -27,7 +27,8 @@ from sklearn.base import BaseEstimator, ClusterMixin
 
 from core.errors import ConfigError, ModelError, did_you_mean, listed
 from core.models import centroids
-from core.models.preprocessing import FloatArray, checked_matrix
+from core.models.preprocessing import checked_matrix
+from core.models.scaling import FloatArray
 
 METHODS = ("kmeans", "mixture")
 REGULARISATION = 0.01

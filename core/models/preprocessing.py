@@ -33,21 +33,16 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
-import polars as pl
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.preprocessing import RobustScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from core.artifacts.arrays import Arrays, Meta, State
-from core.errors import ArtifactError, ConfigError, ModelError, did_you_mean, listed
+from core.artifacts.arrays import State
+from core.errors import ConfigError, ModelError, did_you_mean, listed
+from core.models.scaling import FeatureScaling, FloatArray, refuse_values
 
-FloatArray = npt.NDArray[np.float64]
-LARGEST_VALUE = 1e30
-"""Beyond it a square overflows float32, in which models are trained."""
 METHODS = ("winsorised", "robust")
 ROUNDING = 1e-12
-STATE = ("lower_", "upper_", "centre_", "scale_", "fill_")
 
 
 def checked_matrix(
@@ -106,58 +101,9 @@ def checked_matrix(
             f"{min_rows}, to hold some out for validation. Bring more shops, or "
             "cluster the scaled features themselves."
         )
-    _refuse_values(estimator, table, allow_nan)
-    return np.asarray(table + 0.0 if is_fit else table, dtype=np.float64)
-
-
-def plain_matrix(values: Any, n_columns: int, what: str) -> FloatArray:
-    """Return `values` as float64 of shape (n_rows, n_columns), names not looked at.
-
-    Raises
-    ------
-    ModelError
-        For another shape, or what is not a number.
-    """
-    try:
-        table = np.asarray(values, dtype=np.float64)
-    except (ValueError, TypeError) as error:
-        raise ModelError(f"{what} must be a table of numbers: {error}.") from None
-    if table.ndim != 2 or table.shape[1] != n_columns:
-        raise ModelError(
-            f"{what} have the shape {table.shape}; expected (n_rows, {n_columns}). "
-            "Pass the columns that `transform` of the same model returned."
-        )
-    return table
-
-
-def feature_matrix(features: pl.DataFrame, names: list[str]) -> np.ndarray:
-    """Return named columns as float64, shape (n_rows, n_features); null is NaN."""
-    return features.select(pl.col(names).cast(pl.Float64)).to_numpy()
-
-
-def _refuse_values(estimator: Any, table: FloatArray, allow_nan: bool) -> None:
-    """Raise for NaN (unless allowed), infinity and values of absurd size."""
-    if table.min() >= -LARGEST_VALUE and table.max() <= LARGEST_VALUE:
-        return  # the usual case, without a second table in memory; NaN fails it
-    with np.errstate(invalid="ignore"):
-        is_bad = np.abs(table) > LARGEST_VALUE
-    if not allow_nan:
-        is_bad |= np.isnan(table)
-    if not is_bad.any():
-        return
     names = getattr(estimator, "feature_names_in_", None)
-    columns = np.flatnonzero(is_bad.any(axis=0))
-    shown = listed([str(i) if names is None else str(names[i]) for i in columns], 5)
-    cure = (
-        "Mend or drop these columns."
-        if allow_nan
-        else "Fill in what is unknown (`FeatureScaler` does, with the median)."
-    )
-    kinds = "infinity" if allow_nan else "NaN, infinity"
-    raise ModelError(
-        f"`{type(estimator).__name__}`: {int(is_bad.sum()):,} of {table.size:,} values "
-        f"are {kinds} or beyond 1e30 (columns {shown}); expected finite numbers. {cure}"
-    )
+    refuse_values(table, name, names, allow_nan=allow_nan)
+    return np.asarray(table + 0.0 if is_fit else table, dtype=np.float64)
 
 
 class FeatureScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sklearn is untyped
@@ -175,12 +121,8 @@ class FeatureScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # t
 
     Attributes
     ----------
-    lower_, upper_ : ndarray of shape (n_features,)
-        Bounds values are clipped to; -inf and inf for 'robust'.
-    centre_, scale_ : ndarray of shape (n_features,)
-        Subtracted and divided by; `scale_` is 1 for a constant column.
-    fill_ : ndarray of shape (n_features,)
-        Median of the known values, for unknown ones; 0 if none is known.
+    scaling_ : FeatureScaling
+        What was learnt, as plain arrays.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of str
@@ -217,16 +159,23 @@ class FeatureScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # t
         self._check_options()
         table = checked_matrix(self, X, is_fit=True, allow_nan=True)
         columns = [np.sort(column[~np.isnan(column)]) for column in table.T]
-        self.fill_ = np.array([_median(column) for column in columns])
-        filled = np.where(np.isnan(table), self.fill_, table)
+        fill = np.array([_median(column) for column in columns])
+        filled = np.where(np.isnan(table), fill, table)
         if self.method == "robust":
             reference = RobustScaler().fit(filled)
-            self.centre_, self.scale_ = reference.center_, reference.scale_
-            self.lower_ = np.full(table.shape[1], -np.inf)
-            self.upper_ = np.full(table.shape[1], np.inf)
-            return self
-        learnt = [_winsorise(np.sort(column), self.tail_share) for column in filled.T]
-        self.lower_, self.upper_, self.centre_, self.scale_ = np.array(learnt).T.copy()
+            free = np.full(table.shape[1], np.inf)
+            learnt = (-free, free, reference.center_, reference.scale_)
+        else:
+            rows = [_winsorise(np.sort(column), self.tail_share) for column in filled.T]
+            learnt = tuple(np.array(rows).T.copy())
+        names = getattr(self, "feature_names_in_", None)
+        self.scaling_ = FeatureScaling(
+            *learnt,
+            fill,
+            self.method,
+            self.tail_share,
+            None if names is None else tuple(map(str, names)),
+        )
         return self
 
     def transform(self, X: Any) -> FloatArray:
@@ -244,11 +193,7 @@ class FeatureScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # t
         """
         check_is_fitted(self)
         table = checked_matrix(self, X, is_fit=False, allow_nan=True)
-        table = np.where(np.isnan(table), self.fill_, table)
-        np.clip(table, self.lower_, self.upper_, out=table)
-        table -= self.centre_
-        table /= self.scale_
-        return table
+        return self.scaling_.transform(table)
 
     def inverse_transform(self, X: Any) -> FloatArray:
         """Return scaled features in their own units.
@@ -265,47 +210,12 @@ class FeatureScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # t
         ndarray of shape (n_shops, n_features), float64
         """
         check_is_fitted(self)
-        table = plain_matrix(X, self.n_features_in_, "scaled features")
-        restored: FloatArray = table * self.scale_ + self.centre_
-        return restored
+        return self.scaling_.inverse_transform(X)
 
     def get_state(self) -> State:
-        """Return what was learnt as named arrays, and the rest as JSON-able values."""
+        """Return what was learnt, see `core.models.scaling.FeatureScaling`."""
         check_is_fitted(self)
-        meta: dict[str, Any] = {"method": self.method, "tail_share": self.tail_share}
-        if hasattr(self, "feature_names_in_"):
-            meta["feature_names"] = [str(name) for name in self.feature_names_in_]
-        return {name.rstrip("_"): getattr(self, name) for name in STATE}, meta
-
-    @classmethod
-    def from_state(cls, arrays: Arrays, meta: Meta) -> Self:
-        """Return a fitted scaler; it transforms bit for bit as the original.
-
-        Raises
-        ------
-        ArtifactError
-            If an array or an option is missing, or the lengths differ.
-        """
-        missing = [key for name in STATE if (key := name.rstrip("_")) not in arrays]
-        missing += [key for key in ("method", "tail_share") if key not in meta]
-        if missing:
-            raise ArtifactError(
-                f"the scaler's state lacks {listed(missing)}. Train the model again."
-            )
-        scaler = cls(method=meta["method"], tail_share=meta["tail_share"])
-        for name in STATE:
-            values = np.asarray(arrays[name.rstrip("_")], dtype=np.float64)
-            setattr(scaler, name, values)
-        shapes = sorted({getattr(scaler, name).shape for name in STATE})
-        if len(shapes) != 1 or len(shapes[0]) != 1:
-            raise ArtifactError(
-                f"the scaler's arrays have the shapes {shapes}; expected one length. "
-                "Train the model again."
-            )
-        scaler.n_features_in_ = len(scaler.fill_)
-        if "feature_names" in meta:
-            scaler.feature_names_in_ = np.array(meta["feature_names"], dtype=object)
-        return scaler
+        return self.scaling_.get_state()
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from core.errors import ModelError
-from core.models.preprocessing import FloatArray
+from core.models.scaling import FloatArray
 
 HOW_TO_INSTALL = (
     'pip install "stable-segments[umap]", in a clone pip install -e ".[umap]"'

@@ -12,7 +12,7 @@ import polars as pl
 
 from core.artifacts.folder import Artifacts
 from core.errors import ConfigError, did_you_mean
-from core.models.preprocessing import feature_matrix
+from core.models.scaling import feature_matrix
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model, exclusions_of, features_of
 from core.retailers.names import feature_label

@@ -43,7 +43,7 @@ from core.evaluation.stability import (
 )
 from core.evaluation.workers import Workers
 from core.logging import get_logger, progress
-from core.models.preprocessing import feature_matrix
+from core.models.scaling import feature_matrix
 from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model, features_of

@@ -24,7 +24,7 @@ from core.errors import PROGRAM, ArtifactError, FeatureMismatchError, listed
 from core.models.autoencoder.network import Codec
 from core.models.centroids import CentroidModel
 from core.models.density_assigner import Assigner, Exemplars
-from core.models.preprocessing import FeatureScaler, feature_matrix
+from core.models.scaling import FeatureScaling, feature_matrix
 from core.retailers.features import MOMENTUM, UNCLUSTERED, check_features
 from core.retailers.files import RETAILERS
 from core.retailers.prepare import Prepared, prepare, write_batches
@@ -47,12 +47,12 @@ ENCODER_STATE = "encoder-state.safetensors"
 CLUSTER_STATE = "cluster-state.safetensors"
 
 
-def load_encoder(artifact_set: ArtifactSet) -> tuple[FeatureScaler, Codec]:
+def load_encoder(artifact_set: ArtifactSet) -> tuple[FeatureScaling, Codec]:
     """Return the scaler and the encoder of a verified set."""
     artifact_set.manifest.facts("autoencoder")
     arrays, meta = artifact_set.arrays(ENCODER_STATE)
     return (
-        FeatureScaler.from_state(*state_part(arrays, meta, "scaler")),
+        FeatureScaling.from_state(*state_part(arrays, meta, "scaler")),
         Codec.from_state(*state_part(arrays, meta, "encoder")),
     )
 
@@ -346,7 +346,7 @@ class Model:
         The month that its training looked up to, ``YYYY-MM``.
     has_products : bool
         Whether its training sales had products.
-    scaler, encoder : FeatureScaler, Codec
+    scaler, encoder : FeatureScaling, Codec
         From features to the scaled and to the latent space.
     latent, raw : Assigner
         The clusters of both spaces.
@@ -360,7 +360,7 @@ class Model:
     features: list[str]
     as_of: str
     has_products: bool
-    scaler: FeatureScaler
+    scaler: FeatureScaling
     encoder: Codec
     latent: Assigner
     raw: Assigner

@@ -207,7 +207,7 @@ def _started_from(
         out.facts["cold_reason"] = fault
         get_logger().warning("The autoencoder is trained anew: %s", fault)
         return None
-    return in_new_units(start.encoder, start.scaler, scaler)
+    return in_new_units(start.encoder, start.scaler, scaler.scaling_)
 
 
 N_NULLS = 19

@@ -17,7 +17,7 @@ from core.evaluation.quality import IntArray
 from core.evaluation.stability import Recipe, whole_pipeline
 from core.logging import progress
 from core.models.centroids import means_of
-from core.models.preprocessing import feature_matrix
+from core.models.scaling import feature_matrix
 from core.retailers.features import SHOP, UNCLUSTERED, VOLUME
 from core.retailers.files import RETAILERS
 from core.retailers.judge import STABILITY

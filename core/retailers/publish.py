@@ -22,7 +22,7 @@ from core.artifacts.reading import ArtifactSet
 from core.artifacts.spreadsheet import defused
 from core.errors import ArtifactError, ConfigError, listed
 from core.evaluation.quality import label_summary
-from core.models.preprocessing import feature_matrix
+from core.models.scaling import feature_matrix
 from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
 from core.retailers.model import (

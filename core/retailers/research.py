@@ -35,7 +35,7 @@ from core.evaluation.scorecard import N_PERMUTATIONS
 from core.evaluation.stability import Recipe, whole_pipeline
 from core.evaluation.workers import Workers
 from core.logging import get_logger, progress
-from core.models.preprocessing import feature_matrix
+from core.models.scaling import feature_matrix
 from core.models.umap import HOW_TO_INSTALL, has_umap
 from core.retailers.features import FEATURE_SETS, SHOP, feature_set
 from core.retailers.files import RETAILERS

@@ -36,7 +36,8 @@ from core.evaluation.workers import Workers
 from core.logging import get_logger, progress
 from core.models.autoencoder.estimator import Autoencoder
 from core.models.density import fit_density
-from core.models.preprocessing import FeatureScaler, feature_matrix
+from core.models.preprocessing import FeatureScaler
+from core.models.scaling import feature_matrix
 from core.models.seeding import derived_seed
 from core.resolve import resolve_config
 from core.retailers.features import feature_set

@@ -36,7 +36,7 @@ from core.logging import get_logger, progress
 from core.models.density import DensityClusterer
 from core.models.density_assigner import choose_exemplars
 from core.models.partition import Partition
-from core.models.preprocessing import feature_matrix
+from core.models.scaling import feature_matrix
 from core.retailers.features import MOMENTUM, SHOP
 from core.retailers.files import RETAILERS
 from core.retailers.inside import Past, continued_divisions, look_inside, named_by_rules

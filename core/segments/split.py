@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from core.artifacts.arrays import Arrays, Meta, State, join_states, state_part
 from core.models.centroids import CentroidModel
 from core.models.density_assigner import Exemplars
-from core.models.preprocessing import FeatureScaler, feature_matrix
+from core.models.scaling import FeatureScaling, feature_matrix
 from core.rules.compile import assign_expr
 from core.rules.grammar import RuleSet, read_rules
 from core.segments.within import SplitKind
@@ -58,7 +58,7 @@ class Split:
     reason: str = ""
     evidence: Mapping[str, Any] | None = None
     rules: RuleSet | None = None
-    scaler: FeatureScaler | None = None
+    scaler: FeatureScaling | None = None
     model: CentroidModel | Exemplars | None = None
 
     def assign(self, table: pl.DataFrame) -> IntArray:
@@ -109,7 +109,7 @@ class Split:
         if rules is not None:
             own["rules"] = read_rules(rules)
         else:
-            own["scaler"] = FeatureScaler.from_state(
+            own["scaler"] = FeatureScaling.from_state(
                 *state_part(arrays, meta, "scaler")
             )
             model = state_part(arrays, meta, "model")

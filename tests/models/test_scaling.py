@@ -11,6 +11,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from core.errors import ArtifactError, ConfigError, ModelError
 from core.models.preprocessing import FeatureScaler
+from core.models.scaling import FeatureScaling
 
 LIMIT = np.sqrt(0.99 / 0.01)
 
@@ -58,7 +59,7 @@ def test_robust_is_exactly_the_reference_scaler():
 def test_unknown_values_become_the_median_seen_in_fit():
     trend = np.array([[1.0], [2.0], [np.nan], [3.0], [10.0]])
     scaler = FeatureScaler(tail_share=0.0).fit(trend)
-    assert scaler.fill_.tolist() == [2.5]
+    assert scaler.scaling_.fill.tolist() == [2.5]
     assert scaler.transform([[np.nan]]) == scaler.transform([[2.5]])
     assert FeatureScaler(method="robust").fit_transform(trend)[2, 0] == 0.0
 
@@ -66,7 +67,7 @@ def test_unknown_values_become_the_median_seen_in_fit():
 def test_constant_and_wholly_unknown_columns_become_zero():
     features = np.column_stack([np.full(50, 7.0), np.full(50, np.nan)])
     scaler = FeatureScaler().fit(features)
-    assert scaler.scale_.tolist() == [1.0, 1.0]
+    assert scaler.scaling_.scale.tolist() == [1.0, 1.0]
     assert not scaler.transform(features).any()
     assert not scaler.transform([[9.0, 3.0]]).any()
 
@@ -123,10 +124,10 @@ def test_state_through_json_transforms_bit_for_bit(method):
     frame = pd.DataFrame(table, columns=["trend", "cv", "entropy", "recency"])
     scaler = FeatureScaler(method=method).fit(frame)
     state, meta = scaler.get_state()
-    loaded = FeatureScaler.from_state(state, json.loads(json.dumps(meta)))
-    assert loaded.transform(frame).tobytes() == scaler.transform(frame).tobytes()
-    assert list(loaded.feature_names_in_) == list(frame.columns)
-    assert loaded.get_params() == scaler.get_params()
+    loaded = FeatureScaling.from_state(state, json.loads(json.dumps(meta)))
+    assert loaded.transform(table).tobytes() == scaler.transform(frame).tobytes()
+    assert loaded.feature_names == tuple(frame.columns)
+    assert vars(loaded).items() >= scaler.get_params().items()
 
 
 def test_one_shop_scales_as_in_the_batch():
@@ -142,7 +143,7 @@ def test_inverse_transform_returns_the_features_within_the_bounds():
     features = np.random.default_rng(5).lognormal(size=(400, 3))
     scaler = FeatureScaler().fit(features)
     restored = scaler.inverse_transform(scaler.transform(features))
-    bounded = np.clip(features, scaler.lower_, scaler.upper_)
+    bounded = np.clip(features, scaler.scaling_.lower, scaler.scaling_.upper)
     np.testing.assert_allclose(restored, bounded, rtol=1e-9, atol=1e-12)
 
 
@@ -176,6 +177,6 @@ def test_another_width_is_refused():
 def test_incomplete_state_is_refused_by_name():
     state, meta = FeatureScaler().fit(np.eye(3)).get_state()
     with pytest.raises(ArtifactError, match="`centre`"):
-        FeatureScaler.from_state({k: state[k] for k in state if k != "centre"}, meta)
+        FeatureScaling.from_state({k: state[k] for k in state if k != "centre"}, meta)
     with pytest.raises(ArtifactError, match="shapes"):
-        FeatureScaler.from_state(state | {"fill": np.zeros(2)}, meta)
+        FeatureScaling.from_state(state | {"fill": np.zeros(2)}, meta)

@@ -32,7 +32,7 @@ def sales_features(n_shops: int = 500, level: float = 1.0, seed: int = 0):
 @pytest.fixture(scope="module")
 def trained():
     X = sales_features()
-    scaler = FeatureScaler().fit(X)
+    scaler = FeatureScaler().fit(X).scaling_
     return scaler, Autoencoder(epochs=20).fit(scaler.transform(X)).codec_
 
 
@@ -40,7 +40,7 @@ def trained():
 def next_month():
     """The features of the month after: higher, and of other shops."""
     X = sales_features(520, level=1.4, seed=1)
-    return X, FeatureScaler().fit(X)
+    return X, FeatureScaler().fit(X).scaling_
 
 
 # --- from old units to new ones -----------------------------------------------------
@@ -49,8 +49,8 @@ def next_month():
 def test_a_start_in_new_units_places_shops_where_the_old_model_did(trained, next_month):
     old, encoder = trained
     X, new = next_month
-    within = ((old.lower_ < X) & (old.upper_ > X)).all(axis=1)
-    within &= ((new.lower_ < X) & (new.upper_ > X)).all(axis=1)
+    within = ((old.lower < X) & (old.upper > X)).all(axis=1)
+    within &= ((new.lower < X) & (new.upper > X)).all(axis=1)
     moved = in_new_units(encoder, old, new)
     before = encoder.transform(old.transform(X[within]))
     after = moved.transform(new.transform(X[within]))
@@ -58,7 +58,7 @@ def test_a_start_in_new_units_places_shops_where_the_old_model_did(trained, next
     assert after == pytest.approx(before, abs=1e-4)
     restored = new.inverse_transform(moved.decoder(after))
     expected = old.inverse_transform(encoder.decoder(before))
-    assert restored / new.scale_ == pytest.approx(expected / new.scale_, abs=1e-4)
+    assert restored / new.scale == pytest.approx(expected / new.scale, abs=1e-4)
 
 
 def test_the_model_that_is_started_from_does_not_change(trained, next_month):
@@ -74,8 +74,8 @@ def test_the_model_that_is_started_from_does_not_change(trained, next_month):
 def test_a_column_that_did_not_vary_before_keeps_its_weights(trained):
     X = sales_features()
     X[:, 2] = 5.0
-    old = FeatureScaler().fit(X)
-    new = FeatureScaler().fit(sales_features(seed=1))
+    old = FeatureScaler().fit(X).scaling_
+    new = FeatureScaler().fit(sales_features(seed=1)).scaling_
     moved = in_new_units(trained[1], old, new)
     kernel, was = (e.encoder.layers[0].kernel for e in (moved, trained[1]))
     assert np.array_equal(kernel[2], was[2])

@@ -14,7 +14,7 @@ import pytest
 from core.artifacts.arrays import load_arrays, save_arrays
 from core.artifacts.manifest import digest, read_manifest
 from core.errors import ArtifactError, ConfigError, FeatureMismatchError
-from core.models.preprocessing import feature_matrix
+from core.models.scaling import feature_matrix
 from core.retailers.features import MOMENTUM
 from core.retailers.files import RETAILERS
 from core.retailers.inside import Past, continued_divisions, look_inside, part_names

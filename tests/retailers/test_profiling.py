@@ -15,7 +15,7 @@ from core.artifacts.folder import Artifacts
 from core.artifacts.manifest import read_manifest, verify
 from core.config import Config
 from core.errors import ArtifactError, ConfigError
-from core.models.preprocessing import feature_matrix
+from core.models.scaling import feature_matrix
 from core.retailers.explain import (
     NotEligible,
     assigner,

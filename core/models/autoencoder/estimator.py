@@ -66,12 +66,8 @@ from core.models.autoencoder.network import (
     unfold,
 )
 from core.models.autoencoder.training import OnEpoch, TrainingSettings, train
-from core.models.preprocessing import (
-    FeatureScaler,
-    FloatArray,
-    checked_matrix,
-    plain_matrix,
-)
+from core.models.preprocessing import checked_matrix
+from core.models.scaling import FeatureScaling, FloatArray, plain_matrix
 from core.models.seeding import seeded
 
 MIN_ROWS = 10
@@ -336,7 +332,7 @@ def _check_options(estimator: Autoencoder) -> None:
             raise ConfigError(f"`{name}` is {value!r}; expected {expected}.")
 
 
-def in_new_units(trained: Codec, old: FeatureScaler, new: FeatureScaler) -> Codec:
+def in_new_units(trained: Codec, old: FeatureScaling, new: FeatureScaling) -> Codec:
     """Return the same autoencoder for features under another scaling.
 
     With ``z`` the features under the new scaling, those under the old one are
@@ -347,8 +343,8 @@ def in_new_units(trained: Codec, old: FeatureScaler, new: FeatureScaler) -> Code
     ----------
     trained : Codec
         Of features under `old`.
-    old, new : FeatureScaler
-        Fitted, both with the columns of `trained`.
+    old, new : FeatureScaling
+        Both with the columns of `trained`.
 
     Returns
     -------
@@ -365,15 +361,15 @@ def in_new_units(trained: Codec, old: FeatureScaler, new: FeatureScaler) -> Code
 
 
 def _map_between(
-    old: FeatureScaler, new: FeatureScaler
+    old: FeatureScaling, new: FeatureScaling
 ) -> tuple[FloatArray, FloatArray]:
     """Return ratio and shift from the new to the old scaled values of each column."""
-    had_unit = old.lower_ < old.upper_
-    has_both = had_unit & (new.lower_ < new.upper_)
-    ratio = np.where(has_both, new.scale_ / old.scale_, 1.0)
+    had_unit = old.lower < old.upper
+    has_both = had_unit & (new.lower < new.upper)
+    ratio = np.where(has_both, new.scale / old.scale, 1.0)
     # Where the new centre lies, as the old scaler saw it: within its bounds.
-    centre = np.clip(new.centre_, old.lower_, old.upper_)
-    return ratio, np.where(had_unit, (centre - old.centre_) / old.scale_, 0.0)
+    centre = np.clip(new.centre, old.lower, old.upper)
+    return ratio, np.where(had_unit, (centre - old.centre) / old.scale, 0.0)
 
 
 def _after(network: Network, ratio: FloatArray, shift: FloatArray) -> Network:

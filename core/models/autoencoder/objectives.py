@@ -30,8 +30,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
-from sklearn.neighbors import NearestNeighbors
 
 from core.models.autoencoder import training
 from core.models.seeding import derived_seed
@@ -81,6 +79,9 @@ def neighbour_pairs(rows: training.Rows) -> Pairs:
     rows : ndarray of shape (n_rows, n_features)
         At least two.
     """
+    from scipy.sparse import csr_array
+    from sklearn.neighbors import NearestNeighbors
+
     k = min(N_NEIGHBOURS, len(rows) - 1)
     # In double precision: squares of large values still have room, ties stay apart.
     search = NearestNeighbors(n_neighbors=k).fit(rows.astype(np.float64))

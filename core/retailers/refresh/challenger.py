@@ -29,7 +29,7 @@ from core.evaluation.retrain_policy import TriggerState
 from core.evaluation.splits import relearning
 from core.evaluation.stability import OnStep, Recipe, Refit, refit, whole_pipeline
 from core.logging import get_logger, progress
-from core.models.preprocessing import feature_matrix
+from core.models.scaling import feature_matrix
 from core.retailers.features import MOMENTUM, SHOP
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model

@@ -30,7 +30,7 @@ from core.errors import (
 from core.evaluation.drift import DriftOptions, DriftReport, measure_drift
 from core.evaluation.drift_reference import DriftReference, MonthRows, usual_months
 from core.evaluation.retrain_policy import TriggerState
-from core.models.preprocessing import feature_matrix
+from core.models.scaling import feature_matrix
 from core.months import month_index, month_label
 from core.resolve import resolve_config, unaddressed
 from core.retailers.files import RETAILERS
