@@ -6,7 +6,6 @@ rules that imitate a segment: ``profile`` adds those.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from core.retailers.names import first_words
 from core.retailers.report.differences import Difference, differences, rule_texts
 from core.retailers.report.evidence import Evidence, report_line
 from core.retailers.report.tree import Contrasts
+from core.retailers.shop_files import segment_file
 from core.retailers.states import state_mix
 from core.segments.profiles import monthly_curves
 from core.segments.published import UNASSIGNED, PublishedSegments, Segment
@@ -204,7 +204,7 @@ class _Known:
             how_sure_why=report_line("how_sure_why", case=case),
             members=_shops_of(self.shops, key),
             rules=[] if rules is None else rule_texts(rules, int(key)),
-            file=f"segments/{segment.id}-{_slug(segment.name)}.csv",
+            file=segment_file(segment.id, segment.name),
         )
 
 
@@ -359,7 +359,3 @@ def _shops_of(shops: pl.DataFrame | None, segment: str) -> list[str]:
         return []
     own = shops.filter(pl.col("segment").cast(pl.String) == segment).sort("place")
     return [str(shop) for shop in own["shop_id"]]
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
