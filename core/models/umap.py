@@ -16,6 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from core.errors import ModelError
+from core.models.autoencoder.training import load_keras
 from core.models.scaling import FloatArray
 
 HOW_TO_INSTALL = (
@@ -63,6 +64,7 @@ def fit_umap(
             f"UMAP received {len(X)} rows for {n_components} columns; expected at "
             f"least {n_components + 2} rows."
         )
+    load_keras()  # quietly: umap-learn imports it, and would do so aloud
     try:
         with warnings.catch_warnings():
             # Of libraries that umap-learn imports where it finds them.
