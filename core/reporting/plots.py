@@ -64,7 +64,7 @@ def plot_space(
     """
     marks = np.asarray(labels)
     drawn = _subsample(marks)
-    window = _window(coordinates)
+    window = view_of(coordinates)
     is_within = (coordinates >= window[0]) & (coordinates <= window[1])
     inside: NDArray[np.bool_] = np.logical_and.reduce(is_within, axis=1)
     clusters, sizes = np.unique(marks[marks != NOISE], return_counts=True)
@@ -113,7 +113,7 @@ def _subsample(labels: NDArray[np.int64]) -> NDArray[np.intp]:
     return np.sort(np.concatenate(parts))
 
 
-def _window(
+def view_of(
     coordinates: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the corners of a view that a few far outliers cannot squeeze."""
@@ -145,7 +145,7 @@ def _write_on_clusters(
         own = coordinates[labels == cluster]
         if not len(own):
             continue
-        middle = _crowded_place(own)
+        middle = crowded_place(own)
         if any((np.abs(middle - other) < reach).all() for other in written):
             continue
         written.append(middle)
@@ -160,7 +160,7 @@ def _write_on_clusters(
         )
 
 
-def _crowded_place(points: NDArray[np.float64]) -> NDArray[np.float64]:
+def crowded_place(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the middle of the fullest cell of a 12 x 12 grid over the points.
 
     A cluster that falls into two islands has its median between them, on other

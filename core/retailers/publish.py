@@ -42,7 +42,7 @@ from core.retailers.report.model_card import MODEL_CARD, ModelCardContent, model
 from core.retailers.report.scorecard_words import scorecard_lines
 from core.retailers.report.tree import TREE, contrasts_by_id, segment_tree
 from core.retailers.scorecard import write_scorecard
-from core.retailers.shop_files import FOLDER, rewrite_files
+from core.retailers.shop_files import FOLDER, rewrite_files, shop_table
 from core.retailers.training import clusters_of, draw_segments, publish_other_kind
 from core.scratch import temporary_folder
 from core.segments.naming import rename
@@ -69,7 +69,7 @@ def publish_training(out: StageWriter, model: Model) -> None:
         write_scorecard(out, model)
         if published.kind == "rules":
             write_exact_rules(out, model)
-        _write_report(out, model, table, insights, writes_tree=True)
+        _write_report(out, model, table, exclusions, insights, writes_tree=True)
 
 
 @contextmanager
@@ -137,18 +137,20 @@ def refresh_report(out: StageWriter, model: Model | None = None) -> None:
         # Not `out`'s own predictions: those may be of other data by now.
         write_predictions(scored, exclusions, work / "predictions.csv", table)
         insights = insights_of(table, model, SPACES)
-        _write_report(out, model, table, insights)
+        _write_report(out, model, table, exclusions, insights)
 
 
 def _write_report(
     out: StageWriter,
     model: Model,
     table: Path,
+    exclusions: pl.DataFrame,
     insights: pl.DataFrame,
     writes_tree: bool = False,
 ) -> None:
     """Write the report of the training data: features beside labels in `table`."""
     from core.retailers.report.page import report_content, write_report
+    from core.retailers.report.shops import largest_shops, shop_explorer
 
     assert out.base is not None  # `model` was read from it
     published = model.segments.published
@@ -169,6 +171,11 @@ def _write_report(
         tree,
         curves,
     )
+    shops = shop_table(table, exclusions, published)
+    used = ["shop_id", *model.features]
+    features = pl.read_parquet(table, glob=False, columns=used)
+    content["explorer"] = shop_explorer(shops, features, model)
+    content["largest"] = largest_shops(shops, content["cards"])
     write_report(content, out.path("report.html"))
     _write_card(evidence, out.path(MODEL_CARD))
 

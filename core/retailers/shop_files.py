@@ -115,13 +115,20 @@ def write_shops(
         ``shop_id``, ``state`` and ``reason`` of the shops that are not eligible.
     published : PublishedSegments
     """
+    shops = shop_table(table, exclusions, published)
+    shops.write_parquet(out.path(SHOPS))
+    _write_files(out, shops, published)
+
+
+def shop_table(
+    table: Path, exclusions: pl.DataFrame, published: PublishedSegments
+) -> pl.DataFrame:
+    """Return all shops, as `SHOPS_SCHEMA` has it; parameters as for `write_shops`."""
     parts = [exclusions.sort("shop_id")]
     if table.exists():
         parts.insert(0, _segmented(table, published.kind == "density"))
     empty = pl.DataFrame(schema=SHOPS_SCHEMA)
-    shops = pl.concat([empty, *parts], how="diagonal_relaxed").select(*SHOPS_SCHEMA)
-    shops.write_parquet(out.path(SHOPS))
-    _write_files(out, shops, published)
+    return pl.concat([empty, *parts], how="diagonal_relaxed").select(*SHOPS_SCHEMA)
 
 
 def rewrite_files(

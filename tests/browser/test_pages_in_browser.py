@@ -13,7 +13,7 @@ from guest_runs import guests, published, run
 # In pixels: a small phone, and A4 within its margins.
 PHONE, PAPER = (390, 844), (680, 1000)
 CONTROLS = """[...document.querySelectorAll(
-    "a[href], button, input, select, summary, [tabindex='0']"
+    "a[href], button:enabled, input, select, summary, [tabindex='0']"
 )].filter(e => e.checkVisibility({ visibilityProperty: true })).length"""
 # Which element has the focus, as its place in the document, and whether one sees it.
 FOCUSED = """(() => {

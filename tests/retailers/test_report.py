@@ -19,6 +19,7 @@ from core.errors import ArtifactError
 from core.evaluation.certificate import derive_verdict
 from core.evaluation.quality import compare_spaces
 from core.reporting import text as wording
+from core.reporting.explorer import explorer
 from core.reporting.page import NextStep, Part, Picture, Table
 from core.reporting.plots import plot_sizes
 from core.retailers.features import SHOP
@@ -170,10 +171,16 @@ def content(tmp_path):
         "opening": opened(),
         "tiles": tiles(FOUR, "density"),
         "check": FOUND,
+        "caption": "Shares are of all shops.",
         "cards": [card, replace(card, curve=None, members=[], rules=[])],
         "reading": ["Medians."],
         "notes": ["`explain` tells."],
+        "map": picture,
         "pictures": [picture],
+        "explorer": explorer(
+            KIOSKS, {"shop_id": "Shop", "segment": "Segment"}, SHOP, []
+        ),
+        "largest": Table("The largest.", [{"segment": SCRIPT}]),
         "parts": [
             Part("Stable?", ["Yes."], [picture], [Table("Rows", [{"a": SCRIPT}])])
         ],
@@ -198,6 +205,9 @@ def content(tmp_path):
     }
 
 
+KIOSKS = pl.DataFrame(
+    {"shop_id": [SCRIPT], "segment": pl.Series([SCRIPT], dtype=pl.Enum([SCRIPT]))}
+)
 CURVES = pl.DataFrame(
     {
         "id": ["0", "0", "0"],
@@ -247,11 +257,11 @@ def test_the_report_is_accessible_and_tells_the_datas_way(content, tmp_path):
     assert "No cluster: every shop is noise." in page.text
 
 
-def test_the_verdict_comes_before_the_segments_and_pictures_before_tables(
+def test_the_verdict_is_first_then_the_segments_pictures_and_what_they_rest_on(
     content, tmp_path
 ):
     source = written(content, tmp_path)
-    marks = ("<h1>", "Summer", "<img", "<table")
+    marks = ("<h1>", "Summer", "<article", "<img", "<details")
     places = [source.index(mark) for mark in marks]
     assert places == sorted(places)
     assert "as far as a quick check can tell" in source[: places[1]]
@@ -265,6 +275,7 @@ def test_what_was_not_judged_leaves_no_heading(content, tmp_path):
     bare = content | {
         "check": None,
         "cards": [replace(content["cards"][1], differences=[])],
+        "map": None,
         "pictures": [],
         "parts": [],
         "next_steps": [],

@@ -187,14 +187,15 @@
       });
       this.body = make("tbody");
       const head = make("thead", {}, make("tr", {}, ...headings));
-      const table = make("table", {}, make("caption", {}, this.caption), head, this.body);
+      const caption = `All ${this.plural}`;
+      const table = make("table", {}, head, this.body);
       this.back = make("button", { type: "button" }, "Previous");
       this.next = make("button", { type: "button" }, "Next");
       this.back.addEventListener("click", () => this.turn(-1));
       this.next.addEventListener("click", () => this.turn(1));
       this.where = make("span", { class: "status" });
       const pages = make("div", { class: "tools pages" }, this.back, this.next, this.where);
-      const scroll = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": this.caption }, table);
+      const scroll = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, table);
       place.append(tools, scroll, pages);
       place.hidden = false;
       this.update();
@@ -239,12 +240,32 @@
       this.tip = make("div", { class: "tip", hidden: true });
       figure.querySelector("img").after(make("div", { class: "canvas" }, this.canvas, this.tip));
       figure.classList.add("drawn");
+      figure.append(this.legend());
       this.canvas.addEventListener("pointermove", (event) => this.point(event));
       this.canvas.addEventListener("pointerleave", () => (this.tip.hidden = true));
       this.canvas.addEventListener("click", (event) => this.choose(event));
       explorer.listeners.push(() => this.draw());
       new ResizeObserver(() => this.draw()).observe(this.canvas.parentElement);
       matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
+    }
+
+    // What the colours mean; a segment's button shows its entities alone, or all again.
+    legend() {
+      const { map, columns, filters } = this.explorer;
+      const { key, values } = columns.find((column) => column.key === map.key);
+      const buttons = values.map((name, code) => {
+        const button = make("button", { type: "button", "aria-pressed": "false" }, make("i"), name);
+        button.firstChild.style.background = map.colours[code];
+        button.addEventListener("click", () => {
+          this.explorer.filter(key, filters.get(key) === code ? "" : name);
+        });
+        return button;
+      });
+      this.explorer.listeners.push(() => {
+        buttons.forEach((button, code) => button.setAttribute("aria-pressed", filters.get(key) === code));
+      });
+      const used = new Set(this.explorer.data[key]);
+      return make("div", { class: "legend" }, ...buttons.filter((_, code) => used.has(code)));
     }
 
     // Where an entity lies on the canvas, in its own pixels.
@@ -275,7 +296,7 @@
         for (let place = 0; place < this.explorer.total; place += 1) {
           if (isShown[place] !== wanted || data.x[place] < 0) continue;
           const [left, top] = this.at(place);
-          context.fillStyle = map.colours[data[map.key][place]] ?? map.other;
+          context.fillStyle = map.colours[data[map.key][place]];
           context.fillRect(left - size / 2, top - size / 2, size, size);
         }
       }
@@ -342,7 +363,7 @@
   }
 
   const explore = async () => {
-    const source = document.getElementById("entities");
+    const source = document.getElementById("packed");
     if (!source || !("DecompressionStream" in window)) return;
     const head = JSON.parse(source.textContent);
     const explorer = new Explorer(head, await unpacked(head.data));

@@ -15,7 +15,7 @@ import polars as pl
 
 from core.artifacts.manifest import Manifest, now
 from core.redaction import redacted_address
-from core.reporting.page import Picture
+from core.reporting.page import Part, Picture
 from core.reporting.text import count, decimal, percent, size_list
 from core.retailers.playbook import shop_playbook
 from core.retailers.report.cards import CARDS, segment_cards
@@ -31,7 +31,14 @@ from core.retailers.report.evidence import (
     tiles,
 )
 from core.retailers.report.life import mix_part
-from core.retailers.report.parts import judged_parts, next_steps, research_parts
+from core.retailers.report.parts import (
+    certificate_part,
+    comparison_part,
+    next_steps,
+    scorecard_details,
+    scorecard_part,
+    stability_part,
+)
 from core.retailers.report.plots import LATENT, PICTURES, SPACE_TITLES
 from core.retailers.report.tree import Contrasts, inside_part
 from core.segments.profiles import cluster_contrasts
@@ -145,7 +152,8 @@ def write_report(content: Mapping[str, Any], path: Path) -> None:
     Parameters
     ----------
     content : mapping
-        `report_content`.
+        `report_content`; ``explorer`` and ``largest``, see
+        `core.retailers.report.shops`.
     path : Path
 
     Raises
@@ -249,17 +257,21 @@ def report_content(
             What each figure beside it is, and the figure.
         check : mapping or None
             The comparison with data without structure that it rests on, as a dict.
+        caption : str
+            Of their table.
         cards : sequence of Card
             The published segments.
         reading : sequence of str
             How to read the cards, and what their words rest on.
         notes : sequence of str
             Below the cards: what they leave out.
+        map : Picture or None
+            Where the shops lie.
         pictures : sequence of Picture
-            Of the published segments.
+            Others of the published segments.
         parts, research : sequence of Part
-            Segments within segments, and what the judging verbs have added, for
-            everyone and for researchers.
+            What the shops do next and where they stand in their life, for everyone;
+            for researchers segments within segments and what the judging verbs add.
         next_steps : sequence of NextStep
             The verbs that would add something.
         spaces : Spaces
@@ -292,16 +304,20 @@ def report_content(
         ),
         "tiles": tiles(summary, published.kind),
         "check": check,
+        "caption": report_line("segments_table"),
         "cards": segment_cards(evidence, playbook, contrasts, tree, curves, scored),
         "reading": _reading(evidence),
         "notes": _notes(evidence),
+        "map": _map(evidence),
         "pictures": _pictures(evidence),
-        "parts": [
-            *([inside] if (inside := inside_part(published, tree)) else []),
-            *judged_parts(evidence),
-            *([life] if (life := mix_part(evidence, scored)) else []),
-        ],
-        "research": research_parts(evidence),
+        "parts": _there(scorecard_part(evidence), mix_part(evidence, scored)),
+        "research": _there(
+            scorecard_details(evidence),
+            inside_part(published, tree),
+            stability_part(evidence),
+            certificate_part(evidence),
+            comparison_part(evidence),
+        ),
         "next_steps": next_steps(evidence),
         "spaces": _spaces(evidence, table, label_columns, insights),
         "steps": data_steps(facts),
@@ -309,6 +325,10 @@ def report_content(
         "made": _made(manifest),
         "config": manifest.config.to_yaml(),
     }
+
+
+def _there(*parts: Part | None) -> list[Part]:
+    return [part for part in parts if part is not None]
 
 
 def source_name(manifest: Manifest) -> str:
@@ -347,17 +367,19 @@ def _notes(evidence: Evidence) -> list[str]:
     )
 
 
-def _pictures(evidence: Evidence) -> list[Picture]:
-    """Return the pictures of the published segments."""
+def _map(evidence: Evidence) -> Picture | None:
+    """Return where the shops of the published segments lie."""
     kind = evidence.published.kind
-    space, heatmap, *_ = PICTURES[kind]
     touch = report_line("space_picture", kind=kind)
+    wanted = (PICTURES[kind][0], "A map of the shops", _MAP, touch)
+    return next(iter(_known(evidence, wanted)), None)
+
+
+def _pictures(evidence: Evidence) -> list[Picture]:
+    """Return what sets the published segments apart, as a picture."""
     told = report_line("heatmap_picture")
-    return _known(
-        evidence,
-        (space, "A map of the shops", _MAP, touch),
-        (heatmap, "What sets the segments apart", _HEAT, told),
-    )
+    heatmap = PICTURES[evidence.published.kind][1]
+    return _known(evidence, (heatmap, "What sets the segments apart", _HEAT, told))
 
 
 _MAP = "Scatter of all shops, coloured and numbered by segment."

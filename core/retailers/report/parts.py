@@ -21,22 +21,6 @@ from core.retailers.report.scorecard_words import (
 )
 
 
-def judged_parts(evidence: Evidence) -> list[Part]:
-    """Return the parts for which there is evidence, the most telling first."""
-    parts = (
-        scorecard_part(evidence),
-        stability_part(evidence),
-        certificate_part(evidence),
-    )
-    return [part for part in parts if part is not None]
-
-
-def research_parts(evidence: Evidence) -> list[Part]:
-    """Return what is there for researchers."""
-    part = comparison_part(evidence)
-    return [] if part is None else [part]
-
-
 def next_steps(evidence: Evidence) -> list[NextStep]:
     """Return the verbs whose part is missing, or tells of other segments."""
     is_certified = evidence.published.verdict.is_certified
@@ -56,27 +40,29 @@ def next_steps(evidence: Evidence) -> list[NextStep]:
 
 
 def scorecard_part(evidence: Evidence) -> Part | None:
-    """Return what segments and states told of the months after."""
-    facts, table = evidence.judged("scorecard"), evidence.table("scorecard.csv")
+    """Return what segments and states told of the months after, in sentences."""
+    facts = evidence.judged("scorecard")
     if facts is None:
         return None
-    title = "Do the segments tell what shops do next?"
-    lines = scorecard_lines(facts)
-    if facts["why_not"] or table is None:
-        return Part(title, lines)
-    criterion = evidence.manifest.facts("clustering")["partition"]["criterion"]
-    lines += choice_remark(facts["kind"], criterion)
+    lines = scorecard_answers(facts)
+    if not facts["why_not"]:
+        criterion = evidence.manifest.facts("clustering")["partition"]["criterion"]
+        lines += choice_remark(facts["kind"], criterion)
+    return Part("Do the segments tell what shops do next?", lines)
+
+
+def scorecard_details(evidence: Evidence) -> Part | None:
+    """Return the figures that `scorecard_part` rests on."""
+    facts, table = evidence.judged("scorecard"), evidence.table("scorecard.csv")
+    if facts is None or facts["why_not"] or table is None:
+        return None
+    alt = report_line("scorecard_alt")
+    title = "What usual sales and segments explain of the months after"
+    has_picture = facts["n_permutations"]
     return Part(
-        title,
-        [*scorecard_answers(facts), *lines],
-        _pictures(
-            evidence,
-            "scorecard.png",
-            "What usual sales and segments explain of the months after",
-            report_line("scorecard_alt"),
-        )
-        if facts["n_permutations"]
-        else (),
+        "Scorecard: what shops did next",
+        scorecard_lines(facts),
+        _pictures(evidence, "scorecard.png", title, alt) if has_picture else (),
         [
             Table(
                 report_line("scorecard_table"),
