@@ -335,10 +335,10 @@ def _column_sentence(kind: str, name: str, rows: list[dict[str, Any]]) -> str:
     """Say how a distribution moved."""
     what = f"`{name}`" if kind == "feature" else f"the {name}"
     found = [
-        f"{_NAMES[row['statistic']]} {row['value']:.2g}, above {row['threshold']:.2g}"
+        f"{_NAMES[row['statistic']]} {row['value']:.2g}, limit {row['threshold']:.2g}"
         for row in rows
     ]
-    return f"{what} moved: " + "; ".join(found)
+    return f"{what} differs from training: " + "; ".join(found)
 
 
 def _share_sentence(
@@ -352,13 +352,20 @@ def _share_sentence(
     """Say how a share changed, and since when."""
     segment = NOISE if kind == "unassigned" else int(name)
     named = f"segment {segment}" + (f' "{names[segment]}"' if segment in names else "")
-    what = "the unassigned hold" if segment == NOISE else f"{named} holds"
+    what = "the unassigned are" if segment == NOISE else f"{named} holds"
     changes = []
     for row in rows:
         statistic, points, limit = row["statistic"], row["value"], row["threshold"]
         when = "in training" if statistic == "difference" else "the month before"
         share = before[statistic].get(segment, 0.0)
         changes.append(
-            f"{share:.1%} {when} ({100 * points:.1f} points, above {100 * limit:.1f})"
+            f"{_percent(share)}% {when} (changed by {_percent(points)} points, "
+            f"limit {_percent(limit)})"
         )
-    return f"{what} {now.get(segment, 0.0):.1%}, after " + "; ".join(changes)
+    held = _percent(now.get(segment, 0.0))
+    return f"{what} {held}%; it was " + "; ".join(changes)
+
+
+def _percent(value: float) -> str:
+    """Return a share in percent, with two significant digits from 1% on."""
+    return f"{100 * value:.{0 if abs(value) >= 0.0995 else 1}f}"

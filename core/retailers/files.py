@@ -30,6 +30,7 @@ RETAILERS = System(
             "comparison-spaces.csv",
             "model-card.md",
             "sample_truth.csv",
+            "refresh_shops.csv",
             SCORED_REJECTED,  # earlier versions published it
             "scorecard-decay.csv",
             "scorecard.csv",

@@ -103,7 +103,20 @@ def test_a_month_is_assigned_recorded_and_told(refreshed):
     assert months[:2] == [(LAST, "serving", 1), ("2024-03", "serving", 1)]
     flow = stock_and_flow(blocks)
     assert flow.filter(month="2024-03")["stock"].sum() == blocks[1].height
-    assert "shops assigned" in first.lines[-2] + first.lines[-3]
+    assert any("moved to another segment" in line for line in first.lines)
+
+
+def test_the_shops_that_are_named_are_as_many_as_the_headline_says(refreshed):
+    folder, _, second = refreshed
+    told = pl.read_csv(folder / "refresh_shops.csv", infer_schema=False)
+    n = dict(told.group_by("change").len().iter_rows())
+    is_whole = ~pl.col("from").str.contains("[a-z]")  # not within a segment
+    assert told.filter(is_whole, change="moved").height == second.facts["n_moved"]
+    assert n.get("changing", 0) == second.facts["n_changing"]
+    stepped = n.get("sells less", 0) + n.get("sells more", 0)
+    assert stepped == second.facts["n_stepped"]
+    assert n.get("lapsed", 0) == second.facts["n_lapsed"]
+    assert told["what_to_do"].null_count() == 0
 
 
 def test_predictions_of_the_month_are_those_of_the_serving_model(

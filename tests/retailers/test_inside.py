@@ -225,7 +225,7 @@ def test_the_ledger_takes_the_sub_segment_of_the_month(parts, assigner):
     model, shops = parts[:2]
     labels = replace(model, segments=assigner).assign(shops)
     none, months = pl.DataFrame(), Months.of(np.arange(1), *[np.zeros((0, 1))] * 2)
-    month = ScoredMonth("2024-12", shops, labels, none, none, none, months)
+    month = ScoredMonth("2024-12", shops, labels, none, none, none, months, none)
     block = serving_block(month.assigned, "2024-12", 1, None, 2)
     assert dict(block.select("entity", "sub_segment").iter_rows()) == dict(
         labels.select("shop_id", "sub_segment").iter_rows()

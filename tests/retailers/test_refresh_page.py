@@ -9,172 +9,51 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from refresh_contents import (
+    GATE,
+    NAMES,
+    SCRIPT,
+    assigned,
+    lives,
+    made_content,
+    made_year,
+    suggested,
+    to_see,
+)
 from seen import is_clipped, unscripted
 
-from core.evaluation.drift import measure_drift
-from core.evaluation.drift_reference import DriftReference
 from core.reporting.text import MISSING
+from core.retailers.refresh.month import ScoredMonth
+from core.retailers.refresh.worklist import shops_to_see
 from core.retailers.report.decision import announcement, event_lines, refresh_lines
+from core.retailers.report.drift import drift_ratios, plot_drift
 from core.retailers.report.life import flows_part
 from core.retailers.report.movement import (
-    Moves,
     largest_moves,
     matrix_of,
     plot_movement,
     plot_sizes_over_time,
     size_table,
 )
-from core.retailers.report.refresh import (
-    RefreshContent,
-    drift_ratios,
-    plot_drift,
-    write_refresh_page,
-)
-from core.retailers.states import n_lapsed_and_back, state_flows
-from core.segments.identity import match_segments
-from core.segments.ledger import published_block, serving_block
+from core.retailers.report.refresh import RefreshContent, write_refresh_page
+from core.retailers.report.worklist import WORKLIST, told_shops, way_lines, ways_of
+from core.retailers.states import n_lapsed_and_back
+from core.segments.ledger import serving_block
 from core.segments.transitions import stock_and_flow, transitions
 
 pytestmark = pytest.mark.slow
 
-SCRIPT = "<script>alert('name')</script>"
-MONTHS = [f"2023-{month:02d}" for month in range(6, 13)] + [
-    f"2024-{month:02d}" for month in range(1, 6)
-]
-NAMES = {
-    "-1": "unassigned",
-    "0": "Steady sellers with a broad assortment",
-    "1": "Summer peak, few products",
-    "2": "Growing, irregular",
-    "3": "December peak",
-    "5": SCRIPT,
-}
-FEATURES = [
-    "sales_trend_per_year",
-    "sales_irregularity",
-    "assortment_breadth",
-    *(f"log_season_month_{month:02d}" for month in range(1, 13)),
-]
-
-
-GATE = [
-    {
-        "check": "verdict",
-        "champion": "natural",
-        "challenger": "natural",
-        "needed": "natural",
-        "is_passed": True,
-    },
-    {
-        "check": "agreement of refits",
-        "champion": 0.871,
-        "challenger": 0.902,
-        "needed": 0.821,
-        "is_passed": True,
-    },
-]
-
-
-def assigned(labels: np.ndarray, first: int = 0) -> pl.DataFrame:
-    """Return shops with their labels, the first of them numbered `first`."""
-    shops = [f"S{first + i:04d}" for i in range(len(labels))]
-    strength = np.where(labels < 0, 0.0, 0.8)
-    return pl.DataFrame(
-        {"entity": shops, "segment": labels, "strength": strength},
-        schema_overrides={"segment": pl.Int32},
-    )
-
 
 @pytest.fixture(scope="module")
 def year() -> dict[str, Any]:
-    """Return a year of the ledger and of drift; segment 1 splits in the last month."""
-    rng = np.random.default_rng(3)
-    labels = rng.choice([-1, 0, 1, 2, 3], 1500, p=[0.12, 0.4, 0.25, 0.15, 0.08])
-    centres = rng.normal(size=(5, len(FEATURES)))
-
-    def features() -> np.ndarray:
-        return centres[labels] + rng.normal(size=(1500, len(FEATURES)))
-
-    reference = DriftReference.of(features(), FEATURES, labels, seed=0)
-    blocks, drift, previous, report = [], [], None, None
-    for place, month in enumerate(MONTHS):
-        is_moved = rng.random(1500) < 0.02
-        labels = np.where(is_moved, rng.choice([-1, 0, 1, 2], 1500), labels)
-        # Five shops leave, five come.
-        labels = np.concatenate([labels[5:], rng.choice([0, 1], 5)])
-        previous = serving_block(assigned(labels, 5 * place), month, 3, previous, 2)
-        blocks.append(previous)
-        rows = features()
-        rows[:, 0] += 0.9 * (place >= len(MONTHS) - 2)
-        shares = None if report is None else report.shares
-        report = measure_drift(reference, rows, labels, previous_shares=shares)
-        drift.append(report.rows.with_columns(month=pl.lit(month)))
-    new = labels.copy()
-    new[np.flatnonzero(labels == 1)[::2]] = 4
-    identity = match_segments(labels, new, next_id=5, known=[0, 1, 2, 3])
-    ids = np.array([identity.ids.get(label, -1) for label in new])
-    taken = assigned(ids, 5 * (len(MONTHS) - 1))
-    return {
-        "blocks": [*blocks, published_block(taken, blocks[-1], 4, {}, 2)],
-        "drift": pl.concat(drift),
-        "alerts": report.alerts,
-        "events": [event.model_dump(mode="json") for event in identity.events],
-    }
-
-
-def lives(**shops: str) -> pl.DataFrame:
-    """Return the states of shops that are named by letters."""
-    rows = [(shop, state) for state, own in shops.items() for shop in own]
-    return pl.DataFrame(rows, ["shop_id", "state"], orient="row")
+    """Return a year of the ledger and of drift."""
+    return made_year()
 
 
 @pytest.fixture(scope="module")
-def published(year) -> RefreshContent:
+def published() -> RefreshContent:
     """Return the content of a refresh that published a new model."""
-    before, serving, after = year["blocks"][-3:]
-    settled = serving.join(before, on="entity", suffix="_before")
-    is_moved = pl.col("settled") != pl.col("settled_before")
-    facts = {
-        "month": MONTHS[-1],
-        "decision": "published",
-        "reason": "Drift has lasted for 2 months, so a new model was learnt.",
-        "version": 3,
-        "published": 4,
-        "n_assigned": after.filter(pl.col("segment") >= 0).height,
-        "n_unassigned": after.filter(pl.col("segment") < 0).height,
-        "n_not_eligible": 41,
-        "n_moved": settled.filter(is_moved).height,
-        "n_entered": 5,
-        "n_left": 5,
-        "n_changing": 0,
-        "state": "steady",
-        "alerts": year["alerts"],
-        "events": year["events"],
-        "gate": GATE,
-        "breaches": [],
-        "names": NAMES,
-    }
-    return RefreshContent(
-        facts=facts,
-        source="new-month.parquet",
-        created="5 June 2024",
-        changing=None,
-        moves=[
-            Moves.of("real", ("April 2024", "May 2024"), before, serving),
-            Moves.of("model", ("version 3", "version 4"), serving, after),
-            Moves.of("span", ("June 2023", "May 2024"), year["blocks"][0], after),
-        ],
-        states=state_flows(
-            lives(active="abc", lapsed="d", slowing="ef"),
-            lives(active="abd", lapsed="ef", slowing="c", new="g"),
-        ),
-        flow=stock_and_flow(year["blocks"]),
-        drift=year["drift"],
-        state_since=MONTHS[-1],
-        months_running={"share": 1},
-        months_needed=2,
-        made={"Run": {"seed": 42}},
-    )
+    return made_content()
 
 
 def told(content: RefreshContent, **changes: Any) -> RefreshContent:
@@ -200,7 +79,7 @@ class Whole(HTMLParser):
             self.open.append(tag)
         for name, value in attrs:
             if name in {"src", "href"}:
-                assert value.startswith("data:")
+                assert value.startswith(("data:", "#")) or value == WORKLIST
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -218,24 +97,30 @@ def read(path) -> tuple[str, Whole]:
     return page, parser
 
 
-def test_a_page_opens_with_the_decision_and_needs_nothing_else(tmp_path, published):
+def test_a_page_opens_with_who_moved_and_needs_nothing_else(tmp_path, published):
     files = write_refresh_page(published, tmp_path / "refresh.html")
     page, parser = read(files[0])
     assert all(file.is_file() for file in files)
     assert len(files) == 6
-    assert parser.headings[0] == announcement(published.facts).headline
+    assert parser.headings[0] == announcement(published.facts).shops
     assert "<script" not in unscripted(page)
     assert "&lt;script&gt;" in page
     wanted = [
+        "The model",
+        "Moved to another segment (2 shops)",
+        "Changing, not confirmed yet (1 shop)",
+        "New in a segment (12 shops)",
         "What version 4 changed",
-        "The new model against the one that serves",
+        "Segment sizes over time",
+        "How to go on",
+        "For analysts: labels, states, drift, when to retrain",
+        "The new model against the one in use",
+        "States of shops",
         "Real movement",
         "Change of the model",
         "Over a longer time",
-        "Segment sizes over time",
         "Drift",
-        "The trigger",
-        "How to go on",
+        "When to retrain",
         "How it was made",
     ]
     assert [title for title in parser.headings if title in wanted] == wanted
@@ -260,7 +145,7 @@ def test_a_first_month_has_a_page_without_moves_and_drift(tmp_path, published, y
     files = write_refresh_page(content, tmp_path / "refresh.html")
     page, parser = read(files[0])
     assert [file.name for file in files] == ["refresh.html", "refresh-sizes.png"]
-    assert "the first month that is recorded" in parser.headings[0]
+    assert "this is the first month on record" in parser.headings[0]
     assert "What version" not in page
     content = replace(content, flow=content.flow.clear())
     assert len(write_refresh_page(content, tmp_path / "empty.html")) == 1
@@ -269,26 +154,35 @@ def test_a_first_month_has_a_page_without_moves_and_drift(tmp_path, published, y
 @pytest.mark.parametrize(
     ("changes", "badge", "ending"),
     [
-        ({"decision": "kept"}, "Nothing to do", "no drift; nothing to do."),
         (
-            {"decision": "kept", "n_changing": 7},
-            "Shops are changing",
-            "7 changing; no drift; the segments hold.",
+            {"decision": "kept", "n_moved": 0, "n_lapsed": 0},
+            "Nothing to do",
+            "none of 1,285 shops moved to another segment. No drift; the model stays.",
         ),
-        ({"decision": "kept", "state": "watching"}, "Watching", "wait for next month."),
+        (
+            {"decision": "kept", "n_moved": 4, "n_changing": 7, "n_stepped": 1},
+            "Look at the shops",
+            "4 of 1,285 shops moved to another segment, 7 are changing, "
+            "1 sells lastingly more or less, 2 lapsed. No drift; the model stays.",
+        ),
+        (
+            {"decision": "kept", "state": "watching", "alerts": ["x"]},
+            "Wait for next month",
+            "2 lapsed. 1 alert; wait for next month.",
+        ),
         (
             {"decision": "kept", "state": "recalibrate"},
             "Retraining recommended",
             "retraining is recommended.",
         ),
         ({"decision": "recommended"}, "Retraining recommended", "is recommended."),
-        ({"decision": "refused"}, "New model refused", "refused, version 3 stays."),
+        ({"decision": "refused"}, "New model refused", "refused; version 3 stays."),
         (
             {"decision": "published", "events": []},
             "New model",
-            "version 4 published, all segments kept.",
+            "Version 4 is published; all segments kept.",
         ),
-        ({"decision": "unchanged"}, "Known already", "nothing was done."),
+        ({"decision": "unchanged"}, "Already on record", "nothing was done."),
     ],
 )
 def test_every_decision_has_words_of_its_own(published, changes, badge, ending):
@@ -460,29 +354,90 @@ def test_drift_is_drawn_for_little_and_for_much(tmp_path, n_features, n_months):
     assert not is_clipped(tmp_path / "drift.png")
 
 
-def test_who_is_changing_comes_before_everything_else(published, tmp_path):
+def test_the_first_table_says_who_moved_what_to_do_and_how_sure(published, tmp_path):
+    write_refresh_page(published, tmp_path / "refresh.html")
+    page, _ = read(tmp_path / "refresh.html")
+    assert "S&lt;3&gt;" in page
+    assert "S<3>" not in page
+    ways = {way.anchor: way for way in published.ways}
+    moved = ways["moved"]
+    assert (moved.what, moved.who) == (f"Moved to 1 {NAMES['1']}", "S1 and S2")
+    assert (moved.shops, moved.sales, moved.action) == ("2", "2.5%", "Treat them as 1")
+    assert moved.against_past == "\N{MINUS SIGN}28%"
+    assert ways["changing"].how_sure == "Unsure: chance alone gives about 2"
+    assert ways["lapsed"].action == "Visit shops that are lapsed"
+    assert ways["new"].who.startswith("S8, S9, S10 and 9 more; all in 5")
+    for way in published.ways:
+        assert f'href="#{way.anchor}"' in page
+        assert f'<section id="{way.anchor}">' in page
+    lines = refresh_lines(published.facts, way_lines(published.ways))
+    assert lines[1] == (
+        f"Moved to 1 {NAMES['1']}: 2 (2.5% of sales). Suggestion: Treat them as 1."
+    )
+
+
+def test_everybody_to_look_at_is_listed_with_what_changed():
+    def block(month, previous, **segments):
+        labels = pl.DataFrame(
+            [(shop, segment, 0.9) for segment, own in segments.items() for shop in own],
+            {"entity": pl.String, "segment": pl.String, "strength": pl.Float64},
+            orient="row",
+        ).with_columns(pl.col("segment").str.slice(1).cast(pl.Int32))
+        return serving_block(labels.sort("entity"), month, 1, previous, 1)
+
+    before = block("2024-04", None, s0="abcl", s1="d")
+    now = block("2024-05", before, s0="bcr", s1="adn")
     changing = pl.DataFrame(
         {
-            "entity": ["S<1>", "S2", "S3"],
-            "segment": [0, 0, 1],
-            "changing": ["segment", "down", "segment"],
-            "candidate": [1, None, 0],
-            "since": ["2024-03", "2024-01", "2024-02"],
-            "against_past": [0.72, 1.5, None],
-            "evidence": [9.0, 7.0, 5.0],
+            "entity": ["a", "b", "c"],
+            "segment": [0, 0, 0],
+            "changing": ["segment", "segment", "down"],
+            "candidate": [1, 1, None],
+            "since": ["2024-02"] * 3,
+            "against_past": [1.2, 0.9, 0.4],
+            "evidence": [12.0, 4.0, 5.0],
             "has_moved": [True, False, False],
-        }
+        },
+        schema_overrides={"candidate": pl.Int32},
     )
-    content = replace(told(published, n_changing=3, alerts=[]), changing=changing)
-    write_refresh_page(content, tmp_path / "refresh.html")
-    page, whole = read(tmp_path / "refresh.html")
-    assert whole.headings.index("Shops that are changing") == 2
-    assert "S&lt;1&gt;" in page
-    assert "S<1>" not in page
-    assert "\N{MINUS SIGN}28%" in page
-    assert "March 2024" in page
-    assert "fewer sales" in page
-    assert "1 of them moved to it" in page
+    none = pl.DataFrame()
+    scored = ScoredMonth(
+        month="2024-05",
+        features=none,
+        labels=none,
+        exclusions=pl.DataFrame({"shop_id": ["l"], "last_month": ["2024-01"]}),
+        states=lives(active="abcdn", reviving="r", lapsed="l"),
+        states_before=lives(active="abcd", slowing="l", lapsed="r"),
+        months=None,
+        sales=pl.DataFrame(
+            {"shop_id": list("abcr"), "sales_12_months": [9.0, 8, 7, 6]}
+        ),
+    )
+    found = shops_to_see(scored, [before, now], changing, 3)
+    assert found.rows() == [
+        ("a", "moved", "0", "1", "2024-02", 9.0, 1.2, 12.0),
+        ("b", "changing", "0", "1", "2024-02", 8.0, 0.9, 4.0),
+        ("c", "sells less", "0", None, "2024-02", 7.0, 0.4, 5.0),
+        ("l", "lapsed", "0", None, "2024-01", 0.0, None, None),
+        ("r", "came back", None, "0", None, 6.0, None, None),
+        ("n", "new", None, "1", None, 0.0, None, None),
+    ]
+    first = shops_to_see(scored, [now], None, 3)
+    assert first["change"].to_list() == ["lapsed", "came back"]
+
+
+def test_moves_to_many_segments_are_summed_up_and_named_in_the_file(published):
+    many = pl.concat(
+        to_see().filter(change="moved").head(1).with_columns(to=pl.lit(str(to)))
+        for to in (1, 1, 2, 3, 5)
+    )
+    told = told_shops(many, NAMES, suggested)
+    ways = ways_of(told, 1500, 20_000.0)
+    assert [way.shops for way in ways] == ["2", "1", "2"]
+    assert ways[-1].what == "Moved to other segments"
+    assert "`what_to_do`" in ways[-1].action
+    assert told["what_to_do"].to_list()[-1] == "Treat them as 5"
+    assert sum(int(way.shops) for way in ways) == told.height
 
 
 def test_who_has_lapsed_and_who_came_back_are_told(published):

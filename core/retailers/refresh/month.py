@@ -47,11 +47,14 @@ from core.retailers.monthly import (
 from core.retailers.prepare import HISTORY, THIN_MONTH_SHARE, Prepared, prepare
 from core.segments.changing import Months
 from core.segments.ledger import complete_block
+from core.tables.exact import MILLIONTHS
 from core.tables.files import counted
 from core.tables.sales import Sales, read_sales, sales_from_frame
 
 # What a refresh may be told; everything else is the model's.
-FREE_SECTIONS = ("artifacts", "csv_safety", "data", "refresh", "axes", "store")
+FREE_SECTIONS = (
+    *("artifacts", "csv_safety", "data", "refresh", "report", "axes", "store"),
+)
 
 
 def refresh_config(
@@ -412,6 +415,8 @@ class ScoredMonth:
         month and the one before, by one model.
     months : Months
         What the eligible shops sold month by month, row by row.
+    sales : DataFrame
+        ``shop_id, sales_12_months`` of the shops that sold in the last 12 months.
     """
 
     month: str
@@ -421,6 +426,7 @@ class ScoredMonth:
     states: pl.DataFrame = field(repr=False)
     states_before: pl.DataFrame = field(repr=False)
     months: Months = field(repr=False)
+    sales: pl.DataFrame = field(repr=False)
 
     @property
     def assigned(self) -> pl.DataFrame:
@@ -498,7 +504,17 @@ def score_month(model: Model, sales: Sales, config: Config, work: Path) -> Score
         prepared.states,
         earlier,
         months,
+        _sales_of_year(prepared),
     )
+
+
+def _sales_of_year(prepared: Prepared) -> pl.DataFrame:
+    """Return the units that shops sold in the last 12 months, eligible or not."""
+    t = month_index(prepared.as_of)
+    months = pl.scan_parquet(prepared.work / "monthly", glob=False)
+    year = months.filter(pl.col("t").is_between(t - 11, t))
+    units = pl.col("quantity").sum() / MILLIONTHS
+    return year.group_by("shop_id").agg(sales_12_months=units).collect()
 
 
 def _months_of(prepared: Prepared) -> Months:

@@ -23,6 +23,8 @@ from core.retailers.model import (
     publish_scored,
     published_segments,
 )
+from core.retailers.names import first_words
+from core.retailers.playbook import shop_playbook
 from core.retailers.refresh.challenger import ChallengerResult
 from core.retailers.refresh.changing import CHANGING
 from core.retailers.refresh.month import (
@@ -32,18 +34,18 @@ from core.retailers.refresh.month import (
     ScoredMonth,
     ledger_blocks,
 )
+from core.retailers.refresh.worklist import moves_of, shops_to_see
 from core.retailers.report.decision import Decision, RefreshFacts
 from core.retailers.report.model_card import MODEL_CARD
 from core.retailers.report.movement import Moves
 from core.retailers.report.refresh import RefreshContent, write_refresh_page
 from core.retailers.report.tree import TREE, contrasts_by_id, segment_tree
-from core.retailers.states import state_flows
+from core.retailers.report.worklist import WORKLIST, suggestions, told_shops, way_lines
+from core.retailers.states import n_lapsed_and_back, state_flows
 from core.segments.naming import names_of
-from core.segments.published import UNASSIGNED, restore_version
+from core.segments.published import UNASSIGNED, UNASSIGNED_NAME, restore_version
 from core.segments.transitions import (
     comparable_block,
-    moved,
-    moved_within,
     stock_and_flow,
     transitions,
 )
@@ -57,7 +59,7 @@ def facts_of_month(
     alerts: Sequence[str],
     blocks: Sequence[pl.DataFrame],
     names: Mapping[str, str],
-    n_changing: int | None,
+    changing: pl.DataFrame | None,
 ) -> RefreshFacts:
     """Put together what is told of a month.
 
@@ -77,8 +79,8 @@ def facts_of_month(
         Of the ledger, this month's and the ones before.
     names : mapping of str to str
         Of all segments before and after, by id.
-    n_changing : int or None
-        See `core.retailers.refresh.changing.changing_shops`.
+    changing : DataFrame or None
+        `core.retailers.refresh.changing.changing_shops`.
     """
     n_unassigned = int((scored.labels["segment"] == UNASSIGNED).sum())
     moved, entered, left = moves_in(scored.month, blocks)
@@ -97,7 +99,9 @@ def facts_of_month(
         n_unassigned=n_unassigned,
         n_not_eligible=scored.exclusions.height,
         n_moved=moved,
-        n_changing=n_changing,
+        n_changing=None if changing is None else _n_told(changing, "segment"),
+        n_stepped=None if changing is None else _n_told(changing, "up", "down"),
+        n_lapsed=n_lapsed_and_back(state_flows(scored.states_before, scored.states))[0],
         n_entered=entered,
         n_left=left,
         state=trigger.state,
@@ -107,6 +111,12 @@ def facts_of_month(
         breaches=[breach.message for breach in gate.breaches] if gate else [],
         names=names,
     )
+
+
+def _n_told(changing: pl.DataFrame, *ways: str) -> int:
+    """Return how many shops change in these ways and were not moved for it."""
+    told = changing.filter(~pl.col("has_moved"), pl.col("changing").is_in(ways))
+    return told.height
 
 
 def unchanged_facts(
@@ -124,6 +134,8 @@ def unchanged_facts(
         n_not_eligible=0,
         n_moved=None,
         n_changing=None,
+        n_stepped=None,
+        n_lapsed=0,
         n_entered=None,
         n_left=None,
         state=trigger.state,
@@ -177,8 +189,8 @@ def write_output(
     facts: RefreshFacts,
     source: str,
     changing: pl.DataFrame | None,
-) -> None:
-    """Write the month's tables and its page.
+) -> list[str]:
+    """Write the month's tables and its page; return who moved and what to do.
 
     `model` serves from now on, and `source` is where the month's rows are from.
     """
@@ -188,13 +200,27 @@ def write_output(
     published = model.segments.published
     contrasts = contrasts_by_id(table, published, model.columns)
     out.write_csv(TREE, segment_tree(table, published, contrasts))
-    out.write_csv(MOVES, _moves_of(blocks, out.config.refresh.confirm_months))
+    confirm = out.config.refresh.confirm_months
+    out.write_csv(MOVES, moves_of(blocks, confirm))
     flows = state_flows(scored.states_before, scored.states)
     out.write_csv(STATE_MOVES, flows)
     if changing is not None:
         out.write_csv(CHANGING, changing, float_precision=4)
-    _write_page(out, record, blocks, facts, source, changing, flows)
+    serving = blocks[:-1] if facts["published"] is not None else blocks
+    found = shops_to_see(scored, serving, changing, confirm)
+    called = {i: [name] for i, name in facts["names"].items()}
+    called[str(UNASSIGNED)] = [UNASSIGNED_NAME]
+    for segment in published.segments:
+        if segment.is_edited:
+            called[str(segment.id)].append(first_words(contrasts[str(segment.id)]))
+    suggest = suggestions(shop_playbook(out.config), called)
+    shops = told_shops(found, facts["names"], suggest)
+    out.write_csv(WORKLIST, shops, float_precision=4)
+    sales = float(scored.sales["sales_12_months"].sum())
+    content = _content(out, record, blocks, facts, source, shops, sales, flows)
+    write_refresh_page(content, Path(out.path(PAGE)))
     out.facts |= {"refresh": dict(facts)}
+    return way_lines(content.ways)
 
 
 def with_changes(labels: pl.DataFrame, block: pl.DataFrame) -> pl.DataFrame:
@@ -265,39 +291,26 @@ def log_serving_version(artifacts: Artifacts, config: Config) -> str | None:
     )
 
 
-def _moves_of(blocks: list[pl.DataFrame], confirm_months: int) -> pl.DataFrame:
-    """Return who has moved to another segment or sub-segment, now confirmed."""
-    now = blocks[-1]
-    earlier = [block for block in blocks if block["month"][0] < now["month"][0]]
-    before = earlier[-1] if earlier else now
-    over = moved(before, now, "entity", "settled").select(
-        "entity",
-        pl.col("old").cast(pl.String).alias("from"),
-        pl.col("new").cast(pl.String).alias("to"),
-    )
-    return pl.concat([over, moved_within(blocks, confirm_months)]).with_columns(
-        month=pl.lit(now["month"][0])
-    )
-
-
-def _write_page(
+def _content(
     out: StageWriter,
     record: Record,
     blocks: list[pl.DataFrame],
     facts: RefreshFacts,
     source: str,
-    changing: pl.DataFrame | None,
+    shops: pl.DataFrame,
+    sales: float,
     states: pl.DataFrame,
-) -> None:
-    """Write ``refresh.html`` and its pictures."""
+) -> RefreshContent:
+    """Return what ``refresh.html`` tells."""
     drift = out.path(DRIFT)
     shown = pl.read_parquet(drift, glob=False) if drift.exists() else _no_drift()
     months = sorted(shown["month"].unique().to_list())[-MONTHS_SHOWN:]
-    content = RefreshContent(
+    return RefreshContent(
         facts=facts,
         source=redacted_address(source),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        changing=changing,
+        shops=shops,
+        sales=sales,
         moves=_moves_shown(blocks, facts),
         states=states,
         flow=stock_and_flow(blocks),
@@ -308,7 +321,6 @@ def _write_page(
         artifacts=str(out.root),
         made={"Run": {"seed": out.config.seed, "version": facts["version"]}},
     )
-    write_refresh_page(content, Path(out.path(PAGE)))
 
 
 def _no_drift() -> pl.DataFrame:

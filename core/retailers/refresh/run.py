@@ -25,6 +25,7 @@ from core.logging import get_logger
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model, with_states
 from core.retailers.monthly import ARCHIVE, archived_sales
+from core.retailers.playbook import shop_playbook
 from core.retailers.refresh import challenger, output
 from core.retailers.refresh.changing import changing_shops, weigh_changes
 from core.retailers.refresh.month import (
@@ -42,6 +43,7 @@ from core.retailers.refresh.month import (
     score_month,
 )
 from core.retailers.report.decision import RefreshFacts, refresh_lines
+from core.retailers.report.worklist import WORKLIST
 from core.retailers.states import states_lines
 from core.segments.contract import read_contract
 from core.segments.identity import IdentityEvent
@@ -122,6 +124,7 @@ def run_refresh(
     serving = artifacts.complete()
     path = config.refresh.contract
     contract = None if path is None else read_contract(path)
+    shop_playbook(config)  # a fault in it is told before the work
     terms = challenger.RefitTerms(
         config.refresh.gate_refits,
         contract,
@@ -132,8 +135,8 @@ def run_refresh(
     with artifacts.stage("refresh", serving.manifest.config, is_serving=True) as out:
         assert out.base is not None  # `serving`, opened again under the lock
         saved = out.base.manifest.config
-        free = {"refresh": config.refresh, "csv_safety": config.csv_safety}
-        out.config = saved.model_copy(update=free)
+        free = ("refresh", "report", "csv_safety")
+        out.config = saved.model_copy(update={n: getattr(config, n) for n in free})
         refresh = _Refresh(out, out.base)
         delivery = receive(
             out.base,
@@ -223,7 +226,7 @@ class _Refresh:
         changing = changing_shops(self.changes, self.ledger.blocks(last_months=1)[0])
         facts = self._note(scored, refit, changing)
         self._write(delivery)
-        output.write_output(
+        told = output.write_output(
             self.out,
             model,
             served,
@@ -234,8 +237,10 @@ class _Refresh:
             changing,
         )
         page = f"Page: {self.out.root / 'refresh.html'}"
-        states = states_lines(scored.states)
-        lines = [*delivery.lines, *refresh_lines(facts), *states, page]
+        by_name = f"These shops by name: {self.out.root / WORKLIST}"
+        lines = [*delivery.lines, *refresh_lines(facts, told)]
+        lines += states_lines(scored.states)
+        lines += [by_name, page] if told else [page]
         code = refit.exit_code if refit is not None else 0
         return RefreshResult(self.out.root, facts, lines, code)
 
@@ -382,7 +387,7 @@ class _Refresh:
             self.report.alerts if self.report is not None else [],
             self.ledger.blocks(last_months=2),
             output.segment_names(models),
-            None if changing is None else changing.height,
+            changing,
         )
         if self.record.months:
             last = self.record.months[-1]

@@ -37,8 +37,12 @@ class RefreshFacts(TypedDict):
         were not there the month before, and that are there no more; None in the first
         month of a ledger.
     n_changing : int or None
-        Shops whose recent months follow another segment than their settled one; None
-        where that cannot be told.
+        Shops whose recent months follow another segment than their settled one, and
+        that were not moved for it; None where that cannot be told.
+    n_stepped : int or None
+        Shops that sell lastingly more or less than their own past foretells.
+    n_lapsed : int
+        Shops that have lapsed since the month before.
     state : {'steady', 'watching', 'recalibrate'}
         Of the trigger, after this month.
     alerts : list of str
@@ -66,6 +70,8 @@ class RefreshFacts(TypedDict):
     n_entered: int | None
     n_left: int | None
     n_changing: int | None
+    n_stepped: int | None
+    n_lapsed: int
     state: str
     alerts: list[str]
     events: list[dict[str, Any]]
@@ -83,7 +89,11 @@ class Announcement:
     tone : {'good', 'calm', 'care'}
         How the page looks: something was achieved, nothing is asked of the reader,
         or something is.
-    badge, headline : str
+    badge : str
+    shops : str
+        What the shops did.
+    decision : str
+        What was decided on the model; empty where nothing was.
     lines : tuple of str
         Why, a sentence each.
     advice : str
@@ -92,19 +102,25 @@ class Announcement:
 
     tone: str
     badge: str
-    headline: str
+    shops: str
+    decision: str
     lines: tuple[str, ...]
     advice: str
+
+    @property
+    def headline(self) -> str:
+        """The whole in one line."""
+        return f"{self.shops} {self.decision}".rstrip()
 
 
 _BADGES = {
     "steady": ("calm", "Nothing to do"),
-    "changing": ("calm", "Shops are changing"),
-    "watching": ("care", "Watching"),
+    "changing": ("calm", "Look at the shops"),
+    "watching": ("care", "Wait for next month"),
     "recommended": ("care", "Retraining recommended"),
     "published": ("good", "New model"),
     "refused": ("care", "New model refused"),
-    "unchanged": ("calm", "Known already"),
+    "unchanged": ("calm", "Already on record"),
 }
 _CHANGES = {"split": "split", "merged": "merged", "born": "new", "died": "gone"}
 _ALERTS_SAID = 5
@@ -113,13 +129,17 @@ _ALERTS_SAID = 5
 def announcement(facts: RefreshFacts) -> Announcement:
     """Put what a refresh found and decided into words.
 
-    >>> facts = {"month": "2024-05", "decision": "kept", "reason": "", "version": 3,
+    >>> facts = {"month": "2024-05", "decision": "kept", "state": "steady",
+    ...          "reason": "", "version": 3,
     ...          "published": None, "n_assigned": 4912, "n_unassigned": 611,
     ...          "n_not_eligible": 80, "n_moved": 6, "n_entered": 12, "n_left": 9,
-    ...          "n_changing": 17, "state": "steady", "alerts": [], "events": [],
-    ...          "gate": [], "breaches": [], "names": {"0": "Summer shops"}}
-    >>> announcement(facts).headline
-    'May 2024: 4,912 shops assigned; 6 moved, 17 changing; no drift; the segments hold.'
+    ...          "n_changing": 17, "n_stepped": 0, "n_lapsed": 0, "alerts": [],
+    ...          "events": [], "gate": [], "breaches": [], "names": {}}
+    >>> told = announcement(facts)
+    >>> told.shops
+    'May 2024: 6 of 4,912 shops moved to another segment, 17 are changing.'
+    >>> told.decision
+    'No drift; the model stays.'
     """
     outcome = outcome_of(facts)
     tone, badge = _BADGES[outcome]
@@ -137,7 +157,8 @@ def announcement(facts: RefreshFacts) -> Announcement:
     return Announcement(
         tone,
         badge,
-        headline=" ".join(refresh_sentences("headline", **known)),
+        shops=" ".join(refresh_sentences("shops_headline", **known)),
+        decision=" ".join(refresh_sentences("decision", **known)),
         lines=(facts["reason"],) if facts["reason"] else (),
         advice=" ".join(refresh_sentences("advice", **known)),
     )
@@ -148,11 +169,11 @@ def refresh_sentences(topic: str, **values: Any) -> list[str]:
     return TEMPLATES.sentences("refresh.txt.j2", topic, **values)
 
 
-def refresh_lines(facts: RefreshFacts) -> list[str]:
-    """Return the same, with alerts and events, as short as a terminal wants it."""
+def refresh_lines(facts: RefreshFacts, shops: Sequence[str] = ()) -> list[str]:
+    """Return the same for a terminal: who moved (`shops`), alerts and events."""
     told = announcement(facts)
-    lines = [told.headline, *told.lines]
-    lines += _first(facts["alerts"], "alert")
+    lines = [told.headline, *_first(shops, "change"), *told.lines]
+    lines += _first([f"Alert: {alert}." for alert in facts["alerts"]], "alert")
     if facts["decision"] == "published":
         lines += event_lines(facts["events"], facts["names"])
     if facts["decision"] == "refused":
@@ -185,9 +206,9 @@ def event_lines(
     return refresh_sentences("events", changes=changes, n_same=n_same)
 
 
-def titled(segment: int | None, names: Mapping[str, str]) -> str:
+def titled(segment: int | str | None, names: Mapping[str, str]) -> str:
     """Return id and name of a segment; -1 is "unassigned"."""
-    if segment == UNASSIGNED:
+    if str(segment) == str(UNASSIGNED):
         return UNASSIGNED_NAME
     name = names.get(str(segment), "")
     return f"{segment} {name}".rstrip()
@@ -197,7 +218,7 @@ def failed_checks(gate: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say which checks a challenger has failed."""
     return [
         f"Failed: {row['check']}: {figure(row['challenger'])}, needed "
-        f"{figure(row['needed'])} (the model that serves: {figure(row['champion'])})."
+        f"{figure(row['needed'])} (the model in use: {figure(row['champion'])})."
         for row in gate
         if not row["is_passed"]
     ]
@@ -222,7 +243,8 @@ def outcome_of(facts: RefreshFacts) -> str:
     """Tell apart, among the models that were kept, those under watch."""
     if facts["decision"] != "kept":
         return facts["decision"]
-    if facts["state"] == "steady" and facts["n_changing"]:
+    counts = (facts["n_moved"], facts["n_changing"], facts["n_stepped"])
+    if facts["state"] == "steady" and any((*counts, facts["n_lapsed"])):
         return "changing"
     return {"recalibrate": "recommended"}.get(facts["state"], facts["state"])
 

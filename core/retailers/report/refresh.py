@@ -1,26 +1,24 @@
-"""The page of a monthly refresh: the decision first, then drift and movement."""
+"""The page of a refresh: who moved and what to do first, then the model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from core.months import spoken_month
-from core.reporting.page import NextStep, Part, Picture, Table
-from core.reporting.plots import add_colour_bar, draw_cells, write_cells
-from core.reporting.style import footnote, picture, shortened
+from core.reporting.page import NextStep, Part, Table
 from core.reporting.text import (
     MISSING,
     command,
     count,
-    decimal,
     enumerated,
-    percent,
+    prose,
+    rounded,
+    share,
 )
 from core.retailers.names import feature_label
 from core.retailers.report.decision import (
@@ -33,218 +31,11 @@ from core.retailers.report.decision import (
     refresh_sentences,
     titled,
 )
+from core.retailers.report.drift import drift_part
 from core.retailers.report.evidence import TEMPLATES
 from core.retailers.report.life import flows_part
 from core.retailers.report.movement import Moves, movement_part, sizes_part
-
-_MOST_ROWS = 30
-_MOST_MONTHS = 24
-_CELLS_WRITTEN = 13
-# Twice the threshold has the deepest colour.
-_DEEPEST = 2.0
-# What reaches its threshold is clearly warmer.
-_DRIFT_COLOURS = (
-    (0.0, "#F7F8F9"),
-    (0.5, "#D3E0EA"),
-    (0.5, "#F9CF9C"),
-    (1.0, "#B35400"),
-)
-MOST_SHOPS, MOST_WAYS = 20, 8
-_DRIFT_KINDS = ("feature", "reconstruction", "unassigned", "share")
-_STATISTICS = {
-    "psi": "PSI",
-    "ks": "Kolmogorov-Smirnov",
-    "difference": "change since training",
-    "step": "change since the month before",
-}
-_OF_SHARES = ("difference", "step")
-
-
-def drift_part(rows: pl.DataFrame, facts: RefreshFacts, folder: Path) -> Part | None:
-    """Return how far the data has moved from what the model was trained on.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        As for `drift_ratios`.
-    facts : RefreshFacts
-    folder : Path
-        Gets ``refresh-drift.png``.
-    """
-    if not len(rows):
-        return None
-    file = folder / "refresh-drift.png"
-    plot_drift(rows, facts["names"], file)
-    return Part(
-        "Drift",
-        refresh_sentences("drift", n_alerts=len(facts["alerts"])),
-        [
-            Picture(
-                "How near to its threshold everything measured was",
-                file,
-                "Value over threshold of everything measured; see the table below.",
-            )
-        ],
-        [
-            Table(
-                "Nearest to their thresholds this month.",
-                drift_table(rows, facts["month"], facts["names"]),
-                frozenset({"measured", "by", "alert"}),
-            )
-        ],
-    )
-
-
-def drift_ratios(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return value over threshold per month and what was measured.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        `core.evaluation.drift.DriftReport.rows` of some months, with ``month``.
-
-    Returns
-    -------
-    DataFrame
-        ``month``, ``kind``, ``name``, ``ratio`` and ``is_alert``, a row each: of
-        several statistics of one thing the one that is furthest towards its threshold.
-        ``ratio`` is null where there is no threshold to compare with.
-    """
-    is_known = (pl.col("threshold") > 0) & pl.col("value").is_finite()
-    ratio = pl.when(is_known).then(pl.col("value").abs() / pl.col("threshold"))
-    return (
-        rows.with_columns(ratio=ratio)
-        .group_by("month", "kind", "name")
-        .agg(pl.col("ratio").max(), pl.col("is_alert").any())
-        .sort("month", "kind", "name")
-    )
-
-
-def plot_drift(rows: pl.DataFrame, names: Mapping[str, str], path: Path) -> None:
-    """Draw drift by month: how near everything measured is to its threshold.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        As for `drift_ratios`. The last 24 months and the 30 rows that came nearest to
-        their thresholds are drawn.
-    names : mapping of str to str
-        Segment id, as text, to name.
-    path : Path
-        PNG to write.
-    """
-    ratios = drift_ratios(rows)
-    months = ratios["month"].unique().sort().to_list()[-_MOST_MONTHS:]
-    ratios = ratios.filter(pl.col("month").is_in(months))
-    order = _order(ratios)
-    drawn = order[:_MOST_ROWS]
-    values = np.full((len(drawn), len(months)), np.nan)
-    alerts = np.zeros(values.shape, dtype=bool)
-    for row in ratios.to_dicts():
-        key = (row["kind"], row["name"])
-        if key in drawn:
-            place = drawn.index(key), months.index(row["month"])
-            values[place] = np.nan if row["ratio"] is None else row["ratio"]
-            alerts[place] = row["is_alert"]
-    size = (max(4.4 + 0.42 * len(months), 6.4), max(1.6 + 0.27 * len(drawn), 2.8))
-    with picture(path, size) as figure:
-        axes = figure.add_subplot()
-        image = draw_cells(axes, values, _DRIFT_COLOURS, (0, _DEEPEST), over="#8A4200")
-        write_cells(axes, _alert_cells(values, alerts), 7.5, "bold")
-        axes.set_yticks(
-            range(len(drawn)), [shortened(said(*key, names)) for key in drawn]
-        )
-        axes.set_xticks(range(len(months)), months, rotation=90)
-        axes.tick_params(labelsize=8.5)
-        axes.set_title("Drift by month")
-        bar = add_colour_bar(image, "value over its threshold", extend="max")
-        bar.set_ticks([0, 0.5, 1, 1.5, 2])
-        footnote(figure, _note(len(order), len(drawn)))
-
-
-def drift_table(
-    rows: pl.DataFrame, month: str, names: Mapping[str, str]
-) -> list[dict[str, str]]:
-    """Return what is nearest to its threshold in a month as a table of texts."""
-    ratio = pl.col("value").abs() / pl.col("threshold")
-    own = (
-        rows.filter(pl.col("month") == month)
-        .with_columns(ratio=ratio.fill_nan(None))
-        .sort(
-            ["is_alert", "ratio", "kind", "name", "statistic"],
-            descending=[True, True, False, False, False],
-            nulls_last=True,
-        )
-        .head(12)
-    )
-    return [_drift_row(row, names) for row in own.to_dicts()]
-
-
-def _drift_row(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str]:
-    """Return one line of the table; shares in percentage points."""
-    form = percent if row["statistic"] in _OF_SHARES else decimal
-    return {
-        "measured": said(row["kind"], row["name"], names),
-        "by": _STATISTICS.get(row["statistic"], row["statistic"]),
-        "value": form(row["value"]),
-        "threshold": form(row["threshold"]),
-        "alert": "yes" if row["is_alert"] else "no",
-    }
-
-
-def said(kind: str, name: str, names: Mapping[str, str]) -> str:
-    """Name what was measured as people say it.
-
-    >>> said("share", "2", {"2": "Summer shops"})
-    'share of 2 Summer shops'
-    >>> said("unassigned", "unassigned", {})
-    'share of unassigned shops'
-    """
-    if kind == "unassigned":
-        return "share of unassigned shops"
-    if kind == "reconstruction":
-        return "reconstruction error of the encoder"
-    if kind == "share":
-        is_id = name.lstrip("-").isdigit()
-        return f"share of {titled(int(name), names) if is_id else name}"
-    return feature_label(name).name
-
-
-def _order(ratios: pl.DataFrame) -> list[tuple[str, str]]:
-    """Return what was measured: what came nearest to its threshold first, by kind."""
-    most = (
-        ratios.group_by("kind", "name")
-        .agg(pl.col("ratio").max())
-        .with_columns(pl.col("ratio").fill_null(0.0))
-        .sort(["ratio", "kind", "name"], descending=[True, False, False])
-    )
-    keys = list(most.select("kind", "name").head(_MOST_ROWS).iter_rows())
-    rest = list(most.select("kind", "name").slice(_MOST_ROWS).iter_rows())
-    return sorted(keys, key=lambda key: _place(key[0])) + rest
-
-
-def _place(kind: str) -> int:
-    return _DRIFT_KINDS.index(kind) if kind in _DRIFT_KINDS else len(_DRIFT_KINDS)
-
-
-def _alert_cells(
-    values: np.ndarray, alerts: np.ndarray
-) -> Iterator[tuple[int, int, str, bool]]:
-    """Yield the cells that alert with their ratios where there is room; else a mark."""
-    is_room = values.shape[1] <= _CELLS_WRITTEN
-    for row, column in np.argwhere(alerts):
-        value = values[row, column]
-        text = f"{value:.1f}" if is_room and np.isfinite(value) else "!"
-        yield row, column, text, value > 0.75 * _DEEPEST
-
-
-def _note(n_measured: int, n_drawn: int) -> str:
-    """Say how to read the picture, and what was left out of it."""
-    text = "1 is the threshold; written cells are alerts. Dark grey: not known."
-    if n_drawn < n_measured:
-        text += f" The {n_drawn} of {n_measured} rows that came nearest to it."
-    return text
-
+from core.retailers.report.worklist import WORKLIST, Way, named_shops, ways_of
 
 STATES = ("steady", "watching", "recalibrate")
 
@@ -261,8 +52,10 @@ class RefreshContent:
         Where the rows came from, as the user would name it.
     created : str
         When, as text; given from outside so that equal refreshes give equal files.
-    changing : polars.DataFrame or None
-        `core.retailers.refresh.changing.changing_shops`.
+    shops : polars.DataFrame
+        `core.retailers.report.worklist.told_shops`.
+    sales : float
+        Units that all shops sold in the last 12 months.
     moves : sequence of Moves
         One of a kind, in the order in which they are shown; may be empty in a first
         month.
@@ -289,7 +82,8 @@ class RefreshContent:
     facts: RefreshFacts
     source: str
     created: str
-    changing: pl.DataFrame | None
+    shops: pl.DataFrame
+    sales: float
     moves: Sequence[Moves]
     states: pl.DataFrame
     flow: pl.DataFrame
@@ -299,6 +93,12 @@ class RefreshContent:
     months_needed: int
     artifacts: str = "artifacts"
     made: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def ways(self) -> list[Way]:
+        """What happened to how many shops, and what to do."""
+        n_shops = self.facts["n_assigned"] + self.facts["n_unassigned"]
+        return ways_of(self.shops, n_shops, self.sales)
 
 
 def write_refresh_page(content: RefreshContent, path: Path) -> list[Path]:
@@ -319,27 +119,33 @@ def write_refresh_page(content: RefreshContent, path: Path) -> list[Path]:
         of the pictures and needs none of them.
     """
     facts = content.facts
-    parts = [
-        part
-        for part in (
-            _changing_part(content.changing, facts),
-            _events_part(facts),
-            _gate_part(facts),
-            flows_part(content.states),
-            *(movement_part(m, facts["names"], path.parent) for m in content.moves),
-            sizes_part(content.flow, facts["names"], path.parent),
-            drift_part(content.drift, facts, path.parent),
-        )
-        if part is not None
-    ]
+    names, folder = facts["names"], path.parent
+    gate = _gate_part(facts)
+    is_refused = facts["decision"] == "refused"
+    shown = _present(
+        _events_part(facts),
+        gate if is_refused else None,
+        sizes_part(content.flow, names, folder),
+    )
+    details = _present(
+        None if is_refused else gate,
+        flows_part(content.states),
+        *(movement_part(moves, names, folder) for moves in content.moves),
+        drift_part(content.drift, facts, folder),
+    )
     page = TEMPLATES.page(
         "refresh.html.j2",
         content=content,
         month=spoken_month(facts["month"]),
         model=_model(facts),
         told=announcement(facts),
+        alerts=[_in_words(alert) for alert in facts["alerts"]],
+        ways=content.ways,
+        named=named_shops(content.shops),
+        worklist=WORKLIST,
         tiles=_tiles(facts),
-        parts=parts,
+        shown=shown,
+        details=details,
         states=STATES,
         trigger=refresh_sentences(
             "trigger",
@@ -351,7 +157,18 @@ def write_refresh_page(content: RefreshContent, path: Path) -> list[Path]:
         next_steps=_next_steps(content),
     )
     path.write_text(page, encoding="utf-8", newline="\n")
-    return [path, *(shown.path for part in parts for shown in part.pictures)]
+    pictures = (p.path for part in (*shown, *details) for p in part.pictures)
+    return [path, *pictures]
+
+
+def _present(*parts: Part | None) -> list[Part]:
+    return [part for part in parts if part is not None]
+
+
+def _in_words(alert: str) -> str:
+    """Return an alert with its feature in words, as a sentence begins."""
+    told = prose(alert, lambda name: feature_label(name).name)
+    return f"{told[:1].upper()}{told[1:]}"
 
 
 def _model(facts: RefreshFacts) -> str:
@@ -365,85 +182,13 @@ def _tiles(facts: RefreshFacts) -> list[tuple[str, str]]:
     """Return the figures beside the decision."""
     n_known = max(facts["n_assigned"] + facts["n_unassigned"], 1)
     return [
-        ("assigned", count(facts["n_assigned"])),
-        ("unassigned", percent(facts["n_unassigned"] / n_known)),
+        ("shops in segments", count(facts["n_assigned"])),
+        ("unassigned", share(facts["n_unassigned"] / n_known)),
         ("not eligible", count(facts["n_not_eligible"])),
-        ("moved", count(facts["n_moved"])),
-        ("changing", count(facts["n_changing"])),
-        ("new this month", count(facts["n_entered"])),
-        ("not there any more", count(facts["n_left"])),
+        ("entered since last month", count(facts["n_entered"])),
+        ("left since last month", count(facts["n_left"])),
+        ("alerts", count(len(facts["alerts"]))),
     ]
-
-
-def _changing_part(changing: pl.DataFrame | None, facts: RefreshFacts) -> Part | None:
-    """Return who is changing: first from where to where, then shop by shop."""
-    if changing is None or changing.is_empty():
-        return None
-    names = facts["names"]
-    ways = (
-        changing.group_by("segment", "changing", "candidate")
-        .agg(pl.len().alias("n"), pl.col("against_past").median())
-        .sort("n", "segment", "changing", "candidate", descending=[True, *[False] * 3])
-    )
-    texts = frozenset({"segment", "towards", "shop", "since", "moved"})
-    return Part(
-        "Shops that are changing",
-        refresh_sentences(
-            "changing",
-            n=changing.height,
-            n_kind=changing.filter(changing="segment").height,
-            n_moved=changing["has_moved"].sum(),
-            n_shown=MOST_SHOPS,
-        ),
-        tables=[
-            Table(
-                "What changes, the most first.",
-                [
-                    {
-                        "segment": titled(row["segment"], names),
-                        "towards": _towards(row, names),
-                        "shops": count(row["n"]),
-                        "sales against own past": _more_or_less(row["against_past"]),
-                    }
-                    for row in ways.head(MOST_WAYS).to_dicts()
-                ],
-                texts,
-            ),
-            Table(
-                "The clearest first.",
-                [
-                    {
-                        "shop": row["entity"],
-                        "segment": titled(row["segment"], names),
-                        "towards": _towards(row, names),
-                        "since": spoken_month(row["since"]),
-                        "moved": "yes" if row["has_moved"] else "no",
-                        "sales against own past": _more_or_less(row["against_past"]),
-                    }
-                    for row in changing.head(MOST_SHOPS).to_dicts()
-                ],
-                texts,
-            ),
-        ],
-    )
-
-
-def _towards(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """Return the segment that a shop goes to, or that it sells more or less."""
-    if row["changing"] == "segment":
-        return titled(row["candidate"], names)
-    return {"up": "more sales", "down": "fewer sales"}[row["changing"]]
-
-
-def _more_or_less(ratio: float | None) -> str:
-    """Return a ratio as what is more or less, in percent.
-
-    >>> _more_or_less(1.5)
-    '+50%'
-    """
-    if ratio is None:
-        return MISSING
-    return f"{ratio - 1:+.0%}".replace("-", "\N{MINUS SIGN}")
 
 
 def _events_part(facts: RefreshFacts) -> Part | None:
@@ -472,7 +217,7 @@ def _event_row(event: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, 
         "shops before": count(event["n_old"]),
         "shops after": count(event["n_new"]),
         "in both": count(event["n_shared"]),
-        "Jaccard": decimal(event["jaccard"]),
+        "Jaccard": rounded(event["jaccard"]),
     }
 
 
@@ -482,7 +227,7 @@ def _gate_part(facts: RefreshFacts) -> Part | None:
         return None
     is_passed = facts["decision"] != "refused"
     return Part(
-        "The new model against the one that serves",
+        "The new model against the one in use",
         [
             *refresh_sentences("gate", is_passed=is_passed),
             *failed_checks(facts["gate"]),
@@ -500,7 +245,7 @@ def _gate_part(facts: RefreshFacts) -> Part | None:
 def _gate_row(row: Mapping[str, Any]) -> dict[str, str]:
     return {
         "check": row["check"],
-        "serving": figure(row["champion"]),
+        "in use": figure(row["champion"]),
         "new": figure(row["challenger"]),
         "needed": figure(row["needed"]),
         "passed": figure(bool(row["is_passed"])),
@@ -510,7 +255,7 @@ def _gate_row(row: Mapping[str, Any]) -> dict[str, str]:
 def _next_steps(content: RefreshContent) -> list[NextStep]:
     """Return the commands that make sense after this refresh."""
     facts = content.facts
-    steps = [("refresh --input FILE", "takes in the next month")]
+    steps = [("refresh --input FILE", "adds the next month")]
     if facts["decision"] == "published":
         steps += [
             ('rename ID "NAME"', "gives a segment a name that stays"),
@@ -520,12 +265,12 @@ def _next_steps(content: RefreshContent) -> list[NextStep]:
         steps.append(
             (
                 "refresh --retrain always",
-                "learns a new model from the months at hand, whatever the policy says, "
-                "and lets it serve if it passes the gate",
+                "trains a new model on all months, and publishes it if it passes the "
+                "comparison with the one in use",
             )
         )
     if facts["breaches"]:
         steps.append(
-            ("contract check", "holds the published segments against the contract")
+            ("contract check", "checks the published segments against the contract")
         )
     return [NextStep(command(verb, content.artifacts), adds) for verb, adds in steps]
