@@ -31,6 +31,7 @@ LAYERS = (
     # The systems: none knows another.
     ("core.retailers", "core.axes", "core.channels", "core.baskets"),
     ("core.store",),
+    ("core.dashboard",),
     ("core.api",),
     # What users import: the package itself and the commands.
     ("core", "core.docs"),
@@ -64,11 +65,12 @@ IN_SEVERAL_MODULES = {"matplotlib"}
 # Needed at once where it is needed at all, but there only; whoever imports these
 # modules does so inside functions.
 EAGER_HOMES = {
-    "fastapi": ("core.api",),
+    "fastapi": ("core.api", "core.dashboard"),
     "fastapi_offline": ("core.api",),
+    "itsdangerous": ("core.dashboard",),
     "prometheus_client": ("core.api",),
     "psycopg": ("core.store",),
-    "starlette": ("core.api",),
+    "starlette": ("core.api", "core.dashboard"),
     "typer": ("core.cli",),
     "uvicorn": ("core.api",),
 }

@@ -6,12 +6,14 @@ import asyncio
 import json
 import logging
 import math
+import secrets
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, FastAPI, Path, Request, Security
@@ -33,6 +35,8 @@ from core.api.schemas import (
     profile_text,
 )
 from core.axes.assign import AxesAssigner
+from core.dashboard.routes import HOME, SIGN_INS_PER_SECOND, Dashboard, router
+from core.dashboard.session import Cookies
 from core.errors import PROGRAM, ArtifactError, StoreError, StoreLayoutError
 from core.segments.memberships import CustomerAssigner
 from core.store import AsyncReader
@@ -137,7 +141,7 @@ class Services:
         store_id = await self.reader.authenticate(key) if key else None
         if store_id is None:
             raise middleware.unauthorised()
-        middleware.log_fields(request.scope)["store"] = store_id
+        _note_store(request, store_id)
         return store_id
 
     def count_request(self, key: str | None) -> None:
@@ -287,7 +291,7 @@ async def get_customer(
     store_id, profile = await services.reader.profile_with_key(key, customer_id)
     if store_id is None:
         raise middleware.unauthorised()
-    middleware.log_fields(request.scope)["store"] = store_id
+    _note_store(request, store_id)
     if profile is None:
         return JSONResponse({"detail": f"no customer `{customer_id}`."}, 404)
     headers = {"X-Model-Version": str(profile.model_version)}
@@ -408,6 +412,11 @@ class ApiSettings(NamedTuple):
         Requests per second of one key; None: any number.
     trusted_proxies : tuple of str
         Whose ``X-Forwarded-For`` is believed.
+    session_secret : str, optional
+        Signs the cookies of the dashboard; the processes of one server share it. None:
+        a new one.
+    only_dashboard : bool
+        Serve the dashboard without the API.
     """
 
     address: str
@@ -417,6 +426,8 @@ class ApiSettings(NamedTuple):
     n_threads: int = 2
     rate_limit: float | None = None
     trusted_proxies: tuple[str, ...] = ()
+    session_secret: str | None = None
+    only_dashboard: bool = False
 
 
 def create_app(settings: ApiSettings) -> FastAPI:
@@ -426,6 +437,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
     """
     limits = Limits(settings.max_orders, settings.max_items)
     metrics = middleware.Metrics()
+    cookies = Cookies(settings.session_secret or secrets.token_urlsafe(32))
+    sign_ins = middleware.RateLimit(SIGN_INS_PER_SECOND)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -434,22 +447,20 @@ def create_app(settings: ApiSettings) -> FastAPI:
             models = ModelCache(reader, metrics)
             rates = middleware.RateLimit(settings.rate_limit)
             app.state.services = Services(reader, models, metrics, limits, rates, pool)
+            app.state.dashboard = Dashboard(
+                reader,
+                cookies,
+                sign_ins.seconds_to_wait,
+                rates.seconds_to_wait,
+                _note_store,
+                _note_outage,
+            )
             try:
                 yield
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    # FastAPI's own page of documentation loads its script from the internet.
-    app = FastAPIOffline(
-        title="Stable Segments",
-        version="1",
-        description=DESCRIPTION,
-        lifespan=lifespan,
-        separate_input_output_schemas=False,
-    )
-    app.include_router(segments)
-    app.include_router(operations)
-    app.add_api_route("/", _lead_to_docs, include_in_schema=False)
+    app = _dashboard(lifespan) if settings.only_dashboard else _api(lifespan, limits)
     app.add_middleware(
         middleware.RequestMiddleware,
         max_body_bytes=settings.max_body_bytes,
@@ -460,8 +471,31 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.add_exception_handler(StoreError, _answer_outage)
     app.add_exception_handler(StoreLayoutError, _answer_layout)
     app.add_exception_handler(ArtifactError, _answer_unusable)
-    app.openapi_schema = openapi(app, limits)
     app.state.metrics = metrics
+    return app
+
+
+def _api(lifespan: Any, limits: Limits) -> FastAPI:
+    # FastAPI's own page of documentation loads its script from the internet.
+    app = FastAPIOffline(
+        title="Stable Segments",
+        version="1",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        separate_input_output_schemas=False,
+    )
+    app.include_router(segments)
+    app.include_router(operations)
+    app.include_router(router)
+    app.add_api_route("/", partial(_lead_to, "/docs"), include_in_schema=False)
+    app.openapi_schema = openapi(app, limits)
+    return app
+
+
+def _dashboard(lifespan: Any) -> FastAPI:
+    app = FastAPI(lifespan=lifespan, openapi_url=None)
+    app.include_router(router)
+    app.add_api_route("/", partial(_lead_to, HOME))
     return app
 
 
@@ -492,10 +526,18 @@ async def _answer_validation(request: Request, error: Exception) -> Response:
     return await middleware.answer_field_error(request, problem)
 
 
-async def _answer_outage(request: Request, error: Exception) -> Response:
-    """Answer while the database is away; what it said is for the log only."""
+def _note_store(request: Request, store_id: str) -> None:
+    middleware.log_fields(request.scope)["store"] = store_id
+
+
+def _note_outage(request: Request, error: Exception) -> None:
     request.app.state.metrics.database_errors.inc()
     middleware.log(logging.ERROR, "database", error=str(error))
+
+
+async def _answer_outage(request: Request, error: Exception) -> Response:
+    """Answer while the database is away; what it said is for the log only."""
+    _note_outage(request, error)
     detail = "the database is away; try again shortly."
     return JSONResponse(
         {"detail": detail}, 503, {"Retry-After": middleware.RETRY_SECONDS}
@@ -504,8 +546,7 @@ async def _answer_outage(request: Request, error: Exception) -> Response:
 
 async def _answer_layout(request: Request, error: Exception) -> Response:
     """Answer where the tables lack something, which waiting does not mend."""
-    request.app.state.metrics.database_errors.inc()
-    middleware.log(logging.ERROR, "database", error=str(error))
+    _note_outage(request, error)
     detail = (
         "the tables of the database are not those of this version of the service. The "
         "log says what is missing; restore it, or load the profiles into another "
@@ -514,8 +555,8 @@ async def _answer_layout(request: Request, error: Exception) -> Response:
     return JSONResponse({"detail": detail}, 500)
 
 
-async def _lead_to_docs() -> Response:
-    return RedirectResponse("/docs")
+async def _lead_to(address: str) -> Response:
+    return RedirectResponse(address)
 
 
 async def _answer_unusable(request: Request, error: Exception) -> Response:

@@ -67,14 +67,14 @@ def _shown(value: Any) -> Any:
     return redacted(value) if isinstance(value, str) else value
 
 
-def configure_json() -> None:
+def configure_json(level: int = logging.INFO) -> None:
     """Send our messages and uvicorn's to standard output, as JSON lines."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
     for name in (LOGGER_NAME, "uvicorn", "psycopg"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
-        logger.setLevel(logging.INFO if name != "psycopg" else logging.ERROR)
+        logger.setLevel(level if name != "psycopg" else logging.ERROR)
         logger.propagate = False
 
 
@@ -397,7 +397,7 @@ class RequestState:
             headers = MutableHeaders(scope=message)
             headers["X-Request-ID"] = self.request_id
             # An answer is one customer's, at one time, and what it says it is.
-            headers["Cache-Control"] = "no-store"
+            headers.setdefault("Cache-Control", "no-store")
             headers["X-Content-Type-Options"] = "nosniff"
         await self._send(message)
 

@@ -7,13 +7,14 @@ import gc
 import logging
 import multiprocessing
 import os
+import secrets
 import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -53,9 +54,11 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 def serve(
     config: Config,
     n_workers: int = 1,
-    on_ready: Callable[[str, Store], None] | None = None,
+    around: Callable[[str, Store], AbstractContextManager[None]] | None = None,
+    *,
+    only_dashboard: bool = False,
 ) -> None:
-    """Serve the API until the process is told to stop.
+    """Serve the API and the dashboard until the process is told to stop.
 
     Parameters
     ----------
@@ -63,8 +66,11 @@ def serve(
         Options of ``store``; the embedded database lies in the artifacts folder.
     n_workers : int
         Processes that answer requests.
-    on_ready : callable, optional
-        Called with the address of the API and the store before the first request.
+    around : callable, optional
+        Called with the address and the store; what it returns is entered before the
+        first request and left after the last.
+    only_dashboard : bool
+        Leave the API out, and log what goes wrong only.
 
     Raises
     ------
@@ -84,10 +90,11 @@ def serve(
             options.max_items,
             rate_limit=options.rate_limit,
             trusted_proxies=tuple(options.trusted_proxies),
+            session_secret=secrets.token_urlsafe(32),
+            only_dashboard=only_dashboard,
         )
-        if on_ready is not None:
-            on_ready(url_of(listener), store)
-        with _kept_running(store):
+        entered = around(url_of(listener), store) if around else nullcontext()
+        with entered, _kept_running(store):
             run(settings, listener, n_workers)
 
 
@@ -128,7 +135,7 @@ def run(settings: ApiSettings, listener: socket.socket, n_workers: int = 1) -> N
 
 
 def _make_app(settings: ApiSettings) -> FastAPI:
-    configure_json()
+    configure_json(logging.WARNING if settings.only_dashboard else logging.INFO)
     app = create_app(settings)
     # What is there now stays: looking through its 155,000 objects for garbage, now and
     # then, would stop all requests for 80 ms (measured).

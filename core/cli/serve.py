@@ -63,7 +63,7 @@ def serve_api(
     config: app.ConfigFile = None,
     set_: app.Assignment = None,
 ) -> None:
-    """Serve stored profiles and place new customers, over HTTP.
+    """Serve stored profiles, the dashboard, and place new customers, over HTTP.
 
     Requests need a key: `keys create`. Logs go to standard output as JSON
     lines. Ctrl-C ends it, after the requests under way.
@@ -78,15 +78,17 @@ def serve_api(
     }
     chosen = resolve_config(config, flags, set_ or [])
     try:
-        serve(chosen, workers, partial(_announce, chosen.axes.store))
+        serve(chosen, workers, partial(_announced, chosen.axes.store))
     except KeyboardInterrupt:
         typer.echo("Stopped.", err=True)
 
 
-def _announce(store_id: str, address: str, store: Store) -> None:
+@contextmanager
+def _announced(store_id: str, address: str, store: Store) -> Iterator[None]:
     """Say where the API is, and what it will answer."""
     typer.echo(f"Serving {store.name} at {address}", err=True)
-    typer.echo(f"Try it out at {address}/docs; Ctrl-C stops it.", err=True)
+    typer.echo(f"Try it out at {address}/docs; the dashboard is at", err=True)
+    typer.echo(f"{address}/dashboard. Ctrl-C stops it.", err=True)
     if store.model(store_id) is None:
         typer.echo(
             f"The store `{store_id}` holds no profiles yet: `{PROGRAM} axes` makes "
@@ -96,6 +98,7 @@ def _announce(store_id: str, address: str, store: Store) -> None:
     typer.echo(
         f"A key for requests: `{PROGRAM} keys create --store {store_id}`.", err=True
     )
+    yield
 
 
 _STATUS = """

@@ -66,6 +66,9 @@ _KEY = """
     SELECT store_id, secret_hash FROM api_keys
     WHERE prefix = %s AND revoked_at IS NULL
 """
+_STORE_OF_KEY = """
+    SELECT store_id FROM api_keys WHERE prefix = %s AND revoked_at IS NULL
+"""
 _READ_WITH_KEY = f"""
     SELECT k.store_id, k.secret_hash, {PROFILE}
     FROM api_keys AS k
@@ -126,6 +129,14 @@ class AsyncReader:
             return None
         row = await self._first_row("check a key", _KEY, (parts[0],))
         return row[0] if row is not None and is_secret(parts[1], row[1]) else None
+
+    async def store_of_key(self, prefix: str) -> str | None:
+        """Return the store of a key by its prefix, or None if it is revoked.
+
+        For who has shown the whole key to `authenticate` before.
+        """
+        row = await self._first_row("look up a key", _STORE_OF_KEY, (prefix,))
+        return None if row is None else str(row[0])
 
     async def profile_with_key(
         self, key: str, customer_id: str
