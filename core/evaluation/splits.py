@@ -256,9 +256,11 @@ class _Search:
         if np.isnan(cut.X[:, asked]).all(axis=0).any():
             return None
         settled = _settled(rules, pl.DataFrame(cut.X, schema=list(self.columns)))
-        sizes = np.bincount(self._placed(settled, cut.X), minlength=len(rules.segments))
+        placed = self._placed(settled, cut.X)
+        sizes = np.bincount(placed, minlength=len(rules.segments))
         is_used = sizes.min() >= MIN_SHARE * len(cut.X)
-        return partial(self._placed, settled) if is_used else None
+        # Its thresholds are of this cut, so nobody else is ever placed by them.
+        return (lambda _: placed) if is_used else None
 
     def _placed(self, rules: RuleSet, X: FloatArray) -> IntArray:
         return rule_numbers(rules, pl.DataFrame(X, schema=list(self.columns)))
