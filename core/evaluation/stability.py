@@ -138,10 +138,10 @@ Labels = npt.NDArray[np.int64]
 Recipe = Callable[[FloatArray, int], Callable[[FloatArray], Labels]]
 How = Literal["subsample", "bootstrap", "seed"]
 SUBSAMPLE_SHARE = 0.8
-# Hennig (2007): below 0.6 a cluster dissolves, from 0.75 it is a valid pattern, from
-# 0.85 highly stable.
-LEVELS = ((0.85, "highly stable"), (0.75, "stable"), (0.6, "a pattern, blurred"))
-DISSOLVED = "dissolves"
+# Hennig (2007): below 0.6 a cluster is not found again, from 0.75 it is a valid
+# pattern, from 0.85 highly stable.
+LEVELS = ((0.85, "highly stable"), (0.75, "stable"), (0.6, "unclear borders"))
+DISSOLVED = "unstable"
 
 
 @dataclass(frozen=True)

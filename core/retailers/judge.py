@@ -237,7 +237,8 @@ def certify(artifacts: str | Path, effort: Effort | None = None) -> StageResult:
             published = _write(out, found)
         store.discard()
     folder = Path(artifacts)
-    lines = certificate_lines(found.as_dict()) + published_opening(published).lines
+    told = published_opening(published, standing.manifest.facts("prepare"))
+    lines = certificate_lines(found.as_dict()) + told.lines
     lines.append(f"Certificate: {folder / CERTIFICATE}")
     rows = stability_table(found.table(published).filter(kind=published.kind))
     return StageResult("inference", folder, out.facts, lines, rows)

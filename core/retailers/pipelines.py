@@ -268,7 +268,7 @@ def train_clustering(config: Config, predecessor: Model | None = None) -> StageR
         f"Structure check: {check.verdict}.",
         f"Partition: {out.facts['partition']['reason']}.",
         *([f"Rules: {out.facts['rules']['reason']}."] if "rules" in out.facts else []),
-        *published_opening(published).lines,
+        *published_opening(published, out.base.manifest.facts("prepare")).lines,
         *inside_sentences(published),
     ]
     return Artifacts(config.artifacts, RETAILERS).result("clustering", out.facts, lines)
@@ -355,7 +355,8 @@ def run_inference(
     # What has judged a complete model stands: the same model labels the same shops.
     is_serving = base.manifest.is_complete
     saved = base.manifest.config
-    saved = saved.model_copy(update={"csv_safety": config.csv_safety})
+    told = {"csv_safety": config.csv_safety, "report": config.report}
+    saved = saved.model_copy(update=told)
     with artifacts.stage("inference", saved, is_serving) as out:
         assert out.base is not None  # `base`, opened again under the lock
         model = Model.from_set(out.base)
@@ -366,7 +367,7 @@ def run_inference(
         spaces = out.base.manifest.facts("clustering")["spaces"]
     lines = [
         _labelled_line(out.facts, artifacts.root / "cluster_predictions.csv"),
-        *published_opening(published).lines,
+        *published_opening(published, base.manifest.facts("prepare")).lines,
         *scorecard_answers(out.facts["scorecard"]),
         f"Report: {artifacts.root / 'report.html'}",
         f"Shops of each segment: {artifacts.root / WORKBOOK}, and as CSV files in "

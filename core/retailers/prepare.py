@@ -51,10 +51,11 @@ from core.segments.states import LAPSED, LifeCycle
 from core.tables.exact import MILLIONTHS
 from core.tables.sales import Sales, read_sales, sales_from_frame
 
-TOO_SHORT = "too few active months"
-TOO_SPARSE = "too few active months per active year"
-NO_SALES = "no month with net sales"
-HAS_LAPSED = "lapsed: no longer sells"
+# What a shop did that it is not segmented; the numbers are those of the options.
+TOO_SHORT = "sold in fewer than {:g} months"
+TOO_SPARSE = "sold in fewer than {:g} months a year on average"
+NO_SALES = "never sold more than was returned"
+HAS_LAPSED = "stopped selling (lapsed)"
 
 
 def judge(activity: pl.DataFrame, rule: EligibilityConfig) -> pl.DataFrame:
@@ -85,12 +86,12 @@ def judge(activity: pl.DataFrame, rule: EligibilityConfig) -> pl.DataFrame:
             reason=pl.when(pl.col("active_months") == 0)
             .then(pl.lit(NO_SALES))
             .when(pl.col("active_months") < 12 * rule.min_tenure_years)
-            .then(pl.lit(TOO_SHORT))
+            .then(pl.lit(TOO_SHORT.format(12 * rule.min_tenure_years)))
             .when(
                 pl.col("avg_active_months_per_year")
                 < rule.min_avg_active_months_per_year
             )
-            .then(pl.lit(TOO_SPARSE))
+            .then(pl.lit(TOO_SPARSE.format(rule.min_avg_active_months_per_year)))
             .otherwise(pl.lit(None, dtype=pl.String))
         )
         .sort("shop_id")
@@ -112,16 +113,16 @@ def require_eligible(
     if eligible >= max(needed, 1):
         return
     counts = judged.drop_nulls("reason")["reason"].value_counts(sort=True, name="n")
-    reasons = "; ".join(f"{row['n']:,}: {row['reason']}" for row in counts.to_dicts())
+    reasons = "; ".join(f"{row['n']:,} {row['reason']}" for row in counts.to_dicts())
     months = judged["active_months"].to_numpy()
     averages = judged["avg_active_months_per_year"].to_numpy()
     shops = f"{judged.height:,} shop{'s' if judged.height != 1 else ''}"
     lines = [
-        f"{eligible:,} of {shops} may be clustered; a run needs at least "
+        f"{eligible:,} of {shops} can be segmented; a run needs at least "
         f"{max(needed, 1):,}."
     ]
     if reasons:
-        lines.append(f"Set apart: {reasons}.")
+        lines.append(f"Not segmented: {reasons}.")
     lines.append(
         f"Active months per shop: median {np.median(months):.0f}, most {months.max()} "
         f"(rule: at least {12 * rule.min_tenure_years:g}). Active months per active "
@@ -399,7 +400,7 @@ def judge_at(activity: pl.DataFrame, as_of_t: int, config: Config) -> pl.DataFra
     if (silent := config.eligibility.max_inactive_months) is not None:
         oldest = max(oldest, as_of_t - silent + 1)
     is_gone = pl.col("reason").is_null() & (pl.col("last_t") < oldest)
-    gone = f"no sales in the last {as_of_t - oldest + 1} months"
+    gone = f"sold nothing in the last {as_of_t - oldest + 1} months"
     return judged.with_columns(
         reason=pl.when(is_gone).then(pl.lit(gone)).otherwise(pl.col("reason"))
     )

@@ -192,7 +192,9 @@ def _write_card(evidence: Evidence, path: Path) -> None:
     card = ModelCardContent(
         manifest=evidence.manifest,
         published=evidence.published,
-        opening=published_opening(evidence.published),
+        opening=published_opening(
+            evidence.published, evidence.manifest.facts("prepare")
+        ),
         stability=stability,
         names_before={int(segment): name for segment, name in names.items()},
         gate=evidence.facts.get("gate"),
@@ -275,12 +277,22 @@ def _size_facts(sizes: Mapping[int, int]) -> Any:
     return SHOP.named_facts(asdict(label_summary(labels)))
 
 
-def published_opening(published: PublishedSegments) -> Opening:
-    """Put the verdict of what is published into words."""
+def published_opening(
+    published: PublishedSegments, prepared: Mapping[str, Any]
+) -> Opening:
+    """Put the verdict of what is published into words.
+
+    Parameters
+    ----------
+    published : PublishedSegments
+    prepared : mapping
+        Facts of ``prepare``.
+    """
     return opening(
         published.verdict,
         published.kind,
         published_summary(published),
+        prepared,
     )
 
 

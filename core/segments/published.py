@@ -151,18 +151,17 @@ class SegmentTable(BaseModel):
 VerdictKind = Literal["natural", "reproducible", "constructive"]
 
 MEANINGS: dict[VerdictKind, str] = {
-    "natural": "the {entities} form groups of their own, denser than data without "
-    "structure",
-    "reproducible": "no groups of their own, but a partition that comes out the same "
-    "again and again",
-    "constructive": "no groups of their own, and no partition that comes out the same; "
-    "a convenient cut, for which simple rules are recommended",
+    "natural": "the {entities} form separate groups, denser than random data",
+    "reproducible": "no separate groups, but the same segments come back when they are "
+    "refitted",
+    "constructive": "no separate groups, and other {entities} would give other "
+    "segments; a convenient cut, for which simple rules are recommended",
 }
 
 
 BY_RULES = (
-    "no groups of their own; a convenient cut by rules, which tell at least as much of "
-    "later months as the best partition"
+    "no separate groups; a convenient cut by simple rules, which tell at least as much "
+    "of later months as the best partition"
 )
 
 

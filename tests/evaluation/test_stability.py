@@ -44,7 +44,7 @@ def test_a_cluster_that_becomes_noise_dissolves():
     gone = Refit(np.array([-1, -1, -1, 0, 0, 0]), EVERYONE)
     found = cluster_stability(reference, [gone, gone])
     assert found["jaccard"].to_list() == [0.0, 1.0]
-    assert found["verdict"].to_list() == ["dissolves", "highly stable"]
+    assert found["verdict"].to_list() == ["unstable", "highly stable"]
 
 
 def test_agreement_without_noise_leaves_out_what_either_calls_noise():

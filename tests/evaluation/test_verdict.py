@@ -48,7 +48,7 @@ def test_a_verdict_keeps_what_it_rests_on_and_survives_json():
     assert verdict.basis["partition_ari"] == 0.93
     assert verdict.basis["reproducible_ari"] == 0.8
     assert Verdict.model_validate_json(verdict.model_dump_json()) == verdict
-    assert verdict.meaning(SHOP).startswith("no groups of their own")
+    assert verdict.meaning(SHOP).startswith("no separate groups")
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_data_without_structure_is_reported_as_such(run_on_nothing):
     verdict = next(line for line in results[-1].lines if line.startswith("Verdict"))
     badge, meaning = verdict.removeprefix("Verdict: ").split(": ")
     assert "Natural" not in badge
-    assert meaning.startswith("no groups of their own")
+    assert meaning.startswith("no separate groups")
     report = (folder / "report.html").read_text(encoding="utf-8")
     assert badge in report
     assert f"{badge} means: {meaning}" in report

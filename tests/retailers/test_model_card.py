@@ -36,7 +36,11 @@ def content(trained):
     complete = Artifacts(trained, RETAILERS).published()
     published = PublishedSegments.read(complete.path(SEGMENTS))
     return ModelCardContent(
-        complete.manifest, published, published_opening(published), {}, {}
+        complete.manifest,
+        published,
+        published_opening(published, complete.manifest.facts("prepare")),
+        {},
+        {},
     )
 
 

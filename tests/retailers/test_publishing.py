@@ -104,20 +104,21 @@ def test_the_closing_says_what_is_published_and_how_far_to_trust_it(
 ):
     folder, results = trained, trained_results
     published = PublishedSegments.read(folder / "segments.json")
-    said = published_opening(published)
+    prepared = read_manifest(folder, RETAILERS).facts("prepare")
+    said = published_opening(published, prepared)
     assert set(said.lines) <= set(results[3].lines)
     assert set(said.lines) <= set(results[2].lines)
     report = (folder / "report.html").read_text(encoding="utf-8")
-    for text in (said.badge, said.headline, said.meaning, said.found):
+    for text in (said.badge, said.headline, said.left_out, said.meaning, said.found):
         assert text in report
     assert results[3].table[-1]["space"] == "published"
     assert results[3].table[-1]["clusters"] == str(published.n_segments)
     partition = published.model_copy(
         update={"kind": "partition", "verdict": REPRODUCIBLE}
     )
-    text = " ".join(published_opening(partition).lines)
-    assert "No shop is left out, which is how a partition is made" in text
-    assert "Reproducible (certified): no groups of their own" in text
+    text = " ".join(published_opening(partition, prepared).lines)
+    assert "segments cover all of them" in text
+    assert "Reproducible (certified): no separate groups" in text
 
 
 def test_a_natural_verdict_publishes_the_latent_clusters(artifacts):

@@ -79,6 +79,16 @@ FOUND = {
 NOT_FOUND = {**FOUND, "statistic": 0.1, "excess": -0.1, "is_structured": False}
 
 
+PREPARED = {
+    "n_shops": 5000,
+    "n_eligible": 4310,
+    "exclusions": {
+        "sold in fewer than 12 months": 525,
+        "stopped selling": 165,
+    },
+}
+
+
 def opened(summary=FOUR, check=FOUND, is_certified=False, **figures):
     verdict = derive_verdict(
         **{
@@ -90,7 +100,7 @@ def opened(summary=FOUR, check=FOUND, is_certified=False, **figures):
         | figures
     )
     divided = "density" if verdict.kind == "natural" else "partition"
-    return opening(verdict, divided, summary, check)
+    return opening(verdict, divided, summary, PREPARED, check)
 
 
 class Page(HTMLParser):
@@ -264,7 +274,7 @@ def test_the_verdict_is_first_then_the_segments_pictures_and_what_they_rest_on(
     marks = ("<h1>", "Summer", "<article", "<img", "<details")
     places = [source.index(mark) for mark in marks]
     assert places == sorted(places)
-    assert "as far as a quick check can tell" in source[: places[1]]
+    assert "4,310 of 5,000 shops could be segmented" in source[: places[1]]
 
 
 def test_equal_content_gives_equal_files(content, tmp_path):
@@ -310,19 +320,19 @@ def test_names_between_backticks_are_set_as_code_and_still_escaped(content, tmp_
         (
             {},
             "Natural (provisional)",
-            "4 groups of shops that stand apart, as far as a quick check can tell",
+            "4 separate groups of shops in a quick check",
             "these shops reach 1.10 (p\xa0=\xa00.05, the smallest that 19 can give)",
         ),
         (
             {"is_certified": True, "cluster_jaccard": 0.91},
             "Natural (certified)",
-            "4 groups of shops that stand apart",
-            "91.0% of their shops in common",
+            "4 separate groups of shops",
+            "the segments keep 91% of their shops",
         ),
         (
             {"check": NOT_FOUND},
             "Reproducible (provisional)",
-            "No separate groups, but 4 segments that come out again",
+            "No separate groups, but 4 segments that come back",
             "no more than chance gives",
         ),
         (
@@ -340,13 +350,13 @@ def test_names_between_backticks_are_set_as_code_and_still_escaped(content, tmp_
         (
             {"is_certified": True, "cluster_jaccard": 0.4},
             "Reproducible (certified)",
-            "come out again",
+            "come back when they are refitted",
             "did not come back",
         ),
         (
             {"n_clusters": 1},
             "Reproducible (provisional)",
-            "come out again",
+            "come back when they are refitted",
             "shows 1 cluster of it, which tells no groups apart",
         ),
     ],
@@ -354,7 +364,7 @@ def test_names_between_backticks_are_set_as_code_and_still_escaped(content, tmp_
 def test_each_situation_has_its_words(given, badge, headline, says):
     said = opened(**given)
     assert said.badge == badge
-    assert headline in said.headline
+    assert headline in said.grouping
     assert says in " ".join(said.rests_on)
     assert ("certify" in " ".join(said.rests_on)) == ("provisional" in badge)
     assert ("Use simple rules" in said.advice) == (said.kind == "constructive")
@@ -363,7 +373,11 @@ def test_each_situation_has_its_words(given, badge, headline, says):
 def test_the_terminal_says_the_same_as_the_report(content, tmp_path):
     said = content["opening"]
     text = Page(written(content, tmp_path)).text
-    verdict, found = said.lines
+    counts, verdict, found = said.lines
+    assert counts == (
+        "4,310 of 5,000 shops could be segmented. The others could not: 525 sold in "
+        "fewer than 12 months and 165 stopped selling."
+    )
     assert found in text
     assert said.headline in text
     assert verdict == f"Verdict: {said.badge}: {said.meaning}."
@@ -374,10 +388,10 @@ def test_the_terminal_says_the_same_as_the_report(content, tmp_path):
     ("summary", "says"),
     [
         (FOUR, ""),
-        (BULK, "one bulk with small groups beside it"),
-        (SPARSE, "most shops belong to no segment"),
+        (BULK, "one large segment with small groups beside it"),
+        (SPARSE, "most shops are in no segment"),
         (SINGLE, ""),
-        ({**FOUR, "effective_clusters": 2.9}, "fewer than three of equal size would"),
+        ({**FOUR, "effective_clusters": 2.9}, "few kinds of shops apart"),
         ({**BULK, "flat": FOUR}, ""),
     ],
 )
@@ -390,7 +404,9 @@ def test_segments_that_divide_little_carry_a_warning(summary, says):
 def test_the_finding_tells_what_segments_come_to_when_they_are_divided():
     flat = {**FOUR, "n_clusters": 7, "largest_share": 0.21}
     found = opened({**FOUR, "flat": flat}).found
-    assert "Divided inside, they come to 7; the largest of these holds 21.0%." in found
+    assert (
+        "there are 7 sub-segments and segments; the largest of these holds 17%" in found
+    )
     assert "Divided" not in opened(FOUR).found
 
 
@@ -403,7 +419,7 @@ def test_no_sentence_names_unassigned_shops_without_companions(summary, kind):
     ]
     for text in texts:
         if "%" in text:
-            assert "effective" in text or "Sizes " in text
+            assert "Take care" in text or "Sizes " in text
             assert "largest" in text
     names = [name for name, _ in tiles(summary, kind)]
     assert {"effective segments", "largest share"} <= set(names)
@@ -425,12 +441,14 @@ def test_segments_that_do_not_stand_out_alone_are_named_at_once():
         is_structured=True, n_clusters=2, partition_ari=0.9, is_certified=True
     )
     titles = {0: "0 Steady", 1: "1 Growing sales"}
-    said = opening(verdict, "density", FOUR, check, titles)
-    assert said.headline == "4 groups of shops, 1 of which stand out one by one"
-    assert "1 Growing sales does not: hold it more lightly" in " ".join(said.rests_on)
+    said = opening(verdict, "density", FOUR, PREPARED, check, titles)
+    assert said.grouping == "4 groups of shops, 1 of which stand out one by one"
+    assert "1 Growing sales does not, so its borders are unclear" in " ".join(
+        said.rests_on
+    )
     tested[1]["p_value"] = 0.05
-    said = opening(verdict, "density", FOUR, check, titles)
-    assert said.headline == "4 groups of shops that stand apart"
+    said = opening(verdict, "density", FOUR, PREPARED, check, titles)
+    assert said.grouping == "4 separate groups of shops"
 
 
 def test_rules_are_called_rules_and_few_of_them_a_weakness():
@@ -443,19 +461,19 @@ def test_rules_are_called_rules_and_few_of_them_a_weakness():
     )
     assert verdict.kind == "constructive"
     few = {**FOUR, "effective_clusters": 2.8}
-    said = opening(verdict, "rules", few)
-    assert "by rules" in said.headline
+    said = opening(verdict, "rules", few, PREPARED)
+    assert "by simple rules" in said.grouping
     assert "segment_rules.txt" in said.advice
     assert "few kinds of shops" in said.caution
     assert "agree with these at 0.95" in " ".join(said.rests_on)
-    assert not opening(verdict, "rules", FOUR | {"flat": FOUR}).caution
+    assert not opening(verdict, "rules", FOUR | {"flat": FOUR}, PREPARED).caution
 
 
 def test_a_lead_that_is_too_small_is_named():
     near = {**NOT_FOUND, "statistic": 0.25, "excess": 0.05}
     said = " ".join(opened(check=near | {"is_stopped_early": True}).rests_on)
-    assert "19 made-up data sets (more could not have changed the answer)" in said
-    assert "a lead of 0.05, where 0.15 is asked for" in said
+    assert "19 random data sets (more could not have changed the answer)" in said
+    assert "0.05 ahead; 0.15 required" in said
 
 
 @pytest.mark.parametrize(
@@ -472,7 +490,7 @@ def test_agreement_of_two_spaces_is_read_out(ami, words):
     reading = report_line(
         "spaces_reading", rows=rows, titles={"latent": "Latent space"}
     )
-    assert reading.startswith("Latent space: 4 clusters, 18.0% noise, 3.62 effective")
+    assert reading.startswith("Latent space: 4 clusters, 18% noise, 3.6 effective")
     assert words in reading
 
 
@@ -602,7 +620,7 @@ def test_what_judged_the_other_kind_of_segments_is_no_evidence(tmp_path):
     assert {"profile", "scorecard"} <= set(commands_of(evidence))
     stability.write_text(
         f"{text}partition,0,20,0.9,0.8,highly stable\n"
-        "partition,1,10,0.5,0.4,dissolves\n",
+        "partition,1,10,0.5,0.4,unstable\n",
         encoding="utf-8",
     )
     part = stability_part(evidence)
@@ -621,8 +639,8 @@ def test_noise_in_the_certificate_has_its_companions(tmp_path):
     }
     part = certificate_part(evidence_of(tmp_path, certificate={"structure": structure}))
     text = " ".join(part.sentences)
-    assert "19 data sets (stopped early of 99)" in text
-    assert "18.0% noise, 3.62 effective clusters, 37.3% of the clustered" in text
+    assert "19 random data sets (stopped early of 99)" in text
+    assert "18% noise, 3.6 effective clusters, 37% of the clustered" in text
     assert "1 of 2 clusters also stand out" in text
     assert not part.pictures
 

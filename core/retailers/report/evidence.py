@@ -22,7 +22,7 @@ from core.artifacts.manifest import Manifest
 from core.artifacts.reading import ArtifactSet
 from core.errors import PROGRAM
 from core.reporting.page import Templates
-from core.reporting.text import command, count, decimal, percent
+from core.reporting.text import command, count, rounded, share
 from core.retailers.features import SHOP
 from core.retailers.names import difference
 from core.segments.published import UNASSIGNED, PublishedSegments, SegmentKind, Verdict
@@ -162,6 +162,11 @@ class Opening:
     badge : str
         The kind, and how sure it is.
     headline : str
+        How many of the shops could be segmented.
+    left_out : str
+        Why the others could not; empty where there are none.
+    grouping : str
+        What was found, in a few words.
     meaning : str
         What the kind means, as one sentence.
     found : str
@@ -177,6 +182,8 @@ class Opening:
     kind: str
     badge: str
     headline: str
+    left_out: str
+    grouping: str
     meaning: str
     found: str
     rests_on: tuple[str, ...]
@@ -186,7 +193,8 @@ class Opening:
     @property
     def lines(self) -> list[str]:
         """The same, as short as a terminal wants it."""
-        lines = [f"Verdict: {self.badge}: {self.meaning}.", self.found]
+        told = f"{self.headline}. {self.left_out}".rstrip()
+        lines = [told, f"Verdict: {self.badge}: {self.meaning}.", self.found]
         return [*lines, self.caution] if self.caution else lines
 
 
@@ -194,6 +202,7 @@ def opening(
     verdict: Verdict,
     divided: SegmentKind,
     summary: Figures,
+    prepared: Figures,
     check: Figures | None = None,
     titles: Mapping[int, str] = MappingProxyType({}),
     certify_command: str = f"{PROGRAM} certify",
@@ -208,6 +217,8 @@ def opening(
     summary : mapping
         `core.evaluation.quality.LabelSummary` of the published segments, as a dict;
         that of the flat view under ``flat``, if any of them is divided.
+    prepared : mapping
+        ``n_shops``, ``n_eligible`` and ``exclusions``, shops by reason.
     check : mapping, optional
         The comparison with data without structure that the verdict rests on: the quick
         one or the certificate's, as a dict.
@@ -231,7 +242,9 @@ def opening(
     return Opening(
         kind=kind,
         badge=f"{kind.capitalize()} ({'certified' if is_certified else 'provisional'})",
-        headline=report_line("headline", **known, divided=divided),
+        headline=report_line("headline", prepared=prepared),
+        left_out=report_line("left_out", prepared=prepared),
+        grouping=report_line("grouping", **known, divided=divided),
         meaning=verdict.meaning(SHOP),
         found=report_line("finding", **summary, kind=divided),
         rests_on=tuple(
@@ -251,14 +264,15 @@ def opening(
 
 def tiles(summary: Figures, kind: str) -> list[tuple[str, str]]:
     """Return the figures beside the verdict, none without its companions."""
+    assigned = 1 - summary["noise_ratio"]  # as on the cards: shares of all
     shown = [
         ("eligible shops", count(summary["n_shops"])),
         ("segments", count(summary["n_clusters"])),
-        ("effective segments", decimal(summary["effective_clusters"])),
-        ("largest share", percent(summary["largest_share"])),
+        ("effective segments", rounded(summary["effective_clusters"])),
+        ("largest share", share(summary["largest_share"] * assigned)),
     ]
     if kind == "density":
-        shown.append(("unassigned", percent(summary["noise_ratio"])))
+        shown.append(("unassigned", share(summary["noise_ratio"])))
     return shown
 
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from core.months import month_index
 from core.reporting.page import Part, Table
-from core.reporting.text import MISSING, count, percent
+from core.reporting.text import MISSING, count, share
 from core.retailers.report.decision import refresh_sentences
 from core.retailers.report.evidence import Evidence, report_line, report_lines
 from core.retailers.states import n_lapsed_and_back, state_mix
@@ -54,12 +54,12 @@ def mix_part(evidence: Evidence, scored: Path) -> Part | None:
 def _mix_row(row: Mapping[str, Any], titles: Mapping[int, str]) -> dict[str, str]:
     segment = row["segment"]
     name = UNASSIGNED_NAME if segment == UNASSIGNED else titles.get(segment, "")
-    shares = {state: percent(row[f"share_{state}"]) for state in STATES}
+    shares = {state: share(row[f"share_{state}"]) for state in STATES}
     return {"segment": name, "shops": count(row["n_shops"]), **shares}
 
 
 def _all_row(counts: Mapping[str, int], n_shops: int) -> dict[str, str]:
-    shares = {state: percent(n / n_shops) for state, n in counts.items()}
+    shares = {state: share(n / n_shops) for state, n in counts.items()}
     return {"segment": "all, eligible or not", "shops": count(n_shops), **shares}
 
 

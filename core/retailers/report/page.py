@@ -16,7 +16,7 @@ import polars as pl
 from core.artifacts.manifest import Manifest, now
 from core.redaction import redacted_address
 from core.reporting.page import Part, Picture
-from core.reporting.text import count, decimal, percent, size_list
+from core.reporting.text import count, decimal, rounded, share, size_list
 from core.retailers.playbook import shop_playbook
 from core.retailers.report.cards import CARDS, segment_cards
 from core.retailers.report.differences import Difference, differences
@@ -50,21 +50,21 @@ _MEASURES: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
     ("Clusters", "groups found; noise is not one", "clusters", count),
     (
         "Effective clusters",
-        "exp(entropy of the sizes): how many equal clusters would be as diverse",
+        "exp(entropy of the sizes): how many clusters of equal size have it",
         "effective_clusters",
-        decimal,
+        rounded,
     ),
     (
         "Largest share",
         "of the clustered shops, in the largest cluster",
         "largest_share",
-        percent,
+        share,
     ),
     (
         "Noise ratio",
         "shops in no cluster; says nothing without the two lines above",
         "noise_ratio",
-        percent,
+        share,
     ),
     ("Sizes", "shops per cluster, largest first", "sizes", size_list),
     (
@@ -78,7 +78,7 @@ _MEASURES: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
         "of the same scaled features by the clusters, chance taken off; more "
         "clusters explain more",
         "explained_variance",
-        percent,
+        share,
     ),
     (
         "Agreement (AMI)",
@@ -298,6 +298,7 @@ def report_content(
             published.verdict,
             published.kind,
             summary,
+            facts,
             check,
             evidence.titles,
             evidence.command("certify"),
@@ -442,6 +443,7 @@ def _limits(evidence: Evidence) -> list[str]:
         has_products=evidence.manifest.facts("prepare")["intake"]["n_products"]
         is not None,
         is_certified=evidence.published.verdict.is_certified,
+        has_unassigned=evidence.published.unassigned_share > 0,
         has_stability=evidence.table("stability.csv") is not None,
         has_scorecard=scorecard is not None and scorecard["why_not"] is None,
     )
@@ -461,7 +463,7 @@ def data_steps(facts: Mapping[str, Any]) -> list[Step]:
         Step("shops seen", facts["n_shops"], "shops"),
     ]
     steps += [
-        Step(f"not eligible: {reason}", n, "shops", True)
+        Step(f"not segmented: {reason}", n, "shops", True)
         for reason, n in facts["exclusions"].items()
     ]
     steps.append(Step("shops segmented", facts["n_eligible"], "shops"))

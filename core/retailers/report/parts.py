@@ -98,6 +98,9 @@ def stability_part(evidence: Evidence) -> Part | None:
         "stability",
         same=same,
         kind=evidence.published.kind,
+        # One figure for one fact: the verdict tells it for these kinds.
+        is_told_above=evidence.published.kind != "density"
+        and (same or {}).get("how", "subsample") == "subsample",
         n_stable=int((own["jaccard"] >= _STABLE).sum()),
         n_segments=own.height,
     )

@@ -9,7 +9,7 @@ from typing import Any, Final
 import polars as pl
 
 from core.reporting.page import Part, Table
-from core.reporting.text import count, percent
+from core.reporting.text import count, share
 from core.retailers.features import MOMENTUM, SHOP
 from core.retailers.report.differences import differences
 from core.retailers.report.evidence import report_line
@@ -216,7 +216,7 @@ def _row(row: dict[str, Any]) -> dict[str, str]:
         "segment": f"{row['id']} {row['name']}",
         "what it is": kind,
         "shops": count(row["n_shops"]),
-        "share": percent(row["share"]),
-        "share of sales": percent(row["sales_share"]),
+        "share": share(row["share"]),
+        "share of sales": share(row["sales_share"]),
         "what sets it apart": "; ".join(row["differences"].split("; ")[:_SHOWN]),
     }
