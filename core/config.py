@@ -519,6 +519,9 @@ class AxesConfig(Section):
         le=20,
         description="fewest segments of one axis; 1: an axis may say that it has none",
     )
+    playbook: str | None = Field(
+        None, description="YAML file of what to do per segment; null: the built-in one"
+    )
     fit_customers: int | None = Field(
         None,
         ge=100,
@@ -692,6 +695,9 @@ class ChannelsConfig(Section):
     )
     store: str = Field(
         "channels", min_length=1, description="`store_id` that the profiles go under"
+    )
+    playbook: str | None = Field(
+        None, description="YAML file of what to do per segment; null: the built-in one"
     )
     contract: str | None = Field(
         None,

@@ -15,12 +15,16 @@ customers. A feature with ``*`` stands for every feature of the axis that fits, 
 ``{}`` in the name for what stood in its place: ``{name: "{}_preferred", when:
 {"channel_share_*": ">= 0.5"}}`` makes `web_preferred`.
 
-Rules are tried in their order (`core.axes.names`). Of the segments that meet a
-rule and have no name yet, the one furthest out in the rule's features gets it (of equal
-ones the larger), and the others go on to the rules after it. What is left over is
-called what the axis calls the others; where that, or the one rule a segment meets, is
-taken, the feature in which it stands out most is added (``mid_tier_high_value_trend``),
-then the next, and at last a number.
+Rules are tried in their order. Of the segments that meet a rule and have no name yet,
+the one furthest out in the rule's features gets it (of equal ones the larger), and the
+others go on to the rules after it. There they are passed over by a rule that says
+nothing new: whose features are those in which they are like the segment that has the
+name (`ALIKE_Z`). Two segments that both buy on the web, one of them at weekends, are so
+not `web_preferred` and `web_leaning`, but `web_preferred` and `weekend_contact`.
+
+What is left over is called what the axis calls the others; where that, or the one rule
+a segment meets, is taken, the feature in which it differs most from the segment with
+the name is added (``mid_tier_high_value_trend``), then the next, and at last a number.
 """
 
 from __future__ import annotations
@@ -38,6 +42,7 @@ import numpy as np
 from core.axes.features.catalog import AXES, CHANNEL_SHARE, FEATURES
 from core.errors import ConfigError, did_you_mean, listed
 from core.models.centroids import FloatArray
+from core.reporting.text import rounded
 from core.rules.conditions import parsed_yaml, require_known, require_mapping
 from core.rules.standard import Condition, parsed_condition
 from core.segments.naming import checked_name
@@ -188,6 +193,12 @@ def _name(value: Any, where: str) -> str:
 SLIGHT_Z = 0.2
 """Standard deviations from the mean customer from which a feature can tell two segments
 with the same name apart."""
+ALIKE_Z: Final = 0.5
+"""Standard deviations below which two segments are alike in a feature: as far as `high`
+is from the mean."""
+
+
+NEAR_AVERAGE: Final = "close to the average customer in what the rules ask for"
 
 
 class SegmentName(NamedTuple):
@@ -228,14 +239,18 @@ def name_clusters(
     columns = {feature: place for place, feature in enumerate(features)}
     taken = {*kept.values(), names.unplaced}
     unnamed = [c for c in range(len(centres)) if c not in kept]
-    found = _by_rules(rules, centres, values, columns, unnamed, taken)
+    holders = {name: c for c, name in kept.items()}
+    found = _by_rules(rules, centres, values, columns, unnamed, (taken, holders))
     for c in unnamed:
         if c not in found:
             first = _first_fitting(rules, centres[c], values[c], columns)
+            holder = holders.get(names.otherwise if first is None else first.name)
+            other = np.zeros(len(columns)) if holder is None else centres[holder]
             found[c] = _told_apart(
-                first, names.otherwise, centres[c], values[c], columns, taken
+                first, names.otherwise, (centres[c], other), values[c], columns, taken
             )
             taken.add(found[c].name)
+            holders[found[c].name] = c
     return dict(sorted(found.items()))
 
 
@@ -245,15 +260,23 @@ def _by_rules(
     values: FloatArray,
     columns: Mapping[str, int],
     unnamed: Sequence[int],
-    taken: set[str],
+    known: tuple[set[str], dict[str, int]],
 ) -> dict[int, SegmentName]:
-    """Return the names of clusters that meet a rule none other has; adds to `taken`."""
+    """Return the names of clusters that meet a rule none other has.
+
+    Adds to `known`: the names taken, and which cluster holds which.
+    """
     found: dict[int, SegmentName] = {}
+    taken, holders = known
+    before: dict[int, list[int]] = {c: [] for c in unnamed}
     for rule in rules:
+        used = [columns[c.feature] for c in rule.when]
         fitting = [
             c
             for c in unnamed
-            if c not in found and _fits(rule, centres[c], values[c], columns)
+            if c not in found
+            and _fits(rule, centres[c], values[c], columns)
+            and not any(_is_alike(centres[c], centres[h], used) for h in before[c])
         ]
         if fitting and rule.name not in taken:
             best = max(
@@ -262,7 +285,16 @@ def _by_rules(
             why = _why(rule, centres[best], values[best], columns)
             found[best] = SegmentName(rule.name, why)
             taken.add(rule.name)
+            holders[rule.name] = best
+        for c in fitting:
+            if rule.name in holders:
+                before[c].append(holders[rule.name])
     return found
+
+
+def _is_alike(centre: FloatArray, other: FloatArray, used: Sequence[int]) -> bool:
+    """Return whether two centres are alike in all of these features."""
+    return bool((np.abs(centre - other)[list(used)] < ALIKE_Z).all())
 
 
 def _fits(
@@ -303,24 +335,34 @@ def _finding(
     feature: str, centre: FloatArray, value: FloatArray, columns: Mapping[str, int]
 ) -> str:
     place = columns[feature]
-    return f"`{feature}` {value[place]:.3g}, {centre[place]:+.2f} sd from the mean"
+    z = float(centre[place])
+    side = "above" if z > 0 else "below"
+    return (
+        f"`{feature}` {rounded(float(value[place]))}, {rounded(abs(z))} standard "
+        f"deviations {side} average"
+    )
 
 
 def _told_apart(
     rule: NameRule | None,
     otherwise: str,
-    centre: FloatArray,
+    centres: tuple[FloatArray, FloatArray],
     value: FloatArray,
     columns: Mapping[str, int],
     taken: set[str],
 ) -> SegmentName:
-    """Return a name that is not taken: with a second feature, or with a number."""
+    """Return a name that is not taken: with a second feature, or with a number.
+
+    Of `centres` the second is that of the segment that has the name.
+    """
     name = otherwise if rule is None else rule.name
-    why = "meets no rule" if rule is None else _why(rule, centre, value, columns)
+    centre, other = centres
+    why = NEAR_AVERAGE if rule is None else _why(rule, centre, value, columns)
     if name not in taken:
         return SegmentName(name, why)
     told = set() if rule is None else {c.feature for c in rule.when}
-    order = sorted(columns, key=lambda f: (-round(abs(centre[columns[f]]), 6), f))
+    apart = np.abs(centre - other)
+    order = sorted(columns, key=lambda f: (-round(float(apart[columns[f]]), 6), f))
     for feature in order:
         z = float(centre[columns[feature]])
         longer = f"{name}_{'high' if z > 0 else 'low'}_{feature}"

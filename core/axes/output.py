@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,17 +11,17 @@ import numpy as np
 import polars as pl
 
 from core.artifacts.folder import StageWriter
-from core.artifacts.manifest import library_versions
 from core.artifacts.runs import REJECTED
 from core.axes.features.catalog import AXES
 from core.axes.files import FILES, OVERLAP, REPORT
 from core.axes.report import TEMPLATES, AxesContent, write_axes_page
+from core.axes.told import axes_playbook, told_axes
+from core.lifecycle.page import page_content
 from core.lifecycle.segmentation import Tables
 from core.models.centroids import NOWHERE, IntArray
 from core.reporting.changes import change_lines
-from core.reporting.page import NextStep
-from core.reporting.text import command
-from core.segments.axes import AxesModel
+from core.reporting.text import share, spoken
+from core.segments.axes import AxesModel, Labels, Names
 from core.tables.orders import intake_lines
 
 REPORT_SCHEMA: Final = pl.Schema(
@@ -33,6 +32,7 @@ REPORT_SCHEMA: Final = pl.Schema(
         "kind": pl.String,
         "n_segments": pl.Int64,
         "silhouette": pl.Float64,
+        "valley": pl.Float64,
         "smallest_share": pl.Float64,
         "largest_share": pl.Float64,
         "stability": pl.Float64,
@@ -46,10 +46,11 @@ REPORT_SCHEMA: Final = pl.Schema(
 """Columns of `report_table`.
 
 ``kind``
-    ``natural`` (parted by valleys), ``cut`` (tiers that were asked for), ``single`` (no
-    segments here), ``skipped``.
-``silhouette``, ``stability``
+    ``natural`` (with gaps between them), ``cut`` (tiers that were asked for),
+    ``single`` (no segments here), ``skipped``.
+``silhouette``, ``valley``, ``stability``
     On scaled features, when the axis was learnt; null with fewer than two segments.
+    `valley`: by how much the density falls between the two closest segments, at most 1.
 ``smallest_share``, ``largest_share``
     Of the customers that the axis places, in this run.
 ``features``, ``skipped``
@@ -109,6 +110,7 @@ def _figures(report: Mapping[str, Any]) -> dict[str, Any]:
         "kind": report["kind"],
         "n_segments": n_segments,
         "silhouette": chosen.get("silhouette"),
+        "valley": chosen.get("valley"),
         "stability": chosen.get("stability"),
         "verdict": report["verdict"],
     }
@@ -171,6 +173,47 @@ def axis_overlap(labels: Mapping[str, IntArray]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
+SAME_CUSTOMERS = 0.8
+"""Cohen's kappa from which segments of two axes hold nearly the same customers; "almost
+perfect" agreement in Landis and Koch (1977)."""
+
+
+def same_customers(labels: Labels, names: Names) -> list[str]:
+    """Return the segments of different axes with nearly the same customers.
+
+    Parameters
+    ----------
+    labels : mapping of str to ndarray of int, shape (n_customers,)
+        Segment ids by axis, the same customers in the same order; -1 is not placed.
+    names : mapping of str to mapping of int to str
+        Of the segments, by axis and id.
+
+    Returns
+    -------
+    list of str
+        A sentence per pair, the closest first. Of two halves of the customers the
+        smaller is told, as the other one follows.
+    """
+    found = []
+    for axis, other in itertools.combinations(labels, 2):
+        for one, two in itertools.product(names[axis], names[other]):
+            if NOWHERE in (one, two):
+                continue
+            is_one, is_two = labels[axis] == one, labels[other] == two
+            p, q, both = is_one.mean(), is_two.mean(), (is_one & is_two).mean()
+            chance = p * q + (1 - p) * (1 - q)
+            kappa = (1 - p - q + 2 * both - chance) / (1 - chance) if chance < 1 else 0
+            if kappa >= SAME_CUSTOMERS and min(p, q) <= 0.5:
+                said = (
+                    f"{spoken(names[axis][one]).capitalize()} ({spoken(axis)}) and "
+                    f"{spoken(names[other][two])} ({spoken(other)}) are nearly the "
+                    f"same customers: {share(both / min(p, q))} of the smaller segment "
+                    "are in both."
+                )
+                found.append((-kappa, said))
+    return [said for _, said in sorted(found)]
+
+
 Facts = Mapping[str, Any]
 
 
@@ -221,50 +264,28 @@ def write_report(out: StageWriter, tables: Tables, facts: dict[str, Any]) -> Non
     overlap = axis_overlap(tables.labels)
     overlap.write_csv(out.path(OVERLAP), float_precision=4)
     facts["axes"] = report.to_dicts()
-    kinds = report["kind"]
+    model = tables.assigner.model
+    playbook = axes_playbook(out.config.axes.playbook)
+    source = facts["intake"]["orders"]["source"]
+    notes = [*facts["notes"], *intake_notes(facts)]
     content = AxesContent(
-        source=facts["intake"]["orders"]["source"],
-        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        headline=headline(facts),
-        notes=[*facts["notes"], *intake_notes(facts)],
-        tiles={
-            "customers": facts["n_customers"],
-            "orders": facts["n_orders"],
-            "item lines": facts["n_items"],
-            "axes with segments": int(kinds.is_in(["natural", "cut"]).sum()),
-            "axes without": int((kinds == "single").sum()),
-            "axes skipped": int((kinds == "skipped").sum()),
-        },
+        page=page_content(out, facts, source, headline(facts), notes, _STEPS),
+        n_customers=facts["n_customers"],
+        told=told_axes(model, tables.profiles, playbook),
         axes=report,
         segments=tables.sizes,
         overlap=overlap,
+        same=same_customers(tables.labels, model.names),
         changes=change_lines(facts, is_short=False),
         moved=facts["n_moved"],
         drift=tables.drift,
-        next_steps=_next_steps(out),
-        made={
-            "Run": {
-                "run": facts["run"],
-                "version": facts["version"],
-                "store": facts["store"],
-                "now": facts["reference_date"],
-                "seed": out.config.seed,
-            },
-            "Versions": library_versions(),
-        },
     )
     write_axes_page(content, out.path(FILES.page))
 
 
-def _next_steps(out: StageWriter) -> list[NextStep]:
-    """Return the commands that make sense after a run."""
-    folder = str(out.root.parent)
-    return [
-        NextStep(command(verb, folder), adds)
-        for verb, adds in (
-            ("serve", "starts the HTTP API over the profiles"),
-            ("axes --orders FILE --items FILE", "takes in next month's orders"),
-            ('axes rename AXIS ID "NAME"', "gives a segment a name that stays"),
-            ("axes rollback", "brings the version before back"),
-        )
-    ]
+_STEPS = (
+    ("serve", "starts the HTTP API over the profiles"),
+    ("axes --orders FILE --items FILE", "takes in next month's orders"),
+    ('axes rename AXIS ID "NAME"', "gives a segment a name that stays"),
+    ("axes rollback", "brings the version before back"),
+)

@@ -1,81 +1,45 @@
-"""The page of the axes: one self-contained HTML file, pictures first."""
+"""The page of the axes: one self-contained HTML file, groups and what to do first."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import accumulate
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
+from core.axes.told import overview
+from core.lifecycle.page import NO_PROOF, Found, PageContent, segment_rows
+from core.lifecycle.told import placed
+from core.reporting.board import BoardAxis
 from core.reporting.changes import changes_part
-from core.reporting.page import NextStep, Part, Picture, Table, Templates
+from core.reporting.page import Part, Picture, Table, Templates
 from core.reporting.plots import add_colour_bar, draw_cells, write_cells
-from core.reporting.style import (
-    COLOURS,
-    FAINT_INK,
-    INK,
-    NOISE_COLOUR,
-    footnote,
-    picture,
-    shortened,
+from core.reporting.style import footnote, picture
+from core.reporting.text import (
+    MISSING,
+    count,
+    decimal,
+    enumerated,
+    plural,
+    share,
+    spoken,
 )
-from core.reporting.text import MISSING, count, decimal, enumerated, percent
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-
-_WIDTH, _ROW = 9.2, 0.5
 TEMPLATES = Templates(Path(__file__).parent / "templates")
-# Inches that a character of the labels takes, and the share of a bar it may fill.
-_CHARACTER = 0.068
-_BAR_WIDTH = 6.7
-# Fewer letters of a name say nothing.
-_LEAST_LETTERS = 7
+REDUNDANT = 0.5
+"""Adjusted mutual information from which one of two axes tells little that is new."""
 # From paper to deep blue.
 _AGREEMENT_COLOURS = ("#F7F7F5", "#B9D8EC", "#4D94C9", "#08457E")
-# Faint colours take dark letters.
-_DARK_ON = {"#E69F00", "#56B4E9", "#B8A800", NOISE_COLOUR}
-
-
-def plot_axis_sizes(sizes: pl.DataFrame, axes: list[str], path: Path) -> None:
-    """Draw a bar for each axis, divided by its segments with their names.
-
-    Parameters
-    ----------
-    sizes : DataFrame
-        ``axis``, ``segment_id`` (-1: not placed), ``segment``, ``share`` (of all
-        customers), in the order in which they are drawn.
-    axes : list of str
-        In the order in which they are drawn, downwards.
-    path : Path
-        PNG to write.
-    """
-    with picture(path, (_WIDTH, 1.0 + _ROW * len(axes))) as figure:
-        panel = figure.add_subplot()
-        for place, axis in enumerate(axes):
-            own = sizes.filter(axis=axis)
-            _draw_bar(panel, place, own.to_dicts())
-        panel.set_yticks(range(len(axes)), axes)
-        panel.set_ylim(len(axes) - 0.5, -0.5)
-        panel.set_xlim(0, 1)
-        panel.set_xticks(
-            np.arange(0, 1.01, 0.25), [f"{x:.0%}" for x in np.arange(0, 1.01, 0.25)]
-        )
-        panel.set_xlabel("share of the customers")
-        panel.tick_params(length=0, labelsize=9)
-        panel.tick_params(axis="y", labelcolor=INK)
-        panel.spines[:].set_visible(False)
-        panel.set_title("How each axis divides the customers")
-        footnote(
-            figure,
-            "Largest segment first. Grey: one population without segments, or "
-            "customers that the axis does not place. Small segments: see the tables.",
-        )
+_KINDS = {
+    "natural": "groups",
+    "cut": "tiers",
+    "single": "none",
+    "skipped": "skipped",
+}
 
 
 def plot_overlap(overlap: pl.DataFrame, axes: list[str], path: Path) -> None:
@@ -98,6 +62,7 @@ def plot_overlap(overlap: pl.DataFrame, axes: list[str], path: Path) -> None:
         row, column = sorted((place[axis], place[other]), reverse=True)
         values[row, column] = ami
     side = max(3.6, 1.9 + 0.52 * n)
+    titles = [spoken(axis) for axis in axes]
     with picture(path, (side + 1.6, side)) as figure:
         panel = figure.add_subplot()
         # The lower triangle: the last row and the first column have all pairs.
@@ -105,9 +70,9 @@ def plot_overlap(overlap: pl.DataFrame, axes: list[str], path: Path) -> None:
         image = draw_cells(
             panel, shown, _AGREEMENT_COLOURS, (0, 1), bad="white", grid=None
         )
-        panel.set_yticks(range(n - 1), axes[1:])
+        panel.set_yticks(range(n - 1), titles[1:])
         panel.set_xticks(
-            range(n - 1), axes[:-1], rotation=40, ha="right", rotation_mode="anchor"
+            range(n - 1), titles[:-1], rotation=40, ha="right", rotation_mode="anchor"
         )
         panel.tick_params(labelsize=9)
         write_cells(
@@ -123,112 +88,25 @@ def plot_overlap(overlap: pl.DataFrame, axes: list[str], path: Path) -> None:
         footnote(figure, "0: no more than chance; 1: the same division twice.")
 
 
-def _draw_bar(panel: Axes, place: int, segments: list[dict[str, object]]) -> None:
-    """Draw one axis."""
-    placed = [segment for segment in segments if segment["segment_id"] != -1]
-    is_single = len(placed) == 1
-    shares = [float(str(segment["share"])) for segment in segments]
-    starts = list(accumulate(shares, initial=0.0))[:-1]
-    colours = [
-        NOISE_COLOUR
-        if segment["segment_id"] == -1 or is_single
-        else COLOURS[rank % len(COLOURS)]
-        for rank, segment in enumerate(segments)
-    ]
-    # All parts at once: each call would settle the panel's limits anew.
-    panel.barh(
-        [place] * len(shares),
-        shares,
-        left=starts,
-        height=0.74,
-        color=colours,
-        ec="white",
-        lw=1.2,
-    )
-    for segment, share, left, colour in zip(
-        segments, shares, starts, colours, strict=True
-    ):
-        ink = INK if colour in _DARK_ON else "white"
-        if segment["segment_id"] == -1 and not is_single:
-            ink = FAINT_INK
-        _write(panel, left + share / 2, place, str(segment["segment"]), share, ink)
-
-
-def _write(
-    panel: Axes, x: float, y: float, name: str, share: float, colour: str
-) -> None:
-    """Write name and share into a part of a bar, as far as there is room."""
-    fits = int(share * _BAR_WIDTH / _CHARACTER)
-    text = _fitted(name, f"{share:.0%}", fits)
-    panel.text(
-        x,
-        y,
-        text,
-        ha="center",
-        va="center",
-        fontsize=8.2 if text.count("\n") < 2 else 7.0,
-        linespacing=1.1,
-        color=colour,
-        in_layout=False,  # it stays within its part
-    )
-
-
-def _fitted(name: str, percent: str, fits: int) -> str:
-    """Return name and share in lines of at most `fits` letters, three at most.
-
-    >>> _fitted("email_preferred", "9%", 12).splitlines()
-    ['email_', 'preferred', '9%']
-    >>> _fitted("email_preferred", "2%", 3)
-    '2%'
-    """
-    if len(name) + len(percent) < fits:
-        return f"{name} {percent}"
-    if len(name) <= fits:
-        return f"{name}\n{percent}"
-    head, _, tail = name.partition("_")
-    if tail and max(len(head) + 1, len(tail)) <= fits:
-        return f"{head}_\n{tail}\n{percent}"
-    if fits >= _LEAST_LETTERS:
-        return f"{shortened(name, fits)}\n{percent}"
-    return percent if len(percent) <= fits else ""
-
-
-# From here on the second of two axes tells little that is new.
-REDUNDANT = 0.5
-_KINDS = {
-    "natural": "groups",
-    "cut": "tiers",
-    "single": "none",
-    "skipped": "skipped",
-}
-
-
 @dataclass(frozen=True)
 class AxesContent:
     """All that the page tells, as plain data.
 
     Attributes
     ----------
-    source : str
-        Where the orders came from, as the user would name it.
-    created : str
-        When, as text; given from outside so that equal runs give equal pages.
-    headline : str
-        Who was segmented, by what.
-    notes : sequence of str
-        What the reader should know of the rows.
-    tiles : mapping of str to int or None
-        Figures of the customers, such as ``{"customers": 5000}``.
+    page : PageContent
+    n_customers : int
+    told : sequence of BoardAxis
+        Axes and their segments in words, see `core.axes.told.told_axes`.
     axes : DataFrame
-        A row per axis: ``axis``, ``group``, ``description``, ``kind`` (``natural``,
-        ``cut``, ``single`` or ``skipped``), ``n_segments``, ``silhouette``,
-        ``smallest_share``, ``largest_share``, ``stability``, ``n_not_placed``,
-        ``verdict``, ``skipped``.
+        A row per axis: `core.axes.output.REPORT_SCHEMA`.
     segments : DataFrame
         A row per segment: ``axis``, ``segment_id`` (-1: not placed), ``segment``,
-        ``n_customers``, ``share``, ``is_edited``, ``rule_name``, ``why``.
+        ``is_edited``, ``rule_name``, ``why``.
     overlap : DataFrame
         ``axis``, ``other``, ``ami``.
+    same : sequence of str
+        Segments of different axes with nearly the same customers, a sentence each.
     changes : sequence of str
         What is other than in the run before; empty in a first run.
     moved : mapping of axis to mapping of str to int
@@ -237,28 +115,22 @@ class AxesContent:
     drift : DataFrame
         ``axis``, ``name``, ``statistic``, ``value``, ``threshold``, ``is_alert``;
         empty in a first run.
-    next_steps : sequence of NextStep
-    made : mapping of str to mapping
-        How it was made, by group.
     """
 
-    source: str
-    created: str
-    headline: str
-    notes: Sequence[str]
-    tiles: Mapping[str, int | None]
+    page: PageContent
+    n_customers: int
+    told: Sequence[BoardAxis]
     axes: pl.DataFrame
     segments: pl.DataFrame
     overlap: pl.DataFrame
+    same: Sequence[str]
     changes: Sequence[str]
     moved: Mapping[str, Mapping[str, int]]
     drift: pl.DataFrame
-    next_steps: Sequence[NextStep]
-    made: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def write_axes_page(content: AxesContent, path: Path) -> list[Path]:
-    """Write the page (UTF-8) and, beside it, its pictures.
+    """Write the page (UTF-8) and, beside it, its picture.
 
     Parameters
     ----------
@@ -269,22 +141,26 @@ def write_axes_page(content: AxesContent, path: Path) -> list[Path]:
     Returns
     -------
     list of Path
-        All files written: `path`, and where there is something to draw
-        ``axes-sizes.png`` and ``axes-overlap.png``. The page holds its own copies.
+        All files written: `path`, and ``axes-overlap.png`` if two axes have segments.
+        The page holds its own copy.
     """
-    pictures = _pictures(content, path.parent)
+    divided = [axis for axis in content.told if len(placed(axis)) > 1]
+    pictures = _pictures(content, [axis.name for axis in divided], path.parent)
+    changes = changes_part(content.changes, content.moved, content.drift)
     page = TEMPLATES.page(
-        "run.html.j2",
+        "axes.html.j2",
         heading="Customer axes",
-        content=content,
-        told=_found(content.axes),
-        tiles=[(name, count(n)) for name, n in content.tiles.items()],
+        content=content.page,
+        found=_found(content, divided),
+        divided=[(axis, overview(axis)) for axis in divided],
+        has_values=any(s.value_share is not None for a in divided for s in a.segments),
+        undivided=_undivided(content.axes),
+        parts=[] if changes is None else [changes],
+        account=[],
+        details=[(axis, segment_rows(axis.segments)) for axis in divided],
+        alike=[*redundant_lines(content.overlap), *content.same],
         pictures=pictures,
-        parts=[part for part in _parts(content) if part is not None],
-        axes=[
-            (axis, _segment_table(axis, content))
-            for axis in content.axes.filter(pl.col("n_segments") > 1).to_dicts()
-        ],
+        research=[part for part in _research(content) if part is not None],
     )
     path.write_text(page, encoding="utf-8", newline="\n")
     return [path, *(shown.path for shown in pictures)]
@@ -294,68 +170,86 @@ def redundant_lines(overlap: pl.DataFrame) -> list[str]:
     """Return the pairs of axes of which one tells most of the other."""
     pairs = overlap.filter(pl.col("ami") >= REDUNDANT).sort("ami", descending=True)
     return [
-        f"`{axis}` and `{other}` divide the customers much alike (AMI "
-        f"{decimal(ami)}): one of the two may do."
+        f"{spoken(axis).capitalize()} and {spoken(other)} divide the customers much "
+        f"alike (adjusted mutual information {decimal(ami)} of 1): one of the two may "
+        "do."
         for axis, other, ami in pairs.select("axis", "other", "ami").iter_rows()
     ]
 
 
-def _found(axes: pl.DataFrame) -> tuple[str, str]:
-    """Return the tone of the page, and how many axes have segments."""
-    kinds = axes["kind"].to_list()
-    n_divided = sum(kind in {"natural", "cut"} for kind in kinds)
+def _found(content: AxesContent, divided: Sequence[BoardAxis]) -> Found:
+    """Return how many axes have segments, and how sure they are."""
+    kinds = content.axes["kind"].to_list()
     n_looked_at = sum(kind != "skipped" for kind in kinds)
-    tone = "good" if n_divided else "calm"
-    noun = "axis" if n_looked_at == 1 else "axes"
-    verb = "has" if n_divided == 1 else "have"
-    return tone, f"{n_divided} of {n_looked_at} {noun} {verb} segments"
+    sure = [axis.segments[0].how_sure for axis in divided]
+    n_clear = sure.count("clear")
+    rest = [f"{word} on {n}" for word, n in Counter(sure).most_common()]
+    noun = plural(n_looked_at, "axis").replace("axiss", "axes")
+    title = (
+        f"{plural(content.n_customers, 'customer')}: segments on {len(divided)} of "
+        f"{noun}"
+    )
+    if not divided:
+        return Found("calm", title, "no segments", ["No axis divides the customers."])
+    badge = "clear segments" if n_clear == len(divided) else ", ".join(rest)
+    return Found("good" if n_clear else "care", title, badge, [NO_PROOF])
 
 
-def _pictures(content: AxesContent, folder: Path) -> list[Picture]:
-    """Draw what there is to draw."""
-    drawn = content.axes.filter(pl.col("n_segments") > 0)["axis"].to_list()
-    if not drawn:
-        return []
-    plot_axis_sizes(content.segments, drawn, folder / "axes-sizes.png")
-    shown = [
-        Picture(
-            "Segments of every axis",
-            folder / "axes-sizes.png",
-            "A bar per axis, divided by the shares of its segments.",
+def _undivided(axes: pl.DataFrame) -> str:
+    """Return which axes have no segments, in a sentence."""
+    told = [
+        f"{said}: {enumerated([spoken(name) for name in names])}"
+        for kind, said in (
+            ("single", "No segments, all customers are one group"),
+            ("skipped", "Not computed, the data lack what it needs"),
         )
+        if (names := axes.filter(kind=kind)["axis"].to_list())
     ]
-    divided = content.axes.filter(pl.col("n_segments") > 1)["axis"].to_list()
-    if len(divided) > 1:
-        own = content.overlap.filter(
-            pl.col("axis").is_in(divided) & pl.col("other").is_in(divided)
-        )
-        plot_overlap(own, divided, folder / "axes-overlap.png")
-        alt = "Adjusted mutual information of every pair of axes."
-        picture = Picture("Overlap of the axes", folder / "axes-overlap.png", alt)
-        shown.append(picture)
-    return shown
+    return f"{'. '.join(told)}." if told else ""
 
 
-def _parts(content: AxesContent) -> list[Part | None]:
-    """Return what stands below the pictures, before the segments one by one."""
+def _pictures(content: AxesContent, divided: list[str], folder: Path) -> list[Picture]:
+    """Draw the overlap, if there is any."""
+    if len(divided) < 2:
+        return []
+    own = content.overlap.filter(
+        pl.col("axis").is_in(divided) & pl.col("other").is_in(divided)
+    )
+    path = folder / "axes-overlap.png"
+    plot_overlap(own, divided, path)
+    alt = "Adjusted mutual information of every pair of axes."
+    return [Picture("Overlap of the axes", path, alt)]
+
+
+def _research(content: AxesContent) -> list[Part | None]:
+    """Return the figures that the segments rest on."""
     return [
-        changes_part(content.changes, content.moved, content.drift),
         Part(
             "Axis by axis",
             [
-                "A silhouette never stands alone: a handful of outliers against all "
-                "others gives a high one, which the smallest and the largest share "
-                "show. Stability is the agreement (adjusted Rand index) of the same "
-                "segments learnt from two halves of the customers. Groups are parted "
-                "by valleys in the density; tiers are cuts that were asked for.",
-                *redundant_lines(content.overlap),
+                "Silhouette and stability are measured on scaled features, when the "
+                "axis was learnt. Read a silhouette with the smallest and the largest "
+                "share: a few outliers against all others give a high one. Stability: "
+                "agreement (adjusted Rand index) of the segments of two random halves "
+                "of the customers. Groups have gaps in density between them; tiers "
+                "are cuts that were asked for.",
             ],
             tables=[
                 Table(
-                    "Silhouette and stability on scaled features, when the axis was "
-                    "learnt; shares of the customers placed now.",
+                    "Shares are of the customers placed in this run.",
                     [_axis_row(axis) for axis in content.axes.to_dicts()],
                     frozenset({"axis", "found"}),
+                )
+            ],
+        ),
+        Part(
+            "Why segments have their names",
+            ["Names in files and in the API are those in the second column."],
+            tables=[
+                Table(
+                    "Findings that the name rests on.",
+                    [_name_row(row) for row in content.segments.to_dicts()],
+                    frozenset({"axis", "name in files", "rests on"}),
                 )
             ],
         ),
@@ -366,47 +260,38 @@ def _parts(content: AxesContent) -> list[Part | None]:
 
 def _axis_row(axis: Mapping[str, Any]) -> dict[str, str]:
     return {
-        "axis": axis["axis"],
+        "axis": spoken(axis["axis"]),
         "found": _KINDS[axis["kind"]],
         "segments": count(axis["n_segments"]) if axis["n_segments"] else MISSING,
         "silhouette": decimal(axis["silhouette"]),
-        "smallest": percent(axis["smallest_share"]),
-        "largest": percent(axis["largest_share"]),
+        "gap in density": decimal(axis["valley"]),
+        "smallest": share(axis["smallest_share"]),
+        "largest": share(axis["largest_share"]),
         "stability": decimal(axis["stability"]),
         "not placed": count(axis["n_not_placed"]),
     }
 
 
-def _segment_table(axis: Mapping[str, Any], content: AxesContent) -> Table:
-    """Return the segments of one axis, and why they are called so."""
-    own = content.segments.filter(axis=axis["axis"]).to_dicts()
-    rows = [
-        {
-            "segment": segment["segment"],
-            "id": str(segment["segment_id"]) if segment["segment_id"] >= 0 else MISSING,
-            "customers": count(segment["n_customers"]),
-            "share": percent(segment["share"]),
-            "what it is like": _why(segment),
-        }
-        for segment in own
-    ]
-    return Table(axis["description"], rows, frozenset({"segment", "what it is like"}))
-
-
-def _why(segment: Mapping[str, Any]) -> str:
-    """Say what a name rests on, and whose it is."""
+def _name_row(segment: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a name rests on, and whose it is."""
     why = str(segment["why"]).replace("`", "")
     if segment["is_edited"]:
-        return f"{why} (named by a user)"
-    if segment["rule_name"] != segment["segment"]:
-        return f"{why} (keeps its name; by the rules {segment['rule_name']})"
-    return why
+        why = f"{why} (named by a user)"
+    elif segment["rule_name"] != segment["segment"]:
+        why = f"{why} (keeps its name; by the rules {segment['rule_name']})"
+    id_ = segment["segment_id"]
+    return {
+        "axis": segment["axis"],
+        "id": str(id_) if id_ >= 0 else MISSING,
+        "name in files": segment["segment"],
+        "rests on": why,
+    }
 
 
 def _single_part(axes: pl.DataFrame) -> Part | None:
     """Return why axes have no segments."""
     rows = [
-        {"axis": axis["axis"], "finding": axis["verdict"]}
+        {"axis": spoken(axis["axis"]), "finding": axis["verdict"]}
         for axis in axes.filter(kind="single").to_dicts()
     ]
     if not rows:
@@ -414,8 +299,8 @@ def _single_part(axes: pl.DataFrame) -> Part | None:
     return Part(
         "Axes without segments",
         [
-            "On these axes the customers are one population: a cut would part those "
-            "who are alike. `axes.min_segments` cuts tiers all the same."
+            "On these axes the customers are one group: a cut would separate customers "
+            "who are alike. To cut tiers all the same, set `axes.min_segments`."
         ],
         tables=[
             Table("The best that was tried.", rows, frozenset({"axis", "finding"}))
@@ -426,22 +311,14 @@ def _single_part(axes: pl.DataFrame) -> Part | None:
 def _skipped_part(axes: pl.DataFrame) -> Part | None:
     """Return what could not be computed of these data."""
     rows = [
-        {"axis": axis["axis"], "left out": axis["skipped"]}
+        {"axis": spoken(axis["axis"]), "left out": axis["skipped"]}
         for axis in axes.to_dicts()
         if axis["skipped"]
     ]
     if not rows:
         return None
-    whole = axes.filter(kind="skipped")["axis"].to_list()
-    names = enumerated([f"`{name}`" for name in whole])
-    said = (
-        f"Skipped as a whole: {names}." if whole else "No axis is skipped as a whole."
-    )
     return Part(
         "What the data did not allow",
-        [
-            "A column that is not there leaves out what needs it, and nothing else.",
-            said,
-        ],
+        ["A missing column leaves out the features that need it, and nothing else."],
         tables=[Table("By axis.", rows, frozenset({"axis", "left out"}))],
     )

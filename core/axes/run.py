@@ -17,6 +17,7 @@ from core.axes.features.compute import known_channels
 from core.axes.files import FILES, axes_folder
 from core.axes.fit import AxesOptions, fit_axes
 from core.axes.sample import generate_shoppers
+from core.axes.told import axes_playbook
 from core.config import Config
 from core.errors import ConfigError
 from core.lifecycle.run import RunResult, run_segmentation
@@ -58,6 +59,7 @@ class CustomerAxes(Segmentation[Purchases, AxesAssigner]):
 
     def read(self, work: Path) -> Purchases:
         """Return the purchases to be segmented."""
+        axes_playbook(self.config.axes.playbook)
         get_logger().info("Reading orders and items")
         orders, items, lines = self.rows
         if orders is not None or lines is not None:
@@ -74,7 +76,12 @@ class CustomerAxes(Segmentation[Purchases, AxesAssigner]):
         axes = self.config.axes
         names = content_digest(axes.names, "axes.names", "a YAML file of naming rules")
         decided = {name: getattr(axes, name) for name in _DECIDING}
-        return {**decided, "seed": self.config.seed, "names": names}
+        options = {**decided, "seed": self.config.seed, "names": names}
+        if axes.playbook is not None:
+            options["playbook"] = content_digest(
+                axes.playbook, "axes.playbook", "a playbook in YAML"
+            )
+        return options
 
     def features(self, assigner: AxesAssigner, data: Purchases) -> pl.DataFrame:
         """Return the features as an assigner knows them."""

@@ -16,10 +16,13 @@ import polars as pl
 from core.baskets.parts import Finding, Parts
 from core.baskets.validation import Validation
 from core.evaluation.separation import SEPARATION
+from core.lifecycle.told import BY_RULE, how_sure
 from core.models.centroids import NOWHERE
+from core.reporting.board import BoardAxis, BoardSegment
 from core.reporting.page import Table
 from core.reporting.playbook import MeasuredPlay, behaviour
 from core.reporting.text import MISSING, count, decimal, prose, rounded, share
+from core.segments.rule_axis import SEGMENT
 
 ALPHA: Final = 0.05
 QUANTILES: Final = {"p20": 0.2, "p50": 0.5, "p80": 0.8}
@@ -68,19 +71,22 @@ class Story:
 
     Attributes
     ----------
+    id : int
+        -1: in no segment.
     name : str
     customers, orders : int
     share, orders_share : float
         Of all segmented customers, and of their orders.
     description, rule : str
-    behaviour : str
-        A sentence, from medians.
+    apart : tuple of str
+        In what its medians differ from those of all, the largest difference first.
     play : MeasuredPlay or None
         None for who has no segment.
     primary, guardrail : str
         The KPIs in words.
     """
 
+    id: int
     name: str
     customers: int
     orders: int
@@ -88,10 +94,18 @@ class Story:
     orders_share: float
     description: str
     rule: str
-    behaviour: str
+    apart: tuple[str, ...]
     play: MeasuredPlay | None
     primary: str
     guardrail: str
+
+    @property
+    def behaviour(self) -> str:
+        """What sets it apart, as a sentence."""
+        if not self.apart:
+            return "Its medians hardly differ from those of all customers."
+        told = ", ".join(self.apart)
+        return f"{told[:1].upper()}{told[1:]}."
 
 
 class Content:
@@ -142,8 +156,8 @@ class Content:
                 f"{self.words(play.guardrail.name)} (must not {way} by more than "
                 f"{share(play.guardrail.margin)})"
             )
-        told = ", ".join(said.get(row["segment"], []))
         return Story(
+            row["segment_id"],
             row["segment"],
             row["customers"],
             row["orders"],
@@ -152,12 +166,33 @@ class Content:
             # Rules without a description are described by their condition.
             "" if row["description"] in {None, row["rule"]} else row["description"],
             self._rules.get(row["rule_name"], ""),
-            f"{told[:1].upper()}{told[1:]}."
-            if told
-            else "Its medians hardly differ from those of all customers.",
+            tuple(said.get(row["segment"], [])),
             play,
             primary,
             guardrail,
+        )
+
+    @cached_property
+    def told(self) -> BoardAxis:
+        """The segments in words, without shares of sales, which orders do not tell."""
+        return BoardAxis(
+            name=SEGMENT,
+            title="Basket segments",
+            segments=[
+                BoardSegment(
+                    id=str(story.id),
+                    name=story.name,
+                    n=story.customers,
+                    share=story.share,
+                    kind="rule",
+                    apart=list(story.apart),
+                    actions=list(story.play.actions) if story.play else [],
+                    how_sure=BY_RULE if story.play else "",
+                )
+                for story in self.stories
+            ],
+            verdict=how_sure({"kind": "rule"}, 0.0)[1],
+            note=self.parts.rules.description,
         )
 
     @cached_property
@@ -515,8 +550,7 @@ class Content:
         return (
             f"Segments differ by more than chance in {shown.height} of "
             f"{self.evidence.height} features that they were not made from; most in "
-            f"`{first['metric']}` ({first['effect']} effect, eta squared "
-            f"{first['eta_squared']:.3f})."
+            f"`{first['metric']}` ({first['effect']} effect)."
         )
 
     @cached_property

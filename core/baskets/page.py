@@ -1,4 +1,4 @@
-"""``baskets.html``: what a run of baskets found and what to do, on one page."""
+"""``baskets.html``: the segments and what to do first, then what they rest on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -17,12 +17,21 @@ from core.baskets.documents import TEMPLATES
 from core.baskets.files import DOCUMENTS, FILES
 from core.baskets.intake import account_lines
 from core.baskets.parts import Facts, Parts
-from core.baskets.plots import plot_effects, plot_quadrants, plot_shares
-from core.lifecycle.page import PageContent, page_content
+from core.baskets.plots import plot_effects, plot_quadrants
+from core.lifecycle.page import (
+    NO_PROOF,
+    Found,
+    PageContent,
+    page_content,
+    rules_badge,
+    segment_rows,
+    who_could,
+    who_could_not,
+)
 from core.redaction import redacted
 from core.reporting.changes import change_lines, changes_part, moves_table
 from core.reporting.page import Part, Picture, Table
-from core.reporting.text import count
+from core.reporting.text import plural, rounded
 
 _STEPS: Final = (
     ("baskets score", "places customers of another table in these segments"),
@@ -60,16 +69,15 @@ def write_page(
             "baskets.html.j2",
             heading="Basket segments",
             content=_content(out, found, facts, told),
-            told=_told(found, facts),
-            tiles=_tiles(found, facts),
-            pictures=list(_pictures(found, Path(folder))),
+            found=_found(found, facts),
             parts=[p for p in (_changes(parts, facts, drift),) if p],
-            axes=[],
-            found=found,
-            first=list(_first_parts(found)),
-            study=_study_part(found),
-            tried=_study_tables(found),
-            rows=account_lines(facts["account"]),
+            account=account_lines(facts["account"]),
+            rows=_rows(found),
+            stories=found.stories,
+            pictures=list(_pictures(found, Path(folder))),
+            rules=_rules_part(found),
+            plan=_plan_part(found),
+            research=[*_research_parts(found), _study_part(found)],
             documents=DOCUMENTS,
         )
     out.path(FILES.page).write_text(text, encoding="utf-8", newline="\n")
@@ -80,40 +88,37 @@ def _content(
 ) -> PageContent:
     source = out.config.baskets.orders or out.config.baskets.source
     source = "the built-in sample" if source == "sample" else redacted(source)
-    notes = [found.ready, found.decision, *found.sure, facts["proof"], *told[1]]
-    return page_content(out, facts, source, told[0], notes, _STEPS)
+    return page_content(out, facts, source, *told, _STEPS)
 
 
-def _told(found: Content, facts: Facts) -> tuple[str, str]:
-    """Return the tone of the page, and how many segments there are."""
+def _found(found: Content, facts: Facts) -> Found:
+    """Return who could be segmented, how sure that is, and what was found."""
     checks = found.parts.readiness.checks if found.parts.readiness else None
     is_care = checks is None or checks["status"].is_in(["caution", "fails"]).any()
-    n = len(found.placed)
-    said = f"{count(facts['n_customers'])} customers in {n} segments by rules"
-    return ("care" if is_care else "good"), said
+    return Found(
+        "care" if is_care else "good",
+        who_could(facts),
+        rules_badge(facts),
+        [
+            f"{plural(len(found.placed), 'segment')} by rules. {facts['proof']} "
+            f"{who_could_not(facts)} {found.ready}",
+            " ".join([*found.sure, NO_PROOF]),
+        ],
+    )
 
 
-def _tiles(found: Content, facts: Facts) -> list[tuple[str, str]]:
-    study = found.parts.study
-    tiles = {
-        "customers": count(facts["n_customers"]),
-        "orders": count(facts.get("n_orders")),
-        "rule segments": count(len(found.placed)),
-        "structure for clusters": "not studied" if study is None else study.verdict,
-    }
-    return list(tiles.items())
+def _rows(found: Content) -> list[dict[str, Any]]:
+    """Return the segments with their share of the orders, two differences each."""
+    rows = segment_rows(found.told.segments)
+    return [
+        {**row, "sales_share": story.orders_share, "apart": row["apart"][:2]}
+        for row, story in zip(rows, found.stories, strict=True)
+    ]
 
 
 def _pictures(found: Content, folder: Path) -> Iterator[Picture]:
     """Draw the pictures, and yield them."""
     parts = found.parts
-    path = folder / "shares.png"
-    plot_shares(parts.segments, path)
-    rows = [
-        f"{s.name}: {s.share:.0%} of customers, {s.orders_share:.0%} of orders"
-        for s in found.stories
-    ]
-    yield Picture("How large the segments are", path, "; ".join(rows))
     divided = found.quantiles.drop_nulls()
     if divided.height == 2 and divided["score"].n_unique() == 2:
         path = folder / "quadrants.png"
@@ -126,7 +131,7 @@ def _pictures(found: Content, folder: Path) -> Iterator[Picture]:
             path,
         )
         said = ", ".join(
-            f"{found.words(score)} at {value:.4f}"
+            f"{found.words(score)} at {rounded(value)}"
             for score, value in divided.select("score", "threshold").iter_rows()
         )
         yield Picture("Where customers lie", path, f"Thresholds: {said}.")
@@ -152,16 +157,12 @@ def _changes(parts: Parts, facts: Facts, drift: pl.DataFrame) -> Part | None:
     return replace(part, tables=[moves_table(facts["moves"], names), *part.tables])
 
 
-def _first_parts(found: Content) -> Iterator[Part]:
-    """Yield the parts from readiness to monitoring; what was not made is told."""
-    parts = found.parts
-    title = "Do the orders carry a segmentation?"
-    yield Part(title, [found.ready], tables=found.readiness)
+def _rules_part(found: Content) -> Part:
     rules = [
         {"segment": story.name, "rule": story.rule, "description": story.description}
         for story in found.placed
     ]
-    yield Part(
+    return Part(
         "The rules",
         ["Thresholds are learnt once, saved, and used for every customer who comes."],
         tables=[
@@ -170,6 +171,21 @@ def _first_parts(found: Content) -> Iterator[Part]:
         ]
         if rules
         else [],
+    )
+
+
+def _plan_part(found: Content) -> Part:
+    """Return how to find out whether acting on the segments pays."""
+    part, table = found.parts.experiment, found.experiment
+    lines = found.lines(part, "No experiment was planned.")
+    return Part("Experiment plan", lines, tables=[] if table is None else [table])
+
+
+def _research_parts(found: Content) -> Iterator[Part]:
+    """Yield what the segments rest on; what was not made is told."""
+    parts = found.parts
+    yield Part(
+        "Do the orders carry a segmentation?", [found.ready], tables=found.readiness
     )
     yield Part(
         "Do the segments differ?",
@@ -184,12 +200,6 @@ def _first_parts(found: Content) -> Iterator[Part]:
             "This was not examined: no validation out of time was made.",
         ),
         (
-            "Experiment plan",
-            parts.experiment,
-            found.experiment,
-            "No experiment was planned.",
-        ),
-        (
             "Monitoring",
             parts.monitoring,
             found.monitoring,
@@ -201,12 +211,8 @@ def _first_parts(found: Content) -> Iterator[Part]:
 
 
 def _study_part(found: Content) -> Part:
-    """Return what clustering found, in sentences."""
+    """Return what clustering found: sentences, and all clusters that were tried."""
     study = found.parts.study
     said = [] if study is None else found.prose(study.recommendation[1:])
-    return Part("Rules or clusters?", [found.decision, *said])
-
-
-def _study_tables(found: Content) -> list[Table]:
-    """Return the tables of the study, which the page has folded."""
-    return [table for table in (found.spaces, found.study()) if table]
+    tables = [table for table in (found.spaces, found.study()) if table]
+    return Part("Rules or clusters?", [found.decision, *said], tables=tables)

@@ -133,53 +133,6 @@ def _draw_lines(
         draw(threshold, color=style.INK, lw=1.4)
 
 
-def plot_shares(segments: pl.DataFrame, path: Path) -> None:
-    """Draw the share of customers and of orders of every segment.
-
-    Parameters
-    ----------
-    segments : DataFrame
-        ``segment``, ``share`` and ``orders_share``, in the order in which they are
-        drawn, downwards.
-    path : Path
-        PNG to write.
-    """
-    names = segments["segment"].to_list()
-    places = np.arange(len(names))
-    with style.picture(path, (7.4, 1.3 + 0.62 * len(names))) as figure:
-        axes = figure.add_subplot()
-        for column, label, colour, hatch, shift in (
-            ("share", "customers", style.COLOURS[0], "", -0.19),
-            ("orders_share", "orders", style.COLOURS[1], "//", 0.19),
-        ):
-            values = segments[column].fill_null(0.0).to_numpy()
-            axes.barh(
-                places + shift,
-                values,
-                height=0.36,
-                color=colour,
-                hatch=hatch,
-                edgecolor="white",
-                label=f"share of {label}",
-            )
-            for place, value in zip(places, values, strict=True):
-                axes.annotate(
-                    share(value),
-                    (value, place + shift),
-                    xytext=(5, 0),
-                    textcoords="offset points",
-                    va="center",
-                    fontsize=9,
-                )
-        axes.set_yticks(places, [style.shortened(name, 30) for name in names])
-        axes.set_ylim(len(names) - 0.5, -0.5)
-        most = max(segments["share"].max(), segments["orders_share"].max() or 0)  # type: ignore[type-var]
-        axes.set_xlim(0, float(most) * 1.12 or 1.0)  # type: ignore[arg-type]
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-        axes.tick_params(axis="y", length=0, labelcolor=style.INK)
-        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.12), ncols=2, fontsize=9)
-
-
 def plot_effects(
     metrics: Sequence[str],
     effects: tuple[FloatArray, FloatArray, FloatArray],

@@ -472,7 +472,7 @@ def _verdict(item: MicroPlanItem, choice: Choice, n: int) -> str:
     """Return why an item has as many micro-segments as it has."""
     if item.k is None or choice.kind == "natural":
         return choice.verdict.replace("no segments here", "no micro-segments here")
-    said = f"cut into {choice.n_segments}, as `k` asks; not parted by valleys"
+    said = f"cut into {choice.n_segments}, as `k` asks; there are no gaps in density"
     if choice.n_segments == item.k:
         return said if item.k > 1 else "not divided, as `k` asks"
     return (

@@ -1,8 +1,8 @@
-"""The page of the channels: who is in which segment, by which rules, and how sure."""
+"""The page of the channels: who is in which segment, what to do, and how sure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -12,12 +12,24 @@ import polars as pl
 from core.artifacts.folder import StageWriter
 from core.channels.files import FILES
 from core.channels.model import ChannelsModel
+from core.channels.told import channels_playbook, told_axes
 from core.channels.words import condition_words
-from core.lifecycle.page import page_content
+from core.lifecycle.page import (
+    NO_PROOF,
+    Found,
+    page_content,
+    rules_badge,
+    segment_rows,
+    who_could,
+    who_could_not,
+)
 from core.lifecycle.segmentation import Tables
+from core.lifecycle.told import placed
+from core.reporting.board import BoardAxis, BoardSegment
 from core.reporting.changes import change_lines, changes_part, moves_table
 from core.reporting.page import Part, Table, Templates
-from core.reporting.text import MISSING, count, decimal, percent, plural
+from core.reporting.playbook import Play, Playbook
+from core.reporting.text import MISSING, count, decimal, plural, rounded, share
 from core.rules.outline import OutlineNode, outline
 from core.segments.rule_axis import SEGMENT
 
@@ -55,14 +67,8 @@ def write_page(
     """
     model = tables.assigner.model
     assert isinstance(model, ChannelsModel)  # of a channels' assigner
-    n_micro = sum(i["n_segments"] for i in facts["items"] if i["n_segments"] > 1)
-    tiles = {
-        "customers": facts["n_customers"],
-        "orders": facts["n_orders"],
-        "channels": len(facts["channels"]) or None,
-        "rule segments": len(model.rules.segments),
-        "micro-segments": n_micro,
-    }
+    playbook = channels_playbook(out.config.channels.playbook)
+    rules, *items = told_axes(model, tables.profiles, playbook)
     changes = changes_part(
         change_lines(facts, is_short=False), facts["n_moved"], tables.drift
     )
@@ -70,114 +76,133 @@ def write_page(
         table = moves_table(facts["moves"], model.names[SEGMENT])
         changes = replace(changes, tables=[table, *changes.tables])
     source = ", ".join(facts["channels"]) or "customer features"
-    headline, notes = told[0], [facts["proof"], *told[1]]
+    bands = list(_bands(model, rules, playbook))
     page = TEMPLATES.page(
         "channels.html.j2",
         heading="Channel segments",
-        content=page_content(out, facts, source, headline, notes, _STEPS),
-        told=_found(facts, len(model.rules.segments), n_micro),
-        tiles=[(name, count(n)) for name, n in tiles.items() if n is not None],
-        pictures=[],
-        parts=[part for part in (changes, _sizes_part(model, facts, summary)) if part],
+        content=page_content(out, facts, source, *told, _STEPS),
+        found=_found(facts, len(placed(rules)), items),
+        parts=[] if changes is None else [changes],
+        account=facts["account"],
+        home=facts["home"],
+        bands=segment_rows([replace(band, id="") for band in bands]),
+        segments=segment_rows(_within(model, rules, bands)),
+        items=[
+            (item, segment_rows(item.segments))
+            for item in items
+            if len(placed(item)) > 1
+        ],
         rules=rule_tree(model, summary),
         micro=_micro_part(facts),
-        items=[(i, _item_table(i, tables)) for i in facts["items"] if i["n_segments"]],
-        sure=_sure_part(facts),
-        rows=facts["account"],
+        figures=_figures_part(model, summary),
     )
     out.path(FILES.page).write_text(page, encoding="utf-8", newline="\n")
 
 
-def _found(facts: Facts, n_rules: int, n_micro: int) -> tuple[str, str]:
-    """Return the tone of the page, and how many segments there are."""
-    told = f"{count(facts['n_customers'])} customers in {n_rules} segments"
+def _found(facts: Facts, n_rules: int, items: Sequence[BoardAxis]) -> Found:
+    """Return who could be segmented, and how sure that is."""
+    n_micro = sum(len(placed(item)) for item in items if len(placed(item)) > 1)
+    divided = f"{plural(n_rules, 'segment')} by rules"
     if n_micro:
-        told += f", some divided further into {n_micro} micro-segments"
+        divided += f", some divided further into {n_micro} micro-segments"
     elif facts["items"]:
-        told += ", none of them divided further"
-    return ("care" if facts["n_unplaced"] else "good"), told
-
-
-def _sizes_part(model: ChannelsModel, facts: Facts, summary: pl.DataFrame) -> Part:
-    """Return customers and orders by band, and by segment within each."""
-    described = {band.name: band.description for band in model.rules.bands}
-    largest = max((band["share"] for band in facts["bands"]), default=1.0) or 1.0
-    bands = Table(
-        "By band.",
-        [
-            {
-                "band": band["band"] or MISSING,
-                "who": described.get(band["band"] or "", "") or MISSING,
-                "segments": count(band["segments"]),
-                "customers": count(band["customers"]),
-                "share": percent(band["share"]),
-                "orders": count(band["orders"]),
-                "orders per customer": _per(band["orders"], band["customers"]),
-            }
-            for band in facts["bands"]
-        ],
-        frozenset({"band", "who"}),
-        {"share": [band["share"] / largest for band in facts["bands"]]},
+        divided += ", none of them divided further"
+    return Found(
+        "care" if facts["n_unplaced"] else "good",
+        who_could(facts),
+        rules_badge(facts),
+        [f"{divided}. {facts['proof']} {who_could_not(facts)}", NO_PROOF],
     )
-    features = {feature.name: feature for feature in model.rules.features}
-    without = {s.name for s in model.rules.segments if not s.description}
-    bare = [s.id for s in model.axes[SEGMENT].segments if s.rule_name in without]
-    told = summary.with_columns(
-        pl.when(pl.col("segment_id").is_in(bare))
-        .then(
-            pl.col("description").map_elements(
-                lambda text: condition_words(text, features), return_dtype=pl.String
+
+
+def _bands(
+    model: ChannelsModel, rules: BoardAxis, playbook: Playbook[Play]
+) -> Iterator[BoardSegment]:
+    """Yield the bands of the rules as segments; their ids are their names."""
+    band_of = _band_of(model)
+    for band in model.rules.bands:
+        own = [s for s in placed(rules) if band_of.get(s.id) == band.name]
+        values = [s.value_share for s in own if s.value_share is not None]
+        said = [plural(len(own), "segment")]
+        if largest := max(own, key=lambda s: s.n, default=None):
+            said.append(
+                f"the largest, {largest.name}: {largest.apart[0].lower()} "
+                f"({share(largest.share)} of customers)"
             )
+        yield BoardSegment(
+            id=band.name,
+            name=f"{band.name}: {band.description}" if band.description else band.name,
+            n=sum(s.n for s in own),
+            share=sum(s.share for s in own),
+            value_share=sum(values) if values else None,
+            apart=said,
+            actions=list(playbook.play(band.name).actions),
         )
-        .otherwise("description")
-        .alias("description")
-    )
-    # One scale for all tables, so that bars can be compared across bands.
+
+
+def _band_of(model: ChannelsModel) -> dict[str, str | None]:
+    """Return the band of every rule segment by its id."""
+    bands = {rule.name: rule.band for rule in model.rules.segments}
+    own = model.axes[SEGMENT].segments
+    return {str(s.id): bands.get(s.rule_name) for s in own}
+
+
+def _within(
+    model: ChannelsModel, rules: BoardAxis, bands: Sequence[BoardSegment]
+) -> list[BoardSegment]:
+    """Return the rule segments below their bands, in the order of the rules."""
+    band_of = _band_of(model)
+    order = {str(s.id): s.cluster for s in model.axes[SEGMENT].segments}
+    own = sorted(rules.segments, key=lambda s: (s.id == "-1", order[s.id]))
+    if not bands:
+        return own
+    found: list[BoardSegment] = []
+    for band in bands:
+        found.append(replace(band, id="", apart=[]))
+        found += [
+            # What is suggested for a whole band is said once.
+            replace(
+                s,
+                parent=band.id,
+                actions=[] if s.actions == band.actions else s.actions,
+            )
+            for s in own
+            if band_of.get(s.id) == band.id
+        ]
+    return [*found, *(s for s in own if band_of.get(s.id) is None)]
+
+
+def _figures_part(model: ChannelsModel, summary: pl.DataFrame) -> Part:
+    """Return customers and orders of every rule segment."""
+    rows = summary.to_dicts()
     most = summary["share"].max() or 1.0
+    band = {"band"} if model.rules.bands else set()
     return Part(
-        "Customers and orders by segment",
+        "Customers and orders by rule segment",
         [
-            f"Orders are those in {facts['home']}. The order value is the mean of the "
+            "Orders are those in the home channel. The order value is the mean of the "
             "customers' own averages, over all channels."
         ],
         tables=[
-            bands,
-            *(
-                _band_table(own, described, float(str(most)))
-                for own in told.partition_by("band", maintain_order=True)
-            ),
+            Table(
+                "In the order of the rules.",
+                [
+                    {
+                        "segment": row["segment"],
+                        **{name: row[name] or MISSING for name in band},
+                        "customers": count(row["customers"]),
+                        "share": share(row["share"]),
+                        "orders": count(row["orders"]),
+                        "orders per customer": rounded(row["orders_per_customer"]),
+                        "order value": rounded(row["avg_order_value"]),
+                    }
+                    for row in rows
+                ],
+                frozenset({"segment", "band"}),
+                {"share": [row["share"] / float(str(most)) for row in rows]},
+            )
         ],
     )
-
-
-def _band_table(own: pl.DataFrame, described: Mapping[str, str], most: float) -> Table:
-    """Return the segments of a band."""
-    band = own["band"][0]
-    said = described.get(band or "", "")
-    caption = f"{band}{f': {said}' if said else ''}." if band else "Segments."
-    rows = own.to_dicts()
-    return Table(
-        caption,
-        [
-            {
-                "segment": row["segment"],
-                "who": row["description"],
-                "customers": count(row["customers"]),
-                "share": percent(row["share"]),
-                "orders": count(row["orders"]),
-                "orders per customer": decimal(row["orders_per_customer"]),
-                "order value": count(row["avg_order_value"]),
-                "id": str(row["segment_id"]) if row["segment_id"] >= 0 else MISSING,
-            }
-            for row in rows
-        ],
-        frozenset({"segment", "who"}),
-        {"share": [row["share"] / most for row in rows]},
-    )
-
-
-def _per(orders: int, customers: int) -> str:
-    return decimal(orders / customers) if customers else MISSING
 
 
 def rule_tree(model: ChannelsModel, summary: pl.DataFrame) -> list[OutlineNode]:
@@ -224,55 +249,10 @@ def _micro_part(facts: Facts) -> Part | None:
     ]
     said = (
         "Each item of the plan looks for groups among the customers of its rule "
-        "segments, by what they order. Groups are parted by valleys in the density and "
-        "come back in two halves of the customers (stability, adjusted Rand index, at "
-        "most 1). Where there are none, the customers stay together; with a number "
-        "given (`k`) they are cut all the same, and it is called a cut."
+        "segments, by what they order. Groups have gaps in density between them, and "
+        "two random halves of the customers give the same ones (stability: adjusted "
+        "Rand index, at most 1). Where there are none, the customers stay together; "
+        "with a number given (`k`) they are cut all the same, and it is called a cut."
     )
     table = Table("By item of the plan.", rows, frozenset({"item", "found", "finding"}))
-    return Part("Micro-segments", [said], tables=[table])
-
-
-def _item_table(item: Facts, tables: Tables) -> Table | None:
-    """Return the micro-segments of an item, and what sets them apart."""
-    if item["n_segments"] < 2:
-        return None
-    own = tables.sizes.filter(axis=item["axis"]).to_dicts()
-    own = [row for row in own if row["segment_id"] >= 0 or row["n_customers"]]
-    rows = [
-        {
-            "micro-segment": row["segment"],
-            "what sets it apart": row["why"],
-            "customers": count(row["n_customers"]),
-            "share": percent(row["share"]),
-            "id": str(row["segment_id"]) if row["segment_id"] >= 0 else MISSING,
-        }
-        for row in own
-    ]
-    whose = "the rule segment" if len(item["sources"]) == 1 else "the rule segments"
-    return Table(
-        f"{plural(item['n_customers'], 'customer')} of {whose} "
-        f"{', '.join(item['sources'])}. z: distance from the others' mean in standard "
-        "deviations.",
-        rows,
-        frozenset({"micro-segment", "what sets it apart"}),
-        {"share": [row["share"] for row in own]},
-    )
-
-
-def _sure_part(facts: Facts) -> Part:
-    """Return how far segments can be trusted."""
-    said = [
-        f"{facts['proof']} A rule segment is certain: a customer changes it only by "
-        "ordering otherwise, or with the rules.",
-        "Whether rule segments differ beyond what they were cut by, and whether acting "
-        "on them pays, is not shown here. Test on some customers first.",
-    ]
-    if facts["items"]:
-        said.insert(
-            1,
-            "A micro-segment describes what customers have ordered. Its strength, from "
-            "0 at the border to the next one to 1 at its centre, stands with every "
-            "customer in the profiles; customers near a border often switch.",
-        )
-    return Part("How sure this is", said)
+    return Part("How micro-segments were found", [said], tables=[table])

@@ -31,6 +31,7 @@ from core.channels.outputs import check_outputs, store_outputs, with_models_at_h
 from core.channels.page import TEMPLATES
 from core.channels.rows import ChannelRows, rows_of_channels, rows_of_table
 from core.channels.sample import with_sample
+from core.channels.told import channels_playbook
 from core.config import Config, MicroPlanItem
 from core.errors import ConfigError
 from core.lifecycle.rule_runs import LEFT_OUT, require_possible, run_lines
@@ -88,6 +89,7 @@ class Channels(Segmentation[ChannelRows, ChannelsAssigner]):
         options = self.config.channels
         if options.features is None and not options.sources:
             self.asked = with_sample(self.config, work)
+        channels_playbook(options.playbook)
         self.asked = with_models_at_hand(self.asked, work)
         _check_plan(self.asked.channels.micro, require_proven(self.rules))
         get_logger().info("Reading customers and computing their features")
@@ -105,7 +107,7 @@ class Channels(Segmentation[ChannelRows, ChannelsAssigner]):
             )
             for item in channels.micro
         }
-        return {
+        options = {
             "rules": self.rules.to_yaml(),
             "plan": [
                 # Of a model its content counts, and not where it lies.
@@ -118,6 +120,11 @@ class Channels(Segmentation[ChannelRows, ChannelsAssigner]):
             "micro_rename": channels.micro_rename,
             "seed": self.config.seed,
         }
+        if channels.playbook is not None:
+            options["playbook"] = content_digest(
+                channels.playbook, "channels.playbook", "a playbook in YAML"
+            )
+        return options
 
     def features(self, assigner: ChannelsAssigner, data: ChannelRows) -> pl.DataFrame:
         """Return the features under the names that a model's own rules have."""

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from core.models.centroids import FloatArray, IntArray
-from core.reporting.text import enumerated
+from core.reporting.text import enumerated, rounded, share
 from core.rules.syntax import Feature
 
 APART: Final = 0.25
@@ -55,17 +55,11 @@ class Difference:
     @property
     def said(self) -> str:
         """In words, with figures."""
-        z = f"{self.z:+.1f}".replace("-", "\N{MINUS SIGN}")
         mean, rest = (self._figure(value) for value in (self.mean, self.rest))
-        return (
-            f"{feature_words(self.feature)} {mean}, the others {rest} "
-            f"(z\N{NO-BREAK SPACE}{z})"
-        )
+        return f"{feature_words(self.feature)} {mean} (the others: {rest})"
 
     def _figure(self, value: float) -> str:
-        if self.feature.endswith("_share"):
-            return f"{value:.0%}"
-        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2g}"
+        return share(value) if self.feature.endswith("_share") else rounded(value)
 
 
 def differences(

@@ -1,4 +1,4 @@
-"""What the page of a run of rule segments tells at its beginning and its end."""
+"""What the page of a run of customers' segments tells first, and at its end."""
 
 from __future__ import annotations
 
@@ -9,8 +9,55 @@ from typing import Any
 
 from core.artifacts.folder import StageWriter
 from core.artifacts.manifest import library_versions
+from core.reporting.board import BoardSegment
 from core.reporting.page import NextStep
-from core.reporting.text import command
+from core.reporting.text import command, count, plural, spoken
+
+
+@dataclass(frozen=True)
+class Found:
+    """What stands first on a page.
+
+    Attributes
+    ----------
+    tone : {'good', 'calm', 'care'}
+    title : str
+        Who could be segmented.
+    badge : str
+        How sure, in a few words.
+    lines : sequence of str
+        Sentences; the first follows the badge.
+    """
+
+    tone: str
+    title: str
+    badge: str
+    lines: Sequence[str]
+
+
+def segment_rows(segments: Sequence[BoardSegment]) -> list[dict[str, Any]]:
+    """Return rows of the macro ``segment_table``.
+
+    How sure they are is left out where it is the same of all.
+    """
+    is_told = len({s.how_sure for s in segments if s.how_sure}) > 1
+    return [
+        {
+            "id": "" if segment.id == "-1" else segment.id,
+            "name": spoken(segment.name),
+            "parent": segment.parent,
+            "size": segment.n,
+            "share": segment.share,
+            "sales_share": segment.value_share,
+            "curve": None,
+            "trend": segment.trend,
+            "states": [],
+            "apart": segment.apart,
+            "actions": segment.actions,
+            "how_sure": segment.how_sure if is_told else "",
+        }
+        for segment in segments
+    ]
 
 
 @dataclass(frozen=True)
@@ -33,6 +80,31 @@ class PageContent:
     notes: Sequence[str]
     next_steps: Sequence[NextStep]
     made: Mapping[str, Mapping[str, Any]]
+
+
+NO_PROOF = (
+    "This describes how customers differ. It does not prove that acting on the "
+    "segments pays. Test on some customers first."
+)
+
+
+def who_could(facts: Mapping[str, Any]) -> str:
+    """Return how many customers could be segmented."""
+    n, n_left = facts["n_customers"], sum(facts["left_out"].values())
+    return f"{count(n)} of {plural(n + n_left, 'customer')} could be segmented"
+
+
+def who_could_not(facts: Mapping[str, Any]) -> str:
+    """Return why customers could not be segmented; empty if all could."""
+    reasons = [
+        f"{plural(n, 'customer')}, {reason}" for reason, n in facts["left_out"].items()
+    ]
+    return f"Not segmented: {'; '.join(reasons)}." if reasons else ""
+
+
+def rules_badge(facts: Mapping[str, Any]) -> str:
+    """Return how sure segments by rules are, in a few words."""
+    return "rules, not proven" if facts["proof"].startswith("Not") else "rules, proven"
 
 
 def page_content(

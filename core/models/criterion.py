@@ -305,13 +305,16 @@ def _fault(candidate: Candidate, *, is_kept: bool) -> str:
     largest = 1 - (1 - LARGEST_SHARE) / 2 if is_kept else LARGEST_SHARE
     stable = KEPT_STABILITY if is_kept else STABILITY
     if candidate.smallest_share < smallest:
-        return f"its smallest segment holds {candidate.smallest_share:.1%}"
+        return f"its smallest segment holds {100 * candidate.smallest_share:.2g}%"
     if candidate.largest_share > largest:
-        return f"one segment holds {candidate.largest_share:.1%}"
+        return f"one segment holds {100 * candidate.largest_share:.3g}%"
     if not candidate.valley >= valley:
-        return "two of its segments are one heap: the density hardly falls between them"
+        return "there is no gap in density between two of its segments"
     if candidate.stability is not None and candidate.stability < stable:
-        return f"two halves of the data agree by an ARI of {candidate.stability:.2f}"
+        return (
+            "two random halves of the data give different segments (adjusted Rand "
+            f"index {candidate.stability:.2f}; {stable:.2f} required)"
+        )
     return ""
 
 
@@ -327,18 +330,16 @@ def _taken(
     else:
         n = max(admissible, default=1)
     if n >= fewest and n > 1:
-        found = candidates[n]
-        said = f"{n} segments, parted by valleys (depth {found.valley:.2f} at least)"
-        return "natural", n, said
+        return "natural", n, f"{n} segments with gaps in density between them"
     if fewest > 1 and candidates:
         n = min(fewest, max(candidates))
-        said = f"no {fewest} segments are parted; cut into {n}, as asked for"
+        said = f"no gaps in density between {fewest} segments; cut into {n} as asked"
         return "cut", n, said
     if not candidates:
-        return "single", 1, "too few, or all alike: nothing to look for"
+        return "single", 1, "no segments here: too few, or all alike"
     shown = max(candidates.values(), key=lambda c: c.valley)
     fault = shown.fault or (
-        f"a valley of {shown.valley:.2f} is too flat to part what was one before"
+        "the gap in density is too small to split what was one segment before"
     )
     return "single", 1, f"no segments here; with {shown.n_segments}, {fault}"
 

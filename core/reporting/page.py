@@ -23,6 +23,7 @@ from core.reporting.text import (
     probability,
     rounded,
     share,
+    spoken,
 )
 
 _SHARED = Path(__file__).parent / "templates"
@@ -43,7 +44,8 @@ class Templates:
     others it stands as it is. All have the filters ``count``, ``percent`` and
     ``decimal`` of `core.reporting.text`, ``plural`` (a noun in, "3 shops" out),
     ``enumerated`` (words as a sentence joins them), ``form`` (a format of Python),
-    ``rounded`` and ``share`` (two significant digits), ``literal`` and
+    ``rounded`` and ``share`` (two significant digits), ``spoken`` (a name in words),
+    ``literal`` and
     ``marked`` (a text as Markdown, all of it as it was typed, or code between
     backticks), ``coded`` (the same in HTML), ``inlined`` (a PNG as base64) and
     ``digest`` (a script's, as a content security policy names it). ``page_script`` is
@@ -96,6 +98,7 @@ class Templates:
             "probability": probability,
             "rounded": rounded,
             "share": share,
+            "spoken": spoken,
             "literal": literal,
             "marked": marked,
             "coded": _coded,

@@ -301,13 +301,14 @@ def behaviour(
         }
         told = sorted((n for n in apart if apart[n] >= APART), key=lambda n: -apart[n])
         said[str(row[segment_column])] = [
-            _phrase(playbook.metrics[name], row[name], everyone[name][0])
+            phrase(playbook.metrics[name], row[name], everyone[name][0])
             for name in told[:MOST_TOLD]
         ]
     return said
 
 
-def _phrase(words: MetricWords, value: float, of_all: float) -> str:
+def phrase(words: MetricWords, value: float, of_all: float) -> str:
+    """Return what a value says of a segment, beside the same of all."""
     own = str(words.says).replace("{}", words.value(value))
     return f"{own} (all: {words.value(of_all)})"
 

@@ -17,6 +17,7 @@ _COLUMN = re.compile(r"[a-z0-9]+(?:_[^`./_]+)*")
 _NAMES = re.compile(
     r"`([^`]*)`|(?<![\w./-])([a-z][a-z0-9]*(?:_[a-z0-9]+)+)(?![\w/]|\.\w)"
 )
+_CODE_NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)+")
 _MARKUP = re.compile(r"([\\`*_\[\]<>|#~&])")
 
 
@@ -119,6 +120,15 @@ def enumerated(words: Sequence[str]) -> str:
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def spoken(name: str) -> str:
+    """Return a name in words, if it is written as code is.
+
+    >>> spoken("power_buyer"), spoken("Seg1_5_6"), spoken("Late buyers")
+    ('power buyer', 'Seg1_5_6', 'Late buyers')
+    """
+    return name.replace("_", " ") if _CODE_NAME.fullmatch(name) else name
 
 
 def prose(text: str, words: Callable[[str], str], plain: Collection[str] = ()) -> str:

@@ -331,6 +331,37 @@ def labels_of(profiles: pl.DataFrame) -> dict[str, IntArray]:
     }
 
 
+def value_shares(
+    profiles: pl.DataFrame, value: str = "lifetime_value"
+) -> dict[str, dict[int, float]]:
+    """Return the share of the value that each segment of every axis holds.
+
+    Parameters
+    ----------
+    profiles : DataFrame
+        Of `customer_profiles`.
+    value : str
+        Column that is added up; unknown values count as nothing.
+
+    Returns
+    -------
+    dict of axis to dict of int to float
+        By segment id, -1 included, of the customers whom the axis looks at. Empty where
+        the profiles have no such column, or it adds up to nothing.
+    """
+    if value not in profiles.columns:
+        return {}
+    ids, values = profiles["segment_ids"].struct, profiles[value].cast(pl.Float64)
+    found = {}
+    for axis in ids.fields:
+        known = pl.DataFrame({"id": ids.field(axis), "value": values}).drop_nulls("id")
+        sums = dict(known.group_by("id").agg(pl.col("value").sum()).iter_rows())
+        total = sum(sums.values())
+        if total > 0:
+            found[axis] = {id_: own / total for id_, own in sums.items()}
+    return found
+
+
 def labelled_customers(
     profiles: pl.DataFrame, axis: str | None, features: pl.DataFrame | None = None
 ) -> pl.DataFrame:

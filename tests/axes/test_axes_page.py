@@ -1,26 +1,30 @@
-"""The page of the axes: what it says, and what it does not when there is nothing."""
+"""The page of the axes: groups first, and what it says when there is nothing."""
 
 from __future__ import annotations
 
 import datetime as dt
 
+import numpy as np
 import polars as pl
-import pytest
+from seen import shown
 
-from core.axes.output import axis_lines, run_lines
-from core.axes.report import AxesContent, _fitted, redundant_lines, write_axes_page
+from core.axes.output import axis_lines, run_lines, same_customers
+from core.axes.report import AxesContent, redundant_lines, write_axes_page
 from core.config import Config
+from core.lifecycle.page import PageContent
+from core.reporting.board import BoardAxis, BoardSegment
 from core.reporting.changes import event_lines
 from core.reporting.page import NextStep
+from core.reporting.text import spoken
 from core.tables.orders import purchases_from_frames
 
 VALUE, DEALS, TIMES = "purchase_value", "price_sensitivity", "purchase_cadence"
 
 
 def axis(name, kind="natural", n_segments=2, skipped="", **figures):
-    shown = {"silhouette": 0.41, "stability": 0.93, "n_not_placed": 0}
+    shown = {"silhouette": 0.41, "valley": 0.5, "stability": 0.93, "n_not_placed": 0}
     if kind in {"single", "skipped"}:
-        shown |= {"silhouette": None, "stability": None}
+        shown |= {"silhouette": None, "valley": None, "stability": None}
     return {
         "axis": name,
         "group": "marketing",
@@ -50,6 +54,33 @@ def segment(name, segment_id, said, n_customers, **other):
     }
 
 
+def told(axes, segments):
+    return [
+        BoardAxis(
+            one["axis"],
+            spoken(one["axis"]).capitalize(),
+            [
+                BoardSegment(
+                    str(row["segment_id"]),
+                    row["segment"],
+                    row["n_customers"],
+                    row["share"],
+                    value_share=row["share"] ** 2,
+                    apart=["900 spent so far (all: 100)"],
+                    actions=["Call them", "Write to them"],
+                    how_sure="clear",
+                )
+                for row in segments
+                if row["axis"] == one["axis"]
+            ],
+            verdict=f"verdict on {one['axis']}",
+            note=one["description"],
+        )
+        for one in axes
+        if one["kind"] != "skipped"
+    ]
+
+
 def content(axes, segments, **other):
     options = {
         "changes": [],
@@ -58,16 +89,22 @@ def content(axes, segments, **other):
         "overlap": pl.DataFrame(
             [(VALUE, DEALS, 0.62)], schema=["axis", "other", "ami"], orient="row"
         ),
+        "same": ["Whale and full price are nearly the same customers."],
     }
-    return AxesContent(
+    page = PageContent(
         source="orders.parquet",
         created="2026-07-01 06:00 UTC",
         headline="100 customers",
         notes=["2 rows were set aside."],
-        tiles={"customers": 100, "item lines": None},
+        next_steps=[NextStep("./run.sh serve", "starts the API")],
+        made={},
+    )
+    return AxesContent(
+        page=page,
+        n_customers=100,
+        told=told(axes, segments),
         axes=pl.DataFrame(axes, infer_schema_length=None),
         segments=pl.DataFrame(segments, infer_schema_length=None),
-        next_steps=[NextStep("./run.sh serve", "starts the API")],
         **{**options, **other},
     )
 
@@ -88,30 +125,40 @@ SEGMENTS = [
 ]
 
 
-def test_pictures_come_first_then_every_axis_with_its_shares(tmp_path):
+def test_groups_their_shares_and_what_to_do_come_first(tmp_path):
     files = write_axes_page(content(TWO_AXES, SEGMENTS), tmp_path / "axes.html")
-    assert [path.name for path in files] == [
-        "axes.html",
-        "axes-sizes.png",
-        "axes-overlap.png",
-    ]
+    assert [path.name for path in files] == ["axes.html", "axes-overlap.png"]
     page = files[0].read_text(encoding="utf-8")
-    assert "2 of 3 axes have segments" in page
-    places = [page.index(text) for text in ("<img", "Axis by axis", "0.41", "10.0%")]
+    text = shown(page)
+    said = [
+        "100 customers: segments on 2 of 3 axes",
+        "clear segments",
+        "Test on some customers first",
+        "regular 90% (81%), whale 10% (1%)",
+        "whale : 900 spent so far (all: 100) Call them clear",
+        "No segments, all customers are one group: purchase cadence",
+        "verdict on purchase_value",
+        "2 rows were set aside.",
+        "For analysts",
+        "0.41",
+    ]
+    places = [text.index(part) for part in said]
     assert places == sorted(places)
     assert "keeps its name; by the rules big_spender" in page
     assert "Jäger &lt;b&gt;" in page
     assert "(named by a user)" in page
-    assert "Skipped as a whole: <code>return_behavior</code>." in page
-    assert "verdict on purchase_cadence" in page
+    assert "the data lack what it needs: return behavior" in text
+    assert "Whale and full price are nearly the same customers." in text
     assert "Since the run before" not in page
 
 
-def test_without_segments_there_is_no_overlap_to_draw(tmp_path):
+def test_without_segments_there_is_nothing_to_draw(tmp_path):
     only = content([axis(TIMES, "single", 1)], [SEGMENTS[4]])
     files = write_axes_page(only, tmp_path / "axes.html")
-    assert [path.name for path in files] == ["axes.html", "axes-sizes.png"]
-    assert "0 of 1 axis have segments" in files[0].read_text(encoding="utf-8")
+    assert [path.name for path in files] == ["axes.html"]
+    page = files[0].read_text(encoding="utf-8")
+    assert "segments on 0 of 1 axis" in page
+    assert "No axis divides the customers." in page
 
 
 def test_changes_are_told_with_moves_and_alerts(tmp_path):
@@ -125,16 +172,16 @@ def test_changes_are_told_with_moves_and_alerts(tmp_path):
             "is_alert": [True, False],
         }
     )
-    told = content(
+    changed = content(
         TWO_AXES,
         SEGMENTS,
         changes=["3 customers are new, 1 have gone."],
         moved={VALUE: {"behaviour": 7}},
         drift=drift,
     )
-    write_axes_page(told, tmp_path / "axes.html")
+    write_axes_page(changed, tmp_path / "axes.html")
     page = (tmp_path / "axes.html").read_text(encoding="utf-8")
-    part = page[page.index("Since the run before") : page.index("Axis by axis")]
+    part = page[page.index("Since the run before") : page.index('id="axis-')]
     assert "3 customers are new" in part
     assert "by behaviour" in part
     assert "lifetime_value" in part
@@ -146,24 +193,22 @@ def test_axes_that_tell_the_same_are_named():
         {"axis": [VALUE, VALUE], "other": [DEALS, TIMES], "ami": [0.62, 0.2]}
     )
     (line,) = redundant_lines(overlap)
-    assert line.startswith("`purchase_value` and `price_sensitivity` divide")
+    assert line.startswith("Purchase value and price sensitivity divide")
     assert "0.62" in line
 
 
-@pytest.mark.parametrize(
-    ("fits", "text"),
-    [
-        (30, "email_preferred 9%"),
-        (15, "email_preferred\n9%"),
-        (10, "email_\npreferred\n9%"),
-        (8, "ema…red\n9%"),
-        (4, "9%"),
-        (1, ""),
-    ],
-)
-def test_a_label_never_leaves_its_bar(fits, text):
-    assert _fitted("email_preferred", "9%", fits) == text
-    assert all(len(line) <= fits for line in text.splitlines())
+def test_segments_of_two_axes_with_the_same_customers_are_told_once():
+    labels = np.repeat([0, 1], [80, 20])
+    other = labels.copy()
+    other[:2] = 1
+    names = {VALUE: {0: "mid_tier", 1: "whale"}, DEALS: {0: "full", 1: "deal_hunter"}}
+    (line,) = same_customers({VALUE: labels, DEALS: other}, names)
+    assert line == (
+        "Whale (purchase value) and deal hunter (price sensitivity) are nearly the "
+        "same customers: 100% of the smaller segment are in both."
+    )
+    shuffled = np.random.default_rng(0).permutation(labels)
+    assert same_customers({VALUE: labels, DEALS: shuffled}, names) == []
 
 
 def test_an_axis_is_one_line_for_the_terminal():

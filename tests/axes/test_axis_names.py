@@ -75,9 +75,29 @@ def test_the_only_segment_has_a_name_of_its_own():
 
 
 def test_a_name_that_is_kept_is_given_to_no_other():
-    centres = [[2.0, 0, 0], [1.9, 0, 0]]
+    centres = [[2.0, 0, 0], [1.4, 0, 0]]
     found = named("purchase_value", VALUE, centres, kept={1: "whale"})
     assert found == {0: "high_value"}
+
+
+def test_segments_alike_in_what_a_name_says_are_told_apart_by_what_differs():
+    shares = [[0.99, 0.0, 0.2], [0.98, 0.0, 4.0]]
+    z = [[1.25, -0.5, -0.5], [1.23, -0.5, 1.6]]
+    features = ("channel_share_web", "channel_share_pos", "weekend_vs_weekday_ratio")
+    assert named("communication_preference", features, z, shares) == {
+        0: "web_preferred",
+        1: "weekend_contact",
+    }
+    # Half a standard deviation apart the weaker rule says something.
+    spenders = [[2.0, 0, 0], [1.55, 0, 0.1], [1.45, 0, 0]]
+    assert named("purchase_value", VALUE, spenders) == {
+        0: "whale",
+        1: "whale_2",
+        2: "high_value",
+    }
+    # No rule tells it apart, so the feature does that differs most.
+    near = [[2.0, 0.4, 0], [1.8, 0.4, -0.4]]
+    assert named("purchase_value", VALUE, near)[1] == "whale_low_value_trend"
 
 
 def test_names_of_any_centres_are_unique_and_the_reasons_told():

@@ -28,6 +28,7 @@ FACTS = {
     "version_before": None,
     "store": "baskets",
     "reference_date": "2026-05-01T00:00:00",
+    "left_out": {"fewer than 5 orders": 62},
     "n_moved": {},
     "moves": [],
     "events": {},

@@ -69,7 +69,7 @@ def test_planted_micro_segments_are_found_and_told_by_what_was_planted(seed):
     assert [name.partition(", few")[0] for name in found.names] == [
         *("many breakfast orders", "many late night orders", "many lunch orders")
     ]
-    assert all("(z\N{NO-BREAK SPACE}+" in why for why in found.why)
+    assert all("(the others: " in why for why in found.why)
 
 
 @pytest.mark.parametrize("seed", range(6))

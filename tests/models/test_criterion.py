@@ -138,8 +138,8 @@ def test_a_stable_cut_through_a_cloud_is_still_a_cut():
     choice, _ = chosen(rows, fewest=2)
     assert (choice.kind, choice.n_segments) == ("cut", 2)
     assert choice.candidates[0].silhouette > 0.4
-    assert "one heap" in choice.candidates[0].fault
-    assert "no 2 segments are parted" in choice.verdict
+    assert "no gap in density" in choice.candidates[0].fault
+    assert "no gaps in density between 2" in choice.verdict
 
 
 def test_the_silhouette_of_one_population_stands_beside_that_of_groups():
@@ -173,7 +173,7 @@ def test_another_number_than_before_has_to_be_clear():
     nobody = np.zeros(N, dtype=np.int64)
     still, _ = chosen(rows, before=nobody, n_before=1)
     assert still.n_segments == 1
-    assert "too flat to part what was one before" in still.verdict
+    assert "too small to split what was one segment before" in still.verdict
     clear, _ = PLANTED["normal"](rng)
     assert chosen(clear, before=nobody, n_before=1)[0].n_segments == 3
 
