@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from core.errors import PROGRAM
 from core.reporting.board import Board, BoardAxis, BoardSegment
 from core.reporting.page import Templates
 from core.reporting.text import MISSING, count, decimal, share
-from core.store.browsing import EntityPage, StoredBoard, StoredEntity
+from core.store.browsing import EntityPage, StoredEntity
 
 # Nothing of a customer is kept by the browser, and no error stays unseen.
 _HTMX = json.dumps(
@@ -73,18 +73,16 @@ class Viewer:
         That the key opens.
     token : str
         For the form to sign out.
-    stored : StoredBoard or None
-        None where nothing was published.
+    board : Board or None
+        None where nothing was published, or without one.
+    distribution : mapping of axis to mapping of segment to int
+        How many entities are in each.
     """
 
     store_id: str
     token: str
-    stored: StoredBoard | None
-
-    @property
-    def board(self) -> Board | None:
-        """The board; None, too, where the model was published without one."""
-        return self.stored.board if self.stored else None
+    board: Board | None
+    distribution: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def entity(self) -> str:
@@ -101,6 +99,15 @@ class Viewer:
         """What the store's `lifetime_value` is of these."""
         system = self.board.system if self.board else ""
         return _VALUE_TITLES.get(system, "Lifetime value")
+
+    @property
+    def facts(self) -> list[str]:
+        """What stands below every page."""
+        board, told = self.board, []
+        if board is not None:
+            told += [board.title, f"data until {board.as_of}"]
+            told.append(f"run of {board.created[:10]}")
+        return [*told, f"store {self.store_id}"] if self.store_id else told
 
     @property
     def titles(self) -> dict[str, str]:
@@ -252,13 +259,11 @@ def overview(viewer: Viewer, period: str = "") -> str:
     )
 
 
-def exported(viewer: Viewer) -> str:
-    """Return the overview and all axes as one page that stands alone."""
-    board = viewer.board
-    assert board is not None  # the caller has looked
+def exported(board: Board) -> str:
+    """Return the overview with all axes as one page that stands alone."""
     return _filled(
         "overview.html.j2",
-        viewer,
+        Viewer("", "", board),
         board=board,
         movements=_movements(board, "", everything=True),
         is_brief=False,
@@ -301,8 +306,7 @@ def _names(segments: Sequence[BoardSegment]) -> set[str]:
 
 def entities(viewer: Viewer, listing: Listing, found: EntityPage) -> str:
     """Return a page of the list of entities that was asked for."""
-    stats = viewer.stored.stats if viewer.stored else {}
-    filters = choices(stats.get("segment_distribution", {}), viewer.titles)
+    filters = choices(viewer.distribution, viewer.titles)
     known = {choice.name: choice.title for choice in filters}
     wanted = listing.query.segments
     columns = dict.fromkeys([*(axis for axis in wanted if axis in known), *known])

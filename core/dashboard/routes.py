@@ -244,7 +244,10 @@ async def _viewer(request: Request) -> pages.Viewer:
         raise SignedOutError
     dashboard.note_store(request, store_id)
     stored = await stored_board(dashboard.reader, store_id)
-    return pages.Viewer(store_id, session.token, stored)
+    if stored is None:
+        return pages.Viewer(store_id, session.token, None)
+    distribution = stored.stats["segment_distribution"]
+    return pages.Viewer(store_id, session.token, stored.board, distribution)
 
 
 @router.get("/")

@@ -249,6 +249,30 @@ class Store:
         with as_store_errors("run the query", f"the {self.name}"):
             return run_query(self.address, statement)
 
+    def names(self) -> list[str]:
+        """Return the names of the stores that a model serves."""
+        with self.begin("list the stores") as connection:
+            rows = connection.execute(
+                "SELECT store_id FROM axis_models WHERE is_current ORDER BY store_id"
+            ).fetchall()
+        return [name for (name,) in rows]
+
+    def board(self, store_id: str) -> Board | None:
+        """Return what the dashboard shows of a store; None if nothing is known.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be read.
+        """
+        with self.begin("read the board") as connection:
+            row = connection.execute(
+                "SELECT board::text FROM axis_models "
+                "WHERE store_id = %s AND is_current",
+                (store_id,),
+            ).fetchone()
+        return None if row is None or row[0] is None else Board.from_json(row[0])
+
     def model(self, store_id: str) -> StoredModel | None:
         """Return the model that serves a store, or None if nothing was published."""
         with self.begin("read the model") as connection:
