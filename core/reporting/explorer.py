@@ -62,7 +62,7 @@ def explorer(
         {
             "key": name,
             "title": title,
-            "is_number": table[name].dtype.is_numeric(),
+            "digits": _digits(table[name]),
             "is_filter": name in filters,
             "values": _values(table[name]),
         }
@@ -77,6 +77,13 @@ def explorer(
         "n_shown": n_shown,
         "data": data,
     }
+
+
+def _digits(column: pl.Series) -> int | None:
+    """Return the least decimals of a column: 2 of shares, None of texts."""
+    if not column.dtype.is_numeric():
+        return None
+    return 2 if (column <= 1).all() else 0
 
 
 def _values(column: pl.Series) -> list[str] | None:

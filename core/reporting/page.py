@@ -170,6 +170,44 @@ class Table:
 
 
 @dataclass(frozen=True)
+class HeatMap:
+    """How far groups lie from all others, feature by feature.
+
+    Attributes
+    ----------
+    title, caption : str
+    groups : sequence of str
+        What the columns are called.
+    rows : sequence of (str, sequence of float or None)
+        A feature and its differences, a group each, in robust standard deviations;
+        None where there is none.
+    """
+
+    title: str
+    caption: str
+    groups: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[float | None]]]
+
+    @property
+    def cells(self) -> list[tuple[str, list[tuple[str, int]]]]:
+        """The same, as text where it is worth reading, and a level from -3 to 3."""
+        return [
+            (name, [_heat(value) for value in values]) for name, values in self.rows
+        ]
+
+
+_HOTTEST = 3
+_WORTH_READING = 0.5
+
+
+def _heat(value: float | None) -> tuple[str, int]:
+    if value is None or abs(value) < _WORTH_READING:
+        return "", 0
+    text = f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")
+    return text, round(max(-_HOTTEST, min(value, _HOTTEST)))
+
+
+@dataclass(frozen=True)
 class Part:
     """A heading, sentences, pictures, then tables."""
 

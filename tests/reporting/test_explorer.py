@@ -46,7 +46,7 @@ def test_a_script_gets_every_entity_as_it_is():
     assert data["segment"][:3] == [0, -1, 2]
     columns = {column["key"]: column for column in packed["columns"]}
     assert columns["segment"]["values"] == GROUPS.categories.to_list()
-    assert [c["is_number"] for c in columns.values()] == [False, False, True]
+    assert [c["digits"] for c in columns.values()] == [None, None, 0]
     assert [c["is_filter"] for c in columns.values()] == [False, True, False]
     assert packed == explorer(shops, TITLES, SHOP, ["segment"])
 

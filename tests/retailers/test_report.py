@@ -20,7 +20,7 @@ from core.evaluation.certificate import derive_verdict
 from core.evaluation.quality import compare_spaces
 from core.reporting import text as wording
 from core.reporting.explorer import explorer
-from core.reporting.page import NextStep, Part, Picture, Table
+from core.reporting.page import HeatMap, NextStep, Part, Picture, Table
 from core.reporting.plots import plot_sizes
 from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
@@ -182,11 +182,14 @@ def content(tmp_path):
         "tiles": tiles(FOUR, "density"),
         "check": FOUND,
         "caption": "Shares are of all shops.",
+        "rest": None,
         "cards": [card, replace(card, curve=None, members=[], rules=[])],
         "reading": ["Medians."],
         "notes": ["`explain` tells."],
         "map": picture,
-        "pictures": [picture],
+        "heat": HeatMap(
+            "Apart", "How far.", ["0 Summer", SCRIPT], [("trend", [2, -9])]
+        ),
         "explorer": explorer(
             KIOSKS, {"shop_id": "Shop", "segment": "Segment"}, SHOP, []
         ),
@@ -271,7 +274,7 @@ def test_the_verdict_is_first_then_the_segments_pictures_and_what_they_rest_on(
     content, tmp_path
 ):
     source = written(content, tmp_path)
-    marks = ("<h1>", "Summer", "<article", "<img", "<details")
+    marks = ("<h1>", "Summer", "<article", "<img", "Behind")
     places = [source.index(mark) for mark in marks]
     assert places == sorted(places)
     assert "4,310 of 5,000 shops could be segmented" in source[: places[1]]
@@ -286,7 +289,7 @@ def test_what_was_not_judged_leaves_no_heading(content, tmp_path):
         "check": None,
         "cards": [replace(content["cards"][1], differences=[])],
         "map": None,
-        "pictures": [],
+        "heat": None,
         "parts": [],
         "next_steps": [],
         "config": "",
@@ -304,7 +307,7 @@ def test_what_was_not_judged_leaves_no_heading(content, tmp_path):
 def test_a_missing_picture_is_refused(content, tmp_path):
     gone = Picture("Gone", tmp_path / "gone.png", "nothing")
     with pytest.raises(ArtifactError, match=r"gone\.png"):
-        write_report(content | {"pictures": [gone]}, tmp_path / "report.html")
+        write_report(content | {"map": gone}, tmp_path / "report.html")
 
 
 def test_names_between_backticks_are_set_as_code_and_still_escaped(content, tmp_path):

@@ -4,6 +4,7 @@
 (() => {
   const PAGE_ROWS = 25;
   const SEARCHED_FROM = 15;
+  const FOLDED_FROM = 10;
 
   const make = (tag, attributes = {}, ...content) => {
     const element = document.createElement(tag);
@@ -14,7 +15,9 @@
     element.append(...content);
     return element;
   };
-  const whole = (n) => n.toLocaleString("en-US");
+  const shownNumber = (n, digits) =>
+    n.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: 2 });
+  const whole = (n) => shownNumber(n, 0);
 
   // ---- Sorting ----------------------------------------------------------------------
 
@@ -46,10 +49,11 @@
     });
   };
 
-  // Rows of class `part` stay below the row that they divide.
+  // Rows of class `part` stay below the row that they divide, and `rest` at the end.
   const blocksOf = (body) => {
     const blocks = [];
     for (const row of body.rows) {
+      if (row.classList.contains("rest")) continue;
       if (row.classList.contains("part") && blocks.length) blocks.at(-1).push(row);
       else blocks.push([row]);
     }
@@ -74,10 +78,28 @@
           rows,
         ]);
         keyed.sort(([a], [b]) => compare(a, b, direction));
-        body.append(...keyed.flatMap(([, rows]) => rows));
+        body.prepend(...keyed.flatMap(([, rows]) => rows));
       });
     });
-    if (body.rows.length >= SEARCHED_FROM) addSearch(table, body);
+    if (table.closest(".segments")) foldParts(table);
+    else if (body.rows.length >= SEARCHED_FROM) addSearch(table, body);
+  };
+
+  // Where there are many rows, those that divide a segment open on demand.
+  const foldParts = (table) => {
+    const body = table.tBodies[0];
+    if (body.rows.length < FOLDED_FROM) return;
+    for (const [row, ...parts] of blocksOf(body)) {
+      if (!parts.length) continue;
+      const button = make("button", { type: "button", class: "fold" }, `${parts.length} sub-segments`);
+      const open = (isOpen) => {
+        button.setAttribute("aria-expanded", isOpen);
+        for (const part of parts) part.classList.toggle("closed", !isOpen);
+      };
+      button.addEventListener("click", () => open(button.getAttribute("aria-expanded") === "false"));
+      row.cells[0].append(button);
+      open(false);
+    }
   };
 
   const addSearch = (table, body) => {
@@ -122,7 +144,7 @@
       const value = this.data[column.key][place];
       if (value === null) return "\u2013";
       if (column.values) return value < 0 ? "\u2013" : column.values[value];
-      return column.is_number ? value.toLocaleString("en-US", { maximumFractionDigits: 2 }) : value;
+      return column.digits === null ? value : shownNumber(value, column.digits);
     }
 
     sort(column, direction) {
@@ -178,8 +200,9 @@
       tools.append(this.status);
       const headings = this.columns.map((column) => {
         const heading = make("th", { scope: "col" }, column.title);
-        if (column.is_number) heading.className = "number";
-        sortButton(heading, column.is_number, (direction) => {
+        const isNumber = column.digits !== null;
+        if (isNumber) heading.className = "number";
+        sortButton(heading, isNumber, (direction) => {
           this.sort(column, direction);
           this.update();
         });
@@ -195,7 +218,7 @@
       this.next.addEventListener("click", () => this.turn(1));
       this.where = make("span", { class: "status" });
       const pages = make("div", { class: "tools pages" }, this.back, this.next, this.where);
-      const scroll = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, table);
+      const scroll = make("div", { class: "card scroll", tabindex: "0", role: "region", "aria-label": caption }, table);
       place.append(tools, scroll, pages);
       place.hidden = false;
       this.update();
@@ -211,7 +234,7 @@
       const rows = [...this.found.slice(from, from + PAGE_ROWS)].map((place) => {
         const cells = this.columns.map((column, number) => {
           const cell = number ? make("td") : make("th", { scope: "row" });
-          if (column.is_number) cell.className = "number";
+          if (column.digits !== null) cell.className = "number";
           cell.dataset.label = column.title;
           cell.textContent = this.text(column, place);
           return cell;
@@ -264,7 +287,7 @@
       this.explorer.listeners.push(() => {
         buttons.forEach((button, code) => button.setAttribute("aria-pressed", filters.get(key) === code));
       });
-      const used = new Set(this.explorer.data[key]);
+      const used = new Set(this.explorer.data[key].filter((_, place) => this.explorer.data.x[place] >= 0));
       return make("div", { class: "legend" }, ...buttons.filter((_, code) => used.has(code)));
     }
 

@@ -15,8 +15,10 @@ import polars as pl
 
 from core.artifacts.manifest import Manifest, now
 from core.redaction import redacted_address
-from core.reporting.page import Part, Picture
+from core.reporting.page import HeatMap, Part, Picture
+from core.reporting.playbook import Play, Playbook
 from core.reporting.text import count, decimal, rounded, share, size_list
+from core.retailers.names import feature_label
 from core.retailers.playbook import shop_playbook
 from core.retailers.report.cards import CARDS, segment_cards
 from core.retailers.report.differences import Difference, differences
@@ -261,14 +263,16 @@ def report_content(
             Of their table.
         cards : sequence of Card
             The published segments.
+        rest : mapping or None
+            ``name, size, share, sales_share, actions`` of the unassigned.
         reading : sequence of str
             How to read the cards, and what their words rest on.
         notes : sequence of str
             Below the cards: what they leave out.
         map : Picture or None
             Where the shops lie.
-        pictures : sequence of Picture
-            Others of the published segments.
+        heat : HeatMap or None
+            How the published segments differ; None of fewer than two.
         parts, research : sequence of Part
             What the shops do next and where they stand in their life, for everyone;
             for researchers segments within segments and what the judging verbs add.
@@ -307,10 +311,11 @@ def report_content(
         "check": check,
         "caption": report_line("segments_table"),
         "cards": segment_cards(evidence, playbook, contrasts, tree, curves, scored),
+        "rest": _rest(tree, playbook),
         "reading": _reading(evidence),
         "notes": _notes(evidence),
         "map": _map(evidence),
-        "pictures": _pictures(evidence),
+        "heat": heat_map(contrasts, evidence.titles),
         "parts": _there(scorecard_part(evidence), mix_part(evidence, scored)),
         "research": _there(
             scorecard_details(evidence),
@@ -325,6 +330,21 @@ def report_content(
         "limits": _limits(evidence),
         "made": _made(manifest),
         "config": manifest.config.to_yaml(),
+    }
+
+
+def _rest(tree: pl.DataFrame, playbook: Playbook[Play]) -> dict[str, Any] | None:
+    """Return the row of shops in no segment; None where there are none."""
+    rows = tree.filter(pl.col("id") == str(UNASSIGNED), pl.col("n_shops") > 0)
+    if rows.is_empty():
+        return None
+    row = rows.row(0, named=True)
+    return {
+        "name": row["name"],
+        "size": row["n_shops"],
+        "share": row["share"],
+        "sales_share": row["sales_share"],
+        "actions": playbook.play(row["name"]).actions,
     }
 
 
@@ -376,15 +396,34 @@ def _map(evidence: Evidence) -> Picture | None:
     return next(iter(_known(evidence, wanted)), None)
 
 
-def _pictures(evidence: Evidence) -> list[Picture]:
-    """Return what sets the published segments apart, as a picture."""
-    told = report_line("heatmap_picture")
-    heatmap = PICTURES[evidence.published.kind][1]
-    return _known(evidence, (heatmap, "What sets the segments apart", _HEAT, told))
-
-
 _MAP = "Scatter of all shops, coloured and numbered by segment."
-_HEAT = "Heat map of segments by feature."
+
+
+def heat_map(contrasts: Contrasts, titles: Mapping[int, str]) -> HeatMap | None:
+    """Return how far each segment lies from all other shops, feature by feature.
+
+    Parameters
+    ----------
+    contrasts : mapping of str to sequence of mapping
+        `core.retailers.report.tree.contrasts_by_id`.
+    titles : mapping of int to str
+        Number and name of the segments that are shown.
+    """
+    if len(titles) < 2:
+        return None
+    columns = [
+        {row["feature"]: row["effect"] for row in contrasts[str(segment)]}
+        for segment in titles
+    ]
+    return HeatMap(
+        "What sets the segments apart",
+        report_line("heatmap_picture"),
+        list(titles.values()),
+        [
+            (feature_label(name).name, [column[name] for column in columns])
+            for name in columns[0]
+        ],
+    )
 
 
 def _known(evidence: Evidence, *wanted: tuple[str, str, str, str]) -> list[Picture]:
