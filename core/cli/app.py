@@ -309,9 +309,9 @@ def print_table(
 def print_rows(table: Sequence[Mapping[str, str]], title: str) -> None:
     """Print rows of a closing table, numbers to the right."""
     names = table[0].keys()
-    words = {"labels", "outcome", "preset", "recipe", "space", "verdict"}
+    words = {"how sure", "labels", "outcome", "preset", "recipe", "segment", "space"}
     rows = [row.values() for row in table]
-    to_the_right, unbroken = names - words, {"preset", "space"}
+    to_the_right, unbroken = names - words, {"preset", "segment", "space"}
     print_table(names, rows, title, to_the_right=to_the_right, unbroken=unbroken)
 
 

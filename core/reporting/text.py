@@ -30,15 +30,6 @@ def count(value: float | None) -> str:
     return MISSING if value is None else f"{value:,.0f}"
 
 
-def percent(value: float | None) -> str:
-    """Return a share as a percentage with one decimal.
-
-    >>> percent(0.8199)
-    '82.0%'
-    """
-    return MISSING if value is None else f"{value:.1%}"
-
-
 def decimal(value: float | None) -> str:
     """Return a figure with two decimals and a true minus sign.
 
@@ -77,6 +68,9 @@ def share(value: float | None) -> str:
     if value is None or not 0.995 <= value < 1:
         return MISSING if value is None else f"{rounded(100 * value)}%"
     return f"{math.floor(1000 * value) / 10:.1f}%"
+
+
+percent = share
 
 
 def probability(p: float, n_nulls: int) -> str:

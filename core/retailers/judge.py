@@ -240,7 +240,8 @@ def certify(artifacts: str | Path, effort: Effort | None = None) -> StageResult:
     told = published_opening(published, standing.manifest.facts("prepare"))
     lines = certificate_lines(found.as_dict()) + told.lines
     lines.append(f"Certificate: {folder / CERTIFICATE}")
-    rows = stability_table(found.table(published).filter(kind=published.kind))
+    own = found.table(published).filter(kind=published.kind)
+    rows = stability_table(own, published.titles)
     return StageResult("inference", folder, out.facts, lines, rows)
 
 
@@ -518,5 +519,5 @@ def measure_stability(
     folder = Path(artifacts)
     lines = report_lines("stability_refits", **facts)
     lines.append(f"Segments: {folder / STABILITY}")
-    rows = stability_table(segments)
+    rows = stability_table(segments, standing.published.titles)
     return StageResult("inference", folder, out.facts, lines, rows)

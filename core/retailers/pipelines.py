@@ -44,9 +44,8 @@ from core.retailers.model import (
 )
 from core.retailers.monthly import ARCHIVE, write_archive
 from core.retailers.presets import settings_of
-from core.retailers.publish import publish_training, published_opening, published_row
+from core.retailers.publish import publish_training, published_opening
 from core.retailers.report.evidence import (
-    closing_table,
     report_lines,
 )
 from core.retailers.report.scorecard_words import scorecard_answers
@@ -363,17 +362,17 @@ def run_inference(
         published = model.segments.published
         stage = out.base.manifest.stages.get("inference")
         out.facts |= stage.facts if stage is not None else {}
-        publish_training(out, model)
+        closing = publish_training(out, model)
         spaces = out.base.manifest.facts("clustering")["spaces"]
     lines = [
         _labelled_line(out.facts, artifacts.root / "cluster_predictions.csv"),
         *published_opening(published, base.manifest.facts("prepare")).lines,
         *scorecard_answers(out.facts["scorecard"]),
+        *report_lines("spaces", spaces=spaces),
         f"Report: {artifacts.root / 'report.html'}",
         f"Shops of each segment: {artifacts.root / WORKBOOK}, and as CSV files in "
         f"{artifacts.root / FOLDER}",
     ]
-    closing = [*closing_table(spaces), published_row(published)]
     return artifacts.result("inference", out.facts, lines, closing)
 
 

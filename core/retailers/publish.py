@@ -7,7 +7,7 @@ that a folder never holds predictions of one verdict beside segments of another.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -36,11 +36,21 @@ from core.retailers.model import (
     write_predictions,
 )
 from core.retailers.prepare import MONTHLY
-from core.retailers.report.cards import CURVES, curve_table, segment_curves
-from core.retailers.report.evidence import Evidence, Opening, closing_table, opening
+from core.retailers.report.cards import (
+    CURVES,
+    curve_table,
+    how_sure,
+    segment_curves,
+)
+from core.retailers.report.evidence import Evidence, Opening, opening
 from core.retailers.report.model_card import MODEL_CARD, ModelCardContent, model_card
 from core.retailers.report.scorecard_words import scorecard_lines
-from core.retailers.report.tree import TREE, contrasts_by_id, segment_tree
+from core.retailers.report.tree import (
+    TREE,
+    contrasts_by_id,
+    segment_rows,
+    segment_tree,
+)
 from core.retailers.scorecard import write_scorecard
 from core.retailers.shop_files import FOLDER, rewrite_files, shop_table
 from core.retailers.training import clusters_of, draw_segments, publish_other_kind
@@ -57,8 +67,14 @@ from core.segments.published import (
 )
 
 
-def publish_training(out: StageWriter, model: Model) -> None:
-    """Write everything that tells of the training data under the model's verdict."""
+def publish_training(out: StageWriter, model: Model) -> list[dict[str, str]]:
+    """Write everything that tells of the training data under the model's verdict.
+
+    Returns
+    -------
+    list of dict
+        The segments as rows of the closing table.
+    """
     assert out.base is not None  # `model` was read from it
     with temporary_folder() as work:
         scored, exclusions = score_training(out.base, model)
@@ -69,7 +85,7 @@ def publish_training(out: StageWriter, model: Model) -> None:
         write_scorecard(out, model)
         if published.kind == "rules":
             write_exact_rules(out, model)
-        _write_report(out, model, table, exclusions, insights, writes_tree=True)
+        return _write_report(out, model, table, exclusions, insights, writes_tree=True)
 
 
 @contextmanager
@@ -147,8 +163,11 @@ def _write_report(
     exclusions: pl.DataFrame,
     insights: pl.DataFrame,
     writes_tree: bool = False,
-) -> None:
-    """Write the report of the training data: features beside labels in `table`."""
+) -> list[dict[str, str]]:
+    """Write report and model card of the training data; return the segments' rows.
+
+    `table` has features beside labels.
+    """
     from core.retailers.report.page import report_content, write_report
     from core.retailers.report.shops import largest_shops, shop_explorer
 
@@ -177,25 +196,28 @@ def _write_report(
     content["explorer"] = shop_explorer(shops, features, model)
     content["largest"] = largest_shops(shops, content["cards"])
     write_report(content, out.path("report.html"))
-    _write_card(evidence, out.path(MODEL_CARD))
+    sure = {str(s.id): how_sure(evidence, s)[0] for s in published.segments}
+    sure |= {i: how_sure(evidence, part)[0] for i, part in published.parts.items()}
+    rows = segment_rows(tree, sure)
+    _write_card(evidence, content["opening"], rows, out.path(MODEL_CARD))
+    return rows
 
 
-def _write_card(evidence: Evidence, path: Path) -> None:
+def _write_card(
+    evidence: Evidence,
+    told: Opening,
+    rows: Sequence[Mapping[str, str]],
+    path: Path,
+) -> None:
     """Write the model card, with whatever has judged the model so far."""
-    found = evidence.table("stability.csv") if evidence.judged("stability") else None
-    stability = {}
-    if found is not None:
-        own = found.filter(kind=evidence.published.kind).drop_nulls("segment")
-        stability = dict(own["segment", "jaccard"].iter_rows())
     names = evidence.facts.get("names_before", {})
     scorecard = evidence.judged("scorecard")
     card = ModelCardContent(
         manifest=evidence.manifest,
         published=evidence.published,
-        opening=published_opening(
-            evidence.published, evidence.manifest.facts("prepare")
-        ),
-        stability=stability,
+        opening=told,
+        segments=rows,
+        stability=evidence.jaccards,
         names_before={int(segment): name for segment, name in names.items()},
         gate=evidence.facts.get("gate"),
         scorecard=() if scorecard is None else scorecard_lines(scorecard),
@@ -294,13 +316,6 @@ def published_opening(
         published_summary(published),
         prepared,
     )
-
-
-def published_row(published: PublishedSegments) -> dict[str, str]:
-    """Return the closing table's row for what is published."""
-    row = closing_table({"published": published_summary(published)})[0]
-    # A partition has no noise by its making, which is no finding.
-    return row if published.kind == "density" else row | {"noise": "-"}
 
 
 _RULES = "segment_rules.txt"

@@ -129,6 +129,11 @@ class SegmentTable(BaseModel):
         return names_of(self.segments)
 
     @property
+    def titles(self) -> dict[int, str]:
+        """Id and name as one text, by id; without the unassigned."""
+        return {s.id: f"{s.id} {s.name}" for s in self.segments if s.id != UNASSIGNED}
+
+    @property
     def parts(self) -> dict[str, SubSegment]:
         """All sub-segments by id."""
         return {part.id: part for segment in self.segments for part in segment.parts}

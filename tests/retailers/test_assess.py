@@ -224,6 +224,6 @@ def test_the_picture_and_the_words_hold_for_every_finding(
     same = {"n_refits": 5, "ari": 0.9, "ari_clustered": None, "ari_held_out": 0.88}
     found = {"structure": structure, "agreement": {"seed": same}}
     lines = certificate_lines(found)
-    assert "the largest with 60.0% of the clustered shops, 25% noise" in lines[0]
+    assert "the largest with 45% of the shops; noise ratio 25%" in lines[0]
     assert "1 of 2 clusters" in lines[1]
-    assert "ARI 0.90, 0.88 over shops left out" in lines[2]
+    assert "ARI 0.90, 0.88 for shops left out" in lines[2]

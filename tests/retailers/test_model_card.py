@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import polars as pl
 import pytest
 import yaml
 
@@ -13,6 +14,7 @@ from core.retailers.files import RETAILERS
 from core.retailers.model import SEGMENTS
 from core.retailers.publish import published_opening
 from core.retailers.report.model_card import ModelCardContent, model_card
+from core.retailers.report.tree import TREE, TREE_SCHEMA, segment_rows
 from core.segments.identity import IdentityEvent
 from core.segments.published import PublishedSegments
 
@@ -35,10 +37,13 @@ GATE = {
 def content(trained):
     complete = Artifacts(trained, RETAILERS).published()
     published = PublishedSegments.read(complete.path(SEGMENTS))
+    tree = pl.read_csv(complete.path(TREE), schema_overrides=TREE_SCHEMA)
+    rows = segment_rows(tree, dict.fromkeys(tree["id"], "looks clear"))
     return ModelCardContent(
         complete.manifest,
         published,
         published_opening(published, complete.manifest.facts("prepare")),
+        rows,
         {},
         {},
     )
@@ -53,7 +58,8 @@ def test_a_first_version_says_what_it_is_and_what_is_not_known(content):
     published, manifest = content.published, content.manifest
     assert card.startswith(f"# Segments, version {published.version}\n")
     for segment in published.segments:
-        assert f"| {segment.id} | " in section(card, "Segments")
+        title = published.titles.get(segment.id, "unassigned")
+        assert f"| {title} | {segment.size} | " in section(card, "Segments")
     assert "first version" in section(card, "What changed")
     assert "2022-01 to 2024-12" in section(card, "Data and features")
     assert "`sales_trend_per_year`" in section(card, "Data and features")
@@ -83,7 +89,7 @@ def test_gate_events_and_stability_are_told(content):
     )
     card = model_card(told)
     assert "9 Ice cream" in section(card, "What changed")
-    assert "0.88 |" in section(card, "Segments")
+    assert "| 0.88 |" in section(card, "Segments")
     assert "stability`" not in section(card, "What it does not say")
     gate = section(card, "The gate")
     assert "A \\| B" in gate
@@ -94,8 +100,9 @@ def test_names_are_shown_as_typed_and_change_no_markup(content):
     first, *others = content.published.segments
     bold = first.model_copy(update={"name": "**A** | <b>\n# B"})
     published = content.published.model_copy(update={"segments": (bold, *others)})
-    card = model_card(replace(content, published=published))
-    assert f"| {first.id} | \\*\\*A\\*\\* \\| \\<b\\> \\# B | " in card
+    rows = [{**content.segments[0], "segment": bold.name}, *content.segments[1:]]
+    card = model_card(replace(content, published=published, segments=rows))
+    assert "| \\*\\*A\\*\\* \\| \\<b\\> \\# B | " in card
     lines = section(card, "Segments").splitlines()
     assert sum(line.startswith("|") for line in lines) == 2 + len(others) + 1
 

@@ -182,7 +182,7 @@ class _Known:
         key, segment = str(own.id), parent or own
         assert isinstance(segment, Segment)
         rows = self.contrasts.get(key, ())
-        case = _standing(self.evidence, own)
+        sure, why = how_sure(self.evidence, own)
         names = [own.name, first_words(rows)] if own.is_edited else [own.name]
         rules = self.rules if parent is None else None
         return Card(
@@ -200,8 +200,8 @@ class _Known:
             apart=apart(rows),
             differences=differences(self.tested.get(key, rows)),
             actions=list(self.playbook.play(*names).actions),
-            how_sure=report_line("how_sure", case=case),
-            how_sure_why=report_line("how_sure_why", case=case),
+            how_sure=sure,
+            how_sure_why=why,
             members=_shops_of(self.shops, key),
             rules=[] if rules is None else rule_texts(rules, int(key)),
             file=segment_file(segment.id, segment.name),
@@ -237,6 +237,17 @@ def _mixes(scored: Path, has_parts: bool) -> dict[str, list[tuple[str, float]]]:
 
 # Hennig (2007): from here on a cluster is stable, and below that it is not.
 _STABLE, _UNSTABLE = 0.75, 0.6
+
+
+def how_sure(evidence: Evidence, own: Segment | SubSegment) -> tuple[str, str]:
+    """Say how sure it is that something is a group of its own, shortly and why.
+
+    The unassigned are none, so nothing is said of them.
+    """
+    if own.id == UNASSIGNED:
+        return "", ""
+    case = _standing(evidence, own)
+    return report_line("how_sure", case=case), report_line("how_sure_why", case=case)
 
 
 def _standing(evidence: Evidence, own: Segment | SubSegment) -> str:

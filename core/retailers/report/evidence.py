@@ -22,10 +22,10 @@ from core.artifacts.manifest import Manifest
 from core.artifacts.reading import ArtifactSet
 from core.errors import PROGRAM
 from core.reporting.page import Templates
-from core.reporting.text import command, count, rounded, share
+from core.reporting.text import command, count, decimal, rounded, share
 from core.retailers.features import SHOP
 from core.retailers.names import difference
-from core.segments.published import UNASSIGNED, PublishedSegments, SegmentKind, Verdict
+from core.segments.published import PublishedSegments, SegmentKind, Verdict
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,8 @@ class Evidence:
 
     @property
     def titles(self) -> dict[int, str]:
-        """Number and name of every published segment, without the unassigned."""
-        segments = self.published.segments
-        return {s.id: f"{s.id} {s.name}" for s in segments if s.id != UNASSIGNED}
+        """Id and name of every published segment, without the unassigned."""
+        return self.published.titles
 
     def command(self, verb: str) -> str:
         """Return the command that runs a verb on these artifacts."""
@@ -264,12 +263,11 @@ def opening(
 
 def tiles(summary: Figures, kind: str) -> list[tuple[str, str]]:
     """Return the figures beside the verdict, none without its companions."""
-    assigned = 1 - summary["noise_ratio"]  # as on the cards: shares of all
     shown = [
         ("eligible shops", count(summary["n_shops"])),
         ("segments", count(summary["n_clusters"])),
         ("effective segments", rounded(summary["effective_clusters"])),
-        ("largest share", share(summary["largest_share"] * assigned)),
+        ("largest share", share(share_of_largest(summary))),
     ]
     if kind == "density":
         shown.append(("unassigned", share(summary["noise_ratio"])))
@@ -300,30 +298,26 @@ def _standing_alone(check: Figures | None) -> dict[int, bool]:
     }
 
 
-def closing_table(spaces: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Return the closing table: a row per space, the noise with its companions."""
-    return [
-        {
-            "space": name,
-            "shops": f"{s['n_shops']:,}",
-            "clusters": str(s["n_clusters"]),
-            "effective clusters": f"{s['effective_clusters']:.2f}",
-            "largest share": f"{s['largest_share']:.1%}" if s["n_clusters"] else "-",
-            "noise": f"{s['noise_ratio']:.1%}",
-        }
-        for name, s in spaces.items()
-    ]
+def share_of_largest(summary: Figures) -> float | None:
+    """Return the share of the largest group, of all shops and not of those in groups.
+
+    >>> share_of_largest({"largest_share": 0.5, "noise_ratio": 0.2})
+    0.4
+    """
+    largest: float | None = summary["largest_share"]
+    return None if largest is None else largest * (1 - summary["noise_ratio"])
 
 
-def stability_table(segments: pl.DataFrame) -> list[dict[str, str]]:
+def stability_table(
+    segments: pl.DataFrame, titles: Mapping[int, str]
+) -> list[dict[str, str]]:
     """Return the rows of ``stability.csv`` as text."""
     return [
         {
-            "segment": str(row["segment"]),
-            "shops": f"{row['size']:,}",
-            "Jaccard": f"{row['jaccard']:.2f}",
-            "lowest": f"{row['lowest_jaccard']:.2f}",
-            "verdict": row["verdict"],
+            "segment": titles.get(row["segment"], str(row["segment"])),
+            "shops": count(row["size"]),
+            "Jaccard": decimal(row["jaccard"]),
+            "lowest": decimal(row["lowest_jaccard"]),
         }
         for row in segments.to_dicts()
     ]

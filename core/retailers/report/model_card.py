@@ -12,19 +12,17 @@ from typing import Any
 
 from core.artifacts.manifest import Manifest
 from core.errors import PROGRAM
-from core.reporting.text import MISSING, count, decimal, literal, percent
+from core.reporting.text import MISSING, count, decimal, literal
 from core.retailers.features import known_features
 from core.retailers.report.decision import event_lines, figure
 from core.retailers.report.evidence import (
     TEMPLATES,
     Opening,
-    report_line,
     rules_tried,
 )
 from core.retailers.report.page import data_steps, source_name
 from core.retailers.report.tree import inside_sentences
-from core.segments.published import UNASSIGNED, PublishedSegments, Segment
-from core.segments.within import SubSegment
+from core.segments.published import UNASSIGNED, PublishedSegments
 
 MODEL_CARD = "model-card.md"
 
@@ -39,6 +37,22 @@ _LIMITS = (
 )
 
 
+_BASIS = {
+    "is_structured": "more structure than chance",
+    "structure_score": "structure score of these shops",
+    "largest_null_score": "largest structure score of data without groups",
+    "p_value": "p of the structure score",
+    "n_nulls": "data sets without groups",
+    "n_clusters": "latent clusters",
+    "cluster_jaccard": "how well they come back, on average (Jaccard)",
+    "dissolved_jaccard": "dissolved up to this Jaccard",
+    "partition_ari": "agreement of refits of the partition (ARI)",
+    "rules_ari": "agreement of refits of the rules (ARI)",
+    "reproducible_ari": "reproducible from this ARI on",
+    "n_partition_refits": "refits of the partition",
+}
+
+
 @dataclass(frozen=True)
 class ModelCardContent:
     """What a model card tells, as far as it is known.
@@ -51,6 +65,8 @@ class ModelCardContent:
     published : PublishedSegments
     opening : Opening
         The verdict in words.
+    segments : sequence of mapping
+        `core.retailers.report.tree.segment_rows`.
     stability : mapping of int to float
         Clusterwise Jaccard by segment id, where it was measured.
     names_before : mapping of int to str
@@ -66,6 +82,7 @@ class ModelCardContent:
     manifest: Manifest
     published: PublishedSegments
     opening: Opening
+    segments: Sequence[Mapping[str, str]]
     stability: Mapping[int, float]
     names_before: Mapping[int, str]
     gate: Mapping[str, Any] | None = None
@@ -138,35 +155,23 @@ def _steps(manifest: Manifest) -> list[Any]:
 
 def _segment_rows(content: ModelCardContent) -> list[dict[str, str]]:
     """Return the table of segments with their sub-segments, the unassigned last."""
+    titles = content.published.titles
+    jaccards = {titles[i]: decimal(found) for i, found in content.stability.items()}
     rows = []
-    for segment in content.published.segments:
-        stability = _known(content.stability.get(segment.id))
-        rows.append(_segment_row(segment, "", stability))
-        for part in segment.parts:
-            kind = report_line("division_kind", kind=part.kind)
-            rows.append(_segment_row(part, kind, ""))
+    for row in content.segments:
+        shown = {name: literal(text) for name, text in row.items()}
+        if jaccards:
+            shown["Jaccard"] = jaccards.get(row["segment"], MISSING)
+        rows.append(shown)
     return rows
-
-
-def _segment_row(
-    own: Segment | SubSegment, kind: str, stability: str
-) -> dict[str, str]:
-    return {
-        "id": str(own.id),
-        "name": literal(own.name),
-        "kind": kind,
-        "size": count(own.size),
-        "share": percent(own.share),
-        "stability": stability,
-    }
 
 
 def _basis(published: PublishedSegments) -> list[tuple[str, str]]:
     """Return the figures that the verdict rests on, by name."""
     return [
-        (name, _cell(figure(value)))
-        for name, value in published.verdict.basis.items()
-        if value is not None
+        (told, figure(published.verdict.basis[name]))
+        for name, told in _BASIS.items()
+        if published.verdict.basis.get(name) is not None
     ]
 
 
@@ -205,10 +210,6 @@ def _limits(content: ModelCardContent) -> list[str]:
             "does."
         )
     return [*limits, *_LIMITS]
-
-
-def _known(value: float | None) -> str:
-    return MISSING if value is None else decimal(value)
 
 
 def _cell(text: str) -> str:

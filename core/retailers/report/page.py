@@ -30,6 +30,7 @@ from core.retailers.report.evidence import (
     report_line,
     report_lines,
     rules_tried,
+    share_of_largest,
     tiles,
 )
 from core.retailers.report.life import mix_part
@@ -58,7 +59,7 @@ _MEASURES: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
     ),
     (
         "Largest share",
-        "of the clustered shops, in the largest cluster",
+        "of the shops, in the largest cluster",
         "largest_share",
         share,
     ),
@@ -69,12 +70,6 @@ _MEASURES: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
         share,
     ),
     ("Sizes", "shops per cluster, largest first", "sizes", size_list),
-    (
-        "Structure score",
-        "coverage \N{MULTIPLICATION SIGN} ln(effective clusters); 0 is nothing",
-        "structure_score",
-        decimal,
-    ),
     (
         "Explained variance",
         "of the same scaled features by the clusters, chance taken off; more "
@@ -164,7 +159,10 @@ def write_report(content: Mapping[str, Any], path: Path) -> None:
         If a picture cannot be read.
     """
     spaces: Spaces = content["spaces"]
-    rows = spaces.comparison.to_dicts()
+    rows = [
+        {**row, "largest_share": share_of_largest(row)}
+        for row in spaces.comparison.to_dicts()
+    ]
     page = TEMPLATES.page(
         "report.html.j2",
         content=content,

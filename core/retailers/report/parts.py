@@ -9,8 +9,9 @@ import polars as pl
 
 from core.evaluation.scorecard import ALL
 from core.reporting.page import NextStep, Part, Picture, Table
-from core.reporting.text import decimal
+from core.reporting.text import count, decimal
 from core.retailers.report import plots
+from core.retailers.report.cards import how_sure
 from core.retailers.report.evidence import Evidence, report_line, report_lines
 from core.retailers.report.scorecard_words import (
     OUTCOME_TITLES,
@@ -110,19 +111,24 @@ def stability_part(evidence: Evidence) -> Part | None:
         tables=[
             Table(
                 report_line("stability_table"),
-                [_stability_row(row, evidence.titles) for row in own.to_dicts()],
-                frozenset({"segment", "in words"}),
+                [
+                    _stability_row(row, evidence.titles[s.id], how_sure(evidence, s)[0])
+                    for row in own.to_dicts()
+                    for s in evidence.published.segments
+                    if s.id == row["segment"]
+                ],
+                frozenset({"segment", "how sure"}),
             )
         ],
     )
 
 
-def _stability_row(row: Mapping[str, Any], titles: Mapping[int, str]) -> dict[str, str]:
+def _stability_row(row: Mapping[str, Any], title: str, sure: str) -> dict[str, str]:
     """Return one segment's stability as text."""
     shown = {
-        "segment": titles.get(row["segment"], str(row["segment"])),
-        "in words": row["verdict"],
-        "shops": f"{row['size']:,}",
+        "segment": title,
+        "how sure": sure,
+        "shops": count(row["size"]),
         "Jaccard": decimal(row["jaccard"]),
         "lowest": decimal(row["lowest_jaccard"]),
     }

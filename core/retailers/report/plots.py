@@ -12,9 +12,10 @@ import polars as pl
 from core.evaluation.scorecard import ALL, answer
 from core.reporting.plots import plot_heatmap, plot_sizes, plot_space
 from core.reporting.style import COLOURS, FAINT_INK, INK, footnote, picture
+from core.reporting.text import count, rounded, share
 from core.retailers.features import SHOP
 from core.retailers.names import feature_label
-from core.retailers.report.evidence import report_lines
+from core.retailers.report.evidence import report_lines, share_of_largest
 from core.retailers.report.scorecard_words import (
     OUTCOME_TITLES,
     month_count,
@@ -266,10 +267,10 @@ def comparison_table(table: pl.DataFrame) -> list[dict[str, str]]:
     return [
         {
             "recipe": f"{row['feature_set']} {row['space']} {row['clusterer']}",
-            "n": str(row["clusters"]),
-            "noise": f"{row['noise_ratio']:.0%}",
-            "effective": f"{row['effective_clusters']:.1f}",
-            "largest": _text(row["largest_share"], ".0%"),
+            "clusters": count(row["clusters"]),
+            "noise ratio": share(row["noise_ratio"]),
+            "effective clusters": rounded(row["effective_clusters"]),
+            "largest share": share(share_of_largest(row)),
             "stable": _text(row["stability"], ".2f"),
             "p": _text(row["null_p"], ".2f") + ("*" if row["beyond_null"] else ""),
             "out of time": _text(row["out_of_time"], "+.1%")

@@ -9,12 +9,12 @@ from typing import Any, Final
 import polars as pl
 
 from core.reporting.page import Part, Table
-from core.reporting.text import count, share
+from core.reporting.text import MISSING, count, share
 from core.retailers.features import MOMENTUM, SHOP
 from core.retailers.report.differences import differences
 from core.retailers.report.evidence import report_line
 from core.segments.profiles import cluster_contrasts
-from core.segments.published import PublishedSegments, Segment
+from core.segments.published import UNASSIGNED, PublishedSegments, Segment
 
 TREE: Final = "segment_tree.csv"
 TREE_SCHEMA: Final = pl.Schema(
@@ -173,6 +173,28 @@ def _sizes(shops: pl.LazyFrame) -> dict[str, tuple[int, float]]:
         )
         found |= {i: (n, total) for i, n, total in sizes.iter_rows()}
     return found
+
+
+def segment_rows(tree: pl.DataFrame, sure: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return the segments as the closing table and the model card show them.
+
+    Parameters
+    ----------
+    tree : DataFrame
+        `segment_tree`.
+    sure : mapping of str to str
+        How sure each is, by id.
+    """
+    return [
+        {
+            "segment": f"{row['id']} {row['name']}".removeprefix(f"{UNASSIGNED} "),
+            "shops": count(row["n_shops"]),
+            "share": share(row["share"]),
+            "share of sales": share(row["sales_share"]),
+            "how sure": sure[row["id"]] or MISSING,
+        }
+        for row in tree.to_dicts()
+    ]
 
 
 def inside_sentences(published: PublishedSegments) -> list[str]:
