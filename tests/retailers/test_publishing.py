@@ -112,8 +112,9 @@ def test_the_closing_says_what_is_published_and_how_far_to_trust_it(
     report = (folder / "report.html").read_text(encoding="utf-8")
     for text in (said.badge, said.headline, said.left_out, said.meaning, said.found):
         assert text in report
-    assert results[3].table[-1]["space"] == "published"
-    assert results[3].table[-1]["clusters"] == str(published.n_segments)
+    titles = [row["segment"] for row in results[3].table]
+    assert titles == [*published.titles.values(), "unassigned"]
+    assert sum("effective clusters" in line for line in results[3].lines) == 2
     partition = published.model_copy(
         update={"kind": "partition", "verdict": REPRODUCIBLE}
     )
@@ -249,7 +250,7 @@ def test_the_report_tells_of_the_training_data_whatever_was_scored_since(artifac
     run_inference(config, new)
     judge(artifacts)
     report = (artifacts / "report.html").read_text(encoding="utf-8")
-    assert f"{features.height:,} eligible shops" in report
+    assert f"{features.height:,} of 300 shops could be segmented" in report
 
 
 def test_labelling_the_same_shops_again_keeps_what_was_judged(artifacts):
