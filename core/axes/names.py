@@ -337,10 +337,9 @@ def _finding(
     place = columns[feature]
     z = float(centre[place])
     side = "above" if z > 0 else "below"
-    return (
-        f"`{feature}` {rounded(float(value[place]))}, {rounded(abs(z))} standard "
-        f"deviations {side} average"
-    )
+    # What is 0 but for the last digits of a scaling is 0.
+    shown = rounded(round(float(value[place]), 9))
+    return f"`{feature}` {shown}, {rounded(abs(z))} standard deviations {side} average"
 
 
 def _told_apart(

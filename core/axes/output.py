@@ -15,12 +15,13 @@ from core.artifacts.runs import REJECTED
 from core.axes.features.catalog import AXES
 from core.axes.files import FILES, OVERLAP, REPORT
 from core.axes.report import TEMPLATES, AxesContent, write_axes_page
-from core.axes.told import axes_playbook, told_axes
+from core.axes.told import axes_playbook, metric_words, told_axes
 from core.lifecycle.page import page_content
 from core.lifecycle.segmentation import Tables
 from core.models.centroids import NOWHERE, IntArray
 from core.reporting.changes import change_lines
-from core.reporting.text import share, spoken
+from core.reporting.playbook import Play, Playbook
+from core.reporting.text import prose, share, spoken
 from core.segments.axes import AxesModel, Labels, Names
 from core.tables.orders import intake_lines
 
@@ -273,7 +274,9 @@ def write_report(out: StageWriter, tables: Tables, facts: dict[str, Any]) -> Non
         n_customers=facts["n_customers"],
         told=told_axes(model, tables.profiles, playbook),
         axes=report,
-        segments=tables.sizes,
+        segments=tables.sizes.with_columns(
+            why=pl.Series([_in_words(why, playbook) for why in tables.sizes["why"]])
+        ),
         overlap=overlap,
         same=same_customers(tables.labels, model.names),
         changes=change_lines(facts, is_short=False),
@@ -281,6 +284,11 @@ def write_report(out: StageWriter, tables: Tables, facts: dict[str, Any]) -> Non
         drift=tables.drift,
     )
     write_axes_page(content, out.path(FILES.page))
+
+
+def _in_words(why: str, playbook: Playbook[Play]) -> str:
+    """Return the findings behind a name with features in words."""
+    return prose(why, lambda name: metric_words(name, playbook).words)
 
 
 _STEPS = (

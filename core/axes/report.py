@@ -13,7 +13,7 @@ import polars as pl
 
 from core.axes.told import overview
 from core.lifecycle.page import NO_PROOF, Found, PageContent, segment_rows
-from core.lifecycle.told import placed
+from core.lifecycle.told import HOW_SURE, placed
 from core.reporting.board import BoardAxis
 from core.reporting.changes import changes_part
 from core.reporting.page import Part, Picture, Table, Templates
@@ -183,7 +183,8 @@ def _found(content: AxesContent, divided: Sequence[BoardAxis]) -> Found:
     n_looked_at = sum(kind != "skipped" for kind in kinds)
     sure = [axis.segments[0].how_sure for axis in divided]
     n_clear = sure.count("clear")
-    rest = [f"{word} on {n}" for word, n in Counter(sure).most_common()]
+    found = Counter(sure)
+    rest = [f"{word} on {found[word]}" for word in HOW_SURE if word in found]
     noun = plural(n_looked_at, "axis").replace("axiss", "axes")
     title = (
         f"{plural(content.n_customers, 'customer')}: segments on {len(divided)} of "
@@ -244,12 +245,12 @@ def _research(content: AxesContent) -> list[Part | None]:
         ),
         Part(
             "Why segments have their names",
-            ["Names in files and in the API are those in the second column."],
+            ["Files and the API have the names in code, with underscores."],
             tables=[
                 Table(
                     "Findings that the name rests on.",
                     [_name_row(row) for row in content.segments.to_dicts()],
-                    frozenset({"axis", "name in files", "rests on"}),
+                    frozenset({"segment", "axis", "rests on"}),
                 )
             ],
         ),
@@ -274,16 +275,16 @@ def _axis_row(axis: Mapping[str, Any]) -> dict[str, str]:
 
 def _name_row(segment: Mapping[str, Any]) -> dict[str, str]:
     """Return what a name rests on, and whose it is."""
-    why = str(segment["why"]).replace("`", "")
+    why = segment["why"]
     if segment["is_edited"]:
         why = f"{why} (named by a user)"
     elif segment["rule_name"] != segment["segment"]:
-        why = f"{why} (keeps its name; by the rules {segment['rule_name']})"
+        why = f"{why} (keeps its name; by the rules {spoken(segment['rule_name'])})"
     id_ = segment["segment_id"]
     return {
-        "axis": segment["axis"],
+        "segment": spoken(segment["segment"]),
         "id": str(id_) if id_ >= 0 else MISSING,
-        "name in files": segment["segment"],
+        "axis": spoken(segment["axis"]),
         "rests on": why,
     }
 

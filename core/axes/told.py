@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from typing import Final
 
 import numpy as np
@@ -79,18 +80,18 @@ def _actions(
 
 
 def _play_names(axis: str, rule_name: str, playbook: Playbook[Play]) -> list[str]:
-    """Return the keys of a segment, the most exact first.
+    """Return the keys of the playbook that fit a segment, the most exact first.
 
-    A name with a feature added has the entry of the name without, and
-    ``*_preferred`` is of all channels.
+    A name with a feature added has the entry of the name without, and ``*_preferred``
+    is of all channels.
     """
-    whole = f"{axis}.{rule_name}"
-    longest = sorted(
-        (key for key in playbook.segments if whole.startswith(f"{key}_")),
-        key=len,
-        reverse=True,
-    )
-    return [whole, *longest, f"{axis}.*_{rule_name.rpartition('_')[2]}"]
+    name = f"{axis}.{rule_name}"
+    fitting = [
+        key
+        for key in playbook.segments
+        if fnmatch.fnmatchcase(name, key) or fnmatch.fnmatchcase(name, f"{key}_*")
+    ]
+    return sorted(fitting, key=lambda key: ("*" in key, -len(key)))
 
 
 def apart(

@@ -139,7 +139,7 @@ def page_content(
                 "run": facts["run"],
                 "version": facts["version"],
                 "store": facts["store"],
-                "orders before": facts["reference_date"][:10],
+                "reference date": facts["reference_date"][:10],
                 "seed": out.config.seed,
             },
             "Versions": library_versions(),

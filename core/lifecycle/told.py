@@ -21,6 +21,8 @@ NEAR_BORDER: Final = 0.2
 """Strength below which a customer stands near the border to another segment."""
 NOWHERE_ID: Final = "-1"
 BY_RULE: Final = "by rule"
+HOW_SURE: Final = ("clear", "borders blur", "convenient cut")
+"""How far segments around centres can be trusted, the surest first."""
 
 
 class Words(NamedTuple):

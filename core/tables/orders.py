@@ -56,6 +56,7 @@ from core.tables.reconcile import (
     reconcile_items,
     reconcile_orders,
     refund_account,
+    refund_rows,
 )
 
 # What data may lack. The last one is lacking where every order is dated at midnight.
@@ -385,7 +386,9 @@ def assemble_orders(
     account, refused = _validated(orders, order_rows, terms)
     accounts: dict[str, Any] = {"orders": account, "items": None}
     rejected, notes = [refused], [*orders.notes]
-    kept, kept_items, refunds = kept_rows(order_rows, ORDERS), None, Refunds()
+    kept, kept_items = kept_rows(order_rows, ORDERS), None
+    n_refunds = refund_rows(order_rows, ORDERS).height
+    refunds = Refunds(n_orders=n_refunds, n_orders_without_lines=n_refunds)
     if items is not None:
         item_rows = reconcile_items(items.rows.collect(), order_rows, terms.negative)
         accounts["items"], refused = _validated(items, item_rows, terms)

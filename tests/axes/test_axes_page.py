@@ -144,7 +144,7 @@ def test_groups_their_shares_and_what_to_do_come_first(tmp_path):
     ]
     places = [text.index(part) for part in said]
     assert places == sorted(places)
-    assert "keeps its name; by the rules big_spender" in page
+    assert "keeps its name; by the rules big spender" in page
     assert "Jäger &lt;b&gt;" in page
     assert "(named by a user)" in page
     assert "the data lack what it needs: return behavior" in text

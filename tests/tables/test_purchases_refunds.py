@@ -117,7 +117,14 @@ def test_a_refund_order_without_lines_is_counted_only(tmp_path):
     assert "refund_amount" in purchases.absent
     assert purchases.intake["refunds"]["n_orders_without_lines"] == 1
     assert any("what was given back" in line for line in intake_lines(purchases.intake))
-    assert take(tmp_path, None).orders.height == 2
+
+
+def test_refund_orders_are_told_where_there_are_no_items(tmp_path):
+    purchases = take(tmp_path, None)
+    assert purchases.orders.height == 2
+    told = " ".join(intake_lines(purchases.intake))
+    assert "Kept 2 of 3 orders" in told
+    assert "1 order and 0 item lines below 0 were taken as refunds" in told
 
 
 def test_negative_rows_are_set_aside_where_asked(tmp_path):
