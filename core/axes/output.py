@@ -20,7 +20,6 @@ from core.lifecycle.page import page_content
 from core.lifecycle.segmentation import Tables
 from core.models.centroids import NOWHERE, IntArray
 from core.reporting.changes import change_lines
-from core.reporting.playbook import Play, Playbook
 from core.reporting.text import prose, share, spoken
 from core.segments.axes import AxesModel, Labels, Names
 from core.tables.orders import intake_lines
@@ -267,6 +266,10 @@ def write_report(out: StageWriter, tables: Tables, facts: dict[str, Any]) -> Non
     facts["axes"] = report.to_dicts()
     model = tables.assigner.model
     playbook = axes_playbook(out.config.axes.playbook)
+
+    def words(feature: str) -> str:
+        return metric_words(feature, playbook).words
+
     source = facts["intake"]["orders"]["source"]
     notes = [*facts["notes"], *intake_notes(facts)]
     content = AxesContent(
@@ -275,20 +278,16 @@ def write_report(out: StageWriter, tables: Tables, facts: dict[str, Any]) -> Non
         told=told_axes(model, tables.profiles, playbook),
         axes=report,
         segments=tables.sizes.with_columns(
-            why=pl.Series([_in_words(why, playbook) for why in tables.sizes["why"]])
+            why=pl.Series([prose(why, words) for why in tables.sizes["why"]])
         ),
         overlap=overlap,
         same=same_customers(tables.labels, model.names),
         changes=change_lines(facts, is_short=False),
         moved=facts["n_moved"],
         drift=tables.drift,
+        words=words,
     )
     write_axes_page(content, out.path(FILES.page))
-
-
-def _in_words(why: str, playbook: Playbook[Play]) -> str:
-    """Return the findings behind a name with features in words."""
-    return prose(why, lambda name: metric_words(name, playbook).words)
 
 
 _STEPS = (

@@ -15,7 +15,7 @@ from core.axes.told import overview
 from core.lifecycle.page import NO_PROOF, Found, PageContent, segment_rows
 from core.lifecycle.told import HOW_SURE, placed
 from core.reporting.board import BoardAxis
-from core.reporting.changes import changes_part
+from core.reporting.changes import Words, changes_part, drift_part
 from core.reporting.page import Part, Picture, Table, Templates
 from core.reporting.plots import add_colour_bar, draw_cells, write_cells
 from core.reporting.style import footnote, picture
@@ -115,6 +115,8 @@ class AxesContent:
     drift : DataFrame
         ``axis``, ``name``, ``statistic``, ``value``, ``threshold``, ``is_alert``;
         empty in a first run.
+    words : callable
+        What a feature is called.
     """
 
     page: PageContent
@@ -127,6 +129,7 @@ class AxesContent:
     changes: Sequence[str]
     moved: Mapping[str, Mapping[str, int]]
     drift: pl.DataFrame
+    words: Words = spoken
 
 
 def write_axes_page(content: AxesContent, path: Path) -> list[Path]:
@@ -146,7 +149,7 @@ def write_axes_page(content: AxesContent, path: Path) -> list[Path]:
     """
     divided = [axis for axis in content.told if len(placed(axis)) > 1]
     pictures = _pictures(content, [axis.name for axis in divided], path.parent)
-    changes = changes_part(content.changes, content.moved, content.drift)
+    changes = changes_part(content.changes, content.moved, content.drift, content.words)
     page = TEMPLATES.page(
         "axes.html.j2",
         heading="Customer axes",
@@ -202,7 +205,7 @@ def _undivided(axes: pl.DataFrame) -> str:
         f"{said}: {enumerated([spoken(name) for name in names])}"
         for kind, said in (
             ("single", "No segments, all customers are one group"),
-            ("skipped", "Not computed, the data lack what it needs"),
+            ("skipped", "Not computed, because the data lack what they need"),
         )
         if (names := axes.filter(kind=kind)["axis"].to_list())
     ]
@@ -256,6 +259,7 @@ def _research(content: AxesContent) -> list[Part | None]:
         ),
         _single_part(content.axes),
         _skipped_part(content.axes),
+        drift_part(content.drift, content.words),
     ]
 
 

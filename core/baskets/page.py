@@ -29,7 +29,7 @@ from core.lifecycle.page import (
     who_could_not,
 )
 from core.redaction import redacted
-from core.reporting.changes import change_lines, changes_part, moves_table
+from core.reporting.changes import change_lines, changes_part, drift_part, moves_table
 from core.reporting.page import Part, Picture, Table
 from core.reporting.text import plural, rounded
 
@@ -70,14 +70,18 @@ def write_page(
             heading="Basket segments",
             content=_content(out, found, facts, told),
             found=_found(found, facts),
-            parts=[p for p in (_changes(parts, facts, drift),) if p],
+            parts=[p for p in (_changes(found, facts, drift),) if p],
             account=account_lines(facts["account"]),
             rows=_rows(found),
             stories=found.stories,
             pictures=list(_pictures(found, Path(folder))),
             rules=_rules_part(found),
             plan=_plan_part(found),
-            research=[*_research_parts(found), _study_part(found)],
+            research=[
+                *_research_parts(found),
+                _study_part(found),
+                *(p for p in (drift_part(drift, found.words),) if p),
+            ],
             documents=DOCUMENTS,
         )
     out.path(FILES.page).write_text(text, encoding="utf-8", newline="\n")
@@ -148,12 +152,13 @@ def _pictures(found: Content, folder: Path) -> Iterator[Picture]:
         yield Picture("What sets segments apart", path, alt)
 
 
-def _changes(parts: Parts, facts: Facts, drift: pl.DataFrame) -> Part | None:
+def _changes(found: Content, facts: Facts, drift: pl.DataFrame) -> Part | None:
     """Return what is other than in the run before; None in a first run."""
-    part = changes_part(change_lines(facts, is_short=False), facts["n_moved"], drift)
+    told = change_lines(facts, is_short=False)
+    part = changes_part(told, facts["n_moved"], drift, found.words)
     if part is None or not facts["moves"]:
         return part
-    names = dict(parts.segments.select("segment_id", "segment").iter_rows())
+    names = dict(found.parts.segments.select("segment_id", "segment").iter_rows())
     return replace(part, tables=[moves_table(facts["moves"], names), *part.tables])
 
 

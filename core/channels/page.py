@@ -13,7 +13,7 @@ from core.artifacts.folder import StageWriter
 from core.channels.files import FILES
 from core.channels.model import ChannelsModel
 from core.channels.told import channels_playbook, told_axes
-from core.channels.words import condition_words
+from core.channels.words import condition_words, feature_words
 from core.lifecycle.page import (
     NO_PROOF,
     Found,
@@ -26,7 +26,7 @@ from core.lifecycle.page import (
 from core.lifecycle.segmentation import Tables
 from core.lifecycle.told import placed
 from core.reporting.board import BoardAxis, BoardSegment
-from core.reporting.changes import change_lines, changes_part, moves_table
+from core.reporting.changes import change_lines, changes_part, drift_part, moves_table
 from core.reporting.page import Part, Table, Templates
 from core.reporting.playbook import Play, Playbook
 from core.reporting.text import MISSING, count, decimal, plural, rounded, share
@@ -69,9 +69,9 @@ def write_page(
     assert isinstance(model, ChannelsModel)  # of a channels' assigner
     playbook = channels_playbook(out.config.channels.playbook)
     rules, *items = told_axes(model, tables.profiles, playbook)
-    changes = changes_part(
-        change_lines(facts, is_short=False), facts["n_moved"], tables.drift
-    )
+    told_changes = change_lines(facts, is_short=False)
+    drift = tables.drift, feature_words
+    changes = changes_part(told_changes, facts["n_moved"], *drift)
     if changes is not None and facts["moves"]:
         table = moves_table(facts["moves"], model.names[SEGMENT])
         changes = replace(changes, tables=[table, *changes.tables])
@@ -93,6 +93,7 @@ def write_page(
             if len(placed(item)) > 1
         ],
         rules=rule_tree(model, summary),
+        drift=drift_part(*drift),
         micro=_micro_part(facts),
         figures=_figures_part(model, summary),
     )

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from core.reporting.page import Part, Table, Templates
-from core.reporting.text import count, decimal, enumerated
+from core.reporting.text import count, enumerated, prose, rounded, spoken
 
 TEMPLATES = Templates(Path(__file__).parent / "templates")
 # Sentences of one kind that the terminal shows; the page has all.
 SAID = 5
 Facts = Mapping[str, Any]
+Words = Callable[[str], str]
+TEXTS = frozenset({"axis"})
+_STATISTICS = {
+    "psi": "population stability index",
+    "ks": "Kolmogorov-Smirnov",
+    "difference": "change of the share",
+}
 
 
 def change_lines(facts: Facts, *, is_short: bool = True) -> list[str]:
@@ -99,8 +106,9 @@ def changes_part(
     changes: Sequence[str],
     moved: Mapping[str, Mapping[str, int]],
     drift: pl.DataFrame,
+    words: Words = spoken,
 ) -> Part | None:
-    """Return what is other than before, and the drift that alerts.
+    """Return what is other than before: segments, who moved, how much has drifted.
 
     Parameters
     ----------
@@ -110,35 +118,90 @@ def changes_part(
         Customers who moved.
     drift : DataFrame
         ``axis``, ``name``, ``statistic``, ``value``, ``threshold``, ``is_alert``.
+    words : callable
+        What a feature is called.
     """
     if not changes:
         return None
-    alerts = drift.filter("is_alert").to_dicts()
-    tables = [
-        Table(
-            "Customers in another segment than before. By behaviour: the model before "
-            "has them elsewhere now. By the model: the new one has them elsewhere.",
-            [
-                {
-                    "axis": axis,
-                    "by behaviour": count(by.get("behaviour", 0)),
-                    "by the model": count(by.get("model", 0)),
-                }
-                for axis, by in moved.items()
-            ],
-            frozenset({"axis"}),
-        )
+    told = [prose(line, spoken) for line in changes]
+    rows = [
+        {
+            "axis": spoken(axis),
+            "they order differently": count(by.get("behaviour", 0)),
+            "the model is new": count(by.get("model", 0)),
+        }
+        for axis, by in moved.items()
     ]
-    if alerts:
-        tables.append(
-            Table(
-                "What is further from the customers the axes were learnt on than "
-                "chance explains.",
-                [_drift_row(row) for row in alerts],
-                frozenset({"of", "what", "statistic"}),
-            )
-        )
-    return Part("Since the run before", changes, tables=tables)
+    table = Table("Customers in another segment than before, because", rows, TEXTS)
+    return Part(
+        "Since the run before",
+        [f"{line[:1].upper()}{line[1:]}" for line in [*told, *_drifted(drift, words)]],
+        tables=[table],
+    )
+
+
+def _drifted(drift: pl.DataFrame, words: Words) -> list[str]:
+    """Return in a sentence how much has drifted, the largest first."""
+    alerts = _by_name(drift)
+    if not alerts:
+        return ["Customers are as they were when the segments were learnt."]
+    told = [_called(row, words) for row in alerts[:SAID]]
+    told += [f"{len(alerts) - SAID} more"] if len(alerts) > SAID else []
+    return [
+        f"Customers have changed since the segments were learnt, by more than chance "
+        f"explains: {enumerated(told)}. If most of this is lasting, learn the segments again."
+    ]
+
+
+def drift_part(drift: pl.DataFrame, words: Words = spoken) -> Part | None:
+    """Return what has drifted, as figures; None if nothing has.
+
+    Parameters
+    ----------
+    drift, words
+        As of `changes_part`.
+    """
+    alerts = _by_name(drift)
+    if not alerts:
+        return None
+    rows = [
+        {
+            "what": _called(row, words),
+            "measure": _STATISTICS.get(row["statistic"], row["statistic"]),
+            "value": rounded(row["value"]),
+            "limit": rounded(row["threshold"]),
+        }
+        for row in alerts
+    ]
+    said = (
+        "The measure that is furthest above its limit. Limits are set so that at most "
+        "one in twenty runs without any change alerts."
+    )
+    texts = frozenset({"what", "measure"})
+    return Part(
+        "What has changed since the segments were learnt",
+        [said],
+        tables=[Table("By feature and segment.", rows, texts)],
+    )
+
+
+def _by_name(drift: pl.DataFrame) -> list[dict[str, Any]]:
+    """Return of every feature and segment the alert furthest above its limit."""
+    if drift.is_empty():
+        return []
+    lead = (pl.col("value").abs() / pl.col("threshold")).alias("lead")
+    alerts = drift.filter("is_alert").with_columns(lead)
+    ordered = alerts.sort("lead", "name", descending=[True, False])
+    return ordered.unique(
+        ["axis", "name"], keep="first", maintain_order=True
+    ).to_dicts()
+
+
+def _called(row: Mapping[str, Any], words: Words) -> str:
+    """Return what has drifted in words: a feature, or the share of a segment."""
+    if row["statistic"] != "difference":
+        return words(row["name"])
+    return f"share of {spoken(row['name'])}"
 
 
 def moves_table(moves: Sequence[Mapping[str, Any]], names: Mapping[int, str]) -> Table:
@@ -154,28 +217,18 @@ def moves_table(moves: Sequence[Mapping[str, Any]], names: Mapping[int, str]) ->
     """
     most = moves[0]["n"]
     return Table(
-        "From which rule segment to which other one most customers moved.",
+        "Between which rule segments most customers moved.",
         [
             {
                 "from": names.get(move["old"], move["old_name"]),
                 "to": names.get(move["new"], move["new_name"]),
-                "by": "their behaviour"
+                "because": "they order differently"
                 if move["cause"] == "behaviour"
-                else "the model",
+                else "the model is new",
                 "customers": count(move["n"]),
             }
             for move in moves
         ],
-        frozenset({"from", "to", "by"}),
+        frozenset({"from", "to", "because"}),
         {"customers": [move["n"] / most for move in moves]},
     )
-
-
-def _drift_row(row: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        "of": row["axis"],
-        "what": row["name"],
-        "statistic": row["statistic"],
-        "value": decimal(row["value"]),
-        "limit": decimal(row["threshold"]),
-    }

@@ -147,7 +147,7 @@ def test_groups_their_shares_and_what_to_do_come_first(tmp_path):
     assert "keeps its name; by the rules big spender" in page
     assert "Jäger &lt;b&gt;" in page
     assert "(named by a user)" in page
-    assert "the data lack what it needs: return behavior" in text
+    assert "because the data lack what they need: return behavior" in text
     assert "Whale and full price are nearly the same customers." in text
     assert "Since the run before" not in page
 
@@ -183,9 +183,10 @@ def test_changes_are_told_with_moves_and_alerts(tmp_path):
     page = (tmp_path / "axes.html").read_text(encoding="utf-8")
     part = page[page.index("Since the run before") : page.index('id="axis-')]
     assert "3 customers are new" in part
-    assert "by behaviour" in part
-    assert "lifetime_value" in part
+    assert "they order differently" in part
+    assert "by more than chance explains: lifetime value." in part
     assert "whale" not in part, "it did not alert"
+    assert "population stability index" in page
 
 
 def test_axes_that_tell_the_same_are_named():
@@ -274,7 +275,7 @@ def test_many_alerts_are_counted_in_the_terminal(tmp_path):
     assert lines[0] == (
         "100 customers, 900 orders up to 2026-06-30: placed by version 1 of the axes."
     )
-    assert "Moved by their own doing: 7 on purchase_value." in lines
+    assert "Moved because they order differently: 7 on purchase_value." in lines
     assert sum(line.startswith("Drift: ") for line in lines) == 5
     assert "And 3 more drift alerts." in lines
     assert lines[-1] == f"Page: {tmp_path / 'axes.html'}"
