@@ -148,8 +148,9 @@ def _drifted(drift: pl.DataFrame, words: Words) -> list[str]:
     told = [_called(row, words) for row in alerts[:SAID]]
     told += [f"{len(alerts) - SAID} more"] if len(alerts) > SAID else []
     return [
-        f"Customers have changed since the segments were learnt, by more than chance "
-        f"explains: {enumerated(told)}. If most of this is lasting, learn the segments again."
+        "Customers have changed since the segments were learnt, by more than chance "
+        f"explains: {enumerated(told)}. If most of this is lasting, learn the segments "
+        "again."
     ]
 
 
