@@ -412,8 +412,8 @@ class RefreshConfig(Section):
         0.6,
         ge=0.0,
         le=1.0,
-        description="strength from which a month in a segment counts; weaker ones are "
-        "as good as unassigned when movement is told",
+        description="strength from which a month in a segment counts; weaker ones "
+        "count as unassigned in movements",
     )
     drift_thresholds: Literal["calibrated", "fixed"] = Field(
         "calibrated",
@@ -448,7 +448,7 @@ class RefreshConfig(Section):
         if value == "noise":
             raise ValueError(
                 "looking for new segments among the unassigned alone was removed; "
-                "choose `always` to learn everything anew, or `policy`"
+                "choose `always` to refit everything, or `policy`"
             )
         return value
 

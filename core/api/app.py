@@ -563,8 +563,8 @@ async def _answer_unusable(request: Request, error: Exception) -> Response:
     """Answer where the stored model is one of another version of this package."""
     middleware.log(logging.ERROR, "model", error=str(error))
     detail = (
-        "the store's model cannot be read by this version of the service. Learn it "
-        f"anew with `{PROGRAM} axes --retrain always`."
+        "the store's model cannot be read by this version of the service. Train it "
+        f"again with `{PROGRAM} axes --retrain always`."
     )
     return JSONResponse(
         {"detail": detail}, 503, {"Retry-After": middleware.RETRY_SECONDS}

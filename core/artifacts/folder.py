@@ -146,7 +146,7 @@ def _verify_all(found: ArtifactSet) -> None:
     for name in verify(found.folder, found.manifest):
         get_logger().warning(
             "`%s` has changed since it was written. Its content is not used; where it "
-            "is written anew, yours is kept beside it.",
+            "is written again, yours is kept beside it.",
             found.folder / name,
         )
 

@@ -112,8 +112,8 @@ class AxesAssigner(CustomerAssigner):
         if lacking:
             raise FeatureMismatchError(
                 f"the purchases have no {listed(lacking)}, which version "
-                f"{self.version} of the axes was learnt with. Hand it in, or learn the "
-                f"axes anew with `{PROGRAM} axes --retrain always`."
+                f"{self.version} of the axes was trained with. Hand it in, or refit "
+                f"the axes with `{PROGRAM} axes --retrain always`."
             )
         return customer_features(
             purchases.orders,

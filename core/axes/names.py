@@ -367,6 +367,6 @@ def _told_apart(
         longer = f"{name}_{'high' if z > 0 else 'low'}_{feature}"
         if feature not in told and abs(z) >= SLIGHT_Z and longer not in taken:
             finding = _finding(feature, centre, value, columns)
-            return SegmentName(longer, f"{why}; told apart by {finding}")
+            return SegmentName(longer, f"{why}; distinguished by {finding}")
     number = int(np.flatnonzero([f"{name}_{i}" not in taken for i in range(2, 99)])[0])
-    return SegmentName(f"{name}_{number + 2}", f"{why}; told apart by a number")
+    return SegmentName(f"{name}_{number + 2}", f"{why}; distinguished by a number")

@@ -151,7 +151,7 @@ def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object whose keys differ, which JSON does not ask for."""
     keys = [key for key, _ in pairs]
     if repeated := sorted({key for key in keys if keys.count(key) > 1}):
-        raise ValueError(f"{listed(repeated)} stands twice in one section; keep one")
+        raise ValueError(f"{listed(repeated)} appears twice in one section; keep one")
     return dict(pairs)
 
 

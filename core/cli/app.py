@@ -66,7 +66,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "train-clusters": "--seed 7",
         "infer": "--input new.csv",
     },
-    "What the segments are worth": {
+    "Check the segments": {
         "certify": "--budget-minutes 30",
         "stability": "--refits 5",
         "scorecard": "",

@@ -67,8 +67,8 @@ def axes(
     retrain: Annotated[
         Literal["always", "never"],
         app.option(
-            "`always` learns the axes anew, ids and names of segments live on; "
-            "`never` places by the model that stands."
+            "`always` refits the axes, and segments keep ids and names; "
+            "`never` assigns by the published model."
         ),
     ] = "always",
     store: StoreName = None,

@@ -77,7 +77,7 @@ def baskets(
     retrain: Annotated[
         Literal["always", "policy", "never"],
         app.option(
-            "`always` learns the thresholds anew, ids and names of segments live on; "
+            "`always` learns the thresholds again, and segments keep ids and names; "
             "`never` keeps them; `policy` learns if the run before recommends it."
         ),
     ] = "always",

@@ -51,8 +51,8 @@ def channels(
     retrain: Annotated[
         Literal["always", "never"],
         app.option(
-            "`always` settles rules and learns micro-segments anew, ids and names live "
-            "on; `never` places by the model that stands."
+            "`always` refits rules and micro-segments; segments keep ids and names; "
+            "`never` assigns by the published model."
         ),
     ] = "always",
     store: StoreName = None,

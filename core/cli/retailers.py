@@ -214,7 +214,7 @@ def stability(
     ] = "subsample",
     workers: Workers = None,
 ) -> None:
-    """Learn the segments anew, scaler and encoder included, and see which come back."""
+    """Refit the segments, scaler and encoder included, and see which come back."""
     from core.retailers.judge import measure_stability
 
     configure(logging.INFO)
@@ -225,8 +225,8 @@ def stability(
 def certify_model(
     folder: app.Folder = "",
     nulls: Nulls = 19,
-    refits: Annotated[int, app.option("How often all is learnt on 80% of shops.")] = 5,
-    seed_refits: Annotated[int, app.option("How often with another seed.")] = 3,
+    refits: Annotated[int, app.option("Refits on 80% of the shops.")] = 5,
+    seed_refits: Annotated[int, app.option("Refits with another seed.")] = 3,
     budget_minutes: Annotated[
         float | None,
         app.option(
@@ -237,7 +237,7 @@ def certify_model(
     ] = None,
     workers: Workers = None,
 ) -> None:
-    """Tell whether the segments are real: learn everything anew, also on nothing.
+    """Test whether the segments are real: refit all, also on data without groups.
 
     Refits the whole pipeline on data without structure and on other shops, derives the
     verdict (natural, reproducible, constructive), and publishes the segments under it.
@@ -251,8 +251,8 @@ def certify_model(
         result = certify(folder, effort)
     except KeyboardInterrupt as stop:
         raise type(stop)(
-            "what is done is kept: run the same command again, and it goes on where it "
-            "was. The published segments are unchanged."
+            "what is done is kept: run the same command again, and it continues where "
+            "it stopped. The published segments are unchanged."
         ) from None
     app.print_summary(result)
 
@@ -268,7 +268,7 @@ def compare_published(
         ),
     ] = None,
     shops: Annotated[int, app.option("Look at so many, drawn at random.")] = 2000,
-    refits: Annotated[int, app.option("How often each is learnt anew.")] = 3,
+    refits: Annotated[int, app.option("How often each is refitted.")] = 3,
     nulls: Nulls = 19,
     budget_minutes: Annotated[
         float, app.option("After these, no further nulls.")
@@ -285,7 +285,7 @@ def compare_published(
         app.option("Processes for the nulls; 0 for this one alone.", "one per core"),
     ] = None,
 ) -> None:
-    """Judge raw, PCA, UMAP, reference and our space x HDBSCAN, KMeans, mixture.
+    """Compare raw, PCA, UMAP, reference and our space x HDBSCAN, KMeans, mixture.
 
     On both feature sets, by what holds across spaces: counts, stability, p against data
     without structure, out-of-time score. Writes comparison-spaces.csv and .png.
@@ -336,7 +336,7 @@ def sweep_options(
 
     Every run is made on the shops and on data without structure. Writes sweep.csv (a
     row per run and space, with all settings), sweep.png and what was learnt, so that a
-    sweep that was stopped goes on where it was.
+    sweep that was stopped continues where it stopped.
     """
     from core.retailers.sweep import (
         PICTURE,
@@ -357,8 +357,8 @@ def sweep_options(
         table = sweep(runs, output, workers)
     except KeyboardInterrupt as stop:
         raise type(stop)(
-            "what was learnt is kept: run the same command again, and it goes on where "
-            "it was."
+            "what is done is kept: run the same command again, and it continues where "
+            "it stopped."
         ) from None
     title = "Means over seeds; noise ratio and structure score (on no structure), ARI"
     app.print_rows(closing_rows(table, runs), title)
@@ -382,7 +382,7 @@ def explain_member(
         bool, app.option("Print figures for a machine instead.", flag="--json")
     ] = False,
 ) -> None:
-    """Say why a shop is in its segment, and what would move it out of there."""
+    """Say why a shop is in its segment, and what would change that."""
     from core.retailers.explain import (
         explain_shop,
         explanation_facts,
@@ -403,10 +403,10 @@ def explain_member(
 def scorecard(
     folder: app.Folder = "",
     permutations: Annotated[
-        int, app.option("Labels dealt out by lot to compare with; 19 or more.")
+        int, app.option("Sets of random labels to compare with; 19 or more.")
     ] = 199,
 ) -> None:
-    """Look back at what segments told of the months after, beyond usual sales.
+    """Measure at past dates what segments told of the months after, beyond usual sales.
 
     Learns the model on an earlier month, freezes it, and compares its labels with what
     shops did later. Writes scorecard.csv, scorecard-decay.csv and scorecard.png.
@@ -433,9 +433,7 @@ def refresh(
     ] = None,
     restate: Annotated[
         bool,
-        app.option(
-            "Replace the sales of earlier months that came again.", flag="--restate"
-        ),
+        app.option("Replace earlier months that the file has, too.", flag="--restate"),
     ] = False,
     config: app.ConfigFile = None,
     column: Column = None,
@@ -443,7 +441,7 @@ def refresh(
     trusted_digest: app.TrustedDigest = None,
     quiet: app.Quiet = False,
 ) -> None:
-    """Take in a new month: assign everyone, measure drift, retrain if that is due.
+    """Add a new month: assign all shops, say who moved, measure drift, retrain if due.
 
     Safe for a scheduler: a month that came before changes nothing, a second refresh at
     the same time is refused, and a killed one has not happened. Exits with 0, or with
@@ -469,7 +467,7 @@ def refresh(
 
 @app.app.command()
 def versions(folder: app.Folder = "") -> None:
-    """List the versions of the model: the one that serves, and those kept."""
+    """List the versions of the model: the one in use, and those kept."""
     from core.retailers.refresh.output import version_rows
 
     rows = version_rows(Path(folder))
@@ -488,7 +486,7 @@ def rollback(
     ] = None,
     folder: app.Folder = "",
 ) -> None:
-    """Let the version before serve again; the ledger stays as it is."""
+    """Go back to the version before; the ledger stays as it is."""
     from core.retailers.refresh.output import roll_back
 
     app.print_lines(roll_back(Path(folder), to))
@@ -510,7 +508,7 @@ def rename(
 
 contract = typer.Typer(
     name="contract",
-    help="What segments must keep: draft it once, check it ever after.",
+    help="What segments must keep: draft it once, then check it after every change.",
     no_args_is_help=True,
 )
 app.app.add_typer(contract)
@@ -520,7 +518,7 @@ _DAY = ["%Y-%m-%d"]
 
 @contract.command()
 def draft(
-    owner: Annotated[str, app.option("Who answers for it.")],
+    owner: Annotated[str, app.option("Who is responsible for it.")],
     expires: Annotated[datetime, app.option("Its last day.", formats=_DAY)],
     folder: app.Folder = "",
     output: Annotated[
@@ -564,7 +562,7 @@ def check(
         app.option("Day that `expires` is compared with.", "this day", formats=_DAY),
     ] = None,
 ) -> None:
-    """Hold a contract against the published segments; exit code 8 if it is broken."""
+    """Check the published segments against a contract; exit code 8 if it is broken."""
     from core.retailers.profile import breaches_of
     from core.segments.contract import require_kept
 

@@ -181,14 +181,14 @@ def learn(
     id_: app.IdColumn = "customer_id",
     target: Annotated[
         str | None,
-        app.option("Column that the rules shall say: a number, flag or text."),
+        app.option("Column that the rules predict: a number, flag or text."),
     ] = None,
     feature: Annotated[
         list[str] | None,
         app.option("Column that rules may ask about; repeat for more.", "all others"),
     ] = None,
     size: Annotated[
-        str | None, app.option("Column of numbers, to say what it is worth alone.")
+        str | None, app.option("Column of numbers, to compare the rules with.")
     ] = None,
     published: Annotated[
         str | None,
@@ -200,15 +200,15 @@ def learn(
     max_leaves: Annotated[
         int | None,
         app.option(
-            "Leaves of the tree at most.", "10, or twice the texts of the target", min=2
+            "Most leaves of the tree.", "10, or twice the texts of the target", min=2
         ),
     ] = None,
     max_depth: Annotated[
-        int | None, app.option("Questions on the way to a leaf at most.", "any", min=1)
+        int | None, app.option("Most conditions on the way to a leaf.", "any", min=1)
     ] = None,
     min_customers: Annotated[
         int | None,
-        app.option("Customers in a leaf at least.", "1%, and 5 at least", min=1),
+        app.option("Fewest customers in a leaf.", "1%, and 5 at least", min=1),
     ] = None,
     seed: app.Seed = None,
 ) -> None:
@@ -216,7 +216,7 @@ def learn(
 
     A small tree, cut to the size that holds on customers it was not learnt from, as a
     rule set in YAML. Towards a number or flag every leaf is a segment; towards a text
-    every text is. What the rules are worth is told on a quarter of the customers.
+    every text is. The rules are judged on a quarter of the customers.
     """
     from core.rules.learn import learn_rules
     from core.tables.plain import read_table

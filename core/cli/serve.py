@@ -118,7 +118,7 @@ def status(
     database: Database = None,
     config: app.ConfigFile = None,
 ) -> None:
-    """List the stores: which model serves each, since when, and how many customers."""
+    """List the stores: the model in use, since when, and how many customers."""
     with _opened_store(artifacts, database, config) as opened:
         typer.echo(f"Store: {opened.name}")
         names, rows = opened.query(_STATUS)
@@ -184,7 +184,7 @@ def create(
     store: Annotated[
         str | None, app.option(f"Name of the store, as in `{PROGRAM} axes --store`.")
     ] = None,
-    name: Annotated[str, app.option("Who gets it, or what for.")] = "",
+    name: Annotated[str, app.option("Who or what it is for.")] = "",
     artifacts: app.ArtifactsFolder = None,
     database: Database = None,
     config: app.ConfigFile = None,
@@ -219,7 +219,7 @@ def revoke(
     database: Database = None,
     config: app.ConfigFile = None,
 ) -> None:
-    """Let a key be refused from now on, with the very next request."""
+    """Revoke a key: it is refused from the next request on."""
     from core.store import revoke_key
 
     with _opened_store(artifacts, database, config) as opened:

@@ -33,8 +33,8 @@ def validate(
     """Tell how far segments differ in metrics that they were not made from.
 
     Metrics that segments were made from (`--used`), or that follow from these by rank,
-    prove nothing and stand apart as checks of the definition. Also prints how far two
-    random halves of the customers are apart.
+    prove nothing and are listed apart, as checks of the definition. Also prints how
+    far two random halves of the customers differ.
     """
     from core.evaluation.separation import separation, split_gaps, tied_metrics
     from core.resolve import resolve_config

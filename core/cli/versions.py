@@ -78,7 +78,7 @@ def add_version_verbs(
         no_store: app.NoStore = False,
         artifacts: app.ArtifactsFolder = None,
     ) -> None:
-        """Let the version before serve again, in the files and in the store."""
+        """Go back to the version before, in the files and in the store."""
         from core.lifecycle.versions import roll_back
 
         chosen = of_store(store, database, artifacts)

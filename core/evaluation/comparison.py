@@ -260,7 +260,7 @@ SCHEMA: dict[str, Any] = {
 }
 NO_P = "p not applicable: any data is cut into k parts"
 NO_TIME = "p not measured: the time budget was used up"
-NO_NULLS = "p not measured: no nulls were asked for"
+NO_NULLS = "p not measured: no nulls were requested"
 NO_PAST = "no out-of-time score: no month far enough back"
 NO_CLUSTER = "no stability: there is no cluster that could come back"
 WARM_UP_ROWS = 64

@@ -348,7 +348,7 @@ def _by_refits(
     else:
         found = f"the number that comes back best, though below {REPRODUCED_ARI},"
     reason = (
-        f"{why}; {found} when learnt anew on 80% of the {entity.plural}: ARI "
+        f"{why}; {found} when refitted on 80% of the {entity.plural}: ARI "
         f"{chosen.score:.2f}. Whether they are of use is not known"
     )
     return PartitionChoice(

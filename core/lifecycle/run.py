@@ -183,7 +183,7 @@ class _Run(Generic[D, A]):
             return before
         self.notes.append(
             "These are other customers than those of the run before: ids and names of "
-            "segments start anew. The version before is kept."
+            "segments start from scratch. The version before is kept."
         )
         return None
 

@@ -107,8 +107,8 @@ def roll_back(
                 _publish_names(by, artifacts, base, assigner, named)
         date = now.facts(files.stage)["reference_date"][:10]
         said = [
-            f"Version {now.version} serves again, with the profiles of {date}; version "
-            f"{left.version} is kept.",
+            f"Version {now.version} is in use again, with the profiles of {date}; "
+            f"version {left.version} is kept.",
             f"To place today's customers by it, run `{PROGRAM} {files.stage} --retrain "
             "never`.",
         ]

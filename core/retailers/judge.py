@@ -271,7 +271,7 @@ def _fit_all(
     refits: dict[str, list[Refit]] = {}
     with Workers(effort.n_workers) as workers:
         _announce(standing, n_refits + effort.n_null, workers.n_workers, effort)
-        with progress("Learning the model anew") as report:
+        with progress("Refitting the model") as report:
             for how, n, before in ways:
                 step = partial(_shifted, report, before, n_refits)
                 refits[how] = refit(
@@ -318,10 +318,10 @@ def _refuse_little(effort: Effort) -> None:
     """Refuse too few refits before any is made."""
     for name, n in (("refits", effort.n_refits), ("seed refits", effort.n_seed_refits)):
         if n < 2:
-            raise ModelError(f"{n} {name} were asked for; expected at least 2.")
+            raise ModelError(f"{n} {name} were requested; expected at least 2.")
     if effort.n_null < FEWEST_NULLS:
         raise ModelError(
-            f"{effort.n_null} nulls were asked for; with fewer than {FEWEST_NULLS} no "
+            f"{effort.n_null} nulls were requested; with fewer than {FEWEST_NULLS} no "
             "finding can be significant."
         )
 
@@ -334,7 +334,7 @@ def _announce(standing: Standing, n_fits: int, n_workers: int, effort: Effort) -
         minutes = max(minutes, effort.budget_minutes)
     get_logger().info(
         "Up to %d fits, %d at a time: about %.0f min at most (the training took %.0f "
-        "s). Interrupted, it goes on where it was when it is run again.",
+        "s). If interrupted, run it again: it continues where it stopped.",
         n_fits,
         max(n_workers, 1),
         max(minutes, 1.0),
@@ -496,7 +496,7 @@ def measure_stability(
     standing = standing_model(artifacts)
     kind = standing.kind
     with (
-        progress(f"Learning everything anew, {n_refits} times ({how})") as report,
+        progress(f"Refitting everything, {n_refits} times ({how})") as report,
         Workers(n_workers) as workers,
     ):
         refits = refit(

@@ -204,7 +204,7 @@ def _started_from(
         fault = "it was trained on other features"
     if fault:
         out.facts["cold_reason"] = fault
-        get_logger().warning("The autoencoder is trained anew: %s", fault)
+        get_logger().warning("The autoencoder is trained from scratch: %s", fault)
         return None
     return in_new_units(start.encoder, start.scaler, scaler.scaling_)
 

@@ -178,7 +178,7 @@ def _test(
         return None, "too few shops with a past"
     recipe = _recipe(base, model, table.height / 2 / shops.n_all)
     given = (table, segments, past, model.features, recipe, model.config.seed)
-    with progress("Learning the segments anew, from half of the shops twice") as report:
+    with progress("Refitting the segments on two halves of the shops") as report:
         return effects.holdout_effects(*given, on_step=report), None
 
 

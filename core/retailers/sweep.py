@@ -207,7 +207,7 @@ def sweep(
 
     if not 0 < len(runs) <= MAX_RUNS:
         raise ConfigError(
-            f"{len(runs):,} runs were asked for; expected 1 to {MAX_RUNS:,}."
+            f"{len(runs):,} runs were requested; expected 1 to {MAX_RUNS:,}."
         )
     output.mkdir(parents=True, exist_ok=True)
     with temporary_folder() as work:

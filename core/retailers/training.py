@@ -203,7 +203,7 @@ def found_predecessor(
             return None
         return model if _is_same_population(published, shops) else None
     except ArtifactError as error:
-        get_logger().warning("Ids and names start anew: %s", error)
+        get_logger().warning("Ids and names start from scratch: %s", error)
         return None
 
 

@@ -305,7 +305,7 @@ class _TextLoader(yaml.BaseLoader):
             if not isinstance(key, yaml.ScalarNode):
                 problem = "met a list or `{...}`, expected a name"
             elif key.value in seen:
-                problem = f"`{key.value}` stands twice"
+                problem = f"`{key.value}` appears twice"
             if problem:
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
             seen.add(key.value)
@@ -400,7 +400,7 @@ class _Reader:
     def unique(self, names: Sequence[str], key: str) -> None:
         twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
         if twice:
-            self.fail(f"`{key}`: {listed(twice)} stands twice; names must be unique.")
+            self.fail(f"`{key}`: {listed(twice)} appears twice; names must be unique.")
 
     def entry(self, entry: Any, known: Iterable[str], needed: Sequence[str]) -> Any:
         """Return an entry with its keys checked, every value a text or a list."""

@@ -259,7 +259,7 @@ def _target_of(column: pl.Series) -> tuple[NDArray[Any], list[str]]:
             f"{len(column):,} customers have {name}; expected {MIN_ROWS} at least."
         )
     if n_values < 2:
-        raise EligibilityError(f"{name} has one value only: nothing to tell apart.")
+        raise EligibilityError(f"{name} has one value only: nothing to learn.")
     if is_text(column.dtype):
         if n_values > MAX_CLASSES:
             raise SchemaError(

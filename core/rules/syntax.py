@@ -207,7 +207,7 @@ class Syntax:
         if tree.data == "flag":
             if feature.type != "flag":
                 fail(
-                    f"`{feature.name}` is of type `{feature.type}` and stands alone; "
+                    f"`{feature.name}` is of type `{feature.type}` and no condition; "
                     "expected a comparison, such as "
                     f"`{feature.name} {_EXAMPLES[feature.type]}`."
                 )

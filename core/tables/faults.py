@@ -276,7 +276,7 @@ class Validation:
         return [
             "Days up to 12 are all in true dates, days above 12 all in text: Excel "
             "probably swapped day and month in the true dates when the file was "
-            "opened. Export the rows anew, and do not open them in Excel before."
+            "opened. Export the rows again, and do not open them in Excel before."
         ]
 
     def stop_at_errors(self, names: Iterable[str]) -> None:

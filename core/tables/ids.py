@@ -143,7 +143,7 @@ def outsized_ids(sums: pl.DataFrame, column: str, noun: str) -> list[str]:
     )
     ids = ", ".join(f"'{id_}'" for id_ in found["id"])
     return [
-        f"`{column}` holds a share of the {noun}s out of all proportion: {held}; the "
+        f"`{column}` holds a share of the {noun}s that is far too large: {held}; the "
         f"median is {share(int(median), n_rows)}. If that is a placeholder, leave it "
         f'out: `--set "data.exclude_ids=[{ids}]"`.'
     ]

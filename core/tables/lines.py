@@ -316,7 +316,7 @@ def _contradictions(sound: pl.DataFrame, orders: pl.DataFrame) -> list[str]:
     if n := of_several["order_id"].n_unique():
         notes.append(
             f"{counted(n, 'order id')} of several customers: each customer's lines are "
-            "an order. Do order numbers begin anew?"
+            "an order. Do order numbers start again at 1?"
         )
     if "n_channels" in orders.columns and (n := int((orders["n_channels"] > 1).sum())):
         notes.append(

@@ -532,7 +532,7 @@ def _order_warnings(
         notes.append(
             f"{share(n_repeats, account['rows_read'])} of the order rows repeat an "
             "order id. Expected one row per order: are these item rows, or order "
-            "numbers that begin anew each day?"
+            "numbers that start again each day?"
         )
     newest = orders["order_date"].dt.date().unique().sort()[-2:].to_list()
     if len(newest) > 1 and (gap := (newest[1] - newest[0]).days) > GAP_DAYS:

@@ -191,7 +191,7 @@ def test_other_customers_start_a_lineage_of_their_own(folder):
     anew = run(folder, (orders, None))
     assert anew.facts["version"] == 1
     assert anew.facts["lineage"] != before.lineage
-    assert "ids and names of segments start anew" in " ".join(anew.lines)
+    assert "ids and names of segments start from scratch" in " ".join(anew.lines)
     assert not [name for name in published(folder).manifest.files if "ledger" in name]
     (kept,) = Artifacts(axes_folder(folder), CUSTOMER_AXES).versions().values()
     assert kept.lineage == before.lineage

@@ -77,7 +77,7 @@ def test_going_back_brings_profiles_and_keeps_given_names(folder):
     lines, code = roll_back(CustomerAxes(config(folder)))
     assert code == 0
     assert lines[0].startswith(
-        "Version 1 serves again, with the profiles of 2025-10-31"
+        "Version 1 is in use again, with the profiles of 2025-10-31"
     )
     assert assigner(folder).version == 1
     assert assigner(folder).model.names[AXIS][0] == "Our mornings"
@@ -109,4 +109,4 @@ def test_the_commands_rename_and_roll_back(folder):
     assert "is called `Dawn` now" in renamed.stdout
     back = CliRunner().invoke(app, ["axes", "rollback", *where])
     assert back.exit_code == 0, back.output
-    assert "Version 1 serves again" in back.stdout
+    assert "Version 1 is in use again" in back.stdout

@@ -153,7 +153,7 @@ def test_going_back_brings_the_thresholds_back(folder, rows, later):
     before = rules_of(folder)
     run_baskets(config(folder, later))
     lines, _ = roll_back(Baskets(config(folder, rows)))
-    assert "Version 1 serves again" in lines[0]
+    assert "Version 1 is in use again" in lines[0]
     assert rules_of(folder) == before
 
 

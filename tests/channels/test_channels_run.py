@@ -288,7 +288,7 @@ def test_the_commands_write_a_sample_run_it_rename_and_roll_back(tmp_path):
     }
     assert "have gone" in command(*file)
     assert "is called `Dawn` now" in command("rename", SEGMENT, "0", "Dawn", *where)
-    assert "Version 1 serves again" in command("rollback", *where)
+    assert "Version 1 is in use again" in command("rollback", *where)
 
 
 def test_other_names_of_features_move_nobody(folder):

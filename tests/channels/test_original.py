@@ -421,7 +421,7 @@ def test_what_is_wrong_with_segmentation_is_named(
         ("{'input_path': 'a'}", "write texts in double quotes"),
         ('{"input_path": "a", "cols_to_keep": [', "the file is cut off"),
         ('{"input_path": "a" "cols_to_keep": []}', "after the key `input_path`"),
-        ('{"input_path": "a", "input_path": "b"}', "`input_path` stands twice"),
+        ('{"input_path": "a", "input_path": "b"}', "`input_path` appears twice"),
         ('["input_path"]', "holds a list; expected an object in braces"),
         ("", "it is empty"),
     ],

@@ -302,7 +302,7 @@ def test_rolling_back_serves_the_version_before_and_keeps_the_record(
     folder = copied(refreshed[0], tmp_path)
     labels = Model.load(folder).segments.published
     n_blocks = len(ledger_blocks(Artifacts(folder, RETAILERS).published()))
-    assert "Version 1 serves again" in roll_back(folder)[0]
+    assert "Version 1 is in use again" in roll_back(folder)[0]
     published = Artifacts(folder, RETAILERS).published()
     back = Model.load(folder).segments.published
     assert back.version == 1
@@ -384,7 +384,7 @@ def test_the_verb_reads_files_and_says_what_it_did(trained, rows, tmp_path):
     assert done.exit_code == 0, done.output
     assert "March 2024: " in done.output
     listed = CliRunner().invoke(app, ["versions", "--artifacts", str(folder)])
-    assert "(serves)" in listed.output
+    assert "(in use)" in listed.output
     with pytest.raises(ConfigError, match="`clustering` differs"):
         refresh_config(str(folder), assignments=["clustering.min_samples=5"])
 

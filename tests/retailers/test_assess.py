@@ -159,7 +159,7 @@ def test_an_interrupted_certificate_says_how_to_go_on_and_does(
         signal.signal(number, handler)
     said = capsys.readouterr().err
     assert ended.value.code == 130, said
-    assert "goes on where it was" in said
+    assert "continues where it stopped" in said
     assert "Traceback" not in said
     assert (nothing / "segments.json").read_bytes() == before
     kept = first.stat().st_mtime_ns
@@ -186,7 +186,7 @@ def test_another_model_forgets_what_was_kept(nothing):
 def test_what_cannot_be_certified_is_refused(nothing, tmp_path):
     with pytest.raises(ArtifactError, match="holds no complete run"):
         certify(tmp_path)
-    with pytest.raises(ModelError, match="5 nulls were asked for"):
+    with pytest.raises(ModelError, match="5 nulls were requested"):
         certify(nothing, Effort(n_null=5))
     with pytest.raises(ModelError, match="1 seed refits"):
         certify(nothing, Effort(n_seed_refits=1))

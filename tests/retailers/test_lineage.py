@@ -155,7 +155,7 @@ def test_a_predecessor_that_cannot_be_read_is_not_followed(artifacts, caplog):
     (artifacts / "cluster-state.safetensors").write_bytes(b"changed")
     shops = pl.read_parquet(artifacts / "features.parquet")
     assert found_predecessor(Artifacts(artifacts, RETAILERS), shops, ["any"]) is None
-    assert "Ids and names start anew" in caplog.text
+    assert "Ids and names start from scratch" in caplog.text
     with pytest.raises(ArtifactError, match="has changed"):
         Model.load(artifacts)
 
@@ -174,7 +174,7 @@ def test_a_model_with_segments_added_later_names_the_cure(artifacts, caplog):
         Model.load(artifacts)
     shops = pl.read_parquet(artifacts / "features.parquet")
     assert found_predecessor(Artifacts(artifacts, RETAILERS), shops, ["any"]) is None
-    assert "Ids and names start anew" in caplog.text
+    assert "Ids and names start from scratch" in caplog.text
 
 
 def test_a_refit_starts_from_the_model_or_says_why_it_cannot(trained, rows, tmp_path):

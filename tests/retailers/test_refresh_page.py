@@ -37,6 +37,7 @@ from core.retailers.report.movement import (
 )
 from core.retailers.report.refresh import RefreshContent, write_refresh_page
 from core.retailers.report.worklist import WORKLIST, told_shops, way_lines, ways_of
+from core.retailers.shop_files import WORKBOOK
 from core.retailers.states import n_lapsed_and_back
 from core.segments.ledger import serving_block
 from core.segments.transitions import stock_and_flow, transitions
@@ -79,7 +80,7 @@ class Whole(HTMLParser):
             self.open.append(tag)
         for name, value in attrs:
             if name in {"src", "href"}:
-                assert value.startswith(("data:", "#")) or value == WORKLIST
+                assert value.startswith(("data:", "#")) or value in (WORKLIST, WORKBOOK)
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag

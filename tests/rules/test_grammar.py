@@ -69,7 +69,7 @@ def test_a_condition_is_read_and_written_back(text, node):
         ("orders <", "met the end after `orders <`; expected a feature, a number"),
         ("(weekend", "met the end after `.weekend`; expected `.`"),
         ("and weekend", "met `and` at the start; expected a feature"),
-        ("orders", "`orders` is of type `integer` and stands alone"),
+        ("orders", "`orders` is of type `integer` and no condition"),
         ("weekend < 1", "`weekend` is of type `flag`, which has no order"),
         ("channel in {wep}", "`wep` is no level of `channel`; .* mean `web`"),
         ("channel = 5", "`channel` is of type `text` and compared with `5`"),
@@ -100,7 +100,7 @@ SEGMENT = "segments:\n  - {name: all, when: everyone}\n"
     ("text", "told"),
     [
         ("features: [\n", "the rules, line 3: expected"),
-        (HEAD + "  x: {type: flag}\n", "line 4: `x` stands twice"),
+        (HEAD + "  x: {type: flag}\n", "line 4: `x` appears twice"),
         (HEAD + "segment: []\n", "unknown key `segment`; .* mean `segments`"),
         (HEAD, "`segments` is empty"),
         (SEGMENT, "`features` is empty"),
@@ -120,7 +120,7 @@ SEGMENT = "segments:\n  - {name: all, when: everyone}\n"
         ),
         (
             HEAD + "segments:\n  - {name: a, when: w}\n  - {name: a, when: w}\n",
-            "`a` stands twice",
+            "`a` appears twice",
         ),
         (HEAD + "segments:\n  - {name: a}\n", r"`segments\[0\]`: `when` is missing"),
         (

@@ -188,7 +188,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
         settings = self._settings(architecture, len(rows), is_warm=start is not None)
         hidden_size = self.hidden_size or architecture.hidden_size(rows.shape[1])
         if start is not None and (fault := self.start_fault(start, rows.shape[1])):
-            raise ConfigError(f"training cannot go on from an earlier model: {fault}.")
+            raise ConfigError(f"training cannot start from an earlier model: {fault}.")
         with seeded(self.seed) as rng:
             model = architecture.build(
                 rows.shape[1], self.latent_size, hidden_size, self.seed
@@ -208,7 +208,7 @@ class Autoencoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
         if not architecture.can_start_warm:
             return (
                 f"the saved weights of `{self.architecture}` hold its normalisation "
-                "folded in; train it anew, or choose `neighbours` or `denoising`"
+                "folded in; train it again, or choose `neighbours` or `denoising`"
             )
         if start.architecture != self.architecture:
             return (

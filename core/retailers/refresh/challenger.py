@@ -427,7 +427,7 @@ def why_retrain(retrain: str, trigger: TriggerState) -> str | None:
     if retrain == "policy":
         reasons = "; ".join(trigger.reasons)
         return f"Retraining was due: {reasons}."
-    return "Retraining was asked for."
+    return "Retraining was requested."
 
 
 def try_challenger(why: str, search: Search, terms: RefitTerms) -> ChallengerResult:
@@ -455,7 +455,7 @@ def try_challenger(why: str, search: Search, terms: RefitTerms) -> ChallengerRes
 def _gate(champion: Model, made: ArtifactSet, terms: RefitTerms) -> GateResult:
     """Judge the model that serves and its challenger on the challenger's rows."""
     n = terms.n_refits
-    with progress(f"Learning everything anew for the gate, {n} times") as report:
+    with progress(f"Refitting everything for the gate, {n} times") as report:
         return evaluate_gate(
             champion,
             Model.from_set(made),

@@ -93,7 +93,7 @@ def refresh_config(
         if not is_free and getattr(config, section) != getattr(saved, section):
             raise ConfigError(
                 f"`{section}` differs from what the model in `{folder}` was trained "
-                "with, which a refresh goes on with. Leave it out, or train anew with "
+                "with, which a refresh has to keep. Leave it out, or train again with "
                 f"`{PROGRAM} run`."
             )
     return config

@@ -362,7 +362,7 @@ def version_rows(folder: Path) -> list[dict[str, str]]:
     published = artifacts.complete()
     kept = artifacts.versions()
     return [
-        _row("(serves)", published.manifest),
+        _row("(in use)", published.manifest),
         *(_row(name, manifest) for name, manifest in kept.items()),
     ]
 
@@ -390,9 +390,9 @@ def roll_back(folder: Path, name: str | None = None) -> list[str]:
     """
     left, published = Artifacts(folder, RETAILERS).roll_back(name, _lasting)
     return [
-        f"Version {published.version} serves again (data up to "
+        f"Version {published.version} is in use again (data up to "
         f"{published.facts('prepare')['as_of']}); version {left.version} is kept.",
-        "What refreshes have recorded stays; the next one goes on from here.",
+        "The record of refreshes stays; the next refresh continues from here.",
     ]
 
 

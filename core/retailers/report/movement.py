@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from core.reporting import style
 from core.reporting.page import Part, Picture, Table
 from core.reporting.plots import draw_cells, write_cells
-from core.reporting.text import MISSING, count, percent
+from core.reporting.text import MISSING, count, share
 from core.retailers.report.decision import refresh_sentences, titled
 from core.segments.published import UNASSIGNED
 from core.segments.transitions import transitions, transitions_within
@@ -237,7 +237,7 @@ def largest_moves(
             "from": titled(row["from"], names),
             "to": titled(row["to"], names),
             "shops": count(row["n"]),
-            "share of the first": percent(row["n"] / row["total"]),
+            "share of the first": share(row["n"] / row["total"]),
         }
         for row in moves.to_dicts()
     ]
@@ -319,11 +319,11 @@ def sizes_part(
     alt = "Shops of every segment by month; this month's are in the table below."
     return Part(
         "Segment sizes over time",
-        [],
+        refresh_sentences("sizes"),
         [Picture("Shops by month", file, alt)],
         [
             Table(
-                "How this month's sizes came about: every line adds up.",
+                "This month's sizes: every line adds up.",
                 size_table(flow, names),
                 frozenset({"segment"}),
             )
@@ -407,7 +407,7 @@ def _size_row(
     return {
         **texts,
         "now": count(row["stock"]),
-        "share": percent(row["stock"] / total),
+        "share": share(row["stock"] / total),
     }
 
 

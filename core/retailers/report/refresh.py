@@ -36,6 +36,7 @@ from core.retailers.report.evidence import TEMPLATES
 from core.retailers.report.life import flows_part
 from core.retailers.report.movement import Moves, movement_part, sizes_part
 from core.retailers.report.worklist import WORKLIST, Way, named_shops, ways_of
+from core.retailers.shop_files import WORKBOOK
 
 STATES = ("steady", "watching", "recalibrate")
 
@@ -143,6 +144,7 @@ def write_refresh_page(content: RefreshContent, path: Path) -> list[Path]:
         ways=content.ways,
         named=named_shops(content.shops),
         worklist=WORKLIST,
+        workbook=WORKBOOK,
         tiles=_tiles(facts),
         shown=shown,
         details=details,
