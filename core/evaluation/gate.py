@@ -375,10 +375,10 @@ def judge_challenger(
     )
     failed = [row.check for row in rows if not row.is_passed]
     reason = (
-        f"The challenger fails the gate on {champion.n_entities:,} {entity.plural}: "
+        f"The new model fails the gate on {champion.n_entities:,} {entity.plural}: "
         f"{', '.join(failed)}."
         if failed
-        else f"The challenger is no worse than the champion on the same "
+        else f"The new model is no worse than the one in use on the same "
         f"{champion.n_entities:,} {entity.plural}, by every check."
     )
     return GateDecision(is_passed=not failed, rows=rows, reason=reason)
@@ -388,10 +388,10 @@ def _verdict_row(
     champion: ModelScore, challenger: ModelScore, entity: Entity
 ) -> GateRow:
     is_weaker = STRENGTH.index(challenger.verdict) < STRENGTH.index(champion.verdict)
-    stands = "stands" if champion.stands else "no longer stands"
+    found = "found again" if champion.stands else "not found again"
     return GateRow(
         check="verdict",
-        champion=f"{champion.verdict}, {stands} on these {entity.plural}",
+        champion=f"{champion.verdict}, {found} on these {entity.plural}",
         challenger=challenger.verdict,
         needed=f"{champion.verdict} or stronger" if champion.stands else "-",
         is_passed=not (is_weaker and champion.stands),
@@ -465,7 +465,8 @@ def _explained_row(champion: ModelScore, challenger: ModelScore) -> GateRow:
     row = _row(check, old.mean, new.mean, needed, "{:.2%}".format)
     if not champion.fallen:
         return row
-    said = f"{row.champion} without {', '.join(map(str, champion.fallen))}, fallen"
+    gone = ", ".join(map(str, champion.fallen))
+    said = f"{row.champion} without segments that are gone: {gone}"
     return row.model_copy(update={"champion": said})
 
 

@@ -213,7 +213,7 @@ def test_what_a_dead_segment_explained_is_no_reason_to_keep_it():
     then = np.where(GROUPS == 1, 2, GROUPS)
     row, (old, new) = gate_of(champion, challenger, (GROUPS, then), GROWTH)
     assert row.is_passed
-    assert row.champion.endswith(" without 1, fallen")
+    assert row.champion.endswith(" without segments that are gone: 1")
     assert new.explained.mean == pytest.approx(old.explained.mean, abs=0.01)
     assert judge_challenger(old, new, SHOP).is_passed
     standing = replace(champion, fallen=())

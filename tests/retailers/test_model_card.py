@@ -20,7 +20,7 @@ from core.segments.published import PublishedSegments
 
 GATE = {
     "is_passed": False,
-    "reason": "The challenger fails the gate on 280 shops: contract.",
+    "reason": "The new model fails the gate on 280 shops: contract.",
     "rows": [
         {
             "check": "contract",

@@ -176,9 +176,9 @@ def score_models(
     """
     if champion.features != challenger.features:
         raise FeatureMismatchError(
-            f"the champion knows {len(champion.features)} features, the challenger "
+            f"the model in use has {len(champion.features)} features, the new one "
             f"{len(challenger.features)}: {_differing(champion, challenger)}. Prepare "
-            "the new month with the champion's own configuration."
+            "the new month with the configuration of the model in use."
         )
     table = _drawn(data.table, challenger)
     refits: dict[str, list[Refit]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,8 @@ from core.retailers.report.movement import Moves, movement_part, sizes_part
 from core.retailers.report.worklist import WORKLIST, Way, named_shops, ways_of
 from core.retailers.shop_files import WORKBOOK
 
+# Of `core.evaluation.drift`: what comes before is a sentence of its own.
+_STATISTIC = re.compile(r": (PSI|Kolmogorov-Smirnov) .*")
 STATES = ("steady", "watching", "recalibrate")
 
 
@@ -168,9 +171,9 @@ def _present(*parts: Part | None) -> list[Part]:
 
 
 def _in_words(alert: str) -> str:
-    """Return an alert with its feature in words, as a sentence begins."""
-    told = prose(alert, lambda name: feature_label(name).name)
-    return f"{told[:1].upper()}{told[1:]}"
+    """Return an alert as a sentence in words; the table of drift has its statistics."""
+    told = _STATISTIC.sub("", prose(alert, lambda name: feature_label(name).name))
+    return f"{told[:1].upper()}{told[1:]}."
 
 
 def _model(facts: RefreshFacts) -> str:
@@ -189,7 +192,6 @@ def _tiles(facts: RefreshFacts) -> list[tuple[str, str]]:
         ("not eligible", count(facts["n_not_eligible"])),
         ("entered since last month", count(facts["n_entered"])),
         ("left since last month", count(facts["n_left"])),
-        ("alerts", count(len(facts["alerts"]))),
     ]
 
 
@@ -219,7 +221,7 @@ def _event_row(event: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, 
         "shops before": count(event["n_old"]),
         "shops after": count(event["n_new"]),
         "in both": count(event["n_shared"]),
-        "Jaccard": rounded(event["jaccard"]),
+        "overlap (Jaccard)": rounded(event["jaccard"]),
     }
 
 
