@@ -365,7 +365,9 @@ def test_the_first_table_says_who_moved_what_to_do_and_how_sure(published, tmp_p
     assert (moved.what, moved.who) == (f"Moved to 1 {NAMES['1']}", "S1 and S2")
     assert (moved.shops, moved.sales, moved.action) == ("2", "2.5%", "Treat them as 1")
     assert moved.against_past == "\N{MINUS SIGN}28%"
-    assert ways["changing"].how_sure == "Unsure: chance alone gives about 2"
+    assert ways["changing"].how_sure == (
+        "Unsure: chance alone gives about 2 such shops; watch another month"
+    )
     assert ways["lapsed"].action == "Visit shops that are lapsed"
     assert ways["new"].who.startswith("S8, S9, S10 and 9 more; all in 5")
     for way in published.ways:
