@@ -18,14 +18,21 @@ from core.retailers.names import (
     CLEAR_EFFECT,
     LEVELS,
     MONTHS,
+    NEARLY,
     SAYINGS,
     SEASON,
     SLIGHT_EFFECT,
     feature_label,
 )
 
-TRENDS = ("sales_trend_per_year", "yoy_12", "median_yoy_sales_growth")
-"""Features that tell the trend of sales, the first that is known speaks."""
+TRENDS = {
+    "sales_trend_per_year": ("growing", "falling", "a year"),
+    "yoy_12": ("up", "down", "on the year before"),
+    "median_yoy_sales_growth": ("up", "down", "on the year before"),
+    "yoy_6": ("up", "down", "in the last 6 months"),
+}
+"""Features that tell the trend of sales: words for more, for less, and since when."""
+_ALSO_TRENDS = ("yoy_3", "trend_break")
 STEADY = 0.05
 """Change per year below which sales neither grow nor fall."""
 _TOLD = 2
@@ -71,19 +78,28 @@ def apart(rows: Rows, n: int = _TOLD) -> list[str]:
 def trend_words(rows: Rows) -> str:
     """Say how the sales of a segment's typical shop develop; empty where not known.
 
-    >>> trend_words([{"feature": "sales_trend_per_year", "median": 0.405}])
+    >>> row = {"feature": "sales_trend_per_year", "median": 0.405, "effect": 2.0}
+    >>> trend_words([row])
     'growing 50% a year'
     """
-    medians = {row["feature"]: row["median"] for row in rows}
-    for feature in TRENDS:
-        value = medians.get(feature)
-        if value is not None and math.isfinite(value):
-            change = feature_label(feature).natural(value)
-            if abs(change) < STEADY:
-                return "steady"
-            word = "growing" if change > 0 else "falling"
-            return f"{word} {share(abs(change))} a year"
-    return ""
+    row = _trend({row["feature"]: row for row in rows})
+    if row is None:
+        return ""
+    more, less, since = TRENDS[row["feature"]]
+    change = feature_label(row["feature"]).natural(row["median"])
+    if abs(change) < STEADY:
+        return "steady"
+    return f"{more if change > 0 else less} {share(abs(change))} {since}"
+
+
+def _trend(known: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the feature that tells the trend: the clearest, or else the first."""
+    rows = [known[name] for name in TRENDS if name in known]
+    rows = [row for row in rows if row["median"] is not None]
+    clear = [row for row in rows if abs(row["effect"] or 0.0) >= CLEAR_EFFECT]
+    if clear:
+        return max(clear, key=lambda row: abs(row["effect"]))
+    return rows[0] if rows else None
 
 
 def months_text(months: Sequence[int]) -> str:
@@ -103,22 +119,23 @@ def months_text(months: Sequence[int]) -> str:
 
 
 def times_average(level: float) -> str:
-    """Say a month's sales as a multiple of the average month.
+    """Say a month's sales beside those of the average month.
 
     >>> times_average(2.02), times_average(2.31), times_average(0.5)
     ('twice its average', '2.3 times its average', 'half its average')
+    >>> times_average(1.31), times_average(0.7)
+    ('31% above its average', '30% below its average')
     """
     if 1.9 <= level < 2.1:
         return "twice its average"
     if 0.45 <= level < 0.55:
         return "half its average"
-    if 0.95 <= level < 1.05:
-        return "its average"
-    return (
-        f"{rounded(level)} times its average"
-        if level >= 1.5
-        else (f"{share(level)} of its average")
-    )
+    if level >= 1.5:
+        return f"{rounded(level)} times its average"
+    if abs(level - 1) < 0.05:
+        return "about its average"
+    side = "above" if level > 1 else "below"
+    return f"{share(abs(level - 1))} {side} its average"
 
 
 Told = tuple[float, str]
@@ -196,10 +213,14 @@ def _ratio(ratio: float) -> str:
 
 def _singles(known: Mapping[str, Mapping[str, Any]]) -> list[Told]:
     """Tell the features that have words of their own."""
+    trend = _trend(known)
+    told = "" if trend is None else trend["feature"]
+    hushed = {*TRENDS, *_ALSO_TRENDS} - {told}
     return [
-        (abs(row["effect"]), words)
+        # What the trend column shows comes first of what is nearly as clear.
+        (abs(row["effect"]) / (NEARLY if feature == told else 1), words)
         for feature, row in known.items()
-        if (words := says(row)) and feature in SAYINGS
+        if feature in SAYINGS and feature not in hushed and (words := says(row))
     ]
 
 

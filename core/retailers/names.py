@@ -163,7 +163,7 @@ _UNITS: dict[str, tuple[Callable[[float, int], str], str]] = {
     "per_year": (_ratio, " per year"),
     "up_or_down": (
         lambda v, d: f"{_number(100 * math.expm1(min(v, 100.0)), d)}%",
-        " up or down",
+        "",
     ),
     "of_mean": (lambda v, d: f"{_number(100 * v, d)}%", " of the mean"),
     "products": (lambda v, d: _number(math.exp(min(v, 100.0)), d), " products a month"),

@@ -42,6 +42,7 @@ from core.retailers.report.cards import (
     how_sure,
     segment_curves,
 )
+from core.retailers.report.differences import rule_words
 from core.retailers.report.evidence import Evidence, Opening, opening
 from core.retailers.report.model_card import MODEL_CARD, ModelCardContent, model_card
 from core.retailers.report.scorecard_words import scorecard_lines
@@ -329,7 +330,7 @@ def write_exact_rules(out: StageWriter, model: Model) -> list[str]:
     ----------
     out : StageWriter
         Gets ``segment_rules.txt``, a sentence per segment, and ``segment_rules.csv``
-        (``rule, segment, segment_name, n_shops, condition``).
+        (``rule, segment, segment_name, n_shops, condition, words``).
     model : Model
 
     Returns
@@ -340,20 +341,16 @@ def write_exact_rules(out: StageWriter, model: Model) -> list[str]:
     published, split = model.segments.published, model.segments.rules
     assert split is not None  # of this kind
     assert split.rules is not None
-    rows, texts = [], []
+    rows, lines = [], []
     for segment in sorted(published.segments, key=lambda own: own.cluster):
-        condition = split.rules.condition(split.rules.segments[segment.cluster]).text()
-        rows.append((segment.cluster + 1, segment.id, segment.name, segment.size))
-        texts.append(
-            (condition, f"{segment.name}, {segment.size:,} shops, 100% of them")
-        )
-    table = pl.DataFrame(
-        rows,
-        schema=["rule", "segment", "segment_name", SHOP.count_column],
-        orient="row",
-    ).with_columns(condition=pl.Series([condition for condition, _ in texts]))
-    out.write_csv(_RULE_TABLE, table)
-    lines = [f"{condition} -> {told}" for condition, told in texts]
+        rule = split.rules.condition(split.rules.segments[segment.cluster])
+        own = (segment.cluster + 1, segment.id, segment.name, segment.size)
+        rows.append((*own, rule.text(), rule_words(rule)))
+        told = f"{segment.name}, {segment.size:,} shops, 100% of them"
+        lines.append(f"{rule.text()} -> {told}")
+    columns = ["rule", "segment", "segment_name", SHOP.count_column]
+    schema = [*columns, "condition", "words"]
+    out.write_csv(_RULE_TABLE, pl.DataFrame(rows, schema=schema, orient="row"))
     out.path(_RULES).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return lines
 

@@ -80,7 +80,7 @@ class Card:
         Of its typical shop; empty where it is not known.
     states : list of (str, float)
         States of life and the share of its shops in each, 0 to 1, in the order of a
-        life; empty where no state is known.
+        life, without those of less than 1%; empty where no state is known.
     apart : list of str
         The two things that set it apart most, in words.
     differences : list of Difference
@@ -225,13 +225,17 @@ def _profiled(
     return profiles["strongest"], shops, rules
 
 
+# A smaller share of a state is left out.
+_TOLD = 0.01
+
+
 def _mixes(scored: Path, has_parts: bool) -> dict[str, list[tuple[str, float]]]:
     """Return the shares of states by id."""
     mixes = {}
     for column in ("segment", "sub_segment") if has_parts else ("segment",):
         for row in state_mix(scored, column).drop_nulls(column).to_dicts():
             shares = [(state, row[f"share_{state}"]) for state in STATES]
-            mixes[str(row[column])] = [(n, s) for n, s in shares if s is not None]
+            mixes[str(row[column])] = [(n, s) for n, s in shares if (s or 0) >= _TOLD]
     return mixes
 
 

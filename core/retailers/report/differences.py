@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +10,16 @@ from typing import Any
 import polars as pl
 
 from core.reporting.text import count, enumerated
-from core.retailers.names import SEASON, difference, feature_label
+from core.retailers.apart import months_text, says, times_average
+from core.retailers.names import (
+    CLEAR_EFFECT,
+    SEASON,
+    SLIGHT_EFFECT,
+    difference,
+    feature_label,
+)
+from core.rules.conditions import And, IsMissing, Node, Or, Range
 
-_CLEAR_EFFECT = 0.5
 _DIFFERENCES = (3, 5)
 # What `profile` holds a difference for: false discoveries at most that share.
 _ERROR_RATE = 0.05
@@ -33,64 +41,60 @@ class Difference:
     standing: str
 
 
-def differences(rows: Sequence[Mapping[str, Any]], digits: int = 3) -> list[Difference]:
-    """Put the 3 to 5 features that set a segment apart most into words.
+def differences(rows: Sequence[Mapping[str, Any]]) -> list[Difference]:
+    """Put up to 5 things that set a segment apart most into words.
 
-    Beyond the first three, a feature is named only if its median differs by at least
-    half a robust standard deviation. Months that differ to one side are told together.
+    Beyond the first three, a thing is named only if its median differs by at least half
+    a robust standard deviation, beyond the first by at least a fifth of one. Months
+    that differ to one side are told together, as far as they differ at least half as
+    much as the clearest of them.
 
     Parameters
     ----------
     rows : sequence of mapping
         ``feature``, ``median``, ``rest_median``, ``effect`` and, where it was tested,
         ``later_effect`` and ``adjusted_p``.
-    digits : int
-        Significant digits of the figures.
     """
     known = [row for row in rows if row["effect"] and row["median"] is not None]
     known.sort(key=lambda row: -abs(row["effect"]))
+    told: dict[Any, list[Mapping[str, Any]]] = {}
+    for row in known:
+        is_month = row["feature"].startswith(SEASON)
+        own = told.setdefault(row["effect"] > 0 if is_month else row["feature"], [])
+        if not own or abs(row["effect"]) >= abs(own[0]["effect"]) / 2:
+            own.append(row)
     least, most = _DIFFERENCES
     kept = [
-        row
-        for place, row in enumerate(known[:most])
-        if place < least or abs(row["effect"]) >= _CLEAR_EFFECT
+        part
+        for place, part in enumerate([*told.values()][:most])
+        if abs(part[0]["effect"])
+        >= (0.0 if not place else SLIGHT_EFFECT if place < least else CLEAR_EFFECT)
     ]
-    told: dict[Any, list[Mapping[str, Any]]] = {}
-    for row in kept:
-        is_month = row["feature"].startswith(SEASON)
-        told.setdefault(row["effect"] > 0 if is_month else row["feature"], []).append(
-            row
-        )
-    is_tested = any(row.get("adjusted_p") is not None for row in kept)
+    is_tested = any(row.get("adjusted_p") is not None for part in kept for row in part)
     return [
-        Difference(
-            difference(part[0], digits)
-            if len(part) == 1
-            else _months_text(part, digits),
-            _standing(part) if is_tested else "",
+        Difference(_text(part), _standing(part) if is_tested else "") for part in kept
+    ]
+
+
+def _text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say one thing that sets a segment apart, and how the other shops are."""
+    row = rows[0]
+    label = feature_label(row["feature"])
+    if row["feature"].startswith(SEASON):
+        months = [int(own["feature"].removeprefix(SEASON)) - 1 for own in rows]
+        own, rest = (
+            times_average(sum(math.exp(r[side] or 0.0) for r in rows) / len(rows))
+            for side in ("median", "rest_median")
         )
-        for part in told.values()
-    ]
-
-
-def _months_text(rows: Sequence[Mapping[str, Any]], digits: int) -> str:
-    """Tell several months at once, in the order of the year."""
-    ordered = sorted(rows, key=lambda row: int(row["feature"].removeprefix(SEASON)))
-    names = [
-        feature_label(row["feature"]).name.removesuffix(" level") for row in ordered
-    ]
-    suffix = feature_label(ordered[0]["feature"]).suffix
-    own, rest = (_range(ordered, side, digits) for side in ("median", "rest_median"))
-    return f"{enumerated(names)} {own}{suffix} (others {rest})"
-
-
-def _range(rows: Sequence[Mapping[str, Any]], side: str, digits: int) -> str:
-    """Return the lowest and the highest value of several months of one unit."""
-    words = feature_label(rows[0]["feature"])
-    values = [row[side] for row in rows if row[side] is not None]
-    ends = min(values, default=None), max(values, default=None)
-    low, high = words.numbers(*ends, least=digits)
-    return low if low == high else f"{low} to {high}"
+        others = rest.removesuffix(" its average")
+        others = "about average" if others == "about" else others
+        return f"sells {own} in {months_text(months)} (others {others})"
+    words, rest = says(row), row["rest_median"]
+    own, others = label.numbers(row["median"], rest, least=2)
+    if not words or own == others or rest is None:
+        return difference(row, 2)
+    is_told = label.unit == "plain" or others in words
+    return words if is_told else f"{words} (others {others})"
 
 
 def _standing(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -116,8 +120,9 @@ def rule_texts(rules: pl.DataFrame, segment: int) -> list[str]:
         As `core.rules.surrogate.rule_table` returns it, or with ``condition``.
     segment : int
     """
-    if "condition" in rules.columns:  # what the segments are, not what imitates them
-        return rules.filter(segment=segment)["condition"].to_list()
+    for exact in ("words", "condition"):  # what segments are, not what imitates them
+        if exact in rules.columns:
+            return rules.filter(segment=segment)[exact].to_list()
     own = rules.filter(segment=segment).group_by("rule", maintain_order=True)
     texts = []
     for _, conditions in own:
@@ -128,6 +133,33 @@ def rule_texts(rules: pl.DataFrame, segment: int) -> list[str]:
             f"{rows[0]['purity']:.0%} of them in this segment"
         )
     return texts
+
+
+def rule_words(condition: Node) -> str:
+    """Put a rule over features into words.
+
+    >>> rule_words(And((Range("inactive_month_share", high=0.1), IsMissing("size"))))
+    'share of months without sales up to 10% and size unknown'
+    """
+    if isinstance(condition, Range):
+        low, high = condition.numbers()
+        return _condition(
+            {
+                "feature": condition.feature,
+                "above": None if low == -math.inf else low,
+                "up_to": None if high == math.inf else high,
+            }
+        )
+    if isinstance(condition, IsMissing):
+        return f"{feature_label(condition.feature).name} unknown"
+    if isinstance(condition, Or):
+        return " or ".join(rule_words(part) for part in condition.parts())
+    if isinstance(condition, And):
+        return " and ".join(
+            f"({rule_words(part)})" if isinstance(part, Or) else rule_words(part)
+            for part in condition.parts()
+        )
+    return condition.text()
 
 
 def _condition(row: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ from core.errors import PROGRAM
 from core.reporting.page import Templates
 from core.reporting.text import command, count, decimal, rounded, share
 from core.retailers.features import SHOP
-from core.retailers.names import difference
+from core.retailers.report.differences import differences
 from core.segments.published import PublishedSegments, SegmentKind, Verdict
 
 
@@ -326,7 +326,7 @@ def stability_table(
 def profile_lines(facts: Mapping[str, Any], names: Mapping[int, str]) -> list[str]:
     """Say what sets the segments apart, and what that rests on."""
     strongest = {
-        names[int(segment)]: [difference(row) for row in rows[:3]]
+        names[int(segment)]: [told.text for told in differences(rows)[:3]]
         for segment, rows in facts["strongest"].items()
     }
     return report_lines("profile", **{**facts, "strongest": strongest})

@@ -338,7 +338,7 @@ def _rest(tree: pl.DataFrame, playbook: Playbook[Play]) -> dict[str, Any] | None
         return None
     row = rows.row(0, named=True)
     return {
-        "name": row["name"],
+        "name": row["name"].capitalize(),
         "size": row["n_shops"],
         "share": row["share"],
         "sales_share": row["sales_share"],
