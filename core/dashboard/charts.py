@@ -215,11 +215,11 @@ class Flows:
     words: str
 
 
-WIDTH = 420.0
+WIDTH = 340.0
 # All bars of one side together; gaps come on top.
 _BARS_HEIGHT = 200.0
 _BAR = 8.0
-_TEXT = 124.0
+_TEXT = 108.0
 _LINE = 14.0
 _LEAST = 3.0
 
@@ -322,7 +322,7 @@ def _stacked(
     for name in names:
         height = max(sizes[name] * scale, _LEAST)
         lines = textwrap.wrap(
-            name, 18, max_lines=2, placeholder="\N{HORIZONTAL ELLIPSIS}"
+            name, 16, max_lines=2, placeholder="\N{HORIZONTAL ELLIPSIS}"
         )
         lines.append(count(sizes[name]))
         slot = max(height, _LINE * len(lines))

@@ -106,7 +106,7 @@ class Viewer:
         board, told = self.board, []
         if board is not None:
             told += [board.title, f"data until {board.as_of}"]
-            told.append(f"run of {board.created[:10]}")
+            told += [f"run of {board.created[:10]}"] if board.created else []
         return [*told, f"store {self.store_id}"] if self.store_id else told
 
     @property

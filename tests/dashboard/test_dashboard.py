@@ -263,7 +263,7 @@ def test_the_overview_tells_verdict_figures_sizes_moves_drift_and_rules(visitor)
         f"{STEADY}: 60 in 2025-10, 80 in 2025-12, most 80",
         "2025-12: 14 shops moved; the most: 12 from Summer",
         "2025-12: 7 shops moved; the most: 7 from active to lapsed",
-        "look at this",
+        "1 measure above the limit",
         "share of July above 20%",
         "The segments tell of later sales.",
     ):
