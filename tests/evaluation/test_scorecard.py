@@ -279,13 +279,13 @@ def test_lines_are_sentences_for_a_category_manager():
     ]
     lines = scorecard_lines(facts)
     assert lines[1] == (
-        "Volume, sales in the six months after: yes. Segments add 7.0 points to "
-        "71% by usual sales alone (95% interval 6.0 to 8.0); of shops that sold in "
-        "both months before: slightly, 2.0 points (6.0 to 8.0)."
+        "Volume, sales in the six months after: yes. Segments add 7 points to "
+        "71% by usual sales alone (95% interval 6 to 8); of shops that sold in "
+        "both months before: slightly, 2 points (6 to 8)."
     )
-    assert "no. Segments add 0.0 points to 0% by usual sales alone" in lines[2]
+    assert "no. Segments add 0 points to 0% by usual sales alone" in lines[2]
     assert lines[4] == (
-        "Churn, no sale in any of them: too few shops differ in it to tell."
+        "Churn, no sale in any of them: not known, as too few shops differ."
     )
     assert [month_count(n) for n in (1, 3, 18)] == [
         "one month",

@@ -264,7 +264,7 @@ def opening(
 def tiles(summary: Figures, kind: str) -> list[tuple[str, str]]:
     """Return the figures beside the verdict, none without its companions."""
     shown = [
-        ("eligible shops", count(summary["n_shops"])),
+        ("shops segmented", count(summary["n_shops"])),
         ("segments", count(summary["n_clusters"])),
         ("effective segments", rounded(summary["effective_clusters"])),
         ("largest share", share(share_of_largest(summary))),

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from core.evaluation.scorecard import ALL
-from core.reporting.text import MISSING, enumerated
+from core.reporting.text import MISSING, enumerated, rounded, share
 from core.retailers.report.evidence import report_lines
 from core.retailers.scorecard import SELLING
 
@@ -127,7 +127,7 @@ def scorecard_rows(outcomes: pl.DataFrame) -> list[dict[str, str]]:
             "labels": row["labels"],
             "shops": row["population"],
             "outcome": row["outcome"],
-            "usual sales alone": f"{row['size']:.1%}",
+            "usual sales alone": share(max(row["size"], 0.0)),
             "labels add": points(row),
             "95% interval": " to ".join(points(row, end) for end in ("_low", "_high")),
         }
@@ -145,6 +145,5 @@ def month_count(n: int) -> str:
 
 
 def points(row: dict[str, Any], end: str = "") -> str:
-    """Return what labels add in percentage points."""
-    # Plus 0, or a little less than nothing would be shown as -0.0.
-    return f"{round(100 * row[f'beyond{end}'], 1) + 0.0:.1f}"
+    """Return what labels add in percentage points: two digits, one decimal at most."""
+    return rounded(round(100 * row[f"beyond{end}"], 1))
