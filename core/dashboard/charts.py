@@ -229,6 +229,12 @@ def flow_periods(flows: Iterable[BoardFlow], kind: str) -> list[str]:
     return sorted({flow.period for flow in flows if flow.kind == kind}, reverse=True)
 
 
+def n_moved(flows: Iterable[BoardFlow], kind: str, period: str) -> int:
+    """Return how many entities an axis' flows of one period tell of as moved."""
+    told = (flow for flow in flows if (flow.kind, flow.period) == (kind, period))
+    return sum(flow.n for flow in told if flow.old != flow.new)
+
+
 def flow_chart(
     flows: Iterable[BoardFlow], kind: str, period: str, entities: str
 ) -> Flows | None:
@@ -251,9 +257,8 @@ def flow_chart(
     if not told:
         return None
     moved = [(old, new, n) for (old, new), n in told.most_common() if old != new]
-    n_moved = sum(n for *_, n in moved)
     largest = ", ".join(f"{count(n)} from {old} to {new}" for old, new, n in moved[:3])
-    words = f"{period}: {count(n_moved)} {entities} moved" + (
+    words = f"{period}: {count(sum(n for *_, n in moved))} {entities} moved" + (
         f"; the most: {largest}" if largest else ""
     )
     before, after, ribbons = _laid_out(_few(told))

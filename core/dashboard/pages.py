@@ -16,7 +16,7 @@ from core.dashboard.session import Transport
 from core.errors import PROGRAM
 from core.reporting.board import Board, BoardAxis, BoardSegment
 from core.reporting.page import Templates
-from core.reporting.text import MISSING, count, decimal, share
+from core.reporting.text import MISSING, count, decimal, plural, share
 from core.store.browsing import EntityPage, StoredEntity
 
 # Nothing of a customer is kept by the browser, and no error stays unseen.
@@ -255,8 +255,19 @@ def overview(viewer: Viewer, period: str = "") -> str:
         board=viewer.board,
         movements=_movements(viewer.board, period),
         is_brief=len(viewer.board.axes) > MAX_AXES_IN_FULL,
+        moved=_moved(viewer.board),
         here="overview",
     )
+
+
+def _moved(board: Board) -> dict[str, str]:
+    """Return how many entities moved on each axis in its newest period."""
+    told = {}
+    for axis in board.axes:
+        for period in charts.flow_periods(board.flows, axis.name)[:1]:
+            n = charts.n_moved(board.flows, axis.name, period)
+            told[axis.name] = f"{period}: {plural(n, board.entity)} moved"
+    return told
 
 
 def exported(board: Board) -> str:

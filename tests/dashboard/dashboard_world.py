@@ -73,6 +73,22 @@ BOARD = Board(
     scorecard=["The segments tell of later sales."],
 )
 N_SHOPS = 120
+AXES = ("value", "frequency", "breadth", "price", "channel")
+OF_CUSTOMERS = Board(
+    system="axes",
+    title="Segments of customers",
+    entity="customer",
+    created="2026-01-02T10:00:00",
+    as_of="2025-12-31",
+    headline="2 of 2 customers could be segmented",
+    axes=[
+        BoardAxis(
+            axis, f"By {axis}", [BoardSegment("0", "high", 1, 0.5, kind="kmeans")]
+        )
+        for axis in AXES
+    ],
+    flows=[BoardFlow("price", "2025-12-31", "low", "high", 1)],
+)
 
 
 def shops() -> pl.DataFrame:
@@ -114,4 +130,5 @@ def filled(store: Store) -> None:
     strangers = strangers.with_columns(customer_id="stranger-" + pl.col("customer_id"))
     theirs = Board(**{**vars(BOARD), "headline": "THEIR HEADLINE"})
     store.publish("theirs", 1, "theirs", b"x", meta, strangers, board=theirs)
+    store.publish("customers", 1, "c", b"x", {}, strangers, board=OF_CUSTOMERS)
     store.publish("old", 1, "old", b"x", meta, strangers)

@@ -14,6 +14,7 @@ from core.dashboard.charts import (
     flow_chart,
     flow_periods,
     line,
+    n_moved,
     sizes_over_time,
 )
 from core.reporting.board import BoardFlow, BoardPeriod
@@ -67,6 +68,7 @@ def test_flows_keep_everybody_on_both_sides():
     chart = flow_chart(flows, "segment", "2025-02", "shops")
     assert chart.rows == [("A", "B", 30), (ABSENT, "B", 10)]
     assert chart.words.startswith("2025-02: 40 shops moved")
+    assert n_moved(flows, "segment", "2025-02") == 40
     for side in (chart.before, chart.after):
         assert sum(int(node.lines[-1]) for node in side) == 100
         # Neither bars nor names lie on one another.

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 from api_world import serving
-from dashboard_world import N_SHOPS, STEADY, SUMMER
+from dashboard_world import AXES, N_SHOPS, STEADY, SUMMER
 
 from core.api.app import ApiSettings
 from core.dashboard.filters import address_of
@@ -268,6 +268,15 @@ def test_the_overview_tells_verdict_figures_sizes_moves_drift_and_rules(visitor)
         "The segments tell of later sales.",
     ):
         assert told in text, told
+
+
+def test_many_axes_are_told_in_brief_and_lead_to_pages_of_their_own(store, stranger):
+    text = sign_in(stranger, create_key(store, "customers", "test")).text
+    assert f"{len(AXES)} ways to divide the customers" in text
+    assert text.count("moved") == text.count("2025-12-31: 1 customer moved") == 1
+    for axis in AXES:
+        assert f'href="/dashboard/axis/{axis}">By {axis}</a>' in text
+    assert "1 from low to high" in stranger.get("/dashboard/axis/price").text
 
 
 def test_moves_of_another_month_are_a_link_away(visitor):
