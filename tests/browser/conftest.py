@@ -1,96 +1,15 @@
-"""One browser per file of tests, and what a page does in it that it should not."""
+"""One browser per file of tests."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from functools import cached_property
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
+from tabs import Tab
 
-WIDE = (1300, 900)
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "msedge")
-_OF_THIS_MACHINE = frozenset({"127.0.0.1", "localhost", ""})
-# Without the stylesheets, which axe would ask for anew, and the elements themselves.
-_AXE = "options => axe.run({...options, preload: false, elementRef: false})"
-
-
-class Tab:
-    """A page in the browser, as its reader sees it.
-
-    Attributes
-    ----------
-    page : playwright.sync_api.Page
-    requests : list of str
-        Addresses asked for since `visit`.
-    faults : list of str
-        What the console and the page's own script complained of since `visit`.
-    """
-
-    def __init__(self, browser: Any, *, has_scripts: bool = True) -> None:
-        self._context = browser.new_context(java_script_enabled=has_scripts)
-        self.page = self._context.new_page()
-        self.page.set_default_timeout(20_000)
-        self.requests: list[str] = []
-        self.faults: list[str] = []
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.page.on("console", self._hear)
-
-    def _hear(self, message: Any) -> None:
-        if message.type in {"error", "warning"}:
-            self.faults.append(message.text)
-
-    def visit(self, address: Path | str, size=WIDE, scheme: str = "light") -> Any:
-        """Open a file or an address anew; return the page."""
-        self.requests.clear()
-        self.faults.clear()
-        self.page.emulate_media(color_scheme=scheme, media="screen")
-        self.look(size)
-        self.page.goto(address.as_uri() if isinstance(address, Path) else address)
-        return self.page
-
-    def look(self, size=WIDE) -> None:
-        """Give the window another size, width and height in pixels."""
-        self.page.set_viewport_size({"width": size[0], "height": size[1]})
-
-    @property
-    def strangers(self) -> list[str]:
-        """Return requests to another machine."""
-        return [
-            address
-            for address in self.requests
-            if (urlsplit(address).hostname or "") not in _OF_THIS_MACHINE
-        ]
-
-    @property
-    def overflow(self) -> int:
-        """Return by how many pixels the page is wider than the window."""
-        return self.page.evaluate(
-            "document.documentElement.scrollWidth - window.innerWidth"
-        )
-
-    def violations(self, *rules: str) -> list[str]:
-        """Return what axe-core finds, by all of its rules or by some."""
-        if not self.page.evaluate("'axe' in window"):
-            self.page.evaluate(self._axe)
-        options = {"runOnly": list(rules)} if rules else {}
-        found = self.page.evaluate(_AXE, options)["violations"]
-        return [
-            f"{rule['id']}: {node['html'][:200]}: {node['failureSummary']}"
-            for rule in found
-            for node in rule["nodes"]
-        ]
-
-    @cached_property
-    def _axe(self) -> str:
-        import axe_playwright_python
-
-        folder = Path(axe_playwright_python.__file__).parent
-        return (folder / "axe.min.js").read_text("utf-8")
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,11 @@ import pytest
 from api_world import segmented
 from basket_findings import whole, write_basket_page
 from guest_runs import guests, published, run
+from refresh_contents import made_content
+from tabs import PAPER, PHONE
 
-# In pixels: a small phone, and A4 within its margins.
-PHONE, PAPER = (390, 844), (680, 1000)
+from core.retailers.report.refresh import write_refresh_page
+
 CONTROLS = """[...document.querySelectorAll(
     "a[href], button:enabled, input, select, summary, [tabindex='0']"
 )].filter(e => e.checkVisibility({ visibilityProperty: true })).length"""
@@ -48,11 +50,16 @@ def _baskets(folder, **_) -> Path:
     return folder / "baskets.html"
 
 
+def _refresh(folder, **_) -> Path:
+    write_refresh_page(made_content(), folder / "refresh.html")
+    return folder / "refresh.html"
+
+
 def _report(profiled, **_) -> Path:
     return profiled / "report.html"
 
 
-@pytest.fixture(scope="module", params=[_report, _axes, _channels, _baskets])
+@pytest.fixture(scope="module", params=[_report, _axes, _channels, _baskets, _refresh])
 def path(request, once, profiled, folder) -> Path:
     return request.param(once=once, profiled=profiled, folder=folder)
 

@@ -218,7 +218,7 @@
       this.next.addEventListener("click", () => this.turn(1));
       this.where = make("span", { class: "status" });
       const pages = make("div", { class: "tools pages" }, this.back, this.next, this.where);
-      const scroll = make("div", { class: "card scroll", tabindex: "0", role: "region", "aria-label": caption }, table);
+      const scroll = make("div", { class: "card scroll", tabindex: "0", role: "group", "aria-label": caption }, table);
       place.append(tools, scroll, pages);
       place.hidden = false;
       this.update();
