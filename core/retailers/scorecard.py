@@ -131,7 +131,7 @@ def _states_of(base: ArtifactSet) -> pl.DataFrame:
 
 
 def _too_short(config: Config, as_of: str, monthly: pl.DataFrame, n_shops: int) -> str:
-    """Say how much history there is, and how much a look back needs."""
+    """Say how much history there is, and how much a past date needs."""
     first = monthly["t"].min()
     found = 0 if monthly.is_empty() else month_index(as_of) - int(str(first)) + 1
     options = config.evaluation
@@ -139,10 +139,10 @@ def _too_short(config: Config, as_of: str, monthly: pl.DataFrame, n_shops: int) 
     one = before + options.horizon_months
     every = one + (options.n_cuts - 1) * options.cut_step_months
     return (
-        f"{found} months of sales up to {as_of} leave no month at which {n_shops:,} "
-        f"shops were eligible, by about {before} months of sales, with "
-        f"{options.horizon_months} more after it; give at least {one} months ({every} "
-        f"for all {options.n_cuts} cuts), or prepare again with a smaller "
+        f"{found} months of sales (up to {as_of}) are too few: {n_shops:,} shops need "
+        f"about {before} months of sales before a past date, and "
+        f"{options.horizon_months} after it. Give at least {one} months ({every} for "
+        f"all {options.n_cuts} dates), or prepare again with a smaller "
         "`evaluation.horizon_months`."
     )
 

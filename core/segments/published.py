@@ -166,7 +166,7 @@ MEANINGS: dict[VerdictKind, str] = {
 
 BY_RULES = (
     "no separate groups; a convenient cut by simple rules, which tell at least as much "
-    "of later months as the best partition"
+    "about later months as any other segments tried"
 )
 
 

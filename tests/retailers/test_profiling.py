@@ -107,7 +107,7 @@ def test_rules_and_what_was_found_are_said_in_sentences(profiled, profiled_resul
     assert 2 <= len(rules) <= 10
     assert all(" -> " in rule and " shops, " in rule for rule in rules)
     closing = "\n".join(result.lines)
-    assert "always naming the largest would name" in closing
+    assert "always naming the largest segment would be right" in closing
     assert "on shops that nothing was learnt from" in closing
 
 

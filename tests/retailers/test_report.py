@@ -407,7 +407,7 @@ def test_segments_that_divide_little_carry_a_warning(summary, says):
 def test_the_finding_tells_what_segments_come_to_when_they_are_divided():
     flat = {**FOUR, "n_clusters": 7, "largest_share": 0.21}
     found = opened({**FOUR, "flat": flat}).found
-    assert "With sub-segments there are 7; the largest of these holds 17%" in found
+    assert "in place of their segment, there are 7; the largest holds 17%" in found
     assert "sub-segments" not in opened(FOUR).found
 
 

@@ -93,7 +93,7 @@ def test_the_exact_rules_are_written_and_follow_a_name(artifacts_by_rules):
     assert table.filter(pl.col("segment") == first.id)["segment_name"].item() == "Ours"
     report = (folder / "report.html").read_text(encoding="utf-8")
     assert "segments by rules" in report
-    assert "yoy_6" in report
+    assert "last 6 months against the year before above +" in report
 
 
 def test_rules_are_profiled_explained_and_learnt_anew(artifacts_by_rules):

@@ -251,7 +251,9 @@ def how_sure(evidence: Evidence, own: Segment | SubSegment) -> tuple[str, str]:
     if own.id == UNASSIGNED:
         return "", ""
     case = _standing(evidence, own)
-    return report_line("how_sure", case=case), report_line("how_sure_why", case=case)
+    is_stable = isinstance(own, Segment) and own.id in evidence.jaccards
+    why = report_line("how_sure_why", case=case, is_stable=is_stable)
+    return report_line("how_sure", case=case), why
 
 
 def _standing(evidence: Evidence, own: Segment | SubSegment) -> str:

@@ -54,13 +54,20 @@ def mix_part(evidence: Evidence, scored: Path) -> Part | None:
 def _mix_row(row: Mapping[str, Any], titles: Mapping[int, str]) -> dict[str, str]:
     segment = row["segment"]
     name = UNASSIGNED_NAME if segment == UNASSIGNED else titles.get(segment, "")
-    shares = {state: share(row[f"share_{state}"]) for state in STATES}
+    shares = {state: _rough(row[f"share_{state}"]) for state in STATES}
     return {"segment": name, "shops": count(row["n_shops"]), **shares}
 
 
 def _all_row(counts: Mapping[str, int], n_shops: int) -> dict[str, str]:
-    shares = {state: share(n / n_shops) for state, n in counts.items()}
-    return {"segment": "all, eligible or not", "shops": count(n_shops), **shares}
+    shares = {state: _rough(n / n_shops) for state, n in counts.items()}
+    return {"segment": "all shops, segmented or not", "shops": count(n_shops), **shares}
+
+
+def _rough(part: float | None) -> str:
+    """Return a share; what is nearly nobody or everybody without false precision."""
+    if part is None or part in {0, 1} or 0.01 <= part <= 0.99:
+        return share(part)
+    return "under 1%" if part < 0.5 else "over 99%"
 
 
 def flows_part(flows: pl.DataFrame) -> Part | None:

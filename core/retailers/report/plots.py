@@ -71,8 +71,8 @@ def plot_nulls(certificate: Mapping[str, Any], path: Path) -> None:
         axes.set_title(_title(certificate))
         footnote(
             figure,
-            f"Dots: {len(nulls)} data sets without structure, learnt from anew like "
-            "the data. Grey band: the margin that is demanded.",
+            f"Dots: {len(nulls)} random data sets without groups, refitted like the "
+            "data. Grey band: the margin that is required.",
         )
 
 
@@ -339,10 +339,10 @@ def plot_scorecard(
         _explain_scorecard(figure, kinds)
         footnote(
             figure,
-            "Shares of variance on shops not fitted, averaged over the looks back from "
+            "Shares of variance on shops not fitted, averaged over past dates, "
             f"{', '.join(facts['cuts'])}; the published labels, as of then.\n"
-            "Lines and bands: 95% intervals of what the labels add. By lot: labels "
-            "dealt out among shops of one size.",
+            "Lines and bands: 95% intervals of what the labels add. Random: labels "
+            "exchanged among shops of one size.",
         )
 
 
@@ -387,7 +387,7 @@ def _remark(row: dict[str, Any]) -> str:
     """Return what stands in the place of a figure that says nothing."""
     if row["n_groups"] == 1:
         return "one group only"
-    return "no more than by lot" if answer(row) == "no" else ""
+    return "no more than random labels" if answer(row) == "no" else ""
 
 
 def _draw_decay(axes: Axes, table: pl.DataFrame, kinds: Sequence[str]) -> None:

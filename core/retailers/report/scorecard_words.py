@@ -17,9 +17,9 @@ OUTCOME_TITLES = {
     "sub_segments": "sub-segments",
     "states": "states",
     "segments and states": "segments and states",
-    "latent": "latent clusters, learnt at the oldest look back",
-    "partition": "partition, learnt at the oldest look back",
-    "raw": "raw clusters, learnt at the oldest look back",
+    "latent": "latent clusters, fitted at the oldest date",
+    "partition": "partition, fitted at the oldest date",
+    "raw": "raw clusters, fitted at the oldest date",
 }
 _QUESTIONS = {
     "volume": "Volume, sales in the {months} after",

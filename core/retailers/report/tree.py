@@ -136,7 +136,7 @@ def _rows(segment: Segment, published: PublishedSegments) -> Iterator[dict[str, 
     standing = "certified" if verdict.is_certified else "provisional"
     told = f"{verdict.kind} ({standing}): {verdict.meaning(SHOP)}"
     if division is not None and division.reason and not segment.parts:
-        told += f"; left whole: {division.reason}"
+        told += f"; not divided: {division.reason}"
     yield {
         "level": 1,
         "id": str(segment.id),
