@@ -43,6 +43,7 @@ from core.retailers.model import (
     write_predictions,
 )
 from core.retailers.monthly import ARCHIVE, write_archive
+from core.retailers.playbook import shop_playbook
 from core.retailers.presets import settings_of
 from core.retailers.publish import publish_training, published_opening
 from core.retailers.report.evidence import (
@@ -86,6 +87,7 @@ def prepare_features(config: Config, frame: Any = None) -> StageResult:
         If the rows cannot be had, used, or are too few for clustering.
     """
     chosen = feature_set(config.features.name)
+    shop_playbook(config)  # a fault in it is told before the work
     with (
         temporary_folder() as work,
         Artifacts(config.artifacts, RETAILERS).stage("prepare", config) as out,
@@ -351,6 +353,7 @@ def run_inference(
     is_apart = frame is not None or output is not None
     if base is None or is_apart or not is_same_data(config, base):
         return _score_rows(config, frame, output)
+    shop_playbook(config)
     # What has judged a complete model stands: the same model labels the same shops.
     is_serving = base.manifest.is_complete
     saved = base.manifest.config
