@@ -132,8 +132,8 @@ def map_view(
     places : DataFrame
         ``x`` and ``y``, whole numbers from 0 to 1023; -1 lies outside the view.
     view : dict
-        ``key`` (the column), ``colours`` by code, and ``labels``: place and text of
-        each segment.
+        ``key`` (the column), ``colours`` by code, ``labels`` (place and text of each
+        segment) and ``legend`` (name and colour of those on the map).
     """
     low, high = view_of(coordinates)
     scaled = (coordinates - low) / (high - low)
@@ -141,17 +141,21 @@ def map_view(
     places = np.rint(scaled * _RANGE).astype(np.int64)
     places[~is_inside] = OUTSIDE
     names = _values(segments) or []
-    labels = []
-    for name in (name for name in names if name not in grey):
+    colours = [
+        NOISE_COLOUR if name in grey else str(cluster_look(place)["color"])
+        for place, name in enumerate(names)
+    ]
+    labels, legend = [], []
+    for name, colour in zip(names, colours, strict=True):
         own = places[is_inside & (segments == name).to_numpy()]
         if len(own):
+            legend.append([name, colour])
+        if len(own) and name not in grey:
             x, y = crowded_place(own.astype(np.float64))
             labels.append([round(float(x)), round(float(y)), name.partition(" ")[0]])
     return pl.DataFrame(places, schema=["x", "y"]), {
         "key": segments.name,
-        "colours": [
-            NOISE_COLOUR if name in grey else cluster_look(place)["color"]
-            for place, name in enumerate(names)
-        ],
+        "colours": colours,
         "labels": labels,
+        "legend": legend,
     }

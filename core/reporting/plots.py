@@ -200,7 +200,7 @@ def _space_legend(
     noise = Line2D(
         [],
         [],
-        label=f"noise  ({n_noise:,})",
+        label=f"{'unassigned' if noun == 'segment' else 'noise'}  ({n_noise:,})",
         marker="o",
         color=style.NOISE_COLOUR,
         **look,

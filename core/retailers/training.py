@@ -98,14 +98,13 @@ def draw_segments(
     shops: pl.DataFrame,
     features: Sequence[str],
 ) -> None:
-    """Draw the maps and heat maps of every kind.
+    """Draw the map of every kind, and what sets the latent clusters apart.
 
     Parameters
     ----------
     folder : Path
-        Gets ``latent-space.png``, ``cluster-heatmap.png``, ``partition-space.png`` and
-        ``partition-heatmap.png``; of rules ``rules-space.png`` and
-        ``rules-heatmap.png``.
+        Gets ``latent-space.png``, ``partition-space.png``, of rules
+        ``rules-space.png``, and ``cluster-heatmap.png``.
     published : PublishedSegments
         The kind whose groups are drawn under their ids.
     labels : mapping of kind to ndarray of int, shape (n_shops,)
@@ -117,14 +116,16 @@ def draw_segments(
     features : sequence of str
         Those that were clustered.
     """
-    from core.retailers.report.plots import draw_kind
+    from core.retailers.report.plots import draw_heat_map, draw_map
 
     shown = dict(labels)
     shown[published.kind] = published.ids_of(labels[published.kind])
+    noun = "segment" if published.kind == "density" else "cluster"
     for kind, own in shown.items():
-        # Rules look at momentum as well, which is not clustered.
-        seen = [*features, *(MOMENTUM if kind == "rules" else ())]
-        draw_kind(folder, kind, project_2d(spaces[kind]), own, shops, seen)
+        said = noun if kind == "density" else "segment"
+        draw_map(folder, kind, project_2d(spaces[kind]), own, said)
+    heat_map = folder / "cluster-heatmap.png"
+    draw_heat_map(heat_map, shown["density"], shops, features, noun)
 
 
 # Of the smaller population, the share that another one must hold to be the same one.

@@ -78,4 +78,6 @@ def test_the_map_keeps_outliers_off_and_names_segments_where_they_are_densest():
     (left, *_), (right, *_) = view["labels"]
     assert left < 400
     assert right > 600
+    assert [name for name, _ in view["legend"]] == GROUPS.categories.to_list()
+    assert [colour for _, colour in view["legend"]] == view["colours"]
     assert len(set(view["colours"])) == 3

@@ -67,7 +67,6 @@ EXPECTED_FILES = {
     "cluster-sizes.png",
     "cluster-heatmap.png",
     "partition-space.png",
-    "partition-heatmap.png",
     "report.html",
     "config.yaml",
     "rejected_rows.parquet",

@@ -263,7 +263,7 @@
       this.tip = make("div", { class: "tip", hidden: true });
       figure.querySelector("img").after(make("div", { class: "canvas" }, this.canvas, this.tip));
       figure.classList.add("drawn");
-      figure.append(this.legend());
+      this.enliven(figure.querySelector(".legend"));
       this.canvas.addEventListener("pointermove", (event) => this.point(event));
       this.canvas.addEventListener("pointerleave", () => (this.tip.hidden = true));
       this.canvas.addEventListener("click", (event) => this.choose(event));
@@ -272,23 +272,21 @@
       matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
     }
 
-    // What the colours mean; a segment's button shows its entities alone, or all again.
-    legend() {
+    // Names of the legend become buttons: one shows its entities alone, or all again.
+    enliven(legend) {
       const { map, columns, filters } = this.explorer;
       const { key, values } = columns.find((column) => column.key === map.key);
-      const buttons = values.map((name, code) => {
-        const button = make("button", { type: "button", "aria-pressed": "false" }, make("i"), name);
-        button.firstChild.style.background = map.colours[code];
+      for (const entry of legend.querySelectorAll("span")) {
+        const code = values.indexOf(entry.textContent);
+        const button = make("button", { type: "button", "aria-pressed": "false" }, ...entry.childNodes);
         button.addEventListener("click", () => {
-          this.explorer.filter(key, filters.get(key) === code ? "" : name);
+          this.explorer.filter(key, filters.get(key) === code ? "" : values[code]);
         });
-        return button;
-      });
-      this.explorer.listeners.push(() => {
-        buttons.forEach((button, code) => button.setAttribute("aria-pressed", filters.get(key) === code));
-      });
-      const used = new Set(this.explorer.data[key].filter((_, place) => this.explorer.data.x[place] >= 0));
-      return make("div", { class: "legend" }, ...buttons.filter((_, code) => used.has(code)));
+        this.explorer.listeners.push(() => {
+          button.setAttribute("aria-pressed", filters.get(key) === code);
+        });
+        entry.replaceWith(button);
+      }
     }
 
     // Where an entity lies on the canvas, in its own pixels.

@@ -42,7 +42,7 @@ from core.retailers.report.parts import (
     scorecard_part,
     stability_part,
 )
-from core.retailers.report.plots import LATENT, PICTURES, SPACE_TITLES
+from core.retailers.report.plots import LATENT, MAPS, SPACE_TITLES
 from core.retailers.report.tree import Contrasts, inside_part
 from core.segments.profiles import cluster_contrasts
 from core.segments.published import UNASSIGNED
@@ -390,7 +390,7 @@ def _map(evidence: Evidence) -> Picture | None:
     """Return where the shops of the published segments lie."""
     kind = evidence.published.kind
     touch = report_line("space_picture", kind=kind)
-    wanted = (PICTURES[kind][0], "A map of the shops", _MAP, touch)
+    wanted = (MAPS[kind][0], "A map of the shops", _MAP, touch)
     return next(iter(_known(evidence, wanted)), None)
 
 

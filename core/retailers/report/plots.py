@@ -427,26 +427,11 @@ SPACE_TITLES = {"latent": "Latent space", "raw": "Raw features"}
 # The space whose clusters are the published segments, if those are clusters.
 LATENT = "latent"
 Projection = tuple[np.ndarray, np.ndarray]
-# Of each kind of segments: where they lie, what they are like, and the words for both.
-PICTURES: dict[SegmentKind, tuple[str, str, str, str]] = {
-    "density": (
-        "latent-space.png",
-        "cluster-heatmap.png",
-        SPACE_TITLES[LATENT],
-        "cluster",
-    ),
-    "partition": (
-        "partition-space.png",
-        "partition-heatmap.png",
-        "The partition, among the scaled features",
-        "segment",
-    ),
-    "rules": (
-        "rules-space.png",
-        "rules-heatmap.png",
-        "Segments by rules, among the scaled features",
-        "segment",
-    ),
+# Of each kind of segments: the picture of where they lie, and its title.
+MAPS: dict[SegmentKind, tuple[str, str]] = {
+    "density": ("latent-space.png", SPACE_TITLES[LATENT]),
+    "partition": ("partition-space.png", "The partition, among the scaled features"),
+    "rules": ("rules-space.png", "Segments by rules, among the scaled features"),
 }
 
 
@@ -476,38 +461,56 @@ def draw_spaces(
     )
 
 
-def draw_kind(
+def draw_map(
     folder: Path,
     kind: SegmentKind,
     projection: Projection,
     labels: np.ndarray,
-    table: pl.DataFrame,
-    features: Sequence[str],
+    noun: str,
 ) -> None:
-    """Draw where the segments of a kind lie, and what they are like.
+    """Draw where the segments of a kind lie.
 
     Parameters
     ----------
     folder : Path
-        Gets the two files of `PICTURES`.
+        Gets the file of `MAPS`.
     kind : {'density', 'partition', 'rules'}
     projection : (coordinates, shares)
         As for `draw_spaces`; of the latent space or of the scaled features.
     labels : ndarray of int, shape (n_shops,)
         Per shop its segment's id, if they are published, else its cluster; -1 is none.
+    noun : str
+        "segment" or "cluster".
+    """
+    file, title = MAPS[kind]
+    _draw_space(projection, labels, title, folder / file, noun)
+
+
+def draw_heat_map(
+    path: Path,
+    labels: np.ndarray,
+    table: pl.DataFrame,
+    features: Sequence[str],
+    noun: str,
+) -> None:
+    """Draw how far the clusters of the latent space differ, feature by feature.
+
+    Parameters
+    ----------
+    path : Path
+        PNG to write.
+    labels, noun
+        As for `draw_map`.
     table : DataFrame
         The shops' features, in the same order.
     features : sequence of str
         Those that were clustered.
     """
-    space, heatmap, title, noun = PICTURES[kind]
-    _draw_space(projection, labels, title, folder / space, noun)
     labelled = table.with_columns(cluster=pl.Series(labels))
     contrasts = cluster_contrasts(labelled, "cluster", features)
     effects, clusters, names = effect_matrix(contrasts)
     said = [feature_label(name).name for name in names]
-    shown = [str(cluster) for cluster in clusters]
-    plot_heatmap(effects, shown, said, folder / heatmap, SHOP, noun)
+    plot_heatmap(effects, [str(c) for c in clusters], said, path, SHOP, noun)
 
 
 def _draw_space(
