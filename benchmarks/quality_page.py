@@ -33,62 +33,63 @@ OURS = "ours"
 
 INTRODUCTION = """# Quality
 
-How good the segments are, measured by `python benchmarks/quality.py` and rendered from
-its results; [benchmarks/README.md](../benchmarks/README.md) says how. Every option is
-the default, for every data set; seeds and settings were fixed before. A target is *met*
-or *not met*, and what was not measured says so.
+How good the segments are, measured by `python benchmarks/quality.py` and rendered
+from its results; [benchmarks/README.md](../benchmarks/README.md) says how. Every
+option is the default, for every data set; seeds and settings were fixed before. A
+target is *met* or *not met*; what was not measured says so.
 """
 PLANTED = """## Planted archetypes
 
 The built-in generator plants archetypes that the pipelines never see. Adjusted Rand
 index (ARI) over archetype shops, noise as a class of its own; medians over the
 generator's seeds, and the seed with the lowest ARI. *Noise* is of all shops, shops
-between two archetypes included; how many of those are found as noise stands beside it.
-*Effective* is the effective number of clusters (exp of the entropy of their sizes),
-beside that of the truth. *Seconds*: learning and labelling once on one processor core,
-with another such process beside it. KMeans and the mixture are told the true number of
-archetypes, which nobody knows in practice. The reference recipe is the published one on
-its 29 features.
+between two archetypes included; *in-between as noise* is the share of those found as
+noise. *Effective* is the effective number of clusters (exp of the entropy of their
+sizes), beside that of the truth. *Seconds*: training and labelling once on one
+processor core, with another such process at the same time. KMeans and the mixture get
+the true number of archetypes, which is unknown in practice. The reference recipe is
+the published one on its 29 features.
 """
 STABLE = """## Refits and held-out shops
 
-The whole pipeline (scaler, encoder, clusters) learnt anew, medium difficulty: on 80% of
+The whole pipeline (scaler, encoder, clusters) refitted, medium difficulty: on 80% of
 the shops, and on all of them with other training seeds. *Held out*: the ARI with the
-truth of the 20% that a refit has not seen, beside that of the 80% it has learnt from.
+truth on the 20% that a refit has not seen, beside that on the 80% that it was trained
+on.
 """
 NOTHING = """## Data without structure, and with
 
 *Certificate*: the whole pipeline against 19 refits on Gaussian-copula data with the
-same marginals and rank correlations, stopped early where p <= 0.05 is out of reach.
-*Quick check*: what a default run does, principal components only. Called natural means
-that the report would offer the clusters as groups that exist.
+same marginals and rank correlations, stopped early if p <= 0.05 cannot be reached.
+*Quick check*: what a default run does, principal components only. Called natural
+means that the report would offer the clusters as groups that exist.
 """
 INSIDE = """### Inside a segment
 
-The same data sets looked into as if each were one large segment: how often its parts
-are called natural, for which the structure check has to find density inside.
+The same data sets as if each were one large segment: how often its parts are called
+natural, which requires that the structure check finds density inside.
 """
 CONTINUUM = """## Segments within segments
 
-Steady, growing and fading shops on a continuum of trends, nine archetypes with a season
-beside them, months with a coefficient of variation of 0.8 and a shock to the whole
-market (`python benchmarks/continuum.py`, which says what is planted). Adjusted Rand
-index with the archetypes of the segments alone, and of the *flat view*, in which a
-divided segment counts as its sub-segments; beside a mixture that is told the number of
-archetypes, and a forest that has learnt from other shops which archetype they are.
+Steady, growing and fading shops on a continuum of trends, nine archetypes with a
+season beside them, months with a coefficient of variation of 0.8 and a shock to the
+whole market (`python benchmarks/continuum.py`, which says what is planted). Adjusted
+Rand index with the archetypes of the segments alone, and of the *flat view*, in which
+a divided segment counts as its sub-segments; beside a mixture with the true number of
+archetypes, and a forest that was trained on other shops with their true archetypes.
 *Trends*: among steady, growing and fading shops alone.
 """
 REAL = """## Real data
 
-Default runs on the data sets beside the repository. *Provisional* is the verdict of the
-run, *certified* that of the certificate (19 nulls) with the clusters' refits, but
+Default runs on the data sets beside the repository. *Provisional* is the verdict of
+the run, *certified* that of the certificate (19 nulls) with the clusters' refits, but
 without those of the partition: natural or not. *Clusters* to *refit ARI* are those of
-the latent space; *partition* is what is published where the verdict is not natural, and
-*its ARI* how well it comes back. *Out of time*: share of the variance of what shops did
-later that the published kind of segments explains beyond size, with its standard error.
-*AMI*: adjusted mutual information of the published segments with what the shops are
-known by, which no run has seen; the names of the Iowa stores, and so their chains, are
-not in the data kept.
+the latent space; *partition* is what is published where the verdict is not natural,
+and *its ARI* how well it comes back. *Out of time*: share of the variance of what
+shops did later that the published kind of segments explains beyond size, with its
+standard error. *AMI*: adjusted mutual information of the published segments with
+known groups of shops, which no run has seen; the names of the Iowa stores, and so
+their chains, are not in the data.
 """
 
 

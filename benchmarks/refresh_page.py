@@ -16,41 +16,40 @@ CALM_MONTHS = 0.95
 
 INTRODUCTION = """# Month after month
 
-What `./run.sh refresh` does with identities and drift, measured by
-`python benchmarks/refresh.py` and rendered from its results;
-[benchmarks/README.md](../benchmarks/README.md) says how. Data, seeds and settings were
-fixed before. A target is *met* or *not met*, and what was not measured says so.
+How `./run.sh refresh` keeps ids and finds drift, measured by `python
+benchmarks/refresh.py` and rendered from its results;
+[benchmarks/README.md](../benchmarks/README.md) says how. Data, seeds and settings
+were fixed before. A target is *met* or *not met*; what was not measured says so.
 """
 SCENARIO = """## A year with four events
 
 The rolling generator (`benchmarks/rolling.py`): 2,500 shops, 24 months to learn from,
 then 12 refreshes, each with a refit that has to pass the gate. One archetype splits,
-one is born, two merge, one dies; the month of each follows from how the rows are made.
-*Kept*: shops that no event concerns, with one confirmed segment in all months in which
-they are open; *raw*: the same by what the models said each month. What it takes to
-confirm a segment (`refresh.confirm_strength`, `confirm_months`) was chosen on other
-seeds.
+one is born, two merge, one dies; the month of each follows from how the rows are
+made. *Kept*: shops without an event that have one confirmed segment in all months in
+which they are open; *raw*: the same by the labels of each month. What confirms a
+segment (`refresh.confirm_strength`, `confirm_months`) was chosen on other seeds.
 """
 REPEAT = """## The same data again
 
 The whole pipeline on the same rows, shuffled, with another seed, in the folder of the
-first run: *anew*, as a training run does it, or as a *refit*, from the weights and near
-the clusters of the model before, as a refresh does it. *Renamed*: segments that kept
-their id and not their name. *Agreement*: adjusted Rand index between the published
-labels of both runs, the unassigned as one more group; *both assigned*: the same over
-the shops that have a segment in both. Medians, and the lowest of all runs.
+first run: *anew*, trained from scratch, or as a *refit*, from the weights and near
+the clusters of the model before, as in a refresh. *Renamed*: segments that kept their
+id and not their name. *Agreement*: adjusted Rand index between the published labels
+of both runs, the unassigned as one more group; *both assigned*: the same over the
+shops that have a segment in both. Medians, and the lowest of all runs.
 """
 REAL = """## Iowa liquor stores, month by month
 
 The last months of the data kept beside the repository, one refresh with a refit each,
-beside training runs on the same months that know of no model before them, whose ids are
+beside training runs on the same months without a model before them, whose ids are
 numbers by size. *Churn*: share of the shops with another id than the month before.
 """
 DRIFT = """## Drift
 
 Refreshes without refits, 1,500 shops, features of 36 months after 48 of warm-up. In
-*calm* years nothing happens but entry, exit and slow drift of single shops; a shift
-changes everyone, or the mix of shops, from one month on.
+*calm* years shops only enter, leave and change slowly one by one; a shift changes all
+shops, or the mix of shops, from one month on.
 """
 
 

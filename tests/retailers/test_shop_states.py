@@ -31,7 +31,7 @@ def test_every_shop_has_a_state_and_who_has_lapsed_no_segment(trained):
     assert insights["share_lapsed"].sum() == 0
     shares = insights.select(pl.sum_horizontal(r"^share_.*$")).to_series()
     assert shares.to_list() == pytest.approx([1.0] * insights.height)
-    assert "Where shops stand in their life" in (trained / "report.html").read_text(
+    assert "States of shops" in (trained / "report.html").read_text(
         encoding="utf-8"
     )
 
@@ -62,4 +62,4 @@ def test_a_model_that_was_saved_without_states_scores_without_them(artifacts):
     labels = pl.read_csv(artifacts / "cluster_predictions.csv")
     assert labels["state"].null_count() == labels.height
     page = (artifacts / "report.html").read_text(encoding="utf-8")
-    assert "Where shops stand in their life" not in page
+    assert "States of shops" not in page

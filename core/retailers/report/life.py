@@ -34,7 +34,7 @@ def mix_part(evidence: Evidence, scored: Path) -> Part | None:
         return None
     oldest = month_index(facts["intake"]["oldest_month"])
     return Part(
-        "Where shops stand in their life",
+        "States of shops",
         report_lines(
             "states",
             n_lapsed=counts[LAPSED],
