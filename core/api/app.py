@@ -47,6 +47,9 @@ MAX_MODELS = 32
 MAX_WAITING = 64
 
 
+Served = CustomerAssigner | StoredModel
+
+
 class ModelCache:
     """Reads the model of a store when it is first needed, and after every refit.
 
@@ -64,10 +67,12 @@ class ModelCache:
         self._reader = reader
         self._metrics = metrics
         # By store, the digest of what a model was read from beside it.
-        self._kept: OrderedDict[str, tuple[str, CustomerAssigner]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[str, Served]] = OrderedDict()
 
-    async def get(self, store_id: str) -> CustomerAssigner | None:
+    async def get(self, store_id: str) -> Served | None:
         """Return the model that serves a store now, or None if nothing is published.
+
+        Of shops, which runs alone assign, it is what the store keeps.
 
         Raises
         ------
@@ -92,8 +97,10 @@ class ModelCache:
         return assigner
 
 
-def _restored(stored: StoredModel) -> CustomerAssigner:
+def _restored(stored: StoredModel) -> Served:
     """Return the model of a store, of whichever system it is."""
+    if stored.system == "retailers":
+        return stored
     if stored.system == AxesAssigner.files.stage:
         return AxesAssigner.from_bytes(stored.state)
     from core.baskets.model import BasketsAssigner
@@ -163,10 +170,13 @@ class Services:
                 f"axes --store {store_id}`."
             )
         if not isinstance(assigner, AxesAssigner):
+            held = "segments of shops"
+            if isinstance(assigner, CustomerAssigner):
+                held = assigner.files.system.name
             raise HTTPException(
                 409,
-                f"the store `{store_id}` holds {assigner.files.system.name}, which are "
-                "assigned by runs only; ask for a stored customer.",
+                f"the store `{store_id}` holds {held}, which are assigned by runs "
+                "only; ask for a stored customer.",
             )
         return assigner
 
@@ -391,8 +401,9 @@ def _require_json(request: Request) -> None:
 
 DESCRIPTION = """
 Segments of customers on 13 behavioural axes: stored ones, and those of a customer's own
-rows, computed at once. Every request below `/segments` needs a key in the header
-`X-API-Key`; a key opens one store.
+rows, computed at once. Stores of channels, baskets and shops answer for what is stored;
+of shops the customer is a shop. Every request below `/segments` needs a key in the
+header `X-API-Key`; a key opens one store.
 """
 
 

@@ -22,7 +22,7 @@ from core.axes.assign import AxesAssigner
 from core.axes.features.catalog import AXES
 from core.segments.axes import FittedAxis
 from core.segments.memberships import CustomerAssigner
-from core.store import StoredProfile
+from core.store import StoredModel, StoredProfile
 
 # No control characters: PostgreSQL refuses NUL in a text, a log line breaks at others.
 ID_PATTERN = r"^[^\x00-\x1f\x7f]+$"
@@ -170,11 +170,12 @@ class CustomerSegments(BaseModel):
     customer_id: str
     segment_memberships: dict[str, str] = Field(
         description="segment per axis; `not_enough_orders`, `no_items` or `no_channel` "
-        "where the customer cannot be placed, `no_rule` where no rule holds; axes that "
-        "do not look at the customer are left out"
+        "where the customer cannot be placed, `no_rule` where no rule holds; of shops "
+        "`unassigned`, or `not segmented` with a `reason`; axes that do not look at "
+        "the customer are left out"
     )
     dominant_segments: dict[str, str] = Field(
-        description="the same: everyone has one segment per axis"
+        description="the same: everyone has one segment per axis; of shops the ids"
     )
     membership_strengths: dict[str, Share] = Field(
         description="per axis, 0 (on the border to the next segment, or not placed) to "
@@ -318,8 +319,10 @@ def profile_text(profile: StoredProfile) -> str:
     return f"{{{_PROFILE.format(*texts)}}}"
 
 
-def axes_of(assigner: CustomerAssigner | None) -> list[dict[str, Any]]:
+def axes_of(assigner: CustomerAssigner | StoredModel | None) -> list[dict[str, Any]]:
     """Return `AxisOut` of every axis."""
+    if isinstance(assigner, StoredModel):  # of shops
+        return list(assigner.meta["axes"])
     if assigner is None or isinstance(assigner, AxesAssigner):
         return _behavioural(assigner)
     return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from core.axes.features.compute import known_channels
 from core.axes.files import FILES, axes_folder
 from core.axes.fit import AxesOptions, fit_axes
 from core.axes.sample import generate_shoppers
-from core.axes.told import axes_playbook
+from core.axes.told import axes_playbook, told_axes
 from core.config import Config
 from core.errors import ConfigError
 from core.lifecycle.run import RunResult, run_segmentation
 from core.lifecycle.segmentation import Placed, Segmentation, StoreLoader, Tables
 from core.logging import get_logger
+from core.reporting.board import Board
 from core.tables.orders import Purchases, purchases_from_frames, read_purchases
 
 _DECIDING = ("max_segments", "min_segments", "fit_customers")
@@ -152,6 +154,20 @@ class CustomerAxes(Segmentation[Purchases, AxesAssigner]):
     ) -> None:
         """Write the tables of axes and of their overlap, and the page."""
         output.write_report(out, tables, facts)
+
+    def board(self, out: StageWriter, tables: Tables, facts: dict[str, Any]) -> Board:
+        """Return what the dashboard is told."""
+        playbook = axes_playbook(out.config.axes.playbook)
+        return Board(
+            system=FILES.stage,
+            title="Customer axes",
+            entity="customer",
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            as_of=facts["reference_date"][:10],
+            headline=output.headline(facts),
+            axes=told_axes(tables.assigner.model, tables.profiles, playbook),
+            notes=[*facts["notes"], *output.intake_notes(facts)],
+        )
 
     def lines(self, facts: dict[str, Any]) -> list[str]:
         """Say what a run did."""

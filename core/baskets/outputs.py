@@ -7,6 +7,7 @@ from typing import Any
 
 from core.artifacts.folder import StageWriter
 from core.artifacts.runs import block_name
+from core.baskets.content import Content
 from core.baskets.documents import TEMPLATES, write_documents
 from core.baskets.files import RULES, SEGMENTS, SUMMARY
 from core.baskets.findings import parts_of, summary_table
@@ -21,15 +22,17 @@ from core.lifecycle.rule_runs import (
 )
 from core.lifecycle.segmentation import Tables
 from core.models.centroids import NOWHERE
+from core.reporting.board import BoardAxis
 from core.rules.check import check_rules
 
 Facts = Mapping[str, Any]
 
 
-def write_report(out: StageWriter, tables: Tables, facts: dict[str, Any]) -> None:
+def write_report(out: StageWriter, tables: Tables, facts: dict[str, Any]) -> BoardAxis:
     """Write the rules, who is in which segment, the summary, documents and page.
 
-    Adds ``summary``, ``moves``, ``n_unplaced`` and ``proof`` to `facts`.
+    Adds ``summary``, ``moves``, ``n_unplaced`` and ``proof`` to `facts`; returns the
+    segments in words.
 
     Raises
     ------
@@ -56,3 +59,4 @@ def write_report(out: StageWriter, tables: Tables, facts: dict[str, Any]) -> Non
     notes = [*facts["notes"], *row_notes(TEMPLATES, facts)]
     told = headline(TEMPLATES, facts), notes
     write_page(out, parts, facts, told, tables.drift)
+    return Content(parts).told

@@ -22,10 +22,16 @@ from core.baskets.monitoring import recalibration_is_due
 from core.baskets.playbook import read_playbook
 from core.baskets.rows import N_ORDERS, REASON, BasketRows, require_customers, rows_of
 from core.config import Config
-from core.lifecycle.rule_runs import LEFT_OUT, require_possible, run_lines
+from core.lifecycle.rule_runs import (
+    LEFT_OUT,
+    require_possible,
+    rule_board,
+    run_lines,
+)
 from core.lifecycle.run import RunResult, run_segmentation
 from core.lifecycle.segmentation import Placed, Segmentation, StoreLoader, Tables
 from core.logging import get_logger
+from core.reporting.board import Board, BoardAxis
 from core.rules.check import require_proven
 from core.rules.grammar import RuleSet, read_rules
 
@@ -47,6 +53,7 @@ class Baskets(Segmentation[BasketRows, BasketsAssigner]):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.told: dict[str, Any] = {}
+        self.axes: list[BoardAxis] = []
 
     @property
     def store(self) -> str:
@@ -155,7 +162,11 @@ class Baskets(Segmentation[BasketRows, BasketsAssigner]):
         if self.told:
             facts |= self.told
             watch(out, tables, facts)
-        outputs.write_report(out, tables, facts)
+        self.axes = [outputs.write_report(out, tables, facts)]
+
+    def board(self, out: StageWriter, tables: Tables, facts: dict[str, Any]) -> Board:
+        """Return what the dashboard is told."""
+        return rule_board(FILES, TEMPLATES, self.axes, tables, facts)
 
     def lines(self, facts: dict[str, Any]) -> list[str]:
         """Say what a run did."""

@@ -31,13 +31,19 @@ from core.channels.outputs import check_outputs, store_outputs, with_models_at_h
 from core.channels.page import TEMPLATES
 from core.channels.rows import ChannelRows, rows_of_channels, rows_of_table
 from core.channels.sample import with_sample
-from core.channels.told import channels_playbook
+from core.channels.told import channels_playbook, told_axes
 from core.config import Config, MicroPlanItem
 from core.errors import ConfigError
-from core.lifecycle.rule_runs import LEFT_OUT, require_possible, run_lines
+from core.lifecycle.rule_runs import (
+    LEFT_OUT,
+    require_possible,
+    rule_board,
+    run_lines,
+)
 from core.lifecycle.run import RunResult, run_segmentation
 from core.lifecycle.segmentation import Placed, Segmentation, StoreLoader, Tables
 from core.logging import get_logger
+from core.reporting.board import Board
 from core.rules.check import require_proven
 from core.rules.grammar import RuleSet, read_rules
 from core.segments.axes import OUTSIDE, AxesModel
@@ -212,6 +218,14 @@ class Channels(Segmentation[ChannelRows, ChannelsAssigner]):
     ) -> None:
         """Write the rules, the segments by customer, the summary and the page."""
         report.write_report(out, tables, facts)
+
+    def board(self, out: StageWriter, tables: Tables, facts: dict[str, Any]) -> Board:
+        """Return what the dashboard is told."""
+        model = tables.assigner.model
+        assert isinstance(model, ChannelsModel)  # of a channels' assigner
+        playbook = channels_playbook(out.config.channels.playbook)
+        axes = told_axes(model, tables.profiles, playbook)
+        return rule_board(FILES, TEMPLATES, axes, tables, facts)
 
     def lines(self, facts: dict[str, Any]) -> list[str]:
         """Say what a run did."""

@@ -88,6 +88,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "channels": "--config channels.yaml",
         "baskets": "--orders orders.csv --items items.csv",
         "rules": "check order-bands",
+        "publish": "--store shops",
         "serve": "--port 8080",
         "store": "status",
         "keys": "create --store default",

@@ -101,6 +101,25 @@ def _announced(store_id: str, address: str, store: Store) -> Iterator[None]:
     yield
 
 
+@app.app.command()
+def publish(
+    store: Annotated[str, app.option("Name of the store of these shops.")] = "shops",
+    artifacts: app.ArtifactsFolder = None,
+    database: Database = None,
+    config: app.ConfigFile = None,
+) -> None:
+    """Load the shops of a run into the store, for the API and the dashboard.
+
+    Segment, sub-segment and state of every shop as they are now, how they came there,
+    and what the report tells. Doing it again changes nothing.
+    """
+    from core.store.runs import publish_shops
+
+    flags = {"artifacts": artifacts, "store.url": database}
+    load = publish_shops(resolve_config(config, flags), store)
+    app.print_lines([load.line])
+
+
 _STATUS = """
     SELECT store_id AS store, (stats ->> 'total_customers')::bigint AS customers,
            version AS model, lineage,

@@ -9,9 +9,11 @@ from typing import Any
 
 import polars as pl
 
-from core.artifacts.runs import REJECTED
+from core.artifacts.runs import REJECTED, RunFiles
 from core.errors import PROGRAM, SchemaError
+from core.lifecycle.segmentation import Tables
 from core.models.centroids import NOWHERE
+from core.reporting.board import Board, BoardAxis
 from core.reporting.changes import change_lines
 from core.reporting.page import Templates
 from core.reporting.text import plural
@@ -24,7 +26,7 @@ from core.segments.contract import (
     read_contract,
     require_kept,
 )
-from core.segments.rule_axis import SEGMENT
+from core.segments.rule_axis import SEGMENT, RuleModel
 
 LEFT_OUT = "customers_left_out.parquet"
 WORDS = "run.txt.j2"
@@ -130,6 +132,45 @@ def row_notes(words: Templates, facts: Facts) -> list[str]:
     left = words.sentences(WORDS, "left_out", **facts)
     where = [f"Who is not segmented: {LEFT_OUT}."] if left else []
     return [*(told if n else []), *left, *where]
+
+
+def rule_board(
+    files: RunFiles,
+    words: Templates,
+    axes: list[BoardAxis],
+    tables: Tables,
+    facts: Facts,
+) -> Board:
+    """Return what the dashboard is told of a run of rule segments.
+
+    Parameters
+    ----------
+    files : RunFiles
+    words : Templates
+        Of the system, with `WORDS`.
+    axes : list of BoardAxis
+    tables : Tables
+    facts : mapping
+    """
+    model = tables.assigner.model
+    assert isinstance(model, RuleModel)  # of a run of rule segments
+    own = tables.sizes.filter(axis=SEGMENT)
+    called = dict(own.select("rule_name", "segment").iter_rows())
+    told = [
+        (called.get(rule.name, rule.name), model.rules.condition(rule).text())
+        for rule in model.rules.segments
+    ]
+    return Board(
+        system=files.stage,
+        title=files.system.name.capitalize(),
+        entity="customer",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        as_of=facts["reference_date"][:10],
+        headline=headline(words, facts),
+        axes=axes,
+        rules=told,
+        notes=[*facts["notes"], *row_notes(words, facts), facts["proof"]],
+    )
 
 
 def run_lines(

@@ -25,6 +25,7 @@ from core.artifacts.runs import (
 )
 from core.errors import FeatureMismatchError
 from core.evaluation.axes_drift import AXES_DRIFT_ROWS, AxesDrift
+from core.lifecycle.board import past_of, write_board
 from core.lifecycle.segmentation import A, D, Placed, Segmentation, StoreLoader, Tables
 from core.scratch import temporary_folder
 from core.segments.memberships import (
@@ -282,7 +283,9 @@ class _Run(Generic[D, A]):
             assert before is not None  # whose model it is
             learnt_from = self.by.files.facts(before.base)["learnt_from"]
         names: dict[str, dict[str, str]] = {}
+        past = None
         if before is not None:
+            past = past_of(self.by.files.facts(before.base))
             for axis, known in before.assigner.model.names.items():
                 names[axis] = {str(i): name for i, name in known.items()}
         return {
@@ -291,6 +294,7 @@ class _Run(Generic[D, A]):
             "version": assigner.version,
             "version_before": None if before is None else before.version,
             "names_before": names,
+            "past": past,
             "is_learnt": is_learnt,
             "rows": self.marks.rows,
             "learnt_from": learnt_from,
@@ -333,7 +337,8 @@ def write_tables(
 ) -> None:
     """Write the profiles, and all that follows from them and from the model.
 
-    Adds ``segments``, a row per segment, to `facts`.
+    Adds ``segments``, a row per segment, and ``past`` (see `core.lifecycle.board`) to
+    `facts`.
     """
     profiles.write_parquet(out.path(PROFILES), compression="zstd")
     out.write_csv(LONG_TABLE, long_table(profiles), float_precision=4)
@@ -341,7 +346,10 @@ def write_tables(
     sizes = sizes_table(assigner.model, labels)
     out.write_csv(SIZES, sizes, float_precision=4)
     facts["segments"] = sizes.to_dicts()
-    by.write_report(out, Tables(assigner, profiles, sizes, labels, drift), facts)
+    facts["past"] = past_of(facts)
+    tables = Tables(assigner, profiles, sizes, labels, drift)
+    by.write_report(out, tables, facts)
+    write_board(out, by.board(out, tables, facts), facts, drift)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from core.artifacts.reading import ArtifactSet
 from core.artifacts.runs import RunFiles
 from core.config import Config
 from core.models.centroids import Assignment
+from core.reporting.board import Board
 from core.segments.axes import Labels
 from core.segments.memberships import CustomerAssigner
 
@@ -177,6 +178,13 @@ class Segmentation(ABC, Generic[D, A]):
         self, out: StageWriter, tables: Tables, facts: dict[str, Any]
     ) -> None:
         """Write the system's own tables and its page; may add to the facts."""
+
+    @abstractmethod
+    def board(self, out: StageWriter, tables: Tables, facts: dict[str, Any]) -> Board:
+        """Return what the dashboard is told beside sizes over time, flows and drift.
+
+        Called after `write_report`, with the same.
+        """
 
     @abstractmethod
     def lines(self, facts: dict[str, Any]) -> list[str]:

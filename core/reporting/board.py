@@ -9,6 +9,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from core.errors import StoreError
 
+BOARD = "board.json"
+"""The file of a run's artifacts."""
+
 
 @dataclass(frozen=True)
 class BoardVerdict:
@@ -55,6 +58,8 @@ class BoardSegment:
         What sets it apart, and suggestions.
     curve : list of (str, float)
         Period and value, such as a month and its index; empty where there is none.
+    states : list of (str, float)
+        Shares of the states of its entities, 0 to 1; empty where there are none.
     """
 
     id: str
@@ -69,6 +74,7 @@ class BoardSegment:
     actions: list[str] = field(default_factory=list)
     how_sure: str = ""
     curve: list[tuple[str, float]] = field(default_factory=list)
+    states: list[tuple[str, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,13 @@ RETAILERS = System(
         }
     ),
     # Written month after month by refreshes; the sales by a training run, too.
-    records=("drift.parquet", "refresh.json", "sales.parquet", "ledger-*"),
+    records=(
+        "drift.parquet",
+        "refresh.json",
+        "sales.parquet",
+        "state-flows.parquet",
+        "ledger-*",
+    ),
     columns={
         "features.parquet": {"shop_id": "text"},
         "history.parquet": {"shop_id": "text", "as_of": "text"},

@@ -23,6 +23,7 @@ from core.artifacts.spreadsheet import defused
 from core.errors import ArtifactError, ConfigError, listed
 from core.evaluation.quality import label_summary
 from core.models.scaling import feature_matrix
+from core.reporting.board import BOARD
 from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
 from core.retailers.model import (
@@ -36,6 +37,7 @@ from core.retailers.model import (
     write_predictions,
 )
 from core.retailers.prepare import MONTHLY
+from core.retailers.report.board import report_board
 from core.retailers.report.cards import (
     CURVES,
     curve_table,
@@ -197,6 +199,8 @@ def _write_report(
     content["explorer"] = shop_explorer(shops, features, model)
     content["largest"] = largest_shops(shops, content["cards"])
     write_report(content, out.path("report.html"))
+    board = report_board(content, evidence, curves)
+    out.path(BOARD).write_text(board.to_json(), encoding="utf-8")
     sure = {str(s.id): how_sure(evidence, s)[0] for s in published.segments}
     sure |= {i: how_sure(evidence, part)[0] for i, part in published.parts.items()}
     rows = segment_rows(tree, sure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 
@@ -52,6 +53,18 @@ def state_mix(scored: Path, column: str = "segment") -> pl.DataFrame:
     n_shops = pl.len().cast(pl.Int64).alias("n_shops")
     is_last = pl.col(column).cast(pl.String) == str(UNASSIGNED)
     return labels.group_by(column).agg(n_shops, *shares).collect().sort(is_last, column)
+
+
+FLOWS_SCHEMA: Final = pl.Schema(
+    {"month": pl.String, "from": pl.String, "to": pl.String, "n_shops": pl.Int64}
+)
+"""Columns of the flows of several months, see `state_flows`."""
+
+
+def flows_of_month(month: str, before: pl.DataFrame, now: pl.DataFrame) -> pl.DataFrame:
+    """Return `state_flows` of a month (YYYY-MM) as `FLOWS_SCHEMA`."""
+    flows = state_flows(before, now).select(pl.lit(month).alias("month"), pl.all())
+    return flows.cast(FLOWS_SCHEMA)
 
 
 def state_flows(before: pl.DataFrame, now: pl.DataFrame) -> pl.DataFrame:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import polars as pl
 
@@ -15,6 +16,7 @@ from core.config import Config
 from core.errors import StoreError
 from core.lifecycle.segmentation import StoreLoad
 from core.logging import get_logger
+from core.reporting.board import BOARD, Board
 from core.store.address import chosen_address
 from core.store.loading import copy_into, escaped
 from core.store.store import Store
@@ -39,9 +41,8 @@ def publish_profiles(config: Config, published: ArtifactSet) -> StoreLoad:
     """
     get_logger().info("Loading the profiles into the store")
     try:
-        folder = Path(config.artifacts) / "postgres"
-        with Store.open(config.store.url, folder) as store:
-            return _load(store, published)
+        with opened_store(config) as store:
+            return load_run(store, _RunOfCustomers(published))
     except StoreError as error:
         line = (
             f"The files are published, but the store does not have them: {error} Run "
@@ -51,35 +52,104 @@ def publish_profiles(config: Config, published: ArtifactSet) -> StoreLoad:
         return StoreLoad(line, {"error": str(error)}, error.exit_code)
 
 
-def _load(store: Store, published: ArtifactSet) -> StoreLoad:
-    """Load, unless that has been done."""
-    files = RunFiles(published.manifest.system)
-    facts = files.facts(published)
-    store_id = str(facts["store"])
-    fingerprint = _fingerprint(published, files)
-    stored = store.model(store_id)
+@contextmanager
+def opened_store(config: Config) -> Iterator[Store]:
+    """Open the store of a configuration: its own, or that of the artifacts folder."""
+    folder = Path(config.artifacts) / "postgres"
+    with Store.open(config.store.url, folder) as store:
+        yield store
+
+
+class LoadedRun(NamedTuple):
+    """What a store is given."""
+
+    version: int
+    lineage: str
+    state: bytes
+    meta: dict[str, Any]
+    profiles: pl.DataFrame
+    moves: pl.DataFrame | None
+    board: Board | None
+
+
+class Source(Protocol):
+    """A published set that a store is loaded from."""
+
+    store_id: str
+    system: str
+
+    def marks(self) -> dict[str, Any]:
+        """Return what tells its rows from others."""
+
+    def load(self, known: Mapping[str, Any]) -> LoadedRun:
+        """Return everything; `known` are the marks of what the store holds."""
+
+
+class _RunOfCustomers:
+    """A run of `core.lifecycle`."""
+
+    def __init__(self, base: ArtifactSet) -> None:
+        self.base, self.files = base, RunFiles(base.manifest.system)
+        self.system = self.files.stage
+        self.store_id = str(self.files.facts(base)["store"])
+
+    def marks(self) -> dict[str, Any]:
+        facts = self.files.facts(self.base)
+        own = {"run": facts["run"], "lineage": facts["lineage"]}
+        return own | digests_of(self.base, (PROFILES, self.files.meta, BOARD))
+
+    def load(self, known: Mapping[str, Any]) -> LoadedRun:
+        meta = read_meta(self.base)
+        arrays, _ = self.base.arrays(self.files.state)
+        is_told = BOARD in self.base.manifest.files
+        return LoadedRun(
+            meta["version"],
+            meta["lineage"],
+            pack_arrays(arrays, meta),
+            meta,
+            self.base.table(PROFILES),
+            _moves_after(self.base, known),
+            Board.from_json(self.base.read(BOARD)) if is_told else None,
+        )
+
+
+def digests_of(base: ArtifactSet, names: Sequence[str]) -> dict[str, str]:
+    """Return the SHA-256 of files, of those that there are."""
+    entries = base.manifest.files
+    return {name: entries[name].sha256 for name in names if name in entries}
+
+
+def load_run(store: Store, source: Source) -> StoreLoad:
+    """Load a run into its store, unless that has been done.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be used, or holds something else under that name.
+    """
+    stored = store.model(source.store_id)
     known = {} if stored is None else stored.meta.get(LOADED, {})
-    if stored is not None and stored.system != files.stage:
+    if stored is not None and stored.system != source.system:
         raise StoreError(
-            f"{store.name} holds {stored.system} under the name `{store_id}`, "
-            f"and these are {files.stage}. Give these a store of their own with "
+            f"{store.name} holds {stored.system} under the name `{source.store_id}`, "
+            f"and these are {source.system}. Give these a store of their own with "
             "`--store NAME`."
         )
-    if known == fingerprint:
+    marks = source.marks()
+    if known == marks:
         return StoreLoad(
             f"{store.name} holds these profiles already.", {"is_loaded": False}
         )
-    meta = read_meta(published)
-    arrays, _ = published.arrays(files.state)
-    profiles = published.table(PROFILES)
+    made = source.load(known)
     done = store.publish(
-        store_id,
-        meta["version"],
-        meta["lineage"],
-        pack_arrays(arrays, meta),
-        {**meta, LOADED: fingerprint},
-        profiles,
-        _moves_after(published, known),
+        source.store_id,
+        made.version,
+        made.lineage,
+        made.state,
+        {**made.meta, LOADED: marks},
+        made.profiles,
+        made.moves,
+        made.board,
     )
     counts = {
         "new": done.n_inserted,
@@ -89,17 +159,10 @@ def _load(store: Store, published: ArtifactSet) -> StoreLoad:
     }
     said = ", ".join(f"{n:,} {word}" for word, n in counts.items() if n)
     line = (
-        f"{store.name}: {profiles.height:,} profiles of the store `{store_id}` "
-        f"({said}) in {done.seconds:.1f} s."
+        f"{store.name}: {made.profiles.height:,} profiles of the store "
+        f"`{source.store_id}` ({said}) in {done.seconds:.1f} s."
     )
     return StoreLoad(line, {"is_loaded": True, **counts, "seconds": done.seconds})
-
-
-def _fingerprint(published: ArtifactSet, files: RunFiles) -> dict[str, Any]:
-    """Return what tells these rows from others."""
-    entries, facts = published.manifest.files, files.facts(published)
-    digests = {name: entries[name].sha256 for name in (PROFILES, files.meta)}
-    return {"run": facts["run"], "lineage": facts["lineage"], **digests}
 
 
 def _moves_after(

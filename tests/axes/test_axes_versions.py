@@ -16,6 +16,7 @@ from core.axes.run import CustomerAxes
 from core.cli import app
 from core.errors import ArtifactError, ConfigError
 from core.lifecycle.versions import rename_segment, roll_back
+from core.reporting.board import Board
 
 AXIS = "purchase_cadence"
 
@@ -110,3 +111,30 @@ def test_the_commands_rename_and_roll_back(folder):
     back = CliRunner().invoke(app, ["axes", "rollback", *where])
     assert back.exit_code == 0, back.output
     assert "Version 1 is in use again" in back.stdout
+
+
+def board(folder):
+    return Board.from_json(published(folder).read("board.json"))
+
+
+def test_the_board_remembers_the_runs_before_under_the_names_of_now(folder):
+    then, now = board(folder).periods
+    assert [(p.label, p.version) for p in (then, now)] == [
+        ("2025-10-31", 1),
+        ("2025-11-30", 2),
+    ]
+    here = profiles(folder)["segment_memberships"].struct.field(AXIS)
+    assert now.sizes[AXIS] == dict(here.drop_nulls().value_counts().iter_rows())
+    ledger = published(folder).table("ledger-0002.parquet")
+    counts = ledger.filter(axis=AXIS).group_by("old_name", "new_name").len()
+    told = [f for f in board(folder).flows if f.kind == AXIS]
+    assert {(f.old, f.new, f.n) for f in told} == set(counts.iter_rows())
+    old = assigner(folder).model.names[AXIS][0]
+    rename(folder, 0, "Our mornings")
+    for period, before in zip(board(folder).periods, (then, now), strict=True):
+        assert period.sizes[AXIS] == {
+            "Our mornings" if name == old else name: n
+            for name, n in before.sizes[AXIS].items()
+        }
+    roll_back(CustomerAxes(config(folder)))
+    assert [p.label for p in board(folder).periods] == ["2025-10-31"]

@@ -29,6 +29,7 @@ from core.retailers.refresh.month import Record, ledger_blocks, refresh_config
 from core.retailers.refresh.output import roll_back, version_rows
 from core.retailers.refresh.run import run_refresh
 from core.retailers.sample import generate_sales
+from core.retailers.stored import stored_run
 from core.segments.transitions import stock_and_flow
 from core.store import Store
 from core.store.publish import publish_ledger
@@ -205,6 +206,34 @@ def test_the_ledger_is_copied_into_the_store_where_there_is_one(refreshed, tmp_p
         ("2024-04", 1),
         ("2024-04", 2),
     ]
+
+
+def test_the_store_is_told_how_the_shops_came_where_they_are(refreshed):
+    folder, first, second = refreshed
+    base = Artifacts(folder, RETAILERS).published()
+    run, blocks = stored_run(base), ledger_blocks(base)
+    now = base.table("shops.parquet")
+    assert run.version == 2
+    assert set(run.profiles["customer_id"]) == set(now["shop_id"])
+    # Sizes are those of the ledger; who moved is told by the refresh, too.
+    periods = {period.label: period for period in run.board.periods}
+    assert [*periods] == [LAST, "2024-03", "2024-04"]
+    for block in blocks[:2]:
+        sizes = periods[block["month"][0]].sizes["segment"]
+        assert sum(sizes.values()) == block.height
+    assert sum(periods["2024-04"].sizes["segment"].values()) == (now["segment"].count())
+    moves = run.moves.filter(axis="segment", cause="behaviour")
+    for result in (first, second):
+        own = moves.filter(run=result.facts["month"])
+        moved = own.filter(pl.col("old") != "unassigned")
+        assert moved.height == result.facts["n_moved"]
+    told = pl.read_csv(base.path("state_moves.csv"))
+    changed = told.filter(pl.col("from").ne_missing(pl.col("to"))).fill_null("")
+    flows = [f for f in run.board.flows if f.kind == "state" and f.period == "2024-04"]
+    assert {(f.old, f.new, f.n) for f in flows} == set(changed.iter_rows())
+    assert sum(periods["2024-04"].states.values()) == told["n_shops"].sum()
+    assert run.board.drift
+    assert run.board.as_of == "2024-04"
 
 
 def test_a_store_that_cannot_be_reached_is_told_after_the_refresh(refreshed, tmp_path):

@@ -45,6 +45,7 @@ from core.retailers.monthly import (
     write_archive,
 )
 from core.retailers.prepare import HISTORY, THIN_MONTH_SHARE, Prepared, prepare
+from core.retailers.states import FLOWS_SCHEMA
 from core.segments.changing import Months
 from core.segments.ledger import complete_block
 from core.tables.exact import MILLIONTHS
@@ -101,6 +102,7 @@ def refresh_config(
 
 RECORD = "refresh.json"
 DRIFT = "drift.parquet"
+STATE_FLOWS = "state-flows.parquet"
 
 
 class MonthRecord(BaseModel):
@@ -223,6 +225,13 @@ def read_drift(base: ArtifactSet) -> pl.DataFrame | None:
     if DRIFT not in base.manifest.files:
         return None
     return base.table(DRIFT)
+
+
+def read_state_flows(base: ArtifactSet) -> pl.DataFrame:
+    """Return the flows of states of the months recorded, `FLOWS_SCHEMA`."""
+    if STATE_FLOWS not in base.manifest.files:
+        return pl.DataFrame(schema=FLOWS_SCHEMA)
+    return base.table(STATE_FLOWS)
 
 
 def ledger_blocks(base: ArtifactSet) -> list[pl.DataFrame]:

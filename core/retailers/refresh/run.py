@@ -30,6 +30,7 @@ from core.retailers.refresh import challenger, output
 from core.retailers.refresh.changing import changing_shops, weigh_changes
 from core.retailers.refresh.month import (
     DRIFT,
+    STATE_FLOWS,
     Delivery,
     Ledger,
     MonthRecord,
@@ -38,13 +39,14 @@ from core.retailers.refresh.month import (
     drift_of,
     monthly_config,
     read_drift,
+    read_state_flows,
     receive,
     reference_of,
     score_month,
 )
 from core.retailers.report.decision import RefreshFacts, refresh_lines
 from core.retailers.report.worklist import WORKLIST
-from core.retailers.states import states_lines
+from core.retailers.states import flows_of_month, states_lines
 from core.segments.contract import read_contract
 from core.segments.identity import IdentityEvent
 from core.segments.ledger import (
@@ -188,6 +190,7 @@ class _Refresh:
         self.ledger = Ledger(base, out, self.record)
         self.options = out.config.refresh
         self.drift = read_drift(base)
+        self.flows = read_state_flows(base)
         self.report: DriftReport | None = None
         self.changes: pl.DataFrame | None = None
 
@@ -313,6 +316,8 @@ class _Refresh:
         report = self._measure(scored, training)
         rows = report.rows.select(pl.lit(month).alias("month"), pl.all())
         self.drift = rows if self.drift is None else pl.concat([self.drift, rows])
+        flows = flows_of_month(month, scored.states_before, scored.states)
+        self.flows = pl.concat([self.flows, flows])
         n = self.options.months_running
         self.record.trigger = step(self.record.trigger, month, report, n)
         before, changes = self._weigh(scored)
@@ -399,10 +404,11 @@ class _Refresh:
         return facts
 
     def _write(self, delivery: Delivery) -> None:
-        """Write the record, the drift so far, the sales, and rows set aside."""
+        """Write the record, drift and flows so far, sales, and rows set aside."""
         self.record.write(self.out)
         if self.drift is not None:
             self.drift.write_parquet(self.out.path(DRIFT))
+        self.flows.write_parquet(self.out.path(STATE_FLOWS))
         if delivery.is_changed and self.out.adopted is None:
             link(delivery.archive, self.out.path(ARCHIVE))
         if delivery.rejected is not None:
