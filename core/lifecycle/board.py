@@ -16,6 +16,7 @@ from core.reporting.board import (
     BoardDrift,
     BoardFlow,
     BoardPeriod,
+    drift_words,
 )
 from core.reporting.text import count, rounded, share, spoken
 
@@ -90,11 +91,11 @@ def write_board(
 
 def _tiles(facts: Facts) -> list[tuple[str, str]]:
     """Return how many customers there are, came and went."""
-    tiles = [("customers", count(facts["n_customers"]))]
+    tiles = [("Customers", count(facts["n_customers"]))]
     if facts["n_entered"] is not None:
         tiles += [
-            ("new since the run before", count(facts["n_entered"])),
-            ("gone since then", count(facts["n_left"])),
+            ("New since the run before", count(facts["n_entered"])),
+            ("Gone since then", count(facts["n_left"])),
         ]
     return tiles
 
@@ -164,7 +165,7 @@ def _drift(drift: pl.DataFrame) -> list[BoardDrift]:
         BoardDrift(
             what=_what(row),
             value=_value(row),
-            words=f"limit {rounded(row['threshold'])}",
+            words=drift_words(row["threshold"], is_alert=row["is_alert"]),
             is_alert=bool(row["is_alert"]),
         )
         for row in shown.head(DRIFTS).to_dicts()

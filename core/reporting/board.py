@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pydantic import TypeAdapter, ValidationError
 
 from core.errors import StoreError
+from core.reporting.text import rounded
 
 BOARD = "board.json"
 """The file of a run's artifacts."""
@@ -157,6 +158,15 @@ class BoardDrift:
     value: str
     words: str
     is_alert: bool
+
+
+def drift_words(limit: float, *, is_alert: bool) -> str:
+    """Return what a measure of change means, given the largest that is no alert.
+
+    >>> drift_words(0.0812, is_alert=False)
+    'within the limit of 0.081'
+    """
+    return f"{'above' if is_alert else 'within'} the limit of {rounded(limit)}"
 
 
 @dataclass(frozen=True)

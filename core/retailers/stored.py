@@ -19,6 +19,7 @@ from core.reporting.board import (
     BoardFlow,
     BoardPeriod,
     BoardSegment,
+    drift_words,
 )
 from core.reporting.text import count, plural, rounded
 from core.retailers.features import SHOP
@@ -325,10 +326,10 @@ def _tiles(published: PublishedSegments, shops: pl.DataFrame) -> list[tuple[str,
     """Return how many shops there are, what they sold, and where they stand."""
     states = state_counts(shops)
     return [
-        (SHOP.plural, count(shops.height)),
-        ("segments", count(published.n_segments)),
-        ("sales of the last 12 months", rounded(float(shops[SHOP.size_column].sum()))),
-        *((state, count(n)) for state, n in states.items() if n),
+        (SHOP.plural.capitalize(), count(shops.height)),
+        ("Segments", count(published.n_segments)),
+        ("Sales of the last 12 months", rounded(float(shops[SHOP.size_column].sum()))),
+        *((state.capitalize(), count(n)) for state, n in states.items() if n),
     ]
 
 
@@ -377,18 +378,26 @@ def _drift(
     shown = drift.filter(month=pl.col("month").max()).sort(
         "is_alert", order, descending=True, nulls_last=True
     )
-    names = {str(i): name for i, name in published.names.items()}
     return [
         BoardDrift(
-            what=feature_label(row["name"]).name
-            if row["kind"] == "feature"
-            else names.get(row["name"], row["name"]),
+            what=_what(row, published.names),
             value=rounded(row["value"]),
-            words=f"{_STATISTICS[row['statistic']]}; limit {rounded(row['threshold'])}",
+            words=drift_words(row["threshold"], is_alert=row["is_alert"]),
             is_alert=row["is_alert"],
         )
         for row in shown.head(DRIFTS).to_dicts()
     ]
+
+
+def _what(row: Mapping[str, Any], names: Mapping[int, str]) -> str:
+    """Return what a row of drift is about."""
+    if row["kind"] == "feature":
+        return f"{feature_label(row['name']).name} ({row['statistic'].upper()})"
+    if row["kind"] != "share":
+        return str(row["name"])
+    since = {"difference": "training", "step": "the month before"}[row["statistic"]]
+    segment = names.get(int(row["name"]), f"segment {row['name']}")
+    return f"Share of {segment} since {since}"
 
 
 def _api_axis(base: ArtifactSet, published: PublishedSegments) -> dict[str, Any]:
@@ -404,11 +413,3 @@ def _api_axis(base: ArtifactSet, published: PublishedSegments) -> dict[str, Any]
             for own in published.segments
         ],
     }
-
-
-_STATISTICS = {
-    "psi": "distribution (PSI)",
-    "ks": "distribution (Kolmogorov-Smirnov)",
-    "difference": "share, against the training month",
-    "step": "share, against the month before",
-}
