@@ -244,7 +244,8 @@ def headline(facts: Facts) -> str:
 
 def axis_lines(axes: Sequence[Facts], segments: Sequence[Facts]) -> list[str]:
     """Return each axis: its segments with their shares, or why it has none."""
-    return run_sentences("axes", axes=axes, segments=segments)
+    told = [{**axis, "skipped": prose(axis["skipped"], spoken)} for axis in axes]
+    return run_sentences("axes", axes=told, segments=segments)
 
 
 def intake_notes(facts: Facts) -> list[str]:

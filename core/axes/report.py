@@ -160,7 +160,7 @@ def write_axes_page(content: AxesContent, path: Path) -> list[Path]:
         undivided=_undivided(content.axes),
         parts=[] if changes is None else [changes],
         account=[],
-        details=[(axis, segment_rows(axis.segments)) for axis in divided],
+        details=[(axis, *segment_rows(axis.segments)) for axis in divided],
         alike=[*redundant_lines(content.overlap), *content.same],
         pictures=pictures,
         research=[part for part in _research(content) if part is not None],

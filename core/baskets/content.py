@@ -48,6 +48,7 @@ METHODS: Final = {
     "dbscan": "DBSCAN",
     "hdbscan": "HDBSCAN",
 }
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _LONG_NUMBER = re.compile(r"\d+\.\d{5,}")
 _STUDY_FIGURES = {
     "explained_variance": "variance explained",
@@ -282,7 +283,7 @@ class Content:
             {
                 "check": _check_words(row["check"]),
                 "value": _with_unit(row["value"], row["unit"]),
-                "expected": row["threshold"] or MISSING,
+                "expected": _expected(row["threshold"], row["unit"]),
                 "status": row["status"],
                 "what to do": (row["advice"] or MISSING).replace("`", ""),
             }
@@ -352,8 +353,8 @@ class Content:
             [
                 {
                     "feature": self.words(row["metric"]),
-                    "eta squared": _three(row["eta_squared"]),
-                    "95% interval": _interval(row, _three),
+                    "eta squared": rounded(row["eta_squared"]),
+                    "95% interval": _interval(row, rounded),
                     "effect": row["effect"] or MISSING,
                     "p": _p_value(row["adjusted_p"]),
                     "customers": count(row["n"]),
@@ -599,16 +600,21 @@ def _interval(row: Mapping[str, Any], shown: Callable[[float | None], str]) -> s
     return f"{shown(row['low'])} to {shown(row['high'])}"
 
 
-def _three(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.3f}"
-
-
 def _points(value: float | None) -> str:
-    """Return a share of variance in percent with one decimal; it may be negative."""
-    if value is None:
+    """Return a share of variance in percent; it may be negative."""
+    return MISSING if value is None else f"{rounded(100 * value)}%"
+
+
+def _expected(text: str | None, unit: str | None) -> str:
+    """Return the bounds of a check in the unit of its value."""
+    if text is None:
         return MISSING
-    text = f"{100 * value:.1f}%"
-    return "0.0%" if text == "-0.0%" else text.replace("-", "\N{MINUS SIGN}")
+    shown = share if unit == "share" else _plain
+    return _NUMBER.sub(lambda number: shown(float(number[0])), text)
+
+
+def _plain(value: float) -> str:
+    return count(value) if value >= 100 else rounded(value)
 
 
 def _p_value(p: float | None) -> str:

@@ -350,21 +350,22 @@ def _lines(
     )
     for row in table.filter(~pl.col("can_be_tested")).iter_rows(named=True):
         shown = row["smallest_effect"]
-        most = "" if shown is None else f"; all its users could show {shown:.0%}"
-        yield f"`{row['segment']}` cannot: {row['reason']}{most}."
+        most = "" if shown is None else f"; all of them could show {shown:.0%}"
+        reason = row["reason"].replace(" users", " customers")
+        yield f"`{row['segment']}` cannot be tested alone: {reason}{most}."
     for row in table.iter_rows(named=True):
         if (row["guardrail_needed"] or 0) > row["n_users"]:
             yield (
-                f"`{row['segment']}`: that `{row['guardrail']}` loses at most "
-                f"{row['margin']:.0%} takes {row['guardrail_needed']:,} users to show; "
-                f"its {row['n_users']:,} can show a margin of "
+                f"`{row['segment']}`: to show that `{row['guardrail']}` falls by at "
+                f"most {row['margin']:.0%}, {row['guardrail_needed']:,} customers are "
+                f"needed; its {row['n_users']:,} can show at most "
                 f"{row['smallest_margin']:.0%}."
             )
     weeks = tested["weeks_in_all"].drop_nulls().to_list()
     if weeks:
         yield (
-            f"It takes {max(weeks)} weeks: until the users that it needs have come, "
-            f"and {horizon_days} days in which the last of them is looked at."
+            f"It takes {max(weeks)} weeks: until enough customers have ordered, and "
+            f"{horizon_days} days after the last of them did."
         )
     n_treated = int((arms["arm"] == TREATED).sum())
     everyone = pl.col("segment") == TOTAL

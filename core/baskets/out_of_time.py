@@ -321,7 +321,9 @@ def _headline(found: Mapping[str, Figures], scheme: str) -> str:
     better = [name for name, own in found.items() if _is_better(own, scheme)]
     name = scheme.capitalize()
     if not better:
-        return f"{name} predict none of {listed(list(found))} better than {DECILES}."
+        *most, last = (f"`{outcome}`" for outcome in found)
+        any_of = f"{', '.join(most)} or {last}" if most else last
+        return f"{name} do not predict {any_of} better than {DECILES}."
     others = [outcome for outcome in found if outcome not in better]
     rest = f", but not {listed(others)}" if others else ""
     return f"{name} predict {listed(better)} better than {DECILES}{rest}."

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -22,6 +22,7 @@ from core.lifecycle.page import (
     NO_PROOF,
     Found,
     PageContent,
+    Row,
     page_content,
     rules_badge,
     segment_rows,
@@ -77,6 +78,7 @@ def write_page(
             pictures=list(_pictures(found, Path(folder))),
             rules=_rules_part(found),
             plan=_plan_part(found),
+            tried=[table for table in (found.spaces, found.study()) if table],
             research=[
                 *_research_parts(found),
                 _study_part(found),
@@ -111,13 +113,13 @@ def _found(found: Content, facts: Facts) -> Found:
     )
 
 
-def _rows(found: Content) -> list[dict[str, Any]]:
+def _rows(found: Content) -> tuple[list[Row], Row | None]:
     """Return the segments with their share of the orders, two differences each."""
-    rows = segment_rows(found.told.segments)
-    return [
-        {**row, "sales_share": story.orders_share, "apart": row["apart"][:2]}
-        for row, story in zip(rows, found.stories, strict=True)
-    ]
+    orders = {str(story.id): story.orders_share for story in found.stories}
+    rows, rest = segment_rows(found.told.segments)
+    for row in (*rows, *([rest] if rest else [])):
+        row |= {"sales_share": orders[row["id"]], "apart": row["apart"][:2]}
+    return rows, rest
 
 
 def _pictures(found: Content, folder: Path) -> Iterator[Picture]:
@@ -180,10 +182,13 @@ def _rules_part(found: Content) -> Part:
 
 
 def _plan_part(found: Content) -> Part:
-    """Return how to find out whether acting on the segments pays."""
-    part, table = found.parts.experiment, found.experiment
-    lines = found.lines(part, "No experiment was planned.")
-    return Part("Experiment plan", lines, tables=[] if table is None else [table])
+    """Return how to find out whether acting on the segments pays, in short."""
+    table, lines = found.experiment, _plan_lines(found)
+    return Part("Experiment plan", lines[:1], tables=[] if table is None else [table])
+
+
+def _plan_lines(found: Content) -> list[str]:
+    return found.lines(found.parts.experiment, "No experiment was planned.")
 
 
 def _research_parts(found: Content) -> Iterator[Part]:
@@ -197,6 +202,8 @@ def _research_parts(found: Content) -> Iterator[Part]:
         found.lines(parts.validation, "This was not examined."),
         tables=found.validation,
     )
+    if lines := _plan_lines(found)[1:]:
+        yield Part("The experiment plan in detail", lines)
     for title, part, table, missing in (
         (
             "Do they tell what customers do next?",
@@ -216,8 +223,7 @@ def _research_parts(found: Content) -> Iterator[Part]:
 
 
 def _study_part(found: Content) -> Part:
-    """Return what clustering found: sentences, and all clusters that were tried."""
+    """Return what clustering found, in sentences."""
     study = found.parts.study
     said = [] if study is None else found.prose(study.recommendation[1:])
-    tables = [table for table in (found.spaces, found.study()) if table]
-    return Part("Rules or clusters?", [found.decision, *said], tables=tables)
+    return Part("Rules or clusters?", [found.decision, *said])

@@ -85,10 +85,9 @@ def write_page(
         parts=[] if changes is None else [changes],
         account=facts["account"],
         home=facts["home"],
-        bands=segment_rows([replace(band, id="") for band in bands]),
         segments=segment_rows(_within(model, rules, bands)),
         items=[
-            (item, segment_rows(item.segments))
+            (item, *segment_rows(item.segments))
             for item in items
             if len(placed(item)) > 1
         ],
@@ -159,7 +158,7 @@ def _within(
         return own
     found: list[BoardSegment] = []
     for band in bands:
-        found.append(replace(band, id="", apart=[]))
+        found.append(replace(band, id=""))
         found += [
             # What is suggested for a whole band is said once.
             replace(

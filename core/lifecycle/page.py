@@ -9,6 +9,7 @@ from typing import Any
 
 from core.artifacts.folder import StageWriter
 from core.artifacts.manifest import library_versions
+from core.lifecycle.told import NOWHERE_ID
 from core.reporting.board import BoardSegment
 from core.reporting.page import NextStep
 from core.reporting.text import command, count, plural, spoken
@@ -35,29 +36,37 @@ class Found:
     lines: Sequence[str]
 
 
-def segment_rows(segments: Sequence[BoardSegment]) -> list[dict[str, Any]]:
-    """Return rows of the macro ``segment_table``.
+Row = dict[str, Any]
+
+
+def segment_rows(segments: Sequence[BoardSegment]) -> tuple[list[Row], Row | None]:
+    """Return rows of the macro ``segment_table``, and its row of those in no segment.
 
     How sure they are is left out where it is the same of all.
     """
     is_told = len({s.how_sure for s in segments if s.how_sure}) > 1
-    return [
-        {
-            "id": "" if segment.id == "-1" else segment.id,
-            "name": spoken(segment.name),
-            "parent": segment.parent,
-            "size": segment.n,
-            "share": segment.share,
-            "sales_share": segment.value_share,
-            "curve": None,
-            "trend": segment.trend,
-            "states": [],
-            "apart": segment.apart,
-            "actions": segment.actions,
-            "how_sure": segment.how_sure if is_told else "",
-        }
-        for segment in segments
-    ]
+    rows = [_row(segment, is_told) for segment in segments]
+    rest = next((row for row in rows if row["id"] == NOWHERE_ID), None)
+    return [row for row in rows if row is not rest], rest
+
+
+def _row(segment: BoardSegment, is_told: bool) -> Row:
+    name = spoken(segment.name)
+    return {
+        "id": segment.id,
+        "name": name,
+        "title": f"{segment.id} {name}".strip(),
+        "parent": segment.parent,
+        "size": segment.n,
+        "share": segment.share,
+        "sales_share": segment.value_share,
+        "curve": None,
+        "trend": segment.trend,
+        "states": [],
+        "apart": segment.apart,
+        "actions": segment.actions,
+        "how_sure": segment.how_sure if is_told else "",
+    }
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from core.reporting.page import Part, Table, Templates
-from core.reporting.text import count, enumerated, prose, rounded, spoken
+from core.reporting.text import count, enumerated, rounded, spoken
 
 TEMPLATES = Templates(Path(__file__).parent / "templates")
 # Sentences of one kind that the terminal shows; the page has all.
@@ -64,13 +64,18 @@ def event_lines(
     changes = [
         {
             **event,
-            "old": enumerated([f"`{before.get(i, i)}`" for i in event["old"]]),
-            "new": enumerated([f"`{now.get(i, i)}`" for i in event["new"]]),
+            "old": _names([before.get(i, str(i)) for i in event["old"]]),
+            "new": _names([now.get(i, str(i)) for i in event["new"]]),
         }
         for event in events
         if event["kind"] != "survived"
     ]
     return TEMPLATES.sentences("changes.txt.j2", "events", axis=axis, events=changes)
+
+
+def _names(names: Sequence[str]) -> str:
+    """Return names as a sentence has them; a backtick would begin code."""
+    return enumerated([spoken(name).replace("`", "'") for name in names])
 
 
 def _names_by_axis(segments: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, str]]:
@@ -123,7 +128,6 @@ def changes_part(
     """
     if not changes:
         return None
-    told = [prose(line, spoken) for line in changes]
     rows = [
         {
             "axis": spoken(axis),
@@ -135,7 +139,10 @@ def changes_part(
     table = Table("Customers in another segment than before, because", rows, TEXTS)
     return Part(
         "Since the run before",
-        [f"{line[:1].upper()}{line[1:]}" for line in [*told, *_drifted(drift, words)]],
+        [
+            f"{line[:1].upper()}{line[1:]}"
+            for line in [*changes, *_drifted(drift, words)]
+        ],
         tables=[table],
     )
 

@@ -216,14 +216,14 @@ def test_an_axis_is_one_line_for_the_terminal():
     own = axis(VALUE, skipped="value_trend (too few)", n_not_placed=1200)
     line = axis_lines([own], SEGMENTS)[0]
     assert line == (
-        "purchase_value: regular 90%, whale 10%; without value_trend (too few); 1,200 "
+        "Purchase value: regular 90%, whale 10%; without value trend (too few); 1,200 "
         "not placed."
     )
     assert (
-        axis_lines([TWO_AXES[2]], SEGMENTS)[0] == "purchase_cadence: no segments here."
+        axis_lines([TWO_AXES[2]], SEGMENTS)[0] == "Purchase cadence: no segments here."
     )
     tiers = axis_lines([axis(DEALS, "cut")], SEGMENTS)[0]
-    assert tiers.endswith("(tiers as asked for, not groups).")
+    assert tiers.endswith("(a convenient cut, no groups).")
 
 
 def test_events_are_told_by_the_names_of_their_time():
@@ -236,9 +236,9 @@ def test_events_are_told_by_the_names_of_their_time():
     before = {0: "regular", 1: "whale", 3: "rare"}
     now = {0: "regular", 1: "big", 2: "huge", 4: "new"}
     assert event_lines(VALUE, events, before, now) == [
-        "purchase_value: `whale` split into `big` and `huge` (30 customers).",
-        "purchase_value: gone is `rare` (9 customers, 8 of them now in `regular`).",
-        "purchase_value: new is `new` (5 customers).",
+        "Purchase value: whale split into big and huge (30 customers).",
+        "Purchase value: gone is rare (9 customers, 8 of them now in regular).",
+        "Purchase value: new is new (5 customers).",
     ]
 
 
@@ -275,7 +275,7 @@ def test_many_alerts_are_counted_in_the_terminal(tmp_path):
     assert lines[0] == (
         "100 customers, 900 orders up to 2026-06-30: placed by version 1 of the axes."
     )
-    assert "Moved because they order differently: 7 on purchase_value." in lines
+    assert "Moved because they order differently: 7 on purchase value." in lines
     assert sum(line.startswith("Drift: ") for line in lines) == 5
     assert "And 3 more drift alerts." in lines
     assert lines[-1] == f"Page: {tmp_path / 'axes.html'}"

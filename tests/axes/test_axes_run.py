@@ -208,7 +208,7 @@ def test_columns_that_the_model_needs_are_missed_by_name(folder):
     kinds = {row["axis"]: row["kind"] for row in learnt.facts["axes"]}
     assert kinds["price_sensitivity"] == "skipped"
     told = " ".join(learnt.lines)
-    assert "price_sensitivity: skipped: the orders have no `discount_amount`." in told
+    assert "Price sensitivity: skipped: the orders have no `discount_amount`." in told
     assert "it cannot be told who moved" in told
 
 

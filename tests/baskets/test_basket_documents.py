@@ -106,9 +106,8 @@ def test_thresholds_and_effects_are_those_of_rules_and_validation(documents):
     rows = parts.validation.metrics.filter(role="evidence").to_dicts()
     assert len(rows) == 13
     for row in rows:
-        figures = (
-            f"| {row['eta_squared']:.3f} | {row['low']:.3f} to {row['high']:.3f} |"
-        )
+        value, low, high = (rounded(row[n]) for n in ("eta_squared", "low", "high"))
+        figures = f"| {value} | {low} to {high} |"
         assert figures in memo
     evidence = memo.partition("took no part in the assignment.\n\n|")[2]
     assert "loyalty score" not in evidence.partition("\n\n")[0]

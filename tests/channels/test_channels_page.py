@@ -27,7 +27,7 @@ def test_the_page_says_first_who_and_how_sure(page):
     text = shown(page)
     start = text.index("300 of 300 customers could be segmented")
     assert start < text.index("Proven: every customer falls in exactly one segment.")
-    assert start < text.index("Rule segments")
+    assert start < text.index("Share of revenue")
     assert "Test on some customers first" in text
 
 
