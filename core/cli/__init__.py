@@ -12,6 +12,7 @@ from core.cli import channels  # isort: skip
 from core.cli import baskets  # isort: skip
 from core.cli import rules  # isort: skip
 from core.cli import serve  # isort: skip
+from core.cli import dashboard  # isort: skip
 from core.cli import validate  # isort: skip
 from core.cli import experiment  # isort: skip
 from core.cli.app import app, guarded, put_in_groups
@@ -22,6 +23,7 @@ __all__ = [
     "axes",
     "baskets",
     "channels",
+    "dashboard",
     "experiment",
     "retailers",
     "rules",

@@ -82,6 +82,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "rename": '3 "Seaside shops"',
         "contract": "check contract.yaml",
         "verify": "",
+        "dashboard": "--export segments.html",
     },
     "Customers": {
         "axes": "--lines order-lines.csv",

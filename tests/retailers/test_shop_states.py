@@ -31,9 +31,7 @@ def test_every_shop_has_a_state_and_who_has_lapsed_no_segment(trained):
     assert insights["share_lapsed"].sum() == 0
     shares = insights.select(pl.sum_horizontal(r"^share_.*$")).to_series()
     assert shares.to_list() == pytest.approx([1.0] * insights.height)
-    assert "States of shops" in (trained / "report.html").read_text(
-        encoding="utf-8"
-    )
+    assert "States of shops" in (trained / "report.html").read_text(encoding="utf-8")
 
 
 def test_states_of_the_past_are_those_of_the_shops_judged_there(trained):
