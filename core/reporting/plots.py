@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from core.entities import Entity
 from core.errors import ModelError
 from core.reporting import style
+from core.reporting.text import share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -563,7 +564,7 @@ def _draw_bars(axes: Axes, bars: Sequence[tuple[str, int, str]]) -> None:
     axes.barh(places, counts, color=[bar[2] for bar in bars], height=0.72)
     for place, count in zip(places, counts, strict=True):
         axes.annotate(
-            f"{count:,}  ({count / total:.1%})",
+            f"{count:,}  ({share(count / total)})",
             (count, place),
             xytext=(5, 0),
             textcoords="offset points",

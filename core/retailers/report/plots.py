@@ -164,7 +164,7 @@ def plot_comparison(
             figure,
             "Grey dash: not applicable, or not measured. Lines: 95% interval; range of "
             "the refits.\nKMeans and mixtures cut any data into the number of parts "
-            "asked for, so p is not theirs to have.",
+            "asked for, so p does not apply.",
         )
 
 
@@ -377,6 +377,7 @@ def _draw_bars(
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.set_ylim(max(len(names), 1) * step - 1.2, -0.8)
     axes.set_xlim(0, 1.34 * end if end else 1.0)
+    axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= 1])
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.set_xlabel("share of the variance explained")
     axes.grid(axis="x", color=_GRID, lw=0.8)
