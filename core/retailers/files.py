@@ -29,6 +29,7 @@ RETAILERS = System(
             "cluster_predictions.csv",
             "comparison-spaces.csv",
             "model-card.md",
+            "playbook.yaml",
             "sample_truth.csv",
             "refresh_shops.csv",
             SCORED_REJECTED,  # earlier versions published it

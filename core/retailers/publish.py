@@ -36,6 +36,7 @@ from core.retailers.model import (
     score_training,
     write_predictions,
 )
+from core.retailers.playbook import SAVED, save_playbook, shop_playbook
 from core.retailers.prepare import MONTHLY
 from core.retailers.report.board import report_board
 from core.retailers.report.cards import (
@@ -84,6 +85,7 @@ def publish_training(out: StageWriter, model: Model) -> list[dict[str, str]]:
         table, insights = publish_scored(out, model, scored, exclusions, work)
         published = model.segments.published
         published.write(out.path(SEGMENTS))
+        save_playbook(out.config, out.path(SAVED), out.base.output(SAVED))
         out.facts["verdict"] = published.verdict.model_dump()
         write_scorecard(out, model)
         if published.kind == "rules":
@@ -192,6 +194,7 @@ def _write_report(
         contrasts,
         tree,
         curves,
+        shop_playbook(out.config, evidence.file(SAVED)),
     )
     shops = shop_table(table, exclusions, published)
     used = ["shop_id", *model.features]

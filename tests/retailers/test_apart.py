@@ -12,7 +12,9 @@ from core.config import Config
 from core.errors import ConfigError
 from core.retailers.apart import apart, months_text, trend_words
 from core.retailers.names import AVERAGE, RULES, first_words
+from core.retailers.pipelines import run_inference, stage_config
 from core.retailers.playbook import shop_playbook
+from core.retailers.publish import rename_segment
 
 
 def rows_of(months=(1.0,) * 12, rest=(1.0,) * 12, **others):
@@ -141,3 +143,17 @@ def test_an_own_playbook_is_read_and_a_wrong_one_refused(tmp_path):
     path.unlink()
     with pytest.raises(ConfigError, match=r"not exist\. Copy `core/retailers/play"):
         shop_playbook(config)
+
+
+def test_the_report_keeps_the_playbook_that_it_was_written_with(artifacts, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("general: {actions: [Call <them>]}\n", encoding="utf-8")
+    flags = {"artifacts": str(artifacts), "report.playbook": str(path)}
+    run_inference(stage_config("inference", flags=flags))
+    path.unlink()
+    rename_segment(artifacts, 0, "Our stars")
+    report = (artifacts / "report.html").read_text(encoding="utf-8")
+    assert "Call &lt;them&gt;" in report
+    assert "Keep the standard range" not in report
+    with pytest.raises(ConfigError, match="does not exist"):
+        run_inference(stage_config("inference", flags=flags))

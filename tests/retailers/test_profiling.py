@@ -108,7 +108,7 @@ def test_rules_and_what_was_found_are_said_in_sentences(profiled, profiled_resul
     assert all(" -> " in rule and " shops, " in rule for rule in rules)
     closing = "\n".join(result.lines)
     assert "always naming the largest segment would be right" in closing
-    assert "on shops that nothing was learnt from" in closing
+    assert "on shops that were not used for learning" in closing
 
 
 def test_without_a_past_differences_are_descriptive_only(tmp_path):

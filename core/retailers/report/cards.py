@@ -14,11 +14,11 @@ from typing import Any
 import polars as pl
 
 from core.months import month_index
-from core.reporting.playbook import Play, Playbook
 from core.reporting.text import share
 from core.retailers.apart import apart, trend_words
 from core.retailers.features import SHOP
 from core.retailers.names import first_words
+from core.retailers.playbook import ShopPlaybook
 from core.retailers.report.differences import Difference, differences, rule_texts
 from core.retailers.report.evidence import Evidence, report_line
 from core.retailers.report.tree import Contrasts
@@ -121,7 +121,7 @@ class Card:
 
 def segment_cards(
     evidence: Evidence,
-    playbook: Playbook[Play],
+    playbook: ShopPlaybook,
     contrasts: Contrasts,
     tree: pl.DataFrame,
     curves: pl.DataFrame,
@@ -168,7 +168,7 @@ class _Known:
     """What cards are made of, by id of segments and sub-segments."""
 
     evidence: Evidence
-    playbook: Playbook[Play]
+    playbook: ShopPlaybook
     contrasts: Contrasts
     sales: Mapping[str, float | None]
     curves: pl.DataFrame

@@ -16,10 +16,9 @@ import polars as pl
 from core.artifacts.manifest import Manifest, now
 from core.redaction import redacted_address
 from core.reporting.page import HeatMap, Part, Picture
-from core.reporting.playbook import Play, Playbook
 from core.reporting.text import count, decimal, rounded, share, size_list
 from core.retailers.names import feature_label
-from core.retailers.playbook import shop_playbook
+from core.retailers.playbook import ShopPlaybook
 from core.retailers.report.cards import CARDS, segment_cards
 from core.retailers.report.differences import Difference, differences
 from core.retailers.report.evidence import (
@@ -217,6 +216,7 @@ def report_content(
     contrasts: Contrasts,
     tree: pl.DataFrame,
     curves: pl.DataFrame,
+    playbook: ShopPlaybook,
 ) -> dict[str, Any]:
     """Collect what the report tells.
 
@@ -237,6 +237,8 @@ def report_content(
         `core.retailers.report.tree.segment_tree` of them.
     curves : DataFrame
         `core.retailers.report.cards.curve_table` of them.
+    playbook : Playbook
+        What to do with them.
 
     Returns
     -------
@@ -289,7 +291,6 @@ def report_content(
     manifest, published = evidence.manifest, evidence.published
     facts = manifest.facts("prepare")
     table = pl.scan_parquet(scored, glob=False)
-    playbook = shop_playbook(manifest.config)
     check = evidence.check
     return {
         "title": "Retailer segments",
@@ -331,7 +332,7 @@ def report_content(
     }
 
 
-def _rest(tree: pl.DataFrame, playbook: Playbook[Play]) -> dict[str, Any] | None:
+def _rest(tree: pl.DataFrame, playbook: ShopPlaybook) -> dict[str, Any] | None:
     """Return the row of shops in no segment; None where there are none."""
     rows = tree.filter(pl.col("id") == str(UNASSIGNED), pl.col("n_shops") > 0)
     if rows.is_empty():
