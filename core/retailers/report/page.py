@@ -1,7 +1,7 @@
 """The report of a run: one self-contained HTML file, the finding first.
 
-Pictures are inlined, there is no script and no address to fetch anything from, and
-whatever comes from the user's data is escaped.
+Pictures are inlined, only the script of all pages runs, there is no address to fetch
+anything from, and whatever comes from the user's data is escaped.
 """
 
 from __future__ import annotations
