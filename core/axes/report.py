@@ -154,7 +154,7 @@ def write_axes_page(content: AxesContent, path: Path) -> list[Path]:
         "axes.html.j2",
         heading="Customer axes",
         content=content.page,
-        found=_found(content, divided),
+        found=found_of(content.axes["kind"].to_list(), content.n_customers, divided),
         divided=[(axis, overview(axis)) for axis in divided],
         has_values=any(s.value_share is not None for a in divided for s in a.segments),
         undivided=_undivided(content.axes),
@@ -180,19 +180,26 @@ def redundant_lines(overlap: pl.DataFrame) -> list[str]:
     ]
 
 
-def _found(content: AxesContent, divided: Sequence[BoardAxis]) -> Found:
-    """Return how many axes have segments, and how sure they are."""
-    kinds = content.axes["kind"].to_list()
+def found_of(
+    kinds: Sequence[str], n_customers: int, divided: Sequence[BoardAxis]
+) -> Found:
+    """Return how many axes have segments, and how sure they are.
+
+    Parameters
+    ----------
+    kinds : sequence of str
+        Of all axes, see `AxesContent`.
+    n_customers : int
+    divided : sequence of BoardAxis
+        Those with two segments or more.
+    """
     n_looked_at = sum(kind != "skipped" for kind in kinds)
     sure = [axis.segments[0].how_sure for axis in divided]
     n_clear = sure.count("clear")
     found = Counter(sure)
     rest = [f"{word} on {found[word]}" for word in HOW_SURE if word in found]
     noun = plural(n_looked_at, "axis").replace("axiss", "axes")
-    title = (
-        f"{plural(content.n_customers, 'customer')}: segments on {len(divided)} of "
-        f"{noun}"
-    )
+    title = f"{plural(n_customers, 'customer')}: segments on {len(divided)} of {noun}"
     if not divided:
         return Found("calm", title, "no segments", ["No axis divides the customers."])
     badge = "clear segments" if n_clear == len(divided) else ", ".join(rest)

@@ -17,12 +17,14 @@ from core.axes.features.catalog import features_available
 from core.axes.features.compute import known_channels
 from core.axes.files import FILES, axes_folder
 from core.axes.fit import AxesOptions, fit_axes
+from core.axes.report import found_of
 from core.axes.sample import generate_shoppers
 from core.axes.told import axes_playbook, told_axes
 from core.config import Config
 from core.errors import ConfigError
 from core.lifecycle.run import RunResult, run_segmentation
 from core.lifecycle.segmentation import Placed, Segmentation, StoreLoader, Tables
+from core.lifecycle.told import placed
 from core.logging import get_logger
 from core.reporting.board import Board
 from core.tables.orders import Purchases, purchases_from_frames, read_purchases
@@ -158,14 +160,19 @@ class CustomerAxes(Segmentation[Purchases, AxesAssigner]):
     def board(self, out: StageWriter, tables: Tables, facts: dict[str, Any]) -> Board:
         """Return what the dashboard is told."""
         playbook = axes_playbook(out.config.axes.playbook)
+        axes = told_axes(tables.assigner.model, tables.profiles, playbook)
+        divided = [axis for axis in axes if len(placed(axis)) > 1]
+        kinds = [row["kind"] for row in facts["axes"]]
+        found = found_of(kinds, facts["n_customers"], divided)
         return Board(
             system=FILES.stage,
             title="Customer axes",
             entity="customer",
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             as_of=facts["reference_date"][:10],
-            headline=output.headline(facts),
-            axes=told_axes(tables.assigner.model, tables.profiles, playbook),
+            headline=found.title,
+            axes=axes,
+            verdict=found.verdict,
             notes=[*facts["notes"], *output.intake_notes(facts)],
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 from core.artifacts.folder import StageWriter
 from core.artifacts.manifest import library_versions
 from core.lifecycle.told import NOWHERE_ID
-from core.reporting.board import BoardSegment
+from core.reporting.board import BoardSegment, BoardVerdict
 from core.reporting.page import NextStep
 from core.reporting.text import command, count, plural, spoken
 
@@ -34,6 +34,11 @@ class Found:
     title: str
     badge: str
     lines: Sequence[str]
+
+    @property
+    def verdict(self) -> BoardVerdict:
+        """The same without the title, for the dashboard."""
+        return BoardVerdict(self.tone, self.badge, " ".join(self.lines))
 
 
 Row = dict[str, Any]

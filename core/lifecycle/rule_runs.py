@@ -11,9 +11,10 @@ import polars as pl
 
 from core.artifacts.runs import REJECTED, RunFiles
 from core.errors import PROGRAM, SchemaError
+from core.lifecycle.page import rules_badge, who_could, who_could_not
 from core.lifecycle.segmentation import Tables
 from core.models.centroids import NOWHERE
-from core.reporting.board import Board, BoardAxis
+from core.reporting.board import Board, BoardAxis, BoardVerdict
 from core.reporting.changes import change_lines
 from core.reporting.page import Templates
 from core.reporting.text import plural
@@ -166,10 +167,15 @@ def rule_board(
         entity="customer",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         as_of=facts["reference_date"][:10],
-        headline=headline(words, facts),
+        headline=who_could(facts),
         axes=axes,
+        verdict=BoardVerdict(
+            "care" if facts["proof"].startswith("Not") else "good",
+            rules_badge(facts),
+            f"{facts['proof']} {who_could_not(facts)}".strip(),
+        ),
         rules=told,
-        notes=[*facts["notes"], *row_notes(words, facts), facts["proof"]],
+        notes=[*facts["notes"], *row_notes(words, facts)],
     )
 
 

@@ -168,7 +168,8 @@ class _Past:
         refresh, then the months of the ledger with those that were eligible; of the
         last month all shops.
     flows : DataFrame
-        Of states by month, `core.retailers.states.FLOWS_SCHEMA`.
+        Of states by month, `core.retailers.states.FLOWS_SCHEMA`: of all shops where
+        refreshes have recorded them, else of those known at both of two looks back.
     """
 
     blocks: list[pl.DataFrame]
@@ -191,7 +192,7 @@ class _Past:
             flows_of_month(month, before, after)
             for (_, before), (month, after) in pairwise(states)
         ]
-        return cls([], states, pl.concat([flows, *told]))
+        return cls([], states, pl.concat([flows, *told]).drop_nulls("from"))
 
     @property
     def month(self) -> str:
@@ -229,11 +230,12 @@ class _Past:
             month = block["month"][0]
             versions[month], sizes[month] = block["version"][0], block["segment"]
         sizes[self.month] = shops["segment"].drop_nulls()
+        recorded = self.flows if self.blocks else self.flows.clear()
         states = {
             month: {
                 state: int(own.filter(to=state)["n_shops"].sum()) for state in STATES
             }
-            for (month,), own in self.flows.group_by("month")
+            for (month,), own in recorded.group_by("month")
         }
         states[self.month] = state_counts(shops)
         names = published.names
@@ -313,11 +315,8 @@ def _board(
         flows=past.board_flows(moves),
         drift=_drift(read_drift(base), published),
         notes=[
-            *board.notes,
-            *(
-                f"Not segmented: {plural(n, SHOP.noun)}, {reason}."
-                for reason, n in reasons.iter_rows()
-            ),
+            f"Not segmented: {plural(n, SHOP.noun)}, {reason}."
+            for reason, n in reasons.iter_rows()
         ],
     )
 

@@ -60,7 +60,6 @@ def report_board(
             if card.kind == "rules"
         ],
         scorecard=[] if scorecard is None else scorecard_answers(scorecard),
-        notes=list(content["notes"]),
     )
 
 
