@@ -243,7 +243,7 @@ def _research(content: AxesContent) -> list[Part | None]:
                 "share: a few outliers against all others give a high one. Stability: "
                 "agreement (adjusted Rand index) of the segments of two random halves "
                 "of the customers. Groups have gaps in density between them; tiers "
-                "are cuts that were asked for.",
+                "are cuts that were requested.",
             ],
             tables=[
                 Table(

@@ -302,7 +302,7 @@ class Content:
         texts = frozenset({"check", "expected", "status", "what to do"})
         return [
             Table(
-                "Checks of the orders. A fact has nothing to be held against.",
+                "Checks of the orders. A fact has no threshold.",
                 checks,
                 texts,
             ),

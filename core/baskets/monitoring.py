@@ -329,7 +329,7 @@ def _table(rows: pl.DataFrame, state: TriggerState) -> pl.DataFrame:
 _ACTIONS = {
     "steady": "none",
     "alert": "watch: look into it, and recalibrate if it holds next month",
-    "recalibrate": "learn the thresholds anew",
+    "recalibrate": "learn the thresholds again",
     "not known": "none: there is nothing to compare with yet",
 }
 
@@ -355,12 +355,12 @@ def _trigger(
 
 def _verdict(state: TriggerState, is_learnt: bool, *, has_before: bool) -> str:
     if not has_before:
-        return "Nothing to compare with yet: the next month is the first."
+        return "Nothing to compare with yet: this is the first month."
     why = f": {'; '.join(state.reasons)}" if state.is_due else ""
     if is_learnt:
-        return f"The thresholds were learnt anew in this run{why}."
+        return f"The thresholds were learnt again in this run{why}."
     if state.is_due:
-        return f"Learn the thresholds anew{why}."
+        return f"Learn the thresholds again{why}."
     runs = [f"{kind} for {n} month(s)" for kind, n in state.months_running.items()]
     if state.lift_cycles:
         runs.append("lift lost")
@@ -375,8 +375,8 @@ def _plan() -> list[str]:
         f"Alerts: the share of a segment is over {points} off that of the month "
         "before, or of the customers that the thresholds were learnt from; PSI of a "
         f"feature of the rules is over {FLOORS['psi']}, or Kolmogorov-Smirnov over "
-        f"{FLOORS['ks']}. Few customers differ by chance alone, and need more.",
-        f"The thresholds are to be learnt anew when alerts of shares, or of features, "
+        f"{FLOORS['ks']}. For few customers limits are higher.",
+        "The thresholds should be learnt again when alerts of shares, or of features, "
         f"hold {MONTHS_RUNNING} months running, or {LIFT_SEGMENTS} segments have lost "
         f"the lift of their KPI in {LIFT_CYCLES} cycles running.",
     ]

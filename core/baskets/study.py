@@ -414,7 +414,7 @@ def _repeated_words(chosen: steps.ClusterCandidate) -> str:
     ari, null = (chosen.stability[f"bootstrap_ari{end}"] for end in ("", "_null"))
     word = "comes back" if chosen.is_reproducible else "does not come back"
     return (
-        f"It {word} on bootstrap samples: ARI {ari:.2f} (asked for: "
+        f"It {word} on bootstrap samples: ARI {ari:.2f} (required: "
         f"{REPRODUCIBLE_ARI}; on a table without structure {null:.2f}), and "
         f"{chosen.stability['seed_ari']:.2f} with other seeds."
     )

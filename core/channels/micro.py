@@ -476,8 +476,8 @@ def _verdict(item: MicroPlanItem, choice: Choice, n: int) -> str:
     if choice.n_segments == item.k:
         return said if item.k > 1 else "not divided, as `k` asks"
     return (
-        f"{item.k} were asked for, and there are {choice.n_segments}: the {n:,} "
-        "customers are not more than that, or are alike"
+        f"{item.k} were requested, {choice.n_segments} found: the {n:,} customers are "
+        "no more than that, or are alike"
     )
 
 

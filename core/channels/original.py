@@ -464,7 +464,7 @@ class _Plan:
                 return {"model": converted.as_posix()}
         if enabled:
             self.notes.append(
-                f"`{name}` is trained anew: `{key}` is a pickle, which is not opened "
+                f"`{name}` is trained again: `{key}` is a pickle, which is not opened "
                 f"here. To use it: `{PROGRAM} channels import-models {address} --to "
                 f"{self.models.as_posix()}`, and run again."
             )

@@ -99,7 +99,7 @@ def test_a_shift_that_holds_for_two_months_asks_for_new_thresholds(learnt):
     assert statuses(third)["share of a segment, month over month"] == "steady"
     assert statuses(third)["share of a segment, since learning"] == "recalibrate"
     assert third.state.months_running == {"drift": 2, "share": 2}
-    assert third.lines[0].startswith("Learn the thresholds anew: ")
+    assert third.lines[0].startswith("Learn the thresholds again: ")
     assert "2 months running" in third.lines[0]
 
 
@@ -212,7 +212,7 @@ def test_runs_go_on_from_each_other_and_learn_where_the_policy_says_so(tmp_path)
     assert verdicts == [
         "Nothing to compare with yet",
         "Keep the thresholds",
-        "Learn the thresholds anew",
+        "Learn the thresholds again",
     ]
     assert run.facts["monitoring"]["learnt"] == "2024-02"
     history = pl.read_csv(run.folder / "monitoring_history.csv")
@@ -228,6 +228,6 @@ def test_a_run_that_learns_by_the_policy_starts_again(learnt):
     due = walk(learnt, [("2024-01", 0, 0.0), ("2024-02", 1, 0.6), ("2024-03", 2, 0.6)])
     drift, now = drift_of(learnt, 3, 0.6)
     found = monitor(drift, "2024-04", now, now, due[-1].facts, is_learnt=True)
-    assert found.lines[0].startswith("The thresholds were learnt anew in this run: ")
+    assert found.lines[0].startswith("The thresholds were learnt again in this run: ")
     assert (found.learnt, found.state.state) == ("2024-04", "steady")
     assert not found.state.months_running

@@ -91,7 +91,7 @@ def test_fewer_customers_than_the_number_asked_for_are_told():
     features = guests(0, n=3)[0].with_columns(days_between_orders=pl.lit(None))
     found = fitted(features, [item(k=5)])["early"]
     assert found.assign(features).labels.max() == found.report["n_segments"] - 1 == 2
-    assert found.report["verdict"].startswith("5 were asked for, and there are 3")
+    assert found.report["verdict"].startswith("5 were requested, 3 found")
 
 
 def test_an_item_takes_the_customers_of_its_rule_segments_only():
