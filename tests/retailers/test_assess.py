@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import polars as pl
 import pytest
+from figures import findings, told_of
 from PIL import Image
 
 from core.__main__ import main
@@ -69,6 +70,13 @@ def test_data_without_structure_is_reported_as_such(run_on_nothing):
     assert f"{badge} means: {meaning}" in report
     check = results[2].facts["structure_check"]
     assert not check["is_structured"]
+
+
+def test_a_certified_run_tells_each_figure_once(certified):
+    facts, figures = told_of(certified[0])
+    assert not findings(figures, facts), findings(figures, facts)
+    told = {figure.fact for figure in figures}
+    assert told >= {"certificate: lead", "certificate: noise ratio", "structure_score"}
 
 
 def test_the_recipe_gives_the_published_labels(nothing):

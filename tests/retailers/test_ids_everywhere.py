@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import polars as pl
 import pytest
+from figures import findings, told_of
 from verdicts import NATURAL, REPRODUCIBLE, published_in
 
 from core.artifacts.folder import Artifacts
@@ -182,6 +183,8 @@ def test_a_certificate_tells_ids_of_what_is_published(artifacts, tmp_path):
     folder = shutil.copytree(artifacts, tmp_path / "artifacts")
     before = published_in(folder)
     certify(folder, QUICK)
+    facts, figures = told_of(folder)
+    assert not findings(figures, facts), findings(figures, facts)
     after = published_in(folder)
     assert after.version == before.version
     found = json.loads((folder / "certificate.json").read_text(encoding="utf-8"))
