@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from core.reporting.board import BoardFlow, BoardPeriod
-from core.reporting.text import count, rounded
+from core.reporting.text import count, rounded, spoken
 
 MAX_NODES = 8
 """Most segments on a side of a flow chart; the smallest are drawn as one."""
@@ -161,8 +161,8 @@ def _columns(
     is_told = len(known) > 1 and bool(first)
     change = last / first - 1 if is_told else None
     words = (
-        f"{name}: {count(first)} in {told[0][0]}, {count(last)} in {told[-1][0]}, "
-        f"most {count(max(known))}"
+        f"{spoken(name)}: {count(first)} in {told[0][0]}, {count(last)} in "
+        f"{told[-1][0]}, most {count(max(known))}"
     )
     return Columns(name, counts, bars, first, last, change, words)
 
@@ -252,7 +252,7 @@ def flow_chart(
     told: Counter[tuple[str, str]] = Counter()
     for flow in flows:
         if flow.kind == kind and flow.period == period:
-            told[flow.old or ABSENT, flow.new or ABSENT] += flow.n
+            told[spoken(flow.old) or ABSENT, spoken(flow.new) or ABSENT] += flow.n
     told = +told
     if not told:
         return None

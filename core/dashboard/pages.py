@@ -166,12 +166,20 @@ def _filled(template: str, viewer: Viewer | None, **values: Any) -> str:
         viewer=viewer,
         assets=assets(),
         address_of=address_of,
+        place_of=place_of,
         line=charts.line,
         in_words=in_words,
         amount=amount,
         htmx_config=_HTMX,
         **{"is_file": False, **values},
     )
+
+
+def place_of(axis: BoardAxis, segment: BoardSegment) -> tuple[str, str]:
+    """Return by which axis and name the store knows those in a segment."""
+    if segment.parent is None:
+        return axis.name, segment.name
+    return SUB, f"{segment.id} {segment.name}"
 
 
 def login(token: str, said: str, transport: Transport) -> str:
@@ -256,8 +264,15 @@ def overview(viewer: Viewer, period: str = "") -> str:
         movements=_movements(viewer.board, period),
         is_brief=len(viewer.board.axes) > MAX_AXES_IN_FULL,
         moved=_moved(viewer.board),
+        divided=[axis for axis in viewer.board.axes if _n_groups(axis) > 1],
+        undivided=[axis for axis in viewer.board.axes if _n_groups(axis) <= 1],
         here="overview",
     )
+
+
+def _n_groups(axis: BoardAxis) -> int:
+    """Return how many groups an axis tells apart; who is not placed is none."""
+    return sum(s.parent is None and s.id != "-1" for s in axis.segments)
 
 
 def _moved(board: Board) -> dict[str, str]:
@@ -387,8 +402,7 @@ def _actions(board: Board | None, segments: Mapping[str, str]) -> list[tuple[str
         (segment.name, segment.actions[0])
         for axis in (board.axes if board else [])
         for segment in axis.segments
-        if segment.actions
-        and segment.name in {segments.get(axis.name), segments.get(SUB)}
+        if segment.actions and place_of(axis, segment) in segments.items()
     ]
 
 

@@ -82,12 +82,21 @@ OF_CUSTOMERS = Board(
     as_of="2025-12-31",
     headline="2 of 2 customers could be segmented",
     axes=[
-        BoardAxis(
-            axis, f"By {axis}", [BoardSegment("0", "high", 1, 0.5, kind="kmeans")]
-        )
-        for axis in AXES
+        *(
+            BoardAxis(
+                axis,
+                f"By {axis}",
+                [
+                    BoardSegment("0", "high_value", 1, 0.5),
+                    BoardSegment("1", "low", 1, 0.5),
+                ],
+                verdict="Clear: there are gaps.",
+            )
+            for axis in AXES
+        ),
+        BoardAxis("loyalty", "Loyalty", [BoardSegment("0", "everyone", 2, 1.0)]),
     ],
-    flows=[BoardFlow("price", "2025-12-31", "low", "high", 1)],
+    flows=[BoardFlow("price", "2025-12-31", "low", "high_value", 1)],
 )
 
 

@@ -276,7 +276,11 @@ def test_many_axes_are_told_in_brief_and_lead_to_pages_of_their_own(store, stran
     assert text.count("moved") == text.count("2025-12-31: 1 customer moved") == 1
     for axis in AXES:
         assert f'href="/dashboard/axis/{axis}">By {axis}</a>' in text
-    assert "1 from low to high" in stranger.get("/dashboard/axis/price").text
+    assert "No segments, one group only: <a" in text
+    assert "high_value</a>" not in text  # but in words
+    page = stranger.get("/dashboard/axis/price").text
+    assert "1 from low to high value" in page
+    assert html.escape(address_of("price", "high_value")) in page
 
 
 def test_moves_of_another_month_are_a_link_away(visitor):
