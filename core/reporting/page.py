@@ -190,10 +190,12 @@ class HeatMap:
 
     @property
     def cells(self) -> list[tuple[str, list[tuple[str, int]]]]:
-        """The same, as text where it is worth reading, and a level from -3 to 3."""
-        return [
-            (name, [_heat(value) for value in values]) for name, values in self.rows
-        ]
+        """The features in which any group differs, with text and level of each.
+
+        The text is empty where a difference is below 0.5; levels are from -3 to 3.
+        """
+        found = [(name, [_heat(value) for value in own]) for name, own in self.rows]
+        return [(name, own) for name, own in found if any(text for text, _ in own)]
 
 
 _HOTTEST = 3
