@@ -17,7 +17,7 @@ from core.baskets.rows import N_ORDERS, REASON, rows_of
 from core.baskets.schema import ID
 from core.config import Config
 from core.logging import get_logger
-from core.reporting.text import percent, plural
+from core.reporting.text import plural, share
 from core.scratch import temporary_folder
 from core.segments.memberships import nothing_published
 
@@ -51,7 +51,7 @@ class Scored:
             f"version {self.version}, with its thresholds."
         )
         for name, n in placed["segment"].value_counts(sort=True).iter_rows():
-            yield f"{name}: {n:,} ({percent(n / placed.height)})."
+            yield f"{name}: {n:,} ({share(n / placed.height)})."
         for reason, n in self.table[REASON].value_counts(sort=True).iter_rows():
             if reason is not None:
                 yield f"Not segmented: {plural(n, 'customer')}, {reason}."

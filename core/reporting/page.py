@@ -18,7 +18,6 @@ from core.reporting.text import (
     enumerated,
     literal,
     marked,
-    percent,
     plural,
     probability,
     rounded,
@@ -41,8 +40,8 @@ class Templates:
     Notes
     -----
     In templates of HTML (``.html`` in the name) whatever is filled in is escaped; in
-    others it stands as it is. All have the filters ``count``, ``percent`` and
-    ``decimal`` of `core.reporting.text`, ``plural`` (a noun in, "3 shops" out),
+    others it stands as it is. All have the filters ``count`` and ``decimal``
+    of `core.reporting.text`, ``plural`` (a noun in, "3 shops" out),
     ``enumerated`` (words as a sentence joins them), ``form`` (a format of Python),
     ``rounded`` and ``share`` (two significant digits), ``spoken`` (a name in words),
     ``literal`` and
@@ -90,7 +89,6 @@ class Templates:
         )
         environment.filters |= {
             "count": count,
-            "percent": percent,
             "decimal": decimal,
             "plural": plural,
             "enumerated": enumerated,

@@ -72,6 +72,8 @@ EXPECTED_FILES = {
     "rejected_rows.parquet",
     "exclusions.csv",
     "sample_truth.csv",
+    "segments.xlsx",
+    "shops.parquet",
 }
 
 

@@ -659,7 +659,7 @@ def test_numbers_are_written_for_readers():
     assert wording.share(0.12345) == "12%"
     assert wording.decimal(-0.001) == "0.00"
     assert wording.decimal(-1.5) == "\N{MINUS SIGN}1.50"
-    assert wording.count(None) == wording.percent(None) == wording.decimal(None)
+    assert wording.count(None) == wording.share(None) == wording.decimal(None)
     assert wording.decimal(float("nan")) == wording.MISSING
     assert wording.size_list("") == wording.MISSING
     assert wording.size_list("|".join(["50"] * 14)).endswith("50 and 2 more")
