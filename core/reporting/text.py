@@ -70,7 +70,6 @@ def share(value: float | None) -> str:
     return f"{math.floor(1000 * value) / 10:.1f}%"
 
 
-
 def probability(p: float, n_nulls: int) -> str:
     """Return a p-value, not to be broken, and whether few nulls allow no smaller one.
 
