@@ -62,7 +62,9 @@ def told_axes(
     def head(axis: FittedAxis) -> tuple[str, str]:
         if axis.axis == SEGMENT:
             return RULE_TITLE, model.rules.description or ""
-        return enumerated(list(sources.get(axis.axis, ()))), ""
+        own = list(sources.get(axis.axis, ()))
+        about = [rules[name].description for name in own if name in rules]
+        return enumerated(own), "; ".join(text for text in about if text)
 
     def apart(axis: FittedAxis, segment: AxisSegment) -> Sequence[str]:
         if axis.axis != SEGMENT:

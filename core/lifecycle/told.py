@@ -106,7 +106,11 @@ def how_sure(report: Mapping[str, Any], near: float) -> tuple[str, str]:
             "Rules decide: a customer changes segment only by ordering otherwise, or "
             "when the rules change."
         )
-    border = f"{share(near)} of the customers are near a border and may switch."
+    border = (
+        f"{share(near)} of the customers are near a border and may switch."
+        if near
+        else "No customer is near a border."
+    )
     if report["kind"] == "cut":
         return "convenient cut", (
             "Convenient cut: there are no gaps between these segments. Use them as "
