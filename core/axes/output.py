@@ -15,8 +15,9 @@ from core.artifacts.runs import REJECTED
 from core.axes.features.catalog import AXES
 from core.axes.files import FILES, OVERLAP, REPORT
 from core.axes.report import TEMPLATES, AxesContent, write_axes_page
-from core.axes.told import axes_playbook, metric_words, told_axes
+from core.axes.told import metric_words, told_axes
 from core.lifecycle.page import page_content
+from core.lifecycle.playbook import run_playbook
 from core.lifecycle.segmentation import Tables
 from core.models.centroids import NOWHERE, IntArray
 from core.reporting.changes import change_lines
@@ -266,7 +267,7 @@ def write_report(out: StageWriter, tables: Tables, facts: dict[str, Any]) -> Non
     overlap.write_csv(out.path(OVERLAP), float_precision=4)
     facts["axes"] = report.to_dicts()
     model = tables.assigner.model
-    playbook = axes_playbook(out.config.axes.playbook)
+    playbook = run_playbook(out, out.config.axes.playbook, "axes")
 
     def words(feature: str) -> str:
         return metric_words(feature, playbook).words

@@ -19,9 +19,10 @@ from core.axes.files import FILES, axes_folder
 from core.axes.fit import AxesOptions, fit_axes
 from core.axes.report import found_of
 from core.axes.sample import generate_shoppers
-from core.axes.told import axes_playbook, told_axes
+from core.axes.told import told_axes
 from core.config import Config
 from core.errors import ConfigError
+from core.lifecycle.playbook import run_playbook, save_playbook, system_playbook
 from core.lifecycle.run import RunResult, run_segmentation
 from core.lifecycle.segmentation import Placed, Segmentation, StoreLoader, Tables
 from core.lifecycle.told import placed
@@ -63,7 +64,7 @@ class CustomerAxes(Segmentation[Purchases, AxesAssigner]):
 
     def read(self, work: Path) -> Purchases:
         """Return the purchases to be segmented."""
-        axes_playbook(self.config.axes.playbook)
+        system_playbook(self.config.axes.playbook, "axes")
         get_logger().info("Reading orders and items")
         orders, items, lines = self.rows
         if orders is not None or lines is not None:
@@ -150,6 +151,7 @@ class CustomerAxes(Segmentation[Purchases, AxesAssigner]):
     ) -> None:
         """Write the rows that could not be used."""
         data.rejected.write_parquet(out.path(REJECTED), compression="zstd")
+        save_playbook(out, self.config.axes.playbook, "axes")
 
     def write_report(
         self, out: StageWriter, tables: Tables, facts: dict[str, Any]
@@ -159,7 +161,7 @@ class CustomerAxes(Segmentation[Purchases, AxesAssigner]):
 
     def board(self, out: StageWriter, tables: Tables, facts: dict[str, Any]) -> Board:
         """Return what the dashboard is told."""
-        playbook = axes_playbook(out.config.axes.playbook)
+        playbook = run_playbook(out, out.config.axes.playbook, "axes")
         axes = told_axes(tables.assigner.model, tables.profiles, playbook)
         divided = [axis for axis in axes if len(placed(axis)) > 1]
         kinds = [row["kind"] for row in facts["axes"]]

@@ -13,7 +13,7 @@ from core.axes.names import ALIKE_Z
 from core.lifecycle.told import Words, board_axes, placed
 from core.models.centroids import NOWHERE, CentroidModel, FloatArray
 from core.reporting.board import BoardAxis, BoardSegment
-from core.reporting.playbook import MetricWords, Play, Playbook, phrase, read_playbook
+from core.reporting.playbook import MetricWords, Play, Playbook, phrase
 from core.reporting.text import spoken
 from core.segments.axes import AxesModel, AxisSegment, FittedAxis
 
@@ -28,17 +28,6 @@ most one of so many."""
 STEP: Final = 0.05
 """Shares that are told apart in what stands out."""
 AVERAGE: Final = "close to the average customer"
-
-
-def axes_playbook(path: str | None) -> Playbook[Play]:
-    """Return what to do with segments: the shipped playbook, or a user's own.
-
-    Raises
-    ------
-    ConfigError
-        If the file cannot be read, or is no playbook.
-    """
-    return read_playbook(Playbook[Play], path, "core.axes", "axes.playbook")
 
 
 def told_axes(
@@ -149,7 +138,8 @@ def _follows(axis: FittedAxis, place: int, z: FloatArray) -> bool:
 def metric_words(name: str, playbook: Playbook[Play]) -> MetricWords:
     """Return how a feature is spoken of; ``channel_share_*`` is that of all channels.
 
-    >>> metric_words("channel_share_web", axes_playbook(None)).says
+    >>> from core.lifecycle.playbook import system_playbook
+    >>> metric_words("channel_share_web", system_playbook(None, "axes")).says
     '{} of orders through web'
     """
     known = playbook.metrics.get(name)

@@ -12,7 +12,7 @@ import polars as pl
 from core.artifacts.folder import StageWriter
 from core.channels.files import FILES
 from core.channels.model import ChannelsModel
-from core.channels.told import channels_playbook, told_axes
+from core.channels.told import told_axes
 from core.channels.words import condition_words, feature_words
 from core.lifecycle.page import (
     NO_PROOF,
@@ -23,6 +23,7 @@ from core.lifecycle.page import (
     who_could,
     who_could_not,
 )
+from core.lifecycle.playbook import run_playbook
 from core.lifecycle.segmentation import Tables
 from core.lifecycle.told import placed
 from core.reporting.board import BoardAxis, BoardSegment
@@ -67,7 +68,7 @@ def write_page(
     """
     model = tables.assigner.model
     assert isinstance(model, ChannelsModel)  # of a channels' assigner
-    playbook = channels_playbook(out.config.channels.playbook)
+    playbook = run_playbook(out, out.config.channels.playbook, "channels")
     rules, *items = told_axes(model, tables.profiles, playbook)
     told_changes = change_lines(facts, is_short=False)
     drift = tables.drift, feature_words

@@ -31,9 +31,10 @@ from core.channels.outputs import check_outputs, store_outputs, with_models_at_h
 from core.channels.page import TEMPLATES
 from core.channels.rows import ChannelRows, rows_of_channels, rows_of_table
 from core.channels.sample import with_sample
-from core.channels.told import channels_playbook, told_axes
+from core.channels.told import told_axes
 from core.config import Config, MicroPlanItem
 from core.errors import ConfigError
+from core.lifecycle.playbook import run_playbook, save_playbook, system_playbook
 from core.lifecycle.rule_runs import (
     LEFT_OUT,
     require_possible,
@@ -95,7 +96,7 @@ class Channels(Segmentation[ChannelRows, ChannelsAssigner]):
         options = self.config.channels
         if options.features is None and not options.sources:
             self.asked = with_sample(self.config, work)
-        channels_playbook(options.playbook)
+        system_playbook(options.playbook, "channels")
         self.asked = with_models_at_hand(self.asked, work)
         _check_plan(self.asked.channels.micro, require_proven(self.rules))
         get_logger().info("Reading customers and computing their features")
@@ -203,6 +204,7 @@ class Channels(Segmentation[ChannelRows, ChannelsAssigner]):
             link(data.rejected, out.path(REJECTED))
         for channel, path in data.orders.items():
             link(path, out.path(files.order_features_file(channel)))
+        save_playbook(out, self.config.channels.playbook, "channels")
         data.features.write_parquet(out.path(files.CUSTOMERS), compression="zstd")
         data.left_out.write_parquet(out.path(LEFT_OUT), compression="zstd")
         assert isinstance(assigner.model, ChannelsModel)  # of a channels' assigner
@@ -223,7 +225,7 @@ class Channels(Segmentation[ChannelRows, ChannelsAssigner]):
         """Return what the dashboard is told."""
         model = tables.assigner.model
         assert isinstance(model, ChannelsModel)  # of a channels' assigner
-        playbook = channels_playbook(out.config.channels.playbook)
+        playbook = run_playbook(out, out.config.channels.playbook, "channels")
         axes = told_axes(model, tables.profiles, playbook)
         return rule_board(FILES, TEMPLATES, axes, tables, facts)
 

@@ -12,7 +12,7 @@ from core.channels.words import condition_words
 from core.lifecycle.told import Words, board_axes
 from core.models.centroids import NOWHERE
 from core.reporting.board import BoardAxis
-from core.reporting.playbook import Play, Playbook, behaviour, read_playbook
+from core.reporting.playbook import Play, Playbook, behaviour
 from core.reporting.text import enumerated
 from core.segments.axes import AxisSegment, FittedAxis
 from core.segments.memberships import labelled_customers
@@ -22,17 +22,6 @@ RULE_TITLE = "Rule segments"
 NOT_PLACED = "a value that the rules ask for is missing, or out of its range"
 N_TOLD = 2
 """Figures that a rule segment is told by, beside its description."""
-
-
-def channels_playbook(path: str | None) -> Playbook[Play]:
-    """Return what to do with segments: the shipped playbook, or a user's own.
-
-    Raises
-    ------
-    ConfigError
-        If the file cannot be read, or is no playbook.
-    """
-    return read_playbook(Playbook[Play], path, "core.channels", "channels.playbook")
 
 
 def told_axes(

@@ -8,14 +8,15 @@ import pytest
 
 from core.axes.features.catalog import FEATURES
 from core.axes.names import load_axis_names
-from core.axes.told import apart, axes_playbook, metric_words, overview, told_axes
+from core.axes.told import apart, metric_words, overview, told_axes
+from core.lifecycle.playbook import system_playbook
 from core.lifecycle.told import how_sure
 from core.models.centroids import CentroidModel, Scaling
 from core.reporting.board import BoardAxis, BoardSegment
 from core.segments.axes import AxesModel, AxisSegment, FittedAxis
 from core.segments.memberships import customer_profiles, value_shares
 
-BOOK = axes_playbook(None)
+BOOK = system_playbook(None, "axes")
 CHANNELS = ("channel_share_web", "channel_share_pos", "weekend_vs_weekday_ratio")
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from guest_runs import ITEM, guests, published, run
+from guest_runs import ITEM, config, guests, published, run
 
-from core.axes.told import axes_playbook
 from core.channels.model import ChannelsAssigner
-from core.channels.told import channels_playbook, told_axes
+from core.channels.run import Channels
+from core.channels.told import told_axes
 from core.errors import ConfigError
+from core.lifecycle.playbook import system_playbook
+from core.lifecycle.versions import rename_segment
 from core.segments.rule_axis import SEGMENT
 
 RULES = """
@@ -39,7 +41,7 @@ def folder(tmp_path_factory):
 def test_a_rule_a_band_and_a_part_of_a_name_have_suggestions(folder):
     base = published(folder)
     assigner = ChannelsAssigner.of_set(base)
-    book = channels_playbook(None)
+    book = system_playbook(None, "channels")
     profiles = base.table("customer_profiles.parquet")
     rules, item = told_axes(assigner.model, profiles, book)
     assert (rules.name, item.name) == (SEGMENT, ITEM)
@@ -59,19 +61,29 @@ def test_a_rule_a_band_and_a_part_of_a_name_have_suggestions(folder):
 
 def test_the_page_shows_a_bands_suggestion_once(folder):
     page = published(folder).path("channels.html").read_text("utf-8")
-    first = channels_playbook(None).segments["1_5"].actions[0]
+    first = system_playbook(None, "channels").segments["1_5"].actions[0]
     assert page.count(first) == 1
     assert "1_5: 1 to 5 orders" in page
 
 
-@pytest.mark.parametrize(
-    ("read", "option"),
-    [(channels_playbook, "channels.playbook"), (axes_playbook, "axes.playbook")],
-)
-def test_a_faulty_playbook_is_named_with_its_option(read, option, tmp_path):
-    with pytest.raises(ConfigError, match=f"`{option}`: the file .* does not exist"):
-        read(str(tmp_path / "none.yaml"))
+@pytest.mark.parametrize("system", ["axes", "channels"])
+def test_a_faulty_playbook_is_named_with_its_option(system, tmp_path):
+    missing = f"`{system}.playbook`: the file .* does not exist"
+    with pytest.raises(ConfigError, match=missing):
+        system_playbook(tmp_path / "none.yaml", system)
     file = tmp_path / "play.yaml"
     file.write_text("general: {action: [Write]}", encoding="utf-8")
     with pytest.raises(ConfigError, match="Did you mean `actions`"):
-        read(str(file))
+        system_playbook(file, system)
+
+
+def test_a_users_playbook_is_kept_for_later_names(tmp_path):
+    folder, file = tmp_path / "artifacts", tmp_path / "play.yaml"
+    file.write_text(
+        "general: {actions: [Send a postcard]}\nsegments: {}\n", encoding="utf-8"
+    )
+    run(folder, guests(), playbook=str(file))
+    file.unlink()
+    rename_segment(Channels(config(folder, playbook=str(file))), SEGMENT, 0, "New")
+    page = published(folder).path("channels.html").read_text("utf-8")
+    assert page.count("Send a postcard") > 2
