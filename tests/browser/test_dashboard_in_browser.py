@@ -10,11 +10,14 @@ from dataclasses import dataclass
 import polars as pl
 import pytest
 from api_world import serving
-from dashboard_world import filled, shops
-from tabs import PHONE, Tab
+from dashboard_world import BOARD, filled, shops
+from tabs import PAPER, PHONE, Tab
 
 from core.api.app import ApiSettings
+from core.dashboard.pages import exported
+from core.resolve import resolve_config
 from core.store import Store, create_key, revoke_key
+from core.store.runs import publish_shops
 from core.store.store import store_statistics
 
 pytestmark = pytest.mark.chromium
@@ -273,6 +276,46 @@ def test_without_scripts_forms_and_links_do_the_same(browser, world):
         page.get_by_role("link", name="Next").click()
         seen += column(page, "Shop")
     assert sorted(seen) == active["customer_id"].sort().to_list()
+
+
+# --- a run, and its file ------------------------------------------------------------
+
+
+def test_a_run_is_shown_as_its_report_tells_it(browser, world, trained):
+    options = {"artifacts": str(trained), "store.url": world.store.address}
+    publish_shops(resolve_config(flags=options, environ={}), "run")
+    tab = Tab(browser)
+    page = tab.visit(trained / "report.html")
+    headline = page.locator("h1").inner_text()
+    rows = page.locator(".segments tbody tr:not(.part, .rest)")
+    named = rows.locator("th a").all_inner_texts()
+    sign_in(tab, world, create_key(world.store, "run"))
+    assert page.locator("h1").inner_text() == headline
+    shown = page.locator("#axes table").first.locator("tbody tr:not(.sub, .noise) th")
+    assert [text.partition("\n")[0] for text in shown.all_inner_texts()] == named
+    page.get_by_role("link", name="Shops", exact=True).click()
+    page.wait_for_url("**/entities")
+    assert n_found(page) == 300
+    page.locator("tbody a").first.click()
+    page.wait_for_url("**/entity/*")
+    tab.look(PHONE)
+    assert tab.overflow == 0
+    assert tab.violations() == []
+    assert tab.faults == []
+
+
+def test_the_file_of_an_overview_needs_nothing_but_itself(browser, tmp_path):
+    path = tmp_path / "dashboard.html"
+    path.write_text(exported(BOARD), encoding="utf-8")
+    tab = Tab(browser)
+    page = tab.visit(path)
+    assert tab.requests == [path.as_uri()]
+    assert tab.violations() == []
+    assert tab.faults == []
+    page.emulate_media(media="print")
+    for size in (PHONE, PAPER):
+        tab.look(size)
+        assert tab.overflow == 0
 
 
 # --- 100,000 shops ------------------------------------------------------------------
