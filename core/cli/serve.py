@@ -224,7 +224,8 @@ def create(
     typer.echo(key)
     if is_empty:
         typer.echo(
-            f"That store has no profiles yet: run `{PROGRAM} axes --store {store_id}`.",
+            f"That store has no profiles yet: run `{PROGRAM} axes --store {store_id}`, "
+            f"or, for shops, `{PROGRAM} publish --store {store_id}`.",
             err=True,
         )
 

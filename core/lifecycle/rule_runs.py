@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,16 +12,16 @@ import polars as pl
 
 from core.artifacts.runs import REJECTED, RunFiles
 from core.errors import PROGRAM, SchemaError
-from core.lifecycle.page import rules_badge, who_could, who_could_not
+from core.lifecycle.page import rules_badge, who_could
 from core.lifecycle.segmentation import Tables
 from core.models.centroids import NOWHERE
 from core.reporting.board import Board, BoardAxis, BoardVerdict
 from core.reporting.changes import change_lines
 from core.reporting.page import Templates
-from core.reporting.text import plural
+from core.reporting.text import plural, rounded
 from core.rules.assign import outside_domains
 from core.rules.check import Proof
-from core.rules.grammar import FIRST, RuleSet
+from core.rules.grammar import FIRST, RuleSegment, RuleSet
 from core.segments.contract import (
     SegmentFacts,
     check_contract,
@@ -158,7 +159,7 @@ def rule_board(
     own = tables.sizes.filter(axis=SEGMENT)
     called = dict(own.select("rule_name", "segment").iter_rows())
     told = [
-        (called.get(rule.name, rule.name), model.rules.condition(rule).text())
+        (called.get(rule.name, rule.name), _rule_words(rule, model.rules))
         for rule in model.rules.segments
     ]
     return Board(
@@ -172,11 +173,18 @@ def rule_board(
         verdict=BoardVerdict(
             "care" if facts["proof"].startswith("Not") else "good",
             rules_badge(facts),
-            f"{facts['proof']} {who_could_not(facts)}".strip(),
+            facts["proof"],
         ),
         rules=told,
         notes=[*facts["notes"], *row_notes(words, facts)],
     )
+
+
+def _rule_words(rule: RuleSegment, rules: RuleSet) -> str:
+    """Return who is in a segment, and by which condition, in two digits."""
+    text = rules.condition(rule).text()
+    short = re.sub(r"\d+\.\d{3,}", lambda n: rounded(float(n[0])), text)
+    return f"{rule.description}: {short}" if rule.description else short
 
 
 def run_lines(
