@@ -236,7 +236,9 @@
           const cell = number ? make("td") : make("th", { scope: "row" });
           if (column.digits !== null) cell.className = "number";
           cell.dataset.label = column.title;
-          cell.textContent = this.text(column, place);
+          const text = this.text(column, place);
+          const details = column.is_filter && document.getElementById(`segment-${text.split(" ")[0]}`);
+          cell.append(details ? make("a", { href: `#${details.id}` }, text) : text);
           return cell;
         });
         return make("tr", {}, ...cells);
@@ -313,7 +315,7 @@
       const isShown = new Uint8Array(this.explorer.total);
       for (const place of this.explorer.found) isShown[place] = 1;
       for (const wanted of [0, 1]) {
-        context.globalAlpha = wanted ? 0.8 : 0.12;
+        context.globalAlpha = wanted ? 0.8 : Math.min(0.12, Math.max(0.02, 1500 / this.explorer.total));
         for (let place = 0; place < this.explorer.total; place += 1) {
           if (isShown[place] !== wanted || data.x[place] < 0) continue;
           const [left, top] = this.at(place);
