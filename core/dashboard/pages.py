@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from core.dashboard import charts
-from core.dashboard.filters import Listing, address_of, choices, in_words
+from core.dashboard.filters import Choice, Listing, address_of, choices, in_words
 from core.dashboard.session import Transport
 from core.errors import PROGRAM
 from core.reporting.board import Board, BoardAxis, BoardSegment
@@ -335,7 +335,8 @@ def entities(viewer: Viewer, listing: Listing, found: EntityPage) -> str:
     filters = choices(viewer.distribution, viewer.titles)
     known = {choice.name: choice.title for choice in filters}
     wanted = listing.query.segments
-    columns = dict.fromkeys([*(axis for axis in wanted if axis in known), *known])
+    columns = dict.fromkeys([*(axis for axis in wanted if axis in known)])
+    columns |= dict.fromkeys(_common(filters))
     return _filled(
         "entities.html.j2",
         viewer,
@@ -350,6 +351,13 @@ def entities(viewer: Viewer, listing: Listing, found: EntityPage) -> str:
         columns={name: known[name] for name in list(columns)[:_MAX_COLUMNS]},
         here="entities",
     )
+
+
+def _common(filters: Sequence[Choice]) -> list[str]:
+    """Return the axes that have something to say of half of all entities or more."""
+    sizes = {choice.name: sum(n for _, n in choice.segments) for choice in filters}
+    most = max(sizes.values(), default=0)
+    return [name for name, n in sizes.items() if 2 * n >= most]
 
 
 def entity(viewer: Viewer, found: StoredEntity) -> str:

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from core.cli import app
 from core.cli.dashboard import shown
+from core.dashboard.pages import place_of
 from core.errors import StoreError
 from core.resolve import resolve_config
 from core.store import list_keys
@@ -54,6 +55,21 @@ def test_what_the_folder_holds_is_shown_unless_another_store_is_named(
         shown(config, "nobody", "http://127.0.0.1:9", world.store),
     ):
         pass
+
+
+def test_every_segment_of_the_board_leads_to_as_many_as_it_tells(world):
+    board = world.store.board("default")
+    with world.store.begin("count") as connection:
+        row = connection.execute(
+            "SELECT stats FROM axis_models WHERE store_id = 'default' AND is_current"
+        ).fetchone()
+    counted = row[0]["segment_distribution"]
+    told = {}
+    for axis in board.axes:
+        for segment in axis.segments:
+            name, known_as = place_of(axis, segment)
+            told.setdefault(name, {})[known_as] = segment.n
+    assert told == counted
 
 
 def test_the_export_is_one_page_that_needs_nothing(world, tmp_path):
