@@ -234,11 +234,11 @@ def test_events_are_told_by_the_names_of_their_time():
         {"kind": "born", "old": (), "new": (4,), "n_new": 5, "n_shared": 0},
     ]
     before = {0: "regular", 1: "whale", 3: "rare"}
-    now = {0: "regular", 1: "big", 2: "huge", 4: "new"}
+    now = {0: "regular", 1: "big", 2: "huge", 4: "late"}
     assert event_lines(VALUE, events, before, now) == [
         "Purchase value: whale split into big and huge (30 customers).",
-        "Purchase value: gone is rare (9 customers, 8 of them now in regular).",
-        "Purchase value: new is new (5 customers).",
+        "Purchase value: rare has ended (9 customers, 8 of them now in regular).",
+        "Purchase value: late is new (5 customers).",
     ]
 
 

@@ -130,7 +130,7 @@ def test_thresholds_are_learnt_again_or_kept_and_moves_are_told(folder, later):
     assert rules_of(folder) != before
     after = BasketsAssigner.load(placed.folder).model.axes[SEGMENT].segments
     assert {s.name: s.id for s in after} == ids
-    assert any("moved" in line for line in again.lines)
+    assert any("Moved because the model is new" in line for line in again.lines)
 
 
 def test_a_given_name_is_in_every_file_and_outlives_a_run(folder, rows, later):

@@ -132,7 +132,7 @@ def test_a_rule_segment_keeps_its_id_as_long_as_its_name(folder):
     assert kinds["died"]["old"] == [before["weekend"]]
     block = pl.read_parquet(published(folder).path("ledger-0002.parquet"))
     assert set(block["cause"]) == {"model"}, "the orders are the same"
-    assert any("gone is `weekend`" in line for line in done.lines)
+    assert any("weekend has ended" in line for line in done.lines)
 
 
 def test_ids_are_not_given_out_again_after_going_back(folder):
