@@ -87,8 +87,9 @@ def serve_api(
 def _announced(store_id: str, address: str, store: Store) -> Iterator[None]:
     """Say where the API is, and what it will answer."""
     typer.echo(f"Serving {store.name} at {address}", err=True)
-    typer.echo(f"Try it out at {address}/docs; the dashboard is at", err=True)
-    typer.echo(f"{address}/dashboard. Ctrl-C stops it.", err=True)
+    typer.echo(f"Try it out: {address}/docs", err=True)
+    typer.echo(f"Dashboard:  {address}/dashboard", err=True)
+    typer.echo("Ctrl-C stops it.", err=True)
     if store.model(store_id) is None:
         typer.echo(
             f"The store `{store_id}` holds no profiles yet: `{PROGRAM} axes` makes "

@@ -51,7 +51,7 @@ def test_what_the_folder_holds_is_shown_unless_another_store_is_named(
         with shown(config, wanted, "http://127.0.0.1:9", world.store):
             assert f"Dashboard of the store `{found}`" in capsys.readouterr().err
     with (
-        pytest.raises(StoreError, match=r"--store nobody.*`default`, `other`"),
+        pytest.raises(StoreError, match=r"`--store nobody`; .*`default`"),
         shown(config, "nobody", "http://127.0.0.1:9", world.store),
     ):
         pass
