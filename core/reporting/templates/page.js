@@ -139,7 +139,7 @@
       this.lower = data[this.columns[0].key].map((id) => id.toLowerCase());
     }
 
-    // What a column says of an entity: text for people, and null where nothing is known.
+    // What a column says of an entity; a dash where nothing is known.
     text(column, place) {
       const value = this.data[column.key][place];
       if (value === null) return "\u2013";
@@ -169,7 +169,7 @@
       for (const listener of this.listeners) listener();
     }
 
-    // `values` are texts of a column with few of them; null takes the filter away.
+    // Show those of one text in a column of few; another text takes the filter away.
     filter(key, text) {
       const column = this.columns.find((one) => one.key === key);
       const value = column.values.indexOf(text);
@@ -178,6 +178,14 @@
       const select = this.selects.get(key);
       if (select) select.value = value < 0 ? "" : text;
       this.update();
+    }
+
+    // The same, whatever was searched and filtered before.
+    filterAlone(key, text) {
+      this.search.value = this.wanted = "";
+      this.filters.clear();
+      for (const select of this.selects.values()) select.value = "";
+      this.filter(key, text);
     }
 
     build(place) {
@@ -256,6 +264,7 @@
 
   // Points are placed from 0 to 1023 either way; below 0 they lie outside the view.
   const RANGE = 1023;
+  const MARGIN = 8;
   const NEAR = 12;
 
   class EntityMap {
@@ -291,13 +300,16 @@
       }
     }
 
-    // Where an entity lies on the canvas, in its own pixels.
-    at(place) {
-      const { x, y } = this.explorer.data;
+    // Where a place lies on the canvas, in its pixels.
+    spot(x, y) {
       return [
-        8 + (x[place] / RANGE) * (this.width - 16),
-        8 + (1 - y[place] / RANGE) * (this.height - 16),
+        MARGIN + (x / RANGE) * (this.width - 2 * MARGIN),
+        MARGIN + (1 - y / RANGE) * (this.height - 2 * MARGIN),
       ];
+    }
+
+    at(place) {
+      return this.spot(this.explorer.data.x[place], this.explorer.data.y[place]);
     }
 
     draw() {
@@ -312,10 +324,11 @@
       context.scale(ratio, ratio);
       const { data, map } = this.explorer;
       const size = Math.min(Math.max(160 / Math.sqrt(this.explorer.total), 1.4), 4.5);
+      const pale = Math.min(Math.max(1500 / this.explorer.total, 0.02), 0.12);
       const isShown = new Uint8Array(this.explorer.total);
       for (const place of this.explorer.found) isShown[place] = 1;
       for (const wanted of [0, 1]) {
-        context.globalAlpha = wanted ? 0.8 : Math.min(0.12, Math.max(0.02, 1500 / this.explorer.total));
+        context.globalAlpha = wanted ? 0.8 : pale;
         for (let place = 0; place < this.explorer.total; place += 1) {
           if (isShown[place] !== wanted || data.x[place] < 0) continue;
           const [left, top] = this.at(place);
@@ -338,9 +351,8 @@
       context.fillStyle = style.color;
       for (const [x, y, text] of this.explorer.map.labels) {
         const half = context.measureText(text).width / 2 + 4;
-        const middle = 8 + (x / RANGE) * (this.width - 16);
+        const [middle, top] = this.spot(x, y);
         const left = Math.min(Math.max(middle, half), this.width - half);
-        const top = 8 + (1 - y / RANGE) * (this.height - 16);
         context.strokeText(text, left, top);
         context.fillText(text, left, top);
       }
@@ -395,7 +407,9 @@
     const figure = document.querySelector("figure[data-map]");
     if (figure && head.map) new EntityMap(figure, explorer).draw();
     for (const link of document.querySelectorAll("a[data-filter]")) {
-      link.addEventListener("click", () => explorer.filter(link.dataset.filter, link.dataset.value));
+      link.addEventListener("click", () => {
+        explorer.filterAlone(link.dataset.filter, link.dataset.value);
+      });
     }
   };
 
