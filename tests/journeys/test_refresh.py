@@ -13,6 +13,7 @@ from filelock import FileLock
 from typer.testing import CliRunner
 
 from core.artifacts.folder import Artifacts
+from core.artifacts.manifest import read_manifest, verify
 from core.cli import app
 from core.config import Config, SampleConfig
 from core.errors import (
@@ -25,6 +26,7 @@ from core.errors import (
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model
 from core.retailers.pipelines import run_all
+from core.retailers.publish import rename_segment
 from core.retailers.refresh.month import Record, ledger_blocks, refresh_config
 from core.retailers.refresh.output import roll_back, version_rows
 from core.retailers.refresh.run import run_refresh
@@ -181,6 +183,27 @@ def test_predictions_say_who_is_changing_as_the_ledger_does(refreshed):
     assert set(pl.read_csv(folder / "segment_changing.csv")["entity"]) == set(
         told["entity"]
     )
+    shops = shops_of(folder)
+    assert dict(shops.select("shop_id", "segment").iter_rows()) == labels
+    ours = shops.filter(pl.col("changing").is_not_null())
+    assert set(ours["shop_id"]) == set(told["entity"])
+
+
+def shops_of(folder):
+    """Return the shops with a segment, or unassigned, from their files."""
+    files = [pl.read_csv(path) for path in (folder / "segments").iterdir()]
+    return pl.concat(files, how="diagonal_relaxed").drop_nulls("segment")
+
+
+def test_a_new_name_is_in_the_tables_and_files_of_the_month(refreshed, tmp_path):
+    folder = copied(refreshed[0], tmp_path)
+    rename_segment(folder, 0, "Seaside shops")
+    verify(folder, read_manifest(folder, RETAILERS))
+    predictions = pl.read_csv(folder / "cluster_predictions.csv")
+    insights = pl.read_csv(folder / "segment_insights.csv")
+    assert (folder / "segments" / "0-seaside-shops.csv").exists()
+    for table in (predictions, insights, shops_of(folder)):
+        assert set(table.filter(segment=0)["segment_name"]) == {"Seaside shops"}
 
 
 def test_the_same_month_again_changes_nothing(refreshed, rows):

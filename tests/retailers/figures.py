@@ -328,7 +328,7 @@ RETIRED = r"highly stable|left out|eligible|structure_score|_ari\b|noise_ratio"
 BOUNDS = (
     r"1 is the same|0 is chance|0 is nothing|1 the same groups|last 12 months"
     r"|Jaccard 0\.75 or more|from 0\.75|below 0\.6|from 75%|at most 0\.05 required"
-    r"|the smallest that \d+ can give"
+    r"|refitted on 80% of the shops|the smallest that \d+ can give"
 )
 # Figures in tables of two columns: what a line is called, and the fact that it is.
 LINES = {
