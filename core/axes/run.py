@@ -175,6 +175,7 @@ class CustomerAxes(Segmentation[Purchases, AxesAssigner]):
             headline=found.title,
             axes=axes,
             verdict=found.verdict,
+            tiles=[("Axes with segments", f"{len(divided)} of {len(axes)}")],
             notes=[*facts["notes"], *output.intake_notes(facts)],
         )
 

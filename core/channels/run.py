@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +33,7 @@ from core.channels.page import TEMPLATES
 from core.channels.rows import ChannelRows, rows_of_channels, rows_of_table
 from core.channels.sample import with_sample
 from core.channels.told import told_axes
+from core.channels.words import condition_words
 from core.config import Config, MicroPlanItem
 from core.errors import ConfigError
 from core.lifecycle.playbook import run_playbook, save_playbook, system_playbook
@@ -227,7 +229,9 @@ class Channels(Segmentation[ChannelRows, ChannelsAssigner]):
         assert isinstance(model, ChannelsModel)  # of a channels' assigner
         playbook = run_playbook(out, out.config.channels.playbook, "channels")
         axes = told_axes(model, tables.profiles, playbook)
-        return rule_board(FILES, TEMPLATES, axes, tables, facts)
+        features = {feature.name: feature for feature in model.rules.features}
+        say = partial(condition_words, features=features)
+        return rule_board(FILES, TEMPLATES, axes, tables, facts, say)
 
     def lines(self, facts: dict[str, Any]) -> list[str]:
         """Say what a run did."""

@@ -78,7 +78,7 @@ def write_board(
     labels = _labels(past["runs"])
     whole = replace(
         board,
-        tiles=[*board.tiles, *_tiles(facts)],
+        tiles=_tiles(board, facts),
         periods=[
             BoardPeriod(labels[run["run"]], run["version"], _named(run["sizes"], past))
             for run in past["runs"]
@@ -89,9 +89,9 @@ def write_board(
     out.path(BOARD).write_text(whole.to_json(), encoding="utf-8")
 
 
-def _tiles(facts: Facts) -> list[tuple[str, str]]:
-    """Return how many customers there are, came and went."""
-    tiles = [("Customers", count(facts["n_customers"]))]
+def _tiles(board: Board, facts: Facts) -> list[tuple[str, str]]:
+    """Return how many customers there are, came and went, and the board's own."""
+    tiles = [("Customers", count(facts["n_customers"])), *board.tiles]
     if facts["n_entered"] is not None:
         tiles += [
             ("New since the run before", count(facts["n_entered"])),

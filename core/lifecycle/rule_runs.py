@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,15 @@ from core.artifacts.runs import REJECTED, RunFiles
 from core.errors import PROGRAM, SchemaError
 from core.lifecycle.page import rules_badge, who_could
 from core.lifecycle.segmentation import Tables
+from core.lifecycle.told import placed
 from core.models.centroids import NOWHERE
 from core.reporting.board import Board, BoardAxis, BoardVerdict
 from core.reporting.changes import change_lines
 from core.reporting.page import Templates
-from core.reporting.text import plural, rounded
+from core.reporting.text import count, plural, rounded
 from core.rules.assign import outside_domains
 from core.rules.check import Proof
-from core.rules.grammar import FIRST, RuleSegment, RuleSet
+from core.rules.grammar import FIRST, RuleSet
 from core.segments.contract import (
     SegmentFacts,
     check_contract,
@@ -136,12 +137,22 @@ def row_notes(words: Templates, facts: Facts) -> list[str]:
     return [*(told if n else []), *left, *where]
 
 
+def rounded_rule(text: str) -> str:
+    """Return a condition with its numbers in two digits.
+
+    >>> rounded_rule("freq_score >= 0.07648 and x < 5")
+    'freq_score >= 0.076 and x < 5'
+    """
+    return re.sub(r"\d+\.\d{3,}", lambda n: rounded(float(n[0])), text)
+
+
 def rule_board(
     files: RunFiles,
     words: Templates,
     axes: list[BoardAxis],
     tables: Tables,
     facts: Facts,
+    say: Callable[[str], str] = rounded_rule,
 ) -> Board:
     """Return what the dashboard is told of a run of rule segments.
 
@@ -153,13 +164,19 @@ def rule_board(
     axes : list of BoardAxis
     tables : Tables
     facts : mapping
+    say : callable
+        Puts a condition into words.
     """
     model = tables.assigner.model
     assert isinstance(model, RuleModel)  # of a run of rule segments
     own = tables.sizes.filter(axis=SEGMENT)
     called = dict(own.select("rule_name", "segment").iter_rows())
     told = [
-        (called.get(rule.name, rule.name), _rule_words(rule, model.rules))
+        (
+            called.get(rule.name, rule.name),
+            f"{rule.description or rule.name}: "
+            f"{say(model.rules.condition(rule).text())}",
+        )
         for rule in model.rules.segments
     ]
     return Board(
@@ -175,16 +192,10 @@ def rule_board(
             rules_badge(facts),
             facts["proof"],
         ),
+        tiles=[("Segments", count(len(placed(axes[0]))))],
         rules=told,
         notes=[*facts["notes"], *row_notes(words, facts)],
     )
-
-
-def _rule_words(rule: RuleSegment, rules: RuleSet) -> str:
-    """Return who is in a segment, and by which condition, in two digits."""
-    text = rules.condition(rule).text()
-    short = re.sub(r"\d+\.\d{3,}", lambda n: rounded(float(n[0])), text)
-    return f"{rule.description}: {short}" if rule.description else short
 
 
 def run_lines(

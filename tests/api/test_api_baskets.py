@@ -10,6 +10,7 @@ from core.api import schemas
 from core.api.app import ApiSettings
 from core.baskets.run import run_baskets
 from core.config import Config
+from core.reporting.board import Board
 from core.store import create_key
 from core.store.publish import publish_profiles
 
@@ -44,3 +45,19 @@ def test_a_customer_has_the_segment_of_the_run(client, run):
     answer = client.post("/segments/assign", json={"customer_id": "x", "orders": []})
     assert answer.status_code == 409
     assert "holds basket segments" in answer.json()["detail"]
+
+
+def test_the_board_of_the_run_is_in_the_store(world, run):
+    with world.store.begin("read") as connection:
+        statement = "SELECT board::text FROM axis_models WHERE store_id = 'baskets'"
+        (text,) = connection.execute(statement).fetchone()
+    board = Board.from_json(text)
+    profiles = pl.read_parquet(run.folder / "customer_profiles.parquet")
+    assert board.headline in (run.folder / "baskets.html").read_text("utf-8")
+    assert ("Customers", f"{profiles.height}") in board.tiles
+    (axis,) = board.axes
+    assert sum(own.n for own in axis.segments) == profiles.height
+    assert {name for name, _ in board.rules} == {own.name for own in axis.segments}
+    assert all(" >= 0." in rule or " < 0." in rule for _, rule in board.rules)
+    (period,) = board.periods
+    assert sum(period.sizes["segment"].values()) == profiles.height
