@@ -144,8 +144,8 @@ def test_stability_is_told_by_id(judged):
     assert table["segment"].to_list() == sorted(ids_in(artifacts))
     sizes = dict(table.select("segment", "size").iter_rows())
     assert sizes == {s.id: s.size for s in published.segments if s.id >= 0}
-    shown = {int(row["segment"]): row["shops"] for row in printed}
-    assert shown == {i: f"{size:,}" for i, size in sizes.items()}
+    shown = {row["segment"]: row["shops"] for row in printed}
+    assert shown == {published.titles[i]: f"{n:,}" for i, n in sizes.items()}
 
 
 def test_a_scorecard_can_be_made(artifacts):
