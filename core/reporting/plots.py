@@ -6,7 +6,7 @@ and by a number written on them; noise is pale grey and lies behind.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -225,21 +225,6 @@ def _left_out(n_entities: int, n_seen: int, n_outside: int, entity: Entity) -> s
     return f"{n_seen:,} of {n_entities:,} {entity.plural} drawn{outside}."
 
 
-_CELLS_WRITTEN = 12  # clusters up to which a heat map shows its numbers
-_HEAT_LIMIT = 3.0
-_HEAT_ROWS = 40
-_HEAT_COLOURS = (
-    "#08457E",
-    "#4D94C9",
-    "#B9D8EC",
-    "#F7F7F5",
-    "#F9CF9C",
-    "#E08214",
-    "#8A4200",
-)
-_HEAT_COLUMNS = 30
-
-
 def draw_cells(
     axes: Axes,
     values: NDArray[np.float64],
@@ -317,99 +302,6 @@ def add_colour_bar(image: AxesImage, label: str, **options: Any) -> Any:
     bar.set_label(label)
     bar.outline.set_visible(False)
     return bar
-
-
-def plot_heatmap(
-    cluster_medians: NDArray[np.float64],
-    cluster_names: Sequence[str],
-    feature_names: Sequence[str],
-    path: Path,
-    entity: Entity,
-    noun: str = "cluster",
-) -> None:
-    """Draw how each cluster differs from the other entities, feature by feature.
-
-    Parameters
-    ----------
-    cluster_medians : ndarray of float64, shape (n_clusters, n_features)
-        In robust standard deviations from the other entities (see
-        `core.segments.profiles.cluster_contrasts`); NaN is drawn as a grey cell.
-        The colours end at -3 and 3; the numbers do not.
-    cluster_names, feature_names : sequence of str
-    path : Path
-        PNG to write. Features run downwards, since their names are long; the first 30
-        clusters and the 40 features that differ most are drawn.
-    entity : Entity
-        Its words, for the texts.
-    noun : str
-        What the clusters are called.
-    """
-    if not len(cluster_medians):
-        with style.picture(path, (6.2, 1.4)) as figure:
-            axes = figure.add_subplot(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
-            axes.text(
-                0.5, 0.5, f"No cluster: every {entity.noun} is noise.", ha="center"
-            )
-        return
-    values, kept = _strongest(np.asarray(cluster_medians, dtype=np.float64))
-    columns = list(cluster_names[: len(values)])
-    rows = [style.shortened(feature_names[index]) for index in kept]
-    size = (max(3.7 + 0.5 * len(columns), 6.0), max(1.7 + 0.25 * len(rows), 3.4))
-    with style.picture(path, size) as figure:
-        axes = figure.add_subplot()
-        image = draw_cells(
-            axes,
-            values.T,
-            _HEAT_COLOURS,
-            (-_HEAT_LIMIT, _HEAT_LIMIT),
-            under=_HEAT_COLOURS[0],
-            over=_HEAT_COLOURS[-1],
-        )
-        axes.set_yticks(range(len(rows)), rows)
-        axes.set_xticks(range(len(columns)), columns)
-        axes.tick_params(labelsize=9)
-        axes.set_xlabel(noun)
-        axes.set_title(f"What sets each {noun} apart from the other {entity.plural}")
-        if len(columns) <= _CELLS_WRITTEN:
-            write_cells(axes, _worth_reading(values))
-        add_colour_bar(
-            image,
-            "difference of medians\n(robust standard deviations)",
-            extend="both",
-            pad=0.02,
-        )
-        style.footnote(figure, _heat_note(cluster_medians.shape, values.shape, noun))
-
-
-def _strongest(
-    values: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Keep what fits on a page: the first clusters, the features that differ most."""
-    shown = values[:_HEAT_COLUMNS]
-    strength = np.nan_to_num(np.abs(shown)).max(axis=0)
-    kept = np.sort(np.argsort(-strength, kind="stable")[:_HEAT_ROWS])
-    return shown[:, kept], kept
-
-
-def _worth_reading(
-    values: NDArray[np.float64],
-) -> Iterator[tuple[int, int, str, bool]]:
-    """Yield the cells of differences of 0.5 or more, as `write_cells` takes them."""
-    for column, row in np.argwhere(np.abs(np.nan_to_num(values)) >= 0.5):
-        value = values[column, row]
-        text = f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")
-        yield row, column, text, abs(value) > 1.9
-
-
-def _heat_note(given: tuple[int, ...], drawn: tuple[int, ...], noun: str) -> str:
-    """Say what was left out of a heat map; nothing if all is there."""
-    if tuple(given) == tuple(drawn):
-        return ""
-    return (
-        f"{drawn[0]:,} of {given[0]:,} {noun}s, and the {drawn[1]:,} of {given[1]:,} "
-        "features that differ most."
-    )
 
 
 _BARS_DRAWN = 15

@@ -284,7 +284,7 @@ def _under(out: StageWriter, model: Model, verdict: Verdict) -> PublishedSegment
         "rules": scaled,
     }
     labels = {kind: clusters_of(model, kind, shops) for kind in model.segments.tables}
-    draw_segments(out.folder, published, labels, spaces, shops, model.features)
+    draw_segments(out.folder, published, labels, spaces)
     return published
 
 

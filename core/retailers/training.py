@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -95,28 +95,22 @@ def draw_segments(
     published: PublishedSegments,
     labels: Mapping[SegmentKind, np.ndarray],
     spaces: Mapping[SegmentKind, np.ndarray],
-    shops: pl.DataFrame,
-    features: Sequence[str],
 ) -> None:
-    """Draw the map of every kind, and what sets the latent clusters apart.
+    """Draw the map of every kind.
 
     Parameters
     ----------
     folder : Path
-        Gets ``latent-space.png``, ``partition-space.png``, of rules
-        ``rules-space.png``, and ``cluster-heatmap.png``.
+        Gets ``latent-space.png``, ``partition-space.png`` and, of rules,
+        ``rules-space.png``.
     published : PublishedSegments
         The kind whose groups are drawn under their ids.
     labels : mapping of kind to ndarray of int, shape (n_shops,)
         Clusters; -1 is none.
     spaces : mapping of kind to ndarray of float, shape (n_shops, n_dimensions)
         Where each kind was found.
-    shops : DataFrame
-        The shops' features, in the same order.
-    features : sequence of str
-        Those that were clustered.
     """
-    from core.retailers.report.plots import draw_heat_map, draw_map
+    from core.retailers.report.plots import draw_map
 
     shown = dict(labels)
     shown[published.kind] = published.ids_of(labels[published.kind])
@@ -124,8 +118,6 @@ def draw_segments(
     for kind, own in shown.items():
         said = noun if kind == "density" else "segment"
         draw_map(folder, kind, project_2d(spaces[kind]), own, said)
-    heat_map = folder / "cluster-heatmap.png"
-    draw_heat_map(heat_map, shown["density"], shops, features, noun)
 
 
 # Of the smaller population, the share that another one must hold to be the same one.
@@ -422,8 +414,7 @@ def learn_segments(
         out,
         SegmentAssigner(partition.model_, exemplars, tables, published, splits, rules),
     )
-    drawn = (published, labels, shops.spaces, shops.table, shops.features)
-    draw_segments(out.folder, *drawn)
+    draw_segments(out.folder, published, labels, shops.spaces)
     out.facts |= {
         "partition": choice.as_dict() | {"stability": SHOP.named_facts(stability)},
         "verdict": verdict.model_dump(),

@@ -126,24 +126,6 @@ def cluster_contrasts(
     return pl.DataFrame(rows, schema=_CONTRAST_SCHEMA)
 
 
-def effect_matrix(
-    contrasts: pl.DataFrame,
-) -> tuple[NDArray[np.float64], list[int], list[str]]:
-    """Lay the effects of `cluster_contrasts` out as clusters x features.
-
-    Returns
-    -------
-    values : ndarray of float64, shape (n_clusters, n_features)
-        Robust standard deviations from the rest; NaN where there is no effect.
-    clusters : list of int
-    features : list of str
-    """
-    clusters = contrasts["cluster"].unique(maintain_order=True).to_list()
-    features = contrasts["feature"].unique(maintain_order=True).to_list()
-    values = contrasts["effect"].fill_null(float("nan")).to_numpy()
-    return values.reshape(len(clusters), len(features)), clusters, features
-
-
 def robust_spread(ordered: NDArray[np.float64]) -> float:
     """Return the larger of IQR / 1.349 and the winsorised standard deviation.
 

@@ -10,7 +10,7 @@ import pytest
 from seen import is_clipped
 
 from core.errors import ModelError
-from core.reporting.plots import plot_heatmap, plot_loss, plot_sizes, plot_space
+from core.reporting.plots import plot_loss, plot_sizes, plot_space
 from core.retailers.features import SHOP
 
 AXES = ("component 1 (46.1% of the variance)", "component 2 (22.0%)")
@@ -80,20 +80,8 @@ def test_an_epoch_outside_of_the_history_is_refused(tmp_path, epochs, best):
         plot_loss({"loss": [1.0] * epochs}, best, tmp_path / "loss-plot.png")
 
 
-@pytest.mark.parametrize("shape", [(0, 5), (1, 1), (4, 29), (35, 60)])
-def test_heat_maps_of_every_shape_keep_their_text_on_the_page(tmp_path, shape):
-    values = np.random.default_rng(0).normal(size=shape) * 4
-    values[:1, :1] = np.nan
-    names = [f"average_number_of_unique_products_in_month_{i}" for i in range(shape[1])]
-    path = tmp_path / "heatmap.png"
-    plot_heatmap(values, [str(i) for i in range(shape[0])], names, path, SHOP)
-    assert not is_clipped(path)
-    assert max(png_size(path)) < 3200
-
-
 def test_names_are_texts_whatever_they_hold(tmp_path):
     path = tmp_path / "odd.png"
-    plot_heatmap(np.ones((1, 3)), ["0"], ["$x", r"$\frac$ _{", "店铺"], path, SHOP)
     plot_sizes({"$a$ <b> & 店": np.array([0, -1])}, path, SHOP)
     plot_space(np.zeros((2, 2)), np.array([0, 1]), "$\\nope$", ("$", "%"), path, SHOP)
     assert png_size(path)

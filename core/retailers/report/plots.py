@@ -10,18 +10,16 @@ import numpy as np
 import polars as pl
 
 from core.evaluation.scorecard import ALL, answer
-from core.reporting.plots import plot_heatmap, plot_sizes, plot_space
+from core.reporting.plots import plot_sizes, plot_space
 from core.reporting.style import COLOURS, FAINT_INK, INK, footnote, picture
 from core.reporting.text import count, rounded, share
 from core.retailers.features import SHOP
-from core.retailers.names import feature_label
 from core.retailers.report.evidence import report_lines, share_of_largest
 from core.retailers.report.scorecard_words import (
     OUTCOME_TITLES,
     month_count,
     points,
 )
-from core.segments.profiles import cluster_contrasts, effect_matrix
 from core.segments.published import SegmentKind
 
 if TYPE_CHECKING:
@@ -485,33 +483,6 @@ def draw_map(
     """
     file, title = MAPS[kind]
     _draw_space(projection, labels, title, folder / file, noun)
-
-
-def draw_heat_map(
-    path: Path,
-    labels: np.ndarray,
-    table: pl.DataFrame,
-    features: Sequence[str],
-    noun: str,
-) -> None:
-    """Draw how far the clusters of the latent space differ, feature by feature.
-
-    Parameters
-    ----------
-    path : Path
-        PNG to write.
-    labels, noun
-        As for `draw_map`.
-    table : DataFrame
-        The shops' features, in the same order.
-    features : sequence of str
-        Those that were clustered.
-    """
-    labelled = table.with_columns(cluster=pl.Series(labels))
-    contrasts = cluster_contrasts(labelled, "cluster", features)
-    effects, clusters, names = effect_matrix(contrasts)
-    said = [feature_label(name).name for name in names]
-    plot_heatmap(effects, [str(c) for c in clusters], said, path, SHOP, noun)
 
 
 def _draw_space(
