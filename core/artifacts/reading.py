@@ -162,7 +162,7 @@ def fitting(what: str, system: System) -> Iterator[None]:
         raise ArtifactError(
             f"{what} cannot be used, though unchanged since it was written "
             f"({type(error).__name__}: {finding}). Restore it from a copy, or make it "
-            f"anew with `{PROGRAM} {system.command}`."
+            f"again with `{PROGRAM} {system.command}`."
         ) from None
 
 

@@ -206,8 +206,8 @@ def _take_common(
             inner = {f"{k}_mapping" if k == "item" else k: v for k, v in inner.items()}
             if twice := sorted(inner.keys() & common.content.keys()):
                 raise ConfigError(
-                    f"{common.where}: {listed(twice)} stands in `{group}` and beside "
-                    "it. Keep one of them."
+                    f"{common.where}: {listed(twice)} is in `{group}` and outside it. "
+                    "Keep one of them."
                 )
             common.content |= inner
     if key := common.find(COMMON_KEYS, "run_date"):
@@ -259,8 +259,8 @@ def _take_prices(common: Section, options: dict[str, Any]) -> None:
     if bins is None or labels is None:
         there, missing = (labels, "price_bins") if labels else (bins, "bucket_labels")
         raise ConfigError(
-            f"{common.where}: `{there}` stands without `{missing}`. Give both: a label "
-            "for the range between two bins."
+            f"{common.where}: `{there}` is given without `{missing}`. Give both: a "
+            "label for the range between two bins."
         )
     bounds, names = common.numbers(bins), common.texts(labels)
     names = [name.removesuffix("_price") for name in names]

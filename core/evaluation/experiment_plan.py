@@ -59,7 +59,7 @@ class Metric(BaseModel):
         if (self.kind == "ratio") != (self.denominator is not None):
             raise ValueError("a ratio, and nothing else, has a `denominator`")
         if self.kind == "ratio" and self.pre is not None:
-            raise ValueError("`pre` serves a mean or a proportion, not a ratio")
+            raise ValueError("`pre` is for a mean or a proportion, not a ratio")
         return self
 
     @property
@@ -149,7 +149,7 @@ class Experiment(BaseModel):
             if known.setdefault(metric.label, meant) != meant:
                 raise ValueError(
                     f"`{metric.label}` is described in two ways; expected one `kind` "
-                    "and one `pre` wherever it stands"
+                    "and one `pre` everywhere"
                 )
         return self
 

@@ -95,7 +95,9 @@ class Scorer:
         n_resamples: int = N_RESAMPLES,
     ) -> None:
         if not cuts:
-            raise ModelError("there is no cut to look back from; expected at least 1.")
+            raise ModelError(
+                "there is no past date to measure at; expected at least 1."
+            )
         if 0 < n_permutations < MIN_PERMUTATIONS:
             raise ModelError(
                 f"`n_permutations` is {n_permutations}; with fewer than "

@@ -46,8 +46,8 @@ def publish_profiles(config: Config, published: ArtifactSet) -> StoreLoad:
     except StoreError as error:
         line = (
             f"The files are published, but the store does not have them: {error} Run "
-            "the same command again when that is mended; until then the store serves "
-            "what it did."
+            "the same command again when that is fixed; until then the store has the "
+            "profiles of before."
         )
         return StoreLoad(line, {"error": str(error)}, error.exit_code)
 

@@ -96,8 +96,8 @@ def _open_csv(
         if n_lines > n_rows:
             notes.append(
                 f"{file.name}: {counted(n_lines - n_rows, 'line break')} inside quoted "
-                "cells. If that is not meant, a quote lacks its pair and has swallowed "
-                "rows."
+                "cells. If that is not intended, a closing quote is missing, and rows "
+                "were read as one cell."
             )
     return scan, head.separator, notes
 

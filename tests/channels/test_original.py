@@ -299,7 +299,7 @@ Edit = Callable[[dict[str, Any]], object]
         ),
         (
             lambda c: c["common"].pop("bucket_labels"),
-            "`price_bins` stands without `bucket_labels`",
+            "`price_bins` is given without `bucket_labels`",
         ),
         (
             lambda c: c["ownapp"].pop("items_data_path"),

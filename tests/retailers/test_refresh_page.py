@@ -113,7 +113,7 @@ def test_a_page_opens_with_who_moved_and_needs_nothing_else(tmp_path, published)
         "New in a segment (12 shops)",
         "What version 4 changed",
         "Segment sizes over time",
-        "How to go on",
+        "Next steps",
         "For analysts: labels, states, drift, when to retrain",
         "The new model against the one in use",
         "States of shops",
