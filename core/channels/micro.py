@@ -260,7 +260,7 @@ def check_plan(
     """
     counts = Counter(item.name for item in plan)
     faults = [
-        f"the name `{name}` stands {n} times; each item needs a name of its own."
+        f"the name `{name}` appears {n} times; each item needs a name of its own."
         for name, n in counts.items()
         if n > 1
     ]
@@ -277,7 +277,7 @@ def _faults_of_sources(item: MicroPlanItem, known: Sequence[str]) -> Iterator[st
     """Yield what is wrong with the rule segments of an item."""
     for name, n in Counter(item.source_segments).items():
         if n > 1:
-            yield f"the source segment `{name}` stands {n} times."
+            yield f"the source segment `{name}` appears {n} times."
         if name not in known:
             hint = did_you_mean(name, known) or f" Known: {listed(known, 30)}."
             yield f"the rules have no segment `{name}`.{hint}"
@@ -289,7 +289,7 @@ def _faults_of_model(
     """Yield what is wrong with the features, the number and the model of an item."""
     features: Sequence[str] = item.features
     yield from (
-        f"the feature `{name}` stands {n} times."
+        f"the feature `{name}` appears {n} times."
         for name, n in Counter(features).items()
         if n > 1
     )

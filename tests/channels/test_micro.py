@@ -246,8 +246,8 @@ def test_everything_that_is_wrong_with_a_plan_is_said_at_once():
         check_plan(plan, RULES, ["Lunch_order_count"])
     said = str(error.value)
     for part in (
-        "the name `one` stands 2 times",
-        "the source segment `Seg1_5_1` stands 2 times",
+        "the name `one` appears 2 times",
+        "the source segment `Seg1_5_1` appears 2 times",
         "no segment `Seg1_5_9`. Did you mean",
         "`Lunch_order_cuont`",
         "Did you mean `Lunch_order_count`?",

@@ -43,7 +43,7 @@ def test_other_customers_of_the_same_kind_alert_in_one_run_of_twenty_at_most(ref
 
 def test_a_shift_of_a_feature_is_named(reference):
     rows, alerts = measured(reference, *customers(1, shift=0.5))
-    assert [alert.split(" moved")[0] for alert in alerts] == ["`lifetime_value`"]
+    assert [alert.split(" differs")[0] for alert in alerts] == ["`lifetime_value`"]
     assert set(rows.filter("is_alert")["name"]) == {"lifetime_value"}
 
 
