@@ -142,7 +142,7 @@ def _columns(
     height: float,
 ) -> Columns:
     counts = [sizes.get(name) for _, sizes in told]
-    step = width / len(counts)
+    step = min(width / len(counts), 28.0)
     gap = min(step * 0.2, 2.0)
     known = [n for n in counts if n is not None]
     scale = height / (max(known) or 1)
