@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 from numpy.typing import NDArray
 
 from core.entities import Entity
@@ -108,6 +109,9 @@ def _packed(table: pl.DataFrame) -> str:
         for name, dtype in table.schema.items()
         if isinstance(dtype, pl.Enum)
     )
+    # JSON has no word for what is no number.
+    finite = pl.when(cs.float().is_finite()).then(cs.float())
+    codes = codes.with_columns(finite)
     text = json.dumps(codes.to_dict(as_series=False), separators=(",", ":"))
     packed = gzip.compress(text.encode("utf-8"), _LEVEL, mtime=0)
     return base64.b64encode(packed).decode("ascii")

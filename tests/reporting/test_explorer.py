@@ -51,6 +51,12 @@ def test_a_script_gets_every_entity_as_it_is():
     assert packed == explorer(shops, TITLES, SHOP, ["segment"])
 
 
+def test_what_is_no_number_is_not_known_to_the_script():
+    shops = table(3).with_columns(sales=pl.Series([1.5, float("nan"), float("inf")]))
+    data = unpacked(explorer(shops, TITLES, SHOP, []))
+    assert data["sales"] == [1.5, None, None]
+
+
 @pytest.mark.parametrize("limit", [20_000, 4_000])
 def test_of_many_entities_the_first_that_fit_are_kept(limit):
     shops = table(9_000)
