@@ -23,6 +23,8 @@ from core.retailers.names import (
     SEASON,
     SLIGHT_EFFECT,
     feature_label,
+    is_even,
+    month_levels,
 )
 
 TRENDS = {
@@ -165,30 +167,23 @@ def _season(known: Mapping[str, Mapping[str, Any]]) -> list[Told]:
             mean = sum(levels[m] for m in own) / len(own)
             clear = max(sign * effects[m] for m in own) / (2 if found else 1)
             found.append((clear, f"sells {times_average(mean)} in {months_text(own)}"))
-    return found or ([(max(map(abs, effects)), _EVEN)] if _is_even(levels) else [])
+    return found or ([(max(map(abs, effects)), _EVEN)] if is_even(levels) else [])
 
 
 _EVEN = "no season"
 
 
-def _is_even(levels: Sequence[float]) -> bool:
-    return all(BESIDE_LOW < level < BESIDE_PEAK for level in levels)
-
-
 def _year(known: Mapping[str, Mapping[str, Any]]) -> tuple[list[float], list[float]]:
     """Return twelve levels, 1 being the average, and their effects; none if unknown."""
-    for prefix in (SEASON, _LEVEL_SALES):
-        rows = [known.get(f"{prefix}{month}") for month in range(1, MONTHS + 1)]
-        months = [row for row in rows if row is not None]
-        if len(months) < MONTHS:
-            continue
-        levels, effects = ([row[n] for row in months] for n in ("median", "effect"))
-        if prefix == SEASON:
-            return [math.exp(level) for level in levels], effects
-        mean, size = sum(levels) / MONTHS, sorted(effects)[MONTHS // 2]
-        if mean > 0:  # the effects of levels hold the shop's size, too
-            return [level / mean for level in levels], [e - size for e in effects]
-    return [], []
+    levels = month_levels({name: row["median"] for name, row in known.items()})
+    if not levels:
+        return [], []
+    is_season = f"{SEASON}1" in known
+    prefix = SEASON if is_season else _LEVEL_SALES
+    effects = [known[f"{prefix}{month}"]["effect"] for month in range(1, MONTHS + 1)]
+    # The effects of levels hold the shop's size, too.
+    size = 0.0 if is_season else sorted(effects)[MONTHS // 2]
+    return levels, [effect - size for effect in effects]
 
 
 def _levels(known: Mapping[str, Mapping[str, Any]]) -> list[Told]:
@@ -252,7 +247,7 @@ def _usual(known: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Say in what a segment is as usual."""
     levels, _ = _year(known)
     breadth = known.get("assortment_breadth")
-    told = [_EVEN] if levels and _is_even(levels) else []
+    told = [_EVEN] if levels and is_even(levels) else []
     if trend_words([*known.values()]) == "steady":
         told.append("no trend")
     if breadth is not None and abs(breadth["effect"]) < SLIGHT_EFFECT:

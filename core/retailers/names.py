@@ -40,6 +40,10 @@ PEAK, BESIDE_PEAK = 1.25, 1.15
 LOW, BESIDE_LOW = 0.75, 0.85
 
 
+# Of a segment whose months are all near its average one.
+STEADY = "Steady all year"
+
+
 def season_phrase(
     months: Sequence[float], effects: Sequence[float], clear: float
 ) -> tuple[str, float] | None:
@@ -76,7 +80,7 @@ def season_phrase(
         runs = _runs([value <= BESIDE_LOW for value in index], cores)
         ends = [min(run, key=lambda m: (index[m], m)) for run in runs]
         return _lows(runs, ends), -min(effects[m] for m in cores)
-    return "Even year", strongest
+    return STEADY, strongest
 
 
 def months_label(run: Sequence[int]) -> str:
@@ -335,7 +339,8 @@ def name_segments(
     """Name every segment by what sets it apart.
 
     The theme with the clearest effect gives the name, capitalised; without a clear one
-    (0.5 robust standard deviations) the name is "Average". Where several segments get
+    (0.5 robust standard deviations) the name is "Steady all year" where every month is
+    near the segment's average one, else "Average". Where several segments get
     the same name, each is told apart by its next theme (from 0.2 on), and as a last
     resort by a number, in the order of the segments' ids.
 
@@ -353,11 +358,15 @@ def name_segments(
         By id, ascending. No two names are equal, and the same contrasts in any order of
         rows give the same names.
     """
-    themes = {
-        int(cluster): _themes_of(table)
+    tables = {
+        int(cluster): table
         for (cluster,), table in sorted(contrasts.group_by(["cluster"]))
     }
-    names = {cluster: _first_name(found) for cluster, found in themes.items()}
+    themes = {cluster: _themes_of(table) for cluster, table in tables.items()}
+    names = {
+        cluster: _first_name(found, tables[cluster])
+        for cluster, found in themes.items()
+    }
     names |= kept
     for cluster in _repeated(names):
         if cluster not in kept:
@@ -369,7 +378,7 @@ def first_words(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return what one segment would be called, by rows of its contrasts alone."""
     schema = dict.fromkeys(("median", "effect"), pl.Float64) | {"feature": pl.String}
     table = pl.DataFrame([{n: row[n] for n in schema} for row in rows], schema=schema)
-    return _first_name(_themes_of(table))
+    return _first_name(_themes_of(table), table)
 
 
 def _themes_of(table: pl.DataFrame) -> list[_Theme]:
@@ -435,16 +444,47 @@ def _rule_themes(effects: dict[str, float], medians: dict[str, float]) -> list[_
     ]
 
 
-def _first_name(themes: Sequence[_Theme]) -> str:
+def _first_name(themes: Sequence[_Theme], table: pl.DataFrame) -> str:
     """Return the name by the clearest theme alone."""
     if not themes or themes[0].strength < CLEAR_EFFECT:
-        return AVERAGE
+        levels = month_levels(dict(table.select("feature", "median").iter_rows()))
+        return STEADY if levels and is_even(levels) else AVERAGE
     return _capitalised(themes[0].words)
+
+
+def month_levels(medians: Mapping[str, float | None]) -> list[float]:
+    """Return a segment's sales in January to December, of its average month.
+
+    Parameters
+    ----------
+    medians : mapping of str to float
+        By feature; none of them may be there.
+
+    Returns
+    -------
+    list of float
+        Twelve, or none where a month is not known.
+    """
+    for prefix in _SEASONAL:
+        found = [medians.get(f"{prefix}{month}") for month in range(1, MONTHS + 1)]
+        known = [value for value in found if value is not None]
+        if len(known) < MONTHS:
+            continue
+        if prefix == SEASON:
+            return [math.exp(value) for value in known]
+        mean = sum(known) / MONTHS
+        return [value / mean for value in known] if mean > 0 else []
+    return []
+
+
+def is_even(levels: Sequence[float]) -> bool:
+    """Whether every month is near the average one."""
+    return all(BESIDE_LOW < level < BESIDE_PEAK for level in levels)
 
 
 def _longer_name(themes: Sequence[_Theme], name: str) -> str:
     """Return a name with the theme that follows those it tells already."""
-    rest = themes if name == AVERAGE else themes[1:]
+    rest = [theme for theme in themes if _capitalised(theme.words) != name]
     return f"{name}, {rest[0].words[:1].lower()}{rest[0].words[1:]}" if rest else name
 
 

@@ -54,8 +54,9 @@ def name_of(features) -> str:
         ({2: (2, 2), 6: (2, 2), 10: (2, 2)}, "Several peaks"),
         ({7: (0.4, -2.0)}, "Summer low (Jul)"),
         ({2: (0.4, -2.0), 8: (0.4, -2.0)}, "Several low times"),
-        ({4: (1.1, 0.9)}, "Even year"),
+        ({4: (1.1, 0.9)}, "Steady all year"),
         ({7: (2.0, 0.3)}, "Average"),
+        ({7: (1.1, 0.3)}, "Steady all year"),
     ],
 )
 def test_a_season_is_named_by_its_months(months, name):

@@ -238,7 +238,7 @@ def test_the_report_is_written_anew_when_something_was_judged(artifacts):
     labels = predictions(artifacts)
     judge(artifacts, certificate={"structure": STRUCTURE})
     after = path.read_text(encoding="utf-8")
-    added = "More than chance gives?"
+    added = "More structure than chance?"
     assert (added in before, added in after) == (False, True)
     assert_frame_equal(predictions(artifacts), labels)
 

@@ -158,7 +158,7 @@ def test_a_shop_in_no_segment_hears_what_keeps_it_out():
         names, by_breadth,
     )  # fmt: skip
     lines = explanation_lines(told)
-    assert lines[0] == "Shop mart is in no segment: too few shops are like it."
+    assert lines[0] == "Shop mart is in no segment: it is too unlike every segment."
     assert lines[1] == "The nearest segment is `Narrow`."
     assert lines[2].startswith("What sets it apart from `Narrow`")
     assert told.out is None

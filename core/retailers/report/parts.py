@@ -156,7 +156,7 @@ def certificate_part(evidence: Evidence) -> Part | None:
         "These shops, and data without groups",
         "Structure score of every data set without groups, and of these shops.",
     )
-    return Part("More than chance gives?", sentences, picture)
+    return Part("More structure than chance?", sentences, picture)
 
 
 def comparison_part(evidence: Evidence) -> Part | None:
