@@ -165,16 +165,20 @@ class _Past:
         Of the ledger; none before the first refresh.
     states : list of (str, DataFrame)
         Months, ascending, and ``shop_id, state``: the looks back before the first
-        refresh, then the months of the ledger with those that were eligible; of the
-        last month all shops.
+        refresh, then the months of the ledger with those that were eligible; of
+        `month` all shops.
     flows : DataFrame
         Of states by month, `core.retailers.states.FLOWS_SCHEMA`: of all shops where
         refreshes have recorded them, else of those known at both of two looks back.
+    month : str
+        That the shops are told of: the last one of the ledger, or the training month
+        where the training data was labelled since.
     """
 
     blocks: list[pl.DataFrame]
     states: list[Month]
     flows: pl.DataFrame
+    month: str
 
     @classmethod
     def of(cls, base: ArtifactSet, shops: pl.DataFrame) -> _Past:
@@ -182,22 +186,21 @@ class _Past:
         blocks = ledger_blocks(base)
         now = shops.select("shop_id", "state")
         flows = read_state_flows(base)
+        trained: str = base.manifest.facts("prepare")["as_of"]
         if blocks:
             named = pl.col("entity").alias("shop_id")
             months = {b["month"][0]: b.select(named, "state") for b in blocks}
-            months[max(months)] = now
-            return cls(blocks, sorted(months.items()), flows)
-        states = [*_looks_back(base), (base.manifest.facts("prepare")["as_of"], now)]
+            is_refreshed = base.manifest.files[SHOPS].stage == "refresh"
+            month = max(months) if is_refreshed else trained
+            months[month] = now
+            return cls(blocks, sorted(months.items()), flows, month)
+        states = [*_looks_back(base), (trained, now)]
         told = [
             flows_of_month(month, before, after)
             for (_, before), (month, after) in pairwise(states)
         ]
-        return cls([], states, pl.concat([flows, *told]).drop_nulls("from"))
-
-    @property
-    def month(self) -> str:
-        """The last month."""
-        return self.states[-1][0]
+        flows = pl.concat([flows, *told]).drop_nulls("from")
+        return cls([], states, flows, trained)
 
     def moves(self, published: PublishedSegments) -> pl.DataFrame:
         """Return who changed segment or state in which month.
