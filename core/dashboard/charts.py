@@ -47,17 +47,21 @@ class Line:
 def line(
     curve: Sequence[tuple[str, float]], width: float = 120, height: float = 32
 ) -> Line | None:
-    """Return a curve from its lowest to its highest value; None of fewer than two."""
+    """Return a curve; None of fewer than two values.
+
+    The scale begins at 0, so that what hardly changes looks as if it does.
+    """
     known = [(label, y) for label, y in curve if math.isfinite(y)]
     if len(known) < 2:
         return None
     values = [y for _, y in known]
     low, high = min(values), max(values)
-    scale = (height - 4) / ((high - low) or 1)
+    ground = min(low, 0.0)
+    scale = (height - 4) / ((high - ground) or 1)
     step = (width - 4) / (len(known) - 1)
 
     def place(y: float) -> float:
-        return round(height - 2 - scale * (y - low), 1)
+        return round(height - 2 - scale * (y - ground), 1)
 
     points = [f"{2 + step * n:.1f},{place(y)}" for n, y in enumerate(values)]
     words = (

@@ -20,11 +20,11 @@ from core.dashboard.charts import (
 from core.reporting.board import BoardFlow, BoardPeriod
 
 
-def test_a_line_goes_from_its_lowest_to_its_highest():
-    drawn = line([("2025-01", 10.0), ("2025-02", 30.0), ("2025-03", 20.0)], 104, 24)
-    assert drawn.points == "2.0,22.0 52.0,2.0 102.0,12.0"
-    assert drawn.levels == [(2.0, "30"), (22.0, "10")]
-    assert "lowest 10 in 2025-01, highest 30 in 2025-02, last 20" in drawn.words
+def test_a_line_stands_on_zero_so_that_small_changes_look_small():
+    drawn = line([("2025-01", 10.0), ("2025-02", 40.0), ("2025-03", 20.0)], 104, 24)
+    assert drawn.points == "2.0,17.0 52.0,2.0 102.0,12.0"
+    assert drawn.levels == [(2.0, "40"), (17.0, "10")]
+    assert "lowest 10 in 2025-01, highest 40 in 2025-02, last 20" in drawn.words
 
 
 @pytest.mark.parametrize("curve", [[], [("a", 1.0)], [("a", math.nan), ("b", 1.0)]])
@@ -33,7 +33,9 @@ def test_a_line_needs_two_values(curve):
 
 
 def test_a_flat_line_is_drawn():
-    assert line([("a", 5.0), ("b", 5.0)]).levels == [(30.0, "5")]
+    assert line([("a", 5.0), ("b", 5.0)]).levels == [(2.0, "5")]
+    below = line([("a", -5.0), ("b", 5.0)], 104, 24)
+    assert below.points == "2.0,22.0 102.0,2.0"
 
 
 PERIODS = [
