@@ -83,7 +83,7 @@ def axes(
     """Segment every customer on 13 behavioural axes, and load the profiles.
 
     Safe for a scheduler: the same orders change nothing, a second run at the same time
-    is refused, and a killed one has not happened. Exits with 0, or with the code of
+    is refused, and a killed one has no effect. Exits with 0, or with the code of
     what went wrong; 9 if the files are published and only the store could not be
     loaded. Writes customer_profiles.parquet and axes.html into `axes` in the artifacts
     folder.

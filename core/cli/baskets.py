@@ -96,7 +96,7 @@ def baskets(
     clustering study that says what the data hold, four segments by rules, how far these
     hold on other metrics and in later months, and what to do with them. Safe for a
     scheduler: the same orders change nothing, a second run at the same time is refused,
-    and a killed one has not happened. Exits with 0, or with the code of what went
+    and a killed one has no effect. Exits with 0, or with the code of what went
     wrong; 9 if the files are published and only the store could not be loaded. Writes
     baskets.html, documents and a file per stage into `baskets` in the artifacts folder.
     """

@@ -69,7 +69,7 @@ def channels(
     The channels are named in the configuration (`channels.sources`), or in the JSON
     files of the original; without them the built-in sample is segmented. Safe for a
     scheduler: the same rows change nothing, a second run at the same time is refused,
-    and a killed one has not happened. Exits with 0, or with the code of what went
+    and a killed one has no effect. Exits with 0, or with the code of what went
     wrong; 9 if the files are published and only the store could not be loaded. Writes
     channels.html and a Parquet file per stage into `channels` in the artifacts folder.
     """

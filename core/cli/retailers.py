@@ -444,9 +444,9 @@ def refresh(
     """Add a new month: assign all shops, say who moved, measure drift, retrain if due.
 
     Safe for a scheduler: a month that came before changes nothing, a second refresh at
-    the same time is refused, and a killed one has not happened. Exits with 0, or with
-    the code of what went wrong; 8 if a refit breaks the segment contract. Writes
-    refresh.html, segments.xlsx, cluster_predictions.csv and segment_moves.csv.
+    the same time is refused, and a killed one has no effect. Exits with 0, or with the
+    code of what went wrong; 8 if a refit breaks the segment contract. Writes
+    refresh.html, refresh_shops.csv, segments.xlsx and cluster_predictions.csv.
     """
     from core.artifacts.manifest import trusted
     from core.retailers.refresh.month import refresh_config

@@ -388,7 +388,7 @@ BEHAVIOUR = FeatureSet(
                 f"log_season_month_{month}",
                 "natural logarithm of a ratio",
                 f"ln of what {name} sells, against the shop's own average month, after "
-                "the trend; 0 is an average month, 0.69 twice of one; drawn to 0 where "
+                "the trend; 0 is an average month, 0.69 twice of one; shrunk to 0 if "
                 "that month was seldom seen; the twelve sum to 0",
             )
             for month, name in enumerate(MONTH_NAMES, start=1)
@@ -397,7 +397,7 @@ BEHAVIOUR = FeatureSet(
             "sales_trend_per_year",
             "natural logarithm of a ratio, per year",
             "slope of ln(monthly sales) beside level and season; 0.1 grows by about "
-            "10% a year; drawn to 0 for short histories",
+            "10% a year; shrunk to 0 for short histories",
         ),
         Feature(
             "sales_irregularity",
@@ -464,7 +464,7 @@ MOMENTUM_FEATURES = (
     Feature(
         "activity_change",
         "share of months",
-        "share of active months in the last 6 less that in the 12 before; drawn to 0 "
+        "share of active months in the last 6 less that in the 12 before; shrunk to 0 "
         "where few of these are known",
         "the first active month is among the last 6",
     ),

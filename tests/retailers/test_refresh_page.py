@@ -375,7 +375,7 @@ def test_the_first_table_says_who_moved_what_to_do_and_how_sure(published, tmp_p
         assert f'<section id="{way.anchor}">' in page
     lines = refresh_lines(published.facts, way_lines(published.ways))
     assert lines[1] == (
-        f"Moved to 1 {NAMES['1']}: 2 (2.5% of sales). Suggestion: Treat them as 1."
+        f"Moved to 1 {NAMES['1']}: 2 (2.5% of all sales). Suggestion: Treat them as 1."
     )
 
 
