@@ -430,7 +430,7 @@ class RefreshConfig(Section):
         default=True, description="a refit starts from the current encoder's weights"
     )
     gate_refits: int = Field(
-        3, ge=2, le=100, description="refits that a challenger's stability rests on"
+        3, ge=2, le=100, description="refits that measure the stability of a new model"
     )
     contract: str | None = Field(
         None, description="YAML file with what segments must keep; null: none"
