@@ -9,10 +9,8 @@ import pytest
 from api_world import segmented
 from basket_findings import whole, write_basket_page
 from guest_runs import guests, published, run
-from refresh_contents import made_content
+from refresh_contents import shared_content
 from tabs import PAPER, PHONE
-
-from core.retailers.report.refresh import write_refresh_page
 
 CONTROLS = """[...document.querySelectorAll(
     "a[href], button:enabled, input, select, summary, [tabindex='0']"
@@ -54,9 +52,8 @@ def _baskets(folder, **_) -> Path:
     return folder / "baskets.html"
 
 
-def _refresh(folder, **_) -> Path:
-    write_refresh_page(made_content(), folder / "refresh.html")
-    return folder / "refresh.html"
+def _refresh(once, **_) -> Path:
+    return shared_content(once)[0]
 
 
 def _report(profiled, **_) -> Path:

@@ -173,7 +173,8 @@ def test_a_hundred_thousand_shops_are_as_quick(tab, large):
     # The map's picture is the only other part that grows with the shops.
     assert large.stat().st_size < 2_500_000
     assert tab.is_quick(large)
-    page = opened(tab, large)
+    page = tab.page
+    page.locator("#explorer").wait_for()
     n = int(status(page).partition(" ")[0].replace(",", ""))
     assert 80_000 < n <= N_MANY
     shop = column(page, "Shop")[0]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+from once import Once
 
 from core.evaluation.drift import measure_drift
 from core.evaluation.drift_reference import DriftReference
 from core.retailers.refresh.worklist import WORKLIST_SCHEMA
 from core.retailers.report.movement import Moves
-from core.retailers.report.refresh import RefreshContent
+from core.retailers.report.refresh import RefreshContent, write_refresh_page
 from core.retailers.report.worklist import told_shops
 from core.retailers.states import state_flows
 from core.segments.identity import match_segments
@@ -183,3 +185,16 @@ def made_content() -> RefreshContent:
         months_needed=2,
         made={"Run": {"seed": 42}},
     )
+
+
+def shared_content(once: Once) -> tuple[Path, RefreshContent]:
+    """Return the page of `made_content`, to be read, and the content."""
+
+    def make(folder: Path) -> RefreshContent:
+        content = made_content()
+        folder.mkdir()
+        write_refresh_page(content, folder / "refresh.html")
+        return content
+
+    folder, content = once.made("refresh", make)
+    return folder / "refresh.html", content

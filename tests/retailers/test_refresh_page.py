@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from once import Once
 from refresh_contents import (
     GATE,
     NAMES,
     SCRIPT,
     assigned,
     lives,
-    made_content,
     made_year,
+    shared_content,
     suggested,
     to_see,
 )
@@ -52,9 +53,9 @@ def year() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def published() -> RefreshContent:
+def published(once: Once) -> RefreshContent:
     """Return the content of a refresh that published a new model."""
-    return made_content()
+    return shared_content(once)[1]
 
 
 def told(content: RefreshContent, **changes: Any) -> RefreshContent:
