@@ -194,8 +194,8 @@ def choose_partition(
     reason = (
         f"{which} of {len(candidates)} partitions within one standard error of "
         f"the best at explaining what {entities} did after {', '.join(months)}, beyond "
-        f"their usual sales: {chosen.score:.1%} of the variance, the best "
-        f"{best.score:.1%}"
+        f"their usual sales: {100 * chosen.score:.2g}% of the variance, the "
+        f"best {100 * best.score:.2g}%"
     )
     return PartitionChoice(
         chosen.method, chosen.n_segments, "out_of_time", reason, months,

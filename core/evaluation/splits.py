@@ -526,8 +526,8 @@ def _chosen(
     which = "that of the model before, one" if kept is not None else "the simplest"
     reason = (
         f"{chosen.text}: {which} of {len(judged)} ways that are as good as the best, "
-        f"within one standard error, at telling {told}: {chosen.score:.1%} of the "
-        f"variance, the best {best.score:.1%}"
+        f"within one standard error, at telling {told}: {100 * chosen.score:.2g}% of "
+        f"the variance, the best {100 * best.score:.2g}%"
     )
     facts |= {"criterion": "out_of_time"} | chosen.scored
     return _Found(chosen, reason, facts)

@@ -485,13 +485,17 @@ def repair_lines(spec: TableSpec, n_read: int, repairs: Mapping[str, int]) -> li
 
 
 def share(n: int, total: int) -> str:
-    """Return a share in per cent, with a decimal that never rounds to nothing.
+    """Return a share in per cent: two digits, and neither nothing nor all by rounding.
 
-    >>> share(1, 4), share(1, 20_000_000), share(0, 0)
-    ('25.0%', '<0.1%', '0.0%')
+    >>> share(1, 3), share(1, 20_000_000), share(0, 0), share(999, 1000), share(2, 2)
+    ('33%', '<0.1%', '0%', '99.9%', '100%')
     """
     ratio = n / total if total else 0.0
-    return "<0.1%" if 0 < ratio < 0.001 else f"{ratio:.1%}"
+    if 0 < ratio < 0.001:
+        return "<0.1%"
+    if 0.99 < ratio < 1:
+        return f"{min(round(100 * ratio, 1), 99.9)}%"
+    return f"{100 * ratio:.2g}%" if ratio < 1 else "100%"
 
 
 def repeated_hashes(hashes: pl.LazyFrame) -> tuple[NDArray[np.uint64], int]:

@@ -619,7 +619,7 @@ def _refund_lines(intake: Mapping[str, Any]) -> list[str]:
         attributed, amount = refunds["attributed"], refunds["amount"]
         lines.append(
             f"Refund lines came to {amount:,.2f}; {attributed:,.2f} of it "
-            f"({attributed / amount:.1%}) were put to purchases of the same customer "
+            f"({share(attributed, amount)}) were put to purchases of the same customer "
             "and product, the rest was bought before the data or is not in it."
         )
     if n := refunds["n_orders_without_lines"]:

@@ -155,8 +155,8 @@ def test_instacart_files_are_read_by_their_names(tmp_path):
     assert data.aisles.rows() == [("4", "dairy"), ("12", "dry goods")]
     assert data.reference_date is None
     told = " ".join(account_lines(data.account))
-    assert "1 order (20.0%) (1 of `test`) without an item that counts" in told
-    assert "1 item (16.7%) of products that the catalogue lacks" in told
+    assert "1 order (20%) (1 of `test`) without an item that counts" in told
+    assert "1 item (17%) of products that the catalogue lacks" in told
     assert "read `customer_id` from `user_id`" in told
     check_account(data)
 

@@ -66,7 +66,7 @@ def test_the_account_names_channel_count_and_reason(tmp_path):
     lines = account_lines(data.account)
     assert lines[0] == "app: Kept 1 of 2 orders (app_orders.parquet)."
     assert (
-        "app: 1 order (50.0%): a total below 0, which is a refund and no order; set "
+        "app: 1 order (50%): a total below 0, which is a refund and no order; set "
         "aside (`negative_total`)." in lines
     )
 

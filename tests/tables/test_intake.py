@@ -238,7 +238,7 @@ def test_error_policy_names_count_share_rows_and_cure(fault: str, tmp_path: Path
     frame = _frame(("kiosk", "milk", 2024, 3, 5), odd)
     with pytest.raises(SchemaError) as info:
         _take(frame, tmp_path, policies={fault: "error"})
-    assert "1 of 2 rows (50.0%)" in str(info.value)
+    assert "1 of 2 rows (50%)" in str(info.value)
     assert "first: row 2" in str(info.value)
     assert f"--set data.policies.{fault}=drop" in str(info.value)
 
@@ -251,7 +251,7 @@ def test_nothing_left_says_for_which_reasons(tmp_path: Path):
 
 def test_most_rows_set_aside_is_said_first(tmp_path: Path):
     frame = _frame(*[(None, i, 2024, 3, 5) for i in range(3)], ("k", 1, 2024, 3, 5))
-    assert "Most rows (75.0%)" in _take(frame, tmp_path).intake.summary()[1]
+    assert "Most rows (75%)" in _take(frame, tmp_path).intake.summary()[1]
 
 
 def test_look_alike_ids_are_noted_not_merged(tmp_path: Path):

@@ -249,7 +249,7 @@ def test_what_became_of_the_rows_comes_before_eligibility(tmp_path: Path):
         prepare_features(config)
     lines = str(refused.value).splitlines()
     assert lines[0].startswith("Kept 1 of 50 rows")
-    assert lines[1].startswith("Most rows (98.0%) were set aside")
+    assert lines[1].startswith("Most rows (98%) were set aside")
     assert any("a run needs at least" in line for line in lines[2:])
 
 

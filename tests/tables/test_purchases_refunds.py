@@ -59,7 +59,7 @@ def test_no_purchase_is_refunded_beyond_its_value(tmp_path):
     assert refunds(purchases) == {"1": 30.0, "2": 24.0}
     assert purchases.intake["refunds"]["amount"] == 90.0
     assert purchases.intake["refunds"]["attributed"] == 54.0
-    assert any("54.00 of it (60.0%)" in line for line in intake_lines(purchases.intake))
+    assert any("54.00 of it (60%)" in line for line in intake_lines(purchases.intake))
 
 
 def test_a_refund_of_what_was_never_bought_stays_out(tmp_path):

@@ -95,13 +95,13 @@ def test_a_new_table_needs_only_its_specification(tmp_path: Path):
     assert checked.repairs == {"float_id": 1}
     lines = fault_lines(VISITS, checked.n_read, len(checked.reasons), checked.faults)
     assert lines == [
-        "Most visits (66.7%) were set aside; make sure that the right file and columns "
+        "Most visits (67%) were set aside; make sure that the right file and columns "
         "were read.",
-        "1 visit (16.7%): no shop; set aside (`missing_shop`).",
-        "1 visit (16.7%): no usable number; set aside (`invalid_minutes`).",
-        "2 visits (33.3%): longer than a day; kept, as they are (`too_long`).",
-        "1 visit (16.7%): equal to an earlier row; set aside (`exact_duplicate`).",
-        "1 visit (16.7%): same shop and moment as an earlier row; set aside "
+        "1 visit (17%): no shop; set aside (`missing_shop`).",
+        "1 visit (17%): no usable number; set aside (`invalid_minutes`).",
+        "2 visits (33%): longer than a day; kept, as they are (`too_long`).",
+        "1 visit (17%): equal to an earlier row; set aside (`exact_duplicate`).",
+        "1 visit (17%): same shop and moment as an earlier row; set aside "
         "(`repeated_key`).",
     ]
     assert checked.fixes == [

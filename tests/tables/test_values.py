@@ -261,7 +261,7 @@ def test_ids_in_scientific_notation_are_refused(
     path = saved(sales_rows(**{column: [typed, "7"]}), kind, tmp_path)
     with pytest.raises(SchemaError) as info:
         sales_of(path, tmp_path)
-    assert "36 of 72 rows (50.0%): an id in scientific notation" in str(info.value)
+    assert "36 of 72 rows (50%): an id in scientific notation" in str(info.value)
     assert "format the column as text in Excel" in str(info.value)
     dropped = sales_of(path, tmp_path, policies={"scientific_id": "drop"})
     assert dropped.rejected["reason"].to_list() == ["scientific_id"] * 36
@@ -356,7 +356,7 @@ def test_ids_with_an_outsized_share_are_told_and_can_be_left_out(
     rows = with_guest(sales_rows(), "shop_id", id_)
     told = accounted(sales_of(rows, tmp_path))
     assert (
-        f"`shop_id` holds a share of the rows that is far too large: `{id_}` 40.0%"
+        f"`shop_id` holds a share of the rows that is far too large: `{id_}` 40%"
         in told
     )
     assert f"--set \"data.exclude_ids=['{id_}']\"" in told
@@ -365,7 +365,7 @@ def test_ids_with_an_outsized_share_are_told_and_can_be_left_out(
     assert sales.intake.n_shops == N_ROWS
     orders = with_guest(order_rows(), "customer_id", id_)
     purchases = purchases_of(orders, item_rows().drop("customer_id"), tmp_path)
-    assert f"of the orders that is far too large: `{id_}` 40.0%" in "\n".join(
+    assert f"of the orders that is far too large: `{id_}` 40%" in "\n".join(
         intake_lines(purchases.intake)
     )
     left = purchases_of(orders, None, tmp_path, exclude_ids=id_)
@@ -533,8 +533,8 @@ def test_totals_among_orders_and_items_are_set_aside(tmp_path: Path):
     assert found.items.equals(expected.items)
     assert found.rejected["reason"].to_list() == ["total_row"] * (9 + N_ROWS)
     told = "\n".join(intake_lines(found.intake))
-    assert "9 orders (11.1%): a total of other rows" in told
-    assert "72 items (33.3%): a total of other rows" in told
+    assert "9 orders (11%): a total of other rows" in told
+    assert "72 items (33%): a total of other rows" in told
     policies = {"total_row": "keep"}
     kept = purchases_of(with_sums, item_sums, tmp_path, policies=policies)
     assert len(kept.orders) == N_ROWS + 9
