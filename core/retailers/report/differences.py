@@ -12,6 +12,7 @@ import polars as pl
 from core.reporting.text import count, enumerated
 from core.retailers.apart import months_text, says, times_average
 from core.retailers.names import (
+    BESIDE_PEAK,
     CLEAR_EFFECT,
     SEASON,
     SLIGHT_EFFECT,
@@ -81,6 +82,7 @@ def _text(rows: Sequence[Mapping[str, Any]]) -> str:
     row = rows[0]
     label = feature_label(row["feature"])
     if row["feature"].startswith(SEASON):
+        rows = _telling(rows)
         months = [int(own["feature"].removeprefix(SEASON)) - 1 for own in rows]
         own, rest = (
             times_average(sum(math.exp(r[side] or 0.0) for r in rows) / len(rows))
@@ -95,6 +97,13 @@ def _text(rows: Sequence[Mapping[str, Any]]) -> str:
         return difference(row, 2)
     is_told = label.unit == "plain" or others in words
     return words if is_told else f"{words} (others {others})"
+
+
+def _telling(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the months that are a peak or a low, without those at its shoulders."""
+    apart = [abs(math.exp(row["median"]) - 1) for row in rows]
+    bound = max(apart) / 2 if max(apart) >= BESIDE_PEAK - 1 else 0.0
+    return [row for row, far in zip(rows, apart, strict=True) if far >= bound]
 
 
 def _standing(rows: Sequence[Mapping[str, Any]]) -> str:
