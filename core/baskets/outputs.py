@@ -22,17 +22,16 @@ from core.lifecycle.rule_runs import (
 )
 from core.lifecycle.segmentation import Tables
 from core.models.centroids import NOWHERE
-from core.reporting.board import BoardAxis
 from core.rules.check import check_rules
 
 Facts = Mapping[str, Any]
 
 
-def write_report(out: StageWriter, tables: Tables, facts: dict[str, Any]) -> BoardAxis:
+def write_report(out: StageWriter, tables: Tables, facts: dict[str, Any]) -> Content:
     """Write the rules, who is in which segment, the summary, documents and page.
 
-    Adds ``summary``, ``moves``, ``n_unplaced`` and ``proof`` to `facts`; returns the
-    segments in words.
+    Adds ``summary``, ``moves``, ``n_unplaced`` and ``proof`` to `facts`; returns what
+    the documents tell.
 
     Raises
     ------
@@ -59,4 +58,4 @@ def write_report(out: StageWriter, tables: Tables, facts: dict[str, Any]) -> Boa
     notes = [*facts["notes"], *row_notes(TEMPLATES, facts)]
     told = headline(TEMPLATES, facts), notes
     write_page(out, parts, facts, told, tables.drift)
-    return Content(parts).told
+    return Content(parts)

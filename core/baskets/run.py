@@ -13,6 +13,7 @@ import polars as pl
 from core.artifacts.folder import Artifacts, StageWriter, link
 from core.artifacts.runs import REJECTED, content_digest
 from core.baskets import files, outputs
+from core.baskets.content import Content
 from core.baskets.documents import TEMPLATES
 from core.baskets.files import FILES, baskets_folder
 from core.baskets.findings import NAMES, TOLD, Inquiry, names_told, watch
@@ -31,7 +32,7 @@ from core.lifecycle.rule_runs import (
 from core.lifecycle.run import RunResult, run_segmentation
 from core.lifecycle.segmentation import Placed, Segmentation, StoreLoader, Tables
 from core.logging import get_logger
-from core.reporting.board import Board, BoardAxis
+from core.reporting.board import Board
 from core.rules.check import require_proven
 from core.rules.grammar import RuleSet, read_rules
 
@@ -53,7 +54,7 @@ class Baskets(Segmentation[BasketRows, BasketsAssigner]):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.told: dict[str, Any] = {}
-        self.axes: list[BoardAxis] = []
+        self.found: Content | None = None
 
     @property
     def store(self) -> str:
@@ -162,11 +163,13 @@ class Baskets(Segmentation[BasketRows, BasketsAssigner]):
         if self.told:
             facts |= self.told
             watch(out, tables, facts)
-        self.axes = [outputs.write_report(out, tables, facts)]
+        self.found = outputs.write_report(out, tables, facts)
 
     def board(self, out: StageWriter, tables: Tables, facts: dict[str, Any]) -> Board:
         """Return what the dashboard is told."""
-        return rule_board(FILES, TEMPLATES, self.axes, tables, facts)
+        assert self.found is not None  # the report is written first
+        rules = [(story.name, story.rule) for story in self.found.placed]
+        return rule_board(FILES, TEMPLATES, [self.found.told], rules, facts)
 
     def lines(self, facts: dict[str, Any]) -> list[str]:
         """Say what a run did."""

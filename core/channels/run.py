@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -230,8 +229,15 @@ class Channels(Segmentation[ChannelRows, ChannelsAssigner]):
         playbook = run_playbook(out, out.config.channels.playbook, "channels")
         axes = told_axes(model, tables.profiles, playbook)
         features = {feature.name: feature for feature in model.rules.features}
-        say = partial(condition_words, features=features)
-        return rule_board(FILES, TEMPLATES, axes, tables, facts, say)
+        called = {own.rule_name: own.name for own in model.axes[SEGMENT].segments}
+        rules = [
+            (
+                called.get(rule.name, rule.name),
+                condition_words(model.rules.condition(rule).text(), features),
+            )
+            for rule in model.rules.segments
+        ]
+        return rule_board(FILES, TEMPLATES, axes, rules, facts)
 
     def lines(self, facts: dict[str, Any]) -> list[str]:
         """Say what a run did."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,12 @@ import polars as pl
 from core.artifacts.runs import REJECTED, RunFiles
 from core.errors import PROGRAM, SchemaError
 from core.lifecycle.page import rules_badge, who_could
-from core.lifecycle.segmentation import Tables
 from core.lifecycle.told import placed
 from core.models.centroids import NOWHERE
 from core.reporting.board import Board, BoardAxis, BoardVerdict
 from core.reporting.changes import change_lines
 from core.reporting.page import Templates
-from core.reporting.text import count, plural, rounded
+from core.reporting.text import count, plural
 from core.rules.assign import outside_domains
 from core.rules.check import Proof
 from core.rules.grammar import FIRST, RuleSet
@@ -29,7 +27,7 @@ from core.segments.contract import (
     read_contract,
     require_kept,
 )
-from core.segments.rule_axis import SEGMENT, RuleModel
+from core.segments.rule_axis import SEGMENT
 
 LEFT_OUT = "customers_left_out.parquet"
 WORDS = "run.txt.j2"
@@ -137,22 +135,12 @@ def row_notes(words: Templates, facts: Facts) -> list[str]:
     return [*(told if n else []), *left, *where]
 
 
-def rounded_rule(text: str) -> str:
-    """Return a condition with its numbers in two digits.
-
-    >>> rounded_rule("freq_score >= 0.07648 and x < 5")
-    'freq_score >= 0.076 and x < 5'
-    """
-    return re.sub(r"\d+\.\d{3,}", lambda n: rounded(float(n[0])), text)
-
-
 def rule_board(
     files: RunFiles,
     words: Templates,
     axes: list[BoardAxis],
-    tables: Tables,
+    rules: list[tuple[str, str]],
     facts: Facts,
-    say: Callable[[str], str] = rounded_rule,
 ) -> Board:
     """Return what the dashboard is told of a run of rule segments.
 
@@ -162,23 +150,10 @@ def rule_board(
     words : Templates
         Of the system, with `WORDS`.
     axes : list of BoardAxis
-    tables : Tables
+    rules : list of (str, str)
+        Segments, and their rules in words.
     facts : mapping
-    say : callable
-        Puts a condition into words.
     """
-    model = tables.assigner.model
-    assert isinstance(model, RuleModel)  # of a run of rule segments
-    own = tables.sizes.filter(axis=SEGMENT)
-    called = dict(own.select("rule_name", "segment").iter_rows())
-    told = [
-        (
-            called.get(rule.name, rule.name),
-            f"{rule.description or rule.name}: "
-            f"{say(model.rules.condition(rule).text())}",
-        )
-        for rule in model.rules.segments
-    ]
     return Board(
         system=files.stage,
         title=files.system.name.capitalize(),
@@ -193,7 +168,7 @@ def rule_board(
             facts["proof"],
         ),
         tiles=[("Segments", count(len(placed(axes[0]))))],
-        rules=told,
+        rules=rules,
         notes=[*facts["notes"], *row_notes(words, facts)],
     )
 
