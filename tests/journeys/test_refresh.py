@@ -122,6 +122,11 @@ def test_the_shops_that_are_named_are_as_many_as_the_headline_says(refreshed):
     assert told["what_to_do"].null_count() == 0
 
 
+def test_a_playbook_that_is_not_there_is_told_before_the_work(refreshed):
+    with pytest.raises(ConfigError, match=r"`report.playbook`: the file `ours.yaml`"):
+        refresh(refreshed[0], set_=("report.playbook=ours.yaml",))
+
+
 def test_predictions_of_the_month_are_those_of_the_serving_model(
     trained, rows, tmp_path
 ):

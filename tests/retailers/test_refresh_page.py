@@ -23,7 +23,9 @@ from refresh_contents import (
 )
 from seen import is_clipped, unscripted
 
+from core.config import Config
 from core.reporting.text import MISSING
+from core.retailers.playbook import shop_playbook
 from core.retailers.refresh.month import ScoredMonth
 from core.retailers.refresh.worklist import shops_to_see
 from core.retailers.report.decision import announcement, event_lines, refresh_lines
@@ -37,7 +39,13 @@ from core.retailers.report.movement import (
     size_table,
 )
 from core.retailers.report.refresh import RefreshContent, write_refresh_page
-from core.retailers.report.worklist import WORKLIST, told_shops, way_lines, ways_of
+from core.retailers.report.worklist import (
+    WORKLIST,
+    suggestions,
+    told_shops,
+    way_lines,
+    ways_of,
+)
 from core.retailers.shop_files import WORKBOOK
 from core.retailers.states import n_lapsed_and_back
 from core.segments.ledger import serving_block
@@ -428,6 +436,18 @@ def test_everybody_to_look_at_is_listed_with_what_changed():
     ]
     first = shops_to_see(scored, [now], None, 3)
     assert first["change"].to_list() == ["lapsed", "came back"]
+
+
+def test_what_to_do_is_what_the_playbook_says_of_the_change_or_the_segment():
+    book = shop_playbook(Config())
+    suggest = suggestions(book, {"1": ["Seaside", "Summer peak"], "-1": ["unassigned"]})
+    peak = book.segments["Summer peak"].actions[0]
+    assert suggest("moved", "1") == peak
+    assert suggest("changing", "1") == f"If confirmed: {peak[0].lower()}{peak[1:]}"
+    assert suggest("sells less", None) == book.changes["down"].actions[0]
+    assert suggest("lapsed", None) == book.states["lapsed"].actions[0]
+    assert suggest("new", "-1") == book.segments["unassigned"].actions[0]
+    assert suggest("moved", "9") == book.general.actions[0]
 
 
 def test_moves_to_many_segments_are_summed_up_and_named_in_the_file(published):
