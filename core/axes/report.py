@@ -203,7 +203,8 @@ def found_of(
     if not divided:
         return Found("calm", title, "no segments", ["No axis divides the customers."])
     badge = "clear segments" if n_clear == len(divided) else ", ".join(rest)
-    return Found("good" if n_clear else "care", title, badge, [NO_PROOF])
+    tone = "good" if 2 * n_clear >= len(divided) else "care"
+    return Found(tone, title, badge, [NO_PROOF])
 
 
 def _undivided(axes: pl.DataFrame) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from typing import Final
 
 import numpy as np
@@ -27,6 +28,7 @@ FEW: Final = 4
 most one of so many."""
 STEP: Final = 0.05
 """Shares that are told apart in what stands out."""
+_FEATURE = re.compile(r"`([^`]+)`")
 AVERAGE: Final = "close to the average customer"
 
 
@@ -98,9 +100,9 @@ def apart(
     Returns
     -------
     list of str
-        At most `N_TOLD` phrases, the furthest from the average first, such as ``1.2
-        orders a month (all: 0.37)``; then, where another segment is much alike, in what
-        the two differ.
+        At most `N_TOLD` phrases, such as ``1.2 orders a month (all: 0.37)``: what the
+        name rests on first, then the furthest from the average. Then, where another
+        segment is much alike, in what the two differ.
     """
     if segment.id == NOWHERE:
         return ["a value that the axis needs is not known"]
@@ -108,11 +110,17 @@ def apart(
     values, of_all = in_units(axis.model)
     words = [metric_words(name, playbook) for name in axis.features]
     z = axis.model.centres[segment.cluster]
-    order = sorted(range(len(z)), key=lambda i: (-round(abs(float(z[i])), 6), i))
+    named = set(_FEATURE.findall(segment.why))
+    is_named = [name in named for name in axis.features]
+    order = sorted(
+        range(len(z)), key=lambda i: (not is_named[i], -round(abs(float(z[i])), 6), i)
+    )
     told = [
         phrase(words[i], float(values[segment.cluster, i]), float(of_all[i]))
         for i in order
-        if words[i].says and abs(z[i]) >= APART_Z and not _follows(axis, i, z)
+        if words[i].says
+        and (is_named[i] or abs(z[i]) >= APART_Z)
+        and not _follows(axis, i, z)
     ]
     like = _much_alike(axis, segment, words)
     return [*(told[:N_TOLD] or [AVERAGE]), *like]

@@ -77,6 +77,8 @@ def test_a_segment_is_told_by_the_two_features_that_differ_most():
         "order value changes by 4 per order (all: 10)",
     ]
     assert apart(axis, axis.segments[1], BOOK) == ["close to the average customer"]
+    named = axis.segments[1].model_copy(update={"why": "`avg_order_value` 9 (low)"})
+    assert apart(axis, named, BOOK) == ["9.2 per order (all: 10)"]
     assert "not known" in apart(axis, axis.segments[2], BOOK)[0]
 
 
