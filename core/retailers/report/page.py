@@ -308,7 +308,7 @@ def report_content(
         ),
         "tiles": tiles(summary, published.kind),
         "check": check,
-        "caption": report_line("segments_table"),
+        "caption": report_line("segments_table", n_shops=facts["n_eligible"]),
         "cards": segment_cards(evidence, playbook, contrasts, tree, curves, scored),
         "rest": _rest(tree, playbook),
         "reading": _reading(evidence),
