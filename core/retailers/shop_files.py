@@ -217,7 +217,9 @@ def _overview(shops: pl.DataFrame, published: PublishedSegments) -> pl.DataFrame
     """Return the first sheet: shops and sales of every segment and sub-segment."""
     n_segmented = int(shops["segment"].count())
 
-    def row(key: str, name: str, column: str, part_of: str = "") -> tuple[object, ...]:
+    def row(
+        key: str, name: str, column: str, part_of: str | None = None
+    ) -> tuple[object, ...]:
         own = shops.filter(pl.col(column).cast(pl.String) == key)
         sales, share = own[SHOP.size_column].sum(), own["share_of_sales"].sum()
         n_shops = own.height
@@ -230,6 +232,8 @@ def _overview(shops: pl.DataFrame, published: PublishedSegments) -> pl.DataFrame
             row(part.id, part.name, "sub_segment", segment.name)
             for part in segment.parts
         ]
+    n_others = shops.height - n_segmented
+    rows.append((None, "not segmented", None, n_others, None, None, None))
     columns = ["Segment id", "Segment", "Part of", "Shops", "Share of shops"]
     columns += [_TITLES[SHOP.size_column], _TITLES["share_of_sales"]]
     return pl.DataFrame(rows, schema=columns, orient="row", infer_schema_length=None)

@@ -75,6 +75,7 @@ def test_the_workbook_holds_the_same_shops_and_sums_that_agree(trained):
     files = {name.removesuffix(".csv"): table for name, table in files.items()}
     ids = {name.split("-")[0]: name for name in files}
     assert len(sheets) == len(files)
+    assert overview[-1][1:4] == ["not segmented", None, files["not-segmented"].height]
     for title, rows in sheets.items():
         own = files[ids.get(title.split(" ")[0], title.replace(" ", "-"))]
         assert [row[0].value for row in rows] == own["shop_id"].to_list()
