@@ -41,7 +41,10 @@ def report_board(
         as_of=content["as_of"],
         headline=opening.headline,
         verdict=BoardVerdict(
-            opening.kind, opening.badge, opening.meaning, opening.caution
+            opening.kind,
+            opening.badge,
+            f"{opening.meaning[:1].upper()}{opening.meaning[1:]}.",
+            opening.caution,
         ),
         tiles=list(content["tiles"]),
         axes=[
