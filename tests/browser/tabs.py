@@ -39,7 +39,7 @@ class Tab:
     def __init__(self, browser: Any, *, has_scripts: bool = True) -> None:
         self._context = browser.new_context(java_script_enabled=has_scripts)
         self.page = self._context.new_page()
-        self.page.set_default_timeout(10_000)
+        self.page.set_default_timeout(30_000)
         self.requests: list[str] = []
         self.faults: list[str] = []
         self.page.on("request", lambda request: self.requests.append(request.url))

@@ -229,7 +229,8 @@ def test_the_list_is_searched_filtered_and_sorted_in_place(tab, world):
 def expect_found(page, n: int) -> None:
     from playwright.sync_api import expect
 
-    expect(page.locator("#count")).to_have_text(re.compile(rf"^{n:,} shops?$"))
+    told = re.compile(rf"^{n:,} shops?$")
+    expect(page.locator("#count")).to_have_text(told, timeout=30_000)
 
 
 def test_everything_can_be_done_with_the_keyboard(stranger, world):

@@ -86,6 +86,8 @@ def test_axe_finds_nothing(page, tab):
     assert tab.violations() == []
 
 
+# All pages have the same colours; these have the most of them.
+@pytest.mark.parametrize("path", [_report, _axes, _refresh], indirect=True)
 def test_dark_colours_have_contrast(page, tab):
     page.emulate_media(color_scheme="dark")
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
