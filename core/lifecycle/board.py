@@ -17,8 +17,9 @@ from core.reporting.board import (
     BoardFlow,
     BoardPeriod,
     drift_words,
+    model_change,
 )
-from core.reporting.text import count, rounded, share, spoken
+from core.reporting.text import count, plural, rounded, share, spoken
 
 RUNS, RUNS_WITH_FLOWS, DRIFTS = 24, 12, 20
 """Runs whose sizes are remembered, those whose flows are told, and rows of drift."""
@@ -85,6 +86,7 @@ def write_board(
         ],
         flows=_flows(out, past, labels),
         drift=_drift(drift),
+        notes=[*board.notes, *_model_changes(facts)],
     )
     out.path(BOARD).write_text(whole.to_json(), encoding="utf-8")
 
@@ -98,6 +100,15 @@ def _tiles(board: Board, facts: Facts) -> list[tuple[str, str]]:
             ("Gone since then", count(facts["n_left"])),
         ]
     return tiles
+
+
+def _model_changes(facts: Facts) -> list[str]:
+    """Say whom a new model has put elsewhere in this run, axis by axis."""
+    return [
+        model_change(f"{plural(causes['model'], 'customer')} ({spoken(axis)})")
+        for axis, causes in facts["n_moved"].items()
+        if causes.get("model")
+    ]
 
 
 def _labels(runs: Sequence[Facts]) -> dict[int, str]:
@@ -122,7 +133,7 @@ def _named(
 
 
 def _flows(out: StageWriter, past: Past, labels: Mapping[int, str]) -> list[BoardFlow]:
-    """Count who went from which segment to which in the last runs."""
+    """Count who went by themselves from which segment to which in the last runs."""
     flows = []
     for run in past["runs"][-RUNS_WITH_FLOWS:]:
         name = block_name(run["run"])
@@ -133,6 +144,7 @@ def _flows(out: StageWriter, past: Past, labels: Mapping[int, str]) -> list[Boar
             continue  # a first run moves nobody
         counts = (
             pl.scan_parquet(path, glob=False)
+            .filter(cause="behaviour")
             .group_by("axis", "old", "new", "old_name", "new_name")
             .agg(n=pl.len())
             .sort("axis", "n", "old", "new", descending=[False, True, False, False])

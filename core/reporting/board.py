@@ -125,7 +125,7 @@ class BoardPeriod:
 
 @dataclass(frozen=True)
 class BoardFlow:
-    """How many entities went from one segment or state to another in a period.
+    """How many entities went from one segment or state to another by themselves.
 
     `kind` is the axis, of shops ``segment`` or ``state``; `old` and `new` are names,
     empty where the entity came or left.
@@ -167,6 +167,11 @@ def drift_words(limit: float, *, is_alert: bool) -> str:
     'within the limit of 0.081'
     """
     return f"{'above' if is_alert else 'within'} the limit of {rounded(limit)}"
+
+
+def model_change(who: str) -> str:
+    """Say that flows leave out whom a new model has put elsewhere."""
+    return f"The new model puts {who} into another segment; they do not count as moved."
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from core.reporting.board import (
     BoardPeriod,
     BoardSegment,
     drift_words,
+    model_change,
 )
 from core.reporting.text import count, plural, rounded
 from core.retailers.features import SHOP
@@ -259,9 +260,14 @@ class _Past:
         return periods
 
     def board_flows(self, moves: pl.DataFrame) -> list[BoardFlow]:
-        """Return flows between segments and between states, the last months' alone."""
+        """Return flows between segments and between states, the last months' alone.
+
+        As in a refresh, whom another model puts elsewhere has not moved, nor who was
+        in no segment before.
+        """
         over = (
-            moves.filter(axis=SEGMENT)
+            moves.filter(axis=SEGMENT, cause="behaviour")
+            .filter(pl.col("old") != UNASSIGNED_NAME)
             .group_by("run", "old", "new")
             .agg(n=pl.len())
             .sort("run", "n", "old", "new", descending=[False, True, False, False])
@@ -318,10 +324,19 @@ def _board(
         flows=past.board_flows(moves),
         drift=_drift(read_drift(base), published),
         notes=[
-            f"Not segmented: {plural(n, SHOP.noun)}, {reason}."
-            for reason, n in reasons.iter_rows()
+            *_model_change(moves, past.month),
+            *(
+                f"Not segmented: {plural(n, SHOP.noun)}, {reason}."
+                for reason, n in reasons.iter_rows()
+            ),
         ],
     )
+
+
+def _model_change(moves: pl.DataFrame, month: str) -> list[str]:
+    """Say whom a new model has put elsewhere in a month, if there was one."""
+    n = moves.filter(axis=SEGMENT, cause="model", run=month).height
+    return [model_change(plural(n, SHOP.noun))] if n else []
 
 
 def _tiles(published: PublishedSegments, shops: pl.DataFrame) -> list[tuple[str, str]]:

@@ -255,6 +255,9 @@ def test_the_store_is_told_how_the_shops_came_where_they_are(refreshed):
         own = moves.filter(run=result.facts["month"])
         moved = own.filter(pl.col("old") != "unassigned")
         assert moved.height == result.facts["n_moved"]
+        flows = [f for f in run.board.flows if f.kind == "segment"]
+        told = [f.n for f in flows if f.period == result.facts["month"]]
+        assert sum(told) == result.facts["n_moved"]
     told = pl.read_csv(base.path("state_moves.csv"))
     changed = told.filter(pl.col("from").ne_missing(pl.col("to"))).fill_null("")
     flows = [f for f in run.board.flows if f.kind == "state" and f.period == "2024-04"]
