@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 for _name in [name for name in os.environ if name.startswith("SEGMENTS_")]:
     del os.environ[_name]
 os.environ["MPLBACKEND"] = "Agg"
+# As in run.sh: or each worker and each process that a test starts compiles all modules.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # Workers of the test run share the cores: threads of their own would only wait for one
 # another. For small tables, UMAP takes longer to compile than to be interpreted.
 for _name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
