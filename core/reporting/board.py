@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter, ValidationError
 
-from core.errors import StoreError
+from core.errors import StoreLayoutError
 from core.reporting.text import rounded
 
 BOARD = "board.json"
@@ -231,7 +231,7 @@ class Board:
 
         Raises
         ------
-        StoreError
+        StoreLayoutError
             If it is no board.
         """
         try:
@@ -239,7 +239,7 @@ class Board:
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "the whole"
-            raise StoreError(
+            raise StoreLayoutError(
                 f"the board of the model cannot be read: {place}: {first['msg']}. "
                 "Expected what a run publishes; publish the model again."
             ) from None
