@@ -73,13 +73,16 @@ class Once:
 def _state(folder: Path) -> State:
     """Return size and time of every file; a lock that was held leaves no trace.
 
-    It is asked for after every test, so by `os.walk`, which takes a fourth of `rglob`.
+    It is asked for after every test, so by `os.scandir`, a fourth of the time of `rglob`.
     """
-    paths = (
-        os.path.join(parent, name)
-        for parent, _, names in os.walk(folder)
-        for name in names
-        if name != ".lock"
-    )
-    stats = ((path, os.stat(path)) for path in paths)
-    return {path: (stat.st_size, stat.st_mtime_ns) for path, stat in stats}
+    found: State = {}
+    folders = [str(folder)]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    folders.append(entry.path)
+                elif entry.name != ".lock":
+                    stat = entry.stat()
+                    found[entry.path] = (stat.st_size, stat.st_mtime_ns)
+    return found
