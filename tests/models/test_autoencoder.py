@@ -242,12 +242,12 @@ def test_training_restores_the_best_epoch_and_stops_early():
 
 def test_structure_is_restored_and_noise_is_not_mistaken_for_it():
     shops = planted_shops(400, seed=5)
-    fitted = Autoencoder(latent_size=3, epochs=15).fit(shops)
+    fitted = Autoencoder(latent_size=3, epochs=8).fit(shops)
     error = fitted.codec_.reconstruction_error(shops)
     assert error.shape == (len(shops),)
     assert error.mean() < 0.12
     noise = np.random.default_rng(6).normal(size=(400, 12))
-    fitted = Autoencoder(latent_size=3, epochs=15).fit(noise)
+    fitted = Autoencoder(latent_size=3, epochs=8).fit(noise)
     error = fitted.codec_.reconstruction_error(noise)
     assert error.mean() > 0.5
 

@@ -94,6 +94,9 @@ def _point_kagglehub_at(
     monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path / "none"))
+    # For its user agent it looks for Keras among its callers, five times a request;
+    # among all modules of a run of the tests that takes half a second.
+    monkeypatch.setattr("kagglehub.clients.search_lib_in_call_stack", lambda name: None)
 
 
 def _config(**data: object) -> Config:
