@@ -100,9 +100,14 @@ def test_iowa_stores_keep_their_ids_from_month_to_month(shared_data, tmp_path):
     rows = rows.filter(pl.col("product_id").is_in(products.implode()))
     at = rows["year"] * 12 + rows["month"]
     first = 2021 * 12 + 10
-    encoder = {"architecture": "denoising", "epochs": 10}
-    options = {"autoencoder": encoder, "refresh": {"gate_refits": 2}}
-    config = Config.model_validate({"artifacts": str(tmp_path), **options})
+    encoder = {"architecture": "denoising", "epochs": 3}
+    options = {
+        "artifacts": str(tmp_path),
+        "autoencoder": encoder,
+        "evaluation": {"n_cuts": 1},
+        "refresh": {"gate_refits": 2},
+    }
+    config = Config.model_validate(options)
     run_all(config, rows.filter(at < first))
     for number, retrain in enumerate(("never", "always")):
         month = rows.filter(at == first + number)

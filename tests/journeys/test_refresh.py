@@ -61,6 +61,7 @@ def trained(rows, tmp_path_factory):
         {
             "artifacts": str(folder),
             "autoencoder": {"epochs": 8, "architecture": "denoising"},
+            "evaluation": {"n_cuts": 1},
             "features": {"history_months": 24},
             "refresh": {"gate_refits": 2},
         }
