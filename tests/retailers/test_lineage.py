@@ -111,7 +111,8 @@ def test_after_going_back_neither_versions_nor_ids_are_given_out_twice(
     before = found_predecessor(Artifacts(folder, RETAILERS), shops, features)
     followed = before.segments.published
     assert (followed.version, followed.latest) == (1, 2)
-    run_all(config_of(folder, autoencoder={"epochs": 1}), rows)
+    options = {"autoencoder": {"epochs": 1}, "evaluation": {"n_cuts": 1}}
+    run_all(config_of(folder, **options), rows)
     assert published_in(folder).version == 3
 
 

@@ -396,6 +396,7 @@ def test_the_baseline_and_the_reference_run_to_the_end_without_products(tmp_path
         features={"name": "baseline", "engine": "duckdb"},
         scaling={"method": "robust"},
         autoencoder={"architecture": "reference", "epochs": 5},
+        evaluation={"n_cuts": 1},
     )
     rows = generate_sales(config.sample, config.seed).rows
     results = run_all(config, rows.drop("product_id"))
