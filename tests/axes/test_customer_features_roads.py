@@ -208,7 +208,6 @@ def drawn(orders: list[Any], items: list[Any]) -> tuple[pl.DataFrame, pl.DataFra
     )
 
 
-@settings(max_examples=40, deadline=None)
 @given(order_lists, item_lists)
 def test_batch_and_single_customer_agree_whatever_was_bought(orders, items):
     batch = drawn(orders, items)
@@ -223,7 +222,6 @@ def test_batch_and_single_customer_agree_whatever_was_bought(orders, items):
         assert_frame_equal(alone, together, **TOLERANCE)
 
 
-@settings(max_examples=40, deadline=None)
 @given(order_lists, item_lists)
 def test_shares_stay_in_their_range_and_null_is_where_it_is_said(orders, items):
     found = features_of(*drawn(orders, items))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -291,7 +291,6 @@ def test_single_row_batch_and_shuffled_agree_bit_for_bit(fitted):
 finite = st.floats(-1e6, 1e6, allow_nan=False, width=64)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     arrays(np.float64, (9, 7), elements=finite),
     arrays(np.float64, (7, 5), elements=finite),

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import adjusted_rand_score
@@ -142,7 +142,6 @@ small_tables = arrays(
 )
 
 
-@settings(max_examples=60)
 @given(small_tables, st.integers(1, 5), st.sampled_from(["eom", "leaf"]), st.data())
 def test_shuffled_rows_keep_label_and_strength(table, min_samples, method, data):
     order = np.array(data.draw(st.permutations(range(len(table)))))
@@ -152,7 +151,6 @@ def test_shuffled_rows_keep_label_and_strength(table, min_samples, method, data)
     assert (shuffled.strengths_ == clusterer.strengths_[order]).all()
 
 
-@settings(max_examples=60)
 @given(small_tables, st.integers(1, 5), st.sampled_from(["eom", "leaf"]))
 def test_equal_shops_share_label_and_strength(table, min_samples, method):
     clusterer = DensityClusterer(2, min_samples, method).fit(table)
@@ -163,7 +161,6 @@ def test_equal_shops_share_label_and_strength(table, min_samples, method):
     assert ((clusterer.strengths_ > 0) == (clusterer.labels_ >= 0)).all()
 
 
-@settings(max_examples=60)
 @given(
     arrays(
         np.float64,

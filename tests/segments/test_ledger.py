@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -581,7 +581,6 @@ def only_what_a_model_said_of_an_entity_is_settled(blocks):
             assert (row["candidate"] == -1) == (row["candidate_months"] == 0)
 
 
-@settings(max_examples=40)
 @given(ledgers())
 def test_what_holds_for_every_ledger(blocks):
     # Together, since making a ledger takes longer than looking at it.

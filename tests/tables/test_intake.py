@@ -358,7 +358,7 @@ ROWS = st.lists(
 POLICY = st.sampled_from(["keep", "drop"])
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS, duplicate=POLICY, repeat=POLICY, negative=POLICY)
 def test_no_row_is_ever_lost(
     rows: list, duplicate: str, repeat: str, negative: str, tmp_path: Path

@@ -452,7 +452,7 @@ TEXTS = st.text(
 )
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ids=st.lists(TEXTS, min_size=1, max_size=8), separator=st.sampled_from(",;|\t"))
 def test_written_text_is_read_back_whatever_it_holds(
     ids: list[str], separator: str, tmp_path: Path
@@ -479,7 +479,7 @@ def test_written_text_is_read_back_whatever_it_holds(
     assert from_file.frame.collect().rows() == from_memory.frame.collect().rows()
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     content=st.lists(
         st.sampled_from([b'"', b",", b"\n", b"\r", b"a", b";", b"\xff", b"2024,3,1"]),
