@@ -14,10 +14,12 @@ from core.reporting.playbook import (
 )
 
 SAVED = BUILT_IN
-"""The copy in the artifacts, by which segments that are given names are told."""
+"""The copy of a user's own in the artifacts, by which later verbs tell what to do."""
 
 
-def system_playbook(path: str | Path | None, system: str) -> Playbook[Play]:
+def system_playbook(
+    path: str | Path | None, system: str, option: str | None = None
+) -> Playbook[Play]:
     """Return what to do with a system's segments: its playbook, or a user's own.
 
     Parameters
@@ -25,26 +27,44 @@ def system_playbook(path: str | Path | None, system: str) -> Playbook[Play]:
     path : path, optional
         None: the one that ``core.SYSTEM`` ships.
     system : str
-        Such as ``axes``, whose option is ``axes.playbook``.
+        Such as ``axes``.
+    option : str, optional
+        That names the file; None: ``SYSTEM.playbook``.
 
     Raises
     ------
     ConfigError
         If the file cannot be read, or is no playbook.
     """
-    return read_playbook(Playbook[Play], path, f"core.{system}", f"{system}.playbook")
+    return read_playbook(Playbook[Play], path, *_where(system, option))
 
 
-def save_playbook(out: StageWriter, path: str | None, system: str) -> None:
-    """Keep a user's playbook with the run."""
+def save_playbook(
+    out: StageWriter, path: str | None, system: str, option: str | None = None
+) -> None:
+    """Keep a user's playbook with the run; the copy before, once the file is gone.
+
+    So no verb that takes minutes fails at its end for want of it.
+    """
+    if path is None:
+        return
+    before = None if out.base is None else out.base.output(SAVED)
+    kept = path if before is None or Path(path).is_file() else before
+    text = playbook_text(kept, *_where(system, option))
+    out.path(SAVED).write_text(text, encoding="utf-8", newline="\n")
+
+
+def run_playbook(
+    out: StageWriter, path: str | None, system: str, option: str | None = None
+) -> Playbook[Play]:
+    """Return the playbook of a run, or of the run that a later verb tells of."""
+    kept: str | Path | None = path
     if path is not None:
-        text = playbook_text(path, f"core.{system}", f"{system}.playbook")
-        out.path(SAVED).write_text(text, encoding="utf-8", newline="\n")
+        new = out.path(SAVED)
+        before = None if out.base is None else out.base.output(SAVED)
+        kept = new if new.exists() else before or path
+    return system_playbook(kept, system, option)
 
 
-def run_playbook(out: StageWriter, path: str | None, system: str) -> Playbook[Play]:
-    """Return the playbook of a run, or of the run whose segments are given names."""
-    kept = None if path is None else out.path(SAVED)
-    if kept is not None and not kept.exists() and out.base is not None:
-        kept = out.base.path(SAVED)
-    return system_playbook(kept, system)
+def _where(system: str, option: str | None) -> tuple[str, str]:
+    return f"core.{system}", option or f"{system}.playbook"

@@ -22,6 +22,7 @@ from core.artifacts.reading import ArtifactSet
 from core.artifacts.spreadsheet import defused
 from core.errors import ArtifactError, ConfigError, listed
 from core.evaluation.quality import label_summary
+from core.lifecycle.playbook import run_playbook, save_playbook
 from core.models.scaling import feature_matrix
 from core.reporting.board import BOARD
 from core.retailers.features import SHOP
@@ -36,7 +37,7 @@ from core.retailers.model import (
     score_training,
     write_predictions,
 )
-from core.retailers.playbook import SAVED, save_playbook, shop_playbook
+from core.retailers.playbook import WHERE
 from core.retailers.prepare import MONTHLY
 from core.retailers.report.board import report_board
 from core.retailers.report.cards import (
@@ -85,7 +86,7 @@ def publish_training(out: StageWriter, model: Model) -> list[dict[str, str]]:
         table, insights = publish_scored(out, model, scored, exclusions, work)
         published = model.segments.published
         published.write(out.path(SEGMENTS))
-        save_playbook(out.config, out.path(SAVED), out.base.output(SAVED))
+        save_playbook(out, out.config.report.playbook, *WHERE)
         out.facts["verdict"] = published.verdict.model_dump()
         write_scorecard(out, model)
         if published.kind == "rules":
@@ -194,7 +195,7 @@ def _write_report(
         contrasts,
         tree,
         curves,
-        shop_playbook(out.config, evidence.file(SAVED)),
+        run_playbook(out, out.config.report.playbook, *WHERE),
     )
     shops = shop_table(table, exclusions, published)
     used = ["shop_id", *model.features]

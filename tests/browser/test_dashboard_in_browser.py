@@ -159,6 +159,7 @@ def test_a_revoked_key_is_out_at_the_next_click(stranger, world):
     revoke_key(world.store, key.split("_")[1])
     stranger.page.get_by_role("link", name="Shops").click()
     stranger.page.wait_for_url(f"**{LOGIN}")
+    assert stranger.page.get_by_label("Key").is_visible()
 
 
 def test_another_store_never_shows(tab, world):

@@ -131,13 +131,16 @@ import numpy as np
 from core.models.autoencoder.architectures import ARCHITECTURES
 from core.models.autoencoder.estimator import Autoencoder
 from core.models.autoencoder.training import load_keras
+from core.errors import ModelError
 from core.models.umap import fit_umap
 shops = np.load(sys.argv[1])
 sys.modules["umap"] = None  # umap-learn would import TensorFlow aloud
 try:
     fit_umap(shops, 2, seed=0)
-except Exception:
+except ModelError:
     assert "tensorflow" in sys.modules
+else:
+    raise AssertionError("UMAP was imported")
 load_keras()[0].config.experimental.enable_op_determinism()
 for name in sorted(ARCHITECTURES):
     latent = Autoencoder(name, epochs=2).fit(shops).transform(shops)
