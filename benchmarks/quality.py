@@ -16,13 +16,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -30,13 +28,13 @@ import continuum
 import quality_data as data
 from quality_judges import JUDGES, METHODS
 from quality_page import render
+from results import Task, measured_version, read_cache, still_to_measure
 
 from core.evaluation.workers import Workers
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CACHE = REPOSITORY / "build" / "benchmarks" / "quality.jsonl"
 PAGE = REPOSITORY / "docs" / "quality.md"
-Task = tuple[str, dict[str, Any]]
 
 
 def plan_planted(chosen: argparse.Namespace) -> Iterator[Task]:
@@ -98,31 +96,10 @@ PARTS = {
 }
 
 
-def result_id(judge: str, arguments: dict[str, Any]) -> str:
-    """Return what tells one result from another."""
-    return json.dumps([judge, arguments], sort_keys=True)
-
-
-def read_cache(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the results so far; a line that was cut off by a kill is passed over."""
-    results = {}
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        results[result_id(row["judge"], row["arguments"])] = row
-    return results
-
-
 def measure(chosen: argparse.Namespace) -> None:
     """Measure what is not in the cache yet, and append it."""
-    done = read_cache(chosen.cache)
     tasks = (task for part in chosen.parts for task in PARTS[part](chosen))
-    wanted = [task for task in tasks if result_id(*task) not in done]
-    chosen.cache.parent.mkdir(parents=True, exist_ok=True)
-    print(f"{len(wanted)} results to measure, into {chosen.cache}", flush=True)
+    wanted = still_to_measure(tasks, chosen.cache)
     version = measured_version()
     started = time.perf_counter()
     with (
@@ -138,18 +115,6 @@ def measure(chosen: argparse.Namespace) -> None:
             cache.flush()
             left = (time.perf_counter() - started) / n * (len(wanted) - n) / 60
             print(f"{n}/{len(wanted)} {judge} {arguments}; {left:.0f} min", flush=True)
-
-
-def measured_version() -> str:
-    """Return the commit that is measured, marked where files differ from it."""
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return found.stdout.strip() or "unknown"
 
 
 def main() -> None:

@@ -115,7 +115,7 @@ def render(results: Sequence[Row]) -> str:
     parts += [INSIDE, _inside(by_judge.get("inside", []))]
     parts += [CONTINUUM, _continuum(by_judge.get("continuum", []))]
     parts += [REAL, _real(by_judge.get("real", []))]
-    parts.append(_versions(results))
+    parts.append(versions(results))
     return "\n".join(parts)
 
 
@@ -311,7 +311,7 @@ def _real(rows: list[Row]) -> str:
     return table(head, lines, "lrll" + 6 * "r" + "lrrr")
 
 
-def _versions(results: Sequence[Row]) -> str:
+def versions(results: Sequence[Row]) -> str:
     """Say which commits were measured."""
     versions = sorted({str(row["version"]) for row in results})
     named = ", ".join(f"`{version}`" for version in versions) or "none"

@@ -16,19 +16,16 @@ measured.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from quality import measured_version, read_cache, result_id
 from refresh_judges import IOWA, JUDGES
 from refresh_page import render
+from results import Task, measure_in_turn, read_cache
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CACHE = REPOSITORY / "build" / "benchmarks" / "refresh.jsonl"
@@ -39,7 +36,6 @@ SCENARIO_SEEDS = (721, 722, 723)
 N_REPEATS = 20
 REPEATED = (("rolling", "anew"), ("medium", "anew"), ("medium", "refit"))
 SHIFTS = ("level", "noise", "pauses", "mix")
-Task = tuple[str, dict[str, Any]]
 
 
 def plan_scenario(chosen: argparse.Namespace) -> Iterator[Task]:
@@ -76,26 +72,6 @@ PARTS = {
 }
 
 
-def measure(chosen: argparse.Namespace) -> None:
-    """Measure what is not in the cache yet, and append it."""
-    done = read_cache(chosen.cache)
-    tasks = (task for part in chosen.parts for task in PARTS[part](chosen))
-    wanted = [task for task in tasks if result_id(*task) not in done]
-    chosen.cache.parent.mkdir(parents=True, exist_ok=True)
-    print(f"{len(wanted)} results to measure, into {chosen.cache}", flush=True)
-    version = measured_version()
-    for n, (judge, arguments) in enumerate(wanted, start=1):
-        started = time.perf_counter()
-        result = JUDGES[judge](**arguments)
-        seconds = time.perf_counter() - started
-        row = {"judge": judge, "arguments": arguments, "version": version}
-        row |= {"result": result | {"seconds": seconds}}
-        with chosen.cache.open("a", encoding="utf-8") as cache:
-            # A line that a kill has cut off is closed by the one before this.
-            cache.write(("\n" if cache.tell() else "") + json.dumps(row))
-        print(f"{n}/{len(wanted)} {judge} {arguments}: {seconds:.0f} s", flush=True)
-
-
 def main() -> None:
     """Measure, or render the page of what was measured."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -112,7 +88,8 @@ def main() -> None:
     if unknown:
         parser.error(f"unknown part {', '.join(unknown)}; there are {', '.join(PARTS)}")
     if not chosen.render:
-        measure(chosen)
+        tasks = (task for part in chosen.parts for task in PARTS[part](chosen))
+        measure_in_turn(tasks, JUDGES, chosen.cache)
         return
     page = render(list(read_cache(chosen.cache).values()))
     chosen.page.write_text(page, encoding="utf-8")
