@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from typing import Any
 
 import yaml
@@ -31,6 +32,15 @@ YamlLoader.yaml_implicit_resolvers = {
     first: [(tag, form) for tag, form in known if not tag.endswith(":timestamp")]
     for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+
+
+def shipped_yaml(package: str, file: str) -> Any:
+    """Return what is written in a YAML file of a package of ours.
+
+    Read in C where PyYAML has it: ten times as fast, and every command waits for it.
+    """
+    text = resources.files(package).joinpath(file).read_text("utf-8")
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def read_yaml(text: str) -> Any:

@@ -23,16 +23,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from typing import Literal
 
 import numpy as np
 import polars as pl
-import yaml
 from numpy.typing import NDArray
 
 from core.errors import ConfigError
 from core.tables.frames import identifiers
+from core.yaml_text import shipped_yaml
 
 CATEGORIES = (
     "coffee", "tea", "bakery", "dairy", "snacks", "wine", "household", "beauty",
@@ -65,13 +64,12 @@ class ShopperType:
 
 def _traits() -> dict[str, tuple[ShopperType, ...]]:
     """Return the types of every trait, from ``shoppers.yaml``."""
-    text = resources.files("core.axes").joinpath("shoppers.yaml").read_text("utf-8")
     return {
         trait: tuple(
             ShopperType(name, values.pop("share"), values)
             for name, values in kinds.items()
         )
-        for trait, kinds in yaml.safe_load(text).items()
+        for trait, kinds in shipped_yaml("core.axes", "shoppers.yaml").items()
     }
 
 

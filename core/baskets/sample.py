@@ -19,17 +19,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import polars as pl
-import yaml
 from numpy.typing import NDArray
 
 from core.errors import ConfigError
 from core.tables.frames import write_blocks
+from core.yaml_text import shipped_yaml
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -143,8 +142,7 @@ class BasketSample:
 @cache
 def catalogue() -> Catalogue:
     """Return the built-in catalogue."""
-    text = resources.files("core.baskets").joinpath("grocery.yaml").read_text("utf-8")
-    shares = yaml.safe_load(text)
+    shares = shipped_yaml("core.baskets", "grocery.yaml")
     rows = [
         (place, department, aisle, float(weight))
         for place, (department, aisles) in enumerate(shares.items(), 1)

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import Any
 
 import numpy as np
 import polars as pl
-import yaml
 from numpy.typing import NDArray
+
+from core.yaml_text import shipped_yaml
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -113,8 +113,7 @@ class Menu:
 @cache
 def settings() -> dict[str, Any]:
     """Return the content of ``restaurant.yaml``."""
-    text = resources.files("core.channels").joinpath("restaurant.yaml")
-    content: dict[str, Any] = yaml.safe_load(text.read_text("utf-8"))
+    content: dict[str, Any] = shipped_yaml("core.channels", "restaurant.yaml")
     return content
 
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import Any, Literal
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
+
+from core.yaml_text import shipped_yaml
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -154,9 +154,7 @@ def _read_family(table: Mapping[str, Any]) -> ArchetypeFamily:
 
 FAMILIES: dict[str, ArchetypeFamily] = {
     name: _read_family(table)
-    for name, table in yaml.safe_load(
-        resources.files("core.retailers").joinpath("archetypes.yaml").read_text("utf-8")
-    ).items()
+    for name, table in shipped_yaml("core.retailers", "archetypes.yaml").items()
 }
 
 

@@ -13,15 +13,14 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
 import polars as pl
-import yaml
 
 from core.months import MONTH_NAMES
 from core.reporting.text import rounded, share
+from core.yaml_text import shipped_yaml
 
 MONTHS = 12
 # Of the northern year, by the month in which a run has its top; January first.
@@ -130,9 +129,7 @@ def _season(run: Sequence[int], top: int) -> str:
     return _SEASONS[top]
 
 
-_WORDS: dict[str, Any] = yaml.safe_load(
-    resources.files("core.retailers").joinpath("names.yaml").read_text("utf-8")
-)
+_WORDS: dict[str, Any] = shipped_yaml("core.retailers", "names.yaml")
 UNKNOWN = "unknown"
 MAX_DIGITS = 6
 

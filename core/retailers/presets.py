@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
-
-import yaml
 
 from core.config import Config
 from core.errors import ConfigError, did_you_mean, listed
+from core.yaml_text import shipped_yaml
 
 SETTINGS = ("eligibility", "features", "scaling", "autoencoder", "clustering")
 """Sections of the configuration that a space and its clusters depend on."""
@@ -26,8 +24,7 @@ def settings_of(config: Config) -> dict[str, object]:
 @cache
 def presets() -> dict[str, dict[str, object]]:
     """Return the options of every preset, by dotted key."""
-    text = Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
-    found: dict[str, dict[str, object]] = yaml.safe_load(text)
+    found: dict[str, dict[str, object]] = shipped_yaml("core.retailers", "presets.yaml")
     return found
 
 

@@ -284,7 +284,9 @@ def _under(out: StageWriter, model: Model, verdict: Verdict) -> PublishedSegment
         "partition": scaled,
         "rules": scaled,
     }
-    labels = {kind: clusters_of(model, kind, shops) for kind in model.segments.tables}
+    # What was drawn under its ids is drawn again under clusters.
+    kinds: set[SegmentKind] = {"density", before.kind, published.kind}
+    labels = {kind: clusters_of(model, kind, shops) for kind in sorted(kinds)}
     draw_segments(out.folder, published, labels, spaces)
     return published
 

@@ -96,13 +96,13 @@ def draw_segments(
     labels: Mapping[SegmentKind, np.ndarray],
     spaces: Mapping[SegmentKind, np.ndarray],
 ) -> None:
-    """Draw the map of every kind.
+    """Draw the maps of some kinds.
 
     Parameters
     ----------
     folder : Path
-        Gets ``latent-space.png``, ``partition-space.png`` and, of rules,
-        ``rules-space.png``.
+        Gets ``latent-space.png``, ``partition-space.png`` or ``rules-space.png``, by
+        kind.
     published : PublishedSegments
         The kind whose groups are drawn under their ids.
     labels : mapping of kind to ndarray of int, shape (n_shops,)
@@ -414,7 +414,9 @@ def learn_segments(
         out,
         SegmentAssigner(partition.model_, exemplars, tables, published, splits, rules),
     )
-    draw_segments(out.folder, published, labels, shops.spaces)
+    drawn: set[SegmentKind] = {"density", published.kind}
+    shown = {kind: labels[kind] for kind in sorted(drawn)}
+    draw_segments(out.folder, published, shown, shops.spaces)
     out.facts |= {
         "partition": choice.as_dict() | {"stability": SHOP.named_facts(stability)},
         "verdict": verdict.model_dump(),

@@ -11,15 +11,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import resources
 from typing import Literal
 
 import polars as pl
-import yaml
 
 from core.errors import ConfigError, SchemaError, did_you_mean, listed
 from core.tables.dates import NO_QUARTERS, QUARTER
 from core.tables.readers import BEYOND
+from core.yaml_text import shipped_yaml
 
 # The number of a received row, from 1, and the flags of what is wrong with it.
 ROW = "__row__"
@@ -225,9 +224,8 @@ def read_specs(file: str, package: str = "core.tables") -> dict[str, TableSpec]:
 
     Its fields are those of `TableSpec`, with columns and faults by name.
     """
-    text = resources.files(package).joinpath(file).read_text("utf-8")
     specs = {}
-    for name, found in yaml.safe_load(text).items():
+    for name, found in shipped_yaml(package, file).items():
         for kind, parts in ((Column, "columns"), (Fault, "faults")):
             found[parts] = tuple(kind(n, **given) for n, given in found[parts].items())
         specs[name] = TableSpec(name, **found)

@@ -65,7 +65,6 @@ EXPECTED_FILES = {
     "latent-space.png",
     "raw-space.png",
     "cluster-sizes.png",
-    "partition-space.png",
     "report.html",
     "config.yaml",
     "rejected_rows.parquet",

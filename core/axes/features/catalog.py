@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any, Literal
 
-import yaml
-
 from core.errors import ConfigError, did_you_mean, listed
+from core.yaml_text import shipped_yaml
 
 # Stands for one column per known channel, `channel_share_web` and so on.
 CHANNEL_SHARE = "channel_share"
@@ -110,11 +108,7 @@ def _entries(kind: Any, section: str) -> list[Any]:
     ]
 
 
-_CATALOG = yaml.load(
-    resources.files("core.axes.features").joinpath("catalog.yaml").read_text("utf-8"),
-    # In C, where it is there: ten times as fast, and every command waits for it.
-    Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader),
-)
+_CATALOG = shipped_yaml("core.axes.features", "catalog.yaml")
 LACKING: dict[str, str] = _CATALOG["lacking"]
 """What data may lack, and how that is said."""
 FEATURES: dict[str, CustomerFeature] = {

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 
-import yaml
+from core.yaml_text import shipped_yaml
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,7 @@ class ChannelFeature:
 
 @cache
 def _entries(section: str) -> tuple[ChannelFeature, ...]:
-    text = resources.files(__package__).joinpath("catalog.yaml").read_text("utf-8")
-    listed = yaml.safe_load(text)[section]
+    listed = shipped_yaml("core.channels.features", "catalog.yaml")[section]
     return tuple(ChannelFeature(name, **entry) for name, entry in listed.items())
 
 
