@@ -55,5 +55,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import a public name when it is asked for."""
     if name not in _HOMES:
-        raise AttributeError(f"module `core` has no attribute `{name}`")
+        raise AttributeError(f"module `{__name__}` has no attribute `{name}`")
     return getattr(import_module(_HOMES[name]), name)

@@ -78,7 +78,7 @@ def _start(script: str | None) -> None:
     try:
         from core.cli import run
     except ModuleNotFoundError as missing:
-        if (missing.name or "core").partition(".")[0] == "core":
+        if (missing.name or "").partition(".")[0] in ("", __package__):
             raise
         sys.exit(
             f"`{missing.name}` is not installed in this Python ({sys.executable}). Run "

@@ -47,7 +47,7 @@ def test_every_script_and_link_of_the_readme_exists():
 
 def test_python_example_of_the_readme_uses_names_that_exist():
     block = re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
-    names = re.search(r"from core import (.*)", block).group(1).split(", ")
+    names = re.search(r"from stable_segments import (.*)", block).group(1).split(", ")
     assert {"Config", "Model", "run_all"} == set(names)
     for name in core.__all__:
         assert getattr(core, name) is not None
