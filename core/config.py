@@ -253,8 +253,10 @@ class FeaturesConfig(Section):
     history_months: int = Field(
         36, ge=12, le=240, description="months up to `as_of` that `behaviour` looks at"
     )
-    engine: Literal["polars", "duckdb"] = Field(
-        "polars", description="what evaluates the features; the results are equal"
+    engine: Literal["polars", "duckdb", "spark"] = Field(
+        "polars",
+        description="what evaluates the features; the results are equal; `spark`: see "
+        "`spark`",
     )
 
 
@@ -877,6 +879,22 @@ class StoreConfig(Section):
         return value
 
 
+class SparkConfig(Section):
+    """Where Spark runs, and where it writes what is of everyone."""
+
+    remote: str | None = Field(
+        None,
+        description="Spark Connect server, `sc://HOST:PORT`; null: the active session, "
+        "or one as Spark's own configuration says",
+    )
+    output: str | None = Field(
+        None,
+        description="folder or address of Parquet files, or the beginning of tables' "
+        "names such as `main.sales.all_`; null: `spark` in the artifacts folder, which "
+        "other machines do not see",
+    )
+
+
 class Config(Section):
     """Everything that decides a run; saved as ``config.yaml`` with its artifacts."""
 
@@ -903,6 +921,7 @@ class Config(Section):
     channels: ChannelsConfig = Field(default_factory=ChannelsConfig)
     baskets: BasketsConfig = Field(default_factory=BasketsConfig)
     store: StoreConfig = Field(default_factory=StoreConfig)
+    spark: SparkConfig = Field(default_factory=SparkConfig)
 
     def to_yaml(self) -> str:
         """Return the configuration as YAML for ``--config``, without passwords."""

@@ -56,6 +56,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "wine: needs Debian's wine to run run.bat; skipped elsewhere"
     )
     config.addinivalue_line(
+        "markers", "spark: needs PySpark and Java; skipped elsewhere"
+    )
+    config.addinivalue_line(
         "markers", "chromium: needs Chromium, Chrome or Edge; skipped elsewhere"
     )
 

