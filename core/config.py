@@ -351,6 +351,13 @@ class ClusteringConfig(Section):
     selection_method: Literal["eom", "leaf"] = Field(
         "eom", description="hdbscan's cluster_selection_method"
     )
+    fit_shops: int | None = Field(
+        100_000,
+        ge=100,
+        description="most shops that scaler, autoencoder, clusters and partition are "
+        "learnt from: those with the smallest hash of their id; the model assigns the "
+        "others. null: all of them",
+    )
     batch_size: int = Field(
         50_000,
         ge=1,

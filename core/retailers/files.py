@@ -68,10 +68,10 @@ RETAILERS = System(
     },
     filled=frozenset({"features.parquet", "monthly.parquet", "sales.parquet"}),
 )
-# Sections of the configuration that a finished stage has used up.
+# Sections and options of the configuration that a finished stage has used up.
 _SETTLED: dict[str, tuple[str, ...]] = {
     "prepare": ("data", "sample", "eligibility", "features", "states", "evaluation"),
-    "autoencoder": ("scaling", "autoencoder"),
+    "autoencoder": ("scaling", "autoencoder", "clustering.fit_shops"),
     "clustering": ("clustering",),
 }
 
@@ -90,11 +90,13 @@ def refuse_late_changes(manifest: Manifest, config: Config, stage: Stage) -> Non
     """
     for earlier in RETAILERS.before(stage):
         manifest.facts(earlier)
-        for section in _SETTLED[earlier]:
+        for settled in _SETTLED[earlier]:
+            section, _, option = settled.partition(".")
             if stage == "inference" and section in {"data", "sample"}:
                 continue
-            old = getattr(manifest.config, section).model_dump(mode="json")
-            new = getattr(config, section).model_dump(mode="json")
+            own = {option} if option else None
+            old = getattr(manifest.config, section).model_dump(mode="json", include=own)
+            new = getattr(config, section).model_dump(mode="json", include=own)
             if stage == "inference":
                 old.pop("as_of", None), new.pop("as_of", None)
             changed = [key for key in old if old[key] != new[key]]

@@ -58,6 +58,7 @@ from core.retailers.report.evidence import report_lines, stability_table
 from core.retailers.report.plots import certificate_lines, plot_nulls
 from core.retailers.training import (
     clusters_of,
+    fit_sample,
     recipe_of_partition,
     rules_ari,
     rules_learning,
@@ -131,7 +132,8 @@ def standing_model(artifacts: str | Path) -> Standing:
     """
 
     def read(found: ArtifactSet) -> tuple[ArtifactSet, Model, pl.DataFrame, Any]:
-        model, table = Model.from_set(found), features_of(found)
+        model = Model.from_set(found)
+        table = fit_sample(features_of(found), model.config)
         return found, model, table, rules_learning(model, found, table)
 
     published, model, table, rules = Artifacts(artifacts, RETAILERS).read_complete(read)
@@ -237,7 +239,7 @@ def certify(artifacts: str | Path, effort: Effort | None = None) -> StageResult:
             published = _write(out, found)
         store.discard()
     folder = Path(artifacts)
-    told = published_opening(published, standing.manifest.facts("prepare"))
+    told = published_opening(published, standing.manifest)
     lines = certificate_lines(found.as_dict()) + told.lines
     lines.append(f"Certificate: {folder / CERTIFICATE}")
     own = found.table(published).filter(kind=published.kind)
@@ -459,8 +461,7 @@ def _write(out: StageWriter, found: _Findings) -> PublishedSegments:
         "how": "subsample",
         **found.agreement["subsample"],
     }
-    publish_training(out, model)
-    return published
+    return publish_training(out, model)[0]
 
 
 def measure_stability(

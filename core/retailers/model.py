@@ -729,6 +729,22 @@ def insights_of(table: Path, model: Model, spaces: Mapping[str, str]) -> pl.Data
     return cluster_insights(empty, spaces, columns)
 
 
+def sizes_in(table: Path) -> tuple[dict[int, int], dict[str, int]]:
+    """Return how many shops each segment, and each sub-segment, holds.
+
+    Parameters
+    ----------
+    table : Path
+        As for `insights_of`.
+    """
+    labels = pl.scan_parquet(table, glob=False).select("segment", "sub_segment")
+    counts = labels.group_by(pl.all()).len().collect()
+    return (
+        dict(counts.group_by("segment").agg(pl.col("len").sum()).iter_rows()),
+        dict(counts.drop_nulls().select("sub_segment", "len").iter_rows()),
+    )
+
+
 def segment_insights(table: Path, model: Model) -> pl.DataFrame:
     """Return size and averages of every published segment.
 

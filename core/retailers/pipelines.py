@@ -253,6 +253,7 @@ def train_clustering(config: Config, predecessor: Model | None = None) -> StageR
         draw_spaces(out.folder, {"raw": project_2d(scaled)}, labels)
         features = out.base.manifest.facts("prepare")["features"]
         out.facts |= {
+            "n_shops": table.height,
             "spaces": {
                 name: SHOP.named_facts(asdict(label_summary(values)))
                 for name, values in labels.items()
@@ -269,7 +270,7 @@ def train_clustering(config: Config, predecessor: Model | None = None) -> StageR
         f"Structure check: {check.verdict}.",
         f"Partition: {out.facts['partition']['reason']}.",
         *([f"Rules: {out.facts['rules']['reason']}."] if "rules" in out.facts else []),
-        *published_opening(published, out.base.manifest.facts("prepare")).lines,
+        *published_opening(published, out.base.manifest).lines,
         *inside_sentences(published),
     ]
     return Artifacts(config.artifacts, RETAILERS).result("clustering", out.facts, lines)
@@ -362,14 +363,13 @@ def run_inference(
     with artifacts.stage("inference", saved, is_serving) as out:
         assert out.base is not None  # `base`, opened again under the lock
         model = Model.from_set(out.base)
-        published = model.segments.published
         stage = out.base.manifest.stages.get("inference")
         out.facts |= stage.facts if stage is not None else {}
-        closing = publish_training(out, model)
+        published, closing = publish_training(out, model)
         spaces = out.base.manifest.facts("clustering")["spaces"]
     lines = [
         _labelled_line(out.facts, artifacts.root / "cluster_predictions.csv"),
-        *published_opening(published, base.manifest.facts("prepare")).lines,
+        *published_opening(published, base.manifest).lines,
         *scorecard_answers(out.facts["scorecard"]),
         *report_lines("spaces", spaces=spaces),
         f"Report: {artifacts.root / 'report.html'}",

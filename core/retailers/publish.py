@@ -35,6 +35,7 @@ from core.retailers.model import (
     insights_of,
     publish_scored,
     score_training,
+    sizes_in,
     write_predictions,
 )
 from core.retailers.playbook import WHERE
@@ -47,7 +48,12 @@ from core.retailers.report.cards import (
     segment_curves,
 )
 from core.retailers.report.differences import rule_words
-from core.retailers.report.evidence import Evidence, Opening, opening
+from core.retailers.report.evidence import (
+    Evidence,
+    Opening,
+    opening,
+    shop_counts,
+)
 from core.retailers.report.model_card import MODEL_CARD, ModelCardContent, model_card
 from core.retailers.report.scorecard_words import scorecard_lines
 from core.retailers.report.tree import (
@@ -58,7 +64,12 @@ from core.retailers.report.tree import (
 )
 from core.retailers.scorecard import write_scorecard
 from core.retailers.shop_files import FOLDER, rewrite_files, shop_table
-from core.retailers.training import clusters_of, draw_segments, publish_other_kind
+from core.retailers.training import (
+    clusters_of,
+    draw_segments,
+    fit_sample,
+    publish_other_kind,
+)
 from core.scratch import temporary_folder
 from core.segments.naming import rename
 from core.segments.published import (
@@ -69,29 +80,37 @@ from core.segments.published import (
     Verdict,
     publishable,
     with_part_name,
+    with_sizes,
 )
 
 
-def publish_training(out: StageWriter, model: Model) -> list[dict[str, str]]:
+def publish_training(
+    out: StageWriter, model: Model
+) -> tuple[PublishedSegments, list[dict[str, str]]]:
     """Write everything that tells of the training data under the model's verdict.
 
     Returns
     -------
-    list of dict
+    published : PublishedSegments
+        The model's, with the sizes among all shops, those included that it was not
+        learnt from.
+    closing : list of dict
         The segments as rows of the closing table.
     """
     assert out.base is not None  # `model` was read from it
     with temporary_folder() as work:
         scored, exclusions = score_training(out.base, model)
         table, insights = publish_scored(out, model, scored, exclusions, work)
-        published = model.segments.published
+        published = with_sizes(model.segments.published, *sizes_in(table))
+        model = replace(model, segments=replace(model.segments, published=published))
         published.write(out.path(SEGMENTS))
         save_playbook(out, out.config.report.playbook, *WHERE)
         out.facts["verdict"] = published.verdict.model_dump()
         write_scorecard(out, model)
         if published.kind == "rules":
             write_exact_rules(out, model)
-        return _write_report(out, model, table, exclusions, insights, writes_tree=True)
+        written = out, model, table, exclusions, insights
+        return published, _write_report(*written, writes_tree=True)
 
 
 @contextmanager
@@ -276,7 +295,7 @@ def _under(out: StageWriter, model: Model, verdict: Verdict) -> PublishedSegment
     )
     if table.kind == before.kind:
         return before.model_copy(update={"verdict": verdict})
-    shops = features_of(out.base)
+    shops = fit_sample(features_of(out.base), model.config)
     published = publish_other_kind(model, shops, table, verdict, out.config.refresh)
     scaled = model.scaler.transform(feature_matrix(shops, model.features))
     spaces: dict[SegmentKind, np.ndarray] = {
@@ -310,22 +329,20 @@ def _size_facts(sizes: Mapping[int, int]) -> Any:
     return SHOP.named_facts(asdict(label_summary(labels)))
 
 
-def published_opening(
-    published: PublishedSegments, prepared: Mapping[str, Any]
-) -> Opening:
+def published_opening(published: PublishedSegments, manifest: Manifest) -> Opening:
     """Put the verdict of what is published into words.
 
     Parameters
     ----------
     published : PublishedSegments
-    prepared : mapping
-        Facts of ``prepare``.
+    manifest : Manifest
+        Of its set.
     """
     return opening(
         published.verdict,
         published.kind,
         published_summary(published),
-        prepared,
+        shop_counts(manifest),
     )
 
 

@@ -70,18 +70,27 @@ from core.segments.published import (
     switch_kind,
 )
 from core.segments.split import Split
+from core.tables.ids import drawn_by_hash
 
 
 def training_table(out: StageWriter) -> tuple[pl.DataFrame, np.ndarray]:
-    """Return the features of the set that a stage builds on, as table and matrix."""
+    """Return the features of the shops that a stage learns from, as table and matrix.
+
+    Row by row the same shops in every stage, see `fit_sample`.
+    """
     if out.base is None:
         raise ArtifactError(
             "there are no features yet. Run "
             f"`{PROGRAM} {RETAILERS.stages['prepare']}` first."
         )
     facts = out.base.manifest.facts("prepare")
-    table = features_of(out.base)
+    table = fit_sample(features_of(out.base), out.config)
     return table, feature_matrix(table, facts["features"])
+
+
+def fit_sample(shops: pl.DataFrame, config: Config) -> pl.DataFrame:
+    """Return the shops that a model is learnt from: at most `clustering.fit_shops`."""
+    return shops.filter(drawn_by_hash(shops["shop_id"], config.clustering.fit_shops))
 
 
 def write_pickle(value: Any, path: Path) -> None:

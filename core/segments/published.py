@@ -37,7 +37,7 @@ UNASSIGNED_NAME = "unassigned"
 
 
 class Segment(BaseModel):
-    """One segment: its id and name, and how many entities it was learnt with.
+    """One segment: its id and name, and how many entities it holds.
 
     Attributes
     ----------
@@ -319,6 +319,38 @@ def segment_table(
         for i, size in sizes.items()
     )
     return SegmentTable(kind=kind, segments=segments)
+
+
+def with_sizes(
+    published: PublishedSegments, sizes: Mapping[int, int], parts: Mapping[str, int]
+) -> PublishedSegments:
+    """Return the same with other sizes and shares: those among more entities.
+
+    Parameters
+    ----------
+    published : PublishedSegments
+    sizes : mapping of int to int
+        Entities by segment id, those of -1 included; none where it is missing.
+    parts : mapping of str to int
+        Entities by sub-segment id.
+    """
+    n = max(sum(sizes.values()), 1)
+
+    def counted(segment: Segment) -> Segment:
+        size = sizes.get(segment.id, 0)
+        update: dict[str, Any] = {"size": size, "share": size / n}
+        if segment.division is not None:
+            found = tuple(
+                part.model_copy(update={"size": own, "share": own / n})
+                for part in segment.parts
+                for own in (parts.get(part.id, 0),)
+            )
+            update["division"] = segment.division.model_copy(update={"segments": found})
+        return segment.model_copy(update=update)
+
+    return published.model_copy(
+        update={"segments": tuple(counted(segment) for segment in published.segments)}
+    )
 
 
 FEWEST_NATURAL = 2

@@ -1,10 +1,16 @@
-"""What the ids of the rows kept tell: look-alikes, placeholders, and rows of totals."""
+"""What the ids of the rows kept tell: look-alikes, placeholders, and rows of totals.
+
+Also the draw by a hash of the id: the same on every engine, version and order of rows,
+and nearly the same from month to month.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from core.tables.faults import share
@@ -147,6 +153,49 @@ def outsized_ids(sums: pl.DataFrame, column: str, noun: str) -> list[str]:
         f"median is {share(int(median), n_rows)}. If that is a placeholder, leave it "
         f'out: `--set "data.exclude_ids=[{ids}]"`.'
     ]
+
+
+def id_hash(ids: pl.Series) -> pl.Series:
+    """Return a number of each id that any engine computes alike.
+
+    The first 8 bytes of the SHA-256 of its UTF-8 text, most significant first.
+
+    Parameters
+    ----------
+    ids : polars.Series of String
+        Without nulls.
+
+    Returns
+    -------
+    polars.Series of UInt64
+
+    Examples
+    --------
+    >>> id_hash(pl.Series(["S1", "S2"])).to_list()
+    [3933521924323150293, 12536379949627024638]
+    """
+    digests = b"".join(sha256(id_.encode()).digest()[:8] for id_ in ids)
+    return pl.Series(ids.name, np.frombuffer(digests, dtype=">u8").astype(np.uint64))
+
+
+def drawn_by_hash(ids: pl.Series, n: int | None) -> pl.Series:
+    """Return whether each of distinct ids is among the `n` with the smallest hash.
+
+    Parameters
+    ----------
+    ids : polars.Series of String
+        Without nulls.
+    n : int or None
+        None: all are drawn.
+
+    Returns
+    -------
+    polars.Series of Boolean
+    """
+    if n is None or n >= len(ids):
+        return pl.repeat(True, len(ids), eager=True)
+    hashes = id_hash(ids)
+    return hashes <= hashes.bottom_k(n).max()
 
 
 def alike_ids(ids: pl.Series, name: str) -> list[str]:

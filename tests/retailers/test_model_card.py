@@ -42,7 +42,7 @@ def content(trained):
     return ModelCardContent(
         complete.manifest,
         published,
-        published_opening(published, complete.manifest.facts("prepare")),
+        published_opening(published, complete.manifest),
         rows,
         {},
         {},

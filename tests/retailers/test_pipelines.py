@@ -39,8 +39,12 @@ from core.retailers.pipelines import (
     run_all,
     run_inference,
     stage_config,
+    train_autoencoder,
+    train_clustering,
 )
 from core.retailers.sample import generate_sales
+from core.segments.published import PublishedSegments
+from core.tables.ids import drawn_by_hash
 
 pytestmark = pytest.mark.slow
 
@@ -195,6 +199,33 @@ def test_two_runs_are_byte_identical_whatever_the_order_of_the_rows(
         for folder in (trained, scripted[0], tmp_path)
     )
     assert others == [one, one]
+
+
+def test_more_shops_than_are_learnt_from_are_assigned_by_the_model(artifacts):
+    options = {**SMALL_RUN, "autoencoder": {"epochs": 2}, "artifacts": str(artifacts)}
+    options["clustering"] = SMALL_RUN["clustering"] | {"fit_shops": 150}
+    config = Config.model_validate(options)
+    train_autoencoder(config)
+    train_clustering(config)
+    done = run_inference(config)
+    ids = pl.read_parquet(artifacts / "features.parquet")["shop_id"]
+    told = f"were learnt from 150 of the {len(ids)} shops"
+    assert any(told in line for line in done.lines)
+    for page in ("report.html", "model-card.md"):
+        assert told in (artifacts / page).read_text(encoding="utf-8")
+    labels = pl.read_csv(artifacts / "cluster_predictions.csv")
+    assert labels.drop_nulls("segment")["shop_id"].to_list() == ids.to_list()
+    # Published sizes are of all shops; the clusters hold those of the draw.
+    published = PublishedSegments.read(artifacts / "segments.json")
+    sizes = labels.drop_nulls("segment")["segment"].value_counts()
+    assert {s.id: s.size for s in published.segments} == dict(sizes.iter_rows())
+    assert Model.load(artifacts).latent.counts.sum() == 150
+    backwards = ids.reverse()
+    drawn = backwards.filter(drawn_by_hash(backwards, 150))
+    assert ids.filter(drawn_by_hash(ids, 150)).equals(drawn.reverse())
+    changed = [f"artifacts={artifacts}", "clustering.fit_shops=200"]
+    with pytest.raises(ConfigError, match=r"`clustering.fit_shops` is 200.* 150"):
+        stage_config("clustering", assignments=changed)
 
 
 def test_scoring_the_training_rows_anew_gives_the_fitted_labels(artifacts):

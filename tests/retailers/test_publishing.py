@@ -105,8 +105,8 @@ def test_the_closing_says_what_is_published_and_how_far_to_trust_it(
 ):
     folder, results = trained, trained_results
     published = PublishedSegments.read(folder / "segments.json")
-    prepared = read_manifest(folder, RETAILERS).facts("prepare")
-    said = published_opening(published, prepared)
+    manifest = read_manifest(folder, RETAILERS)
+    said = published_opening(published, manifest)
     assert set(said.lines) <= set(results[3].lines)
     assert set(said.lines) <= set(results[2].lines)
     report = (folder / "report.html").read_text(encoding="utf-8")
@@ -118,7 +118,7 @@ def test_the_closing_says_what_is_published_and_how_far_to_trust_it(
     partition = published.model_copy(
         update={"kind": "partition", "verdict": REPRODUCIBLE}
     )
-    text = " ".join(published_opening(partition, prepared).lines)
+    text = " ".join(published_opening(partition, manifest).lines)
     assert "segments cover all " in text
     assert "Reproducible (certified): no separate groups" in text
 

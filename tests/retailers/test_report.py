@@ -82,6 +82,7 @@ NOT_FOUND = {**FOUND, "statistic": 0.1, "excess": -0.1, "is_structured": False}
 PREPARED = {
     "n_shops": 5000,
     "n_eligible": 4310,
+    "n_fit": 4310,
     "exclusions": {
         "sold in fewer than 12 months": 525,
         "stopped selling": 165,

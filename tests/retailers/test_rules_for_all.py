@@ -114,8 +114,8 @@ def test_the_verdict_says_that_it_is_a_cut_and_other_kinds_come_back(
 ):
     folder = artifacts_by_rules
     published = Model.load(folder).segments.published
-    prepared = read_manifest(folder, RETAILERS).facts("prepare")
-    said = " ".join(published_opening(published, prepared).lines)
+    manifest = read_manifest(folder, RETAILERS)
+    said = " ".join(published_opening(published, manifest).lines)
     assert "a convenient cut by simple rules" in said
     before = pl.read_csv(folder / "cluster_predictions.csv")
     assert set(before["segment_kind"].drop_nulls()) == {"rules"}

@@ -135,6 +135,12 @@ def rules_tried(manifest: Manifest) -> dict[str, str]:
     return {} if rules is None else {"rules": rules["reason"]}
 
 
+def shop_counts(manifest: Manifest) -> dict[str, Any]:
+    """Return the facts of ``prepare``, and ``n_fit``: shops that it was learnt from."""
+    n_fit = manifest.facts("autoencoder")["n_shops"]
+    return {**manifest.facts("prepare"), "n_fit": n_fit}
+
+
 def report_lines(topic: str, **values: Any) -> list[str]:
     """Return the sentences that the report's text has for a topic."""
     return TEMPLATES.sentences("report.txt.j2", topic, **values)
@@ -164,6 +170,8 @@ class Opening:
         How many of the shops could be segmented.
     left_out : str
         Why the others could not; empty where there are none.
+    learnt_from : str
+        From how many of them the segments were learnt; empty for all.
     grouping : str
         What was found, in a few words.
     meaning : str
@@ -182,6 +190,7 @@ class Opening:
     badge: str
     headline: str
     left_out: str
+    learnt_from: str
     grouping: str
     meaning: str
     found: str
@@ -193,8 +202,9 @@ class Opening:
     def lines(self) -> list[str]:
         """The same, as short as a terminal wants it."""
         told = f"{self.headline}. {self.left_out}".rstrip()
-        lines = [told, f"Verdict: {self.badge}: {self.meaning}.", self.found]
-        return [*lines, self.caution] if self.caution else lines
+        verdict = f"Verdict: {self.badge}: {self.meaning}."
+        lines = [told, self.learnt_from, verdict, self.found, self.caution]
+        return [line for line in lines if line]
 
 
 def opening(
@@ -217,7 +227,8 @@ def opening(
         `core.evaluation.quality.LabelSummary` of the published segments, as a dict;
         that of the flat view under ``flat``, if any of them is divided.
     prepared : mapping
-        ``n_shops``, ``n_eligible`` and ``exclusions``, shops by reason.
+        `shop_counts`: ``n_shops``, ``n_eligible``, ``n_fit`` and ``exclusions``, shops
+        by reason.
     check : mapping, optional
         The comparison with data without structure that the verdict rests on: the quick
         one or the certificate's, as a dict.
@@ -243,6 +254,7 @@ def opening(
         badge=f"{kind.capitalize()} ({'certified' if is_certified else 'provisional'})",
         headline=report_line("headline", prepared=prepared),
         left_out=report_line("left_out", prepared=prepared),
+        learnt_from=report_line("learnt_from", prepared=prepared),
         grouping=report_line("grouping", **known, divided=divided),
         meaning=verdict.meaning(SHOP),
         found=report_line("finding", **summary, kind=divided),

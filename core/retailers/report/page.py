@@ -30,6 +30,7 @@ from core.retailers.report.evidence import (
     report_lines,
     rules_tried,
     share_of_largest,
+    shop_counts,
     tiles,
 )
 from core.retailers.report.life import mix_part
@@ -301,7 +302,7 @@ def report_content(
             published.verdict,
             published.kind,
             summary,
-            facts,
+            shop_counts(manifest),
             check,
             evidence.titles,
             evidence.command("certify"),
