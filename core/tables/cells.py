@@ -88,6 +88,9 @@ class ParsedRows:
         What the user should know about how it was read.
     lacking : sequence of str
         Our columns that were not received, and have their default in every row.
+    is_whole : bool
+        Whether these are all rows of the table, in its order; else examples of them,
+        whose numbers say nothing.
     """
 
     spec: TableSpec
@@ -98,6 +101,11 @@ class ParsedRows:
     compared: list[pl.Expr]
     notes: list[str]
     lacking: Sequence[str] = ()
+    is_whole: bool = True
+
+    def at(self, row: int) -> str:
+        """Return where a row is, for messages, if that is known."""
+        return f" (row {row:,})" if self.is_whole else ""
 
     @property
     def hashed(self) -> pl.Expr:

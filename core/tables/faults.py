@@ -73,6 +73,10 @@ class Validation:
         Where policies are set, for messages.
     terms : mapping of str to str
         What the cures of faults speak of.
+    groups : DataFrame, optional
+        `core.tables.settle.flag_counts` of all rows, where `rows` are examples of them
+        only (not `ParsedRows.is_whole`). Who counts them elsewhere says what was found
+        and set aside by what other rows show: `found`, `aside` and `examples`.
     """
 
     def __init__(
@@ -82,16 +86,20 @@ class Validation:
         policies: Mapping[str, str] | None = None,
         option: str = "",
         terms: Mapping[str, str] | None = None,
+        groups: pl.DataFrame | None = None,
     ) -> None:
         self.parsed, self.spec, self.option = parsed, parsed.spec, option
         self.rows, self.terms = rows.lazy(), terms or {}
         self.policies = dict.fromkeys(self.spec.meanings, "drop") | dict(policies or {})
-        if isinstance(rows, pl.DataFrame):
+        if groups is not None:
+            flags, n = groups.select(FLAGS, "len").to_numpy().T
+            last = n.cumsum()
+        elif isinstance(rows, pl.DataFrame):
             flags, last = rows[FLAGS].to_numpy(), rows[ROW].to_numpy()
             n = np.ones_like(flags)
         else:
-            groups = rows.group_by(FLAGS).agg(pl.len(), pl.col(ROW).max())
-            flags, n, last = groups.collect(engine="streaming").to_numpy().T
+            counts = rows.group_by(FLAGS).agg(pl.len(), pl.col(ROW).max())
+            flags, n, last = counts.collect(engine="streaming").to_numpy().T
         self.n_read = int(n.sum())
         self.n_empty = int(last.max(initial=0)) - self.n_read
         self.n_flagged = int(n[flags & self.spec.mask(self._dropped) != 0].sum())
@@ -164,16 +172,8 @@ class Validation:
         """`ROW` and `reason` of the rows set aside."""
         own = NO_REASONS
         if self.n_flagged:
-            named = [
-                pl.when(self.spec.has_any([name])).then(pl.lit(name))
-                for name in self._dropped
-            ]
-            reason = (
-                pl.concat_str(named, separator=", ", ignore_nulls=True)
-                if self.spec.has_all_reasons
-                else pl.coalesce(named)
-            )
             flagged = self.rows.filter(self.spec.has_any(self._dropped))
+            reason = own_reason(self.spec, self._dropped)
             own = flagged.select(ROW, reason=reason).collect(engine="streaming")
         later = [
             rows.join(own, on=ROW, how="anti").with_columns(reason=pl.lit(fault))
@@ -187,11 +187,27 @@ class Validation:
         return rejected_rows(self.parsed, self.reasons)
 
     @cached_property
+    def aside(self) -> dict[str, int]:
+        """How many rows are set aside, by reason."""
+        return dict(self.reasons.group_by("reason").len().iter_rows())
+
+    @property
+    def n_aside(self) -> int:
+        """How many rows are set aside."""
+        return sum(self.aside.values())
+
+    @cached_property
+    def examples(self) -> pl.DataFrame:
+        """Rows set aside, as `rejected`, of which not all are needed."""
+        if len(self.reasons) <= HELD_AT_ONCE:
+            return self.rejected
+        of_each = self.reasons.group_by("reason", maintain_order=True)
+        return rejected_rows(self.parsed, of_each.head(LOOKED_AT))
+
+    @cached_property
     def faults(self) -> dict[str, FaultCount]:
         """What was found and set aside of each fault, in order."""
-        aside = dict(self.reasons.group_by("reason").len().iter_rows())
-        if self.spec.has_all_reasons:
-            aside = self.found
+        aside = self.found if self.spec.has_all_reasons else self.aside
         return {
             name: FaultCount(self.found[name], policy, aside.get(name, 0))
             for name, policy in self.policies.items()
@@ -200,16 +216,12 @@ class Validation:
     @cached_property
     def fixes(self) -> list[str]:
         """What examples of the rows set aside suggest."""
-        if len(self.reasons) <= HELD_AT_ONCE:
-            examples = self.rejected
-        else:
-            of_each = self.reasons.group_by("reason", maintain_order=True)
-            examples = rejected_rows(self.parsed, of_each.head(LOOKED_AT))
+        # Of examples, the others would tell what is not true of all rows.
+        of_all = (self._merged_hint, self._swapped_hint) if self.parsed.is_whole else ()
         return [
             *self._ragged_hint(),
-            *self._merged_hint(),
-            *self._swapped_hint(),
-            *suggest_fixes(self.parsed, examples, self.terms),
+            *(line for hint in of_all for line in hint()),
+            *suggest_fixes(self.parsed, self.examples, self.terms),
         ]
 
     def _ragged_hint(self) -> list[str]:
@@ -225,15 +237,16 @@ class Validation:
         is_cut = pl.col(last).str.contains(r"^[+-]?\d+$")
         if seen.select((is_cut & pl.col(BEYOND).str.contains(DIGITS)).all()).item():
             return [
-                f"Row {row:,} ends in `{one}` and `{two}`, a cell more than the header "
-                "has: a number with a decimal comma was probably cut in two, where "
-                "the comma separates cells. Export with semicolons or tabs between "
-                "cells, with such numbers in quotes, or with decimal points."
+                f"A line ends in `{one}` and `{two}`{self.parsed.at(row)}, a cell more "
+                "than the header has: a number with a decimal comma was probably cut "
+                "in two, where the comma separates cells. Export with semicolons or "
+                "tabs between cells, with such numbers in quotes, or with decimal "
+                "points."
             ]
         return [
-            f"`{two[:40]}` (row {row:,}) is beyond the last column, `{last}`. If a "
-            "cell holds the separator, put it in quotes; if a column lacks a name, "
-            "add it."
+            f"`{two[:40]}`{self.parsed.at(row)} is beyond the last column, `{last}`. "
+            "If a cell holds the separator, put it in quotes; if a column lacks a "
+            "name, add it."
         ]
 
     def _merged_hint(self) -> list[str]:
@@ -298,11 +311,11 @@ class Validation:
         fault = self.spec.fault(name)
         others = "`keep` or `drop`" if fault.kept_as else "`drop`"
         n = self.found[name]
+        where = f"; first: row {numbers_of(rows)}" if self.parsed.is_whole else ""
         first = (
             f"{self.parsed.name}: {n:,} of {counted(self.n_read)} "
-            f"({share(n, self.n_read)}): {fault.meaning}; first: row "
-            f"{numbers_of(rows)}. The policy of `{name}` is "
-            f"`error`; to go on without stopping, choose {others}: "
+            f"({share(n, self.n_read)}): {fault.meaning}{where}. The policy of "
+            f"`{name}` is `error`; to go on without stopping, choose {others}: "
             f"`--set {self.option}.{name}=drop`."
         )
         examples = rejected_rows(self.parsed, rows)
@@ -313,7 +326,7 @@ class Validation:
         name = self.parsed.name
         if not self.n_read:
             raise SchemaError(f"{name} has no rows under its column names.")
-        if len(self.reasons) < self.n_read:
+        if self.n_aside < self.n_read:
             return
         found = ", ".join(
             f"{count.set_aside:,} with `{fault}` ({self.spec.meanings[fault]})"
@@ -323,6 +336,15 @@ class Validation:
         first = f"{name}: none of {counted(self.n_read, self.spec.noun)} can be used: "
         lines = [f"{first}{found}.", *self.fixes, *self.parsed.notes]
         raise SchemaError("\n".join(lines))
+
+
+def own_reason(spec: TableSpec, dropped: Sequence[str]) -> pl.Expr:
+    """Return why a row is set aside by its own flags; null if it is not."""
+    named = [pl.when(spec.has_any([name])).then(pl.lit(name)) for name in dropped]
+    if not spec.has_all_reasons:
+        return pl.coalesce(named)
+    reasons = pl.concat_str(named, separator=", ", ignore_nulls=True)
+    return pl.when(spec.has_any(dropped)).then(reasons)
 
 
 def numbers_of(rows: pl.DataFrame) -> str:
@@ -418,7 +440,7 @@ def suggest_fixes(
         )
         examples = cells.unique("cell", keep="first", maintain_order=True)
         shown = ", ".join(
-            f"`{cell[:40]}` (row {row:,})" if cell else f"empty (row {row:,})"
+            (f"`{cell[:40]}`" if cell else "empty") + parsed.at(row)
             for row, cell in examples.head(EXAMPLES).iter_rows()
         )
         what = " and ".join(f"`{ours}`" for ours in about)

@@ -384,7 +384,7 @@ def _report(
     oldest, newest, partial, warnings = _month_span(kept, is_dated=is_dated)
     return ValidationReport(
         rows_read=checked.n_read,
-        rows_kept=checked.n_read - len(checked.reasons),
+        rows_kept=checked.n_read - checked.n_aside,
         faults=checked.faults,
         repairs=checked.repairs,
         notes=[*notes, *warnings],

@@ -7,6 +7,7 @@ does at `2022.1`, which is January, or October that lost its zero.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import polars as pl
@@ -42,35 +43,69 @@ def settle(parsed: ParsedRows, stated: str | None, usual: str) -> ParsedRows:
     SchemaError
         If cells have two readings, and nothing decides between them.
     """
-    groups = parsed.rows.group_by(FLAGS).agg(pl.len()).collect(engine="streaming")
-    values: list[pl.Expr] = []
-    notes = list(parsed.notes)
+    groups = flag_counts(parsed.rows)
+    marks, notes = settled_marks(parsed, groups, stated, usual)
+    rows = with_marks(parsed.rows, parsed.spec, marks)
+    return replace(parsed, rows=rows, notes=[*parsed.notes, *notes])
+
+
+def flag_counts(rows: pl.LazyFrame) -> pl.DataFrame:
+    """Return `FLAGS` and ``len``, how many rows have them; sums over parts of rows."""
+    return rows.group_by(FLAGS).agg(pl.len()).collect(engine="streaming")
+
+
+def settled_marks(
+    parsed: ParsedRows, groups: pl.DataFrame, stated: str | None, usual: str
+) -> tuple[dict[str, str], list[str]]:
+    """Return which decimal mark columns have that leave it open, and notes on it.
+
+    Parameters
+    ----------
+    parsed : ParsedRows
+        The rows, or examples of each of their flags.
+    groups : DataFrame
+        `flag_counts` of all rows.
+    stated, usual : str or None, str
+        As for `settle`, which tells of errors, too.
+    """
+    marks: dict[str, str] = {}
+    notes: list[str] = []
     n_of = _n_rows(parsed.spec, groups)
     for column in parsed.spec.columns:
         n = {clue: n_of[clue] for clue in column.clues}
         if not any(n.values()):
             continue
-        has = {clue: parsed.spec.has_any([clue]) for clue in column.clues}
         if column.kind == "day":
             if sum(n.values()) > FEW * int(groups["len"].sum()):
                 _check_months(parsed, column, *n.values())
             continue
-        told_of = parsed.spec.has_any([*has, *filter(None, column.flags)])
+        told_of = parsed.spec.has_any([*column.clues, *filter(None, column.flags)])
         has_whole = groups.filter(~told_of).height > 0
         mark = stated or _proven_mark(usual, has_whole, *n.values())
         if mark is None:
             raise SchemaError(_explain_open(parsed, column, *n.values()))
-        if n[clue := column.clues[".,".index(mark)]]:
-            # As text: Polars may multiply by 0.001 where it is to divide by 1000, and
-            # 3328 * 0.001 is not 3.328.
-            value = pl.col(column.name)
-            digits = pl.when(has[clue]).then(value).cast(pl.Int64).cast(pl.String)
-            shifted = digits.str.head(-3) + "." + digits.str.tail(3)
-            read = pl.coalesce(shifted.cast(pl.Float64, strict=False), value)
-            values.append(read.alias(column.name))
+        if n[column.clues[".,".index(mark)]]:
+            marks[column.name] = mark
         is_told = stated is None and mark != usual
         notes += _notes_on_marks(parsed, column, mark, is_told, *n.values())
-    return replace(parsed, rows=parsed.rows.with_columns(values), notes=notes)
+    return marks, notes
+
+
+def with_marks(
+    rows: pl.LazyFrame, spec: TableSpec, marks: Mapping[str, str]
+) -> pl.LazyFrame:
+    """Return rows whose columns are read by their decimal marks."""
+    values = []
+    for name, mark in marks.items():
+        is_open = spec.has_any([spec[name].clues[".,".index(mark)]])
+        # As text: Polars may multiply by 0.001 where it is to divide by 1000, and
+        # 3328 * 0.001 is not 3.328.
+        value = pl.col(name)
+        digits = pl.when(is_open).then(value).cast(pl.Int64).cast(pl.String)
+        shifted = digits.str.head(-3) + "." + digits.str.tail(3)
+        read = pl.coalesce(shifted.cast(pl.Float64, strict=False), value)
+        values.append(read.alias(name))
+    return rows.with_columns(values)
 
 
 def _n_rows(spec: TableSpec, groups: pl.DataFrame) -> dict[str, int]:
@@ -170,4 +205,4 @@ def _example(parsed: ParsedRows, column: Column, clue: str) -> str:
     row = rows.collect(engine="streaming").item()
     name = pl.col(parsed.columns[column.name]).cast(pl.String)
     cells = parsed.received.filter(pl.col(ROW) == row).select(name.str.strip_chars())
-    return f"`{cells.collect(engine='streaming').item()}` (row {row:,})"
+    return f"`{cells.collect(engine='streaming').item()}`{parsed.at(row)}"

@@ -508,7 +508,7 @@ def test_the_format_that_dates_have_is_named(
 
 def test_an_unquoted_decimal_comma_is_recognised(tmp_path: Path):
     rows = [["a", "x", 2024, 1 + i % 12, "47,5"] for i in range(20)]
-    with pytest.raises(SchemaError, match=r"Row 1 ends in `47` and `5`"):
+    with pytest.raises(SchemaError, match=r"A line ends in `47` and `5` \(row 1\)"):
         take(text(tmp_path / "a.csv", [COLUMNS, *rows]), tmp_path / "w")
     rows = [["a", "x", 2024, 1, "5,and,more"], ROWS[0]]
     sales = take(text(tmp_path / "b.csv", [COLUMNS, *rows]), tmp_path / "w")
