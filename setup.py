@@ -20,9 +20,9 @@ def renamed(text: str, modules: list[str]) -> str:
     Variables and arguments that are called `core` stay: what is renamed is followed by
     the name of one of its modules, or is the subject of an import.
     """
-    inside = rf"(?<![\w.]){OLD}(?=\.(?:{'|'.join(modules)})\b)"
-    imported = rf"(?m)(?<=^from ){OLD}(?= import )|(?<=^import ){OLD}$"
-    return re.sub(imported, NEW, re.sub(inside, NEW, text))
+    inside = rf"(?<![\w.]){OLD}(?=\.(?:{{|(?:{'|'.join(modules)})\b))"
+    imported = rf"(?m)^(\s*(?:from|import) ){OLD}(?= import |$)"
+    return re.sub(imported, rf"\1{NEW}", re.sub(inside, NEW, text))
 
 
 class BuildRenamed(build_py):

@@ -380,8 +380,7 @@ class Model:
         def read(published: ArtifactSet | None) -> Model:
             if published is None:
                 raise ArtifactError(
-                    f"`{artifacts}` holds no model. Run the training pipelines first "
-                    "(`./run.sh`, or `run.bat` on Windows)."
+                    f"`{artifacts}` holds no model. Train one with `{PROGRAM} run`."
                 )
             return cls.from_set(published)
 

@@ -148,9 +148,9 @@ class Contract(_Part):
         return self
 
 
-_HEADER = """\
-# What these segments must keep. Checked by `./run.sh contract check`, and by
-# `./run.sh refresh` before a new model is published (`refresh.contract`).
+_HEADER = f"""\
+# What these segments must keep. Checked by `{PROGRAM} contract check`, and by
+# `{PROGRAM} refresh` before a new model is published (`refresh.contract`).
 # Every number is yours to change; leave a key out to demand nothing.
 """
 

@@ -35,7 +35,7 @@ def renamed():
 
 def test_the_wheel_imports_itself_and_never_core(renamed):
     modules = [path.stem for path in (REPOSITORY / "core").iterdir()]
-    left = re.compile(rf"^\s*(from|import) core\b|[\"']core\.({'|'.join(modules)})\b")
+    left = re.compile(r"^\s*(from|import) core\b|[\"']core\.[{a-z]")
     for path in (REPOSITORY / "core").rglob("*.py"):
         for line in renamed(path.read_text(encoding="utf-8"), modules).splitlines():
             assert not left.search(line), (path, line)

@@ -116,6 +116,7 @@ def model_card(content: ModelCardContent) -> str:
         versions=stage.versions,
         config=manifest.config.to_yaml(),
         seed=stage.seed,
+        program=PROGRAM,
         is_warm=manifest.facts("autoencoder").get("is_warm", False),
         fingerprint=manifest.facts("prepare")["fingerprint"],
     )
