@@ -33,8 +33,7 @@ SIZES = (10_000, 60_000, 240_000, 1_000_000)
 SHORT_SIZES = (1_000_000, 3_000_000, 10_000_000)
 CUSTOMERS = (50_000, 200_000)
 SYSTEMS = ("axes", "channels", "baskets")
-SAMPLED_SHOPS = 60_000
-SAMPLE_SEEDS = (801, 802)
+SAMPLED = ((60_000, 801), (240_000, 802))  # shops and seed
 
 
 def plan_pipelines() -> Iterator[Task]:
@@ -59,8 +58,8 @@ def plan_customers() -> Iterator[Task]:
 
 def plan_sample() -> Iterator[Task]:
     """Yield what learning from a part of the shops costs."""
-    for seed in SAMPLE_SEEDS:
-        yield "sample", {"n_shops": SAMPLED_SHOPS, "seed": seed}
+    for n_shops, seed in SAMPLED:
+        yield "sample", {"n_shops": n_shops, "seed": seed}
 
 
 PARTS = {

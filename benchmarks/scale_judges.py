@@ -22,7 +22,7 @@ from core.retailers.sample import generate_sales
 
 PREPARE, *LEARN, INFER = (ROOT / script for script in STEPS)
 MODEL_SHOPS = 10_000
-FIT_SHOPS = (50_000, 25_000, 10_000, 5_000)
+FIT_SHOPS = (100_000, 50_000, 25_000, 10_000, 5_000)
 SEED = 42
 
 
@@ -168,7 +168,7 @@ def judge_sample(work: Path, n_shops: int, seed: int) -> Row:
     truth = truth.filter(kind="archetype").select("shop_id", "archetype")
     found: Row = {}
     everyone, cost = labels_learnt_from(work, prepared, None)
-    for fit_shops in (n_shops, *FIT_SHOPS):
+    for fit_shops in (n_shops, *(n for n in FIT_SHOPS if n < n_shops)):
         labels = everyone
         if fit_shops < n_shops:
             labels, cost = labels_learnt_from(work, prepared, fit_shops)

@@ -47,7 +47,7 @@ with the smallest hash of their id, and the model assigns the others. What that 
 the same sales, learnt from all shops and from ever fewer; adjusted Rand indices over
 *all* shops, unassigned ones as a group of their own. *Planted*: clusters against the
 archetypes of the generator. *Clusters* and *segments*: against those learnt from all.
-Seconds and memory are of the autoencoder and the clusters. One line per seed.
+Seconds and memory are of the autoencoder and the clusters.
 """
 
 
@@ -143,6 +143,7 @@ def _sample(rows: list[Row]) -> str:
     """Return the loss of learning from fewer shops."""
     lines = [
         [
+            f"{row['n_shops']:,}",
             f"{int(fit_shops):,}",
             f"{found['planted_ari']:.3f}",
             f"{found['clusters_ari']:.3f}",
@@ -155,7 +156,7 @@ def _sample(rows: list[Row]) -> str:
         for row in rows
         for fit_shops, found in row["learnt_from"].items()
     ]
-    head = ("learnt from", "planted ARI", "clusters ARI", "segments ARI")
+    head = ("shops", "learnt from", "planted ARI", "clusters ARI", "segments ARI")
     head += ("clusters", "in no cluster", "s", "GB")
     return table(head, lines, "r" * len(head))
 
