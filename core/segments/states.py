@@ -97,9 +97,16 @@ class Rhythm:
     stopping: tuple[float, float]
 
     @classmethod
-    def learn(cls, counts: Counts) -> Self:
-        """Fit the four parameters by maximum likelihood."""
-        kinds, _, times = counts.kinds()
+    def learn(cls, kinds: Counts, times: IntArray) -> Self:
+        """Fit the four parameters by maximum likelihood.
+
+        Parameters
+        ----------
+        kinds : Counts
+            The different counts that entities have.
+        times : ndarray of int64, shape (n_kinds,)
+            How many entities have them.
+        """
 
         def loss(logs: FloatArray) -> float:
             fitted, _ = _log_likelihood(np.exp(logs), kinds)
@@ -277,19 +284,39 @@ class LifeCycle:
         ConfigError
             If the rules cannot be read, have other segments or no such threshold.
         """
+        months, lives = month_counts(monthly, as_of), life_counts(monthly, as_of)
+        return cls.from_counts(months, lives, as_of, rules, thresholds)
+
+    @classmethod
+    def from_counts(
+        cls,
+        months: pl.DataFrame,
+        lives: pl.DataFrame,
+        as_of: int,
+        rules: str = "life-cycle",
+        thresholds: Mapping[str, float] | None = None,
+    ) -> Self:
+        """Learn from `month_counts` and `life_counts`, of all parts of the entities.
+
+        Raises
+        ------
+        ConfigError
+            As `learn`.
+        """
         chosen = _state_rules(rules)
-        _, months = _active_months(monthly, as_of)
-        if not len(months.t):
+        if months.is_empty():
             return cls(None, chosen, as_of)
-        n = np.bincount(months.t - months.t.min())
+        t, found = _added_up(months).sort("t").select("t", "n").to_numpy().T
+        lives = _added_up(lives)
+        n = np.bincount(t - t[0], found)
         # Fewer entities are stray rows of a mistyped month.
         is_whole = n >= np.median(n[n > 0]) / 20
-        first_t = int(months.t.min() + is_whole.argmax())
-        rhythm = Rhythm.learn(_Lives.of(months).counts(as_of))
-        chance = _lapsed_below(rhythm, months, first_t, as_of)
+        first_t = int(t[0] + is_whole.argmax())
+        now = lives.filter(pl.col("t") == as_of).sort(*Counts._fields)
+        rhythm = Rhythm.learn(_counts_of(now), now["n"].to_numpy())
+        chance = _lapsed_below(rhythm, lives, first_t, as_of)
         learnt = {"lapsed_below": chance, "reviving_below": chance}
-        given = thresholds or {}
-        return cls(rhythm, _with_numbers(chosen, learnt, given), first_t)
+        return cls(rhythm, _with_numbers(chosen, learnt, thresholds or {}), first_t)
 
     def states(self, monthly: pl.DataFrame | pl.LazyFrame, as_of: int) -> pl.DataFrame:
         """Return the state of every entity that has sold, with what it follows from.
@@ -439,26 +466,79 @@ N_CUTS = 4
 CUT_STEP = 3
 
 
-def _lapsed_below(
-    rhythm: Rhythm, months: ActiveMonths, first_t: int, as_of: int
-) -> float:
-    """Return the highest chance below which few have returned, looking back."""
-    chances, returned = [], []
-    newest = as_of - YEAR
-    for cut in range(newest, newest - N_CUTS * CUT_STEP, -CUT_STEP):
-        if cut - first_t + 1 < YEAR:
-            break
+def month_counts(monthly: pl.DataFrame | pl.LazyFrame, as_of: int) -> pl.DataFrame:
+    """Return ``t`` and ``n`` (Int64), the active entities of each month up to one."""
+    _, months = _active_months(monthly, as_of)
+    return pl.DataFrame({"t": months.t}).group_by("t").agg(n=pl.len().cast(pl.Int64))
+
+
+def life_counts(monthly: pl.DataFrame | pl.LazyFrame, as_of: int) -> pl.DataFrame:
+    """Return what is learnt from, as numbers of entities that parts can add up.
+
+    Parameters
+    ----------
+    monthly : DataFrame or LazyFrame
+        As for `LifeCycle.states`, all months of its entities.
+    as_of : int
+        Last month known.
+
+    Returns
+    -------
+    DataFrame of Int64
+        ``n`` entities whose `Counts` as of a month ``t`` are ``n_active, last,
+        n_months``: of everyone as of `as_of` (``is_back`` is 0), and of who was
+        unusually silent at earlier months, by whether they sold again within a year.
+    """
+    _, months = _active_months(monthly, as_of)
+    if not len(months.t):
+        return _kinds_of(Counts(months.t, months.t, months.t), as_of)
+    parts = [_kinds_of(_Lives.of(months).counts(as_of), as_of)]
+    oldest = months.t.min()
+    for cut in (cut for cut in _cuts(as_of) if cut >= oldest):
         lives = _Lives.of(months.where(months.t <= cut))
         after = months.where((months.t > cut) & (months.t <= cut + YEAR))
         is_back = np.isin(lives.months.entity[lives.start], after.entity)
         is_silent = lives.beyond_habit(cut) >= UNUSUAL_MONTHS
-        chances.append(rhythm.chance_active(lives.counts(cut))[is_silent])
-        returned.append(is_back[is_silent])
-    if not chances:
-        return CHANCES[0]
-    chance, is_back = np.concatenate(chances), np.concatenate(returned)
+        counts = lives.counts(cut)
+        for back in (False, True):
+            who = is_silent & (is_back == back)
+            own = Counts(*(values[who] for values in counts))
+            parts.append(_kinds_of(own, cut, back))
+    return pl.concat(parts)
+
+
+def _added_up(counts: pl.DataFrame) -> pl.DataFrame:
+    return counts.group_by(pl.exclude("n")).agg(pl.col("n").sum())
+
+
+def _cuts(as_of: int) -> range:
+    """Return the months looked back from."""
+    newest = as_of - YEAR
+    return range(newest, newest - N_CUTS * CUT_STEP, -CUT_STEP)
+
+
+def _kinds_of(counts: Counts, t: int, is_back: bool = False) -> pl.DataFrame:
+    kinds, _, times = counts.kinds()
+    table = pl.DataFrame({**kinds._asdict(), "n": times.astype(np.int64)})
+    return table.with_columns(
+        pl.lit(t, pl.Int64).alias("t"), pl.lit(int(is_back), pl.Int64).alias("is_back")
+    )
+
+
+def _counts_of(table: pl.DataFrame) -> Counts:
+    return Counts(*(table[name].to_numpy() for name in Counts._fields))
+
+
+def _lapsed_below(
+    rhythm: Rhythm, lives: pl.DataFrame, first_t: int, as_of: int
+) -> float:
+    """Return the highest chance below which few have returned, looking back."""
+    cuts = [cut for cut in _cuts(as_of) if cut - first_t + 1 >= YEAR]
+    silent = lives.filter(pl.col("t").is_in(cuts))
+    chance = rhythm.chance_active(_counts_of(silent))
+    n, is_back = silent["n"].to_numpy(), silent["is_back"].to_numpy()
     for below in CHANCES:
         is_lapsed = chance < below
-        if is_back[is_lapsed].sum() <= MAY_RETURN * is_lapsed.sum():
+        if (n * is_back)[is_lapsed].sum() <= MAY_RETURN * n[is_lapsed].sum():
             return below
     return 0.0

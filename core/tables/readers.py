@@ -194,7 +194,7 @@ def _read_head(file: SourceFile, data: DataConfig) -> tuple[_Head, list[str]]:
         separator = separator or lines[0].rstrip("\r\n")[4:] or None
         lines.pop(0)
         n_skipped += 1
-    separator = "\t" if separator == "tab" else separator or _sniff(lines)
+    separator = "\t" if separator == "tab" else separator or sniff(lines)
     rows, ends = _first_rows(lines, separator)
     if not rows:
         raise SourceError(
@@ -219,7 +219,7 @@ def _first_rows(lines: list[str], separator: str) -> tuple[list[list[str]], list
     return rows, ends
 
 
-def _sniff(lines: list[str]) -> str:
+def sniff(lines: list[str]) -> str:
     """Return the separator that occurs most in the header, or in the lines below."""
     header = _outside_quotes(lines[0])
     counts = {mark: header.count(mark) for mark in SEPARATORS}

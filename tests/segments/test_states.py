@@ -18,6 +18,8 @@ from core.segments.states import (
     Rhythm,
     _Lives,
     _log_likelihood,
+    life_counts,
+    month_counts,
 )
 
 RHYTHM = Rhythm(active=(1.2, 0.75), stopping=(0.66, 8.0))
@@ -81,8 +83,9 @@ def test_the_chance_of_going_on_is_the_share_that_does():
 
 def test_what_is_learnt_gives_the_chances_of_what_was_planted():
     counts = counts_of(histories(20_000, 30)[0])
+    kinds, _, times = counts.kinds()
     found, planted = (
-        rhythm.chance_active(counts) for rhythm in (Rhythm.learn(counts), RHYTHM)
+        rhythm.chance_active(counts) for rhythm in (Rhythm.learn(kinds, times), RHYTHM)
     )
     assert np.abs(found - planted).max() < 0.05
 
@@ -130,6 +133,14 @@ def test_later_months_the_order_of_rows_and_other_shops_do_not_matter():
     known = rows.filter(pl.col("t") <= cut)
     learnt = LifeCycle.learn(rows.sample(fraction=1.0, shuffle=True, seed=1), cut)
     assert learnt == LifeCycle.learn(known, cut)
+    is_first = pl.col("shop_id") < "s150"
+    parts = [rows.filter(is_first), rows.filter(~is_first)]
+    added_up = LifeCycle.from_counts(
+        pl.concat(month_counts(part, cut) for part in parts),
+        pl.concat(life_counts(part, cut) for part in parts),
+        cut,
+    )
+    assert added_up == learnt
     states = learnt.states(rows, cut)
     assert states.equals(learnt.states(known.reverse().lazy(), cut))
     assert states["state"].null_count() == 0
