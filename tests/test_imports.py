@@ -19,7 +19,14 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 LAYERS = (
     ("core.redaction", "core.stamp"),
     ("core.errors",),
-    ("core.entities", "core.logging", "core.months", "core.scratch", "core.yaml_text"),
+    (
+        "core.display",
+        "core.entities",
+        "core.logging",
+        "core.months",
+        "core.scratch",
+        "core.yaml_text",
+    ),
     ("core.config",),
     ("core.resolve",),
     ("core.artifacts",),

@@ -64,6 +64,7 @@ from core.artifacts.reading import (
 )
 from core.artifacts.spreadsheet import safe_table
 from core.config import Config
+from core.display import Displayed, Shown
 from core.errors import PROGRAM, ArtifactError, did_you_mean, listed
 from core.logging import get_logger
 from core.scratch import will_write_to
@@ -287,8 +288,8 @@ def age(manifest: Manifest) -> tuple[str, int]:
     return manifest.stages[manifest.system.model_stage].finished_at, manifest.version
 
 
-@dataclass(frozen=True)
-class StageResult:
+@dataclass(frozen=True, repr=False)
+class StageResult(Displayed):
     """What a stage has done.
 
     Attributes
@@ -311,6 +312,10 @@ class StageResult:
     facts: dict[str, Any]
     lines: list[str]
     table: list[dict[str, str]] = field(default_factory=list)
+
+    def _shown(self) -> Shown:
+        facts = {"stage": self.stage, "folder": str(self.folder)}
+        return Shown(facts, self.table, self.lines)
 
 
 class Artifacts:

@@ -75,7 +75,7 @@ def profile_of(row: Mapping[str, Any]) -> CustomerProfile:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class AxesAssigner(CustomerAssigner):
     """A fitted model of the axes, with all that turning orders into features takes.
 

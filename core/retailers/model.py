@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +20,7 @@ from core.artifacts.folder import StageWriter
 from core.artifacts.reading import ArtifactSet, fitting, read_published
 from core.artifacts.spreadsheet import Safety, restored, safe_table
 from core.config import Config
+from core.display import Displayed, Shown
 from core.errors import PROGRAM, ArtifactError, FeatureMismatchError, listed
 from core.models.autoencoder.network import Codec
 from core.models.centroids import CentroidModel
@@ -93,8 +94,8 @@ def saved_splits(arrays: Arrays, meta: Meta) -> Splits:
     return found
 
 
-@dataclass(frozen=True)
-class SegmentAssigner:
+@dataclass(frozen=True, repr=False)
+class SegmentAssigner(Displayed):
     """All kinds of segments, and which of them is published.
 
     Attributes
@@ -157,6 +158,9 @@ class SegmentAssigner:
             if RULES in meta
             else None,
         )
+
+    def _shown(self) -> Shown:
+        return self.published._shown()
 
     def get_state(self) -> State:
         """Return all but what is published as arrays and JSON-able values."""
@@ -332,8 +336,8 @@ PREDICTION_SCHEMA = {
 UNTOLD = ("state", "changing", "changing_to", "changing_since", "reason")
 
 
-@dataclass(frozen=True)
-class Model:
+@dataclass(frozen=True, repr=False)
+class Model(Displayed):
     """Everything that turns the features of a shop into its clusters.
 
     Attributes
@@ -366,6 +370,11 @@ class Model:
     raw: Assigner
     segments: SegmentAssigner
     life_cycle: LifeCycle
+
+    def _shown(self) -> Shown:
+        shown = self.segments._shown()
+        own = {"as_of": self.as_of, "n_features": len(self.features)}
+        return replace(shown, facts={**own, **shown.facts})
 
     @classmethod
     def load(cls, artifacts: str | Path) -> Model:

@@ -29,6 +29,7 @@ from core.artifacts.arrays import (
 )
 from core.artifacts.reading import ArtifactSet, fitting, read_published
 from core.artifacts.runs import RunFiles, read_meta, unusable, write_meta
+from core.display import Displayed, Shown
 from core.errors import (
     PROGRAM,
     ArtifactError,
@@ -45,8 +46,8 @@ FORMAT = 1
 _NO_FIGURES = cs.struct() | cs.by_name("customer_id", "confidence")
 
 
-@dataclass(frozen=True, kw_only=True)
-class CustomerAssigner:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class CustomerAssigner(Displayed):
     """A versioned model of axes, as a folder and the store keep it.
 
     A system adds what turning its rows into features takes.
@@ -70,6 +71,13 @@ class CustomerAssigner:
     reference_date: datetime
     version: int = 1
     lineage: str = ""
+
+    def _shown(self) -> Shown:
+        rows = [
+            {"axis": axis, "segments": ", ".join(names[i] for i in names if i >= 0)}
+            for axis, names in self.model.names.items()
+        ]
+        return Shown({"n_axes": len(rows), "version": self.version}, rows)
 
     @property
     def axes(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ a number by size that is dealt out anew with every model. This is where the two 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from string import ascii_lowercase
 from types import MappingProxyType
@@ -25,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from core.display import Displayed, Shown
 from core.entities import Entity
 from core.errors import ArtifactError, ModelError
 from core.segments.identity import Identity, IdentityEvent, with_ids
@@ -89,7 +91,7 @@ class Segment(BaseModel):
         return value
 
 
-class SegmentTable(BaseModel):
+class SegmentTable(Displayed, BaseModel):
     """All segments of one kind.
 
     Attributes
@@ -117,6 +119,18 @@ class SegmentTable(BaseModel):
         if any(segment.kind != self.kind for segment in self.segments):
             raise ValueError("a segment is of another kind than its table")
         return self
+
+    def _shown(self) -> Shown:
+        rows = [
+            {
+                "id": segment.id,
+                "name": segment.name,
+                "size": f"{segment.size:,}",
+                "share": f"{segment.share:.0%}",
+            }
+            for segment in self.segments
+        ]
+        return Shown({"kind": self.kind, "n_segments": self.n_segments}, rows)
 
     @property
     def n_segments(self) -> int:
@@ -247,6 +261,11 @@ class PublishedSegments(SegmentTable):
         if self.latest < self.version:
             raise ValueError("the latest version is before this one")
         return self
+
+    def _shown(self) -> Shown:
+        shown = super()._shown()
+        facts = {**shown.facts, "verdict": self.verdict.kind, "version": self.version}
+        return replace(shown, facts=facts)
 
     def ids_by_kind(self, kind: SegmentKind) -> dict[int, int]:
         """Return ids by cluster of a kind; none where it was never published."""

@@ -80,7 +80,7 @@ class RuleModel(AxesModel):
         return table.with_columns(pl.lit(None, pl.String).alias(n) for n in texts)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class RuleAssigner(CustomerAssigner):
     """A versioned model of rule segments."""
 
