@@ -93,6 +93,7 @@ def main() -> None:
     chosen = parser.parse_args()
     if not chosen.render:
         work = chosen.work.resolve()
+        work.mkdir(parents=True, exist_ok=True)
         judges = {name: partial(judge, work) for name, judge in JUDGES.items()}
         measure_in_turn(tasks_of(chosen.parts, chosen.most), judges, chosen.cache)
         return
