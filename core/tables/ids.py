@@ -6,7 +6,7 @@ and nearly the same from month to month.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -61,14 +61,40 @@ def total_ids(
     key : sequence of str
         What tells rows apart: a total is of those that are equal but for `column`.
     """
+    groups = [name for name in key if name != column]
+
+    def compared(ids: Sequence[str], candidates: Sequence[str]) -> pl.DataFrame:
+        # A table with one column of ids has no groups that a total could be of.
+        found = rows if groups else rows.limit(0)
+        of = (column, value, ids, candidates, groups or [column])
+        return sum_counts(found, *of).collect(engine="streaming")
+
     whole = float(sums.select("total").sum().item())
+    return totals_among(sums, whole, compared)
+
+
+Compared = Callable[[Sequence[str], Sequence[str]], pl.DataFrame]
+"""Ids, and all candidates for totals, to `sum_counts` of the rows, or of parts."""
+
+
+def totals_among(sums: pl.DataFrame, whole: float, compared: Compared) -> list[str]:
+    """Return which ids stand for totals.
+
+    Parameters
+    ----------
+    sums : DataFrame
+        `id_sums`; ids that neither are named as totals nor hold half of everything
+        may be missing.
+    whole : float
+        Sum of the values of all rows.
+    compared : callable
+        Looks at the rows.
+    """
     named = sums.filter(pl.col("id").str.contains(TOTAL))["id"].to_list()
     is_half = (pl.col("total") * 2 - whole).abs() <= abs(whole) * 0.02
     is_looked_at = (pl.col("id").is_in(named) | is_half) & (pl.col("total") != 0)
     found = sums.filter(is_looked_at).sort("total", "id", descending=True)
     alone = found.head(CANDIDATES)["id"].to_list()
-    groups = [name for name in key if name != column]
-    is_base = ~pl.col(column).is_in([*named, *alone])
     totals: list[str] = []
     # Subtotals of several names add up together only.
     for ids in ([named] if len(named) > 1 else []) + [[id_] for id_ in alone]:
@@ -78,11 +104,7 @@ def total_ids(
             abs(own - times * (whole - own)) <= _rounding(own) for times in LEVELS
         )
         if not set(ids) <= set(totals) and (
-            is_whole
-            or (
-                groups
-                and _are_sums(rows, column, value, ids, is_base, groups, is_named)
-            )
+            is_whole or _are_sums(compared(ids, [*named, *alone]), is_named)
         ):
             totals += ids
     return totals
@@ -93,19 +115,24 @@ def _rounding(total: Any) -> Any:
     return 0.005 + abs(total) * 1e-6
 
 
-def _are_sums(
+def sum_counts(
     rows: pl.LazyFrame,
     column: str,
     value: str,
     ids: Sequence[str],
-    is_base: pl.Expr,
+    candidates: Sequence[str],
     groups: Sequence[str],
-    is_named: bool,
-) -> bool:
-    """Return whether the value of ids is the sum of the others' wherever they occur.
+) -> pl.LazyFrame:
+    """Count the groups in which ids occur, and hold the sum of the others.
 
     Of all others, or of those that are no candidates for totals themselves, which
     subtotals and totals together hold two or three times.
+
+    Returns
+    -------
+    LazyFrame of one row
+        ``n_groups``, ``n`` (rows of others in them) and ``n_equal`` (groups in which
+        the value is the sum); parts of whole groups add up.
     """
     amount, is_it = pl.col(value), pl.col(column).is_in(ids)
     sums = rows.group_by(groups).agg(
@@ -113,18 +140,24 @@ def _are_sums(
         has=is_it.any(),
         own=amount.filter(is_it).sum(),
         others=amount.filter(~is_it).sum(),
-        base=amount.filter(is_base).sum(),
+        base=amount.filter(~pl.col(column).is_in(candidates)).sum(),
     )
     of = [pl.col("others"), *(pl.col("base") * times for times in LEVELS[: len(ids)])]
     is_near = [(pl.col("own") - each).abs() <= _rounding(each) for each in of]
-    facts = sums.filter(pl.col("has") & (pl.col("n") > 0)).select(
-        n_groups=pl.len(), n=pl.col("n").mean(), equal=pl.any_horizontal(is_near).mean()
+    return sums.filter(pl.col("has") & (pl.col("n") > 0)).select(
+        n_groups=pl.len().cast(pl.Int64),
+        n=pl.col("n").sum().cast(pl.Int64),
+        n_equal=pl.any_horizontal(is_near).sum().cast(pl.Int64),
     )
-    n_groups, n, equal = facts.collect(engine="streaming").row(0)
-    if not n_groups or equal < MOST_GROUPS:
+
+
+def _are_sums(counts: pl.DataFrame, is_named: bool) -> bool:
+    """Return whether the value of ids is the sum of the others' wherever they occur."""
+    n_groups, n, n_equal = counts.sum().row(0)
+    if not n_groups or n_equal < MOST_GROUPS * n_groups:
         return False
     # Without a name, equal sums of one or two rows may be chance.
-    return is_named or (n_groups >= 3 and n >= 2)
+    return is_named or (n_groups >= 3 and n >= 2 * n_groups)
 
 
 def outsized_ids(sums: pl.DataFrame, column: str, noun: str) -> list[str]:
@@ -132,15 +165,22 @@ def outsized_ids(sums: pl.DataFrame, column: str, noun: str) -> list[str]:
     n_rows, median = sums.select(total=pl.col("n").sum(), at=pl.col("n").median()).row(
         0
     )
+    return outsized_among(sums, n_rows, median, len(sums), column, noun)
+
+
+def outsized_among(
+    sums: pl.DataFrame, n_rows: int, median: float, n_ids: int, column: str, noun: str
+) -> list[str]:
+    """Return the same of ids of which those with few rows may be missing."""
     if not n_rows:
         return []
     is_outsized = pl.lit(value=False)
-    for (least, times, n_ids), is_meant in (
+    for (least, times, fewest), is_meant in (
         (OUTSIZED, pl.lit(value=True)),
         (OUTSIZED_PLACEHOLDER, pl.col("id").str.contains(PLACEHOLDER)),
     ):
         is_large = (pl.col("n") >= least * n_rows) & (pl.col("n") >= times * median)
-        is_outsized |= is_meant & is_large & (len(sums) >= n_ids)
+        is_outsized |= is_meant & is_large & (n_ids >= fewest)
     found = sums.filter(is_outsized).sort("n", "id", descending=True).head(CANDIDATES)
     if found.is_empty():
         return []

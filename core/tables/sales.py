@@ -6,7 +6,7 @@ Columns and faults are listed in ``sales.yaml``.
 from __future__ import annotations
 
 import calendar
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from core.config import Config, DataConfig, SampleConfig
 from core.errors import ConfigError, SourceError
 from core.months import month_label
 from core.scratch import temporary_folder
-from core.tables.cells import DAY, parse_rows
+from core.tables.cells import DAY, ParsedRows, parse_rows
 from core.tables.columns import ROW, read_specs
 from core.tables.faults import FaultCount, Validation, fault_lines, repair_lines
 from core.tables.files import SourceFile, counted, fetch_kaggle, find_files
@@ -307,17 +307,7 @@ def validate_sales(
     parsed.rows.sink_parquet(path, compression="lz4", statistics=False)
     parsed = replace(parsed, rows=pl.scan_parquet(path, glob=False))
     parsed = settle(parsed, data.decimal, table.usual_decimal)
-    policies = data.policies.model_dump()
-    if "product_id" in parsed.lacking and policies["exact_duplicate"] == "drop":
-        parsed.notes.append("Equal rows are kept: their products may have differed.")
-        policies["exact_duplicate"] = "keep"
-    checked = Validation(
-        parsed,
-        parsed.rows,
-        policies,
-        "data.policies",
-        {"months": _month_cure(data.date_format, is_dated="date" in parsed.columns)},
-    )
+    checked = validation_of(parsed, data)
     kept = checked.drop_duplicates(work)
     kept, sums = _without_totals(checked, kept)
     checked.stop_without_rows()
@@ -328,6 +318,22 @@ def validate_sales(
         columns.append("sales_value")
     kept.select(columns).sink_parquet(target, compression="lz4")
     return checked.rejected, _report(checked, kept, sums)
+
+
+def validation_of(
+    parsed: ParsedRows, data: DataConfig, groups: pl.DataFrame | None = None
+) -> Validation:
+    """Return sales rows held against their faults, by policy.
+
+    `groups` are of all rows, where `parsed` has examples of them only.
+    """
+    policies = data.policies.model_dump()
+    if "product_id" in parsed.lacking and policies["exact_duplicate"] == "drop":
+        parsed.notes.append("Equal rows are kept: their products may have differed.")
+        policies["exact_duplicate"] = "keep"
+    cure = _month_cure(data.date_format, is_dated="date" in parsed.columns)
+    terms = {"months": cure}
+    return Validation(parsed, parsed.rows, policies, "data.policies", terms, groups)
 
 
 def _without_totals(
@@ -367,6 +373,35 @@ def _report(
     checked: Validation, kept: pl.LazyFrame, sums: Mapping[str, pl.DataFrame]
 ) -> ValidationReport:
     """Return the account of a validated table."""
+    told = [
+        *alike_ids(sums["shop_id"]["id"], "shop"),
+        *alike_ids(sums["product_id"]["id"], "product"),
+        *outsized_ids(sums["shop_id"], "shop_id", "row"),
+    ]
+    counts = len(sums["shop_id"]), len(sums["product_id"])
+    return report_of(checked, kept, *counts, told)
+
+
+def report_of(
+    checked: Validation,
+    kept: pl.LazyFrame,
+    n_shops: int,
+    n_products: int,
+    told_of_ids: Sequence[str],
+) -> ValidationReport:
+    """Return the account of a validated table.
+
+    Parameters
+    ----------
+    checked : Validation
+    kept : LazyFrame
+        ``year, month`` and, where dates are known, `core.tables.cells.DAY` of the rows
+        kept; how often each occurs does not matter.
+    n_shops, n_products : int
+        Different ids in them.
+    told_of_ids : sequence of str
+        What is odd about these.
+    """
     notes = list(checked.parsed.notes)
     if checked.n_empty:
         notes.append(f"{counted(checked.n_empty, 'empty line')} passed over.")
@@ -378,20 +413,15 @@ def _report(
             "If equal lines are separate sales, keep them: "
             "`--set data.policies.exact_duplicate=keep`."
         )
-    for column, found in sums.items():
-        notes += alike_ids(found["id"], column.removesuffix("_id"))
-    notes += outsized_ids(sums["shop_id"], "shop_id", "row")
     oldest, newest, partial, warnings = _month_span(kept, is_dated=is_dated)
     return ValidationReport(
         rows_read=checked.n_read,
         rows_kept=checked.n_read - checked.n_aside,
         faults=checked.faults,
         repairs=checked.repairs,
-        notes=[*notes, *warnings],
-        n_shops=len(sums["shop_id"]),
-        n_products=None
-        if "product_id" in checked.parsed.lacking
-        else len(sums["product_id"]),
+        notes=[*notes, *told_of_ids, *warnings],
+        n_shops=n_shops,
+        n_products=None if "product_id" in checked.parsed.lacking else n_products,
         oldest_month=oldest,
         newest_month=newest,
         partial_last_month=partial,
