@@ -417,8 +417,8 @@ class ApiSettings(NamedTuple):
     max_body_bytes, max_orders, max_items : int
         The most that one request may have.
     n_threads : int
-        Assignments at a time. They wait for each other inside Python anyway; two keep
-        it busy while Polars computes.
+        Assignments at a time. They wait for each other inside Python anyway; with two,
+        a small one need not wait for a large one to end.
     rate_limit : float, optional
         Requests per second of one key; None: any number.
     trusted_proxies : tuple of str

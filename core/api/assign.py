@@ -9,17 +9,15 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import polars as pl
 from pydantic import ValidationError
 
 from core.api.middleware import field_error, from_validation
 from core.api.schemas import AssignRequest, Day
 from core.axes.assign import AxesAssigner
-from core.axes.features.catalog import LACKING, PROFILE, features_available
-from core.segments.memberships import confidence
+from core.axes.features.catalog import LACKING, features_available
 from core.tables.cells import latest_moment
-from core.tables.orders import Purchases, purchases_of_customer
 from core.tables.reconcile import ORDERS
+from core.tables.records import CustomerRows, customer_rows
 
 ORDER_FIELDS = ("discount_amount", "source")
 ITEM_FIELDS = ("category", "refund_amount")
@@ -88,42 +86,33 @@ def assign(assigner: AxesAssigner, request: AssignRequest) -> dict[str, Any]:
     FieldError
         If no order can be used.
     """
-    purchases = _purchases(assigner, request)
-    if purchases.orders.is_empty():
-        faults = set_aside(purchases)["orders"]
+    rows = _rows(assigner, request)
+    if not rows.orders["order_id"]:
         found = [
-            f"{count:,} {ORDERS.meanings[fault]}" for fault, count in faults.items()
+            f"{count:,} {ORDERS.meanings[fault]}"
+            for fault, count in rows.set_aside["orders"].items()
         ]
         text = f"none can be used: {', '.join(found)}"
         raise field_error(("body", "orders"), text)
     lacking = [name for name in lacks(request) if name not in assigner.absent]
-    known = assigner.features(purchases)
-    features, not_placed = _empty_unknown(assigner, known, lacking)
-    # By the same placing as a batch; a table of one row would cost 2 ms more.
-    placed, names = assigner.model.assign(features), assigner.model.names
-    segments = {axis: names[axis][int(own.labels[0])] for axis, own in placed.items()}
-    for axis, own in placed.items():
-        if own.labels[0] < 0:
-            reason = UNPLACED.get(segments[axis], segments[axis])
-            not_placed.setdefault(axis, reason)
+    unknown, not_placed = _unknown(assigner, lacking)
+    profile = assigner.profile(rows, unknown)
+    segments = profile.segment_memberships
+    for axis in profile.unplaced:
+        not_placed.setdefault(axis, UNPLACED.get(segments[axis], segments[axis]))
+    runners_up = profile.runner_up_segments
     return {
-        "customer_id": features["customer_id"][0],
+        "customer_id": profile.customer_id,
         "segment_memberships": segments,
         "dominant_segments": segments,
-        "membership_strengths": {
-            axis: float(own.strength[0]) for axis, own in placed.items()
-        },
-        "confidence": float(confidence(placed, 1)[0]),
-        "runner_up_segments": {
-            axis: names[axis][int(own.runner_up[0])]
-            for axis, own in placed.items()
-            if own.runner_up[0] >= 0
-        },
+        "membership_strengths": profile.membership_strengths,
+        "confidence": profile.confidence,
+        "runner_up_segments": {axis: name for axis, name in runners_up.items() if name},
         "model_version": assigner.version,
-        **{name: features[name][0] for name in PROFILE},
+        **profile.figures,
         "last_updated": None,
-        "reference_date": f"{purchases.reference_date.isoformat()}Z",
-        "set_aside": set_aside(purchases),
+        "reference_date": f"{rows.reference_date.isoformat()}Z",
+        "set_aside": rows.set_aside,
         "not_placed": not_placed,
     }
 
@@ -148,48 +137,32 @@ def lacks(request: AssignRequest) -> list[str]:
     return lacking
 
 
-def set_aside(purchases: Purchases) -> dict[str, dict[str, int]]:
-    """Return how many rows of each table have which fault, without those of none."""
-    return {
-        table: {
-            fault: count
-            for fault, count in (
-                (purchases.intake[table] or {}).get("faults", {})
-            ).items()
-            if count
-        }
-        for table in ("orders", "items")
-    }
-
-
-def _purchases(assigner: AxesAssigner, request: AssignRequest) -> Purchases:
+def _rows(assigner: AxesAssigner, request: AssignRequest) -> CustomerRows:
     """Return a request's rows, held against each other as those of a file are."""
-    orders = [order.model_dump() for order in request.orders]
     newest = max(order.order_date for order in request.orders)
-    return purchases_of_customer(
+    return customer_rows(
         request.customer_id,
-        orders,
-        [item.model_dump() for item in request.items or ()],
+        [vars(order) for order in request.orders],
+        [vars(item) for item in request.items or ()],
         absent=assigner.absent,
         reference_date=request.reference_date or max(assigner.reference_date, newest),
         negative_orders=assigner.negative_orders,
     )
 
 
-def _empty_unknown(
-    assigner: AxesAssigner, features: pl.DataFrame, lacking: list[str]
-) -> tuple[pl.DataFrame, dict[str, str]]:
-    """Empty the features that a request lacks the rows' fields for.
+def _unknown(
+    assigner: AxesAssigner, lacking: list[str]
+) -> tuple[set[str], dict[str, str]]:
+    """Return the features that a request lacks the rows' fields for.
 
     Returns
     -------
-    features : DataFrame
-        With null where it is not known; an axis with a null places nobody.
+    unknown : set of str
     not_placed : dict of str to str
-        Those axes, and why.
+        The axes that divide by one of them, and why they place nobody.
     """
     if not lacking:
-        return features, {}
+        return set(), {}
     left = features_available((*assigner.absent, *lacking), assigner.channels)
     unknown: set[str] = set()
     not_placed: dict[str, str] = {}
@@ -200,5 +173,4 @@ def _empty_unknown(
             said = left[axis].skipped.values()
             causes = [REASONS[name] for name in lacking if LACKING[name] in said]
             not_placed[axis] = "; ".join(causes)
-    nulls = [pl.lit(None, pl.Float64).alias(name) for name in sorted(unknown)]
-    return features.with_columns(nulls), not_placed
+    return unknown, not_placed

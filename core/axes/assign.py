@@ -1,12 +1,13 @@
 """The one assigner of the axes: batch, single customer and request go through it.
 
-What is computed of one customer alone equals, to the last digit that features have,
-what is computed of the same one among a million.
+What is computed of one customer alone equals what is computed of the same one among a
+million: the formulas are the same (`core.axes.features.formulas`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -14,16 +15,18 @@ from typing import TYPE_CHECKING, Any, Self
 from core.artifacts.arrays import Arrays, Meta
 from core.axes.features.catalog import PROFILE
 from core.axes.features.compute import customer_features
+from core.axes.features.single import features_of_customer
 from core.axes.files import FILES
 from core.errors import PROGRAM, FeatureMismatchError, listed
 from core.segments.axes import AxesModel
-from core.segments.memberships import CustomerAssigner
+from core.segments.memberships import CustomerAssigner, confidence
 
 if TYPE_CHECKING:
     import polars as pl
 
     from core.tables.orders import Purchases
     from core.tables.reconcile import Negative
+    from core.tables.records import CustomerRows
 
 
 TEXTS = ("preferred_time", "primary_channel", "lifecycle_stage")
@@ -39,8 +42,8 @@ class CustomerProfile:
     segment_memberships : dict of axis to str
         Segment by name; ``not_enough_orders`` where the axis does not place the
         customer, who lacks one of its features.
-    dominant_segments : dict of axis to str
-        The same: the axes are hard partitions.
+    unplaced : tuple of str
+        The axes that do not place the customer.
     membership_strengths : dict of axis to float
         0 (on the border to the runner-up) to 1 (at the own centre or beyond it), see
         `core.models.centroids`; 0 where not placed, 1 on an axis with one segment.
@@ -50,29 +53,16 @@ class CustomerProfile:
         Mean strength over the axes with two segments or more, 0 where the customer is
         not placed; 0 if there are none.
     figures : dict of str to float or None
-        `core.axes.features.compute.PROFILE`, in its units.
+        `core.axes.features.catalog.PROFILE`, in its units.
     """
 
     customer_id: str
     segment_memberships: dict[str, str]
-    dominant_segments: dict[str, str]
+    unplaced: tuple[str, ...]
     membership_strengths: dict[str, float]
     runner_up_segments: dict[str, str | None]
     confidence: float
     figures: dict[str, float | None]
-
-
-def profile_of(row: Mapping[str, Any]) -> CustomerProfile:
-    """Return one row of the table as a record."""
-    return CustomerProfile(
-        customer_id=row["customer_id"],
-        segment_memberships=row["segment_memberships"],
-        dominant_segments=dict(row["segment_memberships"]),
-        membership_strengths=row["membership_strengths"],
-        runner_up_segments=row["runner_up_segments"],
-        confidence=row["confidence"],
-        figures={name: row[name] for name in PROFILE},
-    )
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -108,13 +98,7 @@ class AxesAssigner(CustomerAssigner):
         FeatureMismatchError
             If the purchases lack a column that the model was learnt with.
         """
-        lacking = [name for name in purchases.absent if name not in self.absent]
-        if lacking:
-            raise FeatureMismatchError(
-                f"the purchases have no {listed(lacking)}, which version "
-                f"{self.version} of the axes was trained with. Hand it in, or refit "
-                f"the axes with `{PROGRAM} axes --retrain always`."
-            )
+        self._check(purchases.absent)
         return customer_features(
             purchases.orders,
             purchases.items,
@@ -123,16 +107,54 @@ class AxesAssigner(CustomerAssigner):
             channels=self.channels,
         )
 
-    def assign(self, purchases: Purchases) -> list[CustomerProfile]:
-        """Return the profiles of the customers, by ``customer_id``.
+    def _check(self, absent: tuple[str, ...]) -> None:
+        """Refuse data that lack a column of the model's."""
+        lacking = [name for name in absent if name not in self.absent]
+        if lacking:
+            raise FeatureMismatchError(
+                f"the purchases have no {listed(lacking)}, which version "
+                f"{self.version} of the axes was trained with. Hand it in, or refit "
+                f"the axes with `{PROGRAM} axes --retrain always`."
+            )
+
+    def profile(
+        self, rows: CustomerRows, unknown: Collection[str] = ()
+    ) -> CustomerProfile:
+        """Return the profile of one customer, who has at least one order.
+
+        Parameters
+        ----------
+        rows : CustomerRows
+            Of `core.tables.records.customer_rows`.
+        unknown : collection of str
+            Features that the rows cannot tell; an axis with one places nobody.
 
         Raises
         ------
         FeatureMismatchError
-            If the purchases lack a column that the model was learnt with.
+            If the rows lack a column that the model was learnt with.
         """
-        table = self.profiles(self.features(purchases))
-        return [profile_of(row) for row in table.iter_rows(named=True)]
+        self._check(rows.absent)
+        features = features_of_customer(
+            rows.orders,
+            rows.items,
+            reference_date=rows.reference_date,
+            absent=self.absent,
+            channels=self.channels,
+        )
+        features |= dict.fromkeys(unknown, math.nan)
+        placed, names = self.model.assign_one(features), self.model.names
+        labels = {axis: int(own.labels[0]) for axis, own in placed.items()}
+        seconds = {axis: int(own.runner_up[0]) for axis, own in placed.items()}
+        return CustomerProfile(
+            rows.customer_id,
+            {axis: names[axis][id_] for axis, id_ in labels.items()},
+            tuple(axis for axis, id_ in labels.items() if id_ < 0),
+            {axis: float(own.strength[0]) for axis, own in placed.items()},
+            {a: names[a][id_] if id_ >= 0 else None for a, id_ in seconds.items()},
+            float(confidence(placed, 1)[0]),
+            {name: _figure(name, features[name]) for name in PROFILE},
+        )
 
     def own_state(self) -> Meta:
         """Return what turning orders into features takes, JSON-able."""
@@ -155,3 +177,10 @@ class AxesAssigner(CustomerAssigner):
             reference_date=reference_date,
             **known,
         )
+
+
+def _figure(name: str, value: float) -> float | None:
+    """Return a figure of a profile: orders are counted, what is unknown is None."""
+    if math.isnan(value):
+        return None
+    return int(value) if name == "total_orders" else value

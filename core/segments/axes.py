@@ -7,7 +7,7 @@ permanent ids and names, and what became of those of the model before.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NamedTuple, Self
 
@@ -351,7 +351,25 @@ class AxesModel:
         FeatureMismatchError
             If a feature is missing.
         """
-        table = self._table(features)
+        self._check(features.columns)
+        if not self.features:
+            return self.place(np.empty((features.height, 0)))
+        floats = features.select(pl.col(self.features).cast(pl.Float64))
+        return self.place(floats.fill_null(np.nan).to_numpy())
+
+    def assign_one(self, features: Mapping[str, float]) -> dict[str, Assignment]:
+        """Assign one customer, whose unknown features are NaN, like a table of one row.
+
+        Raises
+        ------
+        FeatureMismatchError
+            If a feature is missing.
+        """
+        self._check(features)
+        return self.place(np.array([[features[name] for name in self.features]]))
+
+    def place(self, table: FloatArray) -> dict[str, Assignment]:
+        """Assign rows of `features`, in their order; see `assign`."""
         return {name: self._assign(axis, table) for name, axis in self.fitted.items()}
 
     def empty_row(self) -> pl.DataFrame:
@@ -437,19 +455,15 @@ class AxesModel:
         except (KeyError, TypeError, AttributeError) as error:
             raise refused(f"{type(error).__name__}: {error}") from None
 
-    def _table(self, features: pl.DataFrame) -> FloatArray:
-        """Return the features as a matrix, unknown ones as NaN."""
-        missing = [name for name in self.features if name not in features.columns]
+    def _check(self, names: Container[str]) -> None:
+        """Refuse features that lack one."""
+        missing = [name for name in self.features if name not in names]
         if missing:
             raise FeatureMismatchError(
                 f"the axes were learnt from {len(self.features)} features; the table "
                 f"lacks {listed(missing)}. Compute the features as the model's own run "
                 "did."
             )
-        if not self.features:
-            return np.empty((features.height, 0))
-        floats = features.select(pl.col(self.features).cast(pl.Float64))
-        return np.asarray(floats.fill_null(np.nan).to_numpy())
 
     def _assign(self, axis: FittedAxis, table: FloatArray) -> Assignment:
         """Assign customers on one axis, under permanent ids."""

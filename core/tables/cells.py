@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
-from typing import Any
 
 import polars as pl
 
@@ -240,46 +238,6 @@ def _comparable(column: str, dtype: pl.DataType) -> pl.Expr:
     if isinstance(dtype, pl.Categorical | pl.Enum):
         return pl.col(column).cast(pl.String)
     return pl.col(column)
-
-
-def parse_records(
-    records: Sequence[Mapping[str, Any]], spec: TableSpec, **same: Any
-) -> ParsedRows:
-    """Read and flag the records of a request, in which every column may be missing.
-
-    Parameters
-    ----------
-    records : sequence of mapping
-        Our names: values; a date without a zone is taken for UTC.
-    spec : TableSpec
-        Which table it is.
-    **same
-        Columns with one value for all records.
-    """
-    series = [pl.int_range(1, len(records) + 1, dtype=pl.UInt32, eager=True).alias(ROW)]
-    types, steps = _record_steps(spec)
-    for name, dtype in types.items():
-        values = [record.get(name) for record in records]
-        if name in same:
-            values = [same[name]] * len(records)
-        if dtype == pl.Datetime:
-            values = [naive(v) if isinstance(v, datetime) else v for v in values]
-        series.append(pl.Series(name, values, dtype=dtype, strict=False))
-    received = pl.DataFrame(series)
-    rows = received.select(ROW, *steps.read).with_columns(steps.looked_at)
-    rows = rows.with_columns(steps.mended).select(ROW, *steps.kept)
-    columns = {name: name for name in types}
-    name = f"the {spec.name}"
-    return ParsedRows(spec, name, rows.lazy(), received.lazy(), columns, [], [])
-
-
-@cache
-def _record_steps(spec: TableSpec) -> tuple[pl.Schema, _Steps]:
-    """Return the types of records, always the same, and how they are read."""
-    text, number = pl.String(), pl.Float64()
-    types = {"moment": pl.Datetime("us"), "number": number, "amount": number}
-    schema = pl.Schema({c.name: types.get(c.kind, text) for c in spec.columns})
-    return schema, _parsing_steps(schema, {name: name for name in schema}, spec)
 
 
 def naive(moment: datetime) -> datetime:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import narwhals as nw
 import polars as pl
 
@@ -19,3 +21,16 @@ def millionths(name: str) -> nw.Expr:
 def polars_millionths(name: str) -> pl.Expr:
     """Return the same for frames of Polars."""
     return (pl.col(name) * MILLIONTHS).round().cast(pl.Int64)
+
+
+def compensated_sum(values: Iterable[float]) -> float:
+    """Return the sum of floats, the error of each step made good, as Polars adds.
+
+    Kahan's method (1965, Comm. ACM 8(1), p. 40).
+    """
+    total = error = 0.0
+    for value in values:
+        step = value - error
+        reached = total + step
+        total, error = reached, (reached - total) - step
+    return total

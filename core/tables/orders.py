@@ -1,4 +1,4 @@
-"""Orders and items of customers, from files, frames, a generator, or one request.
+"""Orders and items of customers, from files, frames, or a generator.
 
 Every source takes one way: columns matched, cells parsed and flagged, rows held against
 each other (`core.tables.reconcile`), and what was set aside accounted for.
@@ -6,7 +6,7 @@ each other (`core.tables.reconcile`), and what was set aside accounted for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time
 from pathlib import Path
@@ -17,11 +17,9 @@ import polars as pl
 from core.config import Config, DataConfig
 from core.errors import ConfigError, SchemaError, SourceError
 from core.tables.cells import (
-    UNKNOWN,
     ParsedRows,
     latest_moment,
     naive,
-    parse_records,
 )
 from core.tables.collect import collected_rows, own_policies
 from core.tables.columns import FLAGS, ROW, Column, TableSpec
@@ -215,49 +213,6 @@ def purchases_from_frames(
         return _from_tables(tables, config)
 
 
-def purchases_of_customer(
-    customer_id: str,
-    orders: Sequence[Mapping[str, Any]],
-    items: Sequence[Mapping[str, Any]],
-    *,
-    absent: Collection[str],
-    reference_date: datetime,
-    negative_orders: Negative = "refund",
-) -> Purchases:
-    """Take the records of one customer the way a whole file is taken.
-
-    Parameters
-    ----------
-    customer_id : str
-        Whose they are; what a record says of it plays no part.
-    orders : sequence of mapping
-        `order_id`, `order_date` (datetime; one with a zone is brought to UTC),
-        `total_price`, and optionally `discount_amount` and `source`.
-    items : sequence of mapping
-        `order_id`, `product_id`, `quantity`, `price`, and optionally `category` and
-        `refund_amount`.
-    absent : collection of str
-        What the model's data did not have: left out here as well. What a record lacks
-        beside is taken as none (amounts) or ``unknown`` (texts).
-    reference_date : datetime
-        The moment that stands for now; orders after it are set aside.
-    negative_orders : str
-        As `axes.negative_orders`; ``error`` is as ``drop``.
-
-    Returns
-    -------
-    Purchases
-        With empty `orders` if none can be used; `rejected` tells why.
-    """
-    lacking = tuple(name for name in OPTIONAL if name in absent)
-    terms = Terms(negative_orders, naive(reference_date), absent=lacking)
-    parsed = parse_records(orders, ORDERS, customer_id=customer_id)
-    if "items" in lacking:
-        return assemble_orders(parsed, None, terms)
-    lines = parse_records(items, ITEMS, customer_id=customer_id)
-    return assemble_orders(parsed, lines, terms)
-
-
 def _read_sample(config: Config, generate: PurchasesGenerator | None) -> Purchases:
     """Generate the sample and take it like any other source."""
     if generate is None:
@@ -349,8 +304,6 @@ class Terms:
         The moment that stands for now; None: the newest order.
     latest : datetime or None
         Where `reference` is None, no order can be after this.
-    absent : tuple of str or None
-        What the data is taken to lack; None: what it does lack.
     policies : mapping of str to str
         What to do with rows of a fault, where they are not to be set aside.
     """
@@ -358,7 +311,6 @@ class Terms:
     negative: Negative
     reference: datetime | None
     latest: datetime | None = None
-    absent: tuple[str, ...] | None = None
     policies: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -377,8 +329,7 @@ def assemble_orders(
     Raises
     ------
     SchemaError
-        If no row of a table can be used, or negative rows are to stop; never for the
-        records of a request (`terms.absent` given).
+        If no row of a table can be used, or negative rows are to stop.
     """
     order_rows, reference = reconcile_orders(
         orders.rows.collect(), terms.negative, terms.reference, terms.latest
@@ -395,10 +346,8 @@ def assemble_orders(
         kept_items, refunds = attribute_refunds(item_rows, order_rows)
         rejected.append(refused)
         notes += items.notes
-    absent = terms.absent
-    if absent is None:
-        absent, more = _lacking(kept, kept_items, accounts)
-        notes += [*more, *_order_warnings(kept, kept_items, account)]
+    absent, more = _lacking(kept, kept_items, accounts)
+    notes += [*more, *_order_warnings(kept, kept_items, account)]
     kept = _in_order(kept, ORDERS, absent)
     kept_items = None if kept_items is None else _in_order(kept_items, ITEMS, absent)
     intake = {
@@ -428,11 +377,9 @@ def _validated(
     checked = Validation(
         parsed, rows, terms.policies, "data.policies", {"until": until}
     )
-    is_request = terms.absent is not None
-    if not is_request:
-        checked.stop_at_errors(parsed.spec.own_faults)
-        _check_negative(checked, rows, terms.negative)
-        checked.stop_without_rows()
+    checked.stop_at_errors(parsed.spec.own_faults)
+    _check_negative(checked, rows, terms.negative)
+    checked.stop_without_rows()
     account = {
         "source": parsed.name,
         "rows_read": checked.n_read,
@@ -440,7 +387,7 @@ def _validated(
         "rows_set_aside": checked.n_flagged,
         "faults": {name: checked.found[name] for name in parsed.spec.meanings},
         "repairs": checked.repairs,
-        "hints": [] if is_request else checked.fixes,
+        "hints": checked.fixes,
     }
     return account, checked.rejected
 
@@ -498,14 +445,7 @@ def _lacking(
 def _in_order(
     frame: pl.DataFrame, spec: TableSpec, absent: Collection[str]
 ) -> pl.DataFrame:
-    """Return our columns of a table in our order; what a request lacks is none."""
-    lacking = {
-        column.name: 0.0 if column.kind == "amount" else UNKNOWN
-        for column in _optional_columns(spec)
-        if column.name not in frame.columns
-    }
-    if lacking:
-        frame = frame.with_columns(pl.lit(v).alias(name) for name, v in lacking.items())
+    """Return our columns of a table in our order."""
     return frame[[c.name for c in spec.columns if c.name not in absent]]
 
 

@@ -1,27 +1,30 @@
-"""The features of customers: one definition for millions of orders and one request.
-
-Lazy frames are evaluated where they are, in Polars or DuckDB. Rows in memory, of a
-million customers or of one, go through a Polars plan that is built once per kind of
-data: to translate the expressions takes ten times as long as to evaluate them for one
-customer.
+"""The features of customers from orders and items, in frames of any library.
 
 Orders and items become one row of facts per customer where the data is (Polars, or
 DuckDB); the features are expressions over that row. `core.axes.features.catalog` says
-which features make up which axis.
+which features make up which axis; `core.axes.features.single` computes the same of one
+customer, at once.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import narwhals as nw
 import polars as pl
-from polars.io.plugins import register_io_source
 
 from core.axes.features import catalog, formulas
+from core.axes.features.expressions import FRAME
+from core.axes.features.facts import (
+    Rows,
+    category_facts,
+    line_facts,
+    order_facts,
+    product_facts,
+)
+from core.axes.features.formulas import feature_expressions
 from core.errors import SchemaError, listed
 
 ORDERS = {
@@ -41,15 +44,12 @@ ITEMS = {
     "category": pl.String(),
     "refund_amount": pl.Float64(),
 }
-NOW = "reference_date"
 TIMES = ("morning", "afternoon", "evening")
-# A service meets one kind of data per store and version of its model.
-MAX_KINDS = 16
 
 
-def evaluate_lazily(
-    orders: formulas.Rows,
-    items: formulas.Rows,
+def _evaluated(
+    orders: Rows,
+    items: Rows,
     *,
     reference_date: datetime,
     absent: tuple[str, ...],
@@ -62,110 +62,23 @@ def evaluate_lazily(
     return _features(tables, absent, channels).collect()
 
 
-def evaluate_in_memory(
-    orders: pl.DataFrame,
-    items: pl.DataFrame,
-    *,
-    reference_date: datetime,
-    absent: tuple[str, ...],
-    channels: tuple[str, ...],
-) -> pl.DataFrame:
-    """Return the features of rows in memory by a plan that no one else is using."""
-    kind = (absent, channels)
-    if kind not in _free_plans and len(_free_plans) >= MAX_KINDS:
-        _free_plans.clear()
-    free = _free_plans.setdefault(kind, deque())
-    # Taking from a deque is atomic: threads share the plans, never one at a time.
-    try:
-        plan = free.pop()
-    except IndexError:
-        plan = _Plan(absent, channels)
-    try:
-        return plan.evaluate(orders, items, reference_date)
-    finally:
-        free.append(plan)
-
-
-_free_plans: dict[tuple[tuple[str, ...], tuple[str, ...]], deque[_Plan]] = {}
-
-
-class _Plan:
-    """A Polars query that gets its tables when it is evaluated, one call at a time."""
-
-    def __init__(self, absent: tuple[str, ...], channels: tuple[str, ...]) -> None:
-        self.tables: dict[str, pl.DataFrame] = {}
-        self.order_columns = _without(ORDERS, absent)
-        self.item_columns = _without(ITEMS, absent)
-        parts = _facts(
-            self._rows("orders", {**self.order_columns, NOW: pl.Datetime("us")}),
-            self._rows("items", self.item_columns),
-            now=nw.col(NOW),
-            absent=absent,
-            channels=channels,
-        )
-        self.query = _features([part.to_native() for part in parts], absent, channels)
-
-    def evaluate(
-        self, orders: pl.DataFrame, items: pl.DataFrame, reference_date: datetime
-    ) -> pl.DataFrame:
-        """Return the features of these tables."""
-        now = pl.lit(reference_date, dtype=pl.Datetime("us")).alias(NOW)
-        try:
-            self.tables["orders"] = _typed(orders, self.order_columns).with_columns(now)
-            self.tables["items"] = _typed(items, self.item_columns)
-            return self.query.collect(engine="in-memory")
-        finally:
-            self.tables.clear()
-
-    def _rows(self, name: str, schema: dict[str, pl.DataType]) -> formulas.Rows:
-        """Return the rows of a table that is known when the query is evaluated."""
-
-        def read(
-            columns: list[str] | None,
-            predicate: pl.Expr | None,
-            n_rows: int | None,
-            batch_size: int | None,
-        ) -> Iterator[pl.DataFrame]:
-            table = self.tables[name]
-            if predicate is not None:
-                table = table.filter(predicate)
-            if columns is not None:
-                table = table.select(columns)
-            yield table if n_rows is None else table.head(n_rows)
-
-        rows: formulas.Rows = nw.from_native(register_io_source(read, schema=schema))
-        return rows
-
-
-def _without(
-    schema: dict[str, pl.DataType], absent: Sequence[str]
-) -> dict[str, pl.DataType]:
-    """Return the columns that are not absent."""
-    return {name: dtype for name, dtype in schema.items() if name not in absent}
-
-
-def _typed(table: pl.DataFrame, schema: dict[str, pl.DataType]) -> pl.DataFrame:
-    """Return the columns of a schema, in its types."""
-    return table.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
-
-
 def _facts(
-    orders: formulas.Rows,
-    items: formulas.Rows,
+    orders: Rows,
+    items: Rows,
     *,
     now: nw.Expr,
     absent: tuple[str, ...],
     channels: tuple[str, ...],
-) -> list[formulas.Rows]:
+) -> list[Rows]:
     """Return the facts of orders and then of items, each with a row per customer."""
-    parts = [formulas.order_facts(orders, now=now, absent=absent, channels=channels)]
+    parts = [order_facts(orders, now=now, absent=absent, channels=channels)]
     if "items" not in absent:
         parts += [
-            formulas.line_facts(items, absent=absent),
-            formulas.product_facts(items),
+            line_facts(items, absent=absent),
+            product_facts(items),
         ]
         if "category" not in absent:
-            parts.append(formulas.category_facts(items))
+            parts.append(category_facts(items))
     return parts
 
 
@@ -189,47 +102,14 @@ def _features(
     return features
 
 
-def _expressions(absent: Sequence[str], channels: Sequence[str]) -> list[nw.Expr]:
+def _expressions(absent: tuple[str, ...], channels: tuple[str, ...]) -> list[nw.Expr]:
     """Return every feature that the data allow, then the columns for profiles."""
-    columns: list[nw.Expr] = []
-    for name in catalog.FEATURES:
-        if catalog.why_skipped(name, absent, channels) is not None:
-            continue
-        if name == catalog.CHANNEL_SHARE:
-            columns += _channel_shares(channels)
-        elif name == "channel_diversity":
-            columns.append(_channel_diversity(channels).alias(name))
-        else:
-            dtype = nw.Int64 if name == "total_orders" else nw.Float64
-            columns.append(formulas.FORMULAS[name].cast(dtype).alias(name))
-    columns.append(formulas.tenure_days.alias("customer_tenure_days"))
-    return [*columns, *_texts(absent, channels)]
-
-
-def _channel_shares(channels: Sequence[str]) -> list[nw.Expr]:
-    """Return the share of each known channel in the orders with a channel."""
-    n = nw.col("n_with_channel")
-    n = nw.when(n > 0).then(n)
-    return [
-        (nw.col(formulas.channel_count(place)) / n).alias(
-            catalog.channel_share(channel)
-        )
-        for place, channel in enumerate(channels)
+    dtypes = {"total_orders": nw.Int64}
+    columns = [
+        expression(FRAME).cast(dtypes.get(name, nw.Float64)).alias(name)
+        for name, expression in feature_expressions(absent, channels).items()
     ]
-
-
-def _channel_diversity(channels: Sequence[str]) -> nw.Expr:
-    """Return 1 - the sum of squared shares, channels not known being one."""
-    known = [nw.col(formulas.channel_count(place)) for place in range(len(channels))]
-    n = nw.col("n_with_channel")
-    squares = (count * count for count in (*known, _n_other(channels)))
-    return 1 - nw.sum_horizontal(*squares) / nw.when(n > 0).then(n * n)
-
-
-def _n_other(channels: Sequence[str]) -> nw.Expr:
-    """Return the number of orders through a channel that is not known."""
-    known = (nw.col(formulas.channel_count(place)) for place in range(len(channels)))
-    return nw.col("n_with_channel") - nw.sum_horizontal(nw.lit(0), *known)
+    return [*columns, *_texts(absent, channels)]
 
 
 def _texts(absent: Sequence[str], channels: Sequence[str]) -> list[nw.Expr]:
@@ -243,13 +123,19 @@ def _texts(absent: Sequence[str], channels: Sequence[str]) -> list[nw.Expr]:
             (name, nw.col(formulas.channel_count(place)))
             for place, name in enumerate(channels)
         ]
-        largest = _largest([*known, (catalog.OTHER_CHANNEL, _n_other(channels))])
+        largest = _largest(
+            [*known, (catalog.OTHER_CHANNEL, formulas.n_other(len(channels))(FRAME))]
+        )
         channel = nw.when(nw.col("n_with_channel") > 0).then(largest)
     stage = nw.lit(formulas.LIFECYCLE_STAGES[0])
     for bound, name in zip(
         formulas.LIFECYCLE_MONTHS, formulas.LIFECYCLE_STAGES[1:], strict=True
     ):
-        stage = nw.when(formulas.has_tenure(bound)).then(nw.lit(name)).otherwise(stage)
+        stage = (
+            nw.when(formulas.has_tenure(bound)(FRAME))
+            .then(nw.lit(name))
+            .otherwise(stage)
+        )
     return [
         time.alias("preferred_time"),
         channel.alias("primary_channel"),
@@ -349,12 +235,10 @@ def customer_features(
         "absent": tuple(absent),
         "channels": tuple(channels),
     }
-    if isinstance(rows, pl.DataFrame) and isinstance(lines, pl.DataFrame):
-        return evaluate_in_memory(rows, lines, **terms)
-    return evaluate_lazily(_lazy(rows), _lazy(lines), **terms)
+    return _evaluated(_lazy(rows), _lazy(lines), **terms)
 
 
-def _rows(frame: Any) -> pl.DataFrame | formulas.Rows:
+def _rows(frame: Any) -> pl.DataFrame | Rows:
     """Return rows in memory as a Polars frame, and others as they are."""
     if isinstance(frame, pl.DataFrame):
         return frame
@@ -362,22 +246,22 @@ def _rows(frame: Any) -> pl.DataFrame | formulas.Rows:
     return found if isinstance(found, nw.LazyFrame) else found.to_polars()
 
 
-def _lazy(rows: pl.DataFrame | formulas.Rows) -> formulas.Rows:
+def _lazy(rows: pl.DataFrame | Rows) -> Rows:
     """Return rows as a lazy frame."""
     if isinstance(rows, pl.DataFrame):
-        lazy: formulas.Rows = nw.from_native(rows.lazy())
+        lazy: Rows = nw.from_native(rows.lazy())
         return lazy
     return rows
 
 
-def _collect(rows: formulas.Rows) -> pl.DataFrame:
+def _collect(rows: Rows) -> pl.DataFrame:
     """Evaluate rows into Polars."""
     table: pl.DataFrame = rows.collect("polars").to_native()
     return table
 
 
 def _check(
-    rows: pl.DataFrame | formulas.Rows,
+    rows: pl.DataFrame | Rows,
     kind: str,
     required: Sequence[str],
     optional: Sequence[str],
