@@ -22,12 +22,14 @@ if TYPE_CHECKING:
         train_autoencoder,
         train_clustering,
     )
+    from core.tabular.estimator import StableSegmenter
 
 _HOMES = {
     "Config": "core.config",
     "resolve_config": "core.resolve",
     "SegmentsError": "core.errors",
     "Model": "core.retailers.model",
+    "StableSegmenter": "core.tabular.estimator",
     "StageResult": "core.artifacts.folder",
     "measure_stability": "core.retailers.judge",
     "prepare_features": "core.retailers.pipelines",
@@ -41,6 +43,7 @@ __all__ = [
     "Config",
     "Model",
     "SegmentsError",
+    "StableSegmenter",
     "StageResult",
     "measure_stability",
     "prepare_features",

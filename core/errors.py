@@ -10,6 +10,7 @@
     |-- ArtifactError        6  saved artifacts are missing, changed or do not fit
     |   `-- FeatureMismatchError   the features differ from the model's own
     |-- ModelError           7  a model cannot be fitted on, or asked about, its input
+    |   `-- ModelTypeError       a cell or a type that no model takes
     |-- ContractError        8  the segments break their contract
     `-- StoreError           9  the database of profiles cannot be reached or used
         `-- StoreLayoutError     its tables lack something that this version needs
@@ -98,6 +99,13 @@ class ModelError(SegmentsError, ValueError):
     """
 
     exit_code = 7
+
+
+class ModelTypeError(ModelError, TypeError):
+    """A model was given what is no table of numbers, such as a cell with a dict.
+
+    It is a TypeError too, which scikit-learn's tools expect of an estimator.
+    """
 
 
 class ContractError(SegmentsError):

@@ -37,7 +37,7 @@ LAYERS = (
     ("core.reporting",),
     ("core.lifecycle",),
     # The systems: none knows another.
-    ("core.retailers", "core.axes", "core.channels", "core.baskets"),
+    ("core.retailers", "core.axes", "core.channels", "core.baskets", "core.tabular"),
     ("core.store",),
     ("core.dashboard",),
     ("core.api",),

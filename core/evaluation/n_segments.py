@@ -172,12 +172,13 @@ def choose_partition(
     horizon_months = config.evaluation.horizon_months
     cuts = backtest_cuts(history, monthly, features, horizon_months, entity)
     entities = entity.plural
+    recipe_of = partial(partition_recipe, config, METHODS[0])
     if not cuts:
         why = (
             f"no earlier month has enough {entities} to judge partitions by what came "
             "after"
         )
-        return _by_refits(X, config, why, entity, on_step, before)
+        return by_refits(X, recipe_of, config.seed, why, entity.plural, before, on_step)
     candidates = _scored_candidates(cuts, config, on_step)
     best = max(candidates, key=lambda candidate: candidate.score)
     months = tuple(cut.as_of for cut in cuts)
@@ -186,7 +187,7 @@ def choose_partition(
             f"no partition tells what {entities} did after {', '.join(months)}, beyond "
             "their usual sales"
         )
-        return _by_refits(X, config, why, entity, on_step, before)
+        return by_refits(X, recipe_of, config.seed, why, entities, before, on_step)
     enough = best.score - best.standard_error
     kept = _previous_candidate(candidates, before, enough)
     chosen = kept or simplest(candidates)
@@ -228,9 +229,16 @@ def partition_stability(
         entities, seen by the refit or not), ``lowest_ari``, ``ami``, ``n_refits``,
         ``how`` and ``n_entities``.
     """
-    rows = _sampled(len(X), config.seed)
     recipe = partition_recipe(config, choice.method, choice.n_segments)
-    refits = refit(X[rows], recipe, config.seed, N_REFITS)
+    return recipe_stability(X, labels, recipe, config.seed)
+
+
+def recipe_stability(
+    X: FloatArray, labels: Labels, recipe: Recipe, seed: int
+) -> dict[str, Any]:
+    """Measure as `partition_stability` how well the labels of any recipe come back."""
+    rows = _sampled(len(X), seed)
+    refits = refit(X[rows], recipe, seed, N_REFITS)
     found = agreement(labels[rows], refits)
     return {
         "ari": float(found["ari"].to_numpy().mean()),
@@ -304,25 +312,43 @@ def _scored_candidates(
     return candidates
 
 
-def _by_refits(
+def by_refits(
     X: FloatArray,
-    config: Config,
+    recipe_of: Callable[[int], Recipe],
+    seed: int,
     why: str,
-    entity: Entity,
-    on_step: OnStep | None,
-    before: tuple[str, int] | None,
+    entities: str,
+    before: tuple[str, int] | None = None,
+    on_step: OnStep | None = None,
+    most: int = MAX_SEGMENTS,
 ) -> PartitionChoice:
-    """Choose by how fine a cut comes back, which says nothing of its use."""
-    X = X[_sampled(len(X), config.seed)]
+    """Choose by how fine a cut comes back, which says nothing of its use.
+
+    Parameters
+    ----------
+    X : ndarray of float64, shape (n_entities, n_features)
+        What the recipes learn from; a random 10,000 are used of more.
+    recipe_of : callable
+        From a number of segments to the recipe of KMeans with so many.
+    seed : int
+    why : str
+        Why nothing better can choose, in words.
+    entities : str
+        Several of them in messages.
+    before, on_step
+        As for `choose_partition`.
+    most : int
+        Segments at most; two at least.
+    """
+    X = X[_sampled(len(X), seed)]
     # Other draws than those of `partition_stability`, which judges what is chosen.
-    seed = derived_seed(config.seed, N_REFITS)
+    seed = derived_seed(seed, N_REFITS)
     candidates: list[PartitionCandidate] = []
-    numbers = _candidate_numbers(len(X))
+    numbers = [n for n in _candidate_numbers(len(X)) if n <= max(most, 2)]
     for n in numbers:
         if on_step is not None:
             on_step(len(candidates), len(numbers))
-        recipe = partition_recipe(config, METHODS[0], n)
-        refits = refit(X, recipe, seed, N_CHOOSING_REFITS)
+        refits = refit(X, recipe_of(n), seed, N_CHOOSING_REFITS)
         pairs = [
             rand_indices(one.labels, refits[place + 1 :])
             for place, one in enumerate(refits[:-1])
@@ -348,7 +374,7 @@ def _by_refits(
     else:
         found = f"the number that comes back best, though below {REPRODUCED_ARI},"
     reason = (
-        f"{why}; {found} when refitted on 80% of the {entity.plural}: ARI "
+        f"{why}; {found} when refitted on 80% of the {entities}: ARI "
         f"{chosen.score:.2f}. Whether they are of use is not known"
     )
     return PartitionChoice(

@@ -116,7 +116,8 @@ class Scaling:
         Of a logarithmic feature this is the geometric kind of middle.
         """
         values = centres * self.scale + self.centre
-        restored = np.copysign(np.expm1(np.abs(values)), values)
+        logs = np.where(self.is_log, values, 0.0)
+        restored = np.copysign(np.expm1(np.abs(logs)), logs)
         return np.asarray(np.where(self.is_log, restored, values))
 
 
@@ -225,6 +226,17 @@ class CentroidModel:
             for start in range(0, max(len(table), 1), ROWS_AT_ONCE)
         ]
         return Assignment(*map(np.concatenate, zip(*parts, strict=True)))
+
+    def distances(self, table: FloatArray) -> FloatArray:
+        """Return the distances of rows to all centres, shape (n_rows, n_segments).
+
+        Parameters
+        ----------
+        table : ndarray of shape (n_rows, n_features)
+            As for `assign`; rows with an unknown value are NaN.
+        """
+        scaled = table.T if self.scaling is None else self.scaling.columns(table)
+        return np.asarray(np.sqrt(squared_distances(scaled, self.centres)).T)
 
     def _assign_block(self, rows: FloatArray) -> Assignment:
         if self.fill is not None:

@@ -64,6 +64,7 @@ never returned anything stand apart from the others, in a single population too.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal
 
@@ -368,6 +369,7 @@ def learn_centres(
     drawn: tuple[centroids.IntArray, FloatArray] | None = None,
     before: centroids.IntArray | None = None,
     n_before: int = 0,
+    categories: Sequence[slice] = (),
 ) -> tuple[Choice, FloatArray]:
     """Choose the number of segments on a draw, and learn their centres on all.
 
@@ -384,6 +386,8 @@ def learn_centres(
         Rows to learn from, and how many each stands for; None: all.
     before, n_before
         As in `Drawn`, of all rows.
+    categories : sequence of slice
+        Features that are the indicators of one category, a slice each.
 
     Returns
     -------
@@ -404,7 +408,7 @@ def learn_centres(
     rows = table[few]
     sample = Drawn(
         np.ascontiguousarray(scaling.columns(rows).T),
-        spread_ties(scaling.columns(rows, is_clipped=False), rng),
+        spread_ties(scaling.columns(rows, is_clipped=False), rng, categories),
         None if before is None else before[few],
         n_before,
     )

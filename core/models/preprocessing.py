@@ -38,7 +38,7 @@ from sklearn.preprocessing import RobustScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from core.artifacts.arrays import State
-from core.errors import ConfigError, ModelError, did_you_mean, listed
+from core.errors import ConfigError, ModelError, ModelTypeError, did_you_mean, listed
 from core.models.scaling import FeatureScaling, FloatArray, refuse_values
 
 METHODS = ("winsorised", "robust")
@@ -91,7 +91,8 @@ def checked_matrix(
             ensure_min_samples=1,
         )
     except (ValueError, TypeError) as error:
-        raise ModelError(
+        kind = ModelTypeError if isinstance(error, TypeError) else ModelError
+        raise kind(
             f"`{name}` cannot use this table: {error} Pass one row per shop and the "
             "numeric columns that the model was fitted on."
         ) from None

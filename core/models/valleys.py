@@ -7,6 +7,7 @@ tails and its silhouette; see `core.models.criterion`, which asks for one.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -32,7 +33,11 @@ LIMIT = 10.0
 """Standard deviations that finer features are clipped to when they order ties."""
 
 
-def spread_ties(columns: FloatArray, rng: np.random.Generator) -> FloatArray:
+def spread_ties(
+    columns: FloatArray,
+    rng: np.random.Generator,
+    categories: Sequence[slice] = (),
+) -> FloatArray:
     """Spread customers with equal values over the room up to the next values.
 
     Counts and rates take few values, and the room between 1 and 2 orders is not a
@@ -45,16 +50,30 @@ def spread_ties(columns: FloatArray, rng: np.random.Generator) -> FloatArray:
     the tenure, and becomes as even as that. Otherwise two such scores, which step
     at the same tenure, would make steps of what has none. Nothing finer: by lot.
 
+    The indicators of a category's levels are spread together: what lies between two
+    levels is not a valley either.
+
     Parameters
     ----------
     columns : ndarray of shape (n_features, n_rows)
         Scaled features without NaN.
     rng : Generator
+    categories : sequence of slice
+        Features that are the indicators of one category, a slice each.
 
     Returns
     -------
     ndarray of shape (n_features, n_rows)
     """
+    if categories:
+        is_number = np.ones(len(columns), dtype=bool)
+        spread = columns.copy()
+        for levels in categories:
+            is_number[levels] = False
+            spread[levels] = _spread_levels(columns[levels], rng)
+        if is_number.any():
+            spread[is_number] = spread_ties(columns[is_number], rng)
+        return spread
     rounded = np.round(columns / ROUNDING) * ROUNDING
     n_values = np.array([len(np.unique(column)) for column in rounded])
     spread = columns.copy()
@@ -64,6 +83,18 @@ def spread_ties(columns: FloatArray, rng: np.random.Generator) -> FloatArray:
         order = _predicted(rounded[place], finer)
         spread[place] = _spread(rounded[place], columns[place], order, rng)
     return spread
+
+
+def _spread_levels(block: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Return indicators evenly between the middle of all levels and twice as far out.
+
+    Seen along the line between any two levels the density is even on either side of
+    their border, and the mean of a level is where it was.
+    """
+    low = block.min(axis=1, keepdims=True)
+    unit = float((block.max(axis=1, keepdims=True) - low).max())
+    middle = low + unit / len(block)
+    return np.asarray(middle + 2.0 * rng.random(block.shape[1]) * (block - middle))
 
 
 def _predicted(column: FloatArray, finer: FloatArray) -> FloatArray:

@@ -10,7 +10,7 @@ average to what they did. The links between other features are not kept.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -47,6 +47,8 @@ class SearchBounds:
         does not vary, which is then left alone.
     is_whole : ndarray of bool, shape (n_features,)
         Features of which only whole numbers were seen.
+    fixed : frozenset of str
+        Features that no change moves.
     """
 
     features: Sequence[str]
@@ -54,6 +56,7 @@ class SearchBounds:
     high: FloatArray
     spread: FloatArray
     is_whole: NDArray[np.bool_]
+    fixed: frozenset[str] = frozenset()
 
     @property
     def year(self) -> IntArray:
@@ -68,7 +71,9 @@ class SearchBounds:
         return np.asarray(np.sqrt((steps**2).sum(axis=-1)))
 
 
-def search_bounds(table: FloatArray, features: Sequence[str]) -> SearchBounds:
+def search_bounds(
+    table: FloatArray, features: Sequence[str], fixed: Collection[str] = ()
+) -> SearchBounds:
     """Return the bounds that a table of entities sets for changes.
 
     Parameters
@@ -76,13 +81,15 @@ def search_bounds(table: FloatArray, features: Sequence[str]) -> SearchBounds:
     table : ndarray of float64, shape (n_entities, n_features)
         NaN is unknown.
     features : sequence of str
+    fixed : collection of str
+        Features that no change moves.
     """
     columns = [column[~np.isnan(column)] for column in table.T]
     low = np.array([c.min() if len(c) else np.nan for c in columns])
     high = np.array([c.max() if len(c) else np.nan for c in columns])
     is_whole = np.array([bool(len(c)) and not (c % 1).any() for c in columns])
     spread = np.array([robust_spread(np.sort(c)) for c in columns])
-    return SearchBounds(list(features), low, high, spread, is_whole)
+    return SearchBounds(list(features), low, high, spread, is_whole, frozenset(fixed))
 
 
 @dataclass(frozen=True)
@@ -249,7 +256,8 @@ def _pair_rays(start: FloatArray, bounds: SearchBounds) -> Iterator[_Ray]:
 def _movable(start: FloatArray, bounds: SearchBounds) -> list[int]:
     """Return the features that are known of this entity and vary among the entities."""
     known = ~np.isnan(start) & (bounds.spread > 0)
-    return [int(column) for column in np.flatnonzero(known)]
+    columns = [int(column) for column in np.flatnonzero(known)]
+    return [c for c in columns if bounds.features[c] not in bounds.fixed]
 
 
 def _reach(start: FloatArray, column: int, step: float, bounds: SearchBounds) -> float:
@@ -406,6 +414,7 @@ def explain(
     features: Sequence[str],
     names: Mapping[int, str],
     assign: Assign,
+    fixed: Collection[str] = (),
 ) -> Explanation:
     """Explain why an entity is in its segment, and what would move it.
 
@@ -425,6 +434,8 @@ def explain(
     names : mapping of segment to name
     assign : callable
         The real assigner, from features to segments.
+    fixed : collection of str
+        Features that no change moves, such as the indicators of a category.
 
     Raises
     ------
@@ -437,7 +448,7 @@ def explain(
             f"the assigner does not put `{entity_id}` into segment {own}; expected the "
             "assigner that did."
         )
-    bounds = search_bounds(table, features)
+    bounds = search_bounds(table, features, fixed)
     to_another = smallest_change(start, own, assign, bounds, is_to_segment=True)
     out = None
     if own != UNASSIGNED and UNASSIGNED in names:

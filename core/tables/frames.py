@@ -64,7 +64,7 @@ def table_from_frame(native: Any, work: Path, name: str = "the frame") -> Receiv
             frame.sink_parquet(path)
             scan = pl.scan_parquet(path, glob=False)
         else:
-            scan = _to_polars(frame).lazy()
+            scan = polars_table(frame).lazy()
     except Exception as error:
         # A lazy frame runs the user's own query here, in whatever library it is.
         raise SourceError(
@@ -76,7 +76,7 @@ def table_from_frame(native: Any, work: Path, name: str = "the frame") -> Receiv
     return ReceivedTable(name, scan, digest)
 
 
-def _to_polars(frame: nw.DataFrame[Any]) -> pl.DataFrame:
+def polars_table(frame: nw.DataFrame[Any]) -> pl.DataFrame:
     """Return an eager frame in Polars; columns of mixed Python types become text."""
     names = [str(name) for name in frame.columns]
     columns = []

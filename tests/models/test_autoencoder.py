@@ -57,21 +57,13 @@ def short_training(monkeypatch):
     tf.config.run_functions_eagerly(False)
 
 
-def expected_failures(estimator):
-    return {
-        "check_dtype_object": "asks for a TypeError where a cell is no number; every "
-        "bad input of ours is a ModelError, which is a ValueError",
-    }
-
-
 @pytest.mark.usefixtures("short_training")
 @pytest.mark.filterwarnings("ignore:`latent_size` is:UserWarning")
 @parametrize_with_checks(
     [
         Autoencoder(epochs=1, latent_size=1, hidden_size=4),
         Autoencoder("reference", epochs=1, latent_size=3),
-    ],
-    expected_failed_checks=expected_failures,
+    ]
 )
 def test_autoencoder_keeps_the_estimator_contract(estimator, check):
     check(estimator)

@@ -16,19 +16,11 @@ from core.models.density_assigner import NeighbourIndex
 from core.models.spanning_tree import spanning_tree
 
 
-def expected_failures(estimator):
-    return {
-        "check_dtype_object": "asks for a TypeError where a cell is no number; every "
-        "bad input of ours is a ModelError, which is a ValueError"
-    }
-
-
 @parametrize_with_checks(
     [
         DensityClusterer(min_cluster_size=3, min_samples=2),
         DensityClusterer(min_cluster_size=5, min_samples=1, selection_method="leaf"),
-    ],
-    expected_failed_checks=expected_failures,
+    ]
 )
 def test_clusterer_keeps_the_estimator_contract(estimator, check):
     check(estimator)

@@ -1,0 +1,402 @@
+"""Columns of any table as numbers on one scale: what is learnt of each, and applied.
+
+Every column counts alike, whatever its unit and however many levels it has: two rows
+drawn at random are, on average, equally far apart in each (a squared distance of 2).
+
+number
+    Winsorised at 1% and scaled to a variance of 1 (`core.models.preprocessing`). First
+    the logarithm ``ln(1 + x)``, where no value is below 0, the skewness is above
+    `SKEWED` and the logarithm's is smaller.
+category
+    Text, true and false, and numbers that are said to be categories: one indicator per
+    level (one-hot), together scaled to a variance of 1: each divided
+    by ``sqrt(sum of p (1 - p))``, p being the shares of the levels. Levels that fewer
+    rows than `RARE` (and than `FEWEST`) have, and those after the `MOST_LEVELS` most
+    frequent, are one level, ``(other)``. Nothing is taken from a target.
+missing values
+    A number's is its median. A category's is a level of its own, ``(missing)``, where
+    it is frequent enough to be one. A row of which nothing is known has no segment.
+left out, and told
+    Columns without values, with one value, with another text in most rows (names,
+    addresses), and whole numbers that count the rows.
+refused
+    Dates: a moment is no amount. Turn them into days since then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal, Self
+
+import numpy as np
+import polars as pl
+
+from core.errors import FeatureMismatchError, SchemaError, did_you_mean, listed
+from core.models.centroids import FloatArray, Scaling, learn_scaling
+from core.tables.dates import fitting_formats
+
+Kind = Literal["number", "category"]
+RARE: Final = 0.01
+FEWEST: Final = 5
+MOST_LEVELS: Final = 20
+SKEWED: Final = 1.0
+OTHER: Final = "(other)"
+MISSING: Final = "(missing)"
+MOSTLY: Final = 0.5
+"""Share of the rows with a text of their own from which a column tells them by name."""
+_DATE_CELLS: Final = 1000
+_ISO: Final = r"^\d{4}-\d{1,2}-\d{1,2}([T ].*)?$"
+
+
+@dataclass(frozen=True)
+class ColumnPlan:
+    """How one column is turned into numbers.
+
+    Attributes
+    ----------
+    name : str
+    kind : {'number', 'category'}
+    fill : float
+        Of a number: the median, for what is missing.
+    is_log : bool
+        Of a number: whether distances are taken on its logarithm.
+    levels : tuple of str
+        Of a category: by descending frequency, ``(missing)`` and ``(other)`` last,
+        where there are any.
+    """
+
+    name: str
+    kind: Kind
+    fill: float = 0.0
+    is_log: bool = False
+    levels: tuple[str, ...] = ()
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the encoded columns: the name, or name and level."""
+        if self.kind == "number":
+            return (self.name,)
+        return tuple(f"{self.name}={level}" for level in self.levels)
+
+    def encoded(self, column: pl.Series) -> list[pl.Series]:
+        """Return the encoded columns, float64; nothing is missing.
+
+        Raises
+        ------
+        FeatureMismatchError
+            If a number is asked for, and the column holds none.
+        """
+        if self.kind == "number":
+            if not column.dtype.is_numeric() and column.null_count() < len(column):
+                raise FeatureMismatchError(
+                    f"`{self.name}` held numbers when the segments were learnt; it "
+                    f"holds {column.dtype} now. Expected numbers."
+                )
+            return [_numbers(column).fill_null(self.fill).alias(self.name)]
+        text = _levels_of(column, self.levels)
+        return [
+            (text == level).fill_null(False).cast(pl.Float64).alias(feature)
+            for level, feature in zip(self.levels, self.features, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class TableEncoding:
+    """What was learnt of the columns of a table.
+
+    Attributes
+    ----------
+    columns : tuple of ColumnPlan
+        Those that count, in the order of the table.
+    skipped : dict of str to str
+        Columns that were left out, and why.
+    """
+
+    columns: tuple[ColumnPlan, ...]
+    skipped: dict[str, str]
+
+    @classmethod
+    def learn(
+        cls,
+        table: pl.DataFrame,
+        *,
+        categories: Collection[str] = (),
+        drop: Collection[str] = (),
+    ) -> Self:
+        """Decide what becomes of every column.
+
+        Parameters
+        ----------
+        table : DataFrame
+            Without the ids; a row per entity.
+        categories : collection of str
+            Numbers that stand for categories, such as codes.
+        drop : collection of str
+            Columns to leave out.
+
+        Raises
+        ------
+        SchemaError
+            For dates, infinite numbers, lists, and a table that has no column to
+            segment by.
+        """
+        _require_columns(table, [*categories, *drop])
+        skipped = dict.fromkeys(drop, "left out as asked")
+        kept = [column for column in table if column.name not in skipped]
+        _refuse_dates(kept)
+        plans = []
+        for column in kept:
+            found = _plan(column, is_category=column.name in categories)
+            if isinstance(found, str):
+                skipped[column.name] = found
+            else:
+                plans.append(found)
+        if not plans:
+            raise SchemaError(
+                f"the table has no column to segment by; {listed(table.columns)} were "
+                f"left out: {'; '.join(dict.fromkeys(skipped.values())) or 'none'}. "
+                "Expected numbers or categories that differ between rows."
+            )
+        return cls(tuple(plans), skipped)
+
+    @property
+    def features(self) -> list[str]:
+        """Names of the encoded columns."""
+        return [feature for plan in self.columns for feature in plan.features]
+
+    @property
+    def blocks(self) -> list[slice]:
+        """Where among the encoded columns each category stands."""
+        found, start = [], 0
+        for plan in self.columns:
+            end = start + len(plan.features)
+            if plan.kind == "category":
+                found.append(slice(start, end))
+            start = end
+        return found
+
+    def encode(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Return the encoded columns, float64; null in rows of which nothing is known.
+
+        Raises
+        ------
+        FeatureMismatchError
+            If a column is missing, or holds text where it held numbers.
+        """
+        missing = [p.name for p in self.columns if p.name not in table.columns]
+        if missing:
+            hint = did_you_mean(missing[0], table.columns)
+            raise FeatureMismatchError(
+                f"the segments were learnt from {len(self.columns)} columns; the table "
+                f"lacks {listed(missing)}.{hint} Hand in all of them; an unknown value "
+                "may stay empty."
+            )
+        own = table.select(plan.name for plan in self.columns)
+        refuse_infinite(own)
+        encoded = pl.DataFrame(
+            [made for plan in self.columns for made in plan.encoded(own[plan.name])]
+        )
+        is_empty = own.select(pl.all_horizontal(_is_missing(own)).alias("_"))["_"]
+        if not is_empty.any():
+            return encoded
+        return encoded.select(pl.when(~is_empty).then(pl.all()))
+
+    def matrix(self, encoded: pl.DataFrame) -> FloatArray:
+        """Return encoded columns, shape (n_rows, n_features), float64; null is NaN."""
+        return np.ascontiguousarray(encoded.select(self.features).to_numpy())
+
+    def learn_scaling(self, X: FloatArray) -> Scaling:
+        """Return what puts encoded columns on one scale, see the module.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_rows, n_features)
+            Encoded, all known.
+        """
+        n = X.shape[1]
+        is_number = np.ones(n, dtype=bool)
+        lower, upper = np.zeros(n), np.ones(n)
+        centre, scale = X.mean(axis=0), np.ones(n)
+        for block in self.blocks:
+            is_number[block] = False
+            spread = np.sqrt((centre[block] * (1 - centre[block])).sum())
+            scale[block] = spread if spread > 0 else 1.0
+        is_log = np.zeros(n, dtype=bool)
+        numbers = np.flatnonzero(is_number)
+        if len(numbers):
+            logs = [plan.is_log for plan in self.columns if plan.kind == "number"]
+            learnt = learn_scaling(X[:, numbers], logs)
+            is_log[numbers] = learnt.is_log
+            lower[numbers], upper[numbers] = learnt.lower, learnt.upper
+            centre[numbers], scale[numbers] = learnt.centre, learnt.scale
+        return Scaling(is_log, lower, upper, centre, scale)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        return {"columns": [asdict(p) for p in self.columns], "skipped": self.skipped}
+
+    @classmethod
+    def from_dict(cls, known: Mapping[str, Any]) -> Self:
+        """Return the encoding that `as_dict` took apart."""
+        plans = [
+            ColumnPlan(**{**own, "levels": tuple(own["levels"])})
+            for own in known["columns"]
+        ]
+        return cls(tuple(plans), dict(known["skipped"]))
+
+
+def refuse_infinite(table: pl.DataFrame) -> None:
+    """Refuse infinite numbers, by column.
+
+    Raises
+    ------
+    SchemaError
+    """
+    found = {
+        column.name: n
+        for column in table
+        if column.dtype.is_float() and (n := int(column.is_infinite().sum()))
+    }
+    if found:
+        said = ", ".join(f"`{name}` {n:,}" for name, n in found.items())
+        raise SchemaError(
+            f"infinite numbers ({said}); expected finite ones, or empty cells where a "
+            "value is not known."
+        )
+
+
+def _require_columns(table: pl.DataFrame, names: Iterable[str]) -> None:
+    for name in names:
+        if name not in table.columns:
+            raise SchemaError(
+                f"the table has no column `{name}`; it has "
+                f"{listed(table.columns, 12)}.{did_you_mean(name, table.columns)}"
+            )
+
+
+def _refuse_dates(columns: Iterable[pl.Series]) -> None:
+    """Refuse columns of dates, times and durations, of type or of text."""
+    names = [column.name for column in columns if _is_date(column)]
+    if names:
+        raise SchemaError(
+            f"{listed(names)} hold dates, and a date is no amount. Turn them into "
+            "numbers, such as days since then, or leave them out: "
+            f"{' '.join(f'--drop {name}' for name in names)} (in Python: `drop`)."
+        )
+
+
+def _is_date(column: pl.Series) -> bool:
+    if column.dtype.is_temporal():
+        return True
+    if column.dtype != pl.String:
+        return False
+    cells = column.drop_nulls().unique(maintain_order=True).head(_DATE_CELLS)
+    if not len(cells):
+        return False
+    is_iso = float(cells.str.contains(_ISO).mean() or 0.0)  # type: ignore[arg-type]
+    return is_iso > MOSTLY or bool(fitting_formats(cells))
+
+
+def _plan(column: pl.Series, *, is_category: bool) -> ColumnPlan | str:
+    """Return what becomes of a column, or why it is left out."""
+    if column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Object):
+        raise SchemaError(
+            f"`{column.name}` holds {column.dtype}; expected numbers or text. Turn it "
+            f"into columns of its own, or leave it out: --drop {column.name}."
+        )
+    if column.dtype.is_numeric() and not is_category:
+        return _number_plan(column)
+    return _category_plan(column)
+
+
+def _number_plan(column: pl.Series) -> ColumnPlan | str:
+    refuse_infinite(column.to_frame())
+    known = _numbers(column).drop_nulls().to_numpy()
+    if not len(known):
+        return "it has no values"
+    low, high = float(known.min()), float(known.max())
+    if low == high:
+        return "it has one value"
+    is_dense = column.dtype.is_integer() and high - low + 1 == len(known)
+    if is_dense and len(known) >= 1 / RARE and len(np.unique(known)) == len(column):
+        return "it counts the rows"
+    skewness = _skewness(known)
+    is_log = low >= 0 and skewness > SKEWED
+    is_log = is_log and abs(_skewness(np.log1p(known))) < skewness
+    return ColumnPlan(column.name, "number", float(np.median(known)), is_log)
+
+
+def _category_plan(column: pl.Series) -> ColumnPlan | str:
+    text = _text(column)
+    known = text.drop_nulls()
+    n = len(text)
+    counts = known.value_counts().sort(
+        "count", column.name or "", descending=[True, False]
+    )
+    if not len(known):
+        return "it has no values"
+    if counts.height > max(MOST_LEVELS, MOSTLY * len(known)):
+        return "nearly every row has its own text"
+    least = max(RARE * n, FEWEST if n >= FEWEST * FEWEST else 1)
+    frequent = counts.filter(pl.col("count") >= least).head(MOST_LEVELS)
+    levels = frequent[column.name].to_list()
+    n_rest = n - int(frequent["count"].sum())
+    if text.null_count() >= least:
+        levels.append(MISSING)
+        n_rest -= text.null_count()
+    if n_rest:
+        levels.append(OTHER)
+    if len(levels) < 2:
+        return "it has one value" if counts.height == 1 else "its levels are all rare"
+    return ColumnPlan(column.name, "category", levels=tuple(levels))
+
+
+def _numbers(column: pl.Series) -> pl.Series:
+    return column.cast(pl.Float64).fill_nan(None) + 0.0
+
+
+def _text(column: pl.Series) -> pl.Series:
+    """Return levels as text; whole numbers as such, whatever type holds them."""
+    if column.dtype.is_float() or column.dtype.is_decimal():
+        numbers = _numbers(column)
+        if (numbers.drop_nulls() % 1 == 0).all():
+            return numbers.cast(pl.Int64).cast(pl.String)
+        return numbers.cast(pl.String)
+    text = column.cast(pl.String).str.strip_chars()
+    return text.set(text == "", None)
+
+
+def _levels_of(column: pl.Series, levels: Collection[str]) -> pl.Series:
+    """Return the level of each row; null for one that is none of them."""
+    text = _text(column)
+    rest = OTHER if OTHER in levels else None
+    named = [level for level in levels if level not in (OTHER, MISSING)]
+    if MISSING in levels:
+        text = text.fill_null(MISSING)
+        named.append(MISSING)
+    found = text.replace_strict(named, named, default=rest, return_dtype=pl.String)
+    return found if rest is None else found.fill_null(rest)
+
+
+def _is_missing(table: pl.DataFrame) -> list[pl.Expr]:
+    """Return for every column whether a cell says nothing."""
+    found = []
+    for name, dtype in table.schema.items():
+        cell = pl.col(name)
+        if dtype.is_float():
+            cell = cell.fill_nan(None)
+        if dtype == pl.String:
+            cell = pl.when(cell.str.strip_chars() != "").then(cell)
+        found.append(cell.is_null())
+    return found
+
+
+def _skewness(values: FloatArray) -> float:
+    """Return the third standardised moment of winsorised values; 0 of equal ones."""
+    clipped = np.clip(values, *np.quantile(values, [RARE, 1 - RARE]))
+    deviations = clipped - clipped.mean()
+    spread = float(np.sqrt(np.mean(deviations**2)))
+    if spread <= 1e-12 * max(abs(float(clipped[0])), 1e-300):
+        return 0.0
+    return float(np.mean((deviations / spread) ** 3))

@@ -1,0 +1,164 @@
+"""`StableSegmenter` as scikit-learn's tools and a notebook use it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from sklearn.metrics import adjusted_rand_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from core.errors import (
+    ArtifactError,
+    ConfigError,
+    FeatureMismatchError,
+    ModelError,
+    SchemaError,
+)
+from core.tabular.estimator import StableSegmenter
+
+
+@parametrize_with_checks([StableSegmenter(max_segments=3)])
+def test_sklearns_checks(estimator, check):
+    check(estimator)
+
+
+def members(n: int = 600, seed: int = 0) -> tuple[pl.DataFrame, np.ndarray]:
+    """Return members of three planted groups; income has gaps, the plan goes along."""
+    rng = np.random.default_rng(seed)
+    group = rng.integers(0, 3, n)
+    told = np.where(rng.random(n) < 0.9, group, rng.integers(0, 3, n))
+    table = pl.DataFrame(
+        {
+            "income": np.exp(10 + 1.2 * group + rng.normal(0, 0.2, n)),
+            "age": 40 + 12 * (group == 1) + rng.normal(0, 3, n),
+            "plan": np.array(["free", "pro", "team"])[told],
+            "is_active": rng.random(n) < 0.5,
+        }
+    ).with_columns(
+        age=pl.when(pl.Series(rng.random(n) < 0.05)).then(None).otherwise("age")
+    )
+    return table, group
+
+
+@pytest.fixture(scope="module")
+def fitted() -> StableSegmenter:
+    return StableSegmenter().fit(members()[0])
+
+
+def test_planted_groups_in_a_mixed_table_are_found_and_called_natural(fitted):
+    table, group = members()
+    assert adjusted_rand_score(group, fitted.labels_) > 0.97
+    assert fitted.verdict_.kind == "natural"
+    assert fitted.stability_["ari"] > 0.95
+    assert fitted.segments_["size"].to_list() == np.bincount(fitted.labels_).tolist()
+    assert fitted.predict(table).tolist() == fitted.labels_.tolist()
+    names = " ".join(fitted.segments_["segment"])
+    assert all(word in names for word in ("high income", "low income", "plan pro"))
+
+
+def test_pandas_polars_and_arrow_tables_give_the_same_segments(fitted):
+    table, _ = members()
+    for same in (table.to_pandas(), table.to_arrow()):
+        other = StableSegmenter().fit(same)
+        assert other.labels_.tolist() == fitted.labels_.tolist()
+        assert other.strengths_.tolist() == fitted.strengths_.tolist()
+
+
+def test_a_refit_on_later_rows_keeps_ids_and_names(fitted):
+    segmenter = StableSegmenter().fit(members()[0])
+    ids = dict(zip(segmenter.segments_["segment_id"], segmenter.segments_["segment"],
+                   strict=True))  # fmt: skip
+    later, group = members(500, seed=1)
+    later = later.filter(pl.Series(group != 0))  # the largest group has gone
+    segmenter.refit(later)
+    assert segmenter.version_ == 2
+    kept = dict(zip(segmenter.segments_["segment_id"], segmenter.segments_["segment"],
+                    strict=True))  # fmt: skip
+    assert len(kept) == 2
+    assert kept.items() <= ids.items()
+    assert {event.kind for event in segmenter.events_} == {"survived", "died"}
+    with pytest.raises(FeatureMismatchError, match="`plan`"):
+        segmenter.refit(later.drop("plan"))
+
+
+def test_a_saved_model_predicts_explains_and_refits_as_the_original(fitted, tmp_path):
+    table, _ = members()
+    fitted.to_dir(tmp_path / "model")
+    loaded = StableSegmenter.from_dir(tmp_path / "model")
+    assert loaded.get_params() == fitted.get_params()
+    assert loaded.verdict_ == fitted.verdict_
+    assert loaded.segments_.equals(fitted.segments_)
+    found, known = loaded.assign(table), fitted.assign(table)
+    for one, other in zip(found, known, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert loaded.explain(table, 3) == fitted.explain(table, 3)
+    assert loaded.refit(table).labels_.tolist() == fitted.labels_.tolist()
+    state = next((tmp_path / "model").glob("*.safetensors"))
+    state.write_bytes(state.read_bytes()[:-8] + bytes(8))
+    with pytest.raises(ArtifactError):
+        StableSegmenter.from_dir(tmp_path / "model")
+
+
+def test_an_explanation_moves_the_row_as_it_says(fitted):
+    table, _ = members()
+    told = fitted.explain(table, 0)
+    assert told.segment == fitted.labels_[0]
+    assert told.reasons
+    assert told.to_another is not None
+    moved = {c["feature"]: c["after"] for c in told.to_another.features}
+    assert not any("=" in feature for feature in moved)
+    row = table[:1].with_columns(pl.lit(v).alias(name) for name, v in moved.items())
+    assert fitted.predict(row)[0] == told.to_another.segment
+
+
+def test_it_works_in_a_pipeline_and_with_set_output():
+    X = np.vstack([np.random.default_rng(0).normal(m, 1, (60, 3)) for m in (0, 9)])
+    line = make_pipeline(StandardScaler(), StableSegmenter()).set_output(
+        transform="pandas"
+    )
+    distances = line.fit_transform(X)
+    assert isinstance(distances, pd.DataFrame)
+    assert list(distances) == ["stablesegmenter0", "stablesegmenter1"]
+    np.testing.assert_array_equal(distances.to_numpy().argmin(axis=1), line.predict(X))
+
+
+def test_data_of_one_population_are_not_called_natural():
+    rng = np.random.default_rng(3)
+    n = 1000
+    table = pl.DataFrame(
+        {
+            "a": rng.choice(list("pqrs"), n),
+            "b": rng.choice(list("xyz"), n, p=[0.6, 0.3, 0.1]),
+            "c": rng.choice(list("uv"), n),
+            "d": rng.normal(size=n),
+            "e": rng.exponential(size=n),
+        }
+    )
+    assert StableSegmenter(max_segments=5).fit(table).verdict_.kind != "natural"
+
+
+def test_what_is_asked_for_is_cut():
+    table = pl.DataFrame({"x": np.random.default_rng(0).normal(size=300)})
+    segmenter = StableSegmenter(4).fit(table)
+    assert segmenter.n_segments_ == 4
+    assert segmenter.verdict_.kind in {"reproducible", "constructive"}
+
+
+@pytest.mark.parametrize(
+    ("options", "table", "kind", "message"),
+    [
+        ({"n_segments": 0}, {"x": [1, 2]}, ConfigError, "`n_segments` is 0"),
+        ({"drop": "x"}, {"x": [1, 2]}, ConfigError, "a list of columns"),
+        ({"drop": ["y"]}, {"x": [1, 2]}, SchemaError, "no column `y`"),
+        ({}, {"x": [1.0, float("inf")]}, SchemaError, "`x` 1"),
+        ({}, {"x": [1]}, ModelError, "n_samples = 1"),
+        ({}, {"x": [[1], [2]]}, SchemaError, "--drop x"),
+    ],
+)
+def test_bad_input_is_refused_with_the_cure(options, table, kind, message):
+    with pytest.raises(kind, match=message):
+        StableSegmenter(**options).fit(pl.DataFrame(table))
