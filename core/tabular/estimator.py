@@ -260,7 +260,7 @@ class StableSegmenter(
 
     @classmethod
     def from_dir(cls, folder: str | Path) -> Self:
-        """Return the model that `to_dir` or ``segments fit`` saved in a folder.
+        """Return the model that `to_dir` or the verb ``fit`` saved in a folder.
 
         It predicts, explains and refits as the original; of the training rows it has
         no `labels_`, `strengths_` and `runners_up_`.
