@@ -54,6 +54,20 @@ def test_growth_is_one_where_costs_are_linear_in_shops(scale):
     assert "Commits measured: `abc1234`" in page
 
 
+def test_cost_of_an_entity_and_the_loss_of_a_sample_are_shown(scale):
+    arguments = {"kind": "short", "n_shops": 2000}
+    result = {"rows": 50_000, "disk_mb": 1.0, "steps": {"score": cost(4.0)}}
+    score = {"judge": "score", "arguments": arguments, "result": result}
+    found = {"planted_ari": 0.912, "clusters_ari": 0.95, "segments_ari": 0.9}
+    found |= {"n_clusters": 9, "noise": 0.043} | cost(30.0, peak_mb=1500.0)
+    sample = {"judge": "sample", "arguments": {"n_shops": 60_000, "seed": 1}}
+    sample["result"] = {"learnt_from": {"5000": found}}
+    page = scale.render([row | {"version": "abc1234"} for row in (score, sample)])
+    assert "| short | 2,000 | 0.1M | 0.00 | 4 | 0.50 | 8 | 4.00 | 500 |" in page
+    line = "| 60,000 | 5,000 | 0.912 | 0.950 | 0.900 | 9 | 4.3% | 30 | 1.50 |"
+    assert line in page
+
+
 def test_what_was_not_measured_is_said(scale):
     assert scale.render([]).count("Not measured.") == len(scale.PARTS)
 
