@@ -439,9 +439,6 @@ FEATURE_SETS = {feature_set.name: feature_set for feature_set in (BEHAVIOUR, BAS
 
 SHOP = Entity("shop_id", "shop", "shops", "sales_qty_last_12_months")
 
-ShopRange = tuple[str | None, str | None]
-EVERY_SHOP: ShopRange = (None, None)
-
 # Where a shop is heading describes and names segments, and divides large ones.
 MOMENTUM_FEATURES = (
     *(
@@ -510,60 +507,54 @@ def feature_set(name: Literal["behaviour", "baseline"] | str) -> FeatureSet:
 
 
 def write_monthly(
-    sales: Path,
-    folder: Path,
-    config: FeaturesConfig,
-    unique_keys: bool,
-    slices: Sequence[ShopRange] = (EVERY_SHOP,),
+    parts: Sequence[Path], folder: Path, config: FeaturesConfig, unique_keys: bool
 ) -> None:
-    """Evaluate `monthly_sales` on the configured engine, a slice of shops at a time.
+    """Evaluate `monthly_sales` on the configured engine, part by part.
 
     Parameters
     ----------
-    sales : Path
-        Parquet file of checked sales rows.
+    parts : sequence of Path
+        Parquet files, or folders of them, of checked sales rows: whole shops, in
+        ascending order (`core.tables.parts`).
     folder : Path
-        Gets one Parquet file per slice.
+        Gets one Parquet file per part, sorted by shop and month.
     config : FeaturesConfig
         Names the engine.
     unique_keys : bool
         As for `monthly_sales`.
-    slices : sequence of (first shop, last shop)
-        Ranges of ids that bound the memory: grouping holds its groups at once.
     """
-    scan = open_engine(sales, config.engine)
-    _write_slices(lambda lazy: monthly_sales(lazy, unique_keys), scan, folder, slices)
-
-
-def write_concentration(
-    sales: Path,
-    folder: Path,
-    config: FeaturesConfig,
-    as_of_t: int,
-    slices: Sequence[ShopRange] = (EVERY_SHOP,),
-) -> None:
-    """Evaluate `product_concentration` over the window, as `write_monthly` does."""
-    scan = open_engine(sales, config.engine)
-    first_t = as_of_t - config.history_months + 1
-    _write_slices(
-        lambda lazy: product_concentration(lazy, first_t, as_of_t), scan, folder, slices
+    _write_by_part(
+        lambda sales: monthly_sales(sales, unique_keys).sort("shop_id", "t"),
+        parts,
+        folder,
+        config,
     )
 
 
-def _write_slices(
-    compute: Callable[[nw.LazyFrame[Any]], nw.LazyFrame[Any]],
-    scan: nw.LazyFrame[Any],
-    folder: Path,
-    slices: Sequence[ShopRange],
+def write_concentration(
+    parts: Sequence[Path], folder: Path, config: FeaturesConfig, as_of_t: int
 ) -> None:
-    """Write what is computed from each slice of shops as a file of a folder."""
+    """Evaluate `product_concentration` over the window, as `write_monthly` does."""
+    first_t = as_of_t - config.history_months + 1
+    _write_by_part(
+        lambda sales: product_concentration(sales, first_t, as_of_t),
+        parts,
+        folder,
+        config,
+    )
+
+
+def _write_by_part(
+    compute: Callable[[nw.LazyFrame[Any]], nw.LazyFrame[Any]],
+    parts: Sequence[Path],
+    folder: Path,
+    config: FeaturesConfig,
+) -> None:
+    """Write what is computed from each part as a file of a folder."""
     folder.mkdir(parents=True)
-    for number, (first, last) in enumerate(slices):
-        rows = scan
-        if first is not None and last is not None:
-            shop = nw.col("shop_id")
-            rows = scan.filter((shop >= first) & (shop <= last))
-        compute(rows).sink_parquet(folder / f"{number:04d}.parquet")
+    for number, part in enumerate(parts):
+        found = compute(open_engine(part, config.engine))
+        found.sink_parquet(folder / f"{number:06d}.parquet")
 
 
 def compute_features(
@@ -595,22 +586,33 @@ def compute_features(
         ``shop_id``, the set's features in order, then `UNCLUSTERED`; shops ascending.
         Features of products are null for shops whose rows name none.
     """
-    chosen = feature_set(config.name)
     for series in shop_series(monthly, concentration, shops, as_of_t, batch_size):
-        columns = {
-            **chosen.compute(series, config),
-            **momentum_features(series),
-            **_volume(series),
-        }
-        has_products = series.n_products.any(axis=1)
-        for feature in chosen.features:
-            if feature.needs_products:
-                columns[feature.name] = np.where(
-                    has_products, columns[feature.name], np.nan
-                )
-        yield pl.DataFrame({"shop_id": series.shop_id, **columns}).with_columns(
-            pl.exclude("shop_id").fill_nan(None)
-        )
+        yield features_of(series, config)
+
+
+def features_of(series: ShopSeries, config: FeaturesConfig) -> pl.DataFrame:
+    """Compute the configured feature set of the shops of a grid.
+
+    Returns
+    -------
+    DataFrame
+        As `compute_features` yields them.
+    """
+    chosen = feature_set(config.name)
+    columns = {
+        **chosen.compute(series, config),
+        **momentum_features(series),
+        **_volume(series),
+    }
+    has_products = series.n_products.any(axis=1)
+    for feature in chosen.features:
+        if feature.needs_products:
+            columns[feature.name] = np.where(
+                has_products, columns[feature.name], np.nan
+            )
+    return pl.DataFrame({"shop_id": series.shop_id, **columns}).with_columns(
+        pl.exclude("shop_id").fill_nan(None)
+    )
 
 
 def known_features(facts: Mapping[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,21 +29,23 @@ from core.config import Config
 from core.errors import PROGRAM, FeatureMismatchError
 from core.months import month_index, month_label
 from core.retailers.files import RETAILERS
+from core.scratch import temporary_folder
 from core.tables.exact import MILLIONTHS, millionths, polars_millionths
 from core.tables.faults import FaultCount
+from core.tables.parts import parts_of, write_parts
 from core.tables.sales import Sales, ValidationReport
 
 MAX_MONTHS = 240
 
 
 def open_engine(path: Path, engine: str) -> nw.LazyFrame[Any]:
-    """Scan a Parquet file lazily with ``polars`` or ``duckdb``."""
+    """Scan a Parquet file, or a folder of some, with ``polars`` or ``duckdb``."""
     if engine == "duckdb":
         import duckdb
 
         # DuckDB knows no literal path: `[` would be a pattern, `x=1/` a column.
         rows = duckdb.connect().read_parquet(
-            glob.escape(str(path)), hive_partitioning=False
+            [glob.escape(str(file)) for file in parts_of(path)], hive_partitioning=False
         )
         return nw.from_native(rows).lazy()
     return nw.from_native(pl.scan_parquet(path, glob=False)).lazy()
@@ -192,41 +194,57 @@ def shop_series(
     oldest = (
         pl.scan_parquet(monthly, glob=False).select(pl.col("t").min()).collect().item()
     )
-    start = max(oldest if oldest is not None else as_of_t, as_of_t - MAX_MONTHS + 1)
-    t = np.arange(start, as_of_t + 1)
+    first_t = grid_start(oldest, as_of_t)
     for offset in range(0, len(ordered), batch_size):
         batch = ordered.slice(offset, batch_size)
         wanted = pl.col("shop_id").is_between(pl.lit(batch[0]), pl.lit(batch[-1]))
-        codes = pl.DataFrame({"shop_id": batch}).with_row_index("code")
-        rows = (
-            pl.scan_parquet(monthly, glob=False)
-            .filter(wanted & pl.col("t").is_between(start, as_of_t))
-            .join(codes.lazy(), on="shop_id", how="inner")
-            .select("code", "t", "quantity", "n_products")
-            .collect(engine="streaming")
+        months, shares = (
+            pl.scan_parquet(path, glob=False).filter(wanted).collect(engine="streaming")
+            for path in (monthly, concentration)
         )
-        shares = (
-            codes.lazy()
-            .join(
-                pl.scan_parquet(concentration, glob=False).filter(wanted),
-                on="shop_id",
-                how="left",
-            )
-            .sort("code")
-            .collect()
-        )
-        cell = (rows["code"].to_numpy(), rows["t"].to_numpy() - start)
-        quantity = np.zeros((len(batch), len(t)))
-        quantity[cell] = rows["quantity"].to_numpy() / MILLIONTHS
-        n_products = np.zeros((len(batch), len(t)))
-        n_products[cell] = rows["n_products"].to_numpy()
-        yield ShopSeries(
-            shop_id=batch.to_numpy(),
-            t=t,
-            quantity=quantity,
-            n_products=n_products,
-            concentration=shares["concentration"].cast(pl.Float64).to_numpy(),
-        )
+        yield series_of(months, shares, batch, first_t, as_of_t)
+
+
+def grid_start(oldest: int | None, as_of_t: int) -> int:
+    """Return the first month of all grids, given the oldest active month of anybody."""
+    return max(as_of_t if oldest is None else oldest, as_of_t - MAX_MONTHS + 1)
+
+
+def series_of(
+    monthly: pl.DataFrame,
+    concentration: pl.DataFrame,
+    shops: pl.Series,
+    first_t: int,
+    as_of_t: int,
+) -> ShopSeries:
+    """Put the months of some shops onto one grid.
+
+    Parameters
+    ----------
+    monthly, concentration : DataFrame
+        `monthly_sales` and `product_concentration` of these shops, and any others.
+    shops : Series of str
+        The shops wanted, ascending.
+    first_t, as_of_t : int
+        First month of the grid, which is the same for all shops, and the last.
+    """
+    codes = pl.DataFrame({"shop_id": shops}).with_row_index("code")
+    is_in = pl.col("t").is_between(first_t, as_of_t)
+    rows = monthly.filter(is_in).join(codes, on="shop_id", how="inner")
+    shares = codes.join(concentration, on="shop_id", how="left", maintain_order="left")
+    cell = (rows["code"].to_numpy(), rows["t"].to_numpy() - first_t)
+    t = np.arange(first_t, as_of_t + 1)
+    quantity = np.zeros((len(shops), len(t)))
+    quantity[cell] = rows["quantity"].to_numpy() / MILLIONTHS
+    n_products = np.zeros((len(shops), len(t)))
+    n_products[cell] = rows["n_products"].to_numpy()
+    return ShopSeries(
+        shop_id=shops.to_numpy(),
+        t=t,
+        quantity=quantity,
+        n_products=n_products,
+        concentration=shares["concentration"].cast(pl.Float64).to_numpy(),
+    )
 
 
 def _with_month(sales: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
@@ -260,7 +278,8 @@ def write_archive(sales: Sales, path: Path) -> None:
         sorted by `KEY`, no key twice. A null product is not known.
     """
     quantity = polars_millionths("sales_qty")
-    lines = sales.frame.select(*KEY, millionths=quantity)
+    parts = [pl.scan_parquet(part, glob=False) for part in parts_of(sales.path)]
+    lines = [part.select(*KEY, millionths=quantity) for part in parts]
     is_repeated = not sales.has_unique_keys
 
     def summed(rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -272,23 +291,27 @@ def write_archive(sales: Sales, path: Path) -> None:
 
 
 def _write_by_month(
-    rows: pl.LazyFrame,
+    parts: Sequence[pl.LazyFrame],
     path: Path,
     finished: Callable[[pl.LazyFrame], pl.LazyFrame] = lambda month: month,
 ) -> None:
-    """Write rows sorted by `KEY`, a month at a time.
+    """Write rows sorted by `KEY`, a month of a part of the shops at a time.
 
     Sorting eight million rows at once takes 1.8 GB. A row group holds one month, so
     whoever asks for a month reads no other.
     """
     from pyarrow import parquet
 
-    months = rows.select(T.alias("t").unique().sort()).collect()["t"].to_list()
-    empty = finished(rows.limit(0)).collect().to_arrow(compat_level=OLDEST)
-    with parquet.ParquetWriter(path, empty.schema, compression="zstd") as writer:
-        for t in months:
-            month = finished(rows.filter(t == T)).sort(KEY).collect()
-            writer.write_table(month.to_arrow(compat_level=OLDEST), len(month))
+    empty = finished(parts[0].limit(0)).collect().to_arrow(compat_level=OLDEST)
+    with (
+        temporary_folder() as work,
+        parquet.ParquetWriter(path, empty.schema, compression="zstd") as writer,
+    ):
+        found = [write_parts(rows, T, work / str(i)) for i, rows in enumerate(parts)]
+        for t in sorted(set().union(*found)):
+            for rows in (months[t] for months in found if t in months):
+                month = finished(pl.scan_parquet(rows, glob=False)).collect().sort(KEY)
+                writer.write_table(month.to_arrow(compat_level=OLDEST), len(month))
 
 
 def archived_months(path: Path) -> dict[str, str]:
@@ -334,7 +357,7 @@ def add_months(
     taken = T.is_in([month_index(month) for month in months])
     old = pl.scan_parquet(archive, glob=False).filter(~taken)
     new = pl.scan_parquet(received, glob=False).filter(taken)
-    _write_by_month(pl.concat([old, new]), path)
+    _write_by_month([pl.concat([old, new])], path)
 
 
 def sales_as_trained(sales: Sales, has_products: bool, path: Path) -> Sales:

@@ -33,9 +33,7 @@ from core.config import Config, EligibilityConfig
 from core.errors import ConfigError, EligibilityError
 from core.months import month_index, month_label, month_label_column
 from core.retailers.features import (
-    EVERY_SHOP,
     UNCLUSTERED,
-    ShopRange,
     compute_features,
     feature_set,
     write_concentration,
@@ -49,6 +47,7 @@ from core.retailers.monthly import (
 from core.retailers.sample import generate_sales
 from core.segments.states import LAPSED, LifeCycle
 from core.tables.exact import MILLIONTHS
+from core.tables.parts import parts_of, split_by_id
 from core.tables.sales import Sales, read_sales, sales_from_frame
 
 # What a shop did that it is not segmented; the numbers are those of the options.
@@ -144,8 +143,6 @@ def require_eligible(
 # A newest month with less than this share of the median month's shops is taken for
 # stray rows (a mistyped year, the first days of a month), unless `as_of` is given.
 THIN_MONTH_SHARE = 0.05
-# Sales rows grouped at once: 8 million rows of 100,000 shops take some 700 MB.
-ROWS_AT_ONCE = 8_000_000
 
 
 @dataclass(frozen=True)
@@ -253,11 +250,11 @@ def prepare(
         path = work / "as_trained.parquet"
         sales = sales_as_trained(sales, has_products, path)
     monthly = work / "monthly"
-    slices = shop_slices(sales)
-    write_monthly(sales.path, monthly, config.features, sales.has_unique_keys, slices)
+    parts = shop_parts(sales, work / "parts")
+    write_monthly(parts, monthly, config.features, sales.has_unique_keys)
     as_of_t, notes = resolve_as_of(monthly, sales, config.features.as_of)
     concentration = work / "concentration"
-    write_concentration(sales.path, concentration, config.features, as_of_t, slices)
+    write_concentration(parts, concentration, config.features, as_of_t)
     life_cycle = life_cycle or learnt_life_cycle(monthly, as_of_t, config)
     states = life_cycle.states(_sold(monthly), as_of_t)
     shops = _judge_shops(sales, monthly, as_of_t, states, config)
@@ -277,16 +274,12 @@ def _sold(monthly: Path) -> pl.LazyFrame:
     return months.select("shop_id", "t", "quantity")
 
 
-def shop_slices(sales: Sales) -> list[ShopRange]:
-    """Return ranges of shop ids with about `ROWS_AT_ONCE` rows each."""
-    n_slices = -(-sales.intake.rows_kept // ROWS_AT_ONCE)
-    if n_slices <= 1:
-        return [EVERY_SHOP]
-    shops = sales.frame.select("shop_id").unique().collect(engine="streaming")
-    ids = shops["shop_id"].sort()
-    size = -(-len(ids) // n_slices)
-    parts = [ids.slice(start, size) for start in range(0, len(ids), size)]
-    return [(part[0], part[-1]) for part in parts]
+def shop_parts(sales: Sales, folder: Path) -> list[Path]:
+    """Return the sales in parts of whole shops, split into `folder` if need be."""
+    if sales.path.is_dir():
+        return parts_of(sales.path)
+    n_rows = sales.intake.rows_kept
+    return split_by_id(sales.frame, "shop_id", n_rows, folder) or [sales.path]
 
 
 def resolve_as_of(
@@ -538,7 +531,7 @@ def _features_at(
             pl.col("t") > t - window
         ).sink_parquet(monthly)
     concentration = prepared.work / "history" / f"concentration-{t}-{window}"
-    write_concentration(sales, concentration, features, t)
+    write_concentration([sales], concentration, features, t)
     size = prepared.config.clustering.batch_size
     yield from compute_features(monthly, concentration, shops, t, features, size)
 

@@ -113,10 +113,22 @@ class Validation:
         """Rows in which each kind of cell was put right."""
         return {name: self.found[name] for name in self.spec.repairs}
 
-    def drop_duplicates(self, work: Path) -> pl.LazyFrame:
+    def drop_duplicates(
+        self, parts: Sequence[pl.LazyFrame], work: Path
+    ) -> list[pl.LazyFrame]:
         """Look for rows equal in all cells, and in their keys; return those kept.
 
-        Rows are on disk and have a `HASH`; `work` takes intermediate files.
+        Parameters
+        ----------
+        parts : sequence of LazyFrame
+            All rows, on disk, with a `HASH`; equal ones are in the same part.
+        work : Path
+            Takes intermediate files.
+
+        Returns
+        -------
+        list of LazyFrame
+            The rows kept of each part.
 
         Raises
         ------
@@ -124,28 +136,32 @@ class Validation:
             If a fault was found whose policy is `error`.
         """
         self.stop_at_errors(self.spec.own_faults)
-        rows = self.rows
         # Hashed again from the source: keeping its columns would double the disk used.
         received = self.parsed.received.with_columns(self.parsed.hashed)
         compared = self.parsed.compared
-        duplicates = self._repeats("exact_duplicate", rows, received, compared, work)
-        kept = _without(rows.filter(~self.spec.has_any(self._dropped)), duplicates)
+        equal = self._repeats("exact_duplicate", parts, received, compared, work)
+        is_kept = ~self.spec.has_any(self._dropped)
+        kept = [_without(part.filter(is_kept), equal) for part in parts]
         keys = [pl.col(column) for column in self.spec.key]
-        keyed = kept.with_columns(pl.struct(keys).hash(seed=0).alias(HASH))
-        return _without(kept, self._repeats("repeated_key", keyed, keyed, keys, work))
+        hashed = pl.struct(keys).hash(seed=0).alias(HASH)
+        keyed = [part.with_columns(hashed) for part in kept]
+        later = self._repeats("repeated_key", keyed, pl.concat(keyed), keys, work)
+        return [_without(part, later) for part in kept]
 
     def _repeats(
         self,
         fault: str,
-        hashed: pl.LazyFrame,
+        parts: Sequence[pl.LazyFrame],
         rows: pl.LazyFrame,
         cells: Sequence[pl.Expr],
         work: Path,
     ) -> pl.DataFrame:
         """Return the rows to set aside as equal to an earlier one; count them all."""
-        repeated, self.found[fault] = repeated_hashes(hashed.select(HASH))
+        found = [repeated_hashes(part.select(HASH)) for part in parts]
+        self.found[fault] = sum(n for _, n in found)
         if self.policies[fault] == "keep" or not self.found[fault]:
             return NO_ROWS
+        repeated = np.unique(np.concatenate([hashes for hashes, _ in found]))
         later = later_duplicates(rows, cells, repeated, work)
         self._set_aside(fault, later)
         return later

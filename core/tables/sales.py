@@ -23,6 +23,7 @@ from core.tables.faults import FaultCount, Validation, fault_lines, repair_lines
 from core.tables.files import SourceFile, counted, fetch_kaggle, find_files
 from core.tables.frames import table_from_frame
 from core.tables.ids import alike_ids, id_sums, outsized_ids, total_ids
+from core.tables.parts import split_by_id
 from core.tables.readers import (
     READING_OPTIONS,
     ReceivedTable,
@@ -108,7 +109,7 @@ class Sales:
         where there are none. Several rows may share one shop, product and month: they
         add up.
     path : Path
-        The Parquet file.
+        The Parquet file; of many rows, a folder of parts (`core.tables.parts`).
     rejected : polars.DataFrame
         The rows set aside: `source_row` (1 is the first row of the input, over all its
         files), `reason`, and the mapped columns as received, as text.
@@ -286,7 +287,7 @@ def validate_sales(
     data : DataConfig
         Column names, formats and policies.
     target : Path
-        Parquet to write; our columns.
+        Parquet to write, a file or a folder of parts; our columns.
     work : Path
         Folder for intermediate files.
 
@@ -308,16 +309,27 @@ def validate_sales(
     parsed = replace(parsed, rows=pl.scan_parquet(path, glob=False))
     parsed = settle(parsed, data.decimal, table.usual_decimal)
     checked = validation_of(parsed, data)
-    kept = checked.drop_duplicates(work)
+    parts = split_by_id(parsed.rows, "shop_id", checked.n_read, work / "parts")
+    scans = [pl.scan_parquet(part, glob=False) for part in parts]
+    kept = checked.drop_duplicates(scans or [parsed.rows], work)
     kept, sums = _without_totals(checked, kept)
     checked.stop_without_rows()
-    if "product_id" in parsed.lacking:
-        kept = kept.with_columns(product_id=pl.lit(None, pl.String))
+    _write_kept(kept, parsed, target)
+    return checked.rejected, _report(checked, pl.concat(kept), sums)
+
+
+def _write_kept(kept: Sequence[pl.LazyFrame], parsed: ParsedRows, target: Path) -> None:
+    """Write the rows kept: parts as files of a folder, one part as a file."""
     columns = [*SALES.key, "sales_qty"]
     if "sales_value" in parsed.columns:
         columns.append("sales_value")
-    kept.select(columns).sink_parquet(target, compression="lz4")
-    return checked.rejected, _report(checked, kept, sums)
+    if len(kept) > 1:
+        target.mkdir()
+    unknown = [pl.lit(None, pl.String).alias("product_id")]
+    for number, rows in enumerate(kept):
+        path = target / f"{number:06d}.parquet" if len(kept) > 1 else target
+        named = rows.with_columns(unknown if "product_id" in parsed.lacking else [])
+        named.select(columns).sink_parquet(path, compression="lz4")
 
 
 def validation_of(
@@ -337,23 +349,31 @@ def validation_of(
 
 
 def _without_totals(
-    checked: Validation, kept: pl.LazyFrame
-) -> tuple[pl.LazyFrame, dict[str, pl.DataFrame]]:
+    checked: Validation, kept: list[pl.LazyFrame]
+) -> tuple[list[pl.LazyFrame], dict[str, pl.DataFrame]]:
     """Set rows of totals aside; also return the rows and sums of each id kept."""
-    ids = ("shop_id", "product_id")
-    sums = {column: id_sums(kept, column, "sales_qty") for column in ids}
+    rows, sums = pl.concat(kept), _sums_of_ids(kept)
     totals = {
-        column: total_ids(kept, sums[column], column, "sales_qty", SALES.key)
-        for column in ids
+        column: total_ids(rows, sums[column], column, "sales_qty", SALES.key)
+        for column in sums
     }
     if not any(totals.values()):
         return kept, sums
     is_total = pl.any_horizontal(pl.col(c).is_in(found) for c, found in totals.items())
-    checked.set_aside("total_row", kept.filter(is_total).select(ROW))
+    checked.set_aside("total_row", rows.filter(is_total).select(ROW))
     if checked.policies["total_row"] == "drop":
-        kept = kept.filter(~is_total)
-        sums = {column: id_sums(kept, column, "sales_qty") for column in ids}
+        kept = [part.filter(~is_total) for part in kept]
+        sums = _sums_of_ids(kept)
     return kept, sums
+
+
+def _sums_of_ids(kept: Sequence[pl.LazyFrame]) -> dict[str, pl.DataFrame]:
+    """Return the rows and the quantity of each shop, and of each product."""
+    shops = [id_sums(part, "shop_id", "sales_qty") for part in kept]
+    return {
+        "shop_id": pl.concat(shops),
+        "product_id": id_sums(pl.concat(kept), "product_id", "sales_qty"),
+    }
 
 
 def _month_cure(date_format: str | None, *, is_dated: bool) -> str:

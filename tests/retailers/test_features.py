@@ -12,7 +12,6 @@ from core.config import FeaturesConfig
 from core.errors import ConfigError, FeatureMismatchError
 from core.months import month_index, month_label
 from core.retailers.features import (
-    EVERY_SHOP,
     FEATURE_SETS,
     MOMENTUM_FEATURES,
     UNCLUSTERED,
@@ -25,6 +24,7 @@ from core.retailers.features import (
     write_monthly,
 )
 from core.retailers.monthly import ShopSeries
+from core.tables.parts import split_by_id
 
 
 def rows(*lines):
@@ -42,17 +42,23 @@ def features_of(
     name="behaviour",
     engine="polars",
     unique=False,
-    slices=(EVERY_SHOP,),
+    n_parts=1,
 ):
     """Run the whole way from rows to features."""
     folder.mkdir(exist_ok=True)
     config = FeaturesConfig(name=name, engine=engine)
     path = folder / "sales.parquet"
     sales.write_parquet(path)
+    rows_at_once = -(-sales.height // n_parts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("core.tables.parts.ROWS_AT_ONCE", rows_at_once)
+        split = split_by_id(sales.lazy(), "shop_id", sales.height, folder / "parts")
+    parts = split or [path]
+    assert len(parts) == n_parts
     tables = (folder / "monthly", folder / "concentration")
-    write_monthly(path, tables[0], config, unique, slices)
+    write_monthly(parts, tables[0], config, unique)
     as_of_t = month_index(as_of)
-    write_concentration(path, tables[1], config, as_of_t, slices)
+    write_concentration(parts, tables[1], config, as_of_t)
     shops = sales["shop_id"].unique()
     return pl.concat(compute_features(*tables, shops, as_of_t, config, batch_size=7))
 
@@ -317,11 +323,10 @@ def test_unique_keys_skip_a_grouping_and_change_nothing(kiosk, tmp_path):
 
 
 @pytest.mark.parametrize("engine", ["polars", "duckdb"])
-def test_shops_in_slices_change_nothing(market, tmp_path, engine):
+def test_shops_in_parts_change_nothing(market, tmp_path, engine):
     whole = features_of(market, tmp_path / "a", "2023-12", engine=engine)
-    slices = (("S0", "S19"), ("S2", "S28"), ("S29", "S9"))
-    cut = features_of(market, tmp_path / "b", "2023-12", engine=engine, slices=slices)
-    assert cut.equals(whole)
+    parts = features_of(market, tmp_path / "b", "2023-12", engine=engine, n_parts=3)
+    assert parts.equals(whole)
 
 
 def test_months_after_as_of_are_not_looked_at(kiosk, tmp_path):

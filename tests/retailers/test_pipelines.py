@@ -492,16 +492,30 @@ def test_strengths_are_between_0_and_1_and_finite(trained):
         assert ((values >= 0) & (values <= 1)).all()
 
 
-def test_many_rows_are_grouped_in_slices_with_the_same_result(tmp_path, monkeypatch):
+def test_many_rows_are_prepared_in_parts_with_the_same_result(tmp_path, monkeypatch):
     rows = generate_sales(SampleConfig(n_shops=60), seed=1).rows
-    prepare_features(small_config(tmp_path / "whole"), rows)
-    monkeypatch.setattr("core.retailers.prepare.ROWS_AT_ONCE", 1000)
-    prepare_features(small_config(tmp_path / "sliced"), rows)
-    whole, sliced = (
-        pl.read_parquet(tmp_path / name / "features.parquet")
-        for name in ("whole", "sliced")
+    faulty = rows.head(40).with_columns(
+        shop_id=pl.Series(["", "17.0", "S000001", "zoo"] * 10),
+        sales_qty=pl.Series([None, 2.0] * 20),
     )
-    assert_frame_equal(whole, sliced, check_exact=True)
+    later = rows.tail(9).with_columns(pl.col("sales_qty") + 1)
+    rows = pl.concat([faulty, rows, faulty, rows.slice(500, 30), later])
+    policies = {"repeated_key": "drop"}
+    data = {"source": "sample", "policies": policies}
+    prepare_features(small_config(tmp_path / "whole", data=data), rows)
+    monkeypatch.setattr("core.tables.parts.ROWS_AT_ONCE", 1000)
+    prepare_features(small_config(tmp_path / "parts", data=data), rows)
+    whole, parts = (tmp_path / name for name in ("whole", "parts"))
+    compared = sorted({*whole.glob("*.parquet"), *whole.glob("*.csv")})
+    assert len(compared) == 9
+    for path in compared:
+        read = pl.read_csv if path.suffix == ".csv" else pl.read_parquet
+        assert_frame_equal(read(path), read(parts / path.name), check_exact=True)
+    facts = [read_manifest(path, RETAILERS).facts("prepare") for path in (whole, parts)]
+    assert facts[0] == facts[1]
+    found = facts[0]["intake"]["faults"]
+    names = ("missing_id", "exact_duplicate", "repeated_key")
+    assert all(found[name]["set_aside"] for name in names)
 
 
 def test_a_stray_future_month_does_not_move_as_of(tmp_path):

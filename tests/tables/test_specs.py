@@ -67,7 +67,7 @@ def validated(tmp_path: Path, text: str, policies: dict[str, str]) -> tuple:
     table = read_files(*find_files(str(path), tmp_path), data, tmp_path)
     parsed = parse_rows(table, {}, VISITS, data, has_hash=True)
     checked = Validation(parsed, parsed.rows, policies, "visits.policies")
-    return checked.drop_duplicates(tmp_path), checked
+    return pl.concat(checked.drop_duplicates([parsed.rows], tmp_path)), checked
 
 
 def test_a_new_table_needs_only_its_specification(tmp_path: Path):
