@@ -205,7 +205,7 @@ def labels_learnt_from(
     measure(command(INFER, artifacts), work / "sample.log")
     table = pl.read_csv(artifacts / "cluster_predictions.csv", infer_schema=False)
     shutil.rmtree(artifacts)
-    labels = table.select(
+    labels = table.drop_nulls("latent_cluster").select(  # others are not eligible
         "shop_id", pl.col("segment").fill_null("-1"), cluster="latent_cluster"
     )
     return labels, {
