@@ -273,33 +273,49 @@ class Assigner:
             Finite, scaled as the training rows were.
         """
         rows = without_tiny(rows)
-        labels = np.full(len(rows), -1, dtype=np.int64)
-        strengths = np.zeros(len(rows))
-        step = max(1, CELLS // (2 * self.min_samples))
         if not len(self.max_lambda):
-            return DensityAssignment(labels, strengths)
-        for start in range(0, len(rows), step):
-            part = slice(start, start + step)
+            return DensityAssignment(
+                np.full(len(rows), -1, dtype=np.int64), np.zeros(len(rows))
+            )
+        point = self._equal_points(rows)
+        labels = self.cluster_label[self.parent[point]].astype(np.int64)
+        strengths = self.strength[point]
+        new = np.flatnonzero(point < 0)
+        step = max(1, CELLS // (2 * self.min_samples))
+        for start in range(0, len(new), step):
+            part = new[start : start + step]
             labels[part], strengths[part] = self._labels_at(*self._join(rows[part]))
         return DensityAssignment(labels, strengths)
 
+    @cached_property
+    def _point_of_values(self) -> dict[bytes, int]:
+        """The index of each point, by its values."""
+        points = self.points + 0.0  # -0.0 is 0.0
+        return {values.tobytes(): point for point, values in enumerate(points)}
+
+    def _equal_points(self, rows: FloatArray) -> IntArray:
+        """Return the training point that each row is equal to; -1 for none.
+
+        Looked up, since most rows of a training run are known: searching for them as
+        for new ones took most of the labelling.
+        """
+        find = self._point_of_values.get
+        same_zeros = np.asarray(rows, dtype=np.float64) + 0.0
+        return np.array([find(row.tobytes(), -1) for row in same_zeros], dtype=np.intp)
+
     def _labels_at(self, point: IntArray, reach: FloatArray) -> DensityAssignment:
         """Return label and strength of rows, from where they join the training rows."""
-        is_known = reach == 0.0
-        # An equal row has no finite lambda; it takes the fitted values below.
-        lam = 1.0 / np.where(is_known, 1.0, reach)
-        cluster = self._cluster_at(point, lam)
-        cluster[is_known] = self.parent[point[is_known]]
-        labels = self.cluster_label[cluster]
+        lam = 1.0 / reach
+        labels = self.cluster_label[self._cluster_at(point, lam)]
         strengths = relative_strength(labels, lam, self.max_lambda)
-        strengths[is_known] = self.strength[point[is_known]]
         return DensityAssignment(labels.astype(np.int64), strengths)
 
     def _join(self, rows: FloatArray) -> tuple[IntArray, FloatArray]:
         """Return the training point that each row joins, and the distance there.
 
-        The distance is the mutual reachability distance, 0 for a row that equals the
-        point. Memory grows with the number of rows, `2 * min_samples` neighbours each.
+        The rows are equal to no point. The distance is the mutual reachability
+        distance. Memory grows with the number of rows, `2 * min_samples` neighbours
+        each.
         """
         distances, indices = self._index.query(rows, self.min_samples + 1)
         everyone = np.arange(len(rows))
@@ -317,8 +333,6 @@ class Assigner:
             point[rest], reach[rest] = self._widely_joined_point(
                 rows[rest], own_core[rest]
             )
-        is_known = distances[:, 0] == 0.0
-        point[is_known], reach[is_known] = indices[is_known, 0], 0.0
         return point, reach
 
     def _widely_joined_point(
