@@ -30,6 +30,7 @@ WORK = REPOSITORY / "build" / "benchmarks" / "scale"
 CACHE = REPOSITORY / "build" / "benchmarks" / "scale.jsonl"
 PAGE = REPOSITORY / "docs" / "scale.md"
 SIZES = (10_000, 60_000, 240_000, 1_000_000)
+ENGINE_SIZES = (60_000, 1_000_000)
 SHORT_SIZES = (1_000_000, 3_000_000, 10_000_000)
 CUSTOMERS = (50_000, 200_000)
 SYSTEMS = ("axes", "channels", "baskets")
@@ -43,10 +44,17 @@ def plan_pipelines() -> Iterator[Task]:
 
 
 def plan_score() -> Iterator[Task]:
-    """Yield scoring: the largest sales of three years, then many shops of a few."""
-    yield "score", {"kind": "three-years", "n_shops": SIZES[-1]}
+    """Yield scoring: the sales that Spark scores, too, then many shops of few rows."""
+    for n_shops in ENGINE_SIZES:
+        yield "score", {"kind": "three-years", "n_shops": n_shops}
     for n_shops in SHORT_SIZES:
         yield "score", {"kind": "short", "n_shops": n_shops}
+
+
+def plan_spark() -> Iterator[Task]:
+    """Yield preparing and scoring on Spark, size by size."""
+    for n_shops in ENGINE_SIZES:
+        yield "spark", {"n_shops": n_shops}
 
 
 def plan_customers() -> Iterator[Task]:
@@ -65,6 +73,7 @@ def plan_sample() -> Iterator[Task]:
 PARTS = {
     "pipelines": plan_pipelines,
     "score": plan_score,
+    "spark": plan_spark,
     "customers": plan_customers,
     "sample": plan_sample,
 }

@@ -24,6 +24,12 @@ PREPARE, *LEARN, INFER = (ROOT / script for script in STEPS)
 MODEL_SHOPS = 10_000
 FIT_SHOPS = (100_000, 50_000, 25_000, 10_000, 5_000)
 SEED = 42
+LABELS = ("shop_id", "segment", "latent_cluster", "latent_cluster_strength", "reason")
+# What Spark is told: all cores that the page speaks of, and enough for its driver.
+SUBMITTED = (
+    "--master local[2] --driver-memory 3g --conf spark.ui.enabled=false "
+    "--conf spark.ui.showConsoleProgress=false pyspark-shell"
+)
 
 
 class Kind(NamedTuple):
@@ -126,8 +132,33 @@ def judge_score(work: Path, kind: str, n_shops: int) -> Row:
     sales, output = sales_of(work, kind, n_shops), work / "scored.parquet"
     line = command(INFER, trained(work), "--input", sales, "--output", output)
     found = figures(work, [sales], {"score": line})
+    found["labels"] = _digest(output)
     output.unlink()
     return found
+
+
+def judge_spark(work: Path, n_shops: int) -> Row:
+    """Prepare sales on Spark, and score them there with the saved model."""
+    sales, artifacts = sales_of(work, "three-years", n_shops), work / "artifacts"
+    scored = work / "scored"
+    shutil.rmtree(artifacts, ignore_errors=True)
+    os.environ["PYSPARK_SUBMIT_ARGS"] = SUBMITTED
+    options = ["--engine", "spark", "--input", sales]
+    commands = {
+        "prepare": command(PREPARE, artifacts, *options),
+        "score": command(INFER, trained(work), *options, "--output", scored),
+    }
+    found = figures(work, [sales], commands)
+    found["labels"] = _digest(scored / "scored_predictions")
+    for folder in (artifacts, scored):
+        shutil.rmtree(folder)
+    return found
+
+
+def _digest(labels: Path) -> int:
+    """Return a number that is the same for the same labels, in whatever order."""
+    table = pl.scan_parquet(labels).select(LABELS).collect()
+    return int(table.hash_rows(seed=0).sum())
 
 
 def judge_customers(work: Path, system: str, n_customers: int) -> Row:
@@ -223,6 +254,7 @@ def _agreement(table: pl.DataFrame, one: str, other: str) -> float:
 JUDGES = {
     "pipelines": judge_pipelines,
     "score": judge_score,
+    "spark": judge_spark,
     "customers": judge_customers,
     "sample": judge_sample,
 }

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from quality_page import table, versions
 from results import Row
 
+Found = dict[str, list[Row]]
+
 STEPS = {
     "prepare": "prepare",
     "train": "autoencoder",
@@ -35,6 +37,13 @@ SCORE = """## Scoring with a saved model
 `clustering-inference-pipeline.py --input FOLDER --output FILE`: every row is checked
 and every shop gets a label, or a reason why it has none.
 """
+SPARK = """## Spark beside one machine
+
+The same rows prepared and scored with `--engine spark` on this machine (`local[2]`, a
+driver of 3 GB), and by Polars. On one machine Spark is the slower of the two: its use
+is on rows that are too many for one machine, or that are on a cluster already. *Same*
+compares the labels, strengths and reasons of all shops with those of Polars.
+"""
 CUSTOMERS = """## Customers
 
 `./run.sh axes`, `channels` and `baskets` with `--no-store` on their built-in samples,
@@ -59,21 +68,19 @@ def render(results: Sequence[Row]) -> str:
     results : sequence of dict
         Lines of the cache file: judge, arguments, version, result.
     """
+    rows: Found = {judge: [] for judge in SECTIONS}
+    for result in results:
+        rows[result["judge"]].append(result["arguments"] | result["result"])
     page = [INTRODUCTION]
     for judge, (introduction, lines_of) in SECTIONS.items():
-        rows = [
-            result["arguments"] | result["result"]
-            for result in results
-            if result["judge"] == judge
-        ]
-        page += [introduction, lines_of(rows) if rows else "Not measured.\n"]
+        page += [introduction, lines_of(rows) if rows[judge] else "Not measured.\n"]
     return "\n".join([*page, versions(results)])
 
 
-def _pipelines(rows: list[Row]) -> str:
+def _pipelines(results: Found) -> str:
     """Return seconds and memory of each step, and how the whole grows."""
     lines, before = [], None
-    for row in sorted(rows, key=lambda row: int(row["n_shops"])):
+    for row in _by_size(results["pipelines"]):
         steps = [row["steps"][name] for name in STEPS]
         seconds = sum(step["seconds"] for step in steps)
         cpu_s = sum(step["cpu_s"] for step in steps)
@@ -99,24 +106,57 @@ def _pipelines(rows: list[Row]) -> str:
     return table(head, lines, "r" * len(head))
 
 
-def _score(rows: list[Row]) -> str:
+def _score(results: Found) -> str:
     """Return what scoring takes."""
     lines = [
         [
             row["kind"].replace("-", " "),
             *_costs(row, row["n_shops"], row["steps"]["score"]),
         ]
-        for row in rows
+        for row in results["score"]
     ]
     head = ("history", "shops", *COSTS, "shops per second")
     return table(head, lines, "l" + "r" * (len(head) - 1))
 
 
-def _customers(rows: list[Row]) -> str:
+def _spark(results: Found) -> str:
+    """Return what Spark and Polars take for the same rows."""
+    polars: dict[int, Row] = {}
+    for row in (*results["pipelines"], *results["score"]):
+        if row.get("kind", "three-years") == "three-years":
+            known = polars.setdefault(row["n_shops"], {"steps": {}})
+            polars[row["n_shops"]] = (
+                known | row | {"steps": known["steps"] | row["steps"]}
+            )
+    lines = []
+    for row in _by_size(results["spark"]):
+        beside = polars.get(row["n_shops"], {"steps": {}})
+        told = "-"
+        if "labels" in beside:
+            told = "yes" if beside["labels"] == row["labels"] else "**no**"
+        for engine, one in (("Spark", row), ("Polars", beside)):
+            costs = [_cost_cells(one["steps"].get(step)) for step in ENGINE_STEPS]
+            shops = [f"{row['n_shops']:,}", _millions(row["rows"])]
+            lines.append([*shops, engine, *costs[0], *costs[1], told])
+    head = ["shops", "rows", "engine"]
+    head += [f"{step} {unit}" for step in ENGINE_STEPS for unit in ("s", "GB", "CPU s")]
+    return table([*head, "same"], lines, "rrl" + 6 * "r" + "l")
+
+
+ENGINE_STEPS = ("prepare", "score")
+
+
+def _cost_cells(cost: dict[str, float] | None) -> list[str]:
+    if cost is None:
+        return ["-"] * 3
+    return [f"{cost['seconds']:.0f}", _gb(cost["peak_mb"]), f"{cost['cpu_s']:.0f}"]
+
+
+def _customers(results: Found) -> str:
     """Return what the systems of customers take."""
     lines = [
         [f"`{row['system']}`", *_costs(row, row["n_customers"], row["steps"]["run"])]
-        for row in rows
+        for row in results["customers"]
     ]
     head = ("system", "customers", *COSTS, "customers per second")
     return table(head, lines, "l" + "r" * (len(head) - 1))
@@ -139,7 +179,7 @@ def _costs(row: Row, n: int, cost: dict[str, float]) -> list[str]:
     ]
 
 
-def _sample(rows: list[Row]) -> str:
+def _sample(results: Found) -> str:
     """Return the loss of learning from fewer shops."""
     lines = [
         [
@@ -153,7 +193,7 @@ def _sample(rows: list[Row]) -> str:
             f"{found['seconds']:.0f}",
             _gb(found["peak_mb"]),
         ]
-        for row in rows
+        for row in results["sample"]
         for fit_shops, found in row["learnt_from"].items()
     ]
     head = ("shops", "learnt from", "planted ARI", "clusters ARI", "segments ARI")
@@ -161,12 +201,17 @@ def _sample(rows: list[Row]) -> str:
     return table(head, lines, "r" * len(head))
 
 
-SECTIONS: dict[str, tuple[str, Callable[[list[Row]], str]]] = {
+SECTIONS: dict[str, tuple[str, Callable[[Found], str]]] = {
     "pipelines": (PIPELINES, _pipelines),
     "score": (SCORE, _score),
+    "spark": (SPARK, _spark),
     "customers": (CUSTOMERS, _customers),
     "sample": (SAMPLE, _sample),
 }
+
+
+def _by_size(rows: list[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: int(row["n_shops"]))
 
 
 def _millions(n: int) -> str:

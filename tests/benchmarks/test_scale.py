@@ -68,6 +68,27 @@ def test_cost_of_an_entity_and_the_loss_of_a_sample_are_shown(scale):
     assert line in page
 
 
+@pytest.mark.parametrize(
+    ("labels", "same"), [({"labels": 7}, "yes"), ({"labels": 8}, "**no**"), ({}, "-")]
+)
+def test_labels_of_spark_are_held_against_those_of_polars(scale, labels, same):
+    rows = {"rows": 2_000_000, "disk_mb": 1.0}
+    polars = rows | labels | {"steps": {"score": cost(4.0)}}
+    spark = rows | {"labels": 7, "steps": {"prepare": cost(9.0), "score": cost(8.0)}}
+    shops, other = {"n_shops": 20_000}, {"labels": 9}
+    results = [
+        {"judge": "spark", "arguments": shops, "result": spark},
+        *(
+            {"judge": "score", "arguments": shops | {"kind": kind}, "result": result}
+            for kind, result in (("three-years", polars), ("short", polars | other))
+        ),
+    ]
+    page = scale.render([row | {"version": "abc1234"} for row in results])
+    spark_line = f"| 20,000 | 2.0M | Spark | 9 | 0.50 | 18 | 8 | 0.50 | 16 | {same} |"
+    assert spark_line in page
+    assert f"| 20,000 | 2.0M | Polars | - | - | - | 4 | 0.50 | 8 | {same} |" in page
+
+
 def test_what_was_not_measured_is_said(scale):
     assert scale.render([]).count("Not measured.") == len(scale.PARTS)
 
