@@ -900,6 +900,12 @@ class SparkConfig(Section):
         "names such as `main.sales.all_`; null: `spark` in the artifacts folder, which "
         "other machines do not see",
     )
+    fit_customers: int = Field(
+        50_000,
+        ge=100,
+        description="customers that axes, channels and baskets are learnt from on "
+        "Spark, those with the smallest hash of their id; everyone is assigned",
+    )
 
 
 class Config(Section):

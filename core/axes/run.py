@@ -28,6 +28,7 @@ from core.lifecycle.segmentation import Placed, Segmentation, StoreLoader, Table
 from core.lifecycle.told import placed
 from core.logging import get_logger
 from core.reporting.board import Board
+from core.spark.session import is_spark
 from core.tables.orders import Purchases, purchases_from_frames, read_purchases
 
 _DECIDING = ("max_segments", "min_segments", "fit_customers")
@@ -68,13 +69,13 @@ class CustomerAxes(Segmentation[Purchases, AxesAssigner]):
         get_logger().info("Reading orders and items")
         orders, items, lines = self.rows
         if orders is not None or lines is not None:
-            return purchases_from_frames(orders, items, self.config, work, lines=lines)
+            return purchases_from_frames(orders, items, self.asked, work, lines=lines)
         if items is not None:
             raise ConfigError(
                 "`items` were handed in without `orders`; expected both, or orders "
                 "alone."
             )
-        return read_purchases(self.config, work, generate_shoppers)
+        return read_purchases(self.asked, work, generate_shoppers)
 
     def options(self) -> dict[str, Any]:
         """Return bounds, draw, seed and the content of the file of names."""
@@ -215,12 +216,35 @@ def run_axes(
         Options of ``axes`` and ``store``; without any rows named or handed in the
         built-in sample is segmented.
     orders, items : pandas, Polars, DuckDB or Arrow table, optional
-        Rows instead of files; `items` needs `orders`.
+        Rows instead of files; `items` needs `orders`. DataFrames of Spark, or files if
+        ``features.engine`` is ``spark``, go to `core.axes.spark.run_axes_on_spark`.
     lines : frame, optional
         Order lines instead of both.
     refit, into_store
         See `core.lifecycle.run.run_segmentation`, for errors as well; a file of names
         that is not one is a `ConfigError`, too.
     """
+    if is_spark(orders) or config.features.engine == "spark":
+        if lines is not None or config.axes.lines is not None:
+            raise ConfigError(
+                "order lines are not read on Spark; expected orders and items: make "
+                "these of the lines there (`groupBy`), and hand both in."
+            )
+        return _run_on_spark(config, orders, items, refit=refit, into_store=into_store)
     axes = CustomerAxes(config, orders, items, lines)
     return run_segmentation(axes, refit=refit, into_store=into_store)
+
+
+def _run_on_spark(
+    config: Config, orders: Any, items: Any, *, refit: bool, into_store: Any
+) -> RunResult:
+    from core.axes.spark import run_axes_on_spark
+
+    def learn(
+        settled: Config, sample: dict[str, pl.DataFrame], notes: list[str]
+    ) -> RunResult:
+        axes = CustomerAxes(config, sample["orders"], sample.get("items"))
+        axes.asked, axes.notes = settled, notes
+        return run_segmentation(axes, refit=refit, into_store=into_store)
+
+    return run_axes_on_spark(config, orders, items, learn)

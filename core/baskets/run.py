@@ -85,7 +85,7 @@ class Baskets(Segmentation[BasketRows, BasketsAssigner]):
         read_playbook(self.config.baskets.playbook)
         get_logger().info("Reading orders and items")
         with self.timed("reading"):
-            data = read_baskets(self.config, work)
+            data = read_baskets(self.asked, work)
         get_logger().info("Computing features of customers")
         with self.timed("features"):
             rows = rows_of(data, rules, fewest)

@@ -61,15 +61,11 @@ class Channels(Segmentation[ChannelRows, ChannelsAssigner]):
     Parameters
     ----------
     config : Config
-        As it is saved; `asked` is what holds in a run, which fills in the sample's.
+        As it is saved; a run fills in the sample's in `asked`.
     """
 
     files = FILES
     assigner = ChannelsAssigner
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.asked = config
 
     @property
     def store(self) -> str:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -192,6 +192,13 @@ def _published_folder(artifacts: str) -> str:
     return resolve_config(flags={"artifacts": artifacts or None}).artifacts
 
 
+Engine = Annotated[
+    Literal["polars", "spark"] | None,
+    option(
+        "`spark`: rows are read and everyone is assigned by Spark; see docs/spark.md.",
+        "polars",
+    ),
+]
 ConfigFile = Annotated[Path | None, option("YAML file with any of the options.")]
 ArtifactsFolder = Annotated[str | None, option("Folder of the artifacts.", "artifacts")]
 # For verbs that have no other option of the configuration.

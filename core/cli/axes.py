@@ -71,6 +71,7 @@ def axes(
             "`never` assigns by the published model."
         ),
     ] = "always",
+    engine: app.Engine = None,
     store: StoreName = None,
     database: app.Database = None,
     no_store: app.NoStore = False,
@@ -107,6 +108,7 @@ def axes(
             "axes.items": items,
             "axes.lines": lines,
             "axes.store": store,
+            "features.engine": engine,
             "store.url": database,
         },
         app.assignments_of(set_, columns),

@@ -130,7 +130,7 @@ class _Run(Generic[D, A]):
     ) -> None:
         self.by, self.out, self.artifacts = by, out, artifacts
         self.marks, self.refit = marks, refit
-        self.notes: list[str] = []
+        self.notes = [*by.notes]
 
     def execute(self, data: D) -> dict[str, Any]:
         """Do everything, write everything, and return the facts of it."""

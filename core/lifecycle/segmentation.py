@@ -96,13 +96,20 @@ class Segmentation(ABC, Generic[D, A]):
     Parameters
     ----------
     config : Config
+        As it is saved; `asked` is what holds while rows are read.
+
+    Attributes
+    ----------
+    notes : list of str
+        What the run is to tell of how its rows were come by.
     """
 
     files: ClassVar[RunFiles]
     assigner: ClassVar[type[CustomerAssigner]]
 
     def __init__(self, config: Config) -> None:
-        self.config = config
+        self.config = self.asked = config
+        self.notes: list[str] = []
         self.seconds: dict[str, float] = {}
 
     @property

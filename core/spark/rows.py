@@ -60,6 +60,16 @@ class Reading:
         """The decimal mark that numbers typed as text have in such a source."""
         return "," if self.separator == ";" else "."
 
+    def received(self, table: pl.DataFrame) -> ReceivedTable:
+        """Return rows of a part, `BEYOND` among their columns if there is any."""
+        return ReceivedTable(
+            self.name,
+            table.lazy(),
+            digest="",
+            usual_decimal=self.usual_decimal,
+            marks=self.marks,
+        )
+
     def parsed(self, table: pl.DataFrame) -> ParsedRows:
         """Return received rows as ours, with `HASH` and flags."""
         if self.separator is not None:

@@ -31,6 +31,7 @@ OLDEST = pl.CompatLevel.oldest()
 TYPES = {
     pl.String: "string",
     pl.Boolean: "boolean",
+    pl.Int8: "tinyint",
     pl.Int32: "int",
     pl.Int64: "bigint",
     pl.Float64: "double",
@@ -63,8 +64,20 @@ def map_tables(
         tables have at most some `ROWS_AT_ONCE` rows, and none is empty.
     """
     mapped = _Mapped(function, argument, dict(schema), is_whole)
-    columns = (f"`{name}` {TYPES[_base(kind)]}" for name, kind in schema.items())
+    columns = (f"`{name}` {ddl(kind)}" for name, kind in schema.items())
     return df.mapInArrow(mapped, ", ".join(columns))
+
+
+def ddl(kind: Any) -> str:
+    """Return a Polars type as Spark writes it; structures may hold structures.
+
+    >>> ddl(pl.Struct({"axis": pl.String, "strength": pl.Float64}))
+    'struct<`axis`: string, `strength`: double>'
+    """
+    if isinstance(kind, pl.Struct):
+        fields = (f"`{own.name}`: {ddl(own.dtype)}" for own in kind.fields)
+        return f"struct<{', '.join(fields)}>"
+    return TYPES[_base(kind)]
 
 
 def _base(kind: Any) -> type[pl.DataType]:
@@ -86,17 +99,17 @@ class _Mapped:
             name: pl.Datetime("us") if _base(kind) is pl.Datetime else kind
             for name, kind in self.schema.items()
         }
-        for table in _gathered(batches, None if self.is_whole else ROWS_AT_ONCE):
-            found = self.function(table, self.argument).select(names).cast(types)
-            yield from found.to_arrow(compat_level=OLDEST).to_batches(
-                max_chunksize=ROWS_AT_ONCE
-            )
+        for table in gathered(batches, None if self.is_whole else ROWS_AT_ONCE):
+            found = self.function(in_polars(table), self.argument).select(names)
+            yield from batches_of(found.cast(types))
 
 
-def _gathered(
+def gathered(
     batches: Iterable[pa.RecordBatch], n_rows: int | None
-) -> Iterator[pl.DataFrame]:
+) -> Iterator[pa.Table]:
     """Yield batches put together to at least `n_rows`, or all of them."""
+    import pyarrow as pa
+
     held: list[pa.RecordBatch] = []
     n_held = 0
     for batch in batches:
@@ -104,18 +117,23 @@ def _gathered(
             held.append(batch)
             n_held += batch.num_rows
         if n_rows is not None and n_held >= n_rows:
-            yield _table(held)
+            yield pa.Table.from_batches(held)
             held, n_held = [], 0
     if held:
-        yield _table(held)
+        yield pa.Table.from_batches(held)
 
 
-def _table(batches: list[pa.RecordBatch]) -> pl.DataFrame:
-    import pyarrow as pa
+def in_polars(table: pa.Table) -> pl.DataFrame:
+    """Return a table of Arrow in Polars."""
+    found = pl.from_arrow(table)
+    assert isinstance(found, pl.DataFrame)
+    return found
 
-    table = pl.from_arrow(pa.Table.from_batches(batches))
-    assert isinstance(table, pl.DataFrame)
-    return table
+
+def batches_of(table: pl.DataFrame) -> list[pa.RecordBatch]:
+    """Return a table as Spark takes it."""
+    arrow: pa.Table = table.to_arrow(compat_level=OLDEST)
+    return [*arrow.to_batches(max_chunksize=ROWS_AT_ONCE)]
 
 
 def by_entity(df: DataFrame, column: str, n_rows: int | None = None) -> DataFrame:
@@ -138,9 +156,7 @@ def by_entity(df: DataFrame, column: str, n_rows: int | None = None) -> DataFram
 
 def collected(df: DataFrame) -> pl.DataFrame:
     """Return a small DataFrame as a Polars table."""
-    table = pl.from_arrow(df.toArrow())
-    assert isinstance(table, pl.DataFrame)
-    return table
+    return in_polars(df.toArrow())
 
 
 def output_of(config: Config) -> str:

@@ -213,6 +213,45 @@ def purchases_from_frames(
         return _from_tables(tables, config)
 
 
+def purchases_of_part(
+    tables: Mapping[str, ReceivedTable], config: Config, *, absent: Collection[str]
+) -> Purchases:
+    """Take all rows of some customers, the others being elsewhere.
+
+    Parameters
+    ----------
+    tables : mapping of str to ReceivedTable
+        ``orders``, and ``items`` if there are any, with the `marks` of all rows.
+    config : Config
+        As for `purchases_from_frames`; `axes.reference_date` is settled.
+    absent : collection of str
+        Those of `OPTIONAL` that the data of all customers does not have.
+
+    Returns
+    -------
+    Purchases
+        With empty `orders` if none can be used. Its account has no notes and hints.
+
+    Raises
+    ------
+    SchemaError, ConfigError
+        As for `read_purchases`, but not for a table without a row that can be used.
+    """
+    axes, data = config.axes, config.data
+    terms = Terms(
+        axes.negative_orders,
+        _reference(axes.reference_date),
+        absent=tuple(name for name in OPTIONAL if name in absent),
+        policies=own_policies(data),
+    )
+    orders = collected_rows(tables["orders"], axes.order_columns, ORDERS, data)
+    items = None
+    if "items" in tables:
+        items = collected_rows(tables["items"], axes.item_columns, ITEMS, data)
+    purchases = assemble_orders(orders, items, terms)
+    return replace(purchases, intake={**purchases.intake, "notes": []})
+
+
 def _read_sample(config: Config, generate: PurchasesGenerator | None) -> Purchases:
     """Generate the sample and take it like any other source."""
     if generate is None:
@@ -304,6 +343,8 @@ class Terms:
         The moment that stands for now; None: the newest order.
     latest : datetime or None
         Where `reference` is None, no order can be after this.
+    absent : tuple of str or None
+        Of the rows of some customers: what those of all lack. None: these are all.
     policies : mapping of str to str
         What to do with rows of a fault, where they are not to be set aside.
     """
@@ -311,6 +352,7 @@ class Terms:
     negative: Negative
     reference: datetime | None
     latest: datetime | None = None
+    absent: tuple[str, ...] | None = None
     policies: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -346,8 +388,13 @@ def assemble_orders(
         kept_items, refunds = attribute_refunds(item_rows, order_rows)
         rejected.append(refused)
         notes += items.notes
-    absent, more = _lacking(kept, kept_items, accounts)
-    notes += [*more, *_order_warnings(kept, kept_items, account)]
+    absent = terms.absent
+    if absent is None:
+        absent, more = _lacking(kept, kept_items, accounts)
+        notes += [*more, *_order_warnings(kept, kept_items, account)]
+    elif kept_items is not None and "refund_amount" not in kept_items.columns:
+        # Refund lines of other customers are known.
+        kept_items = kept_items.with_columns(refund_amount=pl.lit(0.0))
     kept = _in_order(kept, ORDERS, absent)
     kept_items = None if kept_items is None else _in_order(kept_items, ITEMS, absent)
     intake = {
@@ -379,7 +426,8 @@ def _validated(
     )
     checked.stop_at_errors(parsed.spec.own_faults)
     _check_negative(checked, rows, terms.negative)
-    checked.stop_without_rows()
+    if terms.absent is None:
+        checked.stop_without_rows()
     account = {
         "source": parsed.name,
         "rows_read": checked.n_read,
@@ -387,7 +435,7 @@ def _validated(
         "rows_set_aside": checked.n_flagged,
         "faults": {name: checked.found[name] for name in parsed.spec.meanings},
         "repairs": checked.repairs,
-        "hints": checked.fixes,
+        "hints": checked.fixes if terms.absent is None else [],
     }
     return account, checked.rejected
 
@@ -526,9 +574,11 @@ def intake_lines(intake: Mapping[str, Any]) -> list[str]:
         f"{intake['oldest_order'][:10]} to {intake['newest_order'][:10]}."
     ]
     if items is not None:
+        n = intake["n_products"]
+        of = "" if n is None else f" of {counted(n, 'product')}"
         lines.append(
             f"Kept {items['rows_kept']:,} of {counted(items['rows_read'], 'item')} "
-            f"({items['source']}) of {counted(intake['n_products'], 'product')}."
+            f"({items['source']}){of}."
         )
     for spec in (LINES, ORDERS, ITEMS):
         if (account := intake.get(spec.name)) is not None:

@@ -313,6 +313,8 @@ class ReceivedTable:
         Whether no text can be in a formula, `="0001"`, or have NUL in it.
     parts : tuple of (str, tuple of str)
         The files it was put together from, each with its own columns.
+    marks : mapping of str to str, optional
+        Decimal marks that the rows have settled of which these are a part.
     """
 
     name: str
@@ -323,6 +325,7 @@ class ReceivedTable:
     usual_decimal: str = "."
     is_plain: bool = False
     parts: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    marks: Mapping[str, str] | None = None
 
     @property
     def columns(self) -> list[str]:

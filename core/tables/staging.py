@@ -74,7 +74,7 @@ def staged_rows(
             )
         rows.sink_parquet(path, compression="lz4", statistics=False)
         parsed = replace(parsed, rows=pl.scan_parquet(path, glob=False))
-        return settle(parsed, data.decimal, table.usual_decimal)
+        return settle(parsed, data.decimal, table.usual_decimal, table.marks)
 
 
 def has_fault(spec: TableSpec) -> pl.Expr:

@@ -12,12 +12,17 @@ from typing import Any
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
+from untidy import everyone, on_spark, untidy
 
-from core.config import SparkConfig
+from core.axes import run_axes
+from core.axes.sample import generate_shoppers
+from core.config import Config, SparkConfig
 from core.errors import SourceError
 from core.spark import session as sessions
 from core.spark import tables
 from core.spark.tables import by_entity, collected, map_tables, write
+from core.tables.ids import drawn_by_hash
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
@@ -84,3 +89,48 @@ def test_spark_is_told_by_its_frames_and_not_imported(spark):
         "sys.exit('pyspark' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def told_of_everyone(lines: list[str]) -> list[str]:
+    """Return what a run on Spark says of the rows of everyone."""
+    said = "Everyone: "
+    return [line.removeprefix(said) for line in lines if line.startswith(said)]
+
+
+def test_untidy_orders_get_the_axes_on_spark_that_one_machine_gives(spark, tmp_path):
+    made = generate_shoppers(120, 5)
+    rows = untidy(made.orders, made.items)
+    here, there = tmp_path / "here", tmp_path / "there"
+    alone = run_axes(Config(artifacts=str(here)), *rows)
+    done = run_axes(
+        Config(artifacts=str(there)), *(on_spark(spark, table) for table in rows)
+    )
+    profiles, rejected = (
+        pl.read_parquet(here / "axes" / f"{name}.parquet")
+        for name in ("customer_profiles", "rejected_rows")
+    )
+    assert_frame_equal(everyone(there, "axes_profiles"), profiles.sort("customer_id"))
+    # Rows have other numbers there.
+    cells = ["table", "reason", "customer_id", "order_id", "total_price", "price"]
+    aside = everyone(there, "axes_rejected").select(cells)
+    assert_frame_equal(aside.sort(cells), rejected.select(cells).sort(cells))
+    assert set(" ".join(rejected["reason"]).split()) >= {
+        "refund", "repeated_order", "unknown_order", "ambiguous_order",
+        "missing_customer", "order_set_aside", "impossible_date",
+    }  # fmt: skip
+    told = told_of_everyone(done.lines)
+    assert told[0] == alone.lines[1]
+    assert {line for line in told[2:] if "set aside" in line} <= set(alone.lines)
+
+
+def test_the_axes_are_learnt_from_the_smallest_hashes_and_assign_everyone(
+    spark, tmp_path
+):
+    made = generate_shoppers(150, 6)
+    config = Config(artifacts=str(tmp_path), spark=SparkConfig(fit_customers=100))
+    run_axes(config, *(on_spark(spark, rows) for rows in (made.orders, made.items)))
+    sample = pl.read_parquet(tmp_path / "axes" / "customer_profiles.parquet")
+    whole = everyone(tmp_path, "axes_profiles")
+    drawn = whole.filter(drawn_by_hash(whole["customer_id"], 100))
+    assert whole.height == made.orders["customer_id"].n_unique() > sample.height
+    assert_frame_equal(drawn, sample.sort("customer_id"))

@@ -1,0 +1,59 @@
+"""Rows with all that intake mends, spreads or sets aside, and what Spark wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+OLDEST = pl.CompatLevel.oldest()
+
+
+def on_spark(spark: Any, table: pl.DataFrame) -> Any:
+    """Return rows in two partitions, in their order; times without a zone stay so."""
+    df = spark.createDataFrame(table.to_arrow(compat_level=OLDEST))
+    naive = [name for name, kind in table.schema.items() if kind == pl.Datetime("us")]
+    return df.withColumns({name: df[name].cast("timestamp_ntz") for name in naive})
+
+
+def untidy(orders: pl.DataFrame, items: pl.DataFrame) -> tuple[pl.DataFrame, ...]:
+    """Return orders as text, and items, as they come from three systems at once."""
+    n = pl.int_range(pl.len())
+    total = pl.col("total_price").round(2).cast(pl.String)
+    total = total.str.replace(".", ",", literal=True)
+    moment = pl.col("order_date").dt.truncate("1s").dt.replace_time_zone("UTC")
+    # With an offset that daylight saving changes, and without.
+    there = moment.dt.convert_time_zone("Europe/Berlin")
+    date = (
+        pl.when(n % 3 == 0)
+        .then(there.dt.to_string("%Y-%m-%dT%H:%M:%S%:z"))
+        .when(n % 89 == 0)
+        .then(pl.lit("soon"))
+        .otherwise(moment.dt.to_string("%Y-%m-%d %H:%M:%S"))
+    )
+    orders = orders.with_columns(
+        pl.when(n % 97 > 0).then("customer_id"),
+        date.alias("order_date"),
+        pl.when(n % 50 == 7).then("-" + total).otherwise(total).alias("total_price"),
+        pl.when(n % 4 > 0).then("discount_amount"),
+        pl.when(n % 5 > 0).then("source"),
+    )
+    repeated = orders[10:40]
+    # One id of five customers.
+    shared = orders[:50:10].with_columns(order_id=pl.lit("1"))
+    order = pl.when(n % 301 == 0).then(pl.lit("lost"))
+    items = items.with_columns(
+        customer_id=pl.when(n % 2 == 0).then("customer_id"),
+        order_id=order.when(n % 401 == 0).then(pl.lit("1")).otherwise("order_id"),
+        quantity=pl.when(n % 61 == 0).then(-1.0).otherwise("quantity"),
+        price=pl.when(n % 211 > 0).then("price"),
+        category=pl.when(n % 7 > 0).then("category"),
+    )
+    return pl.concat([orders, repeated, shared]), items
+
+
+def everyone(folder: Path, name: str) -> pl.DataFrame:
+    """Return a table that Spark wrote, in the order of customers."""
+    found = pl.read_parquet(folder / "spark" / name / "*.parquet")
+    return found.sort("customer_id", *found.columns[:2])
