@@ -69,6 +69,7 @@ def test_flags_of_the_readme_are_known_to_every_pipeline():
     own["Customers on 13 axes"] += ["keys create", "serve"]
     own["Customers over several channels"] = ["channels"]
     own["Grocery baskets"] = ["baskets", "baskets score"]
+    own["Segments in other programs"] = ["export"]
     own["The dashboard"] = ["dashboard"]
     own["What it cannot do"] = ["refresh"]
     pipelines = ("prepare", "train-autoencoder", "train-clusters", "infer", "run")

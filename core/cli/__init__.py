@@ -11,6 +11,7 @@ from core.cli import axes  # isort: skip
 from core.cli import channels  # isort: skip
 from core.cli import baskets  # isort: skip
 from core.cli import rules  # isort: skip
+from core.cli import export  # isort: skip
 from core.cli import serve  # isort: skip
 from core.cli import dashboard  # isort: skip
 from core.cli import validate  # isort: skip
@@ -25,6 +26,7 @@ __all__ = [
     "channels",
     "dashboard",
     "experiment",
+    "export",
     "retailers",
     "rules",
     "run",

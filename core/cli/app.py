@@ -89,6 +89,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "channels": "--config channels.yaml",
         "baskets": "--orders orders.csv --items items.csv",
         "rules": "check order-bands",
+        "export": "segments.parquet",
         "publish": "--store shops",
         "serve": "--port 8080",
         "store": "status",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from core.cli import app
 from core.errors import ArtifactError, ConfigError, ContractError, SourceError
 from core.resolve import resolve_config
+from core.rules.dialects import Dialect
 
 if TYPE_CHECKING:
     import polars as pl
@@ -100,9 +101,7 @@ def assign(
 @rules_app.command("sql")
 def sql(
     rules: Rules,
-    dialect: Annotated[
-        Literal["duckdb", "postgres", "spark"], app.option("Of which database.")
-    ] = "duckdb",
+    dialect: Annotated[Dialect, app.option("Of which database.")] = "duckdb",
     table: Annotated[
         str, app.option("Name of the table with a row per customer.")
     ] = "customers",

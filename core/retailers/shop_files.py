@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
@@ -131,6 +131,20 @@ def shop_table(
     return pl.concat([empty, *parts], how="diagonal_relaxed").select(*SHOPS_SCHEMA)
 
 
+def exported_shops(shops: pl.DataFrame, published: PublishedSegments) -> pl.DataFrame:
+    """Return the shops of `SHOPS` as `core.segments.export` takes them."""
+    parts = {i: part.name for i, part in published.parts.items()}
+    return shops.select(
+        "shop_id",
+        pl.lit("segment").alias("axis"),
+        "segment",
+        _said("segment", published.names).fill_null("not segmented"),
+        "sub_segment",
+        _said("sub_segment", parts),
+        "strength",
+    )
+
+
 def rewrite_files(
     out: StageWriter, base: ArtifactSet, published: PublishedSegments
 ) -> None:
@@ -187,30 +201,26 @@ def _write_files(
 
 def _named(shops: pl.DataFrame, published: PublishedSegments) -> pl.DataFrame:
     """Return the columns that hold something, with names beside or instead of ids."""
-
-    def name_of(column: str) -> pl.Expr:
-        names = published.names
-        return pl.col(column).replace_strict(
-            names, default=None, return_dtype=pl.String
-        )
-
     parts = {i: part.name for i, part in published.parts.items()}
-    sub = pl.col("sub_segment").replace_strict(
-        parts, default=None, return_dtype=pl.String
-    )
     named = shops.select(
         *("shop_id", "segment"),
-        name_of("segment").alias("segment_name"),
+        _said("segment", published.names),
         "sub_segment",
-        sub.alias("sub_segment_name"),
+        _said("sub_segment", parts),
         *("state", SHOP.size_column, "share_of_sales", "strength"),
-        name_of("nearest_segment").alias("nearest_segment_name"),
+        _said("nearest_segment", published.names),
         "changing",
-        name_of("changing_to").alias("changing_to_name"),
+        _said("changing_to", published.names),
         "changing_since",
     )
     empty = [column.name for column in named if column.null_count() == named.height]
     return named.drop(set(empty) & _OPTIONAL)
+
+
+def _said(column: str, names: Mapping[Any, str]) -> pl.Expr:
+    """Return the names of a column's ids, as a column of its own."""
+    said = pl.col(column).replace_strict(names, default=None, return_dtype=pl.String)
+    return said.alias(f"{column}_name")
 
 
 def _overview(shops: pl.DataFrame, published: PublishedSegments) -> pl.DataFrame:

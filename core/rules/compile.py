@@ -6,11 +6,10 @@ NaN are missing, a comparison with a missing value is false and its opposite tru
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
 import narwhals as nw
 
-from core.errors import ConfigError, listed
 from core.rules.conditions import (
     IsMissing,
     Leaf,
@@ -21,11 +20,9 @@ from core.rules.conditions import (
     Range,
     Value,
 )
+from core.rules.dialects import Database, Dialect, database
 from core.rules.grammar import RuleSet
 from core.rules.syntax import Feature
-
-DIALECTS: Final = ("duckdb", "postgres", "spark")
-Dialect = Literal["duckdb", "postgres", "spark"]
 
 
 def assign_expr(rules: RuleSet) -> nw.Expr:
@@ -65,7 +62,7 @@ def to_sql(
     ----------
     rules : RuleSet
         With numbers for all thresholds.
-    dialect : {'duckdb', 'postgres', 'spark'}
+    dialect : {'duckdb', 'postgres', 'bigquery', 'snowflake', 'spark'}
     table : str
         Its name, with schema where needed (``sales.customers``); a row per customer
         with the features as columns. A flag is a boolean or a number, set unless 0.
@@ -81,18 +78,16 @@ def to_sql(
     ConfigError
         If the dialect is unknown or a threshold has no number yet.
     """
-    if dialect not in DIALECTS:
-        raise ConfigError(f"dialect `{dialect}`; expected one of {listed(DIALECTS)}.")
-    sql = _Sql(dialect)
-    key = sql.name(id_column)
+    own = database(dialect)
+    sql = _Sql(own)
+    key = own.name(id_column)
     facts = ",\n    ".join([key, *map(sql.column, rules.features)])
     cases = "\n    ".join(
-        f"WHEN {sql.condition(rules.condition(segment))} THEN {sql.text(segment.name)}"
+        f"WHEN {sql.condition(rules.condition(segment))} THEN {own.text(segment.name)}"
         for segment in rules.segments
     )
-    source = ".".join(map(sql.name, table.split(".")))
     return (
-        f"WITH facts AS (\n  SELECT\n    {facts}\n  FROM {source}\n)\n"
+        f"WITH facts AS (\n  SELECT\n    {facts}\n  FROM {own.table(table)}\n)\n"
         f"SELECT\n  {key},\n  CASE\n    {cases}\n  END AS segment\nFROM facts\n"
     )
 
@@ -100,50 +95,26 @@ def to_sql(
 class _Sql:
     """Parts of a query in one dialect."""
 
-    def __init__(self, dialect: Dialect) -> None:
-        self.dialect = dialect
-        self.double = "DOUBLE PRECISION" if dialect == "postgres" else "DOUBLE"
-        self.string = {"postgres": "TEXT", "duckdb": "VARCHAR", "spark": "STRING"}[
-            dialect
-        ]
-
-    def name(self, name: str) -> str:
-        quote = "`" if self.dialect == "spark" else '"'
-        return quote + name.replace(quote, 2 * quote) + quote
-
-    def text(self, text: str) -> str:
-        if self.dialect == "spark":
-            escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-        else:
-            escaped = text.replace("'", "''")
-        return f"'{escaped}'"
-
-    def number(self, number: float) -> str:
-        """Return a literal that is the same double, not a decimal near it."""
-        if number.is_integer() and abs(number) < 1e15:
-            return str(int(number))
-        written = repr(number)
-        if len(written.strip("-0.").replace(".", "")) <= 15 and "e" not in written:
-            return written  # such a decimal is converted without a second rounding
-        if self.dialect == "spark":
-            return f"{written}D"
-        return f"{written}e0" if "e" not in written else written
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.name = database.name
 
     def value(self, value: Value) -> str:
-        return self.text(value) if isinstance(value, str) else self.number(float(value))
+        if isinstance(value, str):
+            return self.database.text(value)
+        return self.database.number(float(value))
 
     def column(self, feature: Feature) -> str:
         """Return a feature of the table as a double, text or boolean without NaN."""
-        name = self.name(feature.name)
+        name, own = self.name(feature.name), self.database
         if feature.type == "text":
-            return f"CAST({name} AS {self.string}) AS {name}"
+            return f"CAST({name} AS {own.text_type}) AS {name}"
         number = name
-        if feature.type == "flag" and self.dialect == "postgres":
-            text = f"CAST({name} AS TEXT)"  # it casts no boolean to a number
+        if feature.type == "flag" and not own.casts_flags:
+            text = f"CAST({name} AS {own.text_type})"
             words = "WHEN 'true' THEN '1' WHEN 'false' THEN '0'"
             number = f"CASE {text} {words} ELSE {text} END"
-        nan = f"CAST('NaN' AS {self.double})"
-        known = f"NULLIF(CAST({number} AS {self.double}), {nan})"
+        known = own.known(f"CAST({number} AS {own.double})")
         return f"{known}{' <> 0' if feature.type == 'flag' else ''} AS {name}"
 
     def condition(self, node: Node, *, negated: bool = False) -> str:
@@ -185,7 +156,9 @@ class _Sql:
                 outside = [f"{name} {_OPPOSITE[s]} {b}" for s, b in self._bounds(leaf)]
                 return f"({' OR '.join(outside)} OR {name} IS NULL)"
             case OneOf(values=(bool() as is_set,)):
-                return f"{name} IS NOT {str(is_set).upper()}"
+                # Not every database has `IS NOT TRUE`.
+                known = f"COALESCE({name}, {str(not is_set).upper()})"
+                return f"NOT {known}" if is_set else known
             case OneOf(values=values):
                 none = f"{name} NOT IN ({', '.join(map(self.value, values))})"
                 return f"({none} OR {name} IS NULL)"
@@ -198,7 +171,11 @@ class _Sql:
             (low, ">=" if asked.low_included else ">"),
             (high, "<=" if asked.high_included else "<"),
         )
-        return [(sign, self.number(b)) for b, sign in ends if abs(b) != float("inf")]
+        return [
+            (sign, self.database.number(b))
+            for b, sign in ends
+            if abs(b) != float("inf")
+        ]
 
 
 _OPPOSITE: Final = {">=": "<", ">": "<=", "<=": ">", "<": ">="}

@@ -465,6 +465,18 @@ def long_table(profiles: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(parts)
 
 
+def exported_customers(profiles: pl.DataFrame) -> pl.DataFrame:
+    """Return profiles as `core.segments.export` takes them."""
+    return long_table(profiles).select(
+        *("customer_id", "axis"),
+        pl.col("segment_id").alias("segment"),
+        pl.col("segment").alias("segment_name"),
+        pl.lit(None, pl.String).alias("sub_segment"),
+        pl.lit(None, pl.String).alias("sub_segment_name"),
+        "strength",
+    )
+
+
 SIZES_SCHEMA: Final = pl.Schema(
     {
         "axis": pl.String,

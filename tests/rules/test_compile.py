@@ -7,12 +7,14 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 import pytest
+import sqlglot
 from rules import plain_recipe, random_features, random_guests
 from test_check import random_condition
 
 from core.errors import ConfigError, ContractError, SchemaError
 from core.rules.assign import assign_rules
 from core.rules.compile import assign_expr, to_sql
+from core.rules.dialects import DIALECTS
 from core.rules.grammar import RuleSegment, RuleSet, read_rules
 
 
@@ -75,6 +77,11 @@ def test_every_road_says_the_same(seed):
         assert lazy.sort("customer_id")["segment"].to_list() == expected
         found = database.sql(to_sql(rules, "duckdb", "customers")).pl()
         assert found.sort("customer_id")["segment"].to_list() == expected
+        for dialect in set(DIALECTS) - {"duckdb"}:
+            written = to_sql(rules, dialect, "customers")
+            [query] = sqlglot.transpile(written, read=dialect, write="duckdb")
+            found = database.sql(query).pl().sort("customer_id")
+            assert found["segment"].to_list() == expected, dialect
 
 
 def test_learnt_numbers_reach_the_database_to_the_last_bit():
@@ -108,10 +115,13 @@ def test_sql_quotes_names_and_texts_as_each_database_wants():
     rules = read_rules(AWKWARD)
     spark = to_sql(rules, "spark", "shop.customers", "the id")
     assert "FROM `shop`.`customers`" in spark
-    assert "`days since` > 2.5 AND `he said \"so\"` IS NOT TRUE THEN 'it\\'s'" in spark
+    assert (
+        "`days since` > 2.5 AND NOT COALESCE(`he said \"so\"`, FALSE) THEN 'it\\'s'"
+        in spark
+    )
     assert "`k` NOT IN ('a\\'b', 'c\\\\d') OR `k` IS NULL) AND `k` IS NOT NULL" in spark
     postgres = to_sql(rules, "postgres", "customers", "the id")
-    assert '"he said ""so""" IS NOT TRUE THEN \'it\'\'s\'' in postgres
+    assert 'NOT COALESCE("he said ""so""", FALSE) THEN \'it\'\'s\'' in postgres
     assert "('a''b', 'c\\d')" in postgres
     with pytest.raises(ConfigError, match="expected one of `duckdb`"):
         to_sql(rules, "oracle", "customers")
