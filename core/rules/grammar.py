@@ -29,6 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, TypeVar
@@ -127,9 +128,9 @@ class RuleSet:
         known = {t.name: t.value for t in self.thresholds if t.value is not None}
         return with_thresholds(condition, known)
 
-    def columns(self) -> dict[str, nw.Expr]:
+    def columns(self, of: Any = nw) -> dict[str, Any]:
         """Return the expression of every feature, as `Node.expr` takes them."""
-        return {feature.name: feature.column() for feature in self.features}
+        return {feature.name: feature.column(of) for feature in self.features}
 
     def assign(self, customer: Mapping[str, Any]) -> str | None:
         """Return the segment of one customer, the first that holds; None if none."""
@@ -312,8 +313,9 @@ class _TextLoader(yaml.BaseLoader):
         return super().construct_mapping(node, deep=True)
 
 
+@lru_cache(maxsize=32)
 def _rule_set(text: str, where: str) -> RuleSet:
-    """Return the rule set of a YAML text."""
+    """Return the rule set of a YAML text; a run reads some of them again and again."""
     try:
         content = yaml.load(text, Loader=_TextLoader)
     except RecursionError:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import narwhals as nw
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -201,7 +200,7 @@ def learn_rules(
     X = asked.matrix(rows[n_out:])
     branches = _grown(X, own, limits, seed)
     rules, values = _rule_set(branches, asked, X, own, target, classes)
-    named = nw.from_native(rows[:n_out]).select(assign_expr(rules)).to_native()
+    named = rows[:n_out].select(assign_expr(rules, pl))
     said = {
         "rules": np.array([values[name] for name in named["segment"]], dtype=y.dtype),
         "majority": np.full(n_out, _majority(own)),

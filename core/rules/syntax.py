@@ -98,16 +98,16 @@ class Feature:
     description: str = ""
     is_fixed: bool = False
 
-    def column(self) -> nw.Expr:
+    def column(self, of: Any = nw) -> Any:
         """Return it as an expression, Float64 or String, null where missing or NaN.
 
         A flag is set where its number is not 0.
         """
-        column = nw.col(self.name)
+        column = of.col(self.name)
         if self.type == "text":
-            return column.cast(nw.String)
-        number = column.cast(nw.Float64)
-        return nw.when(~number.is_nan()).then(number)
+            return column.cast(of.String)
+        number = column.cast(of.Float64)
+        return of.when(~number.is_nan()).then(number)
 
     def domain(self) -> Node:
         """Return the condition that every customer is declared to meet."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Final, Self
 
-import narwhals as nw
 import numpy as np
 import polars as pl
 
@@ -104,9 +103,7 @@ class RuleAssigner(CustomerAssigner):
 
 def segment_names(rules: RuleSet, features: pl.DataFrame) -> pl.Series:
     """Return the rule segment of each customer by its name in the rules; null: none."""
-    frame = nw.from_native(features, eager_only=True)
-    named: pl.DataFrame = frame.select(assign_expr(rules)).to_native()
-    return named[SEGMENT]
+    return features.select(assign_expr(rules, pl))[SEGMENT]
 
 
 def _places(names: pl.Series, places: Mapping[str, int]) -> IntArray:

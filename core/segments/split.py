@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-import narwhals as nw
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -123,5 +122,5 @@ class Split:
 def rule_numbers(rules: RuleSet, table: pl.DataFrame) -> IntArray:
     """Return the place of the rule that holds of each entity, shape (n_entities,)."""
     places = {s.name: place for place, s in enumerate(rules.segments)}
-    named = nw.from_native(table).select(assign_expr(rules)).to_native()["segment"]
+    named = table.select(assign_expr(rules, pl))["segment"]
     return named.replace_strict(places, return_dtype=pl.Int64).to_numpy()
