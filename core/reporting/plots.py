@@ -21,10 +21,13 @@ from core.reporting.text import share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
 
 NOISE = -1
+ROW = Entity("row", "row", "rows", "size")
+"""What is drawn, where nothing else is said."""
 _POINTS_DRAWN = 30_000
 _POINTS_PER_CLUSTER = 150  # a small cluster keeps at least these, if it has them
 _LEGEND_LINES = 15
@@ -34,11 +37,11 @@ def plot_space(
     coordinates: NDArray[np.float64],
     labels: ArrayLike,
     title: str,
-    axis_labels: tuple[str, str],
-    path: Path,
-    entity: Entity,
+    axis_labels: tuple[str, str] = ("", ""),
+    path: Path | None = None,
+    entity: Entity = ROW,
     noun: str = "cluster",
-) -> None:
+) -> Figure:
     """Draw entities in two dimensions, by cluster.
 
     Parameters
@@ -50,12 +53,23 @@ def plot_space(
     title : str
     axis_labels : tuple of str
         Of the horizontal and the vertical axis.
-    path : Path
+    path : Path, optional
         PNG to write.
     entity : Entity
         Its plural, for the texts.
     noun : str
         What the groups are called.
+
+    Returns
+    -------
+    Figure
+        Of matplotlib, drawn without pyplot.
+
+    Examples
+    --------
+    >>> corners = np.array([[0.0, 0.0], [0.1, 0.1], [5.0, 5.0]])
+    >>> plot_space(corners, [0, 0, 1], "Two groups").axes[0].get_title("left")
+    'Two groups'
 
     Notes
     -----
@@ -98,6 +112,7 @@ def plot_space(
         _space_legend(axes, clusters, sizes, int((marks == NOISE).sum()), noun, entity)
         left_out = _left_out(len(marks), len(seen), int((~inside).sum()), entity)
         style.footnote(figure, left_out)
+    return figure
 
 
 def _subsample(labels: NDArray[np.int64]) -> NDArray[np.intp]:
@@ -308,8 +323,8 @@ _BARS_DRAWN = 15
 
 
 def plot_loss(
-    history: Mapping[str, Sequence[float]], best_epoch: int, path: Path
-) -> None:
+    history: Mapping[str, Sequence[float]], best_epoch: int, path: Path | None = None
+) -> Figure:
     """Draw the training and validation loss by epoch, and mark the epoch kept.
 
     Parameters
@@ -318,13 +333,23 @@ def plot_loss(
         ``loss`` and, where there is one, ``val_loss``: one value per epoch.
     best_epoch : int
         Counted from 1: the epoch whose weights were kept.
-    path : Path
+    path : Path, optional
         PNG to write.
+
+    Returns
+    -------
+    Figure
+        Of matplotlib, drawn without pyplot.
 
     Raises
     ------
     ModelError
         For a history without a `loss`, or a `best_epoch` outside of it.
+
+    Examples
+    --------
+    >>> plot_loss({"loss": [3.0, 2.0]}, 2).axes[0].get_ylabel()
+    'loss'
     """
     n_epochs = len(history.get("loss", ()))
     if not 1 <= best_epoch <= n_epochs:
@@ -356,11 +381,14 @@ def plot_loss(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(axis="y", color="#E4E7EB", lw=0.8)
         axes.set_axisbelow(True)
+    return figure
 
 
 def plot_sizes(
-    labels_by_space: Mapping[str, ArrayLike], path: Path, entity: Entity
-) -> None:
+    labels_by_space: Mapping[str, ArrayLike],
+    path: Path | None = None,
+    entity: Entity = ROW,
+) -> Figure:
     """Draw the entities in every cluster and in noise, one panel per space.
 
     All panels share one linear scale that starts at 0 and ends at all entities, so that
@@ -371,10 +399,21 @@ def plot_sizes(
     ----------
     labels_by_space : mapping of str to array-like of int
         The title of a space to its labels; -1 is noise.
-    path : Path
+    path : Path, optional
         PNG to write.
     entity : Entity
         Its plural, for the axis.
+
+    Returns
+    -------
+    Figure
+        Of matplotlib, drawn without pyplot.
+
+    Examples
+    --------
+    >>> figure = plot_sizes({"Segments": [0, 0, 1, -1]})
+    >>> figure.axes[0].get_xlabel()
+    'rows'
     """
     panels = {name: _bars(np.asarray(x)) for name, x in labels_by_space.items()}
     heights = [len(bars) for bars in panels.values()]
@@ -391,6 +430,7 @@ def plot_sizes(
         grid[-1].set_xlabel(entity.plural)
         grid[-1].xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         grid[-1].set_xticks([t for t in grid[-1].get_xticks() if 0 <= t <= total])
+    return figure
 
 
 def _write_at_line_ends(
@@ -474,8 +514,11 @@ _MOST_YEARS_NAMED = 4
 
 
 def plot_curves(
-    curves: pl.DataFrame, names: Mapping[int, str], path: Path, entity: Entity
-) -> None:
+    curves: pl.DataFrame,
+    names: Mapping[int, str],
+    path: Path | None = None,
+    entity: Entity = ROW,
+) -> Figure:
     """Draw the monthly sales of every segment, relative to its entities' own means.
 
     Parameters
@@ -484,10 +527,23 @@ def plot_curves(
         As `core.segments.profiles.monthly_curves` returns it, with the number of
         entities under its saved name. The first 15 segments are drawn.
     names : mapping of segment to name
-    path : Path
+    path : Path, optional
         PNG to write. All panels share both scales, so that a flat year looks flat.
     entity : Entity
         Its words and the name of its count.
+
+    Returns
+    -------
+    Figure
+        Of matplotlib, drawn without pyplot.
+
+    Examples
+    --------
+    >>> months, flat = ["2024-01", "2024-02"], [1.0, 1.0]
+    >>> curves = pl.DataFrame({"segment": [0, 0], "month": months, "mean": flat})
+    >>> curves = curves.with_columns(low=0.9, high=1.1, n_rows=20)
+    >>> plot_curves(curves, {0: "Steady"}).axes[0].get_title("left").split()
+    ['Steady', '20', 'rows']
     """
     segments = curves["segment"].unique().sort().to_list()
     if not segments:
@@ -495,7 +551,7 @@ def plot_curves(
             axes = figure.add_subplot(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
             axes.text(0.5, 0.5, "No segment with known months.", ha="center")
-        return
+        return figure
     drawn = segments[:_MOST_PANELS]
     months = curves["month"].unique().sort().to_list()
     n_columns = min(_COLUMNS, len(drawn))
@@ -520,6 +576,7 @@ def plot_curves(
         grid[0, 0].set_ylim(0, top * 1.05 or 1)
         figure.supylabel(f"sales over the {entity.noun}'s mean", fontsize=9.5)
         style.footnote(figure, _note(len(segments), len(drawn), entity))
+    return figure
 
 
 def _draw(axes: Axes, own: pl.DataFrame, months: list[str], colour: str) -> None:

@@ -60,8 +60,8 @@ _STYLE: dict[str, Any] = {
 
 
 @contextmanager
-def picture(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
-    """Hand out a figure in the house's style, then write it to `path`."""
+def picture(path: Path | None, size: tuple[float, float]) -> Iterator[Figure]:
+    """Hand out a figure in the house's style, then write it to `path`, if any."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -73,6 +73,8 @@ def picture(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
         figure = Figure(figsize=size, dpi=150, layout="constrained")
         canvas: Any = FigureCanvasAgg(figure)
         yield figure
+        if path is None:
+            return
         # Laid out here and once: with `bbox_inches="tight"`, `savefig` draws everything
         # twice. The page grows around anything the layout has not foreseen.
         if layout := figure.get_layout_engine():
