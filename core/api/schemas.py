@@ -79,8 +79,9 @@ def read_moment(value: Any) -> datetime:
 
 Identifier = Annotated[
     str,
-    BeforeValidator(_as_text),
+    # Before the validator, or pydantic would check them in Python.
     StringConstraints(min_length=1, max_length=MAX_ID_LENGTH, pattern=ID_PATTERN),
+    BeforeValidator(_as_text),
     WithJsonSchema(
         {
             "anyOf": [

@@ -221,9 +221,11 @@ class CentroidModel:
                 f"the table has the shape {table.shape}; expected (n_rows, "
                 f"{self.n_features}), the features that the centres were learnt from."
             )
+        if len(table) <= ROWS_AT_ONCE:
+            return self._assign_block(table)
         parts = [
             self._assign_block(table[start : start + ROWS_AT_ONCE])
-            for start in range(0, max(len(table), 1), ROWS_AT_ONCE)
+            for start in range(0, len(table), ROWS_AT_ONCE)
         ]
         return Assignment(*map(np.concatenate, zip(*parts, strict=True)))
 

@@ -23,13 +23,16 @@ Columns = Mapping[str, Any]
 
 def _applied(function: Callable[..., Any], *values: Any) -> Expression:
     """Return the expression of a function of values, those of columns among them."""
+    steps = [v.compute if isinstance(v, Expression) else _constant(v) for v in values]
 
     def compute(columns: Columns) -> Any:
-        return function(
-            *(v(columns) if isinstance(v, Expression) else v for v in values)
-        )
+        return function(*[step(columns) for step in steps])
 
     return Expression(compute)
+
+
+def _constant(value: Any) -> Callable[[Columns], Any]:
+    return lambda columns: value
 
 
 class Expression:
@@ -42,11 +45,11 @@ class Expression:
     """
 
     def __init__(self, compute: Callable[[Columns], Any]) -> None:
-        self._compute = compute
+        self.compute = compute
 
     def __call__(self, columns: Columns) -> Any:
         """Return the values: an expression of Narwhals, or an array."""
-        return self._compute(columns)
+        return self.compute(columns)
 
     def __add__(self, other: Any) -> Expression:
         return _applied(operator.add, self, other)
@@ -138,7 +141,7 @@ def is_null(value: Expression) -> Expression:
 def as_float(value: Expression) -> Expression:
     """Return whole numbers as Float64."""
     return _applied(
-        lambda v: v.cast(nw.Float64) if _is_lazy(v) else np.asarray(v, np.float64),
+        lambda v: v.cast(nw.Float64) if _is_lazy(v) else np.asarray(v, np.float64)[()],
         value,
     )
 
@@ -193,7 +196,7 @@ def count_of(condition: Expression) -> Expression:
     def count(holds: Any) -> Any:
         if _is_lazy(holds):
             return nw.when(holds).then(nw.lit(1)).otherwise(nw.lit(0)).cast(nw.Int64)
-        return np.asarray(holds, np.int64)
+        return np.asarray(holds, np.int64)[()]
 
     return _applied(count, condition)
 
@@ -220,7 +223,10 @@ def _is_lazy(value: Any) -> bool:
 
 def _when(condition: Any, value: Any, otherwise: Any) -> Any:
     if not _is_lazy(condition):
-        return np.where(condition, value, np.nan if otherwise is None else otherwise)
+        other = np.nan if otherwise is None else otherwise
+        if isinstance(condition, np.bool_):
+            return value if condition else other
+        return np.where(condition, value, other)
     chosen = nw.when(condition).then(_literal(value))
     return chosen if otherwise is None else chosen.otherwise(_literal(otherwise))
 
@@ -234,4 +240,5 @@ def _equal(one: Any, other: Any) -> Any:
 
 
 def _log(values: Any) -> Any:
-    return np.array([math.log(v) if v > 0 else np.nan for v in np.atleast_1d(values)])
+    found = [math.log(v) if v > 0 else math.nan for v in np.ravel(values).tolist()]
+    return np.array(found) if np.ndim(values) else np.float64(found[0])

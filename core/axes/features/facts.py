@@ -28,8 +28,8 @@ def order_facts(
     orders: Rows,
     *,
     now: nw.Expr,
-    absent: Sequence[str],
-    channels: Sequence[str],
+    absent: tuple[str, ...],
+    channels: tuple[str, ...],
 ) -> Rows:
     """Sum the orders of each customer.
 
@@ -40,9 +40,9 @@ def order_facts(
         ``discount_amount`` (null: none) and ``source`` (null: not known).
     now : Expr
         The reference date; no order is later.
-    absent : sequence of str
+    absent : tuple of str
         Optional columns that are left alone.
-    channels : sequence of str
+    channels : tuple of str
         The known channels.
 
     Returns
@@ -114,7 +114,7 @@ def with_neighbours(lines: Rows, absent: Sequence[str]) -> Rows:
     )
 
 
-def line_facts(items: Rows, *, absent: Sequence[str]) -> Rows:
+def line_facts(items: Rows, *, absent: tuple[str, ...]) -> Rows:
     """Sum the item lines of each customer.
 
     Parameters
@@ -122,7 +122,7 @@ def line_facts(items: Rows, *, absent: Sequence[str]) -> Rows:
     items : LazyFrame
         ``customer_id, quantity, price`` and, unless absent, ``refund_amount`` (null:
         none).
-    absent : sequence of str
+    absent : tuple of str
         Optional columns that are left alone.
 
     Returns

@@ -70,16 +70,17 @@ def channel_count(place: int) -> str:
     return f"n_channel_{place}"
 
 
+@cache
 def order_columns(
-    absent: Sequence[str], channels: Sequence[str]
+    absent: tuple[str, ...], channels: tuple[str, ...]
 ) -> dict[str, Expression]:
     """Return what is summed over the orders of a customer (`gap` is not).
 
     Parameters
     ----------
-    absent : sequence of str
+    absent : tuple of str
         Optional columns that are left alone.
-    channels : sequence of str
+    channels : tuple of str
         The known channels.
 
     Returns
@@ -157,14 +158,15 @@ def _channel_columns(channels: Sequence[str]) -> dict[str, Expression]:
     }
 
 
-def line_columns(absent: Sequence[str]) -> dict[str, Expression]:
+@cache
+def line_columns(absent: tuple[str, ...]) -> dict[str, Expression]:
     """Return what is summed over the item lines of a customer.
 
     `price_bought` is the price where the line is a purchase, else null.
 
     Parameters
     ----------
-    absent : sequence of str
+    absent : tuple of str
         Optional columns that are left alone.
     """
     is_bought = millionths(col("quantity")) > 0
@@ -181,6 +183,7 @@ def line_columns(absent: Sequence[str]) -> dict[str, Expression]:
     return columns
 
 
+@cache
 def product_columns() -> dict[str, Expression]:
     """Return what is summed over the products that a customer bought.
 
@@ -198,6 +201,7 @@ def product_columns() -> dict[str, Expression]:
     }
 
 
+@cache
 def category_columns() -> dict[str, Expression]:
     """Return what is summed over the categories that a customer bought from.
 

@@ -27,6 +27,8 @@ from core.axes.features.formulas import (
 from core.tables.exact import MILLIONTHS, compensated_sum
 
 Array = npt.NDArray[Any]
+# A NumPy scalar: dividing by 0 gives NaN or infinity, as in a query.
+Number = Any
 Cells = Mapping[str, Sequence[Any]]
 MICROSECONDS = 1_000_000
 # Facts of customers without a single purchase: unknown, as by a join without a partner.
@@ -77,7 +79,7 @@ def features_of_customer(
             name: expression(facts)
             for name, expression in feature_expressions(absent, channels).items()
         }
-    return {name: float(values[0]) for name, values in found.items()}
+    return {name: float(value) for name, value in found.items()}
 
 
 def _order_facts(
@@ -85,7 +87,7 @@ def _order_facts(
     reference_date: datetime,
     absent: tuple[str, ...],
     channels: tuple[str, ...],
-) -> dict[str, Array]:
+) -> dict[str, Number]:
     """Return what `core.axes.features.facts.order_facts` sums up."""
     dates = np.array(orders["order_date"], dtype="datetime64[us]").astype(np.int64)
     now = np.datetime64(reference_date, "us").astype(np.int64)
@@ -107,7 +109,7 @@ def _order_facts(
     columns = order_columns(absent, channels)
     lines |= _evaluated(columns, lines)
     return {
-        "n_orders": np.array([len(dates)]),
+        "n_orders": np.int64(len(dates)),
         **{fact: SUMMARIES[how](lines[of]) for fact, of, how in ORDER_SUMMARIES},
         **{name: _sum(lines[name]) for name in columns if name != "gap"},
     }
@@ -125,9 +127,9 @@ def _neighbours(lines: Columns, dates: Array, ids: Sequence[str]) -> dict[str, A
     previous_age[order[1:]] = lines["age"][order[:-1]]
     found = {
         "place": place,
-        "n_of_customer": np.array([n]),
-        "first_of_customer": lines["age"].max(keepdims=True),
-        "value_of_customer": lines["value_micro"].sum(keepdims=True),
+        "n_of_customer": np.int64(n),
+        "first_of_customer": lines["age"].max(),
+        "value_of_customer": lines["value_micro"].sum(),
         "previous_age": previous_age,
     }
     if "source" in lines:
@@ -136,9 +138,9 @@ def _neighbours(lines: Columns, dates: Array, ids: Sequence[str]) -> dict[str, A
     return found
 
 
-def _item_facts(items: Cells, absent: tuple[str, ...]) -> dict[str, Array]:
+def _item_facts(items: Cells, absent: tuple[str, ...]) -> dict[str, Number]:
     """Return the facts of lines, of products and of categories."""
-    facts = dict.fromkeys((*NO_LINES, *NO_PRODUCTS, *NO_CATEGORIES), np.array([np.nan]))
+    facts = dict.fromkeys((*NO_LINES, *NO_PRODUCTS, *NO_CATEGORIES), np.float64(np.nan))
     if not items or not items["order_id"]:
         return facts
     numeric = {"quantity", "price", "refund_amount"} - set(absent)
@@ -157,7 +159,7 @@ def _item_facts(items: Cells, absent: tuple[str, ...]) -> dict[str, Array]:
 
 def _product_facts(
     items: Cells, micro: Sequence[int], bought: Sequence[int]
-) -> dict[str, Array]:
+) -> dict[str, Number]:
     """Return what `core.axes.features.facts.product_facts` sums up."""
     products, orders = items["product_id"], items["order_id"]
     quantities: dict[str, int] = {}
@@ -175,11 +177,11 @@ def _product_facts(
         "n": np.array([len(own) for own in orders_of.values()]),
         "rank": rank,
         "total": _sum(quantity),
-        "n_of_customer": np.array([n]),
+        "n_of_customer": np.int64(n),
     }
     summed = _evaluated(product_columns(), columns)
     return {
-        "n_products": np.array([n]),
+        "n_products": np.int64(n),
         "quantity_micro": columns["total"],
         **{name: _sum(values) for name, values in summed.items()},
     }
@@ -187,7 +189,7 @@ def _product_facts(
 
 def _category_facts(
     categories: Sequence[str | None], micro: Sequence[int], bought: Sequence[int]
-) -> dict[str, Array]:
+) -> dict[str, Number]:
     """Return what `core.axes.features.facts.category_facts` sums up."""
     quantities: dict[str, int] = {}
     counts: dict[str, int] = {}
@@ -200,11 +202,11 @@ def _category_facts(
     n, quantity = np.array(list(counts.values())), np.array(list(quantities.values()))
     summed = _evaluated(category_columns(), {"n": n})
     return {
-        "n_categories": np.array([len(n)]),
+        "n_categories": np.int64(len(n)),
         "category_lines": _sum(n),
         "line_log_sum": _sum(summed["line_log"]),
         "category_micro": _sum(quantity),
-        "main_category_micro": quantity.max(keepdims=True),
+        "main_category_micro": quantity.max(),
         "n_mastered": _sum(summed["n_mastered"]),
     }
 
@@ -219,13 +221,13 @@ def _millionths(amounts: Array) -> Array:
     return np.asarray(np.rint(amounts * MILLIONTHS), dtype=np.int64)
 
 
-def _sum(values: Array) -> Array:
+def _sum(values: Array) -> Number:
     if values.dtype.kind == "f":
-        return np.array([compensated_sum(values.tolist())])
-    return np.asarray(values.sum(keepdims=True))
+        return np.float64(compensated_sum(values.tolist()))
+    return values.sum()
 
 
-def _std(values: Array) -> Array:
+def _std(values: Array) -> Number:
     """Return the standard deviation of everybody known, NaN of nobody (Welford)."""
     n, mean, squares = 0, 0.0, 0.0
     for value in values[~np.isnan(values)].tolist():
@@ -233,20 +235,20 @@ def _std(values: Array) -> Array:
         off = value - mean
         mean += off / n
         squares += off * (value - mean)
-    return np.array([math.sqrt(squares / n) if n else math.nan])
+    return np.float64(math.sqrt(squares / n) if n else math.nan)
 
 
-def _median(values: Array) -> Array:
+def _median(values: Array) -> Number:
     """Return the middle value, of an even number the middle between two."""
     n = len(values)
     low, high = np.sort(values)[[(n - 1) // 2, n // 2]]
-    return np.array([low + (high - low) / 2])
+    return low + (high - low) / 2
 
 
-SUMMARIES: dict[str, Callable[[Array], Array]] = {
+SUMMARIES: dict[str, Callable[[Array], Number]] = {
     "sum": _sum,
     "std": _std,
-    "max": lambda values: np.asarray(values.max(keepdims=True)),
-    "min": lambda values: np.asarray(values.min(keepdims=True)),
+    "max": np.max,
+    "min": np.min,
     "median": _median,
 }
