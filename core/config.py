@@ -542,6 +542,43 @@ class AxesConfig(Section):
     )
 
 
+class FitConfig(Section):
+    """Segments of any feature table, and of recency, frequency and value: `fit`, `rfm`.
+
+    How the orders of `rfm` are read is in `axes`.
+    """
+
+    table: str | None = Field(
+        None,
+        description="feature table, a row per customer: CSV (.gz), Parquet, Excel; "
+        "file, folder, glob or s3://",
+    )
+    id: str | None = Field(None, description="column with the customer's id")
+    categories: list[str] = Field(
+        default_factory=list,
+        description="numeric columns that stand for categories, such as codes",
+    )
+    drop: list[str] = Field(
+        default_factory=list, description="columns to leave out, such as dates"
+    )
+    segments: int | None = Field(
+        None,
+        ge=1,
+        le=100,
+        description="number of segments; null: as many as there are groups with gaps "
+        "between them, else the most that come back in refits",
+    )
+    max_segments: int = Field(
+        10, ge=2, le=100, description="most segments that are looked for"
+    )
+    store: str = Field(
+        "table",
+        min_length=1,
+        description="`store_id` that the profiles are kept under; `rfm` takes `rfm` "
+        "unless another one is named",
+    )
+
+
 class ChannelSource(Section):
     """One sales channel: its order and item rows, and whose they are."""
 
@@ -931,6 +968,7 @@ class Config(Section):
     report: ReportConfig = Field(default_factory=ReportConfig)
     refresh: RefreshConfig = Field(default_factory=RefreshConfig)
     axes: AxesConfig = Field(default_factory=AxesConfig)
+    fit: FitConfig = Field(default_factory=FitConfig)
     channels: ChannelsConfig = Field(default_factory=ChannelsConfig)
     baskets: BasketsConfig = Field(default_factory=BasketsConfig)
     store: StoreConfig = Field(default_factory=StoreConfig)

@@ -27,6 +27,7 @@ _ADDRESSES = (
     "axes.orders",
     "axes.items",
     "axes.lines",
+    "fit.table",
     "channels.sources",
     "channels.features",
     "channels.catalog",
@@ -304,7 +305,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-_STORE_STAGES = frozenset({"axes", "channels", "baskets"})
+_STORE_STAGES = frozenset({"axes", "channels", "baskets", "fit"})
 
 
 def _found_by_place(file: Path) -> Path | None:

@@ -67,6 +67,7 @@ def flags_in(text: str) -> set[str]:
 def test_flags_of_the_readme_are_known_to_every_pipeline():
     own = {"Every month": ["refresh"], "Customers on 13 axes": ["axes"]}
     own["Customers on 13 axes"] += ["keys create", "serve"]
+    own["Any feature table"] = ["fit", "rfm"]
     own["Customers over several channels"] = ["channels"]
     own["Grocery baskets"] = ["baskets", "baskets score"]
     own["Segments in other programs"] = ["export"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 # In the order in which `--help` lists the verbs.
 from core.cli import retailers  # isort: skip
+from core.cli import fit  # isort: skip
 from core.cli import axes  # isort: skip
 from core.cli import channels  # isort: skip
 from core.cli import baskets  # isort: skip
@@ -27,6 +28,7 @@ __all__ = [
     "dashboard",
     "experiment",
     "export",
+    "fit",
     "retailers",
     "rules",
     "run",

@@ -53,8 +53,10 @@ def systems() -> tuple[System, ...]:
     from core.baskets.files import BASKET_SEGMENTS
     from core.channels.files import CHANNEL_SEGMENTS
     from core.retailers.files import RETAILERS
+    from core.tabular.files import TABLE_SEGMENTS
 
-    return RETAILERS, CUSTOMER_AXES, CHANNEL_SEGMENTS, BASKET_SEGMENTS
+    customers = CUSTOMER_AXES, CHANNEL_SEGMENTS, BASKET_SEGMENTS, TABLE_SEGMENTS
+    return RETAILERS, *customers
 
 
 # Every verb once: in what group `--help` shows it, and an example of its options.
@@ -85,6 +87,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "dashboard": "--export segments.html",
     },
     "Customers": {
+        "fit": "--table customers.csv --id customer_id",
+        "rfm": "--orders orders.csv",
         "axes": "--lines order-lines.csv",
         "channels": "--config channels.yaml",
         "baskets": "--orders orders.csv --items items.csv",

@@ -201,7 +201,7 @@ class _Run(Generic[D, A]):
             if not self.refit:
                 raise
             self.notes.append(
-                "The orders lack columns that the model before needs, so it cannot be "
+                "The rows lack columns that the model before needs, so it cannot be "
                 "told who moved, nor whether the customers have changed."
             )
             return None

@@ -94,7 +94,13 @@ def _spread_levels(block: FloatArray, rng: np.random.Generator) -> FloatArray:
     low = block.min(axis=1, keepdims=True)
     unit = float((block.max(axis=1, keepdims=True) - low).max())
     middle = low + unit / len(block)
-    return np.asarray(middle + 2.0 * rng.random(block.shape[1]) * (block - middle))
+    level = (block - low).argmax(axis=0)
+    counts = np.bincount(level)
+    by_level = np.lexsort([rng.random(len(level)), level])
+    ranks = np.empty(len(level))
+    ranks[by_level] = np.arange(len(level))
+    share = (ranks - (np.cumsum(counts) - counts)[level] + 0.5) / counts[level]
+    return np.asarray(middle + 2.0 * share * (block - middle))
 
 
 def _predicted(column: FloatArray, finer: FloatArray) -> FloatArray:

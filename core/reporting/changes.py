@@ -131,7 +131,7 @@ def changes_part(
     rows = [
         {
             "axis": spoken(axis),
-            "they order differently": count(by.get("behaviour", 0)),
+            "they behave differently": count(by.get("behaviour", 0)),
             "the model is new": count(by.get("model", 0)),
         }
         for axis, by in moved.items()
@@ -230,7 +230,7 @@ def moves_table(moves: Sequence[Mapping[str, Any]], names: Mapping[int, str]) ->
             {
                 "from": names.get(move["old"], move["old_name"]),
                 "to": names.get(move["new"], move["new_name"]),
-                "because": "they order differently"
+                "because": "they behave differently"
                 if move["cause"] == "behaviour"
                 else "the model is new",
                 "customers": count(move["n"]),

@@ -322,9 +322,10 @@ class Reason:
     feature, value : str, float
         The entity's own.
     median, low, high : float
-        The middle and the range (80%) of the segment that it speaks for.
+        The middle and the range (80%) of the segment that it speaks for; of a feature
+        that no change moves, an indicator, the share of its entities three times.
     other_median : float
-        The middle of the segment that it speaks against.
+        The middle, or that share, of the segment that it speaks against.
     weight : float
         How much nearer the entity is to the one middle than to the other, in robust
         standard deviations of all entities.
@@ -498,8 +499,12 @@ def _reasons(
         rest = _known(values[other] if other is not None else values[segments != told])
         if np.isnan(value) or not len(members) or not len(rest):
             continue
-        low, median, high = np.quantile(members, _TYPICAL)
-        against = float(np.median(rest))
+        if feature in bounds.fixed:
+            low = median = high = members.mean()
+            against = float(rest.mean())
+        else:
+            low, median, high = np.quantile(members, _TYPICAL)
+            against = float(np.median(rest))
         weight = abs(value - median)
         if is_in:
             weight = abs(value - against) - weight

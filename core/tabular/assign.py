@@ -52,8 +52,9 @@ class TableAssigner(CustomerAssigner):
         return self.model.assign(self.encoding.encode(table))[AXIS]
 
     def own_state(self) -> Meta:
-        """Return what turning columns into numbers takes, JSON-able."""
-        return {"encoding": self.encoding.as_dict(), "options": self.options}
+        """Return whose model it is, and what turning columns into numbers takes."""
+        own = {"encoding": self.encoding.as_dict(), "options": self.options}
+        return {"system": self.files.stage, **own}
 
     @classmethod
     def restored(

@@ -23,7 +23,7 @@ from core.evaluation.certificate import derive_verdict
 from core.evaluation.n_segments import MAX_SEGMENTS, by_refits, recipe_stability
 from core.models import centroids
 from core.models.centroids import CentroidModel, FloatArray, IntArray, Scaling
-from core.models.criterion import Choice, learn_centres
+from core.models.criterion import SMALLEST_SHARE, Choice, learn_centres
 from core.models.partition import METHODS, Partition
 from core.segments.axes import (
     FittedAxis,
@@ -159,10 +159,15 @@ def _choose(
 
 
 def _before(before: FittedAxis | None, old: IntArray | None) -> tuple[str | None, int]:
-    """Return the kind and the number of the segments before; None, 0 without any."""
-    if before is None or old is None or before.model is None:
+    """Return the kind of the segments before, and how many of them still have members.
+
+    None and 0 without any before.
+    """
+    if before is None or old is None:
         return None, 0
-    return before.report["kind"], before.model.n_segments
+    sizes = np.bincount(old[old >= 0])
+    n_alive = int((sizes >= SMALLEST_SHARE * max(sizes.sum(), 1)).sum())
+    return before.report["kind"], n_alive
 
 
 def _recipe_of(encoding: TableEncoding, n_segments: int) -> Any:

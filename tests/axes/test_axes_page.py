@@ -183,7 +183,7 @@ def test_changes_are_told_with_moves_and_alerts(tmp_path):
     page = (tmp_path / "axes.html").read_text(encoding="utf-8")
     part = page[page.index("Since the run before") : page.index('id="axis-')]
     assert "3 customers are new" in part
-    assert "they order differently" in part
+    assert "they behave differently" in part
     assert "by more than chance explains: lifetime value." in part
     assert "whale" not in part, "it did not alert"
     assert "population stability index" in page
@@ -275,7 +275,7 @@ def test_many_alerts_are_counted_in_the_terminal(tmp_path):
     assert lines[0] == (
         "100 customers, 900 orders up to 2026-06-30: placed by version 1 of the axes."
     )
-    assert "Moved because they order differently: 7 on purchase value." in lines
+    assert "Moved because they behave differently: 7 on purchase value." in lines
     assert sum(line.startswith("Drift: ") for line in lines) == 5
     assert "And 3 more drift alerts." in lines
     assert lines[-1] == f"Page: {tmp_path / 'axes.html'}"

@@ -61,11 +61,11 @@ def test_moves_are_told_from_where_to_where_and_stay_when_a_name_is_given(tmp_pa
     run(folder, guests(later=True))
     path = published(folder).path("channels.html")
     rows = re.search(r"most customers moved.*?</table>", path.read_text("utf-8"), re.S)
-    assert "few weekend they order differently" in shown(f"</style>{rows[0]}")
+    assert "few weekend they behave differently" in shown(f"</style>{rows[0]}")
     rename_segment(Channels(config(folder)), SEGMENT, 0, "Newcomers")
     page = published(folder).path("channels.html").read_text("utf-8")
     rows = re.search(r"most customers moved.*?</table>", page, re.S)
-    assert "Newcomers weekend they order differently" in shown(f"</style>{rows[0]}")
+    assert "Newcomers weekend they behave differently" in shown(f"</style>{rows[0]}")
 
 
 @pytest.mark.parametrize("name", ["order-bands", "basket-quadrants"])
