@@ -118,7 +118,9 @@ def run_lines(facts: Facts, folder: Path) -> list[str]:
 
 def columns_table(assigner: TableAssigner) -> pl.DataFrame:
     """Return what became of every column: ``column, kind, treatment``."""
-    rows = [(p.name, p.kind, _treatment(p)) for p in assigner.encoding.columns]
+    rows: list[tuple[str, str, str]] = [
+        (plan.name, plan.kind, _treatment(plan)) for plan in assigner.encoding.columns
+    ]
     rows += [(name, "left out", why) for name, why in assigner.encoding.skipped.items()]
     schema = {"column": pl.String, "kind": pl.String, "treatment": pl.String}
     return pl.DataFrame(rows, schema=schema, orient="row")
