@@ -22,7 +22,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from core.models.density_assigner import FloatArray, IntArray, NeighbourIndex
+from core.models.density_assigner import (
+    FloatArray,
+    IntArray,
+    NeighbourIndex,
+    Neighbours,
+)
 from core.models.spanning_tree import Edges, spanning_tree
 
 
@@ -254,10 +259,8 @@ def build_linkage(table: FloatArray, min_samples: int) -> Linkage:
     points = _different_rows(table)
     index = NeighbourIndex(points.values)
     nearest = index.query(points.values, min_samples + 1 + LISTED)
-    core = _distance_of(nearest.distances, points.counts[nearest.indices], min_samples)
-    fit_core = _distance_of(
-        nearest.distances, points.counts[nearest.indices], min_samples + 1
-    )
+    core = _distance_of(nearest, points.counts, min_samples)
+    fit_core = _distance_of(nearest, points.counts, min_samples + 1)
     edges = spanning_tree(points.values, fit_core, nearest)
     of_rows = _edges_of_rows(edges, points, fit_core)
     return Linkage(table, min_samples, points, core, fit_core, of_rows)
@@ -291,10 +294,13 @@ def _different_rows(table: FloatArray) -> Points:
     return Points(ranked[starts], counts, point_of_row)
 
 
-def _distance_of(distances: FloatArray, counts: IntArray, rank: int) -> FloatArray:
+def _distance_of(nearest: Neighbours, counts: IntArray, rank: int) -> FloatArray:
     """Return the distance of the `rank`-th nearest row, equal rows counted each."""
-    position = (np.cumsum(counts, axis=1) >= rank).argmax(axis=1)
-    found: FloatArray = distances[np.arange(len(distances)), position]
+    if counts.max() == 1:
+        return nearest.distances[:, rank - 1].copy()
+    seen = np.cumsum(counts[nearest.indices], axis=1)
+    position = (seen >= rank).argmax(axis=1)
+    found: FloatArray = nearest.distances[np.arange(len(position)), position]
     return found
 
 

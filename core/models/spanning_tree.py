@@ -14,6 +14,7 @@ it for the lists, against 41 s of hdbscan 0.8.44 with its approximate tree.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,8 @@ from core.models.density_assigner import (
 
 PROBES = 256
 """Points of a component that are searched first, to get a bound for the others."""
+CELLS = 1_000_000
+"""Listed neighbours made into edges together: bounds the memory to some 100 MB."""
 
 
 class Edges(NamedTuple):
@@ -76,11 +79,13 @@ def spanning_tree(
     reach = neighbours.distances[:, -1].copy()
     if neighbours.indices.shape[1] >= n:
         reach[:] = np.inf
-    edges = _listed_edges(np.arange(n), core, neighbours)
     component, n_components = np.arange(n), n
+    # The first joins follow from the first edge of every point. Most others lie within
+    # what these join, so they need not be kept: with 200 neighbours, nearly all.
+    edges = _in_order([_leading(part, n) for part in _parts(core, neighbours)])
     taken: list[Edges] = []
     while n_components > 1:
-        edges = edges.at(component[edges.first] != component[edges.second])
+        edges = _between(edges, component)
         shortest = _shortest(edges, component, n_components)
         weight = np.append(edges.weight, np.inf)[shortest]
         doubt = np.full(n_components, np.inf)
@@ -92,8 +97,43 @@ def spanning_tree(
             continue
         joins = edges.at(_acyclic(edges, shortest[is_certain], component, n_components))
         taken.append(joins)
+        is_first = n_components == n
         component, n_components = _join(joins, component, n_components)
+        if is_first:
+            listed = _parts(core, neighbours)
+            edges = _in_order([edges, *(_between(part, component) for part in listed)])
     return _in_order(taken)
+
+
+def _parts(core: FloatArray, neighbours: Neighbours) -> Iterator[Edges]:
+    """Yield the edges from all points to their neighbours, some points at a time."""
+    n, k = neighbours.indices.shape
+    step = max(1, CELLS // k)
+    for start in range(0, n, step):
+        rows = np.arange(start, min(start + step, n))
+        own = (values[rows] for values in neighbours)
+        yield _listed_edges(rows, core, Neighbours(*own))
+
+
+def _between(edges: Edges, component: IntArray) -> Edges:
+    """Return the edges that join different components."""
+    return edges.at(component[edges.first] != component[edges.second])
+
+
+def _leading(edges: Edges, n_points: int) -> Edges:
+    """Return those that are the first in order of all edges at one of their ends."""
+    least = np.full(n_points, np.inf)
+    for ends in (edges.first, edges.second):
+        np.minimum.at(least, ends, edges.weight)
+    key = edges.first * n_points + edges.second
+    leading = np.full(n_points, n_points**2)
+    for ends in (edges.first, edges.second):
+        is_least = edges.weight == least[ends]
+        np.minimum.at(leading, ends[is_least], key[is_least])
+    found, points = np.unique(leading, return_index=True)
+    is_edge = found < n_points**2
+    found, weight = found[is_edge], least[points[is_edge]]
+    return Edges(found // n_points, found % n_points, weight)
 
 
 def _in_order(parts: list[Edges]) -> Edges:
@@ -108,14 +148,13 @@ def _in_order(parts: list[Edges]) -> Edges:
 
 
 def _listed_edges(rows: IntArray, core: FloatArray, neighbours: Neighbours) -> Edges:
-    """Return the edges from `rows` to their neighbours, in order."""
+    """Return the edges from `rows` to their neighbours."""
     start = np.repeat(rows, neighbours.indices.shape[1])
     end, distance = neighbours.indices.ravel(), neighbours.distances.ravel()
     is_edge = (start != end) & np.isfinite(distance)
     start, end, distance = start[is_edge], end[is_edge], distance[is_edge]
     weight = np.maximum(np.maximum(core[start], core[end]), distance)
-    edges = Edges(np.minimum(start, end), np.maximum(start, end), weight)
-    return edges.at(np.lexsort((edges.second, edges.first, weight)))
+    return Edges(np.minimum(start, end), np.maximum(start, end), weight)
 
 
 def _shortest(edges: Edges, component: IntArray, n_components: int) -> IntArray:
@@ -225,9 +264,8 @@ def _leave(
     k = 1
     while len(rows):
         distances, indices = index.query(points[rows], k, within=bound)
-        edges = _listed_edges(
-            rows, core, Neighbours(distances, np.append(outside, -1)[indices])
-        )
+        listed = Neighbours(distances, np.append(outside, -1)[indices])
+        edges = _in_order([_listed_edges(rows, core, listed)])
         found.append(edges)
         last = distances[:, -1]
         known = np.maximum(last, core[rows])
