@@ -31,7 +31,13 @@ from sklearn.metrics import adjusted_rand_score
 from core.config import ClusteringConfig
 from core.errors import ConfigError, ModelError, did_you_mean
 from core.models import density_assigner
-from core.models.hierarchy import Hierarchy, build_hierarchy, build_linkage
+from core.models.hierarchy import (
+    Hierarchy,
+    Listing,
+    build_hierarchy,
+    build_linkage,
+    list_neighbours,
+)
 from core.models.preprocessing import checked_matrix
 
 SELECTION_METHODS = ("eom", "leaf")
@@ -95,7 +101,7 @@ class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sk
         self.min_samples = min_samples
         self.selection_method = selection_method
 
-    def fit(self, X: Any, y: None = None) -> Self:
+    def fit(self, X: Any, y: None = None, listing: Listing | None = None) -> Self:
         """Find the clusters.
 
         Parameters
@@ -104,6 +110,9 @@ class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sk
             Finite numbers on comparable scales.
         y : None
             Ignored.
+        listing : Listing, optional
+            `core.models.hierarchy.list_neighbours` of the same table, for this
+            `min_samples` or a larger one. None: they are looked for.
 
         Raises
         ------
@@ -112,10 +121,9 @@ class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sk
         ModelError
             For a table that is not numeric and finite, or has too few rows.
         """
-        self._check_options()
-        table = density_assigner.without_tiny(checked_matrix(self, X, is_fit=True))
-        self._check_size(len(table))
-        linkage = build_linkage(table, int(self.min_samples))
+        table, min_samples = self._checked(X), int(self.min_samples)
+        listing = listing or list_neighbours(table, min_samples)
+        linkage = build_linkage(table, min_samples, listing)
         found = build_hierarchy(
             linkage, int(self.min_cluster_size), self.selection_method
         )
@@ -154,6 +162,13 @@ class DensityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]  # sk
                 "this `DensityClusterer` has no clusters yet; call `fit` first."
             )
         return self.assigner_.assign(checked_matrix(self, X, is_fit=False))
+
+    def _checked(self, X: Any) -> density_assigner.FloatArray:
+        """Return the table to fit, or say why it cannot be."""
+        self._check_options()
+        table = density_assigner.without_tiny(checked_matrix(self, X, is_fit=True))
+        self._check_size(len(table))
+        return table
 
     def _check_options(self) -> None:
         """Refuse impossible parameters."""
@@ -309,13 +324,23 @@ def choose_density(
     share = len(rows) / len(X)
     least = max(min(size, SIZE_BOUNDS[0]), round(size * share))
     degrees = [n for n in SMOOTHING if n <= LARGEST_SHARE * len(rows)] or [SMOOTHING[0]]
-    tried = [DensityClusterer(least, n, method).fit(rows) for n in degrees]
+    tried = _fitted(rows, least, degrees, method)
     chosen, kept_score = _best_of(tried, None if near is None else near[places])
     if rows is not X:
         # As many neighbours per row: over all rows they reach as far as in the draw.
         degree = min(round(chosen.min_samples / share), LARGEST_DEGREE)
         chosen = DensityClusterer(size, degree, method).fit(X)
     return DensityFit(chosen, kept_score, _agreement(near, chosen))
+
+
+def _fitted(
+    rows: npt.NDArray[Any], size: int, degrees: list[int], method: str
+) -> list[DensityClusterer]:
+    """Return a clusterer for each degree of smoothing; neighbours are found once."""
+    each = [DensityClusterer(size, n, method) for n in degrees]
+    table = each[-1]._checked(rows)
+    listing = list_neighbours(table, degrees[-1])
+    return [clusterer.fit(rows, listing=listing) for clusterer in each]
 
 
 def _best_of(

@@ -204,6 +204,20 @@ LISTED = 6
 the spanning tree searches."""
 
 
+class Listing(NamedTuple):
+    """The different rows of a table with their nearest ones, for several linkages.
+
+    Attributes
+    ----------
+    points : Points
+    nearest : Neighbours
+        Of every point, itself included.
+    """
+
+    points: Points
+    nearest: Neighbours
+
+
 class Linkage(NamedTuple):
     """What holds for every `min_cluster_size` and selection method.
 
@@ -246,19 +260,35 @@ class Hierarchy(NamedTuple):
     model: Any
 
 
-def build_linkage(table: FloatArray, min_samples: int) -> Linkage:
-    """Link the rows of a table by the spanning tree that every clustering starts from.
+def list_neighbours(table: FloatArray, min_samples: int) -> Listing:
+    """List the nearest rows of every row: as many as linkages of a degree need.
 
     Parameters
     ----------
     table : ndarray of shape (n_rows, n_features)
         Finite, without negative zeros, of at least ``min_samples + 1`` rows.
     min_samples : int
-        As hdbscan's.
+        The largest degree of smoothing.
     """
     points = _different_rows(table)
     index = NeighbourIndex(points.values)
-    nearest = index.query(points.values, min_samples + 1 + LISTED)
+    return Listing(points, index.query(points.values, min_samples + 1 + LISTED))
+
+
+def build_linkage(table: FloatArray, min_samples: int, listing: Listing) -> Linkage:
+    """Link the rows of a table by the spanning tree that every clustering starts from.
+
+    Parameters
+    ----------
+    table : ndarray of shape (n_rows, n_features)
+        As for `list_neighbours`.
+    min_samples : int
+        As hdbscan's.
+    listing : Listing
+        Of the table, for this degree of smoothing or a larger one.
+    """
+    points, k = listing.points, min_samples + 1 + LISTED
+    nearest = Neighbours(*(values[:, :k] for values in listing.nearest))
     core = _distance_of(nearest, points.counts, min_samples)
     fit_core = _distance_of(nearest, points.counts, min_samples + 1)
     edges = spanning_tree(points.values, fit_core, nearest)
