@@ -287,8 +287,8 @@ def build_linkage(table: FloatArray, min_samples: int, listing: Listing) -> Link
     listing : Listing
         Of the table, for this degree of smoothing or a larger one.
     """
-    points, k = listing.points, min_samples + 1 + LISTED
-    nearest = Neighbours(*(values[:, :k] for values in listing.nearest))
+    (points, listed), k = listing, min_samples + 1 + LISTED
+    nearest = Neighbours(listed.distances[:, :k], listed.indices[:, :k])
     core = _distance_of(nearest, points.counts, min_samples)
     fit_core = _distance_of(nearest, points.counts, min_samples + 1)
     edges = spanning_tree(points.values, fit_core, nearest)

@@ -111,8 +111,8 @@ def _parts(core: FloatArray, neighbours: Neighbours) -> Iterator[Edges]:
     step = max(1, CELLS // k)
     for start in range(0, n, step):
         rows = np.arange(start, min(start + step, n))
-        own = (values[rows] for values in neighbours)
-        yield _listed_edges(rows, core, Neighbours(*own))
+        own = Neighbours(neighbours.distances[rows], neighbours.indices[rows])
+        yield _listed_edges(rows, core, own)
 
 
 def _between(edges: Edges, component: IntArray) -> Edges:
