@@ -7,6 +7,10 @@ from collections.abc import Callable, Sequence
 from quality_page import table, versions
 from results import Row
 
+from core.config import ClusteringConfig
+from core.tables.parts import ROWS_AT_ONCE
+
+FIT_SHOPS = ClusteringConfig().fit_shops
 Found = dict[str, list[Row]]
 
 STEPS = {
@@ -26,6 +30,39 @@ a process of its own: starting Python is part of the time. *GB* is the peak of r
 memory, summed over all processes of a command; *CPU s* are processor seconds of all
 cores together, which feel other work on the machine less than seconds do.
 """
+SETTINGS = (
+    (
+        f"up to {FIT_SHOPS:,} shops",
+        "nothing to set: everything is learnt from all of them",
+    ),
+    (
+        "more shops",
+        f"nothing to set: `clustering.fit_shops` ({FIT_SHOPS:,}) are learnt from and "
+        "all are labelled; the last table says what that costs",
+    ),
+    (
+        f"more than {ROWS_AT_ONCE // 10**6} million rows",
+        "nothing to set: they pass through in parts of whole shops; temporary files "
+        "(in `TMPDIR`, on Windows `TEMP`) take a few times the space of Parquet files",
+    ),
+    (
+        "CSV files that are read more than once",
+        "Parquet: it is smaller, and its columns have types",
+    ),
+    (
+        "a model, and rows of other shops or of the next month",
+        "`./run.sh infer --input ROWS --output FILE`: nothing is learnt",
+    ),
+    (
+        "little memory",
+        "a smaller `clustering.fit_shops`, then a smaller `clustering.batch_size`",
+    ),
+    (
+        "rows on a cluster, or too many for one machine",
+        "`--engine spark`: features and labels are computed where the rows are, and "
+        "only the shops to learn from are collected",
+    ),
+)
 PIPELINES = """## Four pipelines on one machine
 
 From rows to the published report, with the default options. *Growth* is by how much
@@ -71,7 +108,8 @@ def render(results: Sequence[Row]) -> str:
     rows: Found = {judge: [] for judge in SECTIONS}
     for result in results:
         rows[result["judge"]].append(result["arguments"] | result["result"])
-    page = [INTRODUCTION]
+    settings = table(("you have", "then"), SETTINGS, "ll")
+    page = [INTRODUCTION, "## Which setting when\n", settings]
     for judge, (introduction, lines_of) in SECTIONS.items():
         page += [introduction, lines_of(rows) if rows[judge] else "Not measured.\n"]
     return "\n".join([*page, versions(results)])
