@@ -19,12 +19,11 @@ from core.spark.parts import (
     REJECTED,
     Tables,
     account_table,
-    owners_of,
     parsed,
+    put_to_customers,
     quoted,
-    sharing,
     with_customer,
-    with_owner,
+    with_decimal,
     with_parsed,
 )
 from core.spark.rows import Reading, parsed_rows
@@ -128,7 +127,9 @@ class _Axes(SparkSystem):
         self.readings = {name: own.reading for name, own in found.items()}
         reference = axes.reference_date or _newest(rows["orders"])
         settled = axes.model_copy(update={"reference_date": reference})
-        self.settled = config.model_copy(update={"axes": settled})
+        self.settled = config.model_copy(
+            update={"axes": settled, "data": with_decimal(data, self.readings)}
+        )
         self.tables = {
             name: df.select(CUSTOMER, NUMBER, *quoted(found[name]))
             for name, df in _with_customers(rows).items()
@@ -198,10 +199,4 @@ def _with_customers(rows: Mapping[str, DataFrame]) -> dict[str, DataFrame]:
             name: with_customer(df, order, df[customer], {})
             for name, df in rows.items()
         }
-    pairs = owners_of([orders], order, customer)
-    together = sharing(pairs, order, customer)
-    items, owner = with_owner(items, pairs, order, customer)
-    return {
-        "orders": with_customer(orders, order, orders[customer], together),
-        "items": with_customer(items, order, owner, together),
-    }
+    return put_to_customers({"": {"orders": orders, "items": items}})[""]

@@ -58,16 +58,21 @@ def read_baskets(config: Config, work: Path) -> BasketData:
     ConfigError
         If an option cannot be meant.
     """
-    zone = time_zone(config.baskets.timezone, "baskets.timezone")
     with scratch_folder(work) as scratch:
         sources = find_sources(config, work, scratch)
-        return _from_sources(sources, config, zone, work)
+        return baskets_of(sources, config, work)
 
 
-def _from_sources(
-    sources: Sources, config: Config, zone: str, work: Path
-) -> BasketData:
-    """Read all tables, and put the result together."""
+def baskets_of(sources: Sources, config: Config, work: Path) -> BasketData:
+    """Read all tables, and put the result together.
+
+    Parameters
+    ----------
+    sources : Sources
+    config, work
+        As for `read_baskets`, for errors as well; `sources` says how cells are read.
+    """
+    zone = time_zone(config.baskets.timezone, "baskets.timezone")
     maps = [name for name in sources.tables if name in ("products", "aisles")]
     catalogue = {name: _catalogue(sources, name, work) for name in maps}
     items = _staged(sources, "items", work)

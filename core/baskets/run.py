@@ -35,6 +35,7 @@ from core.logging import get_logger
 from core.reporting.board import Board
 from core.rules.check import require_proven
 from core.rules.grammar import RuleSet, read_rules
+from core.spark.session import is_spark
 
 # Options that decide what a run finds, beside the rows, the rules and the seed.
 _DECIDING = ("min_orders", "study", "study_customers", "horizon_days", "cuts")
@@ -184,7 +185,12 @@ def is_recalibration_due(config: Config) -> bool:
 
 
 def run_baskets(
-    config: Config, *, refit: bool = True, into_store: StoreLoader | None = None
+    config: Config,
+    orders: Any = None,
+    items: Any = None,
+    *,
+    refit: bool = True,
+    into_store: StoreLoader | None = None,
 ) -> RunResult:
     """Segment grocery customers by rules, and tell how far the segments carry.
 
@@ -192,7 +198,9 @@ def run_baskets(
     ----------
     config : Config
         Options of ``baskets`` and ``store``; without orders the built-in sample is
-        segmented.
+        segmented. If ``features.engine`` is ``spark``, orders and items are read there.
+    orders, items : Spark DataFrame, optional
+        Rows instead of files, see `core.baskets.spark.run_baskets_on_spark`.
     refit, into_store
         See `core.lifecycle.run.run_segmentation`, for errors as well.
 
@@ -205,4 +213,13 @@ def run_baskets(
     EligibilityError
         If nobody has orders enough.
     """
+    if is_spark(orders) or config.features.engine == "spark":
+        from core.baskets.spark import run_baskets_on_spark
+
+        def learn(settled: Config, _: Any, notes: list[str]) -> RunResult:
+            by = Baskets(config)
+            by.asked, by.notes = settled, notes
+            return run_segmentation(by, refit=refit, into_store=into_store)
+
+        return run_baskets_on_spark(config, orders, items, learn)
     return run_segmentation(Baskets(config), refit=refit, into_store=into_store)

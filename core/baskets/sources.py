@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -95,6 +95,38 @@ def find_sources(config: Config, work: Path, scratch: Path) -> Sources:
         # Its columns are ours, whatever the user's are.
         options, data = BasketsConfig(source=str(folder)), DataConfig()
     tables, notes = _received(options, data, scratch)
+    of_lines = options.orders is not None and options.orders == options.items
+    return matched_sources(tables, options, data, notes, of_lines=of_lines)
+
+
+def matched_sources(
+    received: Mapping[str, ReceivedTable],
+    options: BasketsConfig,
+    data: DataConfig,
+    said: Sequence[str] = (),
+    *,
+    of_lines: bool,
+) -> Sources:
+    """Return tables with their columns matched to ours.
+
+    Parameters
+    ----------
+    received : mapping of str to ReceivedTable
+        As `Sources` has them.
+    options : BasketsConfig
+        Which columns are which.
+    data : DataConfig
+    said : sequence of str
+        Notes on what was received.
+    of_lines : bool
+        Whether the orders are those of lines of items.
+
+    Raises
+    ------
+    SchemaError, ConfigError
+        As for `find_sources`.
+    """
+    tables, notes = dict(received), [*said]
     columns = {}
     for name, table in tables.items():
         wanted = getattr(options, OPTIONS[name])
@@ -115,7 +147,6 @@ def find_sources(config: Config, work: Path, scratch: Path) -> Sources:
     table, told = _with_one_time(tables["orders"], columns["orders"])
     tables["orders"] = table
     notes += told
-    of_lines = options.orders is not None and options.orders == options.items
     if of_lines:
         tables["orders"] = _orders_of_lines(table, columns["orders"])
         notes.append(f"{table.name}: orders are read from the lines of their items.")

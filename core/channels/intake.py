@@ -81,20 +81,20 @@ def read_channels(config: Config, work: Path) -> ChannelData:
     ConfigError
         If an option cannot be meant, or no channel is named.
     """
-    terms = Terms.of(config)
+    Terms.of(config)
     with scratch_folder(work) as scratch:
         tables = {
-            key: _received(key, address, config, scratch)
-            for key, address in _addresses(config).items()
+            key: received(key, address, config, scratch)
+            for key, address in addresses(config).items()
         }
-        return _from_tables(tables, config, terms, work)
+        return channels_of(tables, config, work)
 
 
 Key = tuple[str, str]
 """A channel and one of its tables, or ``""`` and a map of all channels."""
 
 
-def _addresses(config: Config) -> dict[Key, str]:
+def addresses(config: Config) -> dict[Key, str]:
     """Return where each table is."""
     options = config.channels
     found = {
@@ -106,7 +106,7 @@ def _addresses(config: Config) -> dict[Key, str]:
     return {key: address for key, address in found.items() if address is not None}
 
 
-def _received(key: Key, address: str, config: Config, scratch: Path) -> ReceivedTable:
+def received(key: Key, address: str, config: Config, scratch: Path) -> ReceivedTable:
     """Return a table as received; what is wrong names the option of its address."""
     try:
         return read_files(*find_files(address, scratch), config.data, scratch)
@@ -128,10 +128,19 @@ class _Orders:
     has_times: bool
 
 
-def _from_tables(
-    tables: Mapping[Key, ReceivedTable], config: Config, terms: Terms, work: Path
+def channels_of(
+    tables: Mapping[Key, ReceivedTable], config: Config, work: Path
 ) -> ChannelData:
-    """Read all channels, and put the result together."""
+    """Read all channels, and put the result together.
+
+    Parameters
+    ----------
+    tables : mapping of Key to ReceivedTable
+        Of all channels, and the maps.
+    config, work
+        As for `read_channels`, for errors as well.
+    """
+    terms = Terms.of(config)
     catalog, categories = None, Categories()
     if ("", "catalog") in tables:
         catalog, categories = maps.read_catalog(tables["", "catalog"], config, work)

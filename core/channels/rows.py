@@ -20,6 +20,7 @@ from core.channels.features.orders import order_features
 from core.channels.files import order_features_file
 from core.channels.intake import account_lines, read_channels
 from core.channels.model import HOME, OMNI
+from core.channels.schema import ChannelData
 from core.config import Config
 from core.errors import SchemaError, listed
 from core.tables.files import counted
@@ -108,7 +109,11 @@ def rows_of_channels(config: Config, work: Path) -> ChannelRows:
     SourceError, SchemaError, ConfigError
         As `core.channels.intake.read_channels`.
     """
-    data = read_channels(config, work)
+    return channel_rows(read_channels(config, work), config)
+
+
+def channel_rows(data: ChannelData, config: Config) -> ChannelRows:
+    """Compute the features of the orders and customers of what was read."""
     scans = order_features(data)
     lazy = customer_features(scans, data.terms)
     features = lazy.collect(engine="streaming").sort(ID)

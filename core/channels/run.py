@@ -7,7 +7,7 @@ Parquet file each. The order of a run, names, going back and the store are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -296,7 +296,11 @@ def _micro_table(
 
 
 def run_channels(
-    config: Config, *, refit: bool = True, into_store: StoreLoader | None = None
+    config: Config,
+    frames: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    refit: bool = True,
+    into_store: StoreLoader | None = None,
 ) -> RunResult:
     """Segment the customers of several channels by rules, and further by KMeans.
 
@@ -304,7 +308,9 @@ def run_channels(
     ----------
     config : Config
         Options of ``channels`` and ``store``; without sources the built-in sample is
-        segmented.
+        segmented. If ``features.engine`` is ``spark``, the channels are read there.
+    frames : mapping of str to mapping of str to Spark DataFrame, optional
+        Rows instead of addresses, see `core.channels.spark.run_channels_on_spark`.
     refit, into_store
         See `core.lifecycle.run.run_segmentation`, for errors as well.
 
@@ -316,6 +322,15 @@ def run_channels(
         If an output cannot be written; the segments are published then.
     """
     check_outputs(config.channels)
+    if frames is not None or config.features.engine == "spark":
+        from core.channels.spark import run_channels_on_spark
+
+        def learn(settled: Config, _: Any, notes: list[str]) -> RunResult:
+            by = Channels(config)
+            by.asked, by.notes = settled, notes
+            return run_segmentation(by, refit=refit, into_store=into_store)
+
+        return run_channels_on_spark(config, frames, learn)
     done = run_segmentation(Channels(config), refit=refit, into_store=into_store)
     told = store_outputs(config.channels, done.folder)
     return replace(done, lines=[*done.lines, *told])

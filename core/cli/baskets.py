@@ -81,6 +81,7 @@ def baskets(
             "`never` keeps them; `policy` learns if the run before recommends it."
         ),
     ] = "always",
+    engine: app.Engine = None,
     store: StoreName = None,
     database: app.Database = None,
     no_store: app.NoStore = False,
@@ -112,6 +113,7 @@ def baskets(
         "baskets.source": source,
         "baskets.rules": rules,
         "baskets.store": store,
+        "features.engine": engine,
         "store.url": database,
     }
     columns = _columns(set_, order_column, item_column, product_column)

@@ -55,6 +55,7 @@ def channels(
             "`never` assigns by the published model."
         ),
     ] = "always",
+    engine: app.Engine = None,
     store: StoreName = None,
     database: app.Database = None,
     no_store: app.NoStore = False,
@@ -84,6 +85,7 @@ def channels(
         "seed": seed,
         "channels.rules": rules,
         "channels.store": store,
+        "features.engine": engine,
         "store.url": database,
     }
     base: Config | None = None

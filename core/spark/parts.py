@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from core.config import DataConfig
 from core.errors import SchemaError, SegmentsError
 from core.spark.rows import Reading, SparkRows
 from core.spark.sources import with_beyond
@@ -129,32 +130,82 @@ def _beside(table: pa.Table, name: str, values: pl.Series) -> pa.Table:
     return table.append_column(name, values.to_arrow(compat_level=OLDEST))
 
 
-def owners_of(rows: Sequence[DataFrame], key: str, customer: str) -> DataFrame:
-    """Return `key` and `customer`, each pair once, of rows that have both."""
-    pairs = [df.select(key, customer).dropna() for df in rows]
-    return reduce(lambda one, other: one.union(other), pairs).distinct()
+def has_times(orders: DataFrame) -> bool:
+    """Return whether orders have a time of day: not all of several are at midnight.
+
+    Parameters
+    ----------
+    orders : Spark DataFrame
+        Of `with_parsed`, with `order_time` if there is one.
+    """
+    moment = parsed("order_time")
+    if moment not in orders.columns:
+        return False
+    has_time = f"bool_or({moment} <> date_trunc('DAY', {moment}))"
+    facts = orders.selectExpr(f"count({moment}) AS n", f"{has_time} AS t").head()
+    assert facts is not None  # a row of an aggregate
+    return bool(facts["t"]) or facts["n"] < 2
 
 
-def sharing(pairs: DataFrame, key: str, customer: str) -> dict[str, str]:
-    """Return who stands for each of the customers that keys of several put together.
+def with_decimal(data: DataConfig, readings: Mapping[str, Reading]) -> DataConfig:
+    """Return options by which a sample is read as all rows are, as far as they say."""
+    marks = {mark for how in readings.values() for mark in how.marks.values()}
+    return data.model_copy(update={"decimal": marks.pop()}) if len(marks) == 1 else data
+
+
+def put_to_customers(
+    scopes: Mapping[str, Mapping[str, DataFrame]],
+) -> dict[str, dict[str, DataFrame]]:
+    """Return orders and items with `CUSTOMER`, who stands for the part of each row.
+
+    Parameters
+    ----------
+    scopes : mapping of str to mapping of str to Spark DataFrame
+        By channel, within which an order id is one, ``orders`` and, if there are any,
+        ``items``: of `with_parsed`, with `order_id`, and orders with `customer_id`. An
+        item without one of its own is of the customer of its order.
+    """
+    customer, order = parsed("customer_id"), parsed("order_id")
+    pairs = {
+        name: own["orders"].select(order, customer).dropna().distinct()
+        for name, own in scopes.items()
+    }
+    together = _sharing(pairs, order, customer)
+    told: dict[str, dict[str, DataFrame]] = {}
+    for name, own in scopes.items():
+        orders = own["orders"]
+        told[name] = {
+            "orders": with_customer(orders, order, orders[customer], together)
+        }
+        if "items" in own:
+            items, owner = _with_owner(own["items"], pairs[name], order, customer)
+            told[name]["items"] = with_customer(items, order, owner, together)
+    return told
+
+
+def _sharing(pairs: Mapping[str, DataFrame], key: str, customer: str) -> dict[str, str]:
+    """Return who stands for each of the customers that ids of several put together.
 
     Raises
     ------
     SchemaError
-        If most ids seem to be shared, so that they are no ids.
+        If ids are shared by so many customers that they are no ids.
     """
     from pyspark.sql import functions as f
 
-    several = pairs.groupBy(key).agg(f.count("*").alias("n")).filter("n > 1")
-    shared = pairs.join(several, key, "left_semi").select(key, customer)
-    found = collected(shared.limit(MOST_SHARING + 1))
-    if found.height > MOST_SHARING:
-        raise SchemaError(
-            f"more than {MOST_SHARING:,} customers share ids of orders; expected an id "
-            "for each order. Do order numbers start again at 1? Put shop or customer "
-            "before them."
-        )
-    return joined_groups(found.sort(customer).rows())
+    found: list[tuple[str, str]] = []
+    for name, own in pairs.items():
+        several = own.groupBy(key).agg(f.count("*").alias("n")).filter("n > 1")
+        shared = own.join(several, key, "left_semi").limit(MOST_SHARING + 1)
+        table = collected(shared.select(key, customer)).sort(key, customer)
+        if table.height > MOST_SHARING:
+            raise SchemaError(
+                f"more than {MOST_SHARING:,} customers share ids of orders; expected "
+                "an id for each order. Do order numbers start again at 1? Put the "
+                "shop or the customer before them."
+            )
+        found += [(f"{name}/{order}", member) for order, member in table.rows()]
+    return joined_groups(found)
 
 
 def joined_groups(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
@@ -177,12 +228,12 @@ def joined_groups(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
     return {member: top(member) for member in sorted(above)}
 
 
-def with_owner(
+def _with_owner(
     items: DataFrame, pairs: DataFrame, key: str, customer: str
 ) -> tuple[DataFrame, Column]:
     """Return items, and whose each is: its own customer's, or that of its order.
 
-    `pairs` are `owners_of` the orders; of several owners, who are in one part, any.
+    Of several owners, who are in one part, any.
     """
     from pyspark.sql import functions as f
 

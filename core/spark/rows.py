@@ -17,7 +17,7 @@ from core.spark.sources import SparkSource, told_of, with_beyond
 from core.spark.tables import collected, map_tables
 from core.tables.cells import HASH, ParsedRows, parse_rows
 from core.tables.columns import FLAGS, ROW, TableSpec
-from core.tables.readers import BEYOND, ReceivedTable
+from core.tables.readers import BEYOND, ReceivedTable, Settled
 from core.tables.settle import settled_marks, with_marks
 
 if TYPE_CHECKING:
@@ -60,14 +60,14 @@ class Reading:
         """The decimal mark that numbers typed as text have in such a source."""
         return "," if self.separator == ";" else "."
 
-    def received(self, table: pl.DataFrame) -> ReceivedTable:
+    def received(self, table: pl.DataFrame, *, has_times: bool = True) -> ReceivedTable:
         """Return rows of a part, `BEYOND` among their columns if there is any."""
         return ReceivedTable(
             self.name,
             table.lazy(),
             digest="",
             usual_decimal=self.usual_decimal,
-            marks=self.marks,
+            settled=Settled(self.marks, has_times),
         )
 
     def parsed(self, table: pl.DataFrame) -> ParsedRows:

@@ -31,7 +31,7 @@ from core.tables.dates import (
 )
 from core.tables.layout import month_columns, unpivoted
 from core.tables.marks import month_form, number, number_form, unusual
-from core.tables.readers import BEYOND, ReceivedTable
+from core.tables.readers import BEYOND, ReceivedTable, Settled
 
 # Where dates are known: year, month and day as one number.
 DAY = "__day__"
@@ -89,6 +89,8 @@ class ParsedRows:
     is_whole : bool
         Whether these are all rows of the table, in its order; else examples of them,
         whose numbers say nothing.
+    settled : Settled, optional
+        See `core.tables.readers.ReceivedTable`.
     """
 
     spec: TableSpec
@@ -100,6 +102,7 @@ class ParsedRows:
     notes: list[str]
     lacking: Sequence[str] = ()
     is_whole: bool = True
+    settled: Settled | None = None
 
     def at(self, row: int) -> str:
         """Return where a row is, for messages, if that is known."""
@@ -161,7 +164,15 @@ def parse_rows(
     compared = [_comparable(c, t) for c, t in schema.items() if c not in nested]
     notes = [*table.notes, *notes]
     parsed = ParsedRows(
-        spec, table.name, received, received, columns, compared, notes, lacking
+        spec,
+        table.name,
+        received,
+        received,
+        columns,
+        compared,
+        notes,
+        lacking,
+        settled=table.settled,
     )
     steps = _parsing_steps(
         schema,

@@ -43,8 +43,7 @@ def collected_rows(
     with readable(table.name):
         parsed = parse_rows(table, wanted, spec, data)
         rows = parsed.rows.collect(engine="streaming").lazy()
-        parsed = replace(parsed, rows=rows)
-        parsed = settle(parsed, data.decimal, table.usual_decimal, table.marks)
+        parsed = settle(replace(parsed, rows=rows), data.decimal, table.usual_decimal)
         marked = _with_totals(parsed.rows.collect(), spec)
     # What is to be kept is no fault.
     kept = [name for name, policy in own_policies(data).items() if policy == "keep"]

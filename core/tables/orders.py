@@ -221,7 +221,7 @@ def purchases_of_part(
     Parameters
     ----------
     tables : mapping of str to ReceivedTable
-        ``orders``, and ``items`` if there are any, with the `marks` of all rows.
+        ``orders``, and ``items`` if there are any, `settled` by all rows.
     config : Config
         As for `purchases_from_frames`; `axes.reference_date` is settled.
     absent : collection of str

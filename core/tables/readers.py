@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -291,6 +291,21 @@ def _read_by_line(
     return _scan(target, replace(head, n_lines=0)), reader.line_num, n_rows
 
 
+class Settled(NamedTuple):
+    """What all rows of a table decide about the reading of each.
+
+    Attributes
+    ----------
+    marks : mapping of str to str
+        Decimal marks, see `core.tables.settle.settled_marks`.
+    has_times : bool
+        Whether orders have a time of day.
+    """
+
+    marks: Mapping[str, str]
+    has_times: bool = True
+
+
 @dataclass(frozen=True)
 class ReceivedTable:
     """Rows as received, with nothing checked yet.
@@ -313,8 +328,8 @@ class ReceivedTable:
         Whether no text can be in a formula, `="0001"`, or have NUL in it.
     parts : tuple of (str, tuple of str)
         The files it was put together from, each with its own columns.
-    marks : mapping of str to str, optional
-        Decimal marks that the rows have settled of which these are a part.
+    settled : Settled, optional
+        What all rows have settled of which these are a part; None: these are all.
     """
 
     name: str
@@ -325,7 +340,7 @@ class ReceivedTable:
     usual_decimal: str = "."
     is_plain: bool = False
     parts: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    marks: Mapping[str, str] | None = None
+    settled: Settled | None = None
 
     @property
     def columns(self) -> list[str]:

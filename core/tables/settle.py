@@ -21,12 +21,7 @@ from core.tables.files import counted
 FEW = 0.1
 
 
-def settle(
-    parsed: ParsedRows,
-    stated: str | None,
-    usual: str,
-    marks: Mapping[str, str] | None = None,
-) -> ParsedRows:
+def settle(parsed: ParsedRows, stated: str | None, usual: str) -> ParsedRows:
     """Settle what single cells leave open, by their whole column.
 
     Parameters
@@ -37,8 +32,6 @@ def settle(
         The decimal mark that the user named.
     usual : str
         The one that is usual in such a source.
-    marks : mapping of str to str, optional
-        What the rows of which these are a part have settled, see `settled_marks`.
 
     Returns
     -------
@@ -50,10 +43,11 @@ def settle(
     SchemaError
         If cells have two readings, and nothing decides between them.
     """
-    notes: list[str] = []
-    if marks is None:
-        groups = flag_counts(parsed.rows)
-        marks, notes = settled_marks(parsed, groups, stated, usual)
+    if parsed.settled is not None:
+        rows = with_marks(parsed.rows, parsed.spec, parsed.settled.marks)
+        return replace(parsed, rows=rows)
+    groups = flag_counts(parsed.rows)
+    marks, notes = settled_marks(parsed, groups, stated, usual)
     rows = with_marks(parsed.rows, parsed.spec, marks)
     return replace(parsed, rows=rows, notes=[*parsed.notes, *notes])
 

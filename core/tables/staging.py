@@ -74,7 +74,7 @@ def staged_rows(
             )
         rows.sink_parquet(path, compression="lz4", statistics=False)
         parsed = replace(parsed, rows=pl.scan_parquet(path, glob=False))
-        return settle(parsed, data.decimal, table.usual_decimal, table.marks)
+        return settle(parsed, data.decimal, table.usual_decimal)
 
 
 def has_fault(spec: TableSpec) -> pl.Expr:
@@ -152,7 +152,7 @@ def checked_part(
     data : DataConfig
         Policies.
     is_needed : bool
-        Whether the run stops without a row.
+        Whether the run stops without a row; a part of rows may have none.
     **where
         Columns with one value for all rows set aside, beside `table`.
     """
@@ -161,7 +161,7 @@ def checked_part(
         policies[SCIENTIFIC] = "error"
     checked = Validation(parsed, rows, policies, "data.policies")
     checked.stop_at_errors(policies)
-    if is_needed:
+    if is_needed and parsed.settled is None:
         checked.stop_without_rows()
     rejected = rejected_scan(parsed, checked.reasons, **where, table=parsed.spec.name)
     account = {

@@ -40,6 +40,8 @@ def are_days_only(parsed: ParsedRows) -> bool:
 
     A single order may be of midnight by chance.
     """
+    if parsed.settled is not None:
+        return not parsed.settled.has_times
     moment = pl.col("order_time")
     is_midnight = moment.dt.truncate("1d") == moment
     facts = parsed.rows.select(moment.count(), is_midnight.all().alias("all"))

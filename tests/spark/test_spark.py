@@ -13,16 +13,26 @@ from typing import Any
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
-from untidy import everyone, on_spark, untidy
+from untidy import everyone, on_spark, untidy, untidy_baskets, untidy_channel
 
-from core.axes import run_axes
+from core.axes import AxesAssigner, run_axes
 from core.axes.sample import generate_shoppers
-from core.config import Config, SparkConfig
+from core.baskets.intake import read_baskets
+from core.baskets.model import BasketsAssigner
+from core.baskets.rows import rows_of
+from core.baskets.run import run_baskets
+from core.baskets.sample import write_sample
+from core.channels.model import ChannelsAssigner
+from core.channels.rows import rows_of_channels
+from core.channels.run import run_channels
+from core.channels.sample import with_sample
+from core.config import BasketsConfig, ChannelsConfig, Config, SparkConfig
 from core.errors import SourceError
 from core.spark import session as sessions
 from core.spark import tables
 from core.spark.tables import by_entity, collected, map_tables, write
 from core.tables.ids import drawn_by_hash
+from core.tables.orders import intake_lines, purchases_from_frames
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
@@ -100,27 +110,92 @@ def told_of_everyone(lines: list[str]) -> list[str]:
 def test_untidy_orders_get_the_axes_on_spark_that_one_machine_gives(spark, tmp_path):
     made = generate_shoppers(120, 5)
     rows = untidy(made.orders, made.items)
-    here, there = tmp_path / "here", tmp_path / "there"
-    alone = run_axes(Config(artifacts=str(here)), *rows)
-    done = run_axes(
-        Config(artifacts=str(there)), *(on_spark(spark, table) for table in rows)
-    )
-    profiles, rejected = (
-        pl.read_parquet(here / "axes" / f"{name}.parquet")
-        for name in ("customer_profiles", "rejected_rows")
-    )
-    assert_frame_equal(everyone(there, "axes_profiles"), profiles.sort("customer_id"))
+    config = Config(artifacts=str(tmp_path))
+    done = run_axes(config, *(on_spark(spark, table) for table in rows))
+    here = purchases_from_frames(*rows, config, tmp_path / "work")
+    assigner = AxesAssigner.load(tmp_path / "axes")
+    assert assigner.reference_date == here.reference_date
+    features = assigner.features(here)
+    assert_frame_equal(everyone(tmp_path, "axes_features"), features)
+    profiles = everyone(tmp_path, "axes_profiles")
+    assert_frame_equal(profiles, assigner.profiles(features))
     # Rows have other numbers there.
     cells = ["table", "reason", "customer_id", "order_id", "total_price", "price"]
-    aside = everyone(there, "axes_rejected").select(cells)
-    assert_frame_equal(aside.sort(cells), rejected.select(cells).sort(cells))
-    assert set(" ".join(rejected["reason"]).split()) >= {
+    aside = everyone(tmp_path, "axes_rejected").select(cells)
+    assert_frame_equal(aside.sort(cells), here.rejected.select(cells).sort(cells))
+    assert set(", ".join(here.rejected["reason"]).split(", ")) >= {
         "refund", "repeated_order", "unknown_order", "ambiguous_order",
         "missing_customer", "order_set_aside", "impossible_date",
     }  # fmt: skip
-    told = told_of_everyone(done.lines)
-    assert told[0] == alone.lines[1]
-    assert {line for line in told[2:] if "set aside" in line} <= set(alone.lines)
+    told, said = told_of_everyone(done.lines), intake_lines(here.intake)
+    assert told[0] == said[0]
+    assert {line for line in told if "set aside" in line} <= {*said}
+
+
+def test_untidy_baskets_on_spark_have_the_features_of_one_machine(spark, tmp_path):
+    write_sample(tmp_path / "shop", 150, 3, "parquet")
+    shop = {path.stem: pl.read_parquet(path) for path in (tmp_path / "shop").iterdir()}
+    orders, items = untidy_baskets(shop["orders"], shop["order_products__prior"])
+    options = BasketsConfig(
+        products=str(tmp_path / "shop" / "products.parquet"),
+        aisles=str(tmp_path / "shop" / "aisles.parquet"),
+        study=False,
+    )
+    config = Config(artifacts=str(tmp_path), baskets=options)
+    run_baskets(config, on_spark(spark, orders), on_spark(spark, items))
+    paths = {"orders": tmp_path / "o.parquet", "items": tmp_path / "i.parquet"}
+    orders.write_parquet(paths["orders"])
+    items.write_parquet(paths["items"])
+    there = {name: str(path) for name, path in paths.items()}
+    same = config.model_copy(update={"baskets": options.model_copy(update=there)})
+    data = read_baskets(same, tmp_path / "work")
+    assigner = BasketsAssigner.load(tmp_path / "baskets")
+    rows = rows_of(data, assigner.model.rules, options.min_orders)
+    # Spark has no unsigned numbers.
+    features = everyone(tmp_path, "baskets_features")
+    assert_frame_equal(features, rows.everyone, check_dtypes=False)
+    profiles, expected = (
+        everyone(tmp_path, "baskets_profiles"),
+        assigner.profiles(rows.features),
+    )
+    assert_frame_equal(profiles, expected, check_dtypes=False)
+    cells = ["table", "reason", "order_id", "product_id"]
+    expected = pl.read_parquet(data.rejected).select(cells).sort(cells)
+    aside = pl.read_parquet(tmp_path / "spark" / "baskets_rejected" / "*.parquet")
+    assert_frame_equal(aside.select(cells).sort(cells), expected)
+    assert set(expected["reason"]) >= {"repeated_order", "unknown_order"}
+
+
+def test_untidy_channels_on_spark_have_the_features_of_one_machine(spark, tmp_path):
+    small = Config(
+        artifacts=str(tmp_path), channels=ChannelsConfig(sample_customers=150)
+    )
+    config = with_sample(small, tmp_path)
+    for source in config.channels.sources.values():
+        untidy_channel(source)
+    there = config.model_copy(
+        update={"features": config.features.model_copy(update={"engine": "spark"})}
+    )
+    run_channels(there)
+    rows = rows_of_channels(config, tmp_path / "work")
+    assigner = ChannelsAssigner.load(tmp_path / "channels")
+    assert assigner.reference_date == rows.reference_date
+    view = assigner.model.naming.view(rows.with_figures(), assigner.model.rules)
+    assert_frame_equal(everyone(tmp_path, "channels_features"), rows.features)
+    profiles = everyone(tmp_path, "channels_profiles")
+    assert_frame_equal(profiles, assigner.profiles(view), check_dtypes=False)
+    for name, path in rows.orders.items():
+        key = ["customer_id", "order_id"]
+        orders = everyone(tmp_path, f"channels_order_features_{name}").sort(key)
+        assert_frame_equal(orders, pl.read_parquet(path).sort(key))
+    cells = ["channel", "table", "reason", "order_id", "customer_id"]
+    expected = pl.read_parquet(rows.rejected).filter(pl.col("channel").is_not_null())
+    aside = pl.read_parquet(tmp_path / "spark" / "channels_rejected" / "*.parquet")
+    assert_frame_equal(
+        aside.select(cells).sort(cells), expected.select(cells).sort(cells)
+    )
+    left_out = everyone(tmp_path, "channels_left_out")
+    assert_frame_equal(left_out, rows.left_out.select("customer_id", "reason"))
 
 
 def test_the_axes_are_learnt_from_the_smallest_hashes_and_assign_everyone(

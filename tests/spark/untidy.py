@@ -7,6 +7,8 @@ from typing import Any
 
 import polars as pl
 
+from core.config import ChannelSource
+
 OLDEST = pl.CompatLevel.oldest()
 
 
@@ -51,6 +53,47 @@ def untidy(orders: pl.DataFrame, items: pl.DataFrame) -> tuple[pl.DataFrame, ...
         category=pl.when(n % 7 > 0).then("category"),
     )
     return pl.concat([orders, repeated, shared]), items
+
+
+def untidy_baskets(
+    orders: pl.DataFrame, items: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return orders that are repeated, of two customers or nobody's, and lost items."""
+    n = pl.int_range(pl.len())
+    ids = pl.col("order_id").cast(pl.String)
+    orders = orders.with_columns(
+        pl.when(n % 83 > 0).then("user_id"),
+        pl.when(n % 71 == 0).then(ids.shift(40)).otherwise(ids).alias("order_id"),
+        order_hour_of_day=pl.when(n % 9 > 0).then("order_hour_of_day"),
+    )
+    lost = pl.when(n % 97 == 0).then(pl.lit("lost")).otherwise(ids)
+    items = items.with_columns(
+        lost.alias("order_id"), product_id=pl.when(n % 53 > 0).then("product_id")
+    )
+    return pl.concat([orders, orders[20:40]]), items
+
+
+def untidy_channel(source: ChannelSource) -> None:
+    """Repeat orders of a channel, give some an offset, and lose items and customers."""
+    n = pl.int_range(pl.len())
+    orders, items = pl.read_parquet(source.orders), pl.read_parquet(source.items)
+    moment = pl.col("order_time").dt.to_string("%Y-%m-%d %H:%M:%S")
+    again = pl.when(n % 73 == 0).then(pl.col("order_id").shift(30))
+    orders = orders.with_columns(
+        pl.when(n % 11 == 0)
+        .then(moment + "+05:30")
+        .otherwise(moment)
+        .alias("order_time"),
+        again.otherwise("order_id").alias("order_id"),
+    )
+    pl.concat([orders, orders[10:30]]).write_parquet(source.orders)
+    lost = pl.when(n % 97 == 0).then(pl.lit("lost")).otherwise("order_id")
+    items.with_columns(lost.alias("order_id")).write_parquet(source.items)
+    if source.customers is not None:
+        known = pl.read_parquet(source.customers)
+        # Some are lost, and some have two central ids.
+        two = pl.concat([known[20:], known[30:34].with_columns(known[40:44, -1])])
+        two.write_parquet(source.customers)
 
 
 def everyone(folder: Path, name: str) -> pl.DataFrame:
