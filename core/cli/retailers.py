@@ -81,6 +81,14 @@ Features = Annotated[
         "behaviour",
     ),
 ]
+Engine = Annotated[
+    Literal["polars", "duckdb", "spark"] | None,
+    app.option(
+        "What goes through the rows; the results are equal. `spark` reads `--input` on "
+        "a cluster, where `spark.output` gets what is of everyone.",
+        "polars",
+    ),
+]
 AsOf = Annotated[
     str | None,
     app.option("Last month looked at, YYYY-MM.", "the newest complete month"),
@@ -112,6 +120,7 @@ def _stage_command(stages: tuple[Stage, ...], summary: str) -> Callable[..., Non
         features: Features = None,
         seed: app.Seed = None,
         as_of: AsOf = None,
+        engine: Engine = None,
         column: Column = None,
         preset: Preset = None,
         output: Output = None,
@@ -129,6 +138,7 @@ def _stage_command(stages: tuple[Stage, ...], summary: str) -> Callable[..., Non
             "data.input": input,
             "features.name": features,
             "features.as_of": as_of,
+            "features.engine": engine,
             "seed": seed,
         }
         if source is not None and input is None:

@@ -98,7 +98,8 @@ def refuse_late_changes(manifest: Manifest, config: Config, stage: Stage) -> Non
             old = getattr(manifest.config, section).model_dump(mode="json", include=own)
             new = getattr(config, section).model_dump(mode="json", include=own)
             if stage == "inference":
-                old.pop("as_of", None), new.pop("as_of", None)
+                for free in ("as_of", "engine"):
+                    old.pop(free, None), new.pop(free, None)
             changed = [key for key in old if old[key] != new[key]]
             if changed:
                 key = changed[0]

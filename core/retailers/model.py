@@ -28,6 +28,7 @@ from core.models.density_assigner import Assigner, Exemplars
 from core.models.scaling import FeatureScaling, feature_matrix
 from core.retailers.features import MOMENTUM, UNCLUSTERED, check_features
 from core.retailers.files import RETAILERS
+from core.retailers.on_spark import prepared_on_spark
 from core.retailers.prepare import Prepared, prepare, write_batches
 from core.retailers.shop_files import write_shops
 from core.retailers.states import state_mix
@@ -43,6 +44,8 @@ from core.segments.published import (
 )
 from core.segments.split import Split
 from core.segments.states import LifeCycle
+from core.spark.session import is_spark
+from core.spark.tables import map_tables, on_disk
 
 ENCODER_STATE = "encoder-state.safetensors"
 CLUSTER_STATE = "cluster-state.safetensors"
@@ -540,7 +543,7 @@ class Model(Displayed):
         vectors = self.encoder.transform(self.scaler.transform(X))
         return self.latent.assign(vectors).labels
 
-    def assign_sales(self, rows: Any, as_of: str | None = None) -> pl.DataFrame:
+    def assign_sales(self, rows: Any, as_of: str | None = None) -> Any:
         """Return the clusters and segments of the shops in a table of sales rows.
 
         One shop or a million: the same code runs. Shops that are not eligible have null
@@ -548,13 +551,21 @@ class Model(Displayed):
 
         Parameters
         ----------
-        rows : pandas, Polars, DuckDB or Arrow table
+        rows : pandas, Polars, DuckDB or Arrow table, or Spark DataFrame
             Sales rows with the columns that the model's configuration maps.
         as_of : str, optional
             Last month looked at, ``YYYY-MM``; default: the newest complete month of the
             rows, or the model's own `as_of` where that is later: a shop that stopped
             buying has not moved time back.
+
+        Returns
+        -------
+        polars.DataFrame, or Spark DataFrame for one of Spark
+            `PREDICTION_SCHEMA`, a row per shop; in Polars by ascending id, on Spark
+            computed and kept on the executors' disks until it is unpersisted.
         """
+        if is_spark(rows):
+            return self._assigned_on_spark(rows, as_of)
         with temporary_folder() as work:
             prepared = self._prepared(rows, work / "first", as_of)
             if as_of is None and prepared.as_of < self.as_of:
@@ -562,12 +573,27 @@ class Model(Displayed):
             parts = [labels for _, labels in self.score(prepared)]
         return pl.concat([*parts, excluded_rows(prepared.exclusions)]).sort("shop_id")
 
+    def _assigned_on_spark(self, rows: Any, as_of: str | None) -> Any:
+        with prepared_on_spark(
+            self._config_at(as_of),
+            rows,
+            has_products=self.has_products,
+            life_cycle=self.life_cycle,
+            not_before=self.as_of if as_of is None else None,
+        ) as prepared:
+            found = labelled(self, prepared.stated_features, prepared.exclusions)
+            labels = on_disk(found)
+            labels.count()
+        return labels
+
+    def _config_at(self, as_of: str | None) -> Config:
+        features = self.config.features.model_copy(update={"as_of": as_of})
+        return self.config.model_copy(update={"features": features})
+
     def _prepared(self, rows: Any, work: Path, as_of: str | None) -> Prepared:
         """Return a table of sales rows, prepared as the model was, up to `as_of`."""
-        features = self.config.features.model_copy(update={"as_of": as_of})
-        config = self.config.model_copy(update={"features": features})
         return prepare(
-            config,
+            self._config_at(as_of),
             work,
             rows,
             has_products=self.has_products,
@@ -578,6 +604,37 @@ class Model(Displayed):
         """Yield features and predictions of the eligible shops, batch by batch."""
         for batch in prepared.batches(self.config.clustering.batch_size):
             yield batch, with_states(self.assign(batch), prepared.states)
+
+
+def labelled(model: Model, features: Any, exclusions: Any) -> Any:
+    """Return the labels of everyone on Spark, lazily.
+
+    Parameters
+    ----------
+    model : Model
+    features, exclusions : Spark DataFrame
+        Features with ``state``, and `excluded_rows`' columns.
+
+    Returns
+    -------
+    Spark DataFrame
+        `PREDICTION_SCHEMA`.
+    """
+    scored = map_tables(features, scored_part, PREDICTION_SCHEMA, model)
+    return scored.union(map_tables(exclusions, excluded_part, PREDICTION_SCHEMA))
+
+
+def scored_part(table: pl.DataFrame, model: Model) -> pl.DataFrame:
+    """Return the labels of shops, given features and ``state``."""
+    batches = table.iter_slices(model.config.clustering.batch_size)
+    return pl.concat(
+        with_states(model.assign(batch.drop("state")), batch) for batch in batches
+    )
+
+
+def excluded_part(table: pl.DataFrame, _: None) -> pl.DataFrame:
+    """Return `excluded_rows`."""
+    return excluded_rows(table)
 
 
 def with_states(labels: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:

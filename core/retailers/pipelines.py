@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import polars as pl
 
 from core.artifacts.arrays import join_states, save_arrays
 from core.artifacts.folder import Artifacts, StageResult, StageWriter, put
+from core.artifacts.manifest import Manifest
 from core.artifacts.reading import ArtifactSet, read_published
 from core.config import Config
 from core.errors import PROGRAM, ArtifactError, ConfigError, preceded_by
@@ -39,10 +40,12 @@ from core.retailers.model import (
     SHOP_STATES,
     Model,
     excluded_rows,
+    labelled,
     load_encoder,
     write_predictions,
 )
 from core.retailers.monthly import ARCHIVE, write_archive
+from core.retailers.on_spark import is_on_spark, prepared_on_spark
 from core.retailers.playbook import shop_playbook
 from core.retailers.presets import settings_of
 from core.retailers.publish import publish_training, published_opening
@@ -62,6 +65,9 @@ from core.retailers.training import (
 )
 from core.scratch import temporary_folder
 from core.segments.published import PublishedSegments
+from core.spark.session import session
+from core.spark.sources import told_of
+from core.spark.tables import output_of, read, write
 from core.tables.sales import Sales, source_fingerprint
 
 
@@ -78,7 +84,7 @@ def prepare_features(config: Config, frame: Any = None) -> StageResult:
     ----------
     config : Config
         What to read and compute.
-    frame : pandas, Polars, DuckDB or Arrow table, or Sales, optional
+    frame : pandas, Polars, DuckDB or Arrow table, Spark DataFrame or Sales, optional
         Rows to use instead of the configured source.
 
     Raises
@@ -86,50 +92,92 @@ def prepare_features(config: Config, frame: Any = None) -> StageResult:
     SourceError, SchemaError, EligibilityError, ConfigError
         If the rows cannot be had, used, or are too few for clustering.
     """
-    chosen = feature_set(config.features.name)
     shop_playbook(config)  # a fault in it is told before the work
     with (
         temporary_folder() as work,
         Artifacts(config.artifacts, RETAILERS).stage("prepare", config) as out,
     ):
-        prepared = prepare.prepare(config, work, frame)
+        if is_on_spark(config, frame):
+            prepared, lines = _prepare_on_spark(config, work, frame, out)
+        else:
+            prepared = prepare.prepare(config, work, frame)
+            lines = []
         _check_enough(prepared, config)
-        batches = prepared.batches(config.clustering.batch_size)
-        prepare.write_batches(batches, out.path("features.parquet"))
-        prepared.sales.rejected.write_parquet(out.path("rejected_rows.parquet"))
-        out.write_csv("exclusions.csv", prepared.exclusions)
-        if prepared.sales.truth is not None:
-            prepared.sales.truth.write_csv(out.path("sample_truth.csv"))
-        write_archive(prepared.sales, out.path(ARCHIVE))
-        cuts = prepare.write_history(prepared, out.folder)
-        out.write_csv(SHOP_STATES, state_table(prepared))
-        life_cycle = prepared.life_cycle.to_json()
-        out.path(LIFE_CYCLE).write_text(life_cycle, encoding="utf-8", newline="\n")
-        reasons = prepared.exclusions["reason"].value_counts(sort=True, name="n")
+        _write_prepared(prepared, out)
         out.facts |= {
-            "feature_set": chosen.name,
-            "features": chosen.names,
-            "csv_safety": config.csv_safety,  # of exclusions.csv
-            "as_of": prepared.as_of,
-            "notes": [*prepared.sales.intake.notes, *prepared.notes],
-            "intake": prepared.sales.intake.to_dict(),
             "from_frame": frame is not None and not isinstance(frame, Sales),
             "from_archive": isinstance(frame, Sales),
-            "fingerprint": prepared.sales.fingerprint,
-            "n_shops": prepared.shops.height,
-            "n_eligible": len(prepared.eligible),
-            "cuts": cuts,
-            "exclusions": {row["reason"]: row["n"] for row in reasons.to_dicts()},
-            "states": state_counts(prepared.states),
         }
+    chosen = feature_set(config.features.name)
     lines = [
         *prepared.sales.intake.summary(),
         *prepared.notes,
-        _eligibility_line(out.facts),
+        *(lines or [_eligibility_line(out.facts)]),
         *states_lines(prepared.states),
         f"{len(chosen.names)} `{chosen.name}` features as of {prepared.as_of}.",
     ]
     return Artifacts(config.artifacts, RETAILERS).result("prepare", out.facts, lines)
+
+
+def _prepare_on_spark(
+    config: Config, work: Path, frame: Any, out: StageWriter
+) -> tuple[prepare.Prepared, list[str]]:
+    """Write what is of everyone, and return the sample; with what to say of both."""
+    output = output_of(config)
+    with prepared_on_spark(config, frame) as everyone:
+        sales = everyone.sample(work)
+        features = config.features.model_copy(update={"as_of": everyone.as_of})
+        prepared = prepare.prepare(
+            config.model_copy(update={"features": features}),
+            work,
+            sales,
+            life_cycle=everyone.life_cycle,
+        )
+        prepared = replace(prepared, notes=everyone.notes)
+        written = everyone.write(output)
+        facts = everyone.facts() | {"output": output}
+    out.facts["everyone"] = facts
+    lines = [_eligibility_line(facts)]
+    lines += [f"Everyone's {name}: {where}" for name, where in written.items()]
+    n_sample = prepared.shops.height
+    if n_sample < facts["n_shops"]:
+        lines.append(
+            f"The artifacts hold a sample of {n_sample:,} shops, drawn by a hash of "
+            f"their ids: {len(prepared.eligible):,} are eligible."
+        )
+    return prepared, lines
+
+
+def _write_prepared(prepared: prepare.Prepared, out: StageWriter) -> None:
+    """Write the files of stage 1, and what is told of them as facts."""
+    config, sales = out.config, prepared.sales
+    chosen = feature_set(config.features.name)
+    batches = prepared.batches(config.clustering.batch_size)
+    prepare.write_batches(batches, out.path("features.parquet"))
+    sales.rejected.write_parquet(out.path("rejected_rows.parquet"))
+    out.write_csv("exclusions.csv", prepared.exclusions)
+    if sales.truth is not None:
+        sales.truth.write_csv(out.path("sample_truth.csv"))
+    write_archive(sales, out.path(ARCHIVE))
+    cuts = prepare.write_history(prepared, out.folder)
+    out.write_csv(SHOP_STATES, state_table(prepared))
+    life_cycle = prepared.life_cycle.to_json()
+    out.path(LIFE_CYCLE).write_text(life_cycle, encoding="utf-8", newline="\n")
+    reasons = prepared.exclusions["reason"].value_counts(sort=True, name="n")
+    out.facts |= {
+        "feature_set": chosen.name,
+        "features": chosen.names,
+        "csv_safety": config.csv_safety,  # of exclusions.csv
+        "as_of": prepared.as_of,
+        "notes": [*sales.intake.notes, *prepared.notes],
+        "intake": sales.intake.to_dict(),
+        "fingerprint": sales.fingerprint,
+        "n_shops": prepared.shops.height,
+        "n_eligible": len(prepared.eligible),
+        "cuts": cuts,
+        "exclusions": {row["reason"]: row["n"] for row in reasons.to_dicts()},
+        "states": state_counts(prepared.states),
+    }
 
 
 def _check_enough(prepared: prepare.Prepared, config: Config) -> None:
@@ -336,11 +384,12 @@ def run_inference(
     ----------
     config : Config
         Other data than the training data is scored if its ``data`` section says so.
-    frame : pandas, Polars, DuckDB or Arrow table, optional
+    frame : pandas, Polars, DuckDB or Arrow table, or Spark DataFrame, optional
         Rows to score instead.
     output : path, optional
         Where labels are written to, as CSV or Parquet; whatever the rows are, they are
-        scored then. Default: ``scored_predictions.csv`` in the artifacts folder.
+        scored then. Default: ``scored_predictions.csv`` in the artifacts folder. On
+        Spark as `core.config.SparkConfig.output`, which is the default.
 
     Raises
     ------
@@ -366,9 +415,11 @@ def run_inference(
         stage = out.base.manifest.stages.get("inference")
         out.facts |= stage.facts if stage is not None else {}
         published, closing = publish_training(out, model)
+        everyone = _label_everyone(config, out.base.manifest, model)
         spaces = out.base.manifest.facts("clustering")["spaces"]
     lines = [
         _labelled_line(out.facts, artifacts.root / "cluster_predictions.csv"),
+        *everyone,
         *published_opening(published, base.manifest).lines,
         *scorecard_answers(out.facts["scorecard"]),
         *report_lines("spaces", spaces=spaces),
@@ -379,12 +430,31 @@ def run_inference(
     return artifacts.result("inference", out.facts, lines, closing)
 
 
+def _label_everyone(config: Config, manifest: Manifest, model: Model) -> list[str]:
+    """Label everyone whose features are on Spark, if any are; say where."""
+    facts = manifest.facts("prepare").get("everyone")
+    if facts is None:
+        return []
+    spark, output = session(config.spark), facts["output"]
+    with told_of(output):
+        states = read(spark, output, "shop_states").select("shop_id", "state")
+        features = read(spark, output, "features").join(states, "shop_id", "left")
+        exclusions = read(spark, output, "exclusions")
+        where = write(labelled(model, features, exclusions), output, "predictions")
+    return [
+        f"Everyone: {facts['n_eligible']:,} of {facts['n_shops']:,} shops have labels: "
+        f"{where}"
+    ]
+
+
 SCORED = "scored_predictions.csv"
 
 
 def _score_rows(config: Config, frame: Any, output: str | Path | None) -> StageResult:
     """Label the shops of other rows with the model that serves, into a file apart."""
     artifacts = Artifacts(config.artifacts, RETAILERS)
+    if is_on_spark(config, frame):
+        return _score_on_spark(config, frame, output)
     target = _scored_path(artifacts, config, output)
     model = _serving_model(artifacts)
     published = model.segments.published
@@ -421,6 +491,37 @@ def _score_rows(config: Config, frame: Any, output: str | Path | None) -> StageR
     lines.append(_verdict_line(published))
     facts |= {"n_rejected": rejected.height, "verdict": published.verdict.model_dump()}
     return StageResult("inference", target.parent, facts, lines)
+
+
+def _score_on_spark(
+    config: Config, frame: Any, output: str | Path | None
+) -> StageResult:
+    """Label the shops of other rows on Spark, into tables apart."""
+    artifacts = Artifacts(config.artifacts, RETAILERS)
+    model = _serving_model(artifacts)
+    target = output_of(config) if output is None else str(output)
+    with prepared_on_spark(
+        config, frame, has_products=model.has_products, life_cycle=model.life_cycle
+    ) as prepared:
+        labels = labelled(model, prepared.stated_features, prepared.exclusions)
+        with told_of(prepared.name):
+            where = write(labels, target, "scored_predictions")
+            lines = [*prepared.intake.summary(), *prepared.notes]
+            if prepared.rejected is not None:
+                aside = write(prepared.rejected, target, "scored_rejected_rows")
+                n = prepared.intake.rows_set_aside
+                lines.append(f"{n:,} rows were set aside: {aside}")
+        known = prepared.facts()
+    n_rejected, n_labelled = prepared.intake.rows_set_aside, known["n_eligible"]
+    verdict = model.segments.published.verdict.model_dump()
+    facts = {
+        "labelled": n_labelled,
+        "not_eligible": known["n_shops"] - n_labelled,
+        "n_rejected": n_rejected,
+        "verdict": verdict,
+    }
+    lines += [_labelled_line(facts, where), _verdict_line(model.segments.published)]
+    return StageResult("inference", artifacts.root, facts, lines)
 
 
 def _rejected_path(target: Path) -> Path:
@@ -480,7 +581,7 @@ def _serving_model(artifacts: Artifacts) -> Model:
     return read_published(artifacts.root, read, RETAILERS)
 
 
-def _labelled_line(facts: Mapping[str, Any], path: Path) -> str:
+def _labelled_line(facts: Mapping[str, Any], path: Path | str) -> str:
     """Say how many shops have labels, and where these are."""
     line = f"{facts['labelled']:,} shops labelled"
     if facts["not_eligible"]:
@@ -572,6 +673,7 @@ def is_same_data(config: Config, artifact_set: ArtifactSet) -> bool:
         return False
     facts = manifest.facts("prepare")
     # A refit learns from the archive, which grew out of the source that is named.
-    if config.data.input is None or facts.get("from_archive"):
+    # On Spark, everyone's features are already where stage 1 has written them.
+    if config.data.input is None or facts.get("from_archive") or "everyone" in facts:
         return True
     return bool(source_fingerprint(config) == facts["fingerprint"])

@@ -48,7 +48,12 @@ from core.retailers.sample import generate_sales
 from core.segments.states import LAPSED, LifeCycle
 from core.tables.exact import MILLIONTHS
 from core.tables.parts import parts_of, split_by_id
-from core.tables.sales import Sales, read_sales, sales_from_frame
+from core.tables.sales import (
+    Sales,
+    ValidationReport,
+    read_sales,
+    sales_from_frame,
+)
 
 # What a shop did that it is not segmented; the numbers are those of the options.
 TOO_SHORT = "sold in fewer than {:g} months"
@@ -285,26 +290,37 @@ def shop_parts(sales: Sales, folder: Path) -> list[Path]:
 def resolve_as_of(
     monthly: Path, sales: Sales, wanted: str | None
 ) -> tuple[int, list[str]]:
+    """Return `chosen_as_of` of the active months in a folder."""
+    months = pl.scan_parquet(monthly, glob=False).group_by("t").agg(n=pl.len())
+    return chosen_as_of(months.collect(), sales.intake, wanted)
+
+
+def chosen_as_of(
+    months: pl.DataFrame, intake: ValidationReport, wanted: str | None
+) -> tuple[int, list[str]]:
     """Return the month index of `as_of`, and what to tell the user about it.
 
     A month asked for is taken. Otherwise it is the newest month that is complete (dated
     rows reach to its last days) and has at least 5% of the median month's shops.
+
+    Parameters
+    ----------
+    months : DataFrame
+        ``t`` and ``n``, the shops that were active in a month.
+    intake : ValidationReport
+        The account of the rows.
+    wanted : str or None
+        ``YYYY-MM``.
     """
-    months = (
-        pl.scan_parquet(monthly, glob=False)
-        .group_by("t")
-        .agg(n=pl.len())
-        .sort("t")
-        .collect()
-    )
+    months = months.sort("t")
     if months.is_empty():
-        newest = sales.intake.newest_month or "1900-01"
+        newest = intake.newest_month or "1900-01"
         return month_index(wanted or newest), []
     t, n = months["t"].to_list(), months["n"].to_list()
     if wanted is not None:
         return month_index(wanted), _notes_on_wanted(wanted, t)
     candidates = [i for i in range(len(t)) if n[i] >= THIN_MONTH_SHARE * _median(n)]
-    partial = sales.intake.partial_last_month
+    partial = intake.partial_last_month
     if partial is not None and len(candidates) > 1:
         candidates = [
             i for i in candidates if t[i] < month_index(partial)

@@ -203,7 +203,7 @@ def flags_part(table: pl.DataFrame, how: tuple[Reading, list[str]]) -> pl.DataFr
             for i, name in enumerate(shown)
         ),
     )
-    return counted.lazy().join(received, on=ROW, how="left").collect()
+    return counted.lazy().join(received, on=ROW, how="left").sort(ROW).collect()
 
 
 def read_part(table: pl.DataFrame, reading: Reading) -> pl.DataFrame:

@@ -19,7 +19,7 @@ from core.tables.files import is_remote
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
 # Arrow comes in batches of 10,000 rows, for each of which a query would be planned.
 ROWS_AT_ONCE = 250_000
@@ -154,6 +154,13 @@ def by_entity(df: DataFrame, column: str, n_rows: int | None = None) -> DataFram
     return df.repartition(max(1, -(-n_rows // ROWS_OF_PARTITION)), df[column])
 
 
+def on_disk(df: DataFrame) -> DataFrame:
+    """Return a DataFrame that is computed once, and kept on the executors' disks."""
+    from pyspark import StorageLevel
+
+    return df.persist(StorageLevel.DISK_ONLY)
+
+
 def collected(df: DataFrame) -> pl.DataFrame:
     """Return a small DataFrame as a Polars table."""
     return in_polars(df.toArrow())
@@ -188,6 +195,13 @@ def write(df: DataFrame, output: str, name: str) -> str:
         return target
     writer.saveAsTable(f"{output}{name}")
     return f"{output}{name}"
+
+
+def read(spark: SparkSession, output: str, name: str) -> DataFrame:
+    """Return what `write` has written."""
+    if is_folder(output):
+        return spark.read.parquet(f"{_address(output)}/{name}")
+    return spark.table(f"{output}{name}")
 
 
 def is_folder(output: str) -> bool:

@@ -92,7 +92,7 @@ class Validation:
         self.rows, self.terms = rows.lazy(), terms or {}
         self.policies = dict.fromkeys(self.spec.meanings, "drop") | dict(policies or {})
         if groups is not None:
-            flags, n = groups.select(FLAGS, "len").to_numpy().T
+            flags, n = groups[FLAGS].to_numpy(), groups["len"].to_numpy()
             last = n.cumsum()
         elif isinstance(rows, pl.DataFrame):
             flags, last = rows[FLAGS].to_numpy(), rows[ROW].to_numpy()
