@@ -136,11 +136,12 @@ def _prepare_on_spark(
         prepared = replace(prepared, notes=everyone.notes)
         written = everyone.write(output)
         facts = everyone.facts() | {"output": output}
-    out.facts["everyone"] = facts
+    n_sample = prepared.shops.height
+    is_sampled = n_sample < facts["n_shops"]
+    out.facts["everyone"] = facts | {"is_sampled": is_sampled}
     lines = [_eligibility_line(facts)]
     lines += [f"Everyone's {name}: {where}" for name, where in written.items()]
-    n_sample = prepared.shops.height
-    if n_sample < facts["n_shops"]:
+    if is_sampled:
         lines.append(
             f"The artifacts hold a sample of {n_sample:,} shops, drawn by a hash of "
             f"their ids: {len(prepared.eligible):,} are eligible."

@@ -18,7 +18,13 @@ import polars as pl
 from core.artifacts.folder import Artifacts, StageWriter, link
 from core.artifacts.reading import ArtifactSet
 from core.config import Config
-from core.errors import EligibilityError, SegmentsError, preceded_by
+from core.errors import (
+    PROGRAM,
+    ArtifactError,
+    EligibilityError,
+    SegmentsError,
+    preceded_by,
+)
 from core.evaluation.drift import DriftReport
 from core.evaluation.retrain_policy import after_publishing, step
 from core.logging import get_logger
@@ -124,6 +130,13 @@ def run_refresh(
     """
     artifacts = Artifacts(config.artifacts, RETAILERS)
     serving = artifacts.complete()
+    everyone = serving.manifest.facts("prepare").get("everyone")
+    if everyone is not None and everyone["is_sampled"]:
+        raise ArtifactError(
+            f"`{artifacts.root}` was prepared on Spark and holds a sample of the "
+            "shops, but a refresh goes on with everyone's sales. Prepare all rows on "
+            f"Spark again: `{PROGRAM} run --engine spark`."
+        )
     path = config.refresh.contract
     contract = None if path is None else read_contract(path)
     shop_playbook(config)  # a fault in it is told before the work
