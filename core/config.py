@@ -352,7 +352,7 @@ class ClusteringConfig(Section):
         "eom", description="hdbscan's cluster_selection_method"
     )
     fit_shops: int | None = Field(
-        100_000,
+        50_000,
         ge=100,
         description="most shops that scaler, autoencoder, clusters and partition are "
         "learnt from: those with the smallest hash of their id; the model assigns the "

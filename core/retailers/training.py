@@ -89,7 +89,14 @@ def training_table(out: StageWriter) -> tuple[pl.DataFrame, np.ndarray]:
 
 
 def fit_sample(shops: pl.DataFrame, config: Config) -> pl.DataFrame:
-    """Return the shops that a model is learnt from: at most `clustering.fit_shops`."""
+    """Return the shops that a model is learnt from: at most `clustering.fit_shops`.
+
+    Those with the smallest hash of their id: the same ones on every engine, in any
+    order of rows, and month after month. In many columns neighbours are found by
+    comparing all with all, so four times the shops would take sixteen times as long;
+    what learning from a part costs, ``benchmarks/scale.py --parts sample`` measures
+    (docs/scale.md).
+    """
     return shops.filter(drawn_by_hash(shops["shop_id"], config.clustering.fit_shops))
 
 
