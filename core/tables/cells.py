@@ -309,6 +309,10 @@ def _parsing_steps(
             odd = pl.col(f"odd_{ours}") if is_wrapped else pl.lit(value=False)
             steps.read.append(odd.alias(f"odd_{ours}"))
             steps.looked_at.append(_scientific(pl.col(ours)).alias(f"long_{ours}"))
+        if column.kind == "month":
+            named = pl.col("named")
+            steps.looked_at.append(pl.coalesce(ours, named).alias(ours))
+            steps.looked_at.append(named.is_not_null().alias("named"))
         if _has_clues(column, dtype) and column.kind != "day":
             text, odd = pl.col(ours), pl.col(f"unusual_{ours}")
             steps.looked_at.append(unusual(text).alias(f"unusual_{ours}"))
@@ -371,9 +375,8 @@ def _as_typed(
         case "whole":
             value = _as_float(name, dtype)
         case "month":
-            named = month_number(name, dtype)
-            value = pl.coalesce(_as_float(name, dtype), named)
-            told = [named.is_not_null().alias("named")]
+            value = _as_float(name, dtype)
+            told = [month_number(name, dtype).alias("named")]
         case _:
             value = _as_float(name, dtype)
             if _has_clues(column, dtype):

@@ -92,9 +92,9 @@ def month_number(name: str, dtype: pl.DataType) -> pl.Expr:
     """Return months by their names; a number beside must be the same."""
     if dtype != pl.String:
         return pl.lit(None, pl.Float64)
-    text = plain_text(name, dtype)
     # Numbers are most of what there is, and need no regular expression.
-    text = pl.when(text.str.len_bytes() > 2).then(text).str.to_lowercase()
+    long = pl.when(pl.col(name).str.len_bytes() > 2).then(pl.col(name))
+    text = long.str.strip_chars().str.to_lowercase()
     text = pl.when(text.str.contains(NAMED_MONTH)).then(text)
     # Not `replace_strict`, which holds all rows in memory. The longest name goes first;
     # two names in one word become `1.2.`, no number.

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,6 +55,8 @@ READING_OPTIONS = {
 SEPARATORS = (",", ";", "\t", "|")
 # Holds the first cell beyond the header's last column, where a line has one.
 BEYOND = "__beyond_the_header__"
+# Holds the path of the file that a row is from.
+FILE = "__file__"
 HEAD_CHARS = 1 << 18
 # Byte order marks, longest first: UTF-32's begins with UTF-16's.
 BYTE_ORDER_MARKS = (
@@ -373,7 +375,9 @@ def read_files(
     kinds = [kind_of(file, data.encoding) for file in plain]
     _check_one_kind(plain, [kind for kind, _ in kinds], name)
     facts = {file.path: scan_file(file) for file in plain}
-    tables, commas = [], []
+    tables: list[tuple[str, pl.LazyFrame]] = []
+    stored: list[SourceFile | None] = []
+    commas = []
     for file, (kind, note) in zip(plain, kinds, strict=True):
         notes += [note] if note else []
         separator = None
@@ -390,8 +394,10 @@ def read_files(
         for part, scan in found:
             filled, told = filled_down(_strip_names(scan), data.fill_down, part)
             tables.append((part, _with_partitions(filled, file)))
+            is_as_stored = kind == "parquet" and not told and not data.fill_down
+            stored.append(file if is_as_stored else None)
             notes += told
-    scan, more_notes = _union(tables)
+    scan, more_notes = _union(tables, stored)
     return ReceivedTable(
         name=name,
         scan=scan,
@@ -477,8 +483,13 @@ def _with_partitions(scan: pl.LazyFrame, file: SourceFile) -> pl.LazyFrame:
     )
 
 
-def _union(tables: list[tuple[str, pl.LazyFrame]]) -> tuple[pl.LazyFrame, list[str]]:
-    """Put tables one below the other; columns that one lacks are null there."""
+def _union(
+    tables: Sequence[tuple[str, pl.LazyFrame]], stored: Sequence[SourceFile | None]
+) -> tuple[pl.LazyFrame, list[str]]:
+    """Put tables one below the other; columns that one lacks are null there.
+
+    `stored` are their Parquet files, where nothing but partitions was added to them.
+    """
     if len(tables) == 1:
         return tables[0][1], []
     schemas = [scan.collect_schema() for _, scan in tables]
@@ -488,9 +499,17 @@ def _union(tables: list[tuple[str, pl.LazyFrame]]) -> tuple[pl.LazyFrame, list[s
             types.setdefault(column, set()).add(dtype)
     text = [column for column, seen in types.items() if _needs_text(seen)]
     scans = []
-    for (_, scan), schema in zip(tables, schemas, strict=True):
-        as_text = [c for c in text if c in schema]
-        scans.append(scan.with_columns(pl.col(as_text).cast(pl.String, strict=False)))
+    # Thousands of scans take a minute to plan and to pass through; of one make is one.
+    runs = groupby(
+        zip(tables, schemas, stored, strict=True),
+        key=lambda one: (one[1], one[2] is not None),
+    )
+    for (schema, is_stored), run in runs:
+        as_text = [pl.col(c).cast(pl.String, strict=False) for c in text if c in schema]
+        alike = list(run)
+        whole = [_one_scan([file for *_, file in alike if file])] if is_stored else []
+        found = whole or [scan for (_, scan), *_ in alike]
+        scans += [scan.with_columns(as_text) for scan in found]
     notes = []
     for (name, _), schema in zip(tables[1:], schemas[1:], strict=True):
         if lacking := [c for c in schemas[0] if c not in schema and c != BEYOND]:
@@ -498,6 +517,29 @@ def _union(tables: list[tuple[str, pl.LazyFrame]]) -> tuple[pl.LazyFrame, list[s
         if extra := [c for c in schema if c not in schemas[0] and c != BEYOND]:
             notes.append(f"{name} has {listed(extra)}, which {tables[0][0]} lacks.")
     return pl.concat(scans, how="diagonal_relaxed"), notes
+
+
+def _one_scan(files: Sequence[SourceFile]) -> pl.LazyFrame:
+    """Return the rows of Parquet files with equal columns, with their partitions."""
+    paths = [file.path for file in files]
+    known = _open_parquet(files[0]).collect_schema()
+    keys = [key for key in files[0].partitions if key not in known]
+    scan = pl.scan_parquet(
+        paths,
+        glob=False,
+        hive_partitioning=False,
+        include_file_paths=FILE if keys else None,
+    )
+    if not keys:
+        return scan
+    told = {file.path: file.partitions for file in files}
+    # As Polars spells them, which may be with other slashes.
+    spelt = scan.select(pl.col(FILE).unique()).collect(engine="streaming")[FILE]
+    values = {key: [told[Path(path)][key] for path in spelt] for key in keys}
+    table = pl.LazyFrame(
+        [spelt, *(pl.Series(k, v, pl.String) for k, v in values.items())]
+    )
+    return scan.join(table, on=FILE, how="left", maintain_order="left").drop(FILE)
 
 
 def _needs_text(types: set[pl.DataType]) -> bool:

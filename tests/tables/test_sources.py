@@ -18,10 +18,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core.config import Config
+from core.config import Config, DataConfig
 from core.errors import ConfigError, SchemaError, SourceError
 from core.resolve import build_config
 from core.retailers.sample import generate_sales
+from core.tables.files import find_files
+from core.tables.readers import read_files
 from core.tables.sales import Sales, read_sales, sales_from_frame, source_fingerprint
 
 HEADER = "shop_id,product_id,year,month,sales_qty\n"
@@ -493,3 +495,22 @@ def test_no_content_ends_in_a_foreign_traceback(content: bytes, tmp_path: Path):
         return
     intake = sales.intake
     assert intake.rows_kept + len(sales.rejected) == intake.rows_read
+
+
+def test_parquet_files_of_one_make_are_one_scan_with_rows_in_order(tmp_path: Path):
+    folder = tmp_path / "sales"
+    for number in range(6):
+        table = pl.DataFrame({"shop_id": [f"s{number}", "kiosk"], "qty": [number, 9]})
+        if number == 4:
+            table = table.with_columns(note=pl.lit("new"))
+        place = folder / f"year=20{number:02d}" / f"part={number % 2}"
+        place.mkdir(parents=True)
+        table.write_parquet(place / "rows.parquet")
+    table = read_files(*find_files(str(folder), tmp_path), DataConfig(), tmp_path)
+    assert table.scan.explain().count("Parquet SCAN") == 3
+    columns = ["shop_id", "qty", "year", "part", "note"]
+    assert table.scan.select(columns).collect().rows() == [
+        (shop, qty, f"20{n:02d}", str(n % 2), "new" if n == 4 else None)
+        for n in range(6)
+        for shop, qty in ((f"s{n}", n), ("kiosk", 9))
+    ]
