@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -26,7 +28,34 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for source, name in PAGES.items():
         content = (REPOSITORY / source).read_text(encoding="utf-8")
         files.append(File.generated(config, name, content=content))
+    for file in files:
+        if file.src_uri.endswith(".ipynb"):
+            notebook = json.loads(file.content_string)
+            name = file.src_uri.replace(".ipynb", ".md")
+            files.append(File.generated(config, name, content=page_of(notebook)))
+            break
     return files
+
+
+def page_of(notebook: dict[str, Any]) -> str:
+    """Return a notebook as Markdown, with what its cells show."""
+    parts = []
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+            continue
+        parts.append(f"```python\n{source}\n```")
+        for output in cell["outputs"]:
+            data = output.get("data", {"text/plain": output.get("text")})
+            if "image/png" in data:
+                png = data["image/png"]
+                parts.append(f'<img alt="Picture" src="data:image/png;base64,{png}">')
+            elif "text/html" in data:
+                parts.append(data["text/html"])
+            else:
+                parts.append(f"```text\n{data['text/plain']}\n```")
+    return "\n\n".join(parts)
 
 
 def on_page_markdown(

@@ -23,6 +23,7 @@ from core.artifacts.runs import (
     read_meta,
     write_meta,
 )
+from core.display import Displayed, Shown
 from core.errors import FeatureMismatchError
 from core.evaluation.axes_drift import AXES_DRIFT_ROWS, AxesDrift
 from core.lifecycle.board import past_of, write_board
@@ -352,8 +353,8 @@ def write_tables(
     write_board(out, by.board(out, tables, facts), facts, drift)
 
 
-@dataclass(frozen=True)
-class RunResult:
+@dataclass(frozen=True, repr=False)
+class RunResult(Displayed):
     """What a run has done.
 
     Attributes
@@ -374,6 +375,10 @@ class RunResult:
     facts: dict[str, Any]
     lines: list[str]
     exit_code: int = 0
+
+    def _shown(self) -> Shown:
+        facts = {"folder": str(self.folder), "exit_code": self.exit_code}
+        return Shown(facts, lines=self.lines)
 
 
 def run_segmentation(

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.display import Displayed, Shown
 from core.errors import ModelError
 from core.segments.profiles import robust_spread
 
@@ -364,8 +365,8 @@ class Move:
     size: float
 
 
-@dataclass(frozen=True)
-class Explanation:
+@dataclass(frozen=True, repr=False)
+class Explanation(Displayed):
     """Why one entity is in its segment, and what would move it.
 
     Attributes
@@ -404,6 +405,21 @@ class Explanation:
     def facts(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
         return asdict(self)
+
+    def _shown(self) -> Shown:
+        facts = {
+            "entity_id": self.entity_id,
+            "segment_name": self.segment_name,
+            "runner_up_name": self.runner_up_name,
+        }
+        rows = [
+            {
+                name: f"{x:,.3g}" if isinstance(x, float) else x
+                for name, x in own.items()
+            }
+            for own in map(asdict, self.reasons)
+        ]
+        return Shown(facts, rows)
 
 
 def explain(

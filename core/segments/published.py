@@ -184,7 +184,7 @@ BY_RULES = (
 )
 
 
-class Verdict(BaseModel):
+class Verdict(Displayed, BaseModel):
     """The verdict on segments, and the figures that it rests on.
 
     Attributes
@@ -201,6 +201,9 @@ class Verdict(BaseModel):
     kind: VerdictKind
     is_certified: bool
     basis: dict[str, Any]
+
+    def _shown(self) -> Shown:
+        return Shown({"kind": self.kind, "is_certified": self.is_certified})
 
     def meaning(self, entity: Entity) -> str:
         """Return the kind in words."""

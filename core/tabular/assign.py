@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class TableAssigner(CustomerAssigner):
     """Fitted segments of a table, with what turning its columns into numbers takes.
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-import stable_segments.errors
-from stable_segments.segments import naming
 
 import core.errors
 import stable_segments
+import stable_segments.errors
+from stable_segments.segments import naming
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
