@@ -34,7 +34,7 @@ ENGINE_SIZES = (60_000, 1_000_000)
 SHORT_SIZES = (1_000_000, 3_000_000, 10_000_000)
 CUSTOMERS = (50_000, 200_000)
 SYSTEMS = ("axes", "channels", "baskets")
-SAMPLED = ((60_000, 801), (240_000, 802))  # shops and seed
+SAMPLED = ((60_000, 801), (60_000, 802))  # shops and seed
 
 
 def plan_pipelines() -> Iterator[Task]:
