@@ -72,8 +72,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(item: pytest.Item):
     """Fail what is skipped although ``FAIL_ON_SKIP`` names one of its markers.
 
-    CI has the real data, wine and Chromium, so it sets
-    ``FAIL_ON_SKIP="chromium wine shared_data"``: a lookup that goes wrong there must
+    CI has the real data, wine, Chromium and Java, so it sets
+    ``FAIL_ON_SKIP="chromium spark wine shared_data"``: a look-up that fails there must
     not pass as a skip.
     """
     report = yield

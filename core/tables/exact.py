@@ -13,9 +13,14 @@ MILLIONTHS = 1_000_000
 def millionths(name: str) -> nw.Expr:
     """Return an amount or quantity in whole millionths, for frames of any engine.
 
-    A sum may reach 9.2e12 units, far above what intake lets through.
+    A sum may reach 9.2e12 units, far above what intake lets through. Ties go to the
+    even number, which rounding does in Polars and not in DuckDB or Spark.
     """
-    return (nw.col(name) * MILLIONTHS).round().cast(nw.Int64)
+    amount = nw.col(name) * MILLIONTHS
+    below = amount.floor()
+    rest = amount - below
+    is_up = (rest > 0.5) | ((rest == 0.5) & (below % 2 != 0))
+    return below.cast(nw.Int64) + is_up.cast(nw.Int64)
 
 
 def polars_millionths(name: str) -> pl.Expr:
