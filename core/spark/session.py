@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -62,6 +63,8 @@ def session(config: SparkConfig) -> SparkSession:
             '`pip install "stable-segments[spark]"`.'
         ) from None
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    # Nothing of ours uses it with pandas.
+    warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas")
     builder = SparkSession.builder.appName("stable-segments")
     if config.remote is not None:
         builder = builder.remote(config.remote)

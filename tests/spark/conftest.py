@@ -26,6 +26,9 @@ def spark() -> Iterator[Any]:
     for key, value in {
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
+        # Short jobs: what the compiler saves later is never earned back.
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
         "spark.driver.memory": "1g",
         "spark.sql.shuffle.partitions": "3",
         # Not UTC, so that a test on time zones can fail.
