@@ -17,6 +17,7 @@ PAGES = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
+    "UPGRADING.md": "upgrading.md",
     "benchmarks/README.md": "benchmark-commands.md",
 }
 _REMOTE = "https://unpkg.com/iframe-worker/shim"
