@@ -6,6 +6,7 @@ traceback.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -147,6 +148,9 @@ def guarded(command: typer.Typer, name: str | None) -> None:
 
     An operating system's error, such as a full disk, is the user's to mend as well.
     """
+    # More threads of TensorFlow wait for one another, and train the same bytes.
+    for threads in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(threads, "1")
     try:
         command(prog_name=name)
     except SystemExit as end:
