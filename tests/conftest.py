@@ -37,7 +37,7 @@ os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 # A busy machine is no failure, and no run depends on luck: the examples are the same
 # ones each time, so that few of them are enough.
 # `--hypothesis-profile=explore`, or HYPOTHESIS_PROFILE=explore, looks further.
-settings.register_profile("house", deadline=None, derandomize=True, max_examples=30)
+settings.register_profile("house", deadline=None, derandomize=True, max_examples=20)
 settings.register_profile("explore", deadline=None, max_examples=2_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "house"))
 # Some millions of objects of the libraries never become garbage; looking through them

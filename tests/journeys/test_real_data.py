@@ -14,7 +14,7 @@ from core.artifacts.manifest import read_manifest, verify
 from core.config import Config
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model
-from core.retailers.pipelines import run_all
+from core.retailers.pipelines import prepare_features, run_all
 from core.retailers.prepare import HAS_LAPSED
 from core.retailers.refresh.month import ledger_blocks, refresh_config
 from core.retailers.refresh.run import run_refresh
@@ -30,8 +30,8 @@ RAW_COLUMNS = {
 YEAR = {"min_tenure_years": 0.5, "min_avg_active_months_per_year": 3}
 
 
-def run(shared_data, folder, file, eligibility=None, columns=None, encoder="denoising"):
-    config = Config.model_validate(
+def config_of(shared_data, folder, file, eligibility, columns, encoder="denoising"):
+    return Config.model_validate(
         {
             "artifacts": str(folder),
             "data": {
@@ -44,7 +44,10 @@ def run(shared_data, folder, file, eligibility=None, columns=None, encoder="deno
             "clustering": {"min_cluster_size": 10},
         }
     )
-    results = run_all(config)
+
+
+def run(shared_data, folder, file, eligibility=None, encoder="denoising"):
+    run_all(config_of(shared_data, folder, file, eligibility, None, encoder))
     manifest = read_manifest(folder, RETAILERS)
     verify(folder, manifest)
     assert manifest.is_complete
@@ -52,12 +55,12 @@ def run(shared_data, folder, file, eligibility=None, columns=None, encoder="deno
     assert predictions.height == manifest.facts("prepare")["n_shops"]
     assert Model.load(folder).features
     assert (folder / "report.html").stat().st_size > 100_000
-    return manifest.facts("prepare"), results
+    return manifest.facts("prepare")
 
 
 def test_iowa_stores_run_to_the_end(shared_data, tmp_path):
     file = "iowa_dev/monthly.parquet"
-    facts, _ = run(shared_data, tmp_path, file, encoder="neighbours")
+    facts = run(shared_data, tmp_path, file, encoder="neighbours")
     assert facts["intake"]["rows_read"] == 615_740
     assert facts["n_shops"] == 231
     assert facts["exclusions"][HAS_LAPSED] == 188 - 170
@@ -67,14 +70,16 @@ def test_iowa_stores_run_to_the_end(shared_data, tmp_path):
 
 def test_online_retail_months_run_to_the_end(shared_data, tmp_path):
     file = "online_retail/monthly.parquet"
-    facts, _ = run(shared_data, tmp_path, file, YEAR)
+    facts = run(shared_data, tmp_path, file, YEAR)
     assert facts["n_shops"] == 4_363
     assert facts["n_eligible"] > 300
 
 
-def test_online_retail_raw_lines_run_to_the_end(shared_data, tmp_path):
+def test_online_retail_raw_lines_are_prepared(shared_data, tmp_path):
     file = "online_retail/raw_strings.parquet"
-    facts, results = run(shared_data, tmp_path, file, YEAR, RAW_COLUMNS)
+    config = config_of(shared_data, tmp_path, file, YEAR, RAW_COLUMNS)
+    result = prepare_features(config)
+    facts = result.facts
     intake = facts["intake"]
     assert intake["rows_read"] == 541_909
     assert intake["faults"]["missing_id"]["set_aside"] == 135_080
@@ -82,12 +87,12 @@ def test_online_retail_raw_lines_run_to_the_end(shared_data, tmp_path):
     rejected = pl.read_parquet(tmp_path / "rejected_rows.parquet")
     assert rejected.height == intake["rows_read"] - intake["rows_kept"]
     assert facts["as_of"] == "2011-11"
-    assert any("2011-12 is not complete" in line for line in results[0].lines)
+    assert any("2011-12 is not complete" in line for line in result.lines)
 
 
 def test_households_run_to_the_end(shared_data, tmp_path):
     file = "complete_journey_sample/monthly.parquet"
-    facts, _ = run(shared_data, tmp_path, file)
+    facts = run(shared_data, tmp_path, file)
     assert facts["n_shops"] == 2_404
     assert 590 <= facts["n_eligible"] <= 608
 
