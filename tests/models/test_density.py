@@ -13,6 +13,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from core.errors import ConfigError, ModelError
 from core.models.density import DensityClusterer
 from core.models.density_assigner import NeighbourIndex
+from core.models.hierarchy import list_neighbours
 from core.models.spanning_tree import spanning_tree
 
 
@@ -109,6 +110,21 @@ def test_spanning_tree_is_as_short_as_prims(n_dims):
     tree = spanning_tree(rows, core, near)
     prim = mst_linkage_core_vector(rows, core, DistanceMetric.get_metric("euclidean"))
     np.testing.assert_allclose(tree.weight, np.sort(prim[:, 2]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("decimals", [0, 8])
+def test_parts_of_the_edges_and_shared_neighbours_give_the_same_clusters(
+    monkeypatch, decimals
+):
+    rows = groups(400, 4).round(decimals)  # 0: with many ties and equal shops
+    whole = DensityClusterer(12, 5).fit(rows)
+    monkeypatch.setattr("core.models.spanning_tree.CELLS", 200)
+    listing = list_neighbours(rows + 0.0, 30)
+    found = DensityClusterer(12, 5).fit(rows, listing=listing)
+    edges = whole.hdbscan_._min_spanning_tree
+    np.testing.assert_array_equal(found.hdbscan_._min_spanning_tree, edges)
+    np.testing.assert_array_equal(found.labels_, whole.labels_)
+    np.testing.assert_array_equal(found.strengths_, whole.strengths_)
 
 
 @pytest.mark.parametrize("n_dims", [2, 12, 13, 30])
