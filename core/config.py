@@ -946,7 +946,14 @@ class SparkConfig(Section):
 
 
 class Config(Section):
-    """Everything that decides a run; saved as ``config.yaml`` with its artifacts."""
+    """Everything that decides a run; saved as ``config.yaml`` with its artifacts.
+
+    Examples
+    --------
+    >>> config = Config(artifacts="results", clustering={"min_cluster_size": 30})
+    >>> config.seed, config.clustering.min_cluster_size
+    (42, 30)
+    """
 
     artifacts: str = Field("artifacts", description="folder of the artifacts")
     seed: int = Field(42, ge=0, le=2**32 - 1, description="seed of everything random")

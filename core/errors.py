@@ -50,6 +50,14 @@ class SegmentsError(Exception):
     ----------
     exit_code : int
         What a command exits with when the error ends it.
+
+    Examples
+    --------
+    >>> try:
+    ...     raise SourceError("`sales.csv` cannot be found.")
+    ... except SegmentsError as error:
+    ...     print(error, error.exit_code)
+    `sales.csv` cannot be found. 3
     """
 
     exit_code = 1

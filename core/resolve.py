@@ -134,6 +134,11 @@ def resolve_config(
     ConfigError
         For an unknown key (with the nearest known one), a value of the wrong type or
         outside its range, or a file that is not there or not YAML.
+
+    Examples
+    --------
+    >>> resolve_config(assignments=["data.source=sample", "seed=7"], environ={}).seed
+    7
     """
     tree: dict[str, Any] = (base or Config()).model_dump()
     if file is not None:

@@ -305,6 +305,11 @@ class StageResult(Displayed):
         A summary for people.
     table : list of dict
         Rows of the closing table, if there is one.
+
+    Examples
+    --------
+    >>> StageResult("inference", Path("artifacts"), facts={}, lines=["20 labelled"])
+    StageResult(stage='inference', folder='artifacts')
     """
 
     stage: str

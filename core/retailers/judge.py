@@ -493,6 +493,12 @@ def measure_stability(
         If there is no complete run.
     ModelError
         For fewer than 2 refits.
+
+    Examples
+    --------
+    ```python
+    measure_stability("artifacts", n_refits=5).lines
+    ```
     """
     standing = standing_model(artifacts)
     kind = standing.kind

@@ -361,6 +361,15 @@ class Model(Displayed):
         The segments, and which of them are published.
     life_cycle : LifeCycle
         What tells the states of shops.
+
+    Examples
+    --------
+    Executed in full by ``examples/shops.py``.
+
+    ```python
+    model = Model.load("artifacts")
+    model.assign_sales(rows_of_one_shop)
+    ```
     """
 
     config: Config

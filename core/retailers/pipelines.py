@@ -91,6 +91,12 @@ def prepare_features(config: Config, frame: Any = None) -> StageResult:
     ------
     SourceError, SchemaError, EligibilityError, ConfigError
         If the rows cannot be had, used, or are too few for clustering.
+
+    Examples
+    --------
+    ```python
+    prepare_features(Config(artifacts="artifacts"), sales)
+    ```
     """
     shop_playbook(config)  # a fault in it is told before the work
     with (
@@ -204,6 +210,12 @@ def train_autoencoder(config: Config, start: Model | None = None) -> StageResult
         Training goes on from the weights of its encoder, in the units of the new
         scaler, where it has the same features, architecture and sizes; else from
         random weights, and the facts say why. None: from random weights.
+
+    Examples
+    --------
+    ```python
+    train_autoencoder(Config(artifacts="artifacts"))
+    ```
     """
     from core.reporting.plots import plot_loss
 
@@ -280,6 +292,12 @@ def train_clustering(config: Config, predecessor: Model | None = None) -> StageR
         taken, and its segments keep their ids and names. None: the best clusters; what
         is then followed is the model of a complete run in the folder, if it has the
         same features and is of the same shops.
+
+    Examples
+    --------
+    ```python
+    train_clustering(Config(artifacts="artifacts"))
+    ```
     """
     from core.retailers.report.plots import draw_spaces
 
@@ -398,6 +416,12 @@ def run_inference(
         If there is no model, or another process is writing here.
     ConfigError
         If `output` cannot be written to.
+
+    Examples
+    --------
+    ```python
+    run_inference(Config(artifacts="artifacts"))
+    ```
     """
     artifacts = Artifacts(config.artifacts, RETAILERS)
     base = artifacts.base("inference")
@@ -606,7 +630,17 @@ def _verdict_line(published: PublishedSegments) -> str:
 
 
 def run_all(config: Config, frame: Any = None) -> list[StageResult]:
-    """Run the four stages one after the other."""
+    """Run the four stages one after the other.
+
+    Examples
+    --------
+    Executed in full by ``examples/shops.py``.
+
+    ```python
+    config = Config(artifacts="artifacts", sample={"n_shops": 300})
+    prepared, trained, clustered, inferred = run_all(config)
+    ```
+    """
     return [
         prepare_features(config, frame),
         train_autoencoder(config),
