@@ -20,7 +20,7 @@ not they still are.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ from core.retailers.monthly import (
     shop_activity,
 )
 from core.retailers.sample import generate_sales
-from core.segments.states import LAPSED, LifeCycle
+from core.segments.states import LAPSED, LifeCycle, life_counts, month_counts
 from core.tables.exact import MILLIONTHS
 from core.tables.parts import parts_of, split_by_id
 from core.tables.sales import (
@@ -186,7 +186,7 @@ class Prepared:
 
     def states_at(self, t: int) -> pl.DataFrame:
         """Return the states as of another month, by the same rhythm and rules."""
-        return self.life_cycle.states(_sold(self.work / "monthly"), t)
+        return _states(self.life_cycle, self.work / "monthly", t)
 
     @property
     def eligible(self) -> pl.Series:
@@ -261,22 +261,29 @@ def prepare(
     concentration = work / "concentration"
     write_concentration(parts, concentration, config.features, as_of_t)
     life_cycle = life_cycle or learnt_life_cycle(monthly, as_of_t, config)
-    states = life_cycle.states(_sold(monthly), as_of_t)
-    shops = _judge_shops(sales, monthly, as_of_t, states, config)
+    states = _states(life_cycle, monthly, as_of_t)
+    shops = _judge_shops(parts, monthly, as_of_t, states, config)
     as_of = month_label(as_of_t)
     return Prepared(sales, as_of, shops, states, life_cycle, notes, work, config)
 
 
 def learnt_life_cycle(monthly: Path, t: int, config: Config) -> LifeCycle:
     """Return what tells states, learnt from what was known at a month."""
-    options = config.states
-    return LifeCycle.learn(_sold(monthly), t, options.rules, options.thresholds)
+    options, parts = config.states, _sold(monthly)
+    months = pl.concat([month_counts(part, t) for part in parts])
+    lives = pl.concat([life_counts(part, t) for part in parts])
+    return LifeCycle.from_counts(months, lives, t, options.rules, options.thresholds)
 
 
-def _sold(monthly: Path) -> pl.LazyFrame:
-    """Return the active months, as `core.segments.states` takes them."""
-    months = pl.scan_parquet(monthly, glob=False)
-    return months.select("shop_id", "t", "quantity")
+def _states(life_cycle: LifeCycle, monthly: Path, t: int) -> pl.DataFrame:
+    """Return the states of all shops, which take a part of them at a time."""
+    return pl.concat([life_cycle.states(part, t) for part in _sold(monthly)])
+
+
+def _sold(monthly: Path) -> list[pl.LazyFrame]:
+    """Return the active months part by part, as `core.segments.states` takes them."""
+    scans = [pl.scan_parquet(part, glob=False) for part in parts_of(monthly)]
+    return [scan.select("shop_id", "t", "quantity") for scan in scans]
 
 
 def shop_parts(sales: Sales, folder: Path) -> list[Path]:
@@ -358,21 +365,31 @@ def _median(values: list[int]) -> float:
 
 
 def _judge_shops(
-    sales: Sales, monthly: Path, as_of_t: int, states: pl.DataFrame, config: Config
+    parts: Sequence[Path],
+    monthly: Path,
+    as_of_t: int,
+    states: pl.DataFrame,
+    config: Config,
 ) -> pl.DataFrame:
     """Return every shop of the source with its activity, state and reason."""
-    lazy = nw.from_native(pl.scan_parquet(monthly, glob=False)).lazy()
-    activity = shop_activity(lazy.filter(nw.col("t") <= as_of_t)).to_native()
-    everyone = sales.frame.select("shop_id").unique()
-    known = everyone.join(activity, on="shop_id", how="left").with_columns(
-        pl.col("active_months", "active_years").fill_null(0)
-    )
-    found = known.collect(engine="streaming")
-    judged = judge_at(_with_state(found, states), as_of_t, config)
+    found = []
+    for sales, months in zip(parts, parts_of(monthly), strict=True):
+        everyone = pl.scan_parquet(sales, glob=False).select("shop_id").unique()
+        known = everyone.join(_activity(months, as_of_t), on="shop_id", how="left")
+        counts = pl.col("active_months", "active_years").fill_null(0)
+        found.append(known.with_columns(counts).collect(engine="streaming"))
+    judged = judge_at(_with_state(pl.concat(found), states), as_of_t, config)
     return judged.with_columns(
         first_month=month_label_column("first_t"),
         last_month=month_label_column("last_t"),
     ).drop("first_t", "last_t")
+
+
+def _activity(monthly: Path, t: int) -> pl.LazyFrame:
+    """Return `shop_activity` of the months up to one, of a part or of all shops."""
+    months = nw.from_native(pl.scan_parquet(monthly, glob=False)).lazy()
+    activity: pl.LazyFrame = shop_activity(months.filter(nw.col("t") <= t)).to_native()
+    return activity
 
 
 def _with_state(shops: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:
@@ -494,14 +511,11 @@ def write_history(prepared: Prepared, folder: Path) -> list[str]:
 
 def _judged_at(prepared: Prepared, t: int) -> pl.DataFrame:
     """Judge shops by what they had done, and what was known, up to a month."""
-    months = nw.from_native(
-        pl.scan_parquet(prepared.work / "monthly", glob=False)
-    ).lazy()
-    activity = shop_activity(months.filter(nw.col("t") <= t)).to_native()
-    known = activity.collect(engine="streaming")
     monthly = prepared.work / "monthly"
+    parts = [_activity(part, t) for part in parts_of(monthly)]
+    known = pl.concat([part.collect(engine="streaming") for part in parts])
     life_cycle = learnt_life_cycle(monthly, t, prepared.config)
-    found = _with_state(known, life_cycle.states(_sold(monthly), t))
+    found = _with_state(known, _states(life_cycle, monthly, t))
     return judge_at(found, t, prepared.config)
 
 

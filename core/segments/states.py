@@ -421,10 +421,9 @@ def _active_months(
 ) -> tuple[pl.Series, ActiveMonths]:
     """Return ids, ascending, and their months up to one, sorted."""
     name = monthly.collect_schema().names()[0]
-    is_known = pl.col("t").is_between(as_of - MAX_MONTHS + 1, as_of)
     known = (
         monthly.lazy()
-        .filter(is_known & (pl.col("quantity") > 0))
+        .filter(_is_known(as_of))
         .select(name, pl.col("t").cast(pl.Int64), pl.col("quantity").cast(pl.Float64))
         .collect()
     )
@@ -434,6 +433,12 @@ def _active_months(
     ids = known[name].unique(maintain_order=True)
     columns = (known[column].to_numpy() for column in ActiveMonths._fields)
     return ids, ActiveMonths(*columns)
+
+
+def _is_known(as_of: int) -> pl.Expr:
+    """Return whether a row is of an active month up to one, and not too old."""
+    is_near = pl.col("t").is_between(as_of - MAX_MONTHS + 1, as_of)
+    return is_near & (pl.col("quantity") > 0)
 
 
 def _is_sorted(months: pl.DataFrame) -> bool:
@@ -478,8 +483,8 @@ CUT_STEP = 3
 
 def month_counts(monthly: pl.DataFrame | pl.LazyFrame, as_of: int) -> pl.DataFrame:
     """Return ``t`` and ``n`` (Int64), the active entities of each month up to one."""
-    _, months = _active_months(monthly, as_of)
-    return pl.DataFrame({"t": months.t}).group_by("t").agg(n=pl.len().cast(pl.Int64))
+    known = monthly.lazy().filter(_is_known(as_of)).select(pl.col("t").cast(pl.Int64))
+    return known.group_by("t").agg(n=pl.len().cast(pl.Int64)).collect()
 
 
 def life_counts(monthly: pl.DataFrame | pl.LazyFrame, as_of: int) -> pl.DataFrame:
