@@ -21,14 +21,20 @@ from core.errors import (
 from core.tabular.estimator import StableSegmenter
 
 
-@parametrize_with_checks([StableSegmenter(max_segments=3)])
+@pytest.fixture
+def few_refits(monkeypatch):
+    monkeypatch.setattr("core.evaluation.n_segments.N_REFITS", 2)
+
+
+@pytest.mark.usefixtures("few_refits")
+@parametrize_with_checks([StableSegmenter(3)])
 def test_sklearns_checks(estimator, check):
     check(estimator)
 
 
 @pytest.fixture(scope="module")
 def fitted(members) -> StableSegmenter:
-    return StableSegmenter().fit(members()[0])
+    return StableSegmenter(max_segments=4).fit(members()[0])
 
 
 def test_planted_groups_in_a_mixed_table_are_found_and_called_natural(fitted, members):
@@ -45,13 +51,13 @@ def test_planted_groups_in_a_mixed_table_are_found_and_called_natural(fitted, me
 def test_pandas_polars_and_arrow_tables_give_the_same_segments(fitted, members):
     table, _ = members()
     for same in (table.to_pandas(), table.to_arrow()):
-        other = StableSegmenter().fit(same)
+        other = StableSegmenter(max_segments=4).fit(same)
         assert other.labels_.tolist() == fitted.labels_.tolist()
         assert other.strengths_.tolist() == fitted.strengths_.tolist()
 
 
 def test_a_refit_on_later_rows_keeps_ids_and_names(fitted, members):
-    segmenter = StableSegmenter().fit(members()[0])
+    segmenter = StableSegmenter(max_segments=4).fit(members()[0])
     ids = dict(segmenter.segments_.select("segment_id", "segment").iter_rows())
     later, group = members(500, seed=1)
     later = later.filter(pl.Series(group != 0))  # the largest group has gone
@@ -120,7 +126,7 @@ def test_data_of_one_population_are_not_called_natural():
             "e": rng.exponential(size=n),
         }
     )
-    assert StableSegmenter(max_segments=5).fit(table).verdict_.kind != "natural"
+    assert StableSegmenter(max_segments=3).fit(table).verdict_.kind != "natural"
 
 
 def test_what_is_asked_for_is_cut():
