@@ -19,7 +19,6 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
-from core.artifacts.spreadsheet import safe_table
 from core.errors import PROGRAM, SegmentsError, SourceError
 from core.redaction import redacted
 from core.resolve import resolve_config
@@ -363,6 +362,8 @@ def write_table(table: pl.DataFrame, output: Path | None) -> None:
         if output.suffix == ".parquet":
             table.write_parquet(output)
         else:
+            from core.artifacts.spreadsheet import safe_table
+
             safe_table(table, resolve_config().csv_safety).write_csv(output)
     except OSError as error:
         raise SourceError(f"`{output}` cannot be written ({error}).") from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import polars as pl
 import typer
 
 from core.cli import app
@@ -13,6 +12,8 @@ from core.errors import ConfigError
 from core.yaml_text import read_yaml
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from core.evaluation.experiment_plan import Experiment
 
 experiment_app = typer.Typer(
@@ -213,7 +214,7 @@ def readout(
         own = found.lifts(chosen, cycle)
         if lifts.exists():
             earlier = read_lifts(lifts).join(own, ["cycle", "segment"], "anti")
-            own = pl.concat([earlier, own])
+            own = earlier.vstack(own)
         app.write_table(own, lifts)
 
 
@@ -222,7 +223,7 @@ def _with_results(arms: pl.DataFrame, results: pl.DataFrame, id_: str) -> pl.Dat
     strange = results.join(arms, on=id_, how="anti").height
     if strange:
         app.print_lines([f"{strange:,} users of the table have no arm: left out"])
-    own = results.select(id_, pl.exclude(arms.columns))
+    own = results.drop(set(arms.columns) - {id_}, strict=False)
     return arms.join(own, on=id_, how="left", maintain_order="left")
 
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
 from core.cli import app
@@ -104,6 +103,8 @@ def _members(found: ArtifactSet, axis: str | None) -> pl.DataFrame:
 
 def _rules(found: ArtifactSet) -> tuple[RuleSet, str]:
     """Return the rules that decide, as published, and the column of ids."""
+    import numpy as np
+
     from core.baskets.files import BASKET_SEGMENTS
     from core.baskets.model import BasketsAssigner
     from core.channels.files import CHANNEL_SEGMENTS

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
-
-import polars as pl
+from typing import TYPE_CHECKING, Annotated
 
 from core.cli import app
 from core.cli.experiment import figure
 from core.errors import SchemaError, did_you_mean, listed
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @app.app.command("validate")
@@ -36,6 +37,8 @@ def validate(
     prove nothing and are listed apart, as checks of the definition. Also prints how
     far two random halves of the customers differ.
     """
+    import polars as pl
+
     from core.evaluation.separation import separation, split_gaps, tied_metrics
     from core.resolve import resolve_config
     from core.tables.plain import read_table
@@ -74,6 +77,8 @@ def _metrics(
     scores: list[str],
 ) -> list[str]:
     """Return the columns to test, or say which is none."""
+    import polars as pl
+
     numeric = [
         name
         for name, dtype in rows.schema.items()

@@ -44,7 +44,6 @@ from typing import Any, NamedTuple, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from core.artifacts.arrays import Arrays, Meta, State
 from core.errors import ArtifactError, ModelError, listed
@@ -134,6 +133,8 @@ class ReferenceColumn:
         -------
         tuple of two ndarray of float64, shape (n_samples,)
         """
+        from scipy.sparse import csr_array
+
         ends = self._cell_ends()
         rows_of_cell = csr_array(
             (np.ones(len(self.order), dtype=np.float32), self.order, [0, *ends]),

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -31,7 +32,9 @@ from core.evaluation.outcomes import (
     outcomes_by_month,
     usual_sales,
 )
-from core.evaluation.stability import Recipe
+
+if TYPE_CHECKING:
+    from core.evaluation.stability import Recipe
 
 # Fewer entities than this tell nothing of any outcome.
 MIN_ENTITIES_AT_CUT = 50

@@ -30,8 +30,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
-from sklearn.neighbors import NearestNeighbors
 
 from core.errors import ModelError, listed
 
@@ -313,6 +311,8 @@ def _space_row(
     space: str, labels: Mapping[str, IntArray], X: FloatArray, strength: FloatArray
 ) -> dict[str, Any]:
     """Return one row of the comparison."""
+    from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
+
     own = labels[space]
     _check_rows(X, own, f"labels of `{space}`")
     _check_rows(X, strength, f"strengths of `{space}`")
@@ -373,6 +373,8 @@ def nearest_neighbours(
     k = min(n_neighbours, len(scaled) - 1)
     if k < 1:
         return np.empty((len(scaled), 0), dtype=np.int64)
+    from sklearn.neighbors import NearestNeighbors
+
     search = NearestNeighbors(n_neighbors=k).fit(scaled)
     return np.asarray(search.kneighbors(return_distance=False), dtype=np.int64)
 

@@ -247,3 +247,13 @@ def _reasons(
             "readouts running"
         )
     return tuple(reasons)
+
+
+def why_retrain(retrain: str, trigger: TriggerState) -> str | None:
+    """Return the reason to retrain, as a sentence; None where there is none."""
+    if retrain == "never" or (retrain == "policy" and not trigger.is_due):
+        return None
+    if retrain == "policy":
+        reasons = "; ".join(trigger.reasons)
+        return f"Retraining was due: {reasons}."
+    return "Retraining was requested."

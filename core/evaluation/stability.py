@@ -24,7 +24,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
 from core.artifacts.arrays import load_arrays, save_arrays
 from core.config import Config
@@ -264,6 +263,8 @@ def _drawn(n: int, how: How, seed: int) -> npt.NDArray[np.intp]:
 
 def rand_indices(reference: Labels, refits: Sequence[Refit]) -> FloatArray:
     """Return the adjusted Rand index with each refit, noise as a class of its own."""
+    from sklearn.metrics import adjusted_rand_score
+
     return np.array([adjusted_rand_score(reference, r.labels) for r in refits])
 
 
@@ -278,7 +279,9 @@ def agreement(reference: Labels, refits: Sequence[Refit]) -> pl.DataFrame:
         cluster; ``ari_held_out`` as ``ari``, over the entities that the refit has not
         learnt from. Null where there are no such entities; 1 is the same, 0 is chance.
     """
-    ari, ami = adjusted_rand_score, adjusted_mutual_info_score
+    from sklearn import metrics
+
+    ari, ami = metrics.adjusted_rand_score, metrics.adjusted_mutual_info_score
     rows = []
     for refit in refits:
         clustered = (reference >= 0) & (refit.labels >= 0)

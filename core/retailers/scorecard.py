@@ -25,7 +25,6 @@ from core.evaluation.outcomes import (
     still_selling,
 )
 from core.evaluation.scorecard import ALL, OnStep, Scorer, answer
-from core.evaluation.splits import unseen_parts
 from core.months import month_index
 from core.retailers.features import MOMENTUM, SHOP
 from core.retailers.model import Model
@@ -187,6 +186,8 @@ def _parts_of(model: Model, past: Past, segments: IntArray) -> pl.Series:
 
 def _unseen(split: Split, model: Model, past: Past, rows: IntArray) -> list[str]:
     """Return the part of rows by a split that has not seen their outcomes."""
+    from core.evaluation.splits import unseen_parts
+
     columns = [*model.features, *(n for n in MOMENTUM if n in past.table.columns)]
     given = (past.table[rows], past.monthly, columns, model.config, SHOP)
     return unseen_parts(split, *given, seed=model.config.seed)

@@ -29,7 +29,6 @@ from typing import Final, NamedTuple, Self
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import betaln, logsumexp
 
 from core.errors import ConfigError, did_you_mean, listed
@@ -107,6 +106,7 @@ class Rhythm:
         times : ndarray of int64, shape (n_kinds,)
             How many entities have them.
         """
+        from scipy.optimize import minimize
 
         def loss(logs: FloatArray) -> float:
             fitted, _ = _log_likelihood(np.exp(logs), kinds)

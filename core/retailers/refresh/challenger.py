@@ -25,7 +25,6 @@ from core.evaluation.gate import (
 )
 from core.evaluation.n_segments import partition_recipe
 from core.evaluation.out_of_time import MIN_ENTITIES_AT_CUT, Cut, backtest_cuts
-from core.evaluation.retrain_policy import TriggerState
 from core.evaluation.splits import relearning
 from core.evaluation.stability import OnStep, Recipe, Refit, refit, whole_pipeline
 from core.logging import get_logger, progress
@@ -418,16 +417,6 @@ class RefitTerms:
     n_refits: int
     contract: Contract | None
     today: date = field(kw_only=True)
-
-
-def why_retrain(retrain: str, trigger: TriggerState) -> str | None:
-    """Return the reason to retrain, as a sentence; None where there is none."""
-    if retrain == "never" or (retrain == "policy" and not trigger.is_due):
-        return None
-    if retrain == "policy":
-        reasons = "; ".join(trigger.reasons)
-        return f"Retraining was due: {reasons}."
-    return "Retraining was requested."
 
 
 def try_challenger(why: str, search: Search, terms: RefitTerms) -> ChallengerResult:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -25,7 +26,6 @@ from core.retailers.model import (
 )
 from core.retailers.names import first_words
 from core.retailers.playbook import shop_playbook
-from core.retailers.refresh.challenger import ChallengerResult
 from core.retailers.refresh.changing import CHANGING
 from core.retailers.refresh.month import (
     DRIFT,
@@ -49,6 +49,9 @@ from core.segments.transitions import (
     stock_and_flow,
     transitions,
 )
+
+if TYPE_CHECKING:
+    from core.retailers.refresh.challenger import ChallengerResult
 
 
 def facts_of_month(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -26,13 +26,13 @@ from core.errors import (
     preceded_by,
 )
 from core.evaluation.drift import DriftReport
-from core.evaluation.retrain_policy import after_publishing, step
+from core.evaluation.retrain_policy import after_publishing, step, why_retrain
 from core.logging import get_logger
 from core.retailers.files import RETAILERS
 from core.retailers.model import Model, with_states
 from core.retailers.monthly import ARCHIVE, archived_sales
 from core.retailers.playbook import shop_playbook
-from core.retailers.refresh import challenger, output
+from core.retailers.refresh import output
 from core.retailers.refresh.changing import changing_shops, weigh_changes
 from core.retailers.refresh.month import (
     DRIFT,
@@ -53,7 +53,7 @@ from core.retailers.refresh.month import (
 from core.retailers.report.decision import RefreshFacts, refresh_lines
 from core.retailers.report.worklist import WORKLIST
 from core.retailers.states import flows_of_month, states_lines
-from core.segments.contract import read_contract
+from core.segments.contract import Contract, read_contract
 from core.segments.identity import IdentityEvent
 from core.segments.ledger import (
     ended_ids,
@@ -63,6 +63,9 @@ from core.segments.ledger import (
 )
 from core.segments.published import UNASSIGNED
 from core.tables.sales import Sales
+
+if TYPE_CHECKING:
+    from core.retailers.refresh.challenger import ChallengerResult
 
 
 @dataclass(frozen=True)
@@ -140,11 +143,7 @@ def run_refresh(
     path = config.refresh.contract
     contract = None if path is None else read_contract(path)
     shop_playbook(config)  # a fault in it is told before the work
-    terms = challenger.RefitTerms(
-        config.refresh.gate_refits,
-        contract,
-        today=today or datetime.now(UTC).date(),
-    )
+    today = today or datetime.now(UTC).date()
     retrain = retrain or config.refresh.retrain
     has_rows = frame is not None or config.data.input is not None
     with artifacts.stage("refresh", serving.manifest.config, is_serving=True) as out:
@@ -165,7 +164,9 @@ def run_refresh(
         is_asked = not has_rows and retrain == "always"
         if delivery.months or is_asked:
             source = config.data.input or "a table handed in from Python"
-            result = refresh.carry_out(delivery, retrain, terms, source)
+            result = refresh.carry_out(
+                delivery, retrain, source, contract=contract, today=today
+            )
         else:
             result = refresh.change_nothing(delivery)
     if into_store is not None:
@@ -221,8 +222,10 @@ class _Refresh:
         self,
         delivery: Delivery,
         retrain: str,
-        terms: challenger.RefitTerms,
         source: str,
+        *,
+        contract: Contract | None,
+        today: date,
     ) -> RefreshResult:
         """Take in what was delivered, decide, and write everything."""
         sales = archived_sales(delivery.archive, self.out.config)
@@ -233,10 +236,10 @@ class _Refresh:
             with preceded_by(delivery.lines):
                 scored = self._take_in(sales, month, training)
         scored = scored or self._scored(sales, self.last_month)
-        why = challenger.why_retrain(retrain, self.record.trigger)
+        why = why_retrain(retrain, self.record.trigger)
         refit, model, served = None, self.model, scored
         if why is not None:
-            refit, model, served = self._retrain(sales, scored, why, terms)
+            refit, model, served = self._retrain(sales, scored, why, contract, today)
         if self.changes is None:
             self._weigh(scored)
         changing = changing_shops(self.changes, self.ledger.blocks(last_months=1)[0])
@@ -367,16 +370,25 @@ class _Refresh:
         return self.report
 
     def _retrain(
-        self, sales: Sales, scored: ScoredMonth, why: str, terms: challenger.RefitTerms
-    ) -> tuple[challenger.ChallengerResult, Model, ScoredMonth]:
+        self,
+        sales: Sales,
+        scored: ScoredMonth,
+        why: str,
+        contract: Contract | None,
+        today: date,
+    ) -> tuple[ChallengerResult, Model, ScoredMonth]:
         """Try a challenger; if it passes, let it serve from the next month on.
 
         Return what serves then, and the month as that has it.
         """
+        # Learning takes scikit-learn and more, which most months do not wait for.
+        from core.retailers.refresh import challenger
+
         config = monthly_config(self.base, scored.month)
         config = config.model_copy(update={"refresh": self.options})
         folder = self.out.aside / "challenger"
         search = challenger.Search(self.model, sales, config, folder)
+        terms = challenger.RefitTerms(self.options.gate_refits, contract, today=today)
         refit = challenger.try_challenger(why, search, terms)
         if refit.challenger is None or refit.version is None:
             return refit, self.model, scored
@@ -390,7 +402,7 @@ class _Refresh:
     def _note(
         self,
         scored: ScoredMonth,
-        refit: challenger.ChallengerResult | None,
+        refit: ChallengerResult | None,
         changing: pl.DataFrame | None,
     ) -> RefreshFacts:
         """Record what was decided, and return what is told of it."""
