@@ -157,7 +157,8 @@ def judge_spark(work: Path, n_shops: int) -> Row:
 
 def _digest(labels: Path) -> int:
     """Return a number that is the same for the same labels, in whatever order."""
-    table = pl.scan_parquet(labels).select(LABELS).collect()
+    files = labels / "*.parquet" if labels.is_dir() else labels
+    table = pl.scan_parquet(files).select(LABELS).collect()
     return int(table.hash_rows(seed=0).sum())
 
 
