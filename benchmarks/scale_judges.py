@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
+import psutil
 from axes import make_orders
 from pipelines import ROOT, STEPS, make_rows, measure
 from results import Row
@@ -84,7 +85,7 @@ def command(script: Path, artifacts: Path, *options: str | Path) -> list[str]:
 
 def figures(work: Path, tables: Sequence[Path], steps: Mapping[str, list[str]]) -> Row:
     """Run commands one after the other; return what they took, and count the rows."""
-    costs = {}
+    costs, load = {}, psutil.getloadavg()[0]
     for step, line in steps.items():
         cost = measure(line, work / "step.log")
         print(
@@ -94,7 +95,8 @@ def figures(work: Path, tables: Sequence[Path], steps: Mapping[str, list[str]]) 
         )
         costs[step] = cost._asdict()
     rows = sum(pl.scan_parquet(t).select(pl.len()).collect().item() for t in tables)
-    return {"rows": rows, "disk_mb": sum(map(_size, tables)) / 1e6, "steps": costs}
+    on_disk = sum(map(_size, tables)) / 1e6
+    return {"rows": rows, "disk_mb": on_disk, "steps": costs, "load": load}
 
 
 def _size(path: Path) -> int:

@@ -112,7 +112,17 @@ def render(results: Sequence[Row]) -> str:
     page = [INTRODUCTION, "## Which setting when\n", settings]
     for judge, (introduction, lines_of) in SECTIONS.items():
         page += [introduction, lines_of(rows) if rows[judge] else "Not measured.\n"]
-    return "\n".join([*page, versions(results)])
+    return "\n".join([*page, _load(results), versions(results)])
+
+
+def _load(results: Sequence[Row]) -> str:
+    """Say what else ran on the machine while it was measured."""
+    loads = [row["result"]["load"] for row in results if "load" in row["result"]]
+    known = f"{min(loads):.1f} to {max(loads):.1f}" if loads else "not known"
+    return (
+        f"Load of the machine before a measurement: {known}. With two cores, seconds "
+        "count other work on the machine from 1 on; CPU s hardly do.\n"
+    )
 
 
 def _pipelines(results: Found) -> str:

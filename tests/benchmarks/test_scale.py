@@ -33,7 +33,12 @@ def pipelines(n_shops, seconds):
         "judge": "pipelines",
         "arguments": {"n_shops": n_shops},
         "version": "abc1234",
-        "result": {"rows": 100 * n_shops, "disk_mb": 50.0, "steps": steps},
+        "result": {
+            "rows": 100 * n_shops,
+            "disk_mb": 50.0,
+            "steps": steps,
+            "load": 0.25,
+        },
     }
 
 
@@ -51,6 +56,7 @@ def test_growth_is_one_where_costs_are_linear_in_shops(scale):
     [line] = [line.split(" | ") for line in page.splitlines() if "40,000" in line]
     assert line[7] == "1.00"
     assert line[-1] == "2.40 |"  # CPU s per 1,000 shops: 4 steps x 24 s / 40
+    assert "Load of the machine before a measurement: 0.2 to 0.2." in page
     assert "Commits measured: `abc1234`" in page
 
 
