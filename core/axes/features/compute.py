@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import narwhals as nw
 import polars as pl
 
 from core.axes.features import catalog, formulas
-from core.axes.features.expressions import FRAME
+from core.axes.features.expressions import POLARS
 from core.axes.features.facts import (
     Rows,
     category_facts,
@@ -96,44 +97,42 @@ def _features(
         if dtype.is_integer() or dtype.is_decimal()
     ]
     facts = facts.with_columns(pl.col(whole).cast(pl.Int64)).sort("customer_id")
-    expressions = _expressions(absent, channels)
-    computed = nw.from_native(facts).select("customer_id", *expressions)
-    features: pl.LazyFrame = computed.to_native()
-    return features
+    return facts.select("customer_id", *_expressions(absent, channels))
 
 
-def _expressions(absent: tuple[str, ...], channels: tuple[str, ...]) -> list[nw.Expr]:
+@cache
+def _expressions(absent: tuple[str, ...], channels: tuple[str, ...]) -> list[pl.Expr]:
     """Return every feature that the data allow, then the columns for profiles."""
-    dtypes = {"total_orders": nw.Int64}
+    dtypes = {"total_orders": pl.Int64()}
     columns = [
-        expression(FRAME).cast(dtypes.get(name, nw.Float64)).alias(name)
+        expression(POLARS).cast(dtypes.get(name, pl.Float64())).alias(name)
         for name, expression in feature_expressions(absent, channels).items()
     ]
     return [*columns, *_texts(absent, channels)]
 
 
-def _texts(absent: Sequence[str], channels: Sequence[str]) -> list[nw.Expr]:
+def _texts(absent: Sequence[str], channels: Sequence[str]) -> list[pl.Expr]:
     """Return the columns that say in words when, through what and how long."""
-    nothing = nw.lit(None, dtype=nw.String)
+    nothing = pl.lit(None, dtype=pl.String())
     time, channel = nothing, nothing
     if "order_time" not in absent:
-        time = _largest([(name, nw.col(f"n_{name}")) for name in TIMES])
+        time = _largest([(name, pl.col(f"n_{name}")) for name in TIMES])
     if "source" not in absent:
         known = [
-            (name, nw.col(formulas.channel_count(place)))
+            (name, pl.col(formulas.channel_count(place)))
             for place, name in enumerate(channels)
         ]
         largest = _largest(
-            [*known, (catalog.OTHER_CHANNEL, formulas.n_other(len(channels))(FRAME))]
+            [*known, (catalog.OTHER_CHANNEL, formulas.n_other(len(channels))(POLARS))]
         )
-        channel = nw.when(nw.col("n_with_channel") > 0).then(largest)
-    stage = nw.lit(formulas.LIFECYCLE_STAGES[0])
+        channel = pl.when(pl.col("n_with_channel") > 0).then(largest)
+    stage = pl.lit(formulas.LIFECYCLE_STAGES[0])
     for bound, name in zip(
         formulas.LIFECYCLE_MONTHS, formulas.LIFECYCLE_STAGES[1:], strict=True
     ):
         stage = (
-            nw.when(formulas.has_tenure(bound)(FRAME))
-            .then(nw.lit(name))
+            pl.when(formulas.has_tenure(bound)(POLARS))
+            .then(pl.lit(name))
             .otherwise(stage)
         )
     return [
@@ -143,12 +142,12 @@ def _texts(absent: Sequence[str], channels: Sequence[str]) -> list[nw.Expr]:
     ]
 
 
-def _largest(counts: Sequence[tuple[str, nw.Expr]]) -> nw.Expr:
+def _largest(counts: Sequence[tuple[str, pl.Expr]]) -> pl.Expr:
     """Return the name of the largest count; of equal ones, the first."""
-    most = nw.max_horizontal(*(count for _, count in counts))
-    chosen = nw.lit(counts[-1][0])
+    most = pl.max_horizontal(*(count for _, count in counts))
+    chosen = pl.lit(counts[-1][0])
     for name, count in reversed(counts[:-1]):
-        chosen = nw.when(count == most).then(nw.lit(name)).otherwise(chosen)
+        chosen = pl.when(count == most).then(pl.lit(name)).otherwise(chosen)
     return chosen
 
 

@@ -1,9 +1,9 @@
 """Formulas over columns, written once: for queries, and for one customer in NumPy.
 
-An `Expression` is a function of columns. Handed columns of Narwhals it becomes a part
-of a query over the rows of millions of customers. Handed arrays it is computed at once:
-of one customer's rows, in a twentieth of the time that the query takes. What is null in
-a query is NaN in an array.
+An `Expression` is a function of columns. Handed columns of Narwhals or Polars it is a
+part of a query over the rows of millions of customers. Handed arrays it is computed at
+once: of one customer's rows, in a twentieth of the time that the query takes. What is
+null in a query is NaN in an array.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import narwhals as nw
 import numpy as np
+import polars as pl
 
 from core.tables.exact import MILLIONTHS
 
@@ -48,7 +49,7 @@ class Expression:
         self.compute = compute
 
     def __call__(self, columns: Columns) -> Any:
-        """Return the values: an expression of Narwhals, or an array."""
+        """Return the values: an expression of the columns' library, or an array."""
         return self.compute(columns)
 
     def __add__(self, other: Any) -> Expression:
@@ -111,7 +112,16 @@ class FrameColumns(dict[str, nw.Expr]):
         return nw.col(name)
 
 
+class PolarsColumns(dict[str, pl.Expr]):
+    """The columns of a Polars frame."""
+
+    def __missing__(self, name: str) -> pl.Expr:
+        """Return a column."""
+        return pl.col(name)
+
+
 FRAME = FrameColumns()
+POLARS = PolarsColumns()
 
 
 def col(name: str) -> Expression:
@@ -131,31 +141,32 @@ def equal(one: Expression, other: Any) -> Expression:
 
 def is_null(value: Expression) -> Expression:
     """Return whether a text is null."""
-
-    def compare(given: Any) -> Any:
-        return given.is_null() if _is_lazy(given) else given == np.array(None)
-
-    return _applied(compare, value)
+    return _applied(
+        lambda v: v.is_null() if _library(v) else v == np.array(None), value
+    )
 
 
 def as_float(value: Expression) -> Expression:
     """Return whole numbers as Float64."""
-    return _applied(
-        lambda v: v.cast(nw.Float64) if _is_lazy(v) else np.asarray(v, np.float64)[()],
-        value,
-    )
+
+    def cast(given: Any) -> Any:
+        if library := _library(given):
+            return given.cast(library.Float64)
+        return np.asarray(given, np.float64)[()]
+
+    return _applied(cast, value)
 
 
 def log(value: Expression) -> Expression:
     """Return the natural logarithm."""
     # NumPy's own differs in the last bit from that of Polars and the C library.
-    return _applied(lambda v: v.log() if _is_lazy(v) else _log(v), value)
+    return _applied(lambda v: v.log() if _library(v) else _log(v), value)
 
 
 def at_least(value: Expression, bound: float) -> Expression:
     """Return the value, raised to a bound; null stays null."""
     return _applied(
-        lambda v: v.clip(lower_bound=bound) if _is_lazy(v) else np.maximum(v, bound),
+        lambda v: v.clip(lower_bound=bound) if _library(v) else np.maximum(v, bound),
         value,
     )
 
@@ -163,7 +174,7 @@ def at_least(value: Expression, bound: float) -> Expression:
 def at_most(value: Expression, bound: float) -> Expression:
     """Return the value, lowered to a bound; null stays null."""
     return _applied(
-        lambda v: v.clip(upper_bound=bound) if _is_lazy(v) else np.minimum(v, bound),
+        lambda v: v.clip(upper_bound=bound) if _library(v) else np.minimum(v, bound),
         value,
     )
 
@@ -172,8 +183,8 @@ def largest(*values: Expression) -> Expression:
     """Return the largest of several values, null if all are."""
 
     def choose(*given: Any) -> Any:
-        if _is_lazy(given[0]):
-            return nw.max_horizontal(*given)
+        if library := _library(given[0]):
+            return library.max_horizontal(*given)
         return np.fmax.reduce(given)
 
     return _applied(choose, *values)
@@ -183,8 +194,8 @@ def total(*values: Expression) -> Expression:
     """Return the sum of whole numbers, 0 without any."""
 
     def add(*given: Any) -> Any:
-        if given and _is_lazy(given[0]):
-            return nw.sum_horizontal(*given)
+        if given and (library := _library(given[0])):
+            return library.sum_horizontal(*given)
         return sum(given)
 
     return _applied(add, *values)
@@ -194,8 +205,8 @@ def count_of(condition: Expression) -> Expression:
     """Return 1 where a condition holds and 0 where it does not or is null."""
 
     def count(holds: Any) -> Any:
-        if _is_lazy(holds):
-            return nw.when(holds).then(nw.lit(1)).otherwise(nw.lit(0)).cast(nw.Int64)
+        if library := _library(holds):
+            return _chosen(library, holds, 1, 0).cast(library.Int64)
         return np.asarray(holds, np.int64)[()]
 
     return _applied(count, condition)
@@ -205,8 +216,8 @@ def whole(value: Expression) -> Expression:
     """Return values rounded to whole numbers, ties to the even one."""
 
     def rounded(given: Any) -> Any:
-        if _is_lazy(given):
-            return given.round().cast(nw.Int64)
+        if library := _library(given):
+            return given.round().cast(library.Int64)
         return np.rint(given).astype(np.int64)
 
     return _applied(rounded, value)
@@ -217,26 +228,33 @@ def millionths(value: Expression) -> Expression:
     return whole(value * MILLIONTHS)
 
 
-def _is_lazy(value: Any) -> bool:
-    return isinstance(value, nw.Expr)
+def _library(value: Any) -> Any:
+    """Return what a part of a query is of, Narwhals or Polars; None of an array."""
+    if isinstance(value, pl.Expr):
+        return pl
+    return nw if isinstance(value, nw.Expr) else None
 
 
 def _when(condition: Any, value: Any, otherwise: Any) -> Any:
-    if not _is_lazy(condition):
-        other = np.nan if otherwise is None else otherwise
-        if isinstance(condition, np.bool_):
-            return value if condition else other
-        return np.where(condition, value, other)
-    chosen = nw.when(condition).then(_literal(value))
-    return chosen if otherwise is None else chosen.otherwise(_literal(otherwise))
+    if library := _library(condition):
+        return _chosen(library, condition, value, otherwise)
+    other = np.nan if otherwise is None else otherwise
+    if isinstance(condition, np.bool_):
+        return value if condition else other
+    return np.where(condition, value, other)
 
 
-def _literal(value: Any) -> nw.Expr:
-    return value if _is_lazy(value) else nw.lit(value)
+def _chosen(library: Any, condition: Any, value: Any, otherwise: Any) -> Any:
+    """Return one of two values in a query; None is null."""
+    one, other = (v if _library(v) else library.lit(v) for v in (value, otherwise))
+    chosen = library.when(condition).then(one)
+    return chosen if otherwise is None else chosen.otherwise(other)
 
 
 def _equal(one: Any, other: Any) -> Any:
-    return one == (nw.lit(other) if isinstance(other, str) and _is_lazy(one) else other)
+    if isinstance(other, str) and (library := _library(one)):
+        other = library.lit(other)
+    return one == other
 
 
 def _log(values: Any) -> Any:
