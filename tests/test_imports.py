@@ -294,7 +294,7 @@ WITHOUT_WAITING = {
     "core.retailers.model": {"sklearn", "pandas"},
     "core.retailers.refresh.run": {"sklearn", "pandas"},
     "core.axes": {"sklearn", "pandas"},
-    "core.retailers.pipelines": set(),
+    "core.retailers.pipelines": {"sklearn", "pandas"},
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -16,13 +16,9 @@ from core.artifacts.manifest import Manifest
 from core.artifacts.reading import ArtifactSet, read_published
 from core.config import Config
 from core.errors import PROGRAM, ArtifactError, ConfigError, preceded_by
-from core.evaluation.null import StructureCheck, structure_check
 from core.evaluation.quality import compare_spaces, label_summary, project_2d
 from core.logging import get_logger, progress
-from core.models.autoencoder.estimator import Autoencoder, in_new_units
 from core.models.autoencoder.network import Codec
-from core.models.density import DensityClusterer, choose_density, fit_density
-from core.models.preprocessing import FeatureScaler
 from core.resolve import resolve_config, unaddressed
 from core.retailers import prepare
 from core.retailers.features import SHOP, feature_set
@@ -56,19 +52,20 @@ from core.retailers.report.scorecard_words import scorecard_answers
 from core.retailers.report.tree import inside_sentences
 from core.retailers.shop_files import FOLDER, WORKBOOK
 from core.retailers.states import state_counts, state_table, states_lines
-from core.retailers.training import (
-    TrainingShops,
-    found_predecessor,
-    learn_segments,
-    training_table,
-    write_pickle,
-)
 from core.scratch import temporary_folder
 from core.segments.published import PublishedSegments
 from core.spark.session import session
 from core.spark.sources import told_of
 from core.spark.tables import output_of, read, write
 from core.tables.sales import Sales, source_fingerprint
+
+# What only learning needs, 1.5 s of scikit-learn and SciPy, the functions import that
+# learn: preparing and labelling do not wait for it.
+if TYPE_CHECKING:
+    from core.evaluation.null import StructureCheck
+    from core.models.autoencoder.estimator import Autoencoder
+    from core.models.density import DensityClusterer
+    from core.models.preprocessing import FeatureScaler
 
 
 def prepare_features(config: Config, frame: Any = None) -> StageResult:
@@ -217,7 +214,10 @@ def train_autoencoder(config: Config, start: Model | None = None) -> StageResult
     train_autoencoder(Config(artifacts="artifacts"))
     ```
     """
+    from core.models.autoencoder.estimator import Autoencoder
+    from core.models.preprocessing import FeatureScaler
     from core.reporting.plots import plot_loss
+    from core.retailers.training import training_table, write_pickle
 
     with Artifacts(config.artifacts, RETAILERS).stage("autoencoder", config) as out:
         _, X = training_table(out)
@@ -258,6 +258,8 @@ def _started_from(
     start: Model | None, encoder: Autoencoder, scaler: FeatureScaler, out: StageWriter
 ) -> Codec | None:
     """Return what training starts from; None, with the reason as a fact: anew."""
+    from core.models.autoencoder.estimator import in_new_units
+
     if start is None:
         return None
     assert out.base is not None  # the training table was read from it
@@ -300,6 +302,12 @@ def train_clustering(config: Config, predecessor: Model | None = None) -> StageR
     ```
     """
     from core.retailers.report.plots import draw_spaces
+    from core.retailers.training import (
+        TrainingShops,
+        found_predecessor,
+        learn_segments,
+        training_table,
+    )
 
     with Artifacts(config.artifacts, RETAILERS).stage("clustering", config) as out:
         table, X = training_table(out)
@@ -347,6 +355,9 @@ def _fit_spaces(
     spaces: dict[str, np.ndarray], out: StageWriter, near: np.ndarray | None
 ) -> dict[str, DensityClusterer]:
     """Cluster every space, the latent one near earlier labels; save what was found."""
+    from core.models.density import choose_density
+    from core.retailers.training import write_pickle
+
     fitted = {}
     options, seed = out.config.clustering, out.config.seed
     for name, Z in spaces.items():
@@ -376,6 +387,9 @@ def check_structure(scaled: np.ndarray, config: Config) -> StructureCheck:
     config : Config
         Its clustering options and its seed.
     """
+    from core.evaluation.null import structure_check
+    from core.models.density import fit_density
+
     # One degree of smoothing for all: choosing it, too, would take four times as long.
     degree = config.clustering.min_samples or CHECK_MIN_SAMPLES
     options = config.clustering.model_copy(update={"min_samples": degree})

@@ -64,12 +64,6 @@ from core.retailers.report.tree import (
 )
 from core.retailers.scorecard import write_scorecard
 from core.retailers.shop_files import FOLDER, rewrite_files, shop_table
-from core.retailers.training import (
-    clusters_of,
-    draw_segments,
-    fit_sample,
-    publish_other_kind,
-)
 from core.scratch import temporary_folder
 from core.segments.naming import rename
 from core.segments.published import (
@@ -288,6 +282,13 @@ def model_under(out: StageWriter, verdict: Verdict) -> Model:
 
 def _under(out: StageWriter, model: Model, verdict: Verdict) -> PublishedSegments:
     """Return what a verdict publishes; draw it anew if it is of another kind."""
+    from core.retailers.training import (
+        clusters_of,
+        draw_segments,
+        fit_sample,
+        publish_other_kind,
+    )
+
     assert out.base is not None  # `model` was read from it
     table, before = (
         publishable(model.segments.tables, verdict),
