@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 import subprocess
 import sys
@@ -52,6 +53,13 @@ def test_python_example_of_the_readme_uses_names_that_exist():
     for name in core.__all__:
         assert getattr(core, name) is not None
     assert len(block.strip().splitlines()) <= 10
+
+
+@pytest.mark.parametrize("name", core.__all__)
+def test_every_public_name_is_in_the_reference_with_an_example(name):
+    page = (REPOSITORY / "docs" / "api.md").read_text(encoding="utf-8")
+    assert re.search(rf"^::: core\.([a-z_.]+\.{name}|errors)$", page, re.MULTILINE)
+    assert "\nExamples\n---" in inspect.getdoc(getattr(core, name))
 
 
 @functools.cache
