@@ -10,7 +10,7 @@ from datetime import date
 from ipaddress import ip_network
 from itertools import pairwise
 from math import isfinite
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import (
@@ -21,6 +21,7 @@ from pydantic import (
     ValidationInfo,
     field_serializer,
     field_validator,
+    model_validator,
 )
 
 from core.redaction import redacted_address
@@ -368,6 +369,16 @@ class ClusteringConfig(Section):
     def n_needed(self) -> int:
         """Return the fewest shops that can be clustered with these options."""
         return max(self.min_cluster_size or 0, (self.min_samples or 0) + 1, 10)
+
+    @model_validator(mode="after")
+    def _learns_from_enough(self) -> Self:
+        if self.fit_shops is not None and self.fit_shops < self.n_needed:
+            raise ValueError(
+                f"`fit_shops` is {self.fit_shops:,}, but one cluster takes "
+                f"{self.n_needed:,} (`min_cluster_size`, `min_samples`); expected as "
+                "many, or null"
+            )
+        return self
 
 
 class EvaluationConfig(Section):

@@ -78,6 +78,10 @@ def test_unknown_key_in_a_file_is_refused_with_the_nearest_known_one(tmp_path):
         ("features: {as_of: 2024-13}", "`features.as_of`"),
         ("data: {policies: {missing_id: keep}}", "choose `drop` or `error`"),
         ("features: {name: behavior}", "Did you mean `behaviour`?"),
+        (
+            "clustering: {fit_shops: 100, min_cluster_size: 101}",
+            "one cluster takes 101",
+        ),
     ],
 )
 def test_unusable_file_is_refused_in_one_sentence(tmp_path, text, message):
