@@ -105,9 +105,11 @@ def _restored(stored: StoredModel) -> Served:
         return AxesAssigner.from_bytes(stored.state)
     from core.baskets.model import BasketsAssigner
     from core.channels.model import ChannelsAssigner
+    from core.tabular.assign import TableAssigner
 
-    if stored.system == BasketsAssigner.files.stage:
-        return BasketsAssigner.from_bytes(stored.state)
+    for kind in (BasketsAssigner, TableAssigner):
+        if stored.system == kind.files.stage:
+            return kind.from_bytes(stored.state)
     return ChannelsAssigner.from_bytes(stored.state)
 
 

@@ -25,6 +25,7 @@ refused
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, Self
@@ -34,6 +35,7 @@ import polars as pl
 
 from core.errors import FeatureMismatchError, SchemaError, did_you_mean, listed
 from core.models.centroids import FloatArray, Scaling, learn_scaling
+from core.models.scaling import LARGEST_VALUE
 from core.tables.dates import fitting_formats
 
 Kind = Literal["number", "category"]
@@ -158,7 +160,14 @@ class TableEncoding:
                 f"left out: {'; '.join(dict.fromkeys(skipped.values())) or 'none'}. "
                 "Expected numbers or categories that differ between rows."
             )
-        return cls(tuple(plans), skipped)
+        made = cls(tuple(plans), skipped)
+        twice = [name for name, n in Counter(made.features).items() if n > 1]
+        if twice:
+            raise SchemaError(
+                f"{listed(twice)} would be the name of a column and of a level of "
+                "another one. Rename one of the two columns."
+            )
+        return made
 
     @property
     def features(self) -> list[str]:
@@ -247,7 +256,7 @@ class TableEncoding:
 
 
 def refuse_infinite(table: pl.DataFrame) -> None:
-    """Refuse infinite numbers, by column.
+    """Refuse infinite numbers and those beyond 1e30, by column.
 
     Raises
     ------
@@ -256,13 +265,14 @@ def refuse_infinite(table: pl.DataFrame) -> None:
     found = {
         column.name: n
         for column in table
-        if column.dtype.is_float() and (n := int(column.is_infinite().sum()))
+        if column.dtype.is_float()
+        and (n := int((column.fill_nan(None).abs() > LARGEST_VALUE).sum()))
     }
     if found:
         said = ", ".join(f"`{name}` {n:,}" for name, n in found.items())
         raise SchemaError(
-            f"infinite numbers ({said}); expected finite ones, or empty cells where a "
-            "value is not known."
+            f"numbers that are infinite or beyond 1e30 ({said}); expected finite ones, "
+            "or empty cells where a value is not known."
         )
 
 
@@ -364,6 +374,7 @@ def _text(column: pl.Series) -> pl.Series:
             return numbers.cast(pl.Int64).cast(pl.String)
         return numbers.cast(pl.String)
     text = column.cast(pl.String).str.strip_chars()
+    text = text.replace(["True", "False"], ["true", "false"])  # of Python objects
     return text.set(text == "", None)
 
 

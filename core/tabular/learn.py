@@ -137,7 +137,7 @@ def _choose(
         categories=encoding.blocks,
     )
     rows = X[is_known]
-    is_enough = len(rows) >= FEWEST_ROWS and len(np.unique(rows, axis=0)) > 1
+    is_enough = len(rows) >= FEWEST_ROWS and bool((rows != rows[0]).any())
     if choice.kind != "single" or wanted == 1 or not is_enough:
         return choice, centres
     found = by_refits(

@@ -17,6 +17,8 @@ MOST: Final = 0.5
 """Share of its rows from which a level can name a segment."""
 N_NAMED: Final = 2
 N_TOLD: Final = 3
+LONGEST: Final = 30
+"""Characters of a column or of a level in a name."""
 UNKNOWN: Final = Told("nothing_known", "no column that counts has a value")
 
 
@@ -57,16 +59,24 @@ def contrasts(model: CentroidModel, encoding: TableEncoding) -> list[list[Contra
                 if plan.kind == "number":
                     word = "high" if apart > 0 else "low"
                     figures = f"{rounded(value)} (all: {rounded(of_all)})"
-                    said = Contrast(apart, f"{word} {plan.name}", "")
-                    told.append(said._replace(phrase=f"{plan.name} {figures}"))
+                    column = _short(plan.name)
+                    name, said = f"{word} {column}", f"{column} {figures}"
+                    told.append(Contrast(apart, name, said))
                 elif value >= MOST:
                     apart = (value - of_all) / np.sqrt(max(of_all * (1 - of_all), 1e-9))
                     figures = f"{share(value)} of rows (all: {share(of_all)})"
-                    name = f"{plan.name} {level}"
+                    name = f"{_short(plan.name)} {_short(level)}"
                     told.append(Contrast(apart, name, f"{name} in {figures}"))
         told = [one for one in told if abs(one.z) >= APART_Z]
         found.append(sorted(told, key=lambda one: (-round(abs(one.z), 6), one.name)))
     return found
+
+
+def _short(text: str) -> str:
+    """Return a column or a level in one line that can be shown."""
+    shown = "".join(c if c.isprintable() else " " for c in text)
+    shown = " ".join(shown.split()) or "(no name)"
+    return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 1]}…"
 
 
 def name_segments(model: CentroidModel, encoding: TableEncoding) -> dict[int, Told]:

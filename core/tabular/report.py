@@ -24,19 +24,13 @@ from core.segments.memberships import long_table
 from core.segments.published import Verdict
 from core.tabular.assign import TableAssigner
 from core.tabular.columns import ColumnPlan
-from core.tabular.files import COLUMNS, FILES, SEGMENTS
+from core.tabular.files import COLUMNS, DEFAULT_STORE, FILES, SEGMENTS
 from core.tabular.names import N_TOLD, contrasts
 
 TEMPLATES = Templates(Path(__file__).parent / "templates")
 CUSTOMER: Final = Entity("customer_id", "customer", "customers", "")
 Facts = Mapping[str, Any]
 _TONES: Final = {"natural": "good", "reproducible": "calm", "constructive": "care"}
-_STEPS = (
-    ("fit --table FILE --id COLUMN", "takes in next month's table; ids and names stay"),
-    ("fit explain ID", "tells why one is in its segment"),
-    ('fit rename segment ID "NAME"', "gives a segment a name that stays"),
-    ("fit rollback", "brings the version before back"),
-)
 
 
 def write_report(out: StageWriter, tables: Tables, facts: dict[str, Any]) -> None:
@@ -58,7 +52,9 @@ def write_report(out: StageWriter, tables: Tables, facts: dict[str, Any]) -> Non
     page = TEMPLATES.page(
         "fit.html.j2",
         heading="Table segments",
-        content=page_content(out, facts, facts["source"], headline, notes, _STEPS),
+        content=page_content(
+            out, facts, facts["source"], headline, notes, _steps(facts)
+        ),
         found=found_of(facts, tables),
         parts=[] if changes is None else [changes],
         account=[],
@@ -131,6 +127,18 @@ def _treatment(plan: ColumnPlan) -> str:
         return f"levels: {', '.join(plan.levels)}"
     scale = "its logarithm, winsorised at 1%" if plan.is_log else "winsorised at 1%"
     return f"{scale}; missing: the median {plan.fill:.6g}"
+
+
+def _steps(facts: Facts) -> list[tuple[str, str]]:
+    """Return the verbs that go on from a run, and what each adds."""
+    whose = "" if facts["store"] == DEFAULT_STORE else f" --store {facts['store']}"
+    rename = f'fit rename segment ID "NAME"{whose}'
+    return [
+        (facts["again"], "takes in next month's rows; ids and names stay"),
+        (f"fit explain ID{whose}", "tells why one is in its segment"),
+        (rename, "gives a segment a name that stays"),
+        (f"fit rollback{whose}", "brings the version before back"),
+    ]
 
 
 def _refits(facts: Facts) -> str:

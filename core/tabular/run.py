@@ -41,6 +41,8 @@ class TableSegments(Segmentation[TableRows, TableAssigner]):
 
     files = FILES
     assigner = TableAssigner
+    again = "fit --table FILE --id COLUMN"
+    """The verb that takes in the next rows."""
 
     def __init__(self, config: Config, frame: Any = None) -> None:
         super().__init__(config)
@@ -117,6 +119,7 @@ class TableSegments(Segmentation[TableRows, TableAssigner]):
         """Return the counts of rows and columns, and the verdict."""
         return {
             "source": data.source,
+            "again": self.again,
             "id_column": data.id_column,
             "n_rows": data.table.height + data.rejected.height,
             "n_rejected": data.rejected.height,
@@ -180,6 +183,8 @@ class RfmSegments(TableSegments):
     generate : callable, optional
         Makes the built-in sample.
     """
+
+    again = "rfm --orders FILE"
 
     def __init__(
         self,

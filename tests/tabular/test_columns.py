@@ -59,7 +59,7 @@ def test_missing_rare_and_unseen_values_have_a_place():
             "age": [None, 20.0, None],
             "spend": [8.0, 8.0, None],
             "plan": ["rare", "new", None],
-            "is_member": [True, None, None],
+            "is_member": pl.Series(["True", None, None]),  # as Python objects say it
             "code": [3.0, 9.0, None],
         }
     )

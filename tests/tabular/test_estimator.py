@@ -145,6 +145,8 @@ def test_what_is_asked_for_is_cut():
         ({}, {"x": [1.0, float("inf")]}, SchemaError, "`x` 1"),
         ({}, {"x": [1]}, ModelError, "n_samples = 1"),
         ({}, {"x": [[1], [2]]}, SchemaError, "--drop x"),
+        ({}, {"x": [1.0, 1e31, float("nan")]}, SchemaError, "beyond 1e30 .`x` 1"),
+        ({}, {"x": ["a", "b"], "x=a": [1, 2]}, SchemaError, "`x=a` would be the name"),
     ],
 )
 def test_bad_input_is_refused_with_the_cure(options, table, kind, message):
