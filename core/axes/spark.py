@@ -24,7 +24,6 @@ from core.spark.parts import (
     quoted,
     with_customer,
     with_decimal,
-    with_parsed,
 )
 from core.spark.rows import Reading, parsed_rows
 from core.spark.session import read_as_here, session
@@ -110,6 +109,7 @@ class _Axes(SparkSystem):
         items: SparkSource | None,
         learn: Learn,
     ) -> None:
+        super().__init__()
         self.config, self.learning = config, learn
         axes, data = config.axes, config.data
         found = {
@@ -122,7 +122,7 @@ class _Axes(SparkSystem):
         for name, own in found.items():
             ids = {key: IDS[key] for key in IDS if key in own.parsed.columns}
             wanted = {**ids, **extra} if name == "orders" else ids
-            rows[name] = with_parsed(own, wanted).persist()
+            rows[name] = self.numbered(name, own, wanted)
         # What holds for all parts is decided by the rows of all.
         self.readings = {name: own.reading for name, own in found.items()}
         reference = axes.reference_date or _newest(rows["orders"])

@@ -28,11 +28,10 @@ from core.spark.parts import (
     REJECTED,
     Tables,
     account_table,
-    has_times,
+    have_times,
     put_to_customers,
     quoted,
     with_decimal,
-    with_parsed,
 )
 from core.spark.rows import Reading, parsed_rows
 from core.spark.session import read_as_here, session
@@ -155,6 +154,7 @@ class _Baskets(SparkSystem):
         catalogue: Mapping[str, ReceivedTable],
         learn: Learn,
     ) -> None:
+        super().__init__()
         self.config, self.learning, self.catalogue = config, learn, catalogue
         self.of_lines = items is None
         given = {"orders": orders, "items": orders if items is None else items}
@@ -177,9 +177,9 @@ class _Baskets(SparkSystem):
             values = {key: IDS[key] for key in IDS if key in wanted}
             if "order_time" in wanted:
                 values["order_time"] = "timestamp_ntz"
-            rows[name] = with_parsed(found[name], values).persist()
+            rows[name] = self.numbered(name, found[name], values)
         self.readings = {name: own.reading for name, own in found.items()}
-        self.has_times = has_times(rows["orders"])
+        self.has_times = have_times({"": rows["orders"]})[""]
         self.tables = {
             name: df.select(CUSTOMER, NUMBER, *quoted(found[name]))
             for name, df in put_to_customers({"": rows})[""].items()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +28,11 @@ from core.spark.parts import (
     REJECTED,
     Tables,
     account_table,
-    has_times,
+    have_times,
     parsed,
     put_to_customers,
     quoted,
     with_decimal,
-    with_parsed,
 )
 from core.spark.rows import Reading, SparkRows, parsed_rows
 from core.spark.session import read_as_here, session
@@ -143,11 +143,15 @@ class _Channels(SparkSystem):
         maps: Mapping[Key, ReceivedTable],
         learn: Learn,
     ) -> None:
+        super().__init__()
         self.config, self.maps, self.learning = config, maps, learn
         terms = Terms.of(config)
         found = {key: _read(key, own, config) for key, own in sources.items()}
         self.readings = {key: own.reading for key, own in found.items()}
-        rows = {key: _with_ids(own).persist() for key, own in found.items()}
+        rows = {
+            key: self.numbered("/".join(key), own, _values(own))
+            for key, own in found.items()
+        }
         scopes: dict[str, dict[str, DataFrame]] = {}
         for name in terms.channels:
             orders = rows[name, "orders"]
@@ -156,9 +160,9 @@ class _Channels(SparkSystem):
                 orders, known = _with_central(orders, rows[name, "customers"], kept)
                 scopes[f"{name}/customers"] = {"orders": known}
             scopes[name] = {"orders": orders, "items": rows[name, "items"]}
-        self.have_times = {
-            name: has_times(rows[name, "orders"]) for name in terms.channels
-        }
+        self.have_times = have_times(
+            {name: rows[name, "orders"] for name in terms.channels}
+        )
         self.settled = self._settled(terms, scopes)
         told = put_to_customers(scopes)
         self.tables = {}
@@ -242,13 +246,13 @@ class _Channels(SparkSystem):
         data = with_decimal(self.config.data, readings)
         options = self.config.channels
         if terms.run_date is None:
-            days = [
-                _newest(scopes[name]["orders"], name, terms, self.have_times[name])
+            times = [
+                _local_times(scopes[name]["orders"], name, terms, self.have_times[name])
                 for name in terms.channels
             ]
-            known = [day for day in days if day is not None]
-            if known:
-                run_date = (max(known) + timedelta(days=1)).date()
+            newest = _newest(times)
+            if newest is not None:
+                run_date = (newest + timedelta(days=1)).date()
                 options = options.model_copy(update={"run_date": str(run_date)})
         return self.config.model_copy(update={"channels": options, "data": data})
 
@@ -263,13 +267,13 @@ def _read(key: Key, source: SparkSource, config: Config) -> SparkRows:
     return parsed_rows(source, columns, spec_of(table, name), config.data)
 
 
-def _with_ids(rows: SparkRows) -> DataFrame:
-    """Return the rows with what tells whose they are, and when orders were."""
+def _values(rows: SparkRows) -> dict[str, str]:
+    """Return what tells whose rows are, and when orders were, with types of Spark."""
     known = rows.parsed.columns
     values = {name: "string" for name in IDS if name in known}
     if "order_time" in known:
         values["order_time"] = "timestamp_ntz"
-    return with_parsed(rows, values)
+    return values
 
 
 def _with_central(
@@ -292,24 +296,33 @@ def _with_central(
     return told.withColumnRenamed("__central__", own), known
 
 
-def _newest(orders: DataFrame, name: str, terms: Terms, with_times: bool) -> Any:
-    """Return the local time of the newest order that may count, or None."""
+def _newest(times: Sequence[DataFrame]) -> datetime | None:
+    """Return the local time of the newest order that may count, of any channel."""
+    whole = reduce(lambda one, other: one.union(other), times)
+    latest = latest_moment().isoformat(" ")
+    counts = whole.where(f"order_time <= timestamp_ntz'{latest}'")
+    row = counts.selectExpr("max(order_time) AS newest").head()
+    assert row is not None  # of an aggregate
+    newest: datetime | None = row["newest"]
+    return newest
+
+
+def _local_times(
+    orders: DataFrame, name: str, terms: Terms, with_times: bool
+) -> DataFrame:
+    """Return local times of orders that may count."""
     moment, customer = parsed("order_time"), parsed("customer_id")
     faults = spec_of("orders", name).mask(spec_of("orders", name).own_faults)
     rows = orders.where(f"({FLAGS} & {faults}) = 0 AND {customer} IS NOT NULL")
     if terms.excluded:
         rows = rows.where(~rows[customer].isin(list(terms.excluded)))
     zones = terms.zones[name], terms.zone
-    local = map_tables(
+    return map_tables(
         rows.select(moment, FLAGS),
         _local,
         {"order_time": pl.Datetime},
         (name, *zones, with_times),
     )
-    latest = latest_moment().isoformat(" ")
-    newest = local.where(f"order_time <= timestamp_ntz'{latest}'")
-    row = newest.selectExpr("max(order_time) AS newest").head()
-    return None if row is None else row["newest"]
 
 
 def _local(table: pl.DataFrame, how: tuple[str, str, str, bool]) -> pl.DataFrame:

@@ -8,11 +8,12 @@ customers goes the way of a run that only assigns, and nobody is collected.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.config import Config
+from core.errors import SourceError
 from core.lifecycle.run import RunResult
 from core.logging import get_logger
 from core.reporting.text import plural
@@ -23,7 +24,10 @@ from core.spark.parts import (
     merged_account,
     of_kind,
     sample_of,
+    with_parsed,
 )
+from core.spark.rows import SparkRows
+from core.spark.sources import told_of
 from core.spark.tables import output_of, write
 from core.tables.files import counted
 
@@ -50,6 +54,45 @@ class SparkSystem(ABC):
 
     name: ClassVar[str]
     tables: dict[str, DataFrame]
+
+    def __init__(self) -> None:
+        self._held: list[DataFrame] = []
+        self._n_rows: dict[str, int] = {}
+
+    def numbered(
+        self, table: str, rows: SparkRows, values: Mapping[str, str]
+    ) -> DataFrame:
+        """Return `core.spark.parts.with_parsed` of a table, kept until `release`."""
+        self._n_rows[table] = int(rows.groups["len"].sum())
+        self._held.append(with_parsed(rows, values).persist())
+        return self._held[-1]
+
+    def release(self) -> None:
+        """Give back what executors keep."""
+        for df in self._held:
+            df.unpersist()
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of all tables."""
+        return sum(self._n_rows.values())
+
+    def require_all(self, account: Mapping[str, Any]) -> None:
+        """Refuse an account of other rows than were read at first.
+
+        Raises
+        ------
+        SourceError
+        """
+        for table, n in self._n_rows.items():
+            scope, _, name = table.rpartition("/")
+            own = account[scope][name] if scope else account[name]
+            if own["rows_read"] != n:
+                raise SourceError(
+                    f"the {name} had {n:,} rows at first, and {own['rows_read']:,} "
+                    "when everyone was assigned: they have changed in between. Run "
+                    "again when nobody writes to them."
+                )
 
     @abstractmethod
     def learn(self, sample: Tables, notes: list[str]) -> RunResult:
@@ -88,6 +131,14 @@ def run_on_spark(system: SparkSystem, config: Config) -> RunResult:
     SourceError, SchemaError
         If the rows cannot be had or used.
     """
+    try:
+        with told_of(f"the rows of {system.name}"):
+            return _run(system, config)
+    finally:
+        system.release()
+
+
+def _run(system: SparkSystem, config: Config) -> RunResult:
     output = output_of(config)
     log = get_logger()
     log.info("Reading the rows of %s on Spark", system.name)
@@ -102,10 +153,15 @@ def run_on_spark(system: SparkSystem, config: Config) -> RunResult:
     few = {name: table.head(SHOWN) for name, table in sample.items()}
     argument = system.model()
     parts = map_parts(
-        system.tables, system.assign, argument, system.assign(few, argument)
+        system.tables,
+        system.assign,
+        argument,
+        system.assign(few, argument),
+        n_rows=system.n_rows,
     ).persist()
     try:
         account = merged_account(parts)
+        system.require_all(account)
         kinds = [name for name in parts.columns[1:] if name != ACCOUNT]
         places = [
             write(of_kind(parts, kind), output, f"{system.name}_{kind}")

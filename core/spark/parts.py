@@ -9,7 +9,7 @@ repeated and ambiguous ids are found there.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from core.spark.tables import (
     OLDEST,
     ROWS_AT_ONCE,
     batches_of,
+    by_entity,
     collected,
     ddl,
     gathered,
@@ -114,7 +115,12 @@ class _Parsing:
         for found in gathered(batches, ROWS_AT_ONCE):
             table, received = found, in_polars(found.drop_columns([NUMBER]))
             if how.separator is not None:
-                received = with_beyond(received, how.separator)
+                # Lines left empty are no rows.
+                is_row = received.select(
+                    ~pl.all_horizontal(pl.all().is_null())
+                ).to_series()
+                table = found.filter(is_row.to_arrow())
+                received = with_beyond(received.filter(is_row), how.separator)
                 table = _beside(table, BEYOND, received[BEYOND])
             source = how.received(received)
             rows = parse_rows(source, how.wanted, how.spec, how.data).rows
@@ -130,21 +136,34 @@ def _beside(table: pa.Table, name: str, values: pl.Series) -> pa.Table:
     return table.append_column(name, values.to_arrow(compat_level=OLDEST))
 
 
-def has_times(orders: DataFrame) -> bool:
-    """Return whether orders have a time of day: not all of several are at midnight.
+def have_times(orders: Mapping[str, DataFrame]) -> dict[str, bool]:
+    """Return, by channel, whether orders have a time of day.
+
+    They have none if all of several are at midnight.
 
     Parameters
     ----------
-    orders : Spark DataFrame
+    orders : mapping of str to Spark DataFrame
         Of `with_parsed`, with `order_time` if there is one.
     """
+    from pyspark.sql import functions as f
+
     moment = parsed("order_time")
-    if moment not in orders.columns:
-        return False
-    has_time = f"bool_or({moment} <> date_trunc('DAY', {moment}))"
-    facts = orders.selectExpr(f"count({moment}) AS n", f"{has_time} AS t").head()
-    assert facts is not None  # a row of an aggregate
-    return bool(facts["t"]) or facts["n"] < 2
+    dated = {name: df for name, df in orders.items() if moment in df.columns}
+    found = dict.fromkeys(orders, False)
+    if not dated:
+        return found
+    told = [
+        df.select(f.lit(name).alias("name"), f.col(moment).alias("at"))
+        for name, df in dated.items()
+    ]
+    whole = reduce(lambda one, other: one.union(other), told)
+    is_timed = f.bool_or(f.col("at") != f.date_trunc("DAY", "at"))
+    facts = whole.groupBy("name").agg(f.count("at").alias("n"), is_timed.alias("is"))
+    # A single order may be of midnight by chance.
+    return found | {
+        row["name"]: bool(row["is"]) or row["n"] < 2 for row in facts.collect()
+    }
 
 
 def with_decimal(data: DataConfig, readings: Mapping[str, Reading]) -> DataConfig:
@@ -193,19 +212,20 @@ def _sharing(pairs: Mapping[str, DataFrame], key: str, customer: str) -> dict[st
     """
     from pyspark.sql import functions as f
 
-    found: list[tuple[str, str]] = []
-    for name, own in pairs.items():
-        several = own.groupBy(key).agg(f.count("*").alias("n")).filter("n > 1")
-        shared = own.join(several, key, "left_semi").limit(MOST_SHARING + 1)
-        table = collected(shared.select(key, customer)).sort(key, customer)
-        if table.height > MOST_SHARING:
-            raise SchemaError(
-                f"more than {MOST_SHARING:,} customers share ids of orders; expected "
-                "an id for each order. Do order numbers start again at 1? Put the "
-                "shop or the customer before them."
-            )
-        found += [(f"{name}/{order}", member) for order, member in table.rows()]
-    return joined_groups(found)
+    told = [
+        own.select(f.concat(f.lit(f"{name}/"), key).alias(key), customer)
+        for name, own in pairs.items()
+    ]
+    whole = reduce(lambda one, other: one.union(other), told)
+    several = whole.groupBy(key).agg(f.count("*").alias("n")).filter("n > 1")
+    shared = collected(whole.join(several, key, "left_semi").limit(MOST_SHARING + 1))
+    if shared.height > MOST_SHARING:
+        raise SchemaError(
+            f"more than {MOST_SHARING:,} customers share ids of orders; expected an id "
+            "for each order. Do order numbers start again at 1? Put the shop or the "
+            "customer before them."
+        )
+    return joined_groups(shared.select(key, customer).sort(key, customer).rows())
 
 
 def joined_groups(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
@@ -294,8 +314,9 @@ def sample_of(
             name: df.join(f.broadcast(drawn), CUSTOMER, "left_semi")
             for name, df in tables.items()
         }
-    rows = {name: as_received(collected(df))[0] for name, df in kept.items()}
-    return rows, min(n, n_customers), n
+    rows = collected(_tagged(kept).drop(CUSTOMER))
+    found = {name: as_received(own)[0] for name, own in _apart(rows, kept)}
+    return found, min(n, n_customers), n
 
 
 def _with_hash(table: pl.DataFrame, _: Any) -> pl.DataFrame:
@@ -315,6 +336,8 @@ def map_parts(
     function: Function,
     argument: Any,
     like: Mapping[str, pl.DataFrame],
+    *,
+    n_rows: int,
 ) -> DataFrame:
     """Return what a function makes of whole customers, part by part, lazily.
 
@@ -329,6 +352,8 @@ def map_parts(
     argument : picklable
     like : mapping of str to DataFrame
         The columns of each kind.
+    n_rows : int
+        Of all tables.
 
     Returns
     -------
@@ -336,9 +361,19 @@ def map_parts(
         `KIND`, and a structure of each kind, null where the row is of another one;
         take them with `of_kind`. `ACCOUNT` has what is wrong in column ``error``.
     """
+    rows = _tagged(tables)
+    kinds = {name: _types(table) for name, table in like.items()}
+    work = _Parts(function, argument, tuple(tables), kinds)
+    columns = ", ".join(f"`{name}` {ddl(pl.Struct(t))}" for name, t in kinds.items())
+    spread = by_entity(rows, CUSTOMER, n_rows).drop(CUSTOMER)
+    return spread.mapInArrow(work, f"`{KIND}` string, {columns}")
+
+
+def _tagged(tables: Mapping[str, DataFrame]) -> DataFrame:
+    """Return the rows of all tables, each in the structure of its table."""
     from pyspark.sql import functions as f
 
-    tagged = [
+    rows = [
         df.select(
             f.lit(name).alias(KIND),
             f.col(CUSTOMER).alias(CUSTOMER),
@@ -346,12 +381,15 @@ def map_parts(
         )
         for name, df in tables.items()
     ]
-    rows = reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), tagged)
-    kinds = {name: _types(table) for name, table in like.items()}
-    work = _Parts(function, argument, tuple(tables), kinds)
-    columns = ", ".join(f"`{name}` {ddl(pl.Struct(t))}" for name, t in kinds.items())
-    spread = rows.repartition(CUSTOMER).drop(CUSTOMER)
-    return spread.mapInArrow(work, f"`{KIND}` string, {columns}")
+    return reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), rows)
+
+
+def _apart(
+    rows: pl.DataFrame, names: Iterable[str]
+) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Yield each table of `_tagged` rows."""
+    for name in names:
+        yield name, rows.filter(pl.col(KIND) == name).select(name).unnest(name)
 
 
 def _types(table: pl.DataFrame) -> dict[str, Any]:
@@ -397,8 +435,7 @@ class _Parts:
     def _made(self, rows: pl.DataFrame) -> Tables:
         """Return what the function makes of the rows; what it refuses is told."""
         received, numbers = {}, {}
-        for name in self.names:
-            own = rows.filter(pl.col(KIND) == name).select(name).unnest(name)
+        for name, own in _apart(rows, self.names):
             received[name], numbers[name] = as_received(own)
         try:
             made = self.function(received, self.argument)

@@ -2,10 +2,10 @@
 
     python tests/spark/cluster.py
 
-starts a master, two workers and a Connect server from PySpark's own files, segments the
-built-in customers through it by the command line, and holds everyone's features and
-profiles against those of one machine. Six Java processes take a minute of two cores,
-so that it is a step of CI and not of every test run.
+starts a master, two workers and a Connect server from PySpark's own files, prepares
+shops and segments customers through it, and holds features and profiles against those
+of one machine. Six Java processes take a minute of two cores, so that it is a step of
+CI and not of every test run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from polars.testing import assert_frame_equal
 
 from core.axes import AxesAssigner
 from core.axes.sample import generate_shoppers
-from core.config import Config
+from core.config import Config, SampleConfig
+from core.retailers.pipelines import prepare_features
+from core.retailers.sample import generate_sales
 from core.tables.orders import purchases_from_frames
 
 HERE = "127.0.0.1"
@@ -117,8 +119,23 @@ def connect_server(folder: Path) -> Iterator[str]:
         yield f"sc://{HERE}:{connect}"
 
 
-def segment(address: str, folder: Path) -> None:
-    """Segment customers through a server, and compare with one machine."""
+def prepare_shops(address: str, folder: Path) -> None:
+    """Compute features of shops through a server, and compare with one machine."""
+    from pyspark.sql import SparkSession
+
+    spark = SparkSession.builder.remote(address).getOrCreate()
+    rows = generate_sales(SampleConfig(n_shops=80), 1).rows
+    arrow = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
+    tables = []
+    for name, frame in (("there", spark.createDataFrame(arrow)), ("here", rows)):
+        prepare_features(Config(artifacts=str(folder / name)), frame)
+        tables.append(pl.read_parquet(folder / name / "features.parquet"))
+    assert_frame_equal(*tables)
+    print(f"{tables[0].height} shops on two workers, through Connect: as one machine")
+
+
+def segment_customers(address: str, folder: Path) -> None:
+    """Segment customers by the command line, and compare with one machine."""
     made = generate_shoppers(100, 3)
     for name, rows in (("orders", made.orders), ("items", made.items)):
         rows.write_csv(folder / f"{name}.csv")
@@ -143,4 +160,5 @@ def segment(address: str, folder: Path) -> None:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name, connect_server(Path(name)) as address:
-        segment(address, Path(name))
+        prepare_shops(address, Path(name))
+        segment_customers(address, Path(name))

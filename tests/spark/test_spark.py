@@ -107,7 +107,15 @@ def told_of_everyone(lines: list[str]) -> list[str]:
     return [line.removeprefix(said) for line in lines if line.startswith(said)]
 
 
-def test_untidy_orders_get_the_axes_on_spark_that_one_machine_gives(spark, tmp_path):
+@pytest.fixture
+def in_parts(monkeypatch):
+    """Let few rows be several parts."""
+    monkeypatch.setattr(tables, "ROWS_OF_PARTITION", 2_500)
+
+
+def test_untidy_orders_get_the_axes_on_spark_that_one_machine_gives(
+    spark, in_parts, tmp_path
+):
     made = generate_shoppers(120, 5)
     rows = untidy(made.orders, made.items)
     config = Config(artifacts=str(tmp_path))
@@ -132,7 +140,9 @@ def test_untidy_orders_get_the_axes_on_spark_that_one_machine_gives(spark, tmp_p
     assert {line for line in told if "set aside" in line} <= {*said}
 
 
-def test_untidy_baskets_on_spark_have_the_features_of_one_machine(spark, tmp_path):
+def test_untidy_baskets_on_spark_have_the_features_of_one_machine(
+    spark, in_parts, tmp_path
+):
     write_sample(tmp_path / "shop", 150, 3, "parquet")
     shop = {path.stem: pl.read_parquet(path) for path in (tmp_path / "shop").iterdir()}
     orders, items = untidy_baskets(shop["orders"], shop["order_products__prior"])
@@ -166,11 +176,15 @@ def test_untidy_baskets_on_spark_have_the_features_of_one_machine(spark, tmp_pat
     assert set(expected["reason"]) >= {"repeated_order", "unknown_order"}
 
 
-def test_untidy_channels_on_spark_have_the_features_of_one_machine(spark, tmp_path):
+def test_untidy_channels_on_spark_have_the_features_of_one_machine(
+    spark, in_parts, tmp_path
+):
     small = Config(
-        artifacts=str(tmp_path), channels=ChannelsConfig(sample_customers=150)
+        artifacts=str(tmp_path), channels=ChannelsConfig(sample_customers=100)
     )
     config = with_sample(small, tmp_path)
+    # A map of customers, and one of orders.
+    del config.channels.sources["aggregator"]
     for source in config.channels.sources.values():
         untidy_channel(source)
     there = config.model_copy(
@@ -199,13 +213,20 @@ def test_untidy_channels_on_spark_have_the_features_of_one_machine(spark, tmp_pa
 
 
 def test_the_axes_are_learnt_from_the_smallest_hashes_and_assign_everyone(
-    spark, tmp_path
+    spark, in_parts, tmp_path
 ):
     made = generate_shoppers(150, 6)
+    # Moments in a zone, which the session shows in another one.
+    zoned = pl.col("order_date").dt.replace_time_zone("UTC")
+    rows = made.orders.with_columns(zoned), made.items
     config = Config(artifacts=str(tmp_path), spark=SparkConfig(fit_customers=100))
-    run_axes(config, *(on_spark(spark, rows) for rows in (made.orders, made.items)))
+    done = run_axes(config, *(on_spark(spark, table) for table in rows))
     sample = pl.read_parquet(tmp_path / "axes" / "customer_profiles.parquet")
     whole = everyone(tmp_path, "axes_profiles")
     drawn = whole.filter(drawn_by_hash(whole["customer_id"], 100))
     assert whole.height == made.orders["customer_id"].n_unique() > sample.height
     assert_frame_equal(drawn, sample.sort("customer_id"))
+    assert any("learnt from 100 of 150 customers, those" in line for line in done.lines)
+    here = purchases_from_frames(*rows, config, tmp_path / "work")
+    features = AxesAssigner.load(tmp_path / "axes").features(here)
+    assert_frame_equal(everyone(tmp_path, "axes_features"), features)
