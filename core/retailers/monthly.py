@@ -36,6 +36,11 @@ from core.tables.parts import parts_of, write_parts
 from core.tables.sales import Sales, ValidationReport
 
 MAX_MONTHS = 240
+NO_PRODUCTS = (
+    "the rows have no `product_id`, which the model was trained with. Name the column "
+    "(`--column product_id=NAME`), or train without products: "
+    f"`{PROGRAM} run --column product_id=none`."
+)
 
 
 def open_engine(path: Path, engine: str) -> nw.LazyFrame[Any]:
@@ -380,16 +385,16 @@ def sales_as_trained(sales: Sales, has_products: bool, path: Path) -> Sales:
     if sales.has_products == has_products:
         return sales
     if has_products:
-        raise FeatureMismatchError(
-            "the rows have no `product_id`, which the model was trained with. Name the "
-            "column (`--column product_id=NAME`), or train without products: "
-            f"`{PROGRAM} run --column product_id=none`."
-        )
+        raise FeatureMismatchError(NO_PRODUCTS)
     sales.frame.with_columns(product_id=pl.lit(None, pl.String)).sink_parquet(path)
-    note = "The products of the rows are not used: the model was trained without."
-    intake = replace(sales.intake, n_products=None, notes=[*sales.intake.notes, note])
     frame = pl.scan_parquet(path, glob=False)
-    return replace(sales, frame=frame, path=path, intake=intake)
+    return replace(sales, frame=frame, path=path, intake=without_products(sales.intake))
+
+
+def without_products(intake: ValidationReport) -> ValidationReport:
+    """Return the account of rows whose products are passed over."""
+    note = "The products of the rows are not used: the model was trained without."
+    return replace(intake, n_products=None, notes=[*intake.notes, note])
 
 
 def archived_sales(path: Path, config: Config) -> Sales:

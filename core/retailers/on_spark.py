@@ -8,6 +8,7 @@ last of `clustering.fit_shops` eligible ones, so that it is the same on every en
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from core.config import Config
-from core.errors import PROGRAM, ConfigError, FeatureMismatchError
+from core.errors import ConfigError, FeatureMismatchError
 from core.months import month_index, month_label
-from core.retailers.monthly import grid_start
+from core.retailers.monthly import NO_PRODUCTS, grid_start, without_products
 from core.retailers.prepare import chosen_as_of
 from core.retailers.spark_parts import (
     COUNTS,
@@ -260,6 +261,9 @@ def _held(df: DataFrame, held: list[DataFrame]) -> DataFrame:
     return held[-1]
 
 
+whole = partial(map_tables, is_whole=True)
+
+
 def _prepared(
     source: SparkSource,
     config: Config,
@@ -269,98 +273,96 @@ def _prepared(
     not_before: str | None,
 ) -> SparkPrepared:
     rows = parsed_rows(source, config.data.columns, SALES, config.data)
+    names_products = "product_id" not in rows.parsed.lacking
+    if has_products and not names_products:
+        raise FeatureMismatchError(NO_PRODUCTS)
     checked = validation_of(rows.parsed, config.data, rows.groups)
     checked.stop_at_errors(SALES.own_faults)
-    kept_products = "product_id" not in rows.parsed.lacking
-    if has_products and not kept_products:
-        raise FeatureMismatchError(
-            "the rows have no `product_id`, which the model was trained with. Name the "
-            "column (`--column product_id=NAME`), or train without products: "
-            f"`{PROGRAM} run --column product_id=none`."
-        )
     schema = {**rows.schema, ENTITY: rows.schema["shop_id"]}
     read = map_tables(rows.df, entities_part, schema, rows.reading)
     parts = _held(by_entity(read, ENTITY, checked.n_read), held)
     check, intake = _accounted(parts, rows, checked)
-    if has_products is False and kept_products:
+    if has_products is False and names_products:
         check = replace(check, has_products=False)
-        note = "The products of the rows are not used: the model was trained without."
-        intake = replace(intake, n_products=None, notes=[*intake.notes, note])
-    whole = partial(map_tables, is_whole=True)
+        intake = without_products(intake)
     kept = _held(whole(parts, kept_part, KEPT, check), held)
+    known, notes = _known(kept, intake, config, life_cycle, not_before)
+    return SparkPrepared(
+        config=config,
+        intake=intake,
+        as_of=month_label(known.as_of_t),
+        life_cycle=known.life_cycle,
+        notes=notes,
+        kept=kept,
+        shops=_held(whole(kept, shops_part, shops_schema(config), known), held),
+        rejected=_rejected(rows, parts, check) if checked.n_aside else None,
+        examples=checked.examples,
+        name=source.name,
+    )
+
+
+def _known(
+    kept: DataFrame,
+    intake: ValidationReport,
+    config: Config,
+    life_cycle: LifeCycle | None,
+    not_before: str | None,
+) -> tuple[Known, list[str]]:
+    """Return what is of all shops together, and what to tell of `as_of`."""
     months = collected(whole(kept, months_part, {"t": pl.Int64, "n": pl.Int64}))
     months = months.group_by("t").agg(pl.col("n").sum())
     as_of_t, notes = chosen_as_of(months, intake, config.features.as_of)
     if not_before is not None:
         as_of_t = max(as_of_t, month_index(not_before))
+    # Typed by Polars as of any kind, though it is of Int64.
+    oldest: Any = months["t"].min()
+    first_t = grid_start(oldest, as_of_t)
     if life_cycle is None:
         lives = collected(whole(kept, lives_part, LIVES, as_of_t)).drop("as_of")
-        known = months.filter(pl.col("t") <= as_of_t)
+        since = months.filter(pl.col("t").is_between(first_t, as_of_t))
         options = config.states.rules, config.states.thresholds
-        life_cycle = LifeCycle.from_counts(known, lives, as_of_t, *options)
-    first_t = grid_start(months["t"].min(), as_of_t)  # type: ignore[arg-type] # of Int64
-    known_of_all = Known(config, as_of_t, first_t, life_cycle)
-    shops = _held(whole(kept, shops_part, shops_schema(config), known_of_all), held)
-    rejected = _rejected(rows, parts, check) if checked.n_aside else None
-    return SparkPrepared(
-        config,
-        intake,
-        month_label(as_of_t),
-        life_cycle,
-        notes,
-        kept,
-        shops,
-        rejected,
-        checked.examples,
-        source.name,
-    )
+        life_cycle = LifeCycle.from_counts(since, lives, as_of_t, *options)
+    return Known(config, as_of_t, first_t, life_cycle), notes
 
 
 def _accounted(
     parts: DataFrame, rows: SparkRows, checked: Validation
 ) -> tuple[Check, ValidationReport]:
     """Hold rows against each other; return how, and the account of all."""
-    lacks_products = "product_id" in rows.parsed.lacking
-    check = Check(
-        checked.policies, checked._dropped, not lacks_products, checked.n_read, {}
-    )
+    has_products = "product_id" not in rows.parsed.lacking
+    check = Check(checked.policies, checked.dropped, has_products, checked.n_read, {})
     counts = _counts(parts, check)
     totals = _totals(parts, check, counts)
     if any(totals.values()):
         check = replace(check, totals=totals)
         counts = _counts(parts, check)
-    by_kind = {str(kind): table for (kind,), table in counts.group_by("kind")}
-    found = by_kind["found"]
-    checked.found |= dict(found.select("text", "n").iter_rows())
-    checked.aside = dict(_of(by_kind, "aside").select("text", "n").iter_rows())
-    reasons = rows.parsed.rows.filter(SALES.has_any(check.dropped))
-    named = reasons.select(ROW, reason=own_reason(SALES, check.dropped)).collect()
+    of = {str(kind): table for (kind,), table in counts.group_by("kind")}
+    of = defaultdict(counts.clear, of)
+    checked.found |= dict(of["found"].select("text", "n").iter_rows())
+    checked.aside = dict(of["aside"].select("text", "n").iter_rows())
+    flagged = rows.parsed.rows.filter(SALES.has_any(check.dropped))
+    named = flagged.select(ROW, reason=own_reason(SALES, check.dropped)).collect()
     checked.examples = rejected_rows(rows.parsed, named)
     checked.stop_at_errors(["exact_duplicate", "repeated_key", "total_row"])
     checked.stop_without_rows()
-    days = _of(by_kind, "day")["number"]
-    day = pl.col("number")
-    kept = (
-        days.to_frame()
-        .lazy()
-        .select(
-            year=day // 10_000,
-            month=day // 100 % 100,
-            **({DAY: pl.when(day % 100 > 0).then(day)}),
-        )
-    )
-    sizes, products = _of(by_kind, "size"), _of(by_kind, "product")
-    large = _of(by_kind, "large").select(pl.col("text").alias("id"), "n", "value")
+    sizes, products = of["size"], of["product"]
     n_shops, n_rows = int(sizes["n"].sum()), int((sizes["n"] * sizes["number"]).sum())
+    large = of["large"].select(pl.col("text").alias("id"), "n", "value")
     told = [
         *alike_ids(products["text"], "product"),
         *outsized_among(large, n_rows, _median(sizes), n_shops, "shop_id", "row"),
     ]
-    return check, report_of(checked, kept, n_shops, products.height, told)
-
-
-def _of(by_kind: dict[str, pl.DataFrame], kind: str) -> pl.DataFrame:
-    return by_kind.get(kind, pl.DataFrame(schema=COUNTS))
+    day = pl.col("number")
+    days = (
+        of["day"]
+        .lazy()
+        .select(
+            year=day // 10_000,
+            month=day // 100 % 100,
+            **{DAY: pl.when(day % 100 > 0).then(day)},
+        )
+    )
+    return check, report_of(checked, days, n_shops, products.height, told)
 
 
 def _median(sizes: pl.DataFrame) -> float:

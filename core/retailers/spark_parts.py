@@ -16,7 +16,7 @@ import polars as pl
 
 from core.config import Config
 from core.months import month_label_column
-from core.retailers.features import UNCLUSTERED, feature_set, features_of
+from core.retailers.features import UNCLUSTERED, VOLUME, feature_set, features_of
 from core.retailers.monthly import (
     monthly_sales,
     product_concentration,
@@ -250,11 +250,13 @@ class Known:
 def shops_schema(config: Config) -> dict[str, Any]:
     """Return the columns of `shops_part`."""
     names = [*feature_set(config.features.name).names, *UNCLUSTERED]
+    months = {f.name: pl.Int64 for f in VOLUME if f.unit == "months"}
     stated = {f"{STATES_PREFIX}{name}": kind for name, kind in STATED.items()}
     judged = {f"{JUDGED_PREFIX}{name}": kind for name, kind in JUDGED.items()}
     return (
         {"shop_id": pl.String}
         | dict.fromkeys(names, pl.Float64)
+        | months
         | stated
         | judged
         | {DRAW: pl.Int64}

@@ -62,6 +62,8 @@ def session(config: SparkConfig) -> SparkSession:
             "`features.engine` is `spark`, but PySpark is not installed. Install it: "
             '`pip install "stable-segments[spark]"`.'
         ) from None
+    # Of its bridge to pandas, which nothing here uses.
+    warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas")
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     # Nothing of ours uses it with pandas.
     warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas")

@@ -94,9 +94,15 @@ def told_of(name: str) -> Iterator[None]:
             ) from None
         causes = re.findall(r"(?m)^(?:\w+\.)*\w*(?:Error|Exception): (.+)$", text)
         reason = causes[-1] if causes else next(iter(text.splitlines()), "no reason")
+        advice = ""
+        if "No module named" in reason:
+            advice = (
+                " Executors need this package's libraries: install them there, and "
+                "set `PYSPARK_PYTHON` to the Python that has them."
+            )
         raise SourceError(
             f"Spark cannot go through `{name}` ({type(error).__name__}: "
-            f"{reason[:300]})."
+            f"{reason[:300].rstrip('.')}).{advice}"
         ) from None
 
 

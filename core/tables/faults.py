@@ -102,7 +102,7 @@ class Validation:
             flags, n, last = counts.collect(engine="streaming").to_numpy().T
         self.n_read = int(n.sum())
         self.n_empty = int(last.max(initial=0)) - self.n_read
-        self.n_flagged = int(n[flags & self.spec.mask(self._dropped) != 0].sum())
+        self.n_flagged = int(n[flags & self.spec.mask(self.dropped) != 0].sum())
         self.found = {
             name: int(n[flags & bit != 0].sum()) for name, bit in self.spec.bits.items()
         }
@@ -140,7 +140,7 @@ class Validation:
         received = self.parsed.received.with_columns(self.parsed.hashed)
         compared = self.parsed.compared
         equal = self._repeats("exact_duplicate", parts, received, compared, work)
-        is_kept = ~self.spec.has_any(self._dropped)
+        is_kept = ~self.spec.has_any(self.dropped)
         kept = [_without(part.filter(is_kept), equal) for part in parts]
         keys = [pl.col(column) for column in self.spec.key]
         hashed = pl.struct(keys).hash(seed=0).alias(HASH)
@@ -177,7 +177,7 @@ class Validation:
             self.stop_at_errors([fault])
 
     @cached_property
-    def _dropped(self) -> list[str]:
+    def dropped(self) -> list[str]:
         """The faults told by flags for which rows are set aside."""
         later = ("exact_duplicate", "repeated_key")
         names = (name for name in self.spec.meanings if name not in later)
@@ -188,8 +188,8 @@ class Validation:
         """`ROW` and `reason` of the rows set aside."""
         own = NO_REASONS
         if self.n_flagged:
-            flagged = self.rows.filter(self.spec.has_any(self._dropped))
-            reason = own_reason(self.spec, self._dropped)
+            flagged = self.rows.filter(self.spec.has_any(self.dropped))
+            reason = own_reason(self.spec, self.dropped)
             own = flagged.select(ROW, reason=reason).collect(engine="streaming")
         later = [
             rows.join(own, on=ROW, how="anti").with_columns(reason=pl.lit(fault))

@@ -8,12 +8,20 @@ from __future__ import annotations
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
-from untidy import everyone, on_spark, untidy, untidy_baskets, untidy_channel
+from untidy import (
+    everyone,
+    on_spark,
+    untidy,
+    untidy_baskets,
+    untidy_channel,
+    untidy_sales,
+)
 
 from core.axes import AxesAssigner, run_axes
 from core.axes.sample import generate_shoppers
@@ -26,11 +34,23 @@ from core.channels.model import ChannelsAssigner
 from core.channels.rows import rows_of_channels
 from core.channels.run import run_channels
 from core.channels.sample import with_sample
-from core.config import BasketsConfig, ChannelsConfig, Config, SparkConfig
-from core.errors import SourceError
+from core.config import (
+    BasketsConfig,
+    ChannelsConfig,
+    Config,
+    DataConfig,
+    SampleConfig,
+    SparkConfig,
+)
+from core.errors import ArtifactError, SourceError
+from core.retailers.model import Model
+from core.retailers.pipelines import prepare_features, run_all
+from core.retailers.refresh.run import run_refresh
+from core.retailers.sample import generate_sales
 from core.spark import session as sessions
 from core.spark import tables
-from core.spark.tables import by_entity, collected, map_tables, write
+from core.spark.sources import read_source
+from core.spark.tables import by_entity, collected, map_tables, read, write
 from core.tables.ids import drawn_by_hash
 from core.tables.orders import intake_lines, purchases_from_frames
 
@@ -83,6 +103,12 @@ def test_results_go_to_a_folder_or_to_tables(spark, tmp_path):
     files = list((tmp_path / "a folder" / "features").glob("*.parquet"))
     assert pl.read_parquet(files).rows() == [("S1",)]
     assert spark.read.parquet(folder).count() == 1
+    assert write(df, "everyone_", "features") == "everyone_features"
+    assert collected(read(spark, "everyone_", "features")).rows() == [("S1",)]
+    source = read_source(spark, "everyone_features", DataConfig())
+    assert (source.df.count(), source.name) == (1, "everyone_features")
+    with pytest.raises(SourceError, match="finds nothing there"):
+        read_source(spark, str(tmp_path / "none"), DataConfig())
 
 
 def test_a_session_without_pyspark_says_what_to_install(monkeypatch):
@@ -230,3 +256,92 @@ def test_the_axes_are_learnt_from_the_smallest_hashes_and_assign_everyone(
     here = purchases_from_frames(*rows, config, tmp_path / "work")
     features = AxesAssigner.load(tmp_path / "axes").features(here)
     assert_frame_equal(everyone(tmp_path, "axes_features"), features)
+
+
+def shops_config(folder: Path, engine: str) -> Config:
+    return Config.model_validate(
+        {
+            "artifacts": str(folder / engine),
+            "data": {
+                "input": str(folder / "sales.csv"),
+                "policies": {"scientific_id": "drop"},
+            },
+            "features": {"engine": engine},
+            "clustering": {"fit_shops": 100, "min_cluster_size": 10, "min_samples": 5},
+            "autoencoder": {"epochs": 2},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def shops(spark, tmp_path_factory) -> tuple[Path, dict[str, list[Any]]]:
+    """Return a folder of untidy shops by engine, and what was said of them."""
+    folder = tmp_path_factory.mktemp("shops")
+    made = generate_sales(SampleConfig(n_shops=200, n_months=26), 5)
+    untidy_sales(made.rows, folder / "sales.csv")
+    said = {
+        engine: [prepare_features(shops_config(folder, engine))]
+        for engine in ("polars", "duckdb")
+    }
+    return folder, said | {"spark": run_all(shops_config(folder, "spark"))}
+
+
+def read_folder(folder: Path) -> pl.DataFrame:
+    return pl.read_parquet(folder / "*.parquet").sort(pl.first())
+
+
+def test_untidy_sales_give_the_features_on_spark_that_one_machine_gives(shops):
+    folder, said = shops
+    one = pl.read_parquet(folder / "polars" / "features.parquet")
+    other = pl.read_parquet(folder / "duckdb" / "features.parquet")
+    assert_frame_equal(other, one)
+    there = folder / "spark" / "spark"
+    assert_frame_equal(read_folder(there / "features"), one, rel_tol=1e-9)
+    for name in ("exclusions", "shop_states"):
+        here = pl.read_csv(folder / "polars" / f"{name}.csv").sort("shop_id")
+        found = read_folder(there / name).select(here.columns)
+        assert_frame_equal(found, here, check_dtypes=False)
+    aside = pl.read_parquet(folder / "polars" / "rejected_rows.parquet")
+    cells = [name for name in aside.columns if name != "source_row"]
+    found = read_folder(there / "rejected_rows").select(cells).sort(cells)
+    assert_frame_equal(found, aside.select(cells).sort(cells))
+    intake, expected = (said[e][0].facts["intake"] for e in ("spark", "polars"))
+    assert intake | {"notes": []} == expected | {"notes": []}
+    assert {name for name, fault in intake["faults"].items() if fault["found"]} == {
+        "ragged_line", "missing_id", "impossible_month", "invalid_quantity",
+        "negative_quantity", "zero_quantity", "exact_duplicate", "repeated_key",
+        "total_row", "scientific_id",
+    }  # fmt: skip
+
+
+def test_a_model_is_learnt_from_the_smallest_hashes_and_labels_everyone(shops):
+    folder, said = shops
+    there = folder / "spark" / "spark"
+    features = read_folder(there / "features")
+    drawn = features.filter(drawn_by_hash(features["shop_id"], 100))
+    sample = pl.read_parquet(folder / "spark" / "features.parquet")
+    assert_frame_equal(drawn, sample, rel_tol=1e-9)
+    labels = read_folder(there / "predictions")
+    own = pl.read_csv(folder / "spark" / "cluster_predictions.csv").sort("shop_id")
+    columns = ["shop_id", "latent_cluster", "segment", "state", "reason"]
+    assert_frame_equal(
+        labels.join(own, on="shop_id", how="semi").select(columns),
+        own.select(columns),
+        check_dtypes=False,
+    )
+    assert labels.height == 200 > own.height > 100
+    assert "100 are eligible" in " ".join(said["spark"][0].lines)
+    assert "of 200 shops have labels" in " ".join(said["spark"][3].lines)
+    with pytest.raises(ArtifactError, match="sample of the shops"):
+        run_refresh(shops_config(folder, "spark"))
+
+
+def test_labels_of_everyone_on_spark_are_those_of_one_machine(spark, trained, tmp_path):
+    model = Model.load(trained)
+    rows = generate_sales(SampleConfig(n_shops=80), 8).rows
+    expected = model.assign_sales(rows)
+    df = spark.createDataFrame(rows.to_arrow())
+    found = collected(model.assign_sales(df)).sort("shop_id")
+    assert_frame_equal(found, expected, rel_tol=1e-9)
+    assert expected["latent_cluster"].n_unique() > 3
+    assert 0 < expected["reason"].null_count() < expected.height

@@ -100,3 +100,46 @@ def everyone(folder: Path, name: str) -> pl.DataFrame:
     """Return a table that Spark wrote, in the order of customers."""
     found = pl.read_parquet(folder / "spark" / name / "*.parquet")
     return found.sort("customer_id", *found.columns[:2])
+
+
+def untidy_sales(rows: pl.DataFrame, path: Path) -> None:
+    """Write sales as a CSV of European numbers, with all that intake sets aside.
+
+    Faults are rows more, so that totals of the others are the sums of what is kept.
+    """
+    n = pl.int_range(pl.len())
+    day = (1 + n % 28).cast(pl.String).str.zfill(2)
+    month = pl.col("month").cast(pl.String).str.zfill(2)
+    date = pl.concat_str(pl.col("year"), month, day, separator="-").alias("date")
+    sold = rows.select("shop_id", "product_id", date, "sales_qty")
+    returned = sold[::50].with_columns(pl.col("sales_qty") * -0.5)
+    # A tie of whole millionths, and nothing.
+    tiny = sold[1::90].with_columns(sales_qty=pl.lit(0.0000005))
+    none = sold[2::300].with_columns(sales_qty=pl.lit(0.0))
+    good = pl.concat([sold, returned, tiny, none])
+    first = pl.col("date").str.head(8) + "01"
+    totals = good.group_by("product_id", date=first).agg(pl.col("sales_qty").sum())
+    whole = totals.select(shop_id=pl.lit("Total"), **{c: c for c in sold.columns[1:]})
+    text = pl.concat([good, whole]).with_columns(european(pl.col("sales_qty")))
+    bad = text[3::400]
+    faults = [
+        text[::250],  # equal rows
+        bad.with_columns(shop_id=pl.lit("n/a ").str.strip_chars().replace("n/a", None)),
+        bad.with_columns(date=pl.lit("soon")),
+        bad.with_columns(sales_qty=pl.lit("many")),
+        bad.with_columns(shop_id=pl.lit("4.00638E+12")),
+    ]
+    shuffled = pl.concat([text, *faults]).sample(fraction=1.0, shuffle=True, seed=3)
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        stream.write(shuffled.write_csv(separator=";"))
+        stream.write("S000001;P001;2024-03-05;3,0;one cell more\n")
+
+
+def european(number: pl.Expr) -> pl.Expr:
+    """Return `1234.0` as `1.234`, which may be thousands, and `2.5` as `2,5`."""
+    text = number.cast(pl.String).str.replace(".", ",", literal=True)
+    whole = number.cast(pl.Int64).cast(pl.String)
+    grouped = whole.str.head(-3) + "." + whole.str.tail(3)
+    is_grouped = (number == number.floor()) & number.is_between(1000, 99_999)
+    tiny = pl.when(number == 0.0000005).then(pl.lit("0,0000005")).otherwise(text)
+    return pl.when(is_grouped).then(grouped).otherwise(tiny).alias("sales_qty")
