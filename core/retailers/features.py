@@ -557,6 +557,10 @@ def _write_by_part(
         found.sink_parquet(folder / f"{number:06d}.parquet")
 
 
+# Shops whose equations are held at once: few fit into the cache of a processor.
+SHOPS_AT_ONCE = 2_000
+
+
 def compute_features(
     monthly: Path,
     concentration: Path,
@@ -598,6 +602,11 @@ def features_of(series: ShopSeries, config: FeaturesConfig) -> pl.DataFrame:
     DataFrame
         As `compute_features` yields them.
     """
+    parts = [_features_of(part, config) for part in series.parts(SHOPS_AT_ONCE)]
+    return pl.concat(parts).rechunk()
+
+
+def _features_of(series: ShopSeries, config: FeaturesConfig) -> pl.DataFrame:
     chosen = feature_set(config.name)
     columns = {
         **chosen.compute(series, config),

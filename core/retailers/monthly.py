@@ -177,6 +177,18 @@ class ShopSeries:
         """Whether a shop sold in a month, shape (n_shops, n_months)."""
         return self.quantity > 0
 
+    def parts(self, n_shops: int) -> Iterator[ShopSeries]:
+        """Yield it in parts of at most so many shops, at least one."""
+        for start in range(0, max(len(self.shop_id), 1), n_shops):
+            part = slice(start, start + n_shops)
+            yield ShopSeries(
+                self.shop_id[part],
+                self.t,
+                self.quantity[part],
+                self.n_products[part],
+                self.concentration[part],
+            )
+
 
 def shop_series(
     monthly: Path, concentration: Path, shops: pl.Series, as_of_t: int, batch_size: int
