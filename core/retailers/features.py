@@ -559,6 +559,8 @@ def _write_by_part(
 
 # Shops whose equations are held at once: few fit into the cache of a processor.
 SHOPS_AT_ONCE = 2_000
+# Shops whose months are read at once: those of 20,000 take some 60 MB.
+SHOPS_READ = 20_000
 
 
 def compute_features(
@@ -590,8 +592,11 @@ def compute_features(
         ``shop_id``, the set's features in order, then `UNCLUSTERED`; shops ascending.
         Features of products are null for shops whose rows name none.
     """
-    for series in shop_series(monthly, concentration, shops, as_of_t, batch_size):
-        yield features_of(series, config)
+    ordered, n_read = shops.sort(), min(batch_size, SHOPS_READ)
+    for start in range(0, len(ordered), batch_size):
+        batch = ordered.slice(start, batch_size)
+        grids = shop_series(monthly, concentration, batch, as_of_t, n_read)
+        yield pl.concat([features_of(grid, config) for grid in grids]).rechunk()
 
 
 def features_of(series: ShopSeries, config: FeaturesConfig) -> pl.DataFrame:
@@ -603,7 +608,7 @@ def features_of(series: ShopSeries, config: FeaturesConfig) -> pl.DataFrame:
         As `compute_features` yields them.
     """
     parts = [_features_of(part, config) for part in series.parts(SHOPS_AT_ONCE)]
-    return pl.concat(parts).rechunk()
+    return pl.concat(parts)
 
 
 def _features_of(series: ShopSeries, config: FeaturesConfig) -> pl.DataFrame:
