@@ -35,6 +35,7 @@ from core.channels.rows import rows_of_channels
 from core.channels.run import run_channels
 from core.channels.sample import with_sample
 from core.config import (
+    AxesConfig,
     BasketsConfig,
     ChannelsConfig,
     Config,
@@ -139,12 +140,16 @@ def in_parts(monkeypatch):
     monkeypatch.setattr(tables, "ROWS_OF_PARTITION", 2_500)
 
 
-def test_untidy_orders_get_the_axes_on_spark_that_one_machine_gives(
+def test_axes_of_a_sample_give_everyone_on_spark_what_one_machine_gives(
     spark, in_parts, tmp_path
 ):
-    made = generate_shoppers(120, 5)
+    made = generate_shoppers(140, 5)
     rows = untidy(made.orders, made.items)
-    config = Config(artifacts=str(tmp_path))
+    config = Config(
+        artifacts=str(tmp_path),
+        axes=AxesConfig(max_segments=2),
+        spark=SparkConfig(fit_customers=100),
+    )
     done = run_axes(config, *(on_spark(spark, table) for table in rows))
     here = purchases_from_frames(*rows, config, tmp_path / "work")
     assigner = AxesAssigner.load(tmp_path / "axes")
@@ -153,6 +158,18 @@ def test_untidy_orders_get_the_axes_on_spark_that_one_machine_gives(
     assert_frame_equal(everyone(tmp_path, "axes_features"), features)
     profiles = everyone(tmp_path, "axes_profiles")
     assert_frame_equal(profiles, assigner.profiles(features))
+    # Learnt from the smallest hashes; who shares the id of an order counts as one.
+    sharing = rows[0].filter(order_id="1")["customer_id"].drop_nulls().unique().sort()
+    one = pl.col("customer_id").replace(
+        sharing, sharing.new_from_index(0, len(sharing))
+    )
+    known = rows[0].drop_nulls("customer_id").select(one.unique()).to_series()
+    drawn = known.filter(drawn_by_hash(known, 100))
+    sample = pl.read_parquet(tmp_path / "axes" / "customer_profiles.parquet")
+    expected = profiles.filter(one.is_in(drawn.implode()))
+    assert_frame_equal(sample.sort("customer_id"), expected)
+    said = f"learnt from 100 of {len(known)} customers, those"
+    assert any(said in line for line in done.lines)
     # Rows have other numbers there.
     cells = ["table", "reason", "customer_id", "order_id", "total_price", "price"]
     aside = everyone(tmp_path, "axes_rejected").select(cells)
@@ -236,26 +253,6 @@ def test_untidy_channels_on_spark_have_the_features_of_one_machine(
     )
     left_out = everyone(tmp_path, "channels_left_out")
     assert_frame_equal(left_out, rows.left_out.select("customer_id", "reason"))
-
-
-def test_the_axes_are_learnt_from_the_smallest_hashes_and_assign_everyone(
-    spark, in_parts, tmp_path
-):
-    made = generate_shoppers(150, 6)
-    # Moments in a zone, which the session shows in another one.
-    zoned = pl.col("order_date").dt.replace_time_zone("UTC")
-    rows = made.orders.with_columns(zoned), made.items
-    config = Config(artifacts=str(tmp_path), spark=SparkConfig(fit_customers=100))
-    done = run_axes(config, *(on_spark(spark, table) for table in rows))
-    sample = pl.read_parquet(tmp_path / "axes" / "customer_profiles.parquet")
-    whole = everyone(tmp_path, "axes_profiles")
-    drawn = whole.filter(drawn_by_hash(whole["customer_id"], 100))
-    assert whole.height == made.orders["customer_id"].n_unique() > sample.height
-    assert_frame_equal(drawn, sample.sort("customer_id"))
-    assert any("learnt from 100 of 150 customers, those" in line for line in done.lines)
-    here = purchases_from_frames(*rows, config, tmp_path / "work")
-    features = AxesAssigner.load(tmp_path / "axes").features(here)
-    assert_frame_equal(everyone(tmp_path, "axes_features"), features)
 
 
 def shops_config(folder: Path, engine: str) -> Config:
