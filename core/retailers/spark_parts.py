@@ -305,6 +305,12 @@ def _features(
     table: pl.DataFrame, monthly: pl.DataFrame, eligible: pl.Series, known: Known
 ) -> pl.DataFrame:
     """Return the features of eligible shops, ascending."""
+    if eligible.is_empty():
+        others = (DRAW, STATES_PREFIX, JUDGED_PREFIX)
+        types = shops_schema(known.config)
+        return pl.DataFrame(
+            schema={n: kind for n, kind in types.items() if not n.startswith(others)}
+        )
     config, as_of_t = known.config.features, known.as_of_t
     lines = nw.from_native(table.lazy()).lazy()
     since = as_of_t - config.history_months + 1

@@ -44,10 +44,13 @@ from core.config import (
     SparkConfig,
 )
 from core.errors import ArtifactError, SourceError
+from core.months import month_index
 from core.retailers.model import Model
 from core.retailers.pipelines import prepare_features, run_all
 from core.retailers.refresh.run import run_refresh
 from core.retailers.sample import generate_sales
+from core.retailers.spark_parts import KEPT, Known, shops_part, shops_schema
+from core.segments.states import LifeCycle
 from core.spark import session as sessions
 from core.spark import tables
 from core.spark.sources import read_source
@@ -331,6 +334,15 @@ def test_a_model_is_learnt_from_the_smallest_hashes_and_labels_everyone(shops):
     assert "of 200 shops have labels" in " ".join(said["spark"][3].lines)
     with pytest.raises(ArtifactError, match="sample of the shops"):
         run_refresh(shops_config(folder, "spark"))
+
+
+def test_a_partition_without_an_eligible_shop_has_no_features():
+    sold = {"product_id": "P1", "year": 2024, "month": 12, "sales_qty": 1.0}
+    kept = pl.DataFrame([{"shop_id": "S1", **sold}], schema=KEPT)
+    known = Known(Config(), month_index("2024-12"), 24_264, LifeCycle.unknown())
+    found = shops_part(kept, known).select(list(shops_schema(Config())))
+    assert found["shop: reason"].to_list() == ["sold in fewer than 12 months"]
+    assert found["sales_trend_per_year"].null_count() == 1
 
 
 def test_labels_of_everyone_on_spark_are_those_of_one_machine(spark, trained, tmp_path):
