@@ -123,13 +123,14 @@ def prepare_shops(address: str, folder: Path) -> None:
     """Compute features of shops through a server, and compare with one machine."""
     from pyspark.sql import SparkSession
 
-    spark = SparkSession.builder.remote(address).getOrCreate()
     rows = generate_sales(SampleConfig(n_shops=80), 1).rows
     arrow = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
     tables = []
-    for name, frame in (("there", spark.createDataFrame(arrow)), ("here", rows)):
-        prepare_features(Config(artifacts=str(folder / name)), frame)
-        tables.append(pl.read_parquet(folder / name / "features.parquet"))
+    # Closed before its server is: at exit the client would call that for minutes.
+    with SparkSession.builder.remote(address).getOrCreate() as spark:
+        for name, frame in (("there", spark.createDataFrame(arrow)), ("here", rows)):
+            prepare_features(Config(artifacts=str(folder / name)), frame)
+            tables.append(pl.read_parquet(folder / name / "features.parquet"))
     assert_frame_equal(*tables)
     print(f"{tables[0].height} shops on two workers, through Connect: as one machine")
 
