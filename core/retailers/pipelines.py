@@ -38,7 +38,6 @@ from core.retailers.model import (
     excluded_rows,
     labelled,
     load_encoder,
-    write_predictions,
 )
 from core.retailers.monthly import ARCHIVE, write_archive
 from core.retailers.on_spark import is_on_spark, prepared_on_spark
@@ -50,6 +49,7 @@ from core.retailers.report.evidence import (
 )
 from core.retailers.report.scorecard_words import scorecard_answers
 from core.retailers.report.tree import inside_sentences
+from core.retailers.scored import write_predictions
 from core.retailers.shop_files import FOLDER, WORKBOOK
 from core.retailers.states import state_counts, state_table, states_lines
 from core.scratch import temporary_folder

@@ -27,17 +27,7 @@ from core.models.scaling import feature_matrix
 from core.reporting.board import BOARD
 from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
-from core.retailers.model import (
-    SEGMENTS,
-    SPACES,
-    Model,
-    features_of,
-    insights_of,
-    publish_scored,
-    score_training,
-    sizes_in,
-    write_predictions,
-)
+from core.retailers.model import SEGMENTS, Model, features_of
 from core.retailers.playbook import WHERE
 from core.retailers.prepare import MONTHLY
 from core.retailers.report.board import report_board
@@ -63,6 +53,14 @@ from core.retailers.report.tree import (
     segment_tree,
 )
 from core.retailers.scorecard import write_scorecard
+from core.retailers.scored import (
+    SPACES,
+    insights_of,
+    publish_scored,
+    score_training,
+    sizes_in,
+    write_predictions,
+)
 from core.retailers.shop_files import FOLDER, rewrite_files, shop_table
 from core.scratch import temporary_folder
 from core.segments.naming import rename

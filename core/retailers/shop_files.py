@@ -109,8 +109,8 @@ def write_shops(
     out : StageWriter
         Of ``inference`` or ``refresh``.
     table : Path
-        Features beside labels, as `core.retailers.model.write_predictions` leaves them;
-        not there if no shop was labelled.
+        Features beside labels, as `core.retailers.scored.write_predictions` leaves
+        them; not there if no shop was labelled.
     exclusions : DataFrame
         ``shop_id``, ``state`` and ``reason`` of the shops that are not eligible.
     published : PublishedSegments

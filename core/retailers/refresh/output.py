@@ -18,12 +18,7 @@ from core.months import spoken_month
 from core.redaction import redacted_address
 from core.reporting.text import plural
 from core.retailers.files import RETAILERS
-from core.retailers.model import (
-    SEGMENTS,
-    Model,
-    publish_scored,
-    published_segments,
-)
+from core.retailers.model import SEGMENTS, Model, published_segments
 from core.retailers.names import first_words
 from core.retailers.playbook import shop_playbook
 from core.retailers.refresh.changing import CHANGING
@@ -41,6 +36,7 @@ from core.retailers.report.movement import Moves
 from core.retailers.report.refresh import RefreshContent, write_refresh_page
 from core.retailers.report.tree import TREE, contrasts_by_id, segment_tree
 from core.retailers.report.worklist import WORKLIST, suggestions, told_shops, way_lines
+from core.retailers.scored import publish_scored
 from core.retailers.states import n_lapsed_and_back, state_flows
 from core.segments.naming import names_of
 from core.segments.published import UNASSIGNED, UNASSIGNED_NAME, restore_version

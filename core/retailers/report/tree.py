@@ -64,8 +64,8 @@ def contrasts_by_id(
     Parameters
     ----------
     table : Path
-        Features beside labels, as `core.retailers.model.write_predictions` leaves them;
-        not there if no shop was labelled.
+        Features beside labels, as `core.retailers.scored.write_predictions` leaves
+        them; not there if no shop was labelled.
     published : PublishedSegments
     features : sequence of str
         Those that tell the segments; parts of a segment are looked at by momentum, too.
