@@ -27,7 +27,7 @@ from core.spark.parts import (
 )
 from core.spark.rows import Reading, parsed_rows
 from core.spark.session import read_as_here, session
-from core.spark.sources import SparkSource, read_source
+from core.spark.sources import SparkSource, orders_and_items
 from core.tables.cells import latest_moment
 from core.tables.columns import FLAGS
 from core.tables.orders import intake_lines, purchases_of_part
@@ -82,19 +82,14 @@ def _sources(
     items: DataFrame | None,
 ) -> tuple[SparkSource, SparkSource | None]:
     """Return the orders and items handed in, or those that a configuration names."""
-    if orders is not None:
-        lines = None if items is None else SparkSource(items, "the frame of items")
-        return SparkSource(orders, "the frame of orders"), lines
     named = config.axes
-    if named.orders is None:
+    if orders is None and named.orders is None:
         raise ConfigError(
             "`features.engine` is `spark`, and `axes.orders` is not set; expected "
             "`--orders PATH` or the name of a table."
         )
-    rows = read_source(spark, named.orders, config.data)
-    if named.items is None:
-        return rows, None
-    return rows, read_source(spark, named.items, config.data)
+    addresses = named.orders or "", named.items
+    return orders_and_items(spark, (orders, items), addresses, config.data)
 
 
 class _Axes(SparkSystem):

@@ -35,7 +35,7 @@ from core.spark.parts import (
 )
 from core.spark.rows import Reading, parsed_rows
 from core.spark.session import read_as_here, session
-from core.spark.sources import SparkSource, read_source
+from core.spark.sources import SparkSource, orders_and_items
 from core.spark.tables import collected
 from core.tables.files import find_files
 from core.tables.readers import ReceivedTable, read_files, scratch_folder
@@ -89,19 +89,15 @@ def _sources(
     items: DataFrame | None,
 ) -> tuple[SparkSource, SparkSource | None]:
     """Return orders and items; no items where orders are order lines."""
-    if orders is not None:
-        lines = None if items is None else SparkSource(items, "the frame of items")
-        return SparkSource(orders, "the frame of orders"), lines
     named = config.baskets
-    if named.orders is None or named.items is None:
+    if orders is None and (named.orders is None or named.items is None):
         raise ConfigError(
             "`features.engine` is `spark`; expected both `--orders` and `--items`: a "
             "path or the name of a table each, the same one if it holds order lines."
         )
-    rows = read_source(spark, named.orders, config.data)
-    if named.items == named.orders:
-        return rows, None
-    return rows, read_source(spark, named.items, config.data)
+    # The same address twice: order lines.
+    addresses = named.orders or "", named.items if named.items != named.orders else None
+    return orders_and_items(spark, (orders, items), addresses, config.data)
 
 
 def _catalogue(config: Config, work: Path) -> dict[str, ReceivedTable]:

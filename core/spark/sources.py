@@ -77,6 +77,38 @@ def read_source(spark: SparkSession, address: str, data: DataConfig) -> SparkSou
         return _read_csv(spark, path, name, data)
 
 
+def orders_and_items(
+    spark: SparkSession,
+    frames: tuple[DataFrame | None, DataFrame | None],
+    addresses: tuple[str, str | None],
+    data: DataConfig,
+) -> tuple[SparkSource, SparkSource | None]:
+    """Return orders and items: those handed in, or else those at two addresses.
+
+    Parameters
+    ----------
+    spark : SparkSession
+    frames : (Spark DataFrame or None, Spark DataFrame or None)
+        Without orders, the addresses are read.
+    addresses : (str, str or None)
+        As for `read_source`; without the second there are no items beside the orders.
+    data : DataConfig
+        As for `read_source`.
+
+    Raises
+    ------
+    SourceError, ConfigError
+        As `read_source`.
+    """
+    orders, items = frames
+    if orders is not None:
+        beside = None if items is None else SparkSource(items, "the frame of items")
+        return SparkSource(orders, "the frame of orders"), beside
+    first, second = addresses
+    found = read_source(spark, first, data)
+    return found, None if second is None else read_source(spark, second, data)
+
+
 @contextmanager
 def told_of(name: str) -> Iterator[None]:
     """Turn what Spark raises over a source into an error of ours."""
