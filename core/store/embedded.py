@@ -321,9 +321,12 @@ class Cluster:
             return
         postgres = find_postgres(int((self.data / "PG_VERSION").read_text("utf-8")))
         wait = ["-m", "fast", "-w", "-t", str(WAIT_SECONDS)]
-        # It may have been stopped or killed by someone else in the meantime.
-        with suppress(StoreError):
+        try:
             postgres.run("pg_ctl", ["stop", "-D", str(self.data), *wait], self.folder)
+        except StoreError as error:
+            # It may have been stopped or killed by someone else in the meantime.
+            if self.address() is not None:
+                _logger.warning("The embedded PostgreSQL stays up: %s", error)
         if self.transport == "socket":
             with suppress(OSError):
                 socket_path(self.folder).rmdir()
