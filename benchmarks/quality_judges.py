@@ -39,8 +39,11 @@ from core.models.preprocessing import FeatureScaler
 from core.models.scaling import feature_matrix
 from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
+from core.retailers.history import (
+    HISTORY,
+    MONTHLY,
+)
 from core.retailers.pipelines import check_structure, run_all
-from core.retailers.prepare import HISTORY, MONTHLY
 from core.tables.frames import identifiers
 
 N_NULLS = 19

@@ -192,18 +192,21 @@ class StageWriter:
         path.parent.mkdir(exist_ok=True)
         return path
 
-    def write_csv(self, name: str, table: pl.DataFrame, **options: Any) -> None:
+    def write_csv(
+        self, name: str, table: pl.DataFrame | pl.LazyFrame, **options: Any
+    ) -> None:
         """Write a table that people may open in a spreadsheet.
 
         Parameters
         ----------
         name : str
-        table : DataFrame
+        table : DataFrame or LazyFrame
+            A lazy one is written as it is computed, and never in memory as a whole.
         **options
-            As `polars.DataFrame.write_csv` takes them.
+            As `polars.LazyFrame.sink_csv` takes them.
         """
-        table = safe_table(table, self.config.csv_safety)
-        table.write_csv(self.path(name), **options)
+        table = safe_table(table.lazy(), self.config.csv_safety)
+        table.sink_csv(self.path(name), **options)
 
 
 def _files_in(folder: Path) -> dict[str, Path]:

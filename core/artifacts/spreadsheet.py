@@ -7,7 +7,7 @@ get one by default; ids stay as they came, for they are what other systems join 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import polars as pl
 
@@ -37,15 +37,19 @@ def restored(text: pl.Expr) -> pl.Expr:
     return text.str.replace(f"^'({_BEGINS})", "$1")
 
 
-def safe_table(table: pl.DataFrame, safety: Safety) -> pl.DataFrame:
+Table = TypeVar("Table", pl.DataFrame, pl.LazyFrame)
+
+
+def safe_table(table: Table, safety: Safety) -> Table:
     """Return a table as its CSV file is to hold it.
 
     Parameters
     ----------
-    table : DataFrame
+    table : DataFrame or LazyFrame
     safety : {'names', 'all', 'off'}
         ``csv_safety`` of the configuration: which text is defused.
     """
-    texts = [name for name, dtype in table.schema.items() if dtype == pl.String]
+    schema = table.collect_schema()
+    texts = [name for name, dtype in schema.items() if dtype == pl.String]
     wanted = {"names": NAMES, "all": frozenset(texts), "off": frozenset()}[safety]
     return table.with_columns(defused(pl.col(n)) for n in texts if n in wanted)

@@ -19,6 +19,8 @@ from core.reporting.style import NOISE_COLOUR, cluster_look
 
 LIMIT: Final = 1_200_000
 """Characters that all entities together may add to a page."""
+MOST_SHOWN: Final = 250_000
+"""Entities of which no more could fit into these, however short their ids."""
 OUTSIDE: Final = -1
 """Place of what is not on the map, either way."""
 _RANGE: Final = 1023
@@ -32,6 +34,7 @@ def explorer(
     filters: Collection[str],
     view: Mapping[str, Any] | None = None,
     limit: int = LIMIT,
+    n_all: int | None = None,
 ) -> dict[str, Any]:
     """Pack a table of entities as `page.js` reads it.
 
@@ -51,6 +54,8 @@ def explorer(
         Of `map_view`.
     limit : int
         Characters that the packed rows may take.
+    n_all : int, optional
+        Entities in all, where `table` holds only the first `MOST_SHOWN` of them.
 
     Returns
     -------
@@ -74,7 +79,7 @@ def explorer(
         "plural": entity.plural,
         "columns": columns,
         "map": None if view is None else dict(view),
-        "n": table.height,
+        "n": table.height if n_all is None else n_all,
         "n_shown": n_shown,
         "data": data,
     }

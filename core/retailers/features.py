@@ -567,7 +567,7 @@ def compute_features(
     monthly: Path,
     concentration: Path,
     shops: pl.Series,
-    as_of_t: int,
+    span: tuple[int, int],
     config: FeaturesConfig,
     batch_size: int,
 ) -> Iterator[pl.DataFrame]:
@@ -576,11 +576,11 @@ def compute_features(
     Parameters
     ----------
     monthly, concentration : Path
-        Folders that `write_monthly` and `write_concentration` wrote.
+        Folders that `write_monthly` and `write_concentration` wrote, or a file of one.
     shops : Series of str
-        Eligible shops.
-    as_of_t : int
-        Month index of ``as_of``.
+        Eligible shops, all of them in these.
+    span : (int, int)
+        First month of the grid, see `core.retailers.monthly.grid_start`, and ``as_of``.
     config : FeaturesConfig
         Names the set.
     batch_size : int
@@ -595,7 +595,7 @@ def compute_features(
     ordered, n_read = shops.sort(), min(batch_size, SHOPS_READ)
     for start in range(0, len(ordered), batch_size):
         batch = ordered.slice(start, batch_size)
-        grids = shop_series(monthly, concentration, batch, as_of_t, n_read)
+        grids = shop_series(monthly, concentration, batch, span, n_read)
         yield pl.concat([features_of(grid, config) for grid in grids]).rechunk()
 
 

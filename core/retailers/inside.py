@@ -35,7 +35,7 @@ class Past:
     Attributes
     ----------
     history, monthly : DataFrame
-        As `core.retailers.prepare.write_history` writes them.
+        As `core.retailers.history.write_history` writes them.
     clusters : callable
         Cluster of every row of a table like `history`.
     """

@@ -133,7 +133,7 @@ def standing_model(artifacts: str | Path) -> Standing:
 
     def read(found: ArtifactSet) -> tuple[ArtifactSet, Model, pl.DataFrame, Any]:
         model = Model.from_set(found)
-        table = fit_sample(features_of(found), model.config)
+        table = fit_sample(features_of(found).lazy(), model.config)
         return found, model, table, rules_learning(model, found, table)
 
     published, model, table, rules = Artifacts(artifacts, RETAILERS).read_complete(read)

@@ -17,7 +17,7 @@ import polars as pl
 
 from core.artifacts.arrays import Arrays, Meta, State, join_states, state_part
 from core.artifacts.reading import ArtifactSet, fitting, read_published
-from core.artifacts.spreadsheet import restored
+from core.artifacts.spreadsheet import Table, restored
 from core.config import Config
 from core.display import Displayed, Shown
 from core.errors import PROGRAM, ArtifactError, FeatureMismatchError, listed
@@ -576,7 +576,8 @@ class Model(Displayed):
             if as_of is None and prepared.as_of < self.as_of:
                 prepared = self._prepared(rows, work / "second", self.as_of)
             parts = [labels for _, labels in self.score(prepared)]
-        return pl.concat([*parts, excluded_rows(prepared.exclusions)]).sort("shop_id")
+            rest = excluded_rows(prepared.exclusions).collect()
+        return pl.concat([*parts, rest]).sort("shop_id")
 
     def _assigned_on_spark(self, rows: Any, as_of: str | None) -> Any:
         with prepared_on_spark(
@@ -607,8 +608,9 @@ class Model(Displayed):
 
     def score(self, prepared: Prepared) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
         """Yield features and predictions of the eligible shops, batch by batch."""
-        for batch in prepared.batches(self.config.clustering.batch_size):
-            yield batch, with_states(self.assign(batch), prepared.states)
+        for shops, batches in prepared.parts(self.config.clustering.batch_size):
+            for batch in batches:
+                yield batch, with_states(self.assign(batch), shops)
 
 
 def labelled(model: Model, features: Any, exclusions: Any) -> Any:
@@ -672,7 +674,7 @@ def _refuse_extensions(meta: Mapping[str, Any]) -> None:
         )
 
 
-def excluded_rows(exclusions: pl.DataFrame) -> pl.DataFrame:
+def excluded_rows(exclusions: Table) -> Table:
     """Return prediction rows for exclusions (``shop_id, state, reason``, ...)."""
     return exclusions.select(
         pl.col(name).cast(dtype)
@@ -682,42 +684,68 @@ def excluded_rows(exclusions: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+FEATURES = "features.parquet"
+
+
 def features_of(base: ArtifactSet) -> pl.DataFrame:
     """Return the features of a run's shops: ``shop_id``, then as it names them.
 
     Columns that describe, and that its version did not know yet, are null.
     """
-    file = "features.parquet"
-    with fitting(f"`{base.folder / file}`", RETAILERS):
+    return _as_named(base, base.table(FEATURES).lazy()).collect()
+
+
+def features_scan(base: ArtifactSet) -> pl.LazyFrame:
+    """Return `features_of` lazily, for whom nobody else can publish meanwhile."""
+    return _as_named(base, pl.scan_parquet(base.path(FEATURES), glob=False))
+
+
+def _as_named(base: ArtifactSet, table: pl.LazyFrame) -> pl.LazyFrame:
+    with fitting(f"`{base.folder / FEATURES}`", RETAILERS):
         names: list[str] = base.manifest.facts("prepare")["features"]
-        table = base.table(file)
-        types = table.select(names).schema
+        types = table.select(names).collect_schema()
         if odd := [name for name, dtype in types.items() if not dtype.is_numeric()]:
             raise ValueError(f"{listed(odd)} should hold numbers")
-    unknown = [name for name in UNCLUSTERED if name not in table.columns]
+    known = set(table.collect_schema())
+    unknown = [name for name in UNCLUSTERED if name not in known]
     return table.with_columns(pl.lit(None, pl.Float64).alias(n) for n in unknown)
 
 
+EXCLUSIONS = "exclusions.csv"
+
+
 def exclusions_of(base: ArtifactSet) -> pl.DataFrame:
-    """Return ``shop_id, reason, state`` of a run's shops that were not eligible."""
-    found = _shop_texts(base, "exclusions.csv", "reason")
-    return found.join(states_of(base), on="shop_id", how="left", maintain_order="left")
+    """Return ``shop_id, state, reason`` of a run's shops that were not eligible.
+
+    The state is null in one of an earlier version, which had none.
+    """
+    return _told_in(base, EXCLUSIONS, base.read(EXCLUSIONS)).collect()
 
 
-def states_of(base: ArtifactSet) -> pl.DataFrame:
+def exclusions_scan(base: ArtifactSet) -> pl.LazyFrame:
+    """Return `exclusions_of` lazily, as `features_scan` does."""
+    return _told_in(base, EXCLUSIONS, base.path(EXCLUSIONS)).lazy()
+
+
+def states_scan(base: ArtifactSet) -> pl.LazyFrame:
     """Return ``shop_id`` and ``state`` of a run's shops; none of an earlier version."""
     if SHOP_STATES not in base.manifest.files:
-        return pl.DataFrame(schema={"shop_id": pl.String, "state": pl.String})
-    return _shop_texts(base, SHOP_STATES, "state")
+        return pl.LazyFrame(schema={"shop_id": pl.String, "state": pl.String})
+    return _told_in(base, SHOP_STATES, base.path(SHOP_STATES)).drop("reason")
 
 
-def _shop_texts(base: ArtifactSet, file: str, name: str) -> pl.DataFrame:
-    """Return ``shop_id`` and a column of text of a table in CSV."""
-    schema = {"shop_id": pl.String, name: pl.String}
+def _told_in(base: ArtifactSet, file: str, source: Path | bytes) -> pl.LazyFrame:
+    """Return ``shop_id, state, reason`` of a table in CSV; null where it has none."""
     with fitting(f"`{base.folder / file}`", RETAILERS):
-        found = pl.read_csv(
-            base.read(file), columns=list(schema), schema_overrides=schema
-        )
-    if base.manifest.facts("prepare").get("csv_safety") == "all":
-        return found.with_columns(restored(pl.col("shop_id")))
+        table = pl.scan_csv(source, infer_schema=False, glob=False)
+        known = table.collect_schema()
+        ids = pl.col("shop_id")
+        if base.manifest.facts("prepare").get("csv_safety") == "all":
+            ids = restored(ids)
+        told = [
+            pl.col(name) if name in known else pl.lit(None, pl.String).alias(name)
+            for name in ("state", "reason")
+        ]
+        found = table.select(ids, *told)
+        found.collect_schema()
     return found

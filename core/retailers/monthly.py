@@ -191,7 +191,11 @@ class ShopSeries:
 
 
 def shop_series(
-    monthly: Path, concentration: Path, shops: pl.Series, as_of_t: int, batch_size: int
+    monthly: Path,
+    concentration: Path,
+    shops: pl.Series,
+    span: tuple[int, int],
+    batch_size: int,
 ) -> Iterator[ShopSeries]:
     """Read the monthly table batch by batch onto grids.
 
@@ -202,16 +206,12 @@ def shop_series(
         `product_concentration`.
     shops : Series of str
         The shops wanted.
-    as_of_t : int
-        Last month of the grid.
+    span : (int, int)
+        First month of the grids, which is `grid_start` of everybody's months, and last.
     batch_size : int
         Shops per grid: bounds the memory.
     """
     ordered = shops.sort()
-    oldest = (
-        pl.scan_parquet(monthly, glob=False).select(pl.col("t").min()).collect().item()
-    )
-    first_t = grid_start(oldest, as_of_t)
     for offset in range(0, len(ordered), batch_size):
         batch = ordered.slice(offset, batch_size)
         wanted = pl.col("shop_id").is_between(pl.lit(batch[0]), pl.lit(batch[-1]))
@@ -219,7 +219,7 @@ def shop_series(
             pl.scan_parquet(path, glob=False).filter(wanted).collect(engine="streaming")
             for path in (monthly, concentration)
         )
-        yield series_of(months, shares, batch, first_t, as_of_t)
+        yield series_of(months, shares, batch, *span)
 
 
 def grid_start(oldest: int | None, as_of_t: int) -> int:

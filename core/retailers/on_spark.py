@@ -22,7 +22,7 @@ from core.config import Config
 from core.errors import ConfigError, FeatureMismatchError
 from core.months import month_index, month_label
 from core.retailers.monthly import NO_PRODUCTS, grid_start, without_products
-from core.retailers.prepare import chosen_as_of
+from core.retailers.prepare import Known, chosen_as_of, shop_counts
 from core.retailers.spark_parts import (
     COUNTS,
     DRAW,
@@ -35,7 +35,6 @@ from core.retailers.spark_parts import (
     STATES_PREFIX,
     SUMS,
     Check,
-    Known,
     account_part,
     aside_part,
     entities_part,
@@ -160,13 +159,7 @@ class SparkPrepared:
         """Return how many shops there are, are eligible, or why they are not."""
         reason = f"{JUDGED_PREFIX}reason"
         found = collected(self.shops.groupBy(reason).count())
-        by_reason = dict(found.sort("count", descending=True).iter_rows())
-        n_eligible = by_reason.pop(None, 0)
-        return {
-            "n_shops": n_eligible + sum(by_reason.values()),
-            "n_eligible": n_eligible,
-            "exclusions": by_reason,
-        }
+        return shop_counts(dict(found.sort("count", descending=True).iter_rows()))
 
     def sample(self, work: Path) -> Sales:
         """Collect the rows of the sample, as sales that need no further check.

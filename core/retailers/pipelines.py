@@ -14,6 +14,7 @@ from core.artifacts.arrays import join_states, save_arrays
 from core.artifacts.folder import Artifacts, StageResult, StageWriter, put
 from core.artifacts.manifest import Manifest
 from core.artifacts.reading import ArtifactSet, read_published
+from core.artifacts.spreadsheet import safe_table
 from core.config import Config
 from core.errors import PROGRAM, ArtifactError, ConfigError, preceded_by
 from core.evaluation.quality import compare_spaces, label_summary, project_2d
@@ -28,14 +29,13 @@ from core.retailers.files import (
     Stage,
     refuse_late_changes,
 )
+from core.retailers.history import write_history
 from core.retailers.model import (
     CLUSTER_STATE,
     ENCODER_STATE,
     LIFE_CYCLE,
-    PREDICTION_SCHEMA,
     SHOP_STATES,
     Model,
-    excluded_rows,
     labelled,
     load_encoder,
 )
@@ -49,7 +49,7 @@ from core.retailers.report.evidence import (
 )
 from core.retailers.report.scorecard_words import scorecard_answers
 from core.retailers.report.tree import inside_sentences
-from core.retailers.scored import write_predictions
+from core.retailers.scored import predictions, write_scored
 from core.retailers.shop_files import FOLDER, WORKBOOK
 from core.retailers.states import state_counts, state_table, states_lines
 from core.scratch import temporary_folder
@@ -116,7 +116,7 @@ def prepare_features(config: Config, frame: Any = None) -> StageResult:
         *prepared.sales.intake.summary(),
         *prepared.notes,
         *(lines or [_eligibility_line(out.facts)]),
-        *states_lines(prepared.states),
+        *states_lines(out.facts["states"]),
         f"{len(chosen.names)} `{chosen.name}` features as of {prepared.as_of}.",
     ]
     return Artifacts(config.artifacts, RETAILERS).result("prepare", out.facts, lines)
@@ -139,7 +139,8 @@ def _prepare_on_spark(
         prepared = replace(prepared, notes=everyone.notes)
         written = everyone.write(output)
         facts = everyone.facts() | {"output": output}
-    n_sample = prepared.shops.height
+    sampled = prepared.facts()
+    n_sample = sampled["n_shops"]
     is_sampled = n_sample < facts["n_shops"]
     out.facts["everyone"] = facts | {"is_sampled": is_sampled}
     lines = [_eligibility_line(facts)]
@@ -147,7 +148,7 @@ def _prepare_on_spark(
     if is_sampled:
         lines.append(
             f"The artifacts hold a sample of {n_sample:,} shops, drawn by a hash of "
-            f"their ids: {len(prepared.eligible):,} are eligible."
+            f"their ids: {sampled['n_eligible']:,} are eligible."
         )
     return prepared, lines
 
@@ -163,11 +164,10 @@ def _write_prepared(prepared: prepare.Prepared, out: StageWriter) -> None:
     if sales.truth is not None:
         sales.truth.write_csv(out.path("sample_truth.csv"))
     write_archive(sales, out.path(ARCHIVE))
-    cuts = prepare.write_history(prepared, out.folder)
+    cuts = write_history(prepared, out.folder)
     out.write_csv(SHOP_STATES, state_table(prepared))
     life_cycle = prepared.life_cycle.to_json()
     out.path(LIFE_CYCLE).write_text(life_cycle, encoding="utf-8", newline="\n")
-    reasons = prepared.exclusions["reason"].value_counts(sort=True, name="n")
     out.facts |= {
         "feature_set": chosen.name,
         "features": chosen.names,
@@ -176,10 +176,8 @@ def _write_prepared(prepared: prepare.Prepared, out: StageWriter) -> None:
         "notes": [*sales.intake.notes, *prepared.notes],
         "intake": sales.intake.to_dict(),
         "fingerprint": sales.fingerprint,
-        "n_shops": prepared.shops.height,
-        "n_eligible": len(prepared.eligible),
+        **prepared.facts(),
         "cuts": cuts,
-        "exclusions": {row["reason"]: row["n"] for row in reasons.to_dicts()},
         "states": state_counts(prepared.states),
     }
 
@@ -506,16 +504,15 @@ def _score_rows(config: Config, frame: Any, output: str | Path | None) -> StageR
             life_cycle=model.life_cycle,
         )
         labels, table = work / "labels", work / "table"
-        scored, exclusions = model.score(prepared), prepared.exclusions
-        safety = config.csv_safety
-        facts: dict[str, Any] = dict(
-            write_predictions(scored, exclusions, labels, table, safety)
-        )
+        n_labelled = write_scored(model.score(prepared), table)
+        everyone = predictions(table, prepared.exclusions)
         if target.suffix.lower() == ".parquet":
-            labelled = [pl.scan_parquet(table, glob=False)] if table.exists() else []
-            rows = [*labelled, excluded_rows(exclusions).lazy()]
-            every = pl.concat([part.select(*PREDICTION_SCHEMA) for part in rows])
-            every.sink_parquet(labels)
+            everyone.sink_parquet(labels)
+        else:
+            safe_table(everyone, config.csv_safety).sink_csv(labels)
+        known = prepared.facts()
+        n_others = known["n_shops"] - known["n_eligible"]
+        facts: dict[str, Any] = {"labelled": n_labelled, "not_eligible": n_others}
         rejected = prepared.sales.rejected
         rejected.write_parquet(work / "rejected")
         target.parent.mkdir(parents=True, exist_ok=True)

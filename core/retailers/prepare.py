@@ -9,18 +9,11 @@ A month is *active* for a shop when its net quantity is above 0. A shop is eligi
 
 ``prepare`` reads and checks the rows, sums them to months, settles `as_of` and judges
 every shop; the features themselves come batch by batch from ``Prepared.batches``.
-
-Segments are judged by what shops did *after* a month, with features of what was known
-*at* that month. Both come from here: the same features as of several cuts, features of
-the months after the oldest cut alone, and the monthly sales in between. A sample of
-shops serves, drawn from everyone who was eligible at any of those months, whether or
-not they still are.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,21 +26,19 @@ from core.config import Config, EligibilityConfig
 from core.errors import ConfigError, EligibilityError
 from core.months import month_index, month_label, month_label_column
 from core.retailers.features import (
-    UNCLUSTERED,
     compute_features,
-    feature_set,
     write_concentration,
     write_monthly,
 )
 from core.retailers.monthly import (
     MAX_MONTHS,
+    grid_start,
     sales_as_trained,
     shop_activity,
 )
 from core.retailers.sample import generate_sales
 from core.segments.states import LAPSED, LifeCycle, life_counts, month_counts
-from core.tables.exact import MILLIONTHS
-from core.tables.parts import parts_of, split_by_id
+from core.tables.parts import parts_of, split_by
 from core.tables.sales import (
     Sales,
     ValidationReport,
@@ -103,7 +94,7 @@ def judge(activity: pl.DataFrame, rule: EligibilityConfig) -> pl.DataFrame:
 
 
 def require_eligible(
-    judged: pl.DataFrame, rule: EligibilityConfig, needed: int
+    judged: pl.DataFrame | pl.LazyFrame, rule: EligibilityConfig, needed: int
 ) -> None:
     """Raise unless at least `needed` shops are eligible.
 
@@ -113,14 +104,14 @@ def require_eligible(
         Saying how many shops fail which rule, how near the nearest come, and which
         thresholds this data would meet.
     """
-    eligible = judged["reason"].null_count()
+    n_by_reason = reason_counts(judged)
+    n_shops, eligible = sum(n_by_reason.values()), n_by_reason.pop(None, 0)
     if eligible >= max(needed, 1):
         return
-    counts = judged.drop_nulls("reason")["reason"].value_counts(sort=True, name="n")
-    reasons = "; ".join(f"{row['n']:,} {row['reason']}" for row in counts.to_dicts())
-    months = judged["active_months"].to_numpy()
-    averages = judged["avg_active_months_per_year"].to_numpy()
-    shops = f"{judged.height:,} shop{'s' if judged.height != 1 else ''}"
+    reasons = "; ".join(f"{n:,} {reason}" for reason, n in n_by_reason.items())
+    known = judged.lazy().select("active_months", "avg_active_months_per_year")
+    months, averages = (column.to_numpy() for column in known.collect())
+    shops = f"{n_shops:,} shop{'s' if n_shops != 1 else ''}"
     lines = [
         f"{eligible:,} of {shops} can be segmented; a run needs at least "
         f"{max(needed, 1):,}."
@@ -145,9 +136,50 @@ def require_eligible(
     raise EligibilityError("\n".join(lines))
 
 
+def shop_counts(n_by_reason: Mapping[str | None, int]) -> dict[str, Any]:
+    """Return ``n_shops``, ``n_eligible`` and ``exclusions``, the others by reason."""
+    excluded = {reason: n for reason, n in n_by_reason.items() if reason is not None}
+    n_eligible = n_by_reason.get(None, 0)
+    n_shops = n_eligible + sum(excluded.values())
+    return {"n_shops": n_shops, "n_eligible": n_eligible, "exclusions": excluded}
+
+
+def reason_counts(judged: pl.DataFrame | pl.LazyFrame) -> dict[str | None, int]:
+    """Return how many shops are eligible (None), or why they are not; most first."""
+    counts = judged.lazy().group_by("reason").agg(n=pl.len()).collect()
+    return dict(counts.sort("n", "reason", descending=[True, False]).iter_rows())
+
+
 # A newest month with less than this share of the median month's shops is taken for
 # stray rows (a mistyped year, the first days of a month), unless `as_of` is given.
 THIN_MONTH_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of all shops when those of a part are looked at.
+
+    Attributes
+    ----------
+    config : Config
+        Rules and features.
+    as_of_t : int
+        Last month looked at (`core.months.month_index`).
+    oldest : int or None
+        The first active month of anybody, if any is.
+    life_cycle : LifeCycle
+        What tells states.
+    """
+
+    config: Config
+    as_of_t: int
+    oldest: int | None
+    life_cycle: LifeCycle
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Return the first and the last month of everybody's grid."""
+        return grid_start(self.oldest, self.as_of_t), self.as_of_t
 
 
 @dataclass(frozen=True)
@@ -158,58 +190,92 @@ class Prepared:
     ----------
     sales : Sales
         The checked rows, what was set aside and why.
-    as_of : str
-        Last month looked at, ``YYYY-MM``.
-    shops : DataFrame
-        One row per shop: ``shop_id, active_months, active_years, state, first_month,
-        last_month, avg_active_months_per_year, reason`` (null: eligible).
-    states : DataFrame
-        `core.segments.states.LifeCycle.states` of the shops that ever sold.
-    life_cycle : LifeCycle
-        What tells them.
+    known : Known
+        What is of all shops together.
     notes : list of str
         What a user should know of how `as_of` was settled.
     work : Path
-        Folder of the interim files ``monthly`` and ``concentration``.
-    config : Config
-        What it was prepared with.
+        Folder of the interim folders ``monthly``, ``concentration`` and ``shops``:
+        a file for each part of the shops, in ascending order.
     """
 
     sales: Sales
-    as_of: str
-    shops: pl.DataFrame
-    states: pl.DataFrame
-    life_cycle: LifeCycle
+    known: Known
     notes: list[str]
     work: Path = field(repr=False)
-    config: Config = field(repr=False)
+
+    @property
+    def config(self) -> Config:
+        """Return what it was prepared with."""
+        return self.known.config
+
+    @property
+    def as_of(self) -> str:
+        """Return the last month looked at, ``YYYY-MM``."""
+        return month_label(self.known.as_of_t)
+
+    @property
+    def life_cycle(self) -> LifeCycle:
+        """Return what tells states."""
+        return self.known.life_cycle
+
+    @property
+    def shops(self) -> pl.LazyFrame:
+        """Return `judged_shops` of all parts: a row for every shop, ascending."""
+        return pl.scan_parquet(self.work / "shops", glob=False)
+
+    @property
+    def exclusions(self) -> pl.LazyFrame:
+        """Return `JUDGED_COLUMNS` of the shops that are not eligible."""
+        return self.shops.filter(pl.col("reason").is_not_null()).select(JUDGED_COLUMNS)
+
+    @property
+    def states(self) -> pl.LazyFrame:
+        """Return `LifeCycle.states` of the shops that ever sold."""
+        sold = self.shops.filter(pl.col("active_months") > 0)
+        return sold.select("shop_id", "state", pl.exclude(JUDGED_COLUMNS))
 
     def states_at(self, t: int) -> pl.DataFrame:
         """Return the states as of another month, by the same rhythm and rules."""
-        return _states(self.life_cycle, self.work / "monthly", t)
+        sold = _sold(self.work / "monthly")
+        return pl.concat([self.life_cycle.states(part, t) for part in sold])
 
-    @property
-    def eligible(self) -> pl.Series:
-        """Return the ids of the eligible shops, ascending."""
-        return _eligible(self.shops)
+    def facts(self) -> dict[str, Any]:
+        """Return how many shops there are, are eligible, or why they are not."""
+        return shop_counts(reason_counts(self.shops))
 
-    @property
-    def exclusions(self) -> pl.DataFrame:
-        """Return the shops that are not eligible, each with its reason."""
-        return self.shops.filter(pl.col("reason").is_not_null())
+    def parts(
+        self, batch_size: int
+    ) -> Iterator[tuple[pl.DataFrame, Iterator[pl.DataFrame]]]:
+        """Yield the shops part by part, with the features of those eligible.
+
+        Yields
+        ------
+        shops : DataFrame
+            Rows of `shops`.
+        batches : iterator of DataFrame
+            Features of the eligible among them, at most `batch_size` at a time.
+        """
+        interim = ("shops", "monthly", "concentration")
+        files = [parts_of(self.work / name) for name in interim]
+        for path, monthly, concentration in zip(*files, strict=True):
+            shops = read_part(path)
+            yield (
+                shops,
+                compute_features(
+                    monthly,
+                    concentration,
+                    eligible_of(shops),
+                    self.known.span,
+                    self.config.features,
+                    batch_size,
+                ),
+            )
 
     def batches(self, batch_size: int) -> Iterator[pl.DataFrame]:
         """Yield the features of the eligible shops, at most `batch_size` at a time."""
-        if self.eligible.is_empty():
-            return iter(())
-        return compute_features(
-            self.work / "monthly",
-            self.work / "concentration",
-            self.eligible,
-            month_index(self.as_of),
-            self.config.features,
-            batch_size,
-        )
+        for _, batches in self.parts(batch_size):
+            yield from batches
 
 
 def prepare(
@@ -257,14 +323,19 @@ def prepare(
     monthly = work / "monthly"
     parts = shop_parts(sales, work / "parts")
     write_monthly(parts, monthly, config.features, sales.has_unique_keys)
-    as_of_t, notes = resolve_as_of(monthly, sales, config.features.as_of)
-    concentration = work / "concentration"
-    write_concentration(parts, concentration, config.features, as_of_t)
+    months = pl.scan_parquet(monthly, glob=False).group_by("t").agg(n=pl.len())
+    found = months.collect(engine="streaming")
+    as_of_t, notes = chosen_as_of(found, sales.intake, config.features.as_of)
+    write_concentration(parts, work / "concentration", config.features, as_of_t)
     life_cycle = life_cycle or learnt_life_cycle(monthly, as_of_t, config)
-    states = _states(life_cycle, monthly, as_of_t)
-    shops = _judge_shops(parts, monthly, as_of_t, states, config)
-    as_of = month_label(as_of_t)
-    return Prepared(sales, as_of, shops, states, life_cycle, notes, work, config)
+    oldest: Any = found["t"].min()  # typed by Polars as of any kind
+    known = Known(config, as_of_t, oldest, life_cycle)
+    (work / "shops").mkdir()
+    for rows, own in zip(parts, parts_of(monthly), strict=True):
+        everyone = pl.scan_parquet(rows, glob=False).select("shop_id").unique()
+        judged = judged_shops(read_part(own), known, everyone)
+        judged.write_parquet(work / "shops" / own.name)
+    return Prepared(sales, known, notes, work)
 
 
 def learnt_life_cycle(monthly: Path, t: int, config: Config) -> LifeCycle:
@@ -273,11 +344,6 @@ def learnt_life_cycle(monthly: Path, t: int, config: Config) -> LifeCycle:
     months = pl.concat([month_counts(part, t) for part in parts])
     lives = pl.concat([life_counts(part, t) for part in parts])
     return LifeCycle.from_counts(months, lives, t, options.rules, options.thresholds)
-
-
-def _states(life_cycle: LifeCycle, monthly: Path, t: int) -> pl.DataFrame:
-    """Return the states of all shops, which take a part of them at a time."""
-    return pl.concat([life_cycle.states(part, t) for part in _sold(monthly)])
 
 
 def _sold(monthly: Path) -> list[pl.LazyFrame]:
@@ -291,15 +357,7 @@ def shop_parts(sales: Sales, folder: Path) -> list[Path]:
     if sales.path.is_dir():
         return parts_of(sales.path)
     n_rows = sales.intake.rows_kept
-    return split_by_id(sales.frame, "shop_id", n_rows, folder) or [sales.path]
-
-
-def resolve_as_of(
-    monthly: Path, sales: Sales, wanted: str | None
-) -> tuple[int, list[str]]:
-    """Return `chosen_as_of` of the active months in a folder."""
-    months = pl.scan_parquet(monthly, glob=False).group_by("t").agg(n=pl.len())
-    return chosen_as_of(months.collect(), sales.intake, wanted)
+    return split_by(sales.frame, "shop_id", n_rows, folder) or [sales.path]
 
 
 def chosen_as_of(
@@ -364,36 +422,61 @@ def _median(values: list[int]) -> float:
     return float(sorted(values)[len(values) // 2])
 
 
-def _judge_shops(
-    parts: Sequence[Path],
-    monthly: Path,
-    as_of_t: int,
-    states: pl.DataFrame,
-    config: Config,
+JUDGED_COLUMNS = (
+    *("shop_id", "active_months", "active_years", "state"),
+    *("avg_active_months_per_year", "reason", "first_month", "last_month"),
+)
+"""What `judged_shops` tells before what states follow from, as in exclusions.csv."""
+
+
+def judged_shops(
+    monthly: pl.DataFrame, known: Known, everyone: pl.LazyFrame | None = None
 ) -> pl.DataFrame:
-    """Return every shop of the source with its activity, state and reason."""
-    found = []
-    for sales, months in zip(parts, parts_of(monthly), strict=True):
-        everyone = pl.scan_parquet(sales, glob=False).select("shop_id").unique()
-        known = everyone.join(_activity(months, as_of_t), on="shop_id", how="left")
+    """Judge the shops of a part by what they had done up to a month.
+
+    Parameters
+    ----------
+    monthly : DataFrame
+        `core.retailers.monthly.monthly_sales` of all months of whole shops.
+    known : Known
+    everyone : LazyFrame, optional
+        ``shop_id`` of all shops of the part, also those that never sold. Default:
+        those that sold up to the month.
+
+    Returns
+    -------
+    DataFrame
+        By ascending id, `JUDGED_COLUMNS`; ``reason`` is null for an eligible shop;
+        then what the state follows from, see `core.segments.states.LifeCycle.states`.
+        Of a shop that had never sold, only id, counts and ``reason`` are not null.
+    """
+    t = known.as_of_t
+    until_then = nw.from_native(monthly.lazy().filter(pl.col("t") <= t)).lazy()
+    found: pl.LazyFrame = shop_activity(until_then).to_native()
+    if everyone is not None:
         counts = pl.col("active_months", "active_years").fill_null(0)
-        found.append(known.with_columns(counts).collect(engine="streaming"))
-    judged = judge_at(_with_state(pl.concat(found), states), as_of_t, config)
-    return judged.with_columns(
+        found = everyone.join(found, on="shop_id", how="left").with_columns(counts)
+    states = known.life_cycle.states(monthly.select("shop_id", "t", "quantity"), t)
+    own = states.lazy().select("shop_id", "state")
+    activity = found.join(own, on="shop_id", how="left").collect()
+    judged = judge_at(activity, t, known.config).with_columns(
         first_month=month_label_column("first_t"),
         last_month=month_label_column("last_t"),
-    ).drop("first_t", "last_t")
+    )
+    told = judged.select(JUDGED_COLUMNS)
+    return told.join(
+        states.drop("state"), on="shop_id", how="left", maintain_order="left"
+    )
 
 
-def _activity(monthly: Path, t: int) -> pl.LazyFrame:
-    """Return `shop_activity` of the months up to one, of a part or of all shops."""
-    months = nw.from_native(pl.scan_parquet(monthly, glob=False)).lazy()
-    activity: pl.LazyFrame = shop_activity(months.filter(nw.col("t") <= t)).to_native()
-    return activity
+def eligible_of(judged: pl.DataFrame) -> pl.Series:
+    """Return the ids of the eligible shops."""
+    return judged.filter(pl.col("reason").is_null())["shop_id"]
 
 
-def _with_state(shops: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:
-    return shops.join(states.select("shop_id", "state"), on="shop_id", how="left")
+def read_part(path: Path) -> pl.DataFrame:
+    """Return an interim file of a part of the shops."""
+    return pl.read_parquet(path, glob=False, memory_map=False)
 
 
 def judge_at(activity: pl.DataFrame, as_of_t: int, config: Config) -> pl.DataFrame:
@@ -430,165 +513,6 @@ def judge_at(activity: pl.DataFrame, as_of_t: int, config: Config) -> pl.DataFra
     return judged.with_columns(
         reason=pl.when(is_gone).then(pl.lit(gone)).otherwise(pl.col("reason"))
     )
-
-
-HISTORY = "history.parquet"
-LATER = "later.parquet"
-MONTHLY = "monthly.parquet"
-STATE_HISTORY = "state-history.parquet"
-
-
-def cut_months(prepared: Prepared) -> list[str]:
-    """Return the cuts, newest first: the newest leaves one horizon to `as_of`."""
-    options = prepared.config.evaluation
-    newest = month_index(prepared.as_of) - options.horizon_months
-    steps = range(options.n_cuts)
-    return [month_label(newest - step * options.cut_step_months) for step in steps]
-
-
-def later_months(prepared: Prepared) -> int:
-    """Return the months from the oldest cut to `as_of`."""
-    return month_index(prepared.as_of) - month_index(cut_months(prepared)[-1])
-
-
-def write_history(prepared: Prepared, folder: Path) -> list[str]:
-    """Write the past of at most ``evaluation.max_shops`` shops.
-
-    Parameters
-    ----------
-    prepared : Prepared
-        Its interim files are read again.
-    folder : Path
-        Gets four files. `HISTORY`: ``as_of`` (the cut, ``YYYY-MM``), ``shop_id``, the
-        features and `core.retailers.features.UNCLUSTERED` as of it, of the shops
-        eligible then. `LATER`: ``shop_id``, and the same of the months after the
-        oldest cut alone, of the sampled shops with a sale in them.
-        `MONTHLY`: ``shop_id, t, quantity`` (units), ``n_products`` of the sampled
-        shops' active months; ``t`` is `core.months.month_index`.
-        `STATE_HISTORY`: ``shop_id, as_of, state`` of the sampled shops that were
-        eligible at that cut or had lapsed, by what was known then.
-
-    Returns
-    -------
-    list of str
-        The cuts at which at least one shop was eligible, newest first.
-    """
-    as_of_t = month_index(prepared.as_of)
-    cuts = {month: month_index(month) for month in cut_months(prepared)}
-    judged = {month: _judged_at(prepared, t) for month, t in cuts.items()}
-    eligible = {month: _eligible(table) for month, table in judged.items()}
-    known = [_with_lapsed(table) for table in (*judged.values(), prepared.shops)]
-    sample = _draw(prepared, [table["shop_id"] for table in known])
-    work = prepared.work / "history"
-    work.mkdir()
-    sales = work / "sales.parquet"
-    prepared.sales.frame.join(
-        sample.to_frame().lazy(), on="shop_id", how="semi"
-    ).sink_parquet(sales)
-    parts = [
-        table.select(pl.lit(month).alias("as_of"), pl.all())
-        for month, shops in eligible.items()
-        for table in _features_at(prepared, sales, _among(shops, sample), cuts[month])
-    ]
-    history = pl.concat([_empty(prepared, ["as_of"]), *parts], how="vertical_relaxed")
-    history.write_parquet(folder / HISTORY)
-    states = [
-        table.filter(pl.col("shop_id").is_in(sample.implode())).select(
-            "shop_id", pl.lit(month).alias("as_of"), "state"
-        )
-        for month, table in zip(cuts, known, strict=False)
-    ]
-    pl.concat(states).write_parquet(folder / STATE_HISTORY)
-    window = later_months(prepared)
-    active = _active_since(prepared, as_of_t - window + 1)
-    later = _features_at(prepared, sales, _among(active, sample), as_of_t, window)
-    recent = pl.concat([_empty(prepared, []), *later], how="vertical_relaxed")
-    recent.write_parquet(folder / LATER)
-    _months_of(prepared, sample, as_of_t).write_parquet(folder / MONTHLY)
-    shutil.rmtree(work)
-    return [month for month, shops in eligible.items() if len(shops)]
-
-
-def _judged_at(prepared: Prepared, t: int) -> pl.DataFrame:
-    """Judge shops by what they had done, and what was known, up to a month."""
-    monthly = prepared.work / "monthly"
-    parts = [_activity(part, t) for part in parts_of(monthly)]
-    known = pl.concat([part.collect(engine="streaming") for part in parts])
-    life_cycle = learnt_life_cycle(monthly, t, prepared.config)
-    found = _with_state(known, _states(life_cycle, monthly, t))
-    return judge_at(found, t, prepared.config)
-
-
-def _eligible(judged: pl.DataFrame) -> pl.Series:
-    return judged.filter(pl.col("reason").is_null())["shop_id"]
-
-
-def _with_lapsed(judged: pl.DataFrame) -> pl.DataFrame:
-    """Return the shops that are eligible, or would be if they had not lapsed."""
-    return judged.filter(pl.col("reason").is_null() | (pl.col("reason") == HAS_LAPSED))
-
-
-def _draw(prepared: Prepared, eligible: list[pl.Series]) -> pl.Series:
-    """Draw shops from everyone who was eligible, or lapsed, at any of the months."""
-    everyone = pl.concat(eligible).unique().sort()
-    n = min(len(everyone), prepared.config.evaluation.max_shops)
-    return everyone.sample(n, seed=prepared.config.seed).sort().rename("shop_id")
-
-
-def _among(shops: pl.Series, sample: pl.Series) -> pl.Series:
-    return shops.filter(shops.is_in(sample.implode()))
-
-
-def _active_since(prepared: Prepared, t: int) -> pl.Series:
-    """Return the shops with a sale from a month on."""
-    months = pl.scan_parquet(prepared.work / "monthly", glob=False)
-    recent = months.filter(pl.col("t").is_between(t, month_index(prepared.as_of)))
-    return recent.select(pl.col("shop_id").unique()).collect()["shop_id"]
-
-
-def _features_at(
-    prepared: Prepared, sales: Path, shops: pl.Series, t: int, window: int | None = None
-) -> Iterator[pl.DataFrame]:
-    """Yield the features of shops as of a month, of `window` months where given."""
-    if shops.is_empty():
-        return
-    features = prepared.config.features
-    monthly = prepared.work / "monthly"
-    if window is not None:
-        features = features.model_copy(update={"history_months": window})
-        monthly = prepared.work / "history" / "recent.parquet"
-        pl.scan_parquet(prepared.work / "monthly", glob=False).filter(
-            pl.col("t") > t - window
-        ).sink_parquet(monthly)
-    concentration = prepared.work / "history" / f"concentration-{t}-{window}"
-    write_concentration([sales], concentration, features, t)
-    size = prepared.config.clustering.batch_size
-    yield from compute_features(monthly, concentration, shops, t, features, size)
-
-
-def _months_of(prepared: Prepared, sample: pl.Series, as_of_t: int) -> pl.DataFrame:
-    """Return the active months of the sampled shops up to `as_of`."""
-    return (
-        pl.scan_parquet(prepared.work / "monthly", glob=False)
-        .filter(pl.col("t") <= as_of_t)
-        .join(sample.to_frame().lazy(), on="shop_id", how="semi")
-        .select(
-            "shop_id",
-            pl.col("t").cast(pl.Int32),
-            quantity=pl.col("quantity") / MILLIONTHS,
-            n_products=pl.col("n_products").cast(pl.Int32),
-        )
-        .sort("shop_id", "t")
-        .collect(engine="streaming")
-    )
-
-
-def _empty(prepared: Prepared, first: list[str]) -> pl.DataFrame:
-    """Return a table of features without rows, so that no cut leaves no columns."""
-    names = feature_set(prepared.config.features.name).names
-    schema: dict[str, Any] = dict.fromkeys([*first, "shop_id"], pl.String)
-    numbers = [*names, *UNCLUSTERED]
-    return pl.DataFrame(schema=schema | dict.fromkeys(numbers, pl.Float64))
 
 
 def write_batches(batches: Iterator[pl.DataFrame], path: Path) -> None:

@@ -20,13 +20,17 @@ from core.models.centroids import means_of
 from core.models.scaling import feature_matrix
 from core.retailers.features import SHOP, UNCLUSTERED, VOLUME
 from core.retailers.files import RETAILERS
+from core.retailers.history import (
+    HISTORY,
+    LATER,
+    MONTHLY,
+)
 from core.retailers.judge import STABILITY
 from core.retailers.model import (
     Model,
     features_of,
     published_segments,
 )
-from core.retailers.prepare import HISTORY, LATER, MONTHLY
 from core.retailers.publish import judging, write_exact_rules
 from core.retailers.report.evidence import profile_lines
 from core.retailers.training import recipe_of_partition

@@ -27,9 +27,11 @@ from core.models.scaling import feature_matrix
 from core.reporting.board import BOARD
 from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
-from core.retailers.model import SEGMENTS, Model, features_of
+from core.retailers.history import (
+    MONTHLY,
+)
+from core.retailers.model import SEGMENTS, Model, features_scan
 from core.retailers.playbook import WHERE
-from core.retailers.prepare import MONTHLY
 from core.retailers.report.board import report_board
 from core.retailers.report.cards import (
     CURVES,
@@ -59,9 +61,9 @@ from core.retailers.scored import (
     publish_scored,
     score_training,
     sizes_in,
-    write_predictions,
+    write_scored,
 )
-from core.retailers.shop_files import FOLDER, rewrite_files, shop_table
+from core.retailers.shop_files import FOLDER, SHOPS, rewrite_files, write_shop_table
 from core.scratch import temporary_folder
 from core.segments.naming import rename
 from core.segments.published import (
@@ -91,7 +93,7 @@ def publish_training(
     """
     assert out.base is not None  # `model` was read from it
     with temporary_folder() as work:
-        scored, exclusions = score_training(out.base, model)
+        scored, exclusions = score_training(out.base, model, work)
         table, insights = publish_scored(out, model, scored, exclusions, work)
         published = with_sizes(model.segments.published, *sizes_in(table))
         model = replace(model, segments=replace(model.segments, published=published))
@@ -101,7 +103,7 @@ def publish_training(
         write_scorecard(out, model)
         if published.kind == "rules":
             write_exact_rules(out, model)
-        written = out, model, table, exclusions, insights
+        written = out, model, table, out.path(SHOPS), insights
         return published, _write_report(*written, writes_tree=True)
 
 
@@ -166,24 +168,26 @@ def refresh_report(out: StageWriter, model: Model | None = None) -> None:
     model = model or Model.from_set(out.base)
     with temporary_folder() as work:
         table = work / "scored.parquet"
-        scored, exclusions = score_training(out.base, model)
+        scored, exclusions = score_training(out.base, model, work)
         # Not `out`'s own predictions: those may be of other data by now.
-        write_predictions(scored, exclusions, work / "predictions.csv", table)
+        write_scored(scored, table)
         insights = insights_of(table, model, SPACES)
-        _write_report(out, model, table, exclusions, insights)
+        shops = work / SHOPS
+        write_shop_table(table, exclusions, model.segments.published, shops)
+        _write_report(out, model, table, shops, insights)
 
 
 def _write_report(
     out: StageWriter,
     model: Model,
     table: Path,
-    exclusions: pl.DataFrame,
+    everyone: Path,
     insights: pl.DataFrame,
     writes_tree: bool = False,
 ) -> list[dict[str, str]]:
     """Write report and model card of the training data; return the segments' rows.
 
-    `table` has features beside labels.
+    `table` has features beside labels, `everyone` is as `write_shop_table` leaves it.
     """
     from core.retailers.report.page import report_content, write_report
     from core.retailers.report.shops import largest_shops, shop_explorer
@@ -208,10 +212,8 @@ def _write_report(
         curves,
         run_playbook(out, out.config.report.playbook, *WHERE),
     )
-    shops = shop_table(table, exclusions, published)
-    used = ["shop_id", *model.features]
-    features = pl.read_parquet(table, glob=False, columns=used)
-    content["explorer"] = shop_explorer(shops, features, model)
+    shops = pl.scan_parquet(everyone, glob=False)
+    content["explorer"] = shop_explorer(shops, table, model)
     content["largest"] = largest_shops(shops, content["cards"])
     write_report(content, out.path("report.html"))
     board = report_board(content, evidence, curves)
@@ -294,7 +296,7 @@ def _under(out: StageWriter, model: Model, verdict: Verdict) -> PublishedSegment
     )
     if table.kind == before.kind:
         return before.model_copy(update={"verdict": verdict})
-    shops = fit_sample(features_of(out.base), model.config)
+    shops = fit_sample(features_scan(out.base), model.config)
     published = publish_other_kind(model, shops, table, verdict, out.config.refresh)
     scaled = model.scaler.transform(feature_matrix(shops, model.features))
     spaces: dict[SegmentKind, np.ndarray] = {

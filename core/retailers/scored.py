@@ -9,20 +9,21 @@ import polars as pl
 
 from core.artifacts.folder import StageWriter
 from core.artifacts.reading import ArtifactSet
-from core.artifacts.spreadsheet import Safety, safe_table
 from core.retailers.features import UNCLUSTERED
 from core.retailers.model import (
+    PREDICTION_SCHEMA,
     Model,
     excluded_rows,
-    exclusions_of,
-    features_of,
-    states_of,
+    exclusions_scan,
+    features_scan,
+    states_scan,
     with_states,
 )
 from core.retailers.prepare import write_batches
 from core.retailers.shop_files import write_shops
 from core.retailers.states import state_mix
 from core.segments.profiles import cluster_insights
+from core.tables.parts import slices
 
 SPACES = {"latent": "latent_cluster", "raw": "raw_cluster"}
 # Batches of features and of their labels.
@@ -30,57 +31,72 @@ Scored = Iterator[tuple[pl.DataFrame, pl.DataFrame]]
 
 
 def score_training(
-    base: ArtifactSet, model: Model
-) -> tuple[Iterator[tuple[pl.DataFrame, pl.DataFrame]], pl.DataFrame]:
-    """Return batches of the saved features with their labels, and the exclusions."""
-    batches = features_of(base).iter_slices(model.config.clustering.batch_size)
-    states = states_of(base)
-    scored = ((batch, with_states(model.assign(batch), states)) for batch in batches)
-    return scored, exclusions_of(base)
+    base: ArtifactSet, model: Model, work: Path
+) -> tuple[Scored, pl.LazyFrame]:
+    """Return batches of the saved features with their labels, and the exclusions.
+
+    Parameters
+    ----------
+    base : ArtifactSet
+        Of a run, which nobody else can replace meanwhile.
+    model : Model
+    work : Path
+        Folder for an interim file; both results are read from files later.
+    """
+    states = work / "states.parquet"
+    states_scan(base).sink_parquet(states)
+    return _score_saved(features_scan(base), model, states), exclusions_scan(base)
 
 
-def write_predictions(
-    scored: Iterator[tuple[pl.DataFrame, pl.DataFrame]],
-    exclusions: pl.DataFrame,
-    predictions: Path,
-    table: Path,
-    safety: Safety = "names",
-) -> dict[str, int]:
-    """Write labelled shops, then those with a reason; keep features beside labels.
+def _score_saved(table: pl.LazyFrame, model: Model, states: Path) -> Scored:
+    known = pl.scan_parquet(states, glob=False)
+    for batch in slices(table, model.config.clustering.batch_size):
+        # Both tables are in ascending order of ids: few row groups are read.
+        ids = batch["shop_id"]
+        own = pl.col("shop_id").is_between(pl.lit(ids.min()), pl.lit(ids.max()))
+        yield batch, with_states(model.assign(batch), known.filter(own).collect())
+
+
+def write_scored(scored: Scored, table: Path) -> int:
+    """Write features beside labels as Parquet, batch by batch.
 
     Parameters
     ----------
     scored : iterator of (features, labels)
         Batches as `Model.score` yields them.
-    exclusions : DataFrame
-        ``shop_id``, ``state`` and ``reason`` of the shops that are not eligible.
-    predictions : Path
-        Gets the CSV file.
     table : Path
-        Gets features beside labels as Parquet; not written without a labelled shop.
-    safety : {'names', 'all', 'off'}
-        See `core.artifacts.spreadsheet`.
+        Gets the file; not written without a labelled shop.
 
     Returns
     -------
-    dict
-        ``labelled`` and ``not_eligible``, the numbers of shops.
+    int
+        Shops labelled.
     """
     n_labelled = 0
 
     def joined() -> Iterator[pl.DataFrame]:
         nonlocal n_labelled
         for features, labels in scored:
-            shown = safe_table(labels, safety)
-            shown.write_csv(stream, include_header=n_labelled == 0)
             n_labelled += labels.height
             yield features.hstack(labels.drop("shop_id"))
 
-    with predictions.open("wb") as stream:
-        write_batches(joined(), table)
-        rest = safe_table(excluded_rows(exclusions), safety)
-        rest.write_csv(stream, include_header=n_labelled == 0)
-    return {"labelled": n_labelled, "not_eligible": exclusions.height}
+    write_batches(joined(), table)
+    return n_labelled
+
+
+def predictions(table: Path, exclusions: pl.LazyFrame) -> pl.LazyFrame:
+    """Return `PREDICTION_SCHEMA` of all shops: those labelled, then the others.
+
+    Parameters
+    ----------
+    table : Path
+        As `write_scored` leaves it.
+    exclusions : LazyFrame
+        ``shop_id``, ``state`` and ``reason`` of the shops that are not eligible.
+    """
+    labelled = [pl.scan_parquet(table, glob=False)] if table.exists() else []
+    parts = [*labelled, excluded_rows(exclusions)]
+    return pl.concat([part.select(*PREDICTION_SCHEMA) for part in parts])
 
 
 def insights_of(table: Path, model: Model, spaces: Mapping[str, str]) -> pl.DataFrame:
@@ -89,8 +105,8 @@ def insights_of(table: Path, model: Model, spaces: Mapping[str, str]) -> pl.Data
     Parameters
     ----------
     table : Path
-        Features beside labels, as `write_predictions` leaves them; not there if no
-        shop was labelled.
+        Features beside labels, as `write_scored` leaves them; not there if no shop
+        was labelled.
     model : Model
         Names the features; momentum and sales volume are described with them.
     spaces : mapping of space to label column
@@ -150,7 +166,7 @@ def publish_scored(
     out: StageWriter,
     model: Model,
     scored: Scored,
-    exclusions: pl.DataFrame,
+    exclusions: pl.LazyFrame,
     work: Path,
 ) -> tuple[Path, pl.DataFrame]:
     """Write predictions, insights and files of shops, and count them in the facts.
@@ -162,7 +178,7 @@ def publish_scored(
     model : Model
         Its published segments are written.
     scored, exclusions
-        As for `core.retailers.scored.write_predictions`.
+        As for `write_scored` and `predictions`.
     work : Path
         Folder for an interim file.
 
@@ -174,9 +190,10 @@ def publish_scored(
         What ``cluster_insights.csv`` holds.
     """
     table = work / "scored.parquet"
-    predictions = out.path("cluster_predictions.csv")
-    safety = out.config.csv_safety
-    out.facts |= write_predictions(scored, exclusions, predictions, table, safety)
+    out.facts["labelled"] = write_scored(scored, table)
+    n_others = exclusions.select(pl.len()).collect().item()
+    out.facts["not_eligible"] = n_others
+    out.write_csv("cluster_predictions.csv", predictions(table, exclusions))
     insights = insights_of(table, model, SPACES)
     insights.write_csv(out.path("cluster_insights.csv"))
     out.write_csv("segment_insights.csv", segment_insights(table, model))

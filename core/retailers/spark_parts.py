@@ -15,16 +15,14 @@ import narwhals as nw
 import polars as pl
 
 from core.config import Config
-from core.months import month_label_column
 from core.retailers.features import UNCLUSTERED, VOLUME, feature_set, features_of
 from core.retailers.monthly import (
     monthly_sales,
     product_concentration,
     series_of,
-    shop_activity,
 )
-from core.retailers.prepare import judge_at
-from core.segments.states import LifeCycle, life_counts
+from core.retailers.prepare import Known, judged_shops
+from core.segments.states import life_counts
 from core.spark.rows import Reading, read_part
 from core.tables.cells import DAY, HASH
 from core.tables.columns import FLAGS
@@ -227,26 +225,6 @@ def _monthly(kept: pl.DataFrame) -> pl.DataFrame:
     return found
 
 
-@dataclass(frozen=True)
-class Known:
-    """What is known of all shops when those of a partition are judged.
-
-    Attributes
-    ----------
-    config : Config
-        Rules and features.
-    as_of_t, first_t : int
-        Last month looked at, and the first of everybody's grid.
-    life_cycle : LifeCycle
-        What tells states.
-    """
-
-    config: Config
-    as_of_t: int
-    first_t: int
-    life_cycle: LifeCycle
-
-
 def shops_schema(config: Config) -> dict[str, Any]:
     """Return the columns of `shops_part`."""
     names = [*feature_set(config.features.name).names, *UNCLUSTERED]
@@ -265,37 +243,18 @@ def shops_schema(config: Config) -> dict[str, Any]:
 
 def shops_part(table: pl.DataFrame, known: Known) -> pl.DataFrame:
     """Return every shop of the rows kept, judged, and features of the eligible."""
-    config, as_of_t = known.config, known.as_of_t
     monthly = _monthly(table)
-    states = known.life_cycle.states(
-        monthly.select("shop_id", "t", "quantity"), as_of_t
-    )
-    until_then = monthly.lazy().filter(pl.col("t") <= as_of_t)
-    activity = shop_activity(nw.from_native(until_then).lazy()).to_native()
-    everyone = table.lazy().select("shop_id").unique()
-    found = everyone.join(activity, on="shop_id", how="left").with_columns(
-        pl.col("active_months", "active_years").fill_null(0)
-    )
-    stated = found.collect().join(
-        states.select("shop_id", "state"), on="shop_id", how="left"
-    )
-    judged = judge_at(stated, as_of_t, config).with_columns(
-        first_month=month_label_column("first_t"),
-        last_month=month_label_column("last_t"),
+    judged = judged_shops(monthly, known, table.lazy().select("shop_id").unique())
+    own = judged.select("shop_id", pl.col(list(JUDGED)).name.prefix(JUDGED_PREFIX))
+    told = judged.select(
+        (pl.col(name) if name in judged.columns else pl.lit(None, kind))
+        .cast(kind)
+        .alias(f"{STATES_PREFIX}{name}")
+        for name, kind in STATED.items()
     )
     eligible = judged.filter(pl.col("reason").is_null())["shop_id"]
-    own = judged.select("shop_id", pl.col(list(JUDGED)).name.prefix(JUDGED_PREFIX))
-    told = states.select(
-        "shop_id",
-        *(
-            (pl.col(name) if name in states.columns else pl.lit(None, kind))
-            .cast(kind)
-            .alias(f"{STATES_PREFIX}{name}")
-            for name, kind in STATED.items()
-        ),
-    )
-    whole = own.join(told, on="shop_id", how="left")
-    whole = whole.join(_features(table, monthly, eligible, known), "shop_id", "left")
+    features = _features(table, monthly, eligible, known)
+    whole = own.hstack(told).join(features, "shop_id", "left")
     draw = id_hash(whole["shop_id"])
     signed = (draw ^ pl.lit(1 << 63, pl.UInt64)).reinterpret(signed=True)
     return whole.with_columns(signed.alias(DRAW))
@@ -315,5 +274,5 @@ def _features(
     lines = nw.from_native(table.lazy()).lazy()
     since = as_of_t - config.history_months + 1
     shares = product_concentration(lines, since, as_of_t).to_native().collect()
-    series = series_of(monthly, shares, eligible, known.first_t, as_of_t)
+    series = series_of(monthly, shares, eligible, *known.span)
     return features_of(series, config)

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
-from core.retailers.prepare import Prepared
+from core.retailers.prepare import JUDGED_COLUMNS, Prepared
 from core.segments.published import UNASSIGNED
 from core.segments.states import LAPSED, STATES
 
 
-def state_table(prepared: Prepared) -> pl.DataFrame:
+def state_table(prepared: Prepared) -> pl.LazyFrame:
     """Return the rows of ``shop_states.csv``.
 
     Returns
     -------
-    DataFrame
+    LazyFrame
         A row per shop: ``shop_id, state, first_month, last_month`` (YYYY-MM), and what
         the state follows from, as `core.segments.states.LifeCycle.states` tells it. All
         but the id is null for a shop that never sold.
     """
-    months = prepared.shops.select("shop_id", "first_month", "last_month")
-    known = months.join(
-        prepared.states, on="shop_id", how="left", maintain_order="left"
-    )
-    return known.select("shop_id", "state", pl.exclude("shop_id", "state"))
+    told = ("shop_id", "state", "first_month", "last_month")
+    return prepared.shops.select(*told, pl.exclude(JUDGED_COLUMNS))
 
 
 def state_mix(scored: Path, column: str = "segment") -> pl.DataFrame:
@@ -101,20 +99,22 @@ def n_lapsed_and_back(flows: pl.DataFrame) -> tuple[int, int]:
     return int(lapsed.item()), int(back.item())
 
 
-def state_counts(states: pl.DataFrame) -> dict[str, int]:
+def state_counts(states: pl.DataFrame | pl.LazyFrame) -> dict[str, int]:
     """Return how many shops are in each state, in the order of a life.
 
     >>> state_counts(pl.DataFrame({"state": ["active", "lapsed", "active", None]}))
     {'new': 0, 'active': 2, 'reviving': 0, 'slowing': 0, 'lapsed': 1}
     """
-    return {state: int((states["state"] == state).sum()) for state in STATES}
+    found = states.lazy().group_by("state").agg(n=pl.len()).collect()
+    n_in = dict(found.iter_rows())
+    return {state: n_in.get(state, 0) for state in STATES}
 
 
-def states_lines(states: pl.DataFrame) -> list[str]:
+def states_lines(n_in: Mapping[str, int]) -> list[str]:
     """Say how many shops are in which state, if that is known.
 
-    >>> states_lines(pl.DataFrame({"state": ["active", "lapsed", "active"]}))
+    >>> states_lines({"new": 0, "active": 2, "lapsed": 1})
     ['States of shops: 2 active; 1 lapsed.']
     """
-    told = [f"{n:,} {state}" for state, n in state_counts(states).items() if n]
+    told = [f"{n:,} {state}" for state, n in n_in.items() if n]
     return [f"States of shops: {'; '.join(told)}."] if told else []

@@ -39,6 +39,10 @@ from core.models.partition import Partition
 from core.models.scaling import feature_matrix
 from core.retailers.features import MOMENTUM, SHOP
 from core.retailers.files import RETAILERS
+from core.retailers.history import (
+    HISTORY,
+    MONTHLY,
+)
 from core.retailers.inside import Past, continued_divisions, look_inside, named_by_rules
 from core.retailers.model import (
     SEGMENT_STATE,
@@ -46,12 +50,11 @@ from core.retailers.model import (
     Model,
     SegmentAssigner,
     Splits,
-    features_of,
+    features_scan,
     load_encoder,
     published_segments,
 )
 from core.retailers.names import name_segments
-from core.retailers.prepare import HISTORY, MONTHLY
 from core.segments.identity import Identity, match_segments
 from core.segments.profiles import cluster_contrasts
 from core.segments.published import (
@@ -71,6 +74,10 @@ from core.segments.published import (
 )
 from core.segments.split import Split
 from core.tables.ids import drawn_by_hash
+from core.tables.parts import slices
+
+# Ids whose hashes are compared at once.
+IDS_AT_ONCE = 500_000
 
 
 def training_table(out: StageWriter) -> tuple[pl.DataFrame, np.ndarray]:
@@ -84,11 +91,11 @@ def training_table(out: StageWriter) -> tuple[pl.DataFrame, np.ndarray]:
             f"`{PROGRAM} {RETAILERS.stages['prepare']}` first."
         )
     facts = out.base.manifest.facts("prepare")
-    table = fit_sample(features_of(out.base), out.config)
+    table = fit_sample(features_scan(out.base), out.config)
     return table, feature_matrix(table, facts["features"])
 
 
-def fit_sample(shops: pl.DataFrame, config: Config) -> pl.DataFrame:
+def fit_sample(shops: pl.LazyFrame, config: Config) -> pl.DataFrame:
     """Return the shops that a model is learnt from: at most `clustering.fit_shops`.
 
     Those with the smallest hash of their id: the same ones on every engine, in any
@@ -97,7 +104,16 @@ def fit_sample(shops: pl.DataFrame, config: Config) -> pl.DataFrame:
     what learning from a part costs, ``benchmarks/scale.py --parts sample`` measures
     (docs/scale.md).
     """
-    return shops.filter(drawn_by_hash(shops["shop_id"], config.clustering.fit_shops))
+    n_wanted = config.clustering.fit_shops
+    drawn, n_shops = pl.DataFrame(schema={"shop_id": pl.String}), 0
+    for ids in slices(shops.select("shop_id"), IDS_AT_ONCE):
+        n_shops += ids.height
+        drawn = drawn.vstack(ids)
+        drawn = drawn.filter(drawn_by_hash(drawn["shop_id"], n_wanted))
+    if drawn.height < n_shops:
+        only = drawn.lazy()
+        shops = shops.join(only, on="shop_id", how="semi", maintain_order="left")
+    return shops.collect(engine="streaming")
 
 
 def write_pickle(value: Any, path: Path) -> None:
@@ -218,9 +234,11 @@ def found_predecessor(
 
 def _is_same_population(published: ArtifactSet, shops: pl.DataFrame) -> bool:
     """Whether half of the smaller of two populations is in both."""
-    known = features_of(published).select("shop_id")
-    n_shared = known.join(shops.select("shop_id"), on="shop_id", how="semi").height
-    return n_shared >= SAME_SHOPS * min(known.height, shops.height)
+    known = features_scan(published).select("shop_id")
+    n_known = known.select(pl.len()).collect().item()
+    shared = known.join(shops.lazy().select("shop_id"), on="shop_id", how="semi")
+    n_shared = shared.select(pl.len()).collect(engine="streaming").item()
+    return bool(n_shared >= SAME_SHOPS * min(n_known, shops.height))
 
 
 def publish_successor(

@@ -17,8 +17,9 @@ from core.errors import SchemaError, did_you_mean, listed
 from core.months import month_label
 
 NOISE = -1
-# Medians need the values of their column at once; this many columns at a time keep
-# a million rows within some 100 MB.
+# Medians need the values of their column at once: at most so many at a time, and so
+# many columns. Some 100 MB; of more rows, a column alone takes more.
+_VALUES_AT_ONCE = 4_000_000
 _COLUMNS_AT_ONCE = 4
 _NORMAL_IQR = 1.3489795003921634  # interquartile range of a standard normal
 _TAIL_SHARE = 0.01
@@ -114,7 +115,7 @@ def cluster_contrasts(
     _check_columns(lazy, [label], features)
     labelled = lazy.filter(pl.col(label).is_not_null())
     rows: list[dict[str, Any]] = []
-    for chunk in _chunks(features):
+    for chunk in _chunks(features, labelled):
         block = labelled.select(
             pl.col(label).cast(pl.Int64), *(_clean(name) for name in chunk)
         ).collect(engine="streaming")
@@ -152,10 +153,12 @@ _CONTRAST_SCHEMA: dict[str, Any] = {
 }
 
 
-def _chunks(features: Sequence[str]) -> Iterator[Sequence[str]]:
+def _chunks(features: Sequence[str], rows: pl.LazyFrame) -> Iterator[Sequence[str]]:
     """Yield a few features at a time; once with none where there are none."""
-    for start in range(0, max(len(features), 1), _COLUMNS_AT_ONCE):
-        yield features[start : start + _COLUMNS_AT_ONCE]
+    n_rows = rows.select(pl.len()).collect(engine="streaming").item()
+    step = min(_COLUMNS_AT_ONCE, max(1, _VALUES_AT_ONCE // max(n_rows, 1)))
+    for start in range(0, max(len(features), 1), step):
+        yield features[start : start + step]
 
 
 def _clean(name: str) -> pl.Expr:
@@ -179,7 +182,7 @@ def _describe_space(
             (pl.col("size") / pl.col("size").sum()).alias("share"),
         )
     )
-    for chunk in _chunks(features):
+    for chunk in _chunks(features, labelled):
         block = labelled.group_by(key).agg(
             figure
             for name in chunk

@@ -7,6 +7,7 @@ to part, and is passed through as a small table would be.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ import polars as pl
 # What grouping and sorting hold at once: 4 million rows take some 300 MB. Twice as many
 # take twice that, and no less time.
 ROWS_AT_ONCE = 4_000_000
-# Ids looked at to find ranges of about equal numbers of rows.
-IDS_PER_PART = 1_000
+# Values looked at to find ranges of about equal numbers of rows.
+VALUES_PER_PART = 1_000
 
 
 def write_parts(rows: pl.LazyFrame, key: pl.Expr, folder: Path) -> dict[int, Path]:
@@ -54,17 +55,15 @@ def write_parts(rows: pl.LazyFrame, key: pl.Expr, folder: Path) -> dict[int, Pat
     return {int(part.name): part for part in sorted(folder.iterdir())}
 
 
-def split_by_id(
-    rows: pl.LazyFrame, column: str, n_rows: int, folder: Path
-) -> list[Path]:
-    """Split a table by ranges of ids into parts of about `ROWS_AT_ONCE` rows.
+def split_by(rows: pl.LazyFrame, column: str, n_rows: int, folder: Path) -> list[Path]:
+    """Split a table by ranges of a column into parts of about `ROWS_AT_ONCE` rows.
 
     Parameters
     ----------
     rows : LazyFrame
         Cheap to read twice.
     column : str
-        The ids (String); rows without one are in the first part.
+        Ids, or numbers; rows without one are in the first part.
     n_rows : int
         Number of rows.
     folder : Path
@@ -73,19 +72,19 @@ def split_by_id(
     Returns
     -------
     list of Path
-        Folders of Parquet files, by ascending ids; none where the rows are few enough
-        to be one part.
+        Folders of Parquet files, by ascending values; none where the rows are few
+        enough to be one part.
     """
     n_parts = -(-n_rows // ROWS_AT_ONCE)
     if n_parts <= 1:
         return []
-    step = max(n_rows // (n_parts * IDS_PER_PART), 1)
+    step = max(n_rows // (n_parts * VALUES_PER_PART), 1)
     # By a hash of their number, since rows may come in a cycle of ids.
     looked_at = rows.select(column).with_row_index("n")
     looked_at = looked_at.filter(pl.col("n").hash(seed=0) % step == 0).select(column)
-    ids = looked_at.collect(engine="streaming")[column].drop_nulls().sort()
-    firsts = ids.gather(
-        [len(ids) * part // n_parts for part in range(1, n_parts)]
+    values = looked_at.collect(engine="streaming")[column].drop_nulls().sort()
+    firsts = values.gather(
+        [len(values) * part // n_parts for part in range(1, n_parts)]
     ).unique(maintain_order=True)
     number = pl.col(column).map_batches(
         lambda cells: firsts.search_sorted(cells, side="right").fill_null(0),
@@ -98,3 +97,10 @@ def split_by_id(
 def parts_of(path: Path) -> list[Path]:
     """Return the parts of a table: those in a folder, or the one file."""
     return sorted(path.iterdir()) if path.is_dir() else [path]
+
+
+def slices(table: pl.LazyFrame, n_rows: int) -> Iterator[pl.DataFrame]:
+    """Yield the rows of a Parquet file in turn, at most so many at a time."""
+    n_all = table.select(pl.len()).collect().item()
+    for start in range(0, n_all, n_rows):
+        yield table.slice(start, n_rows).collect()

@@ -23,7 +23,7 @@ from core.tables.faults import FaultCount, Validation, fault_lines, repair_lines
 from core.tables.files import SourceFile, counted, fetch_kaggle, find_files
 from core.tables.frames import table_from_frame
 from core.tables.ids import alike_ids, id_sums, outsized_ids, total_ids
-from core.tables.parts import split_by_id
+from core.tables.parts import split_by
 from core.tables.readers import (
     READING_OPTIONS,
     ReceivedTable,
@@ -309,7 +309,7 @@ def validate_sales(
     parsed = replace(parsed, rows=pl.scan_parquet(path, glob=False))
     parsed = settle(parsed, data.decimal, table.usual_decimal)
     checked = validation_of(parsed, data)
-    parts = split_by_id(parsed.rows, "shop_id", checked.n_read, work / "parts")
+    parts = split_by(parsed.rows, "shop_id", checked.n_read, work / "parts")
     scans = [pl.scan_parquet(part, glob=False) for part in parts]
     kept = checked.drop_duplicates(scans or [parsed.rows], work)
     kept, sums = _without_totals(checked, kept)

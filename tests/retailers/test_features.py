@@ -23,8 +23,8 @@ from core.retailers.features import (
     write_concentration,
     write_monthly,
 )
-from core.retailers.monthly import ShopSeries
-from core.tables.parts import split_by_id
+from core.retailers.monthly import ShopSeries, grid_start
+from core.tables.parts import split_by
 
 
 def rows(*lines):
@@ -52,7 +52,7 @@ def features_of(
     rows_at_once = -(-sales.height // n_parts)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("core.tables.parts.ROWS_AT_ONCE", rows_at_once)
-        split = split_by_id(sales.lazy(), "shop_id", sales.height, folder / "parts")
+        split = split_by(sales.lazy(), "shop_id", sales.height, folder / "parts")
     parts = split or [path]
     assert len(parts) == n_parts
     tables = (folder / "monthly", folder / "concentration")
@@ -60,7 +60,9 @@ def features_of(
     as_of_t = month_index(as_of)
     write_concentration(parts, tables[1], config, as_of_t)
     shops = sales["shop_id"].unique()
-    return pl.concat(compute_features(*tables, shops, as_of_t, config, batch_size=7))
+    oldest = pl.scan_parquet(tables[0], glob=False).select(pl.col("t").min())
+    span = grid_start(oldest.collect().item(), as_of_t), as_of_t
+    return pl.concat(compute_features(*tables, shops, span, config, batch_size=7))
 
 
 def series(quantity, first="2022-01", n_products=None, concentration=1.0):

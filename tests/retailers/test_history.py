@@ -10,14 +10,16 @@ import pytest
 from core.config import Config
 from core.months import month_index
 from core.retailers.features import feature_set
-from core.retailers.prepare import (
-    HAS_LAPSED,
+from core.retailers.history import (
     HISTORY,
     LATER,
     MONTHLY,
     STATE_HISTORY,
-    prepare,
     write_history,
+)
+from core.retailers.prepare import (
+    HAS_LAPSED,
+    prepare,
 )
 
 OPTIONS = {"sample": {"n_shops": 300}, "seed": 3}
@@ -75,9 +77,8 @@ def test_shops_that_later_lapse_stay_in_the_past(tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()
     prepared = prepare(Config(), work, pl.DataFrame(rows))
-    assert prepared.exclusions.select("shop_id", "state", "reason").rows() == [
-        ("leaves", "lapsed", HAS_LAPSED)
-    ]
+    left_out = prepared.exclusions.select("shop_id", "state", "reason").collect()
+    assert left_out.rows() == [("leaves", "lapsed", HAS_LAPSED)]
     write_history(prepared, tmp_path)
     past = pl.read_parquet(tmp_path / HISTORY).filter(pl.col("shop_id") == "leaves")
     assert "2023-12" in past["as_of"]

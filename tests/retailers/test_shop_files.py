@@ -130,7 +130,7 @@ def write(artifacts, hostile):
     with Artifacts(artifacts, RETAILERS).stage(
         "inference", read_manifest(artifacts, RETAILERS).config, is_serving=True
     ) as out:
-        write_shops(out, table, rest, published)
+        write_shops(out, table, rest.lazy(), published)
     return published
 
 
@@ -152,15 +152,18 @@ def test_no_id_and_no_name_runs_as_a_formula_or_breaks_a_file_name(artifacts, ho
     assert ",'=HYPERLINK(1)," in csv, "names are defused, as in every CSV file"
 
 
-def test_a_segment_beyond_excels_rows_goes_on_in_another_sheet(
+def test_a_workbook_of_more_shops_than_excel_has_rows_holds_the_largest_and_says_so(
     artifacts, hostile, monkeypatch
 ):
-    monkeypatch.setattr(shop_files, "MOST_ROWS", 4)
+    monkeypatch.setattr(shop_files, "MOST_ROWS", 5)
     write(artifacts, hostile)
     sheets = read_workbook(artifacts)
-    parts = [sheets[f"0 =HYPERLINK(1){mark}"] for mark in ("", " (2)", " (3)")]
-    assert [len(rows) for rows in parts] == [4, 4, 1]
-    assert [row[0].value for rows in parts for row in rows] == sorted(HOSTILE)
+    kept = [row[0].value for row in sheets["0 =HYPERLINK(1)"]]
+    assert kept == sorted(HOSTILE)[:4]
+    cells = [[cell.value for cell in row] for row in sheets["Segments"]]
+    assert cells[0][3] == len(HOSTILE), "counts are of all shops"
+    assert "largest of 10 shops" in cells[-1][1]
+    assert read_folder(artifacts)["0-hyperlink-1.csv"].height == len(HOSTILE)
 
 
 def test_a_new_name_renames_the_file_and_changes_no_shop(artifacts):

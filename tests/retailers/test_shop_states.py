@@ -9,9 +9,15 @@ from once import SMALL_RUN
 from core.artifacts.manifest import read_manifest
 from core.config import SampleConfig
 from core.retailers.files import RETAILERS
+from core.retailers.history import (
+    HISTORY,
+    STATE_HISTORY,
+)
 from core.retailers.model import LIFE_CYCLE, SHOP_STATES, Model
 from core.retailers.pipelines import run_inference
-from core.retailers.prepare import HAS_LAPSED, HISTORY, STATE_HISTORY
+from core.retailers.prepare import (
+    HAS_LAPSED,
+)
 from core.retailers.sample import generate_sales
 from core.segments.states import STATES
 

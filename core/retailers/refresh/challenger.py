@@ -31,6 +31,10 @@ from core.logging import get_logger, progress
 from core.models.scaling import feature_matrix
 from core.retailers.features import MOMENTUM, SHOP
 from core.retailers.files import RETAILERS
+from core.retailers.history import (
+    HISTORY,
+    MONTHLY,
+)
 from core.retailers.model import Model
 from core.retailers.pipelines import (
     prepare_features,
@@ -38,7 +42,6 @@ from core.retailers.pipelines import (
     train_autoencoder,
     train_clustering,
 )
-from core.retailers.prepare import HISTORY, MONTHLY
 from core.retailers.publish import judging
 from core.retailers.report.decision import Decision
 from core.segments.contract import Breach, Contract, check_contract, contract_facts
@@ -55,7 +58,7 @@ class GateData:
     table : DataFrame
         ``shop_id`` and the features, as prepared.
     history, monthly : DataFrame
-        `core.retailers.prepare.HISTORY` and `MONTHLY`.
+        `core.retailers.history.HISTORY` and `MONTHLY`.
     """
 
     table: pl.DataFrame

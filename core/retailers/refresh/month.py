@@ -34,6 +34,9 @@ from core.models.scaling import feature_matrix
 from core.months import month_index, month_label
 from core.resolve import resolve_config, unaddressed
 from core.retailers.files import RETAILERS
+from core.retailers.history import (
+    HISTORY,
+)
 from core.retailers.model import LIFE_CYCLE, PREDICTION_SCHEMA, Model
 from core.retailers.monthly import (
     ARCHIVE,
@@ -44,7 +47,11 @@ from core.retailers.monthly import (
     shop_series,
     write_archive,
 )
-from core.retailers.prepare import HISTORY, THIN_MONTH_SHARE, Prepared, prepare
+from core.retailers.prepare import (
+    THIN_MONTH_SHARE,
+    Prepared,
+    prepare,
+)
 from core.retailers.states import FLOWS_SCHEMA
 from core.segments.changing import Months
 from core.segments.ledger import complete_block
@@ -509,8 +516,8 @@ def score_month(model: Model, sales: Sales, config: Config, work: Path) -> Score
         prepared.as_of,
         features,
         labels,
-        prepared.exclusions,
-        prepared.states,
+        prepared.exclusions.collect(),
+        prepared.states.collect(),
         earlier,
         months,
         _sales_of_year(prepared),
@@ -529,9 +536,10 @@ def _sales_of_year(prepared: Prepared) -> pl.DataFrame:
 def _months_of(prepared: Prepared) -> Months:
     """Return what the eligible shops sold, month by month."""
     monthly, concentration = prepared.work / "monthly", prepared.work / "concentration"
-    as_of_t, n = month_index(prepared.as_of), max(len(prepared.eligible), 1)
-    parts = shop_series(monthly, concentration, prepared.eligible, as_of_t, n)
-    for shops in parts:  # all of them together
+    is_eligible, as_of_t = pl.col("reason").is_null(), prepared.known.as_of_t
+    eligible = prepared.shops.filter(is_eligible).collect()["shop_id"]
+    span, n = prepared.known.span, max(len(eligible), 1)
+    for shops in shop_series(monthly, concentration, eligible, span, n):
         return Months.of(shops.t, shops.quantity, shops.n_products)
     return Months.of(
         np.arange(as_of_t, as_of_t + 1), np.zeros((0, 1)), np.zeros((0, 1))

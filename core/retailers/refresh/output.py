@@ -195,7 +195,8 @@ def write_output(
     """
     blocks = ledger.blocks(last_months=MONTHS_SHOWN)
     batch = iter([(scored.features, with_changes(scored.labels, blocks[-1]))])
-    table, _ = publish_scored(out, model, batch, scored.exclusions, out.aside)
+    others = scored.exclusions.lazy()
+    table, _ = publish_scored(out, model, batch, others, out.aside)
     published = model.segments.published
     contrasts = contrasts_by_id(table, published, model.columns)
     out.write_csv(TREE, segment_tree(table, published, contrasts))

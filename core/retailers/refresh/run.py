@@ -52,7 +52,7 @@ from core.retailers.refresh.month import (
 )
 from core.retailers.report.decision import RefreshFacts, refresh_lines
 from core.retailers.report.worklist import WORKLIST
-from core.retailers.states import flows_of_month, states_lines
+from core.retailers.states import flows_of_month, state_counts, states_lines
 from core.segments.contract import Contract, read_contract
 from core.segments.identity import IdentityEvent
 from core.segments.ledger import (
@@ -258,7 +258,7 @@ class _Refresh:
         page = f"Page: {self.out.root / 'refresh.html'}"
         by_name = f"These shops by name: {self.out.root / WORKLIST}"
         lines = [*delivery.lines, *refresh_lines(facts, told)]
-        lines += states_lines(scored.states)
+        lines += states_lines(state_counts(scored.states))
         lines += [by_name, page] if told else [page]
         code = refit.exit_code if refit is not None else 0
         return RefreshResult(self.out.root, facts, lines, code)

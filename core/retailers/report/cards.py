@@ -300,7 +300,13 @@ def curve_table(
         "segment": [str(s.id) for s in published.segments if s.id != UNASSIGNED],
         "sub_segment": [*published.parts],
     }
-    labels = pl.scan_parquet(scored, glob=False).select("shop_id", *ids).collect()
+    known = monthly.lazy().select(pl.col("shop_id").unique())
+    labels = (
+        pl.scan_parquet(scored, glob=False)
+        .select("shop_id", *ids)
+        .join(known, on="shop_id", how="semi", maintain_order="left")
+        .collect(engine="streaming")
+    )
     tables = []
     for column, own in ids.items():
         if own:

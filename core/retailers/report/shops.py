@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -10,7 +11,7 @@ import polars as pl
 
 from core.evaluation.quality import project_2d
 from core.models.scaling import feature_matrix
-from core.reporting.explorer import OUTSIDE, explorer, map_view
+from core.reporting.explorer import MOST_SHOWN, OUTSIDE, explorer, map_view
 from core.reporting.page import Table
 from core.reporting.text import count
 from core.retailers.features import SHOP
@@ -35,17 +36,15 @@ _LARGEST: Final = 10
 _FILTERS: Final = ("segment", "sub_segment", "state", "reason")
 
 
-def shop_explorer(
-    shops: pl.DataFrame, features: pl.DataFrame, model: Model
-) -> dict[str, Any]:
+def shop_explorer(everyone: pl.LazyFrame, scored: Path, model: Model) -> dict[str, Any]:
     """Pack all shops for the page, the largest first, those without a segment last.
 
     Parameters
     ----------
-    shops : DataFrame
-        `core.retailers.shop_files.shop_table`.
-    features : DataFrame
-        ``shop_id`` and the features of those that have labels.
+    everyone : LazyFrame
+        `core.retailers.shop_files.write_shop_table` has written it.
+    scored : Path
+        Features beside labels, `core.retailers.scored.write_scored` has.
     model : Model
         What labelled them.
 
@@ -54,9 +53,15 @@ def shop_explorer(
     dict
         See `core.reporting.explorer.explorer`.
     """
+    n_all = everyone.select(pl.len()).collect().item()
+    shops = everyone.head(MOST_SHOWN).collect()
+    features = pl.scan_parquet(scored, glob=False).select("shop_id", *model.features)
+    if n_all > shops.height:
+        only = shops.lazy().select("shop_id")
+        features = features.join(only, on="shop_id", how="semi", maintain_order="left")
     named = _named(shops, model.segments.published)
     segments = named.filter(pl.col("reason").is_null()).select("shop_id", "segment")
-    placed = features.join(segments, on="shop_id", maintain_order="left")
+    placed = features.collect().join(segments, on="shop_id", maintain_order="left")
     points = project_2d(_space(placed, model))[0]
     places, view = map_view(points, placed["segment"], _GREY)
     whole = named.join(
@@ -71,7 +76,8 @@ def shop_explorer(
         if whole[name].null_count() < whole.height
     }
     filters = [name for name in _FILTERS if name in shown]
-    return explorer(whole.select(*shown, "x", "y"), shown, SHOP, filters, view)
+    table = whole.select(*shown, "x", "y")
+    return explorer(table, shown, SHOP, filters, view, n_all=n_all)
 
 
 def _named(shops: pl.DataFrame, published: PublishedSegments) -> pl.DataFrame:
@@ -106,26 +112,27 @@ def _space(features: pl.DataFrame, model: Model) -> np.ndarray:
     return model.encoder.transform(scaled) if is_density else scaled
 
 
-def largest_shops(shops: pl.DataFrame, cards: Sequence[Card]) -> Table:
+def largest_shops(everyone: pl.LazyFrame, cards: Sequence[Card]) -> Table:
     """Return the ten largest shops of every segment, for who sees no other table.
 
     Parameters
     ----------
-    shops : DataFrame
-        `core.retailers.shop_files.shop_table`.
+    everyone : LazyFrame
+        As for `shop_explorer`.
     cards : sequence of Card
     """
-    found = shops.group_by("segment").agg(pl.col("shop_id").head(_LARGEST))
-    ids = dict(found.iter_rows())
-    rows = [
-        {
-            "segment": card.title,
-            "shops": count(card.size),
-            "largest by sales": ", ".join(ids.get(int(card.id), [])),
-            "all of them": card.file,
-        }
-        for card in cards
-        if card.parent is None
-    ]
+    rows = []
+    for card in cards:
+        if card.parent is None:
+            own = everyone.filter(segment=int(card.id)).select("shop_id")
+            ids = own.head(_LARGEST).collect()["shop_id"]
+            rows.append(
+                {
+                    "segment": card.title,
+                    "shops": count(card.size),
+                    "largest by sales": ", ".join(ids),
+                    "all of them": card.file,
+                }
+            )
     texts = frozenset({"segment", "largest by sales", "all of them"})
     return Table("The largest shops of each segment, and the file of all.", rows, texts)

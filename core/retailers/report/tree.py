@@ -64,7 +64,7 @@ def contrasts_by_id(
     Parameters
     ----------
     table : Path
-        Features beside labels, as `core.retailers.scored.write_predictions` leaves
+        Features beside labels, as `core.retailers.scored.write_scored` leaves
         them; not there if no shop was labelled.
     published : PublishedSegments
     features : sequence of str
