@@ -39,10 +39,7 @@ from core.models.preprocessing import FeatureScaler
 from core.models.scaling import feature_matrix
 from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
-from core.retailers.history import (
-    HISTORY,
-    MONTHLY,
-)
+from core.retailers.history import HISTORY, MONTHLY
 from core.retailers.pipelines import check_structure, run_all
 from core.tables.frames import identifiers
 

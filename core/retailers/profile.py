@@ -20,11 +20,7 @@ from core.models.centroids import means_of
 from core.models.scaling import feature_matrix
 from core.retailers.features import SHOP, UNCLUSTERED, VOLUME
 from core.retailers.files import RETAILERS
-from core.retailers.history import (
-    HISTORY,
-    LATER,
-    MONTHLY,
-)
+from core.retailers.history import HISTORY, LATER, MONTHLY
 from core.retailers.judge import STABILITY
 from core.retailers.model import (
     Model,

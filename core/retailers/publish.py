@@ -27,9 +27,7 @@ from core.models.scaling import feature_matrix
 from core.reporting.board import BOARD
 from core.retailers.features import SHOP
 from core.retailers.files import RETAILERS
-from core.retailers.history import (
-    MONTHLY,
-)
+from core.retailers.history import MONTHLY
 from core.retailers.model import SEGMENTS, Model, features_scan
 from core.retailers.playbook import WHERE
 from core.retailers.report.board import report_board

@@ -39,20 +39,14 @@ from core.models.scaling import feature_matrix
 from core.models.umap import HOW_TO_INSTALL, has_umap
 from core.retailers.features import FEATURE_SETS, SHOP, feature_set
 from core.retailers.files import RETAILERS
-from core.retailers.history import (
-    HISTORY,
-    MONTHLY,
-    write_history,
-)
+from core.retailers.history import HISTORY, MONTHLY, write_history
 from core.retailers.model import (
     Model,
     SegmentAssigner,
     features_of,
 )
 from core.retailers.monthly import ARCHIVE, archived_sales
-from core.retailers.prepare import (
-    prepare,
-)
+from core.retailers.prepare import prepare
 from core.retailers.publish import judging
 from core.retailers.report.scorecard_words import (
     choice_remark,

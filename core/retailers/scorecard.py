@@ -27,11 +27,7 @@ from core.evaluation.outcomes import (
 from core.evaluation.scorecard import ALL, OnStep, Scorer, answer
 from core.months import month_index
 from core.retailers.features import MOMENTUM, SHOP
-from core.retailers.history import (
-    HISTORY,
-    MONTHLY,
-    STATE_HISTORY,
-)
+from core.retailers.history import HISTORY, MONTHLY, STATE_HISTORY
 from core.retailers.model import Model
 from core.segments.split import Split
 from core.segments.states import LAPSED

@@ -24,9 +24,7 @@ from core.reporting.board import (
 )
 from core.reporting.text import count, plural, rounded
 from core.retailers.features import SHOP
-from core.retailers.history import (
-    STATE_HISTORY,
-)
+from core.retailers.history import STATE_HISTORY
 from core.retailers.model import published_segments
 from core.retailers.names import feature_label
 from core.retailers.refresh.month import (

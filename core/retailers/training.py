@@ -39,10 +39,7 @@ from core.models.partition import Partition
 from core.models.scaling import feature_matrix
 from core.retailers.features import MOMENTUM, SHOP
 from core.retailers.files import RETAILERS
-from core.retailers.history import (
-    HISTORY,
-    MONTHLY,
-)
+from core.retailers.history import HISTORY, MONTHLY
 from core.retailers.inside import Past, continued_divisions, look_inside, named_by_rules
 from core.retailers.model import (
     SEGMENT_STATE,

@@ -27,16 +27,9 @@ from core.evaluation.scorecard import Scorer, answer
 from core.months import month_index
 from core.retailers.features import SHOP, feature_set
 from core.retailers.files import RETAILERS
-from core.retailers.history import (
-    HISTORY,
-    MONTHLY,
-    STATE_HISTORY,
-    write_history,
-)
+from core.retailers.history import HISTORY, MONTHLY, STATE_HISTORY, write_history
 from core.retailers.pipelines import prepare_features
-from core.retailers.prepare import (
-    prepare,
-)
+from core.retailers.prepare import prepare
 from core.retailers.report.plots import plot_scorecard
 from core.retailers.report.scorecard_words import (
     month_count,

@@ -10,17 +10,8 @@ import pytest
 from core.config import Config
 from core.months import month_index
 from core.retailers.features import feature_set
-from core.retailers.history import (
-    HISTORY,
-    LATER,
-    MONTHLY,
-    STATE_HISTORY,
-    write_history,
-)
-from core.retailers.prepare import (
-    HAS_LAPSED,
-    prepare,
-)
+from core.retailers.history import HISTORY, LATER, MONTHLY, STATE_HISTORY, write_history
+from core.retailers.prepare import HAS_LAPSED, prepare
 
 OPTIONS = {"sample": {"n_shops": 300}, "seed": 3}
 

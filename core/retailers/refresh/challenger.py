@@ -31,10 +31,7 @@ from core.logging import get_logger, progress
 from core.models.scaling import feature_matrix
 from core.retailers.features import MOMENTUM, SHOP
 from core.retailers.files import RETAILERS
-from core.retailers.history import (
-    HISTORY,
-    MONTHLY,
-)
+from core.retailers.history import HISTORY, MONTHLY
 from core.retailers.model import Model
 from core.retailers.pipelines import (
     prepare_features,

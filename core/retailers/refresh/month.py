@@ -34,9 +34,7 @@ from core.models.scaling import feature_matrix
 from core.months import month_index, month_label
 from core.resolve import resolve_config, unaddressed
 from core.retailers.files import RETAILERS
-from core.retailers.history import (
-    HISTORY,
-)
+from core.retailers.history import HISTORY
 from core.retailers.model import LIFE_CYCLE, PREDICTION_SCHEMA, Model
 from core.retailers.monthly import (
     ARCHIVE,
@@ -47,11 +45,7 @@ from core.retailers.monthly import (
     shop_series,
     write_archive,
 )
-from core.retailers.prepare import (
-    THIN_MONTH_SHARE,
-    Prepared,
-    prepare,
-)
+from core.retailers.prepare import THIN_MONTH_SHARE, Prepared, prepare
 from core.retailers.states import FLOWS_SCHEMA
 from core.segments.changing import Months
 from core.segments.ledger import complete_block
