@@ -160,9 +160,11 @@ def large(trained, tmp_path_factory) -> Path:
     own = own[drawn].select(
         many["shop_id"], *(pl.col(name) * noise for name in model.features)
     )
-    packed = json.dumps(shop_explorer(many, own, model))
+    folder = tmp_path_factory.mktemp("large")
+    own.write_parquet(folder / "scored.parquet")
+    packed = json.dumps(shop_explorer(many.lazy(), folder / "scored.parquet", model))
     page = (trained / "report.html").read_text("utf-8")
-    path = tmp_path_factory.mktemp("large") / "report.html"
+    path = folder / "report.html"
     path.write_text(
         PACKED.sub(lambda found: found[1] + packed + found[3], page), "utf-8"
     )
