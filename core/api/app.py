@@ -26,11 +26,13 @@ from starlette.exceptions import HTTPException
 
 from core.api import middleware, schemas
 from core.api.assign import Limits, assign, read_request
+from core.api.assign_row import assign_row, read_row
 from core.api.connections import BODY_SECONDS
 from core.api.schemas import (
     ID_PATTERN,
     MAX_ID_LENGTH,
     AssignRequest,
+    AssignRow,
     axes_of,
     profile_text,
 )
@@ -41,6 +43,7 @@ from core.errors import PROGRAM, ArtifactError, StoreError, StoreLayoutError
 from core.segments.memberships import CustomerAssigner
 from core.store import AsyncReader
 from core.store.store import StoredModel, split_key
+from core.tabular.assign import TableAssigner
 
 MAX_MODELS = 32
 # Beyond this an answer would come too late to be of use.
@@ -105,7 +108,6 @@ def _restored(stored: StoredModel) -> Served:
         return AxesAssigner.from_bytes(stored.state)
     from core.baskets.model import BasketsAssigner
     from core.channels.model import ChannelsAssigner
-    from core.tabular.assign import TableAssigner
 
     for kind in (BasketsAssigner, TableAssigner):
         if stored.system == kind.files.stage:
@@ -163,15 +165,15 @@ class Services:
                 headers={"Retry-After": str(math.ceil(wait))},
             )
 
-    async def model_of(self, store_id: str) -> AxesAssigner:
-        """Return the store's axes, or answer that it has none."""
+    async def model_of(self, store_id: str) -> AxesAssigner | TableAssigner:
+        """Return what places a request of the store, or answer that nothing does."""
         assigner = await self.models.get(store_id)
         if assigner is None:
             raise middleware.unavailable(
                 f"the store `{store_id}` has no model yet. Learn one with `{PROGRAM} "
                 f"axes --store {store_id}`."
             )
-        if not isinstance(assigner, AxesAssigner):
+        if not isinstance(assigner, AxesAssigner | TableAssigner):
             held = "segments of shops"
             if isinstance(assigner, CustomerAssigner):
                 held = assigner.files.system.name
@@ -327,7 +329,14 @@ async def get_customer(
         "requestBody": {
             "required": True,
             "content": {
-                JSON: {"schema": {"$ref": "#/components/schemas/AssignRequest"}}
+                JSON: {
+                    "schema": {
+                        "anyOf": [
+                            {"$ref": f"#/components/schemas/{body.__name__}"}
+                            for body in (AssignRequest, AssignRow)
+                        ]
+                    }
+                }
             },
         }
     },
@@ -335,8 +344,9 @@ async def get_customer(
 async def post_assign(request: Request, key: ApiKey) -> Response:
     """Place a customer by the store's current model; nothing is stored.
 
-    A stored customer's own rows get the stored segments. Rows that a file would have
-    set aside are set aside here, too, and counted in `set_aside`.
+    A store of axes takes orders and items, one of a feature table a row of features. A
+    stored customer's own rows get the stored segments. Rows that a file would have set
+    aside are set aside here, too, and counted in `set_aside`.
     """
     services = Services.of(request)
     store_id = await services.authorised_store(request, key)
@@ -350,9 +360,11 @@ async def post_assign(request: Request, key: ApiKey) -> Response:
     assigner = await services.model_of(store_id)
 
     def work() -> bytes:
-        received = read_request(body, services.limits)
         started = time.perf_counter()
-        answer = assign(assigner, received)
+        if isinstance(assigner, TableAssigner):
+            answer = assign_row(assigner, read_row(body))
+        else:
+            answer = assign(assigner, read_request(body, services.limits))
         services.metrics.assign_seconds.observe(time.perf_counter() - started)
         return json.dumps(answer, ensure_ascii=False, allow_nan=False).encode()
 
@@ -403,9 +415,10 @@ def _require_json(request: Request) -> None:
 
 DESCRIPTION = """
 Segments of customers on 13 behavioural axes: stored ones, and those of a customer's own
-rows, computed at once. Stores of channels, baskets and shops answer for what is stored;
-of shops the customer is a shop. Every request below `/segments` needs a key in the
-header `X-API-Key`; a key opens one store.
+rows, computed at once; in stores of a feature table, by a row of it. Stores of
+channels, baskets and shops answer for what is stored; of shops the customer is a shop.
+Every request below `/segments` needs a key in the header `X-API-Key`; a key opens one
+store.
 """
 
 
@@ -513,7 +526,7 @@ def _dashboard(lifespan: Any) -> FastAPI:
 
 
 def openapi(app: FastAPI, limits: Limits) -> dict[str, Any]:
-    """Return the document, with the request that is read by hand and its limits."""
+    """Return the document, with the requests that are read by hand and their limits."""
     document = app.openapi()
     schema = AssignRequest.model_json_schema(
         ref_template="#/components/schemas/{model}"
@@ -524,7 +537,8 @@ def openapi(app: FastAPI, limits: Limits) -> dict[str, Any]:
     for choice in schema["properties"]["items"]["anyOf"]:
         if choice.get("type") == "array":
             choice["maxItems"] = most["items"]
-    document["components"]["schemas"].update({**parts, "AssignRequest": schema})
+    bodies = {"AssignRequest": schema, "AssignRow": AssignRow.model_json_schema()}
+    document["components"]["schemas"].update({**parts, **bodies})
     return document
 
 

@@ -163,6 +163,21 @@ class AssignRequest(RequestModel):
     )
 
 
+Cell = Annotated[float, Field(allow_inf_nan=False)] | str | bool | None
+
+
+class AssignRow(RequestModel):
+    """A row of a feature table; of a store that `fit` or `rfm` has filled."""
+
+    model_config = _example("assign_row")
+
+    customer_id: Identifier
+    features: dict[str, Cell] = Field(
+        description="the columns that the segments were learnt from, by name (see "
+        "`GET /segments/axes`); null: unknown; others are passed over"
+    )
+
+
 class CustomerSegments(BaseModel):
     """A customer's segment and its strength on every axis, and the profile."""
 
