@@ -14,14 +14,17 @@ from core.errors import ConfigError, SchemaError, SourceError, did_you_mean, lis
 from core.tables.files import counted
 from core.tables.frames import table_from_frame
 from core.tables.orders import Purchases, intake_lines
-from core.tables.plain import read_table
+from core.tables.plain import read_rows
 
 ID: Final = "customer_id"
 NO_ID: Final = "no id"
 TWICE: Final = "its id has several rows, which differ"
 AGAIN: Final = "the same row again"
+RAGGED: Final = "more cells than the header"
 MOST_REPEATED: Final = 0.5
 """Share of the rows with a repeated id from which the column is no id."""
+MOST_RAGGED: Final = 0.5
+"""Share of the rows with more cells than the header from which it lacks a name."""
 
 
 @dataclass(frozen=True)
@@ -88,16 +91,21 @@ def rows_of_table(config: Config, work: Path, frame: Any = None) -> TableRows:
             "CSV, Parquet or Excel."
         )
     source = "a frame in memory" if frame is not None else str(given)
+    notes: tuple[str, ...] = ()
     if frame is not None:
         received = table_from_frame(frame, work)
         table = received.scan.collect()
+        is_ragged = pl.repeat(False, table.height, eager=True)
     else:
         text = [] if id_column is None else [id_column]
-        table = read_table(str(given), text, config.data)
+        rows = read_rows(str(given), text, config.data)
+        table, notes, is_ragged = rows.table, rows.notes, rows.beyond.is_not_null()
+        if is_ragged.sum() > MOST_RAGGED * table.height:
+            raise rows.refused()
         received = table_from_frame(table, work)
     chosen = _id_column(id_column, table.columns)
-    kept, rejected = _checked(table, chosen)
-    account = [_told(table.height, rejected)]
+    kept, rejected = _checked(table, chosen, is_ragged)
+    account = [_told(table.height, rejected), *notes]
     today = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
     print_ = f"{received.digest}:{chosen}"
     return TableRows(kept, chosen, source, rejected, account, print_, today)
@@ -153,7 +161,9 @@ def _id_column(name: str | None, columns: list[str]) -> str:
     return name
 
 
-def _checked(table: pl.DataFrame, name: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _checked(
+    table: pl.DataFrame, name: str, is_ragged: pl.Series
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return rows with an id of their own, and the others with the reason."""
     text = table[name].cast(pl.String).str.strip_chars()
     rows = table.drop(name).insert_column(0, text.alias(ID))
@@ -162,7 +172,8 @@ def _checked(table: pl.DataFrame, name: str) -> tuple[pl.DataFrame, pl.DataFrame
     several = pl.struct(pl.all()).n_unique().over(ID) > 1
     plain = [c for c, dtype in rows.schema.items() if not dtype.is_nested()]
     reason = rows.select(plain).select(
-        pl.when(~is_known).then(pl.lit(NO_ID))
+        pl.when(is_ragged).then(pl.lit(RAGGED))
+        .when(~is_known).then(pl.lit(NO_ID))
         .when(several).then(pl.lit(TWICE))
         .when(~is_first).then(pl.lit(AGAIN))
         .alias("reason")

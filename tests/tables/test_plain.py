@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from core.errors import SchemaError, SourceError
-from core.tables.plain import read_table
+from core.tables.plain import read_rows, read_table
 
 CSV = """id,whole,number,code,yes,word,gaps
 007,1,0.5,01,true,a,
@@ -55,3 +55,20 @@ def test_what_is_not_there_is_said(tmp_path):
         read_table(path, text=["ids"])
     with pytest.raises(SourceError, match=r"other\.csv"):
         read_table(tmp_path / "other.csv")
+
+
+def test_rows_with_more_cells_than_the_header_are_refused_with_the_first(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("id,n,word\n1,2,a\n2,3,b,,\n3,Paris, France,7\n", encoding="utf-8")
+    message = r"1 row with more cells .* \(first: row 3, with `7` beyond `word`\)"
+    with pytest.raises(SchemaError, match=message):
+        read_table(path)
+    # Such a row does not make text of a column of numbers.
+    assert read_rows(path).table["n"].to_list() == [2, 3, None]
+
+
+def test_what_is_to_be_told_of_several_files_is_logged(tmp_path, caplog):
+    (tmp_path / "1.csv").write_text("id,n\n1,2\n", encoding="utf-8")
+    (tmp_path / "2.csv").write_text("id\n2\n", encoding="utf-8")
+    assert read_table(tmp_path)["n"].to_list() == [2, None]
+    assert "2.csv lacks `n`, which 1.csv has." in caplog.text
