@@ -7,12 +7,16 @@ a run does where its partition is weak.
 import shutil
 from dataclasses import replace
 
+import duckdb
 import polars as pl
 import pytest
+import sqlglot
+from typer.testing import CliRunner
 from verdicts import NATURAL, publish
 
 from core.artifacts.arrays import save_arrays
 from core.artifacts.manifest import digest, read_manifest
+from core.cli import app
 from core.errors import FeatureMismatchError
 from core.retailers.explain import explain_shop, explanation_lines
 from core.retailers.features import MOMENTUM
@@ -22,6 +26,8 @@ from core.retailers.model import SEGMENT_STATE, Model
 from core.retailers.profile import profile_segments
 from core.retailers.publish import published_opening, rename_segment
 from core.retailers.training import named_table
+from core.rules.assign import assign_rules
+from core.rules.dialects import DIALECTS
 from core.rules.grammar import read_rules
 from core.segments.published import Verdict
 from core.segments.split import Split
@@ -124,3 +130,36 @@ def test_the_verdict_says_that_it_is_a_cut_and_other_kinds_come_back(
     assert back.kind == first.kind == "density"
     sizes = [[s.size for s in one.segments] for one in (back, first)]
     assert sizes[0] == sizes[1]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_exported_rules_say_in_every_database_what_the_model_says(
+    dialect, run, tmp_path
+):
+    file = tmp_path / "rules.sql"
+    arguments = ["export", str(file), "--rules", "--artifacts", str(run)]
+    done = CliRunner().invoke(
+        app, [*arguments, "--dialect", dialect, "--table", "crm.shops"]
+    )
+    assert done.output.endswith("rules.sql: 3 rules\n")
+    sql = file.read_text(encoding="utf-8")
+    [query] = sqlglot.transpile(sql, read=dialect, write="duckdb")
+    model, shops = Model.load(run), pl.read_parquet(run / "features.parquet")
+    with duckdb.connect() as database:
+        database.execute("CREATE SCHEMA crm")
+        database.execute("CREATE TABLE crm.shops AS FROM shops")
+        found = dict(database.execute(query).fetchall())
+    names = model.segments.published.names
+    placed = model.assign(shops).select("shop_id", "segment").iter_rows()
+    assert found == {shop: names[segment] for shop, segment in placed}
+
+
+def test_exported_rules_are_read_back(run, tmp_path):
+    file = tmp_path / "rules.yaml"
+    arguments = ["export", str(file), "--rules", "--artifacts", str(run)]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    shops = pl.read_parquet(run / "features.parquet")
+    told = assign_rules(read_rules(str(file)), shops, "shop_id").table["segment"]
+    model = Model.load(run)
+    names, placed = model.segments.published.names, model.assign(shops)
+    assert told.to_list() == [names[segment] for segment in placed["segment"]]

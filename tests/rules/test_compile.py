@@ -6,9 +6,11 @@ import duckdb
 import narwhals as nw
 import numpy as np
 import polars as pl
+import psycopg
 import pytest
 import sqlglot
 from rules import plain_recipe, random_features, random_guests
+from sqlglot import exp
 from test_check import random_condition
 
 from core.errors import ConfigError, ContractError, SchemaError
@@ -16,6 +18,7 @@ from core.rules.assign import assign_rules
 from core.rules.compile import assign_expr, to_sql
 from core.rules.dialects import DIALECTS
 from core.rules.grammar import RuleSegment, RuleSet, read_rules
+from core.store import Store
 
 
 def test_27_rules_equal_the_tables_written_out_on_a_million_guests():
@@ -125,6 +128,45 @@ def test_sql_quotes_names_and_texts_as_each_database_wants():
     assert "('a''b', 'c\\d')" in postgres
     with pytest.raises(ConfigError, match="expected one of `duckdb`"):
         to_sql(rules, "oracle", "customers")
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_every_database_can_read_its_own_sql(dialect):
+    rules = read_rules("order-bands")
+    for own, table in ((rules, "crm.guests"), (read_rules(AWKWARD), 'a b."c"`d`')):
+        sql = to_sql(own, dialect, table, "the id")
+        [query] = sqlglot.parse(sql, read=dialect)  # raises at what it cannot read
+        [source] = [t for t in query.find_all(exp.Table) if t.name != "facts"]
+        assert f"{source.db}.{source.name}" == table
+        assert query.named_selects == ["the id", "segment"]
+        told = [case.args["true"].this for case in query.find_all(exp.If)]
+        names = [segment.name for segment in own.segments]
+        assert [name for name in told if name in names] == names
+        assert not list(query.find_all(exp.Anonymous, exp.Command))
+
+
+def test_postgresql_itself_gives_the_same_segments(tmp_path):
+    with (
+        Store.open(None, tmp_path / "postgres") as store,
+        psycopg.connect(store.address, autocommit=True) as database,
+    ):
+        for seed in range(5):
+            rules, table = random_case(np.random.default_rng(seed))
+            _fill(database, table)
+            found = database.execute(to_sql(rules, "postgres", "customers")).fetchall()
+            expected = dict(enumerate(interpreted(rules, table)))
+            assert dict(found) == expected
+
+
+def _fill(database, table):
+    """Make the table `customers` of PostgreSQL equal to a frame."""
+    types = {pl.Boolean: "BOOLEAN", pl.Int64: "BIGINT", pl.String: "TEXT"}
+    columns = [f'"{n}" {types.get(t, "FLOAT8")}' for n, t in table.schema.items()]
+    database.execute("DROP TABLE IF EXISTS customers")
+    database.execute(f"CREATE TABLE customers ({', '.join(columns)})")
+    with database.cursor().copy("COPY customers FROM STDIN") as rows:
+        for row in table.iter_rows():
+            rows.write_row(row)
 
 
 def test_thresholds_without_a_number_are_not_compiled():
