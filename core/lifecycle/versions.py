@@ -105,12 +105,13 @@ def roll_back(
             if model.names != assigner.model.names:
                 named = replace(assigner, model=model)
                 _publish_names(by, artifacts, base, assigner, named)
-        date = now.facts(files.stage)["reference_date"][:10]
+        facts = now.facts(files.stage)
+        date, again = facts["reference_date"][:10], facts.get("again", files.stage)
         said = [
             f"Version {now.version} is in use again, with the profiles of {date}; "
             f"version {left.version} is kept.",
-            f"To place today's customers by it, run `{PROGRAM} {files.stage} --retrain "
-            "never`.",
+            "To place today's customers by it, hand their rows in once more: "
+            f"`{PROGRAM} {again} --retrain never`.",
         ]
         return _loaded(by, artifacts, said, into_store)
 

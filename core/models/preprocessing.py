@@ -60,7 +60,6 @@ def checked_matrix(
     estimator : estimator
         Learns `n_features_in_` and `feature_names_in_` if `is_fit`, else is asked.
     X : array-like or frame of shape (n_rows, n_features)
-        One row per shop.
     is_fit : bool
         Whether the estimator is being fitted on `X`.
     allow_nan : bool
@@ -93,13 +92,13 @@ def checked_matrix(
     except (ValueError, TypeError) as error:
         kind = ModelTypeError if isinstance(error, TypeError) else ModelError
         raise kind(
-            f"`{name}` cannot use this table: {error} Pass one row per shop and the "
-            "numeric columns that the model was fitted on."
+            f"`{name}` cannot use this table: {error} Pass numbers, "
+            "a row for each of those to be segmented."
         ) from None
     if len(table) < min_rows:
         raise ModelError(
             f"`{name}` received n_samples = {len(table)} row(s); expected at least "
-            f"{min_rows}, to hold some out for validation. Bring more shops, or "
+            f"{min_rows}, to hold some out for validation. Bring more rows, or "
             "cluster the scaled features themselves."
         )
     names = getattr(estimator, "feature_names_in_", None)
@@ -231,7 +230,7 @@ class FeatureScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # t
             )
         if not 0.0 <= self.tail_share < 0.5:
             raise ConfigError(
-                f"`tail_share` is {self.tail_share!r}; expected a share of the shops "
+                f"`tail_share` is {self.tail_share!r}; expected a share of the rows "
                 "from 0 to below 0.5, such as 0.01."
             )
 
