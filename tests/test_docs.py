@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+import pydoc
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -26,6 +28,7 @@ from core.resolve import resolve_config
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+CI = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -55,11 +58,41 @@ def test_python_example_of_the_readme_uses_names_that_exist():
     assert len(block.strip().splitlines()) <= 10
 
 
-@pytest.mark.parametrize("name", core.__all__)
-def test_every_public_name_is_in_the_reference_with_an_example(name):
-    page = (REPOSITORY / "docs" / "api.md").read_text(encoding="utf-8")
-    assert re.search(rf"^::: core\.([a-z_.]+\.{name}|errors)$", page, re.MULTILINE)
-    assert "\nExamples\n---" in inspect.getdoc(getattr(core, name))
+REFERENCE = re.findall(
+    r"^::: (core\.\S+)$",
+    (REPOSITORY / "docs" / "api.md").read_text(encoding="utf-8"),
+    re.MULTILINE,
+)
+ERRORS = "core.errors"  # a whole module of them
+
+
+def test_every_name_that_users_import_is_in_the_reference():
+    """Those of the package, and those of what the documents and examples import."""
+    places = ("README.md", "docs/*.md", "docs/*.ipynb", "examples/*.py")
+    found = {getattr(core, name) for name in core.__all__}
+    for path in chain.from_iterable(map(REPOSITORY.glob, places)):
+        text = path.read_text(encoding="utf-8").replace('\\n"', "")
+        imported = r"from stable_segments(\S*) import (?:\(([^)]+)\)|([\w, ]+))"
+        for module, *names in re.findall(imported, text):
+            for name in re.findall(r"\w+", "".join(names)):
+                found.add(getattr(import_module(f"core{module}"), name))
+    listed = {pydoc.locate(name) for name in REFERENCE}
+    assert {one for one in found if one.__module__ != ERRORS} <= listed
+    assert ERRORS in REFERENCE
+
+
+@pytest.mark.parametrize("name", [name for name in REFERENCE if name != ERRORS])
+def test_every_name_of_the_reference_has_an_example_that_is_run(name):
+    """By doctest, or by CI as a part of one of the examples."""
+    text = inspect.getdoc(pydoc.locate(name)).partition("\nExamples\n---")[2]
+    if file := re.search(r"Of `(examples/\w+\.py)`", text):
+        example = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+        assert example in (REPOSITORY / file[1]).read_text(encoding="utf-8")
+        run_by_ci = re.search("for example in (.*);", CI)[1].split()
+        assert Path(file[1]).stem in run_by_ci
+    else:
+        assert ">>> " in text
+        assert "+SKIP" not in text
 
 
 @functools.cache

@@ -81,6 +81,16 @@ class AxesAssigner(CustomerAssigner):
     negative_orders : str
         What its last run made of orders and lines below 0; see
         ``axes.negative_orders``.
+
+    Examples
+    --------
+    Of `examples/customers.py`:
+
+    ```python
+    assigner = AxesAssigner.load(result.folder)
+    for axis, names in assigner.model.names.items():
+        print(f"{axis}: {', '.join(names.values())}")
+    ```
     """
 
     files = FILES

@@ -223,6 +223,15 @@ def run_axes(
     refit, into_store
         See `core.lifecycle.run.run_segmentation`, for errors as well; a file of names
         that is not one is a `ConfigError`, too.
+
+    Examples
+    --------
+    Of `examples/customers.py`:
+
+    ```python
+    config = Config(artifacts=folder, axes={"sample_customers": 800})
+    result = run_axes(config)
+    ```
     """
     if is_spark(orders) or config.features.engine == "spark":
         if lines is not None or config.axes.lines is not None:

@@ -212,6 +212,15 @@ def run_baskets(
         If the rules do not put every possible customer into one segment.
     EligibilityError
         If nobody has orders enough.
+
+    Examples
+    --------
+    Of `examples/baskets.py`:
+
+    ```python
+    config = Config(artifacts=folder, baskets={"sample_customers": 200})
+    result = run_baskets(config)
+    ```
     """
     if is_spark(orders) or config.features.engine == "spark":
         from core.baskets.spark import run_baskets_on_spark

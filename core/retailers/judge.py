@@ -496,8 +496,10 @@ def measure_stability(
 
     Examples
     --------
+    Of `examples/steps.py`:
+
     ```python
-    measure_stability("artifacts", n_refits=5).lines
+    measured = measure_stability(folder, n_refits=2)
     ```
     """
     standing = standing_model(artifacts)

@@ -360,11 +360,11 @@ class Model(Displayed):
 
     Examples
     --------
-    Executed in full by ``examples/shops.py``.
+    Of `examples/shops.py`:
 
     ```python
-    model = Model.load("artifacts")
-    model.assign_sales(rows_of_one_shop)
+    placed = model.assign_sales(rows)
+    print(placed.select("shop_id", "segment", "segment_name", "state"))
     ```
     """
 

@@ -91,8 +91,10 @@ def prepare_features(config: Config, frame: Any = None) -> StageResult:
 
     Examples
     --------
+    Of `examples/steps.py`:
+
     ```python
-    prepare_features(Config(artifacts="artifacts"), sales)
+    prepared = prepare_features(config)
     ```
     """
     shop_playbook(config)  # a fault in it is told before the work
@@ -208,8 +210,10 @@ def train_autoencoder(config: Config, start: Model | None = None) -> StageResult
 
     Examples
     --------
+    Of `examples/steps.py`:
+
     ```python
-    train_autoencoder(Config(artifacts="artifacts"))
+    trained = train_autoencoder(config)
     ```
     """
     from core.models.autoencoder.estimator import Autoencoder
@@ -295,8 +299,10 @@ def train_clustering(config: Config, predecessor: Model | None = None) -> StageR
 
     Examples
     --------
+    Of `examples/steps.py`:
+
     ```python
-    train_clustering(Config(artifacts="artifacts"))
+    clustered = train_clustering(config)
     ```
     """
     from core.retailers.report.plots import draw_spaces
@@ -431,8 +437,10 @@ def run_inference(
 
     Examples
     --------
+    Of `examples/steps.py`:
+
     ```python
-    run_inference(Config(artifacts="artifacts"))
+    inferred = run_inference(config)
     ```
     """
     artifacts = Artifacts(config.artifacts, RETAILERS)
@@ -647,9 +655,11 @@ def run_all(config: Config, frame: Any = None) -> list[StageResult]:
     --------
     Executed in full by ``examples/shops.py``.
 
+    Of `examples/shops.py`:
+
     ```python
-    config = Config(artifacts="artifacts", sample={"n_shops": 300})
-    prepared, trained, clustered, inferred = run_all(config)
+    config = Config(artifacts=folder, sample={"n_shops": 300})
+    prepared, _, _, inferred = run_all(config)
     ```
     """
     return [

@@ -80,6 +80,30 @@ def to_sql(
     ------
     ConfigError
         If the dialect is unknown or a threshold has no number yet.
+
+    Examples
+    --------
+    >>> from core.rules.grammar import read_rules
+    >>> rules = read_rules('''
+    ... features: {spend: {type: number}}
+    ... segments:
+    ...   - {name: high, when: spend > 90}
+    ...   - {name: low, when: spend <= 90}
+    ... ''')
+    >>> print(to_sql(rules, "duckdb", "crm.customers"), end="")
+    WITH facts AS (
+      SELECT
+        "customer_id",
+        NULLIF(CAST("spend" AS DOUBLE), CAST('NaN' AS DOUBLE)) AS "spend"
+      FROM "crm"."customers"
+    )
+    SELECT
+      "customer_id",
+      CASE
+        WHEN "spend" > 90 THEN 'high'
+        WHEN "spend" <= 90 THEN 'low'
+      END AS segment
+    FROM facts
     """
     own = database(dialect)
     sql = _Sql(own)

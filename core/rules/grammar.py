@@ -277,6 +277,12 @@ def read_rules(source: str | Path) -> RuleSet:
     ConfigError
         If there is no such file, or anything in it cannot be understood; the message
         names the place, what was met and what was expected.
+
+    Examples
+    --------
+    >>> rules = read_rules("order-bands")
+    >>> len(rules.segments), rules.segments[0].name
+    (27, 'Seg1_5_1')
     """
     text = str(source)
     if isinstance(source, str) and "\n" in source:

@@ -24,7 +24,14 @@ from core.tables.orders import (
 from core.tabular import report
 from core.tabular.assign import TableAssigner
 from core.tabular.columns import TableEncoding
-from core.tabular.files import AXIS, FILES, RFM_STORE, ROWS, fit_folder
+from core.tabular.files import (
+    AXIS,
+    DEFAULT_STORE,
+    FILES,
+    RFM_STORE,
+    ROWS,
+    fit_folder,
+)
 from core.tabular.learn import FitOptions, learn_segments
 from core.tabular.rows import ID, TableRows, rows_of_orders, rows_of_table
 
@@ -41,8 +48,9 @@ class TableSegments(Segmentation[TableRows, TableAssigner]):
 
     files = FILES
     assigner = TableAssigner
-    again = "fit --table FILE --id COLUMN"
+    again = "fit --table FILE --id {id_column}"
     """The verb that takes in the next rows."""
+    default_store = DEFAULT_STORE
 
     def __init__(self, config: Config, frame: Any = None) -> None:
         super().__init__(config)
@@ -119,7 +127,8 @@ class TableSegments(Segmentation[TableRows, TableAssigner]):
         """Return the counts of rows and columns, and the verdict."""
         return {
             "source": data.source,
-            "again": self.again,
+            "again": self.again.format(id_column=_argument(data.id_column))
+            + ("" if self.store == self.default_store else f" --store {self.store}"),
             "id_column": data.id_column,
             "n_rows": data.table.height + data.rejected.height,
             "n_rejected": data.rejected.height,
@@ -185,6 +194,7 @@ class RfmSegments(TableSegments):
     """
 
     again = "rfm --orders FILE"
+    default_store = RFM_STORE
 
     def __init__(
         self,
@@ -213,6 +223,11 @@ class RfmSegments(TableSegments):
         return rows_of_orders(found, source)
 
 
+def _argument(text: str) -> str:
+    """Return a word of a command, in quotes where it has spaces."""
+    return f'"{text}"' if " " in text else text
+
+
 def run_fit(
     config: Config,
     frame: Any = None,
@@ -230,6 +245,16 @@ def run_fit(
         Rows instead of ``fit.table``; ``fit.id`` names their ids.
     refit, into_store
         See `core.lifecycle.run.run_segmentation`, for errors as well.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> spend = [20 + i % 7 for i in range(40)] + [90 + i % 7 for i in range(30)]
+    >>> table = pl.DataFrame({"id": [f"C{i}" for i in range(70)], "spend": spend})
+    >>> with TemporaryDirectory() as folder:
+    ...     config = Config(artifacts=folder, fit={"id": "id", "max_segments": 2})
+    ...     print(run_fit(config, table).lines[0])
+    70 customers by 1 column: the segments were learnt (version 1).
     """
     segments = TableSegments(config, frame)
     return run_segmentation(segments, refit=refit, into_store=into_store)
@@ -256,6 +281,23 @@ def run_rfm(
         Makes the built-in sample, for a configuration that names no rows.
     refit, into_store
         See `core.lifecycle.run.run_segmentation`, for errors as well.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> customer = [i % 20 for i in range(60)] + list(range(0, 20, 2))
+    >>> orders = pl.DataFrame(
+    ...     {
+    ...         "order_id": range(70),
+    ...         "customer_id": [f"C{i}" for i in customer],
+    ...         "order_date": [f"2024-03-{1 + i % 28:02d}" for i in range(70)],
+    ...         "total_price": [20.0 + 7 * i for i in customer],
+    ...     }
+    ... )
+    >>> with TemporaryDirectory() as folder:
+    ...     config = Config(artifacts=folder, fit={"max_segments": 2})
+    ...     print(run_rfm(config, orders).lines[0])
+    20 customers by 3 columns: the segments were learnt (version 1).
     """
     segments = RfmSegments(config, orders, lines, generate)
     return run_segmentation(segments, refit=refit, into_store=into_store)

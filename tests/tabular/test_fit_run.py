@@ -42,6 +42,8 @@ def done(tmp_path_factory, members):
     ]
     file = folder / "january.csv"
     pl.concat([january, *faulty]).write_csv(file)
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write("M0400,60,000,41,free,true\n")  # a thousands separator
     first = run_fit(config(folder, table=str(file)))
     february = numbered(members(450, seed=1)[0])
     second = run_fit(config(folder), february)
@@ -50,10 +52,12 @@ def done(tmp_path_factory, members):
 
 def test_rows_in_are_rows_kept_and_rows_counted(done):
     folder, first, second, february = done
-    assert first.facts["n_rows"] == 404
-    assert first.facts["n_customers"] + first.facts["n_rejected"] == 404
-    assert first.facts["n_rejected"] == 5
-    assert "2 the same row again; 1 no id" in first.facts["account"][0]
+    assert first.facts["n_rows"] == 405
+    assert first.facts["n_customers"] + first.facts["n_rejected"] == 405
+    assert first.facts["n_rejected"] == 6
+    told = first.facts["account"][0]
+    assert "2 the same row again" in told
+    assert "1 more cells than the header" in told
     assert (second.facts["n_customers"], second.facts["n_rejected"]) == (450, 0)
     table = pl.read_csv(folder / "fit" / "table_segments.csv")
     assert table["member"].to_list() == february["member"].to_list()
@@ -116,6 +120,7 @@ def test_a_name_stays_and_a_version_comes_back(done):
     lines, code = roll_back(own)
     assert code == 0
     assert "in use again" in lines[0]
+    assert " fit --table FILE --id member --retrain never`" in lines[1]
     names = TableAssigner.load(folder / "fit").model.names["segment"]
     assert names[0] == "Top"
     assert first.facts["n_customers"] == 399
