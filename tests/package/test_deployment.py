@@ -6,6 +6,9 @@ import configparser
 import json
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,3 +81,21 @@ def test_a_unit_is_read_and_runs_what_is_there(name):
     program, *arguments = shlex.split(service["ExecStart"])
     assert program.endswith("/bin/segments")
     assert_known(arguments)
+
+
+def test_systemd_finds_nothing_wrong_with_the_units(tmp_path):
+    if (systemd := shutil.which("systemd-analyze")) is None:
+        pytest.skip("systemd is not installed")
+    for name in UNITS:
+        text = (DEPLOY / name).read_text(encoding="utf-8")
+        # The program is looked for; here another one stands where it would be.
+        there = re.sub(r"(?<=^ExecStart=)\S+", sys.executable, text, flags=re.MULTILINE)
+        (tmp_path / name).write_text(there, encoding="utf-8")
+    units = [str(tmp_path / name) for name in UNITS]
+    done = subprocess.run(
+        [systemd, "verify", "--man=no", *units],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
