@@ -11,9 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from rules import random_guests
 from untidy import (
     everyone,
     on_spark,
@@ -50,6 +52,10 @@ from core.retailers.pipelines import prepare_features, run_all
 from core.retailers.refresh.run import run_refresh
 from core.retailers.sample import generate_sales
 from core.retailers.spark_parts import KEPT, Known, shops_part, shops_schema
+from core.rules.assign import assign_rules
+from core.rules.compile import to_sql
+from core.rules.grammar import read_rules
+from core.segments.export import to_statements
 from core.segments.states import LifeCycle
 from core.spark import session as sessions
 from core.spark import tables
@@ -354,3 +360,27 @@ def test_labels_of_everyone_on_spark_are_those_of_one_machine(spark, trained, tm
     assert_frame_equal(found, expected, rel_tol=1e-9)
     assert expected["latent_cluster"].n_unique() > 3
     assert 0 < expected["reason"].null_count() < expected.height
+
+
+def test_spark_runs_the_sql_that_is_written_for_it(spark):
+    rules, guests = (
+        read_rules("order-bands"),
+        random_guests(np.random.default_rng(0), 300),
+    )
+    spark.createDataFrame(guests.to_arrow()).createOrReplaceTempView("guests")
+    found = spark.sql(to_sql(rules, "spark", "guests")).toArrow()
+    expected = assign_rules(rules, guests, "customer_id").table
+    assert pl.from_arrow(found).sort("customer_id").equals(expected)
+    members = pl.DataFrame(
+        {
+            "id": ["007", "it's", "back\\slash", "two\nlines"],
+            "n": [1.5, None, 1e-300, 2.0],
+        }
+    )
+    for statement in to_statements(members, "spark", "members"):
+        spark.sql(statement.rstrip().removesuffix(";"))
+    assert (
+        pl.from_arrow(spark.table("members").toArrow())
+        .sort("id")
+        .equals(members.sort("id"))
+    )
