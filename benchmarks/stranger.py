@@ -5,7 +5,7 @@ wheel, installs it alone into an environment of its own, outside the checkout, a
 the sample, the notebook, the examples, the estimator as `docs/any-table.md` has it, and
 the API. Nothing is edited; a step that fails ends the walk with what it said. Prints a
 Markdown table of seconds: ``python benchmarks/stranger.py``. Needs git and the package
-index, some 5 GB of disk for the time of the walk, and takes about six minutes.
+index, some 5 GB of disk for the time of the walk, and takes about eight minutes.
 """
 
 from __future__ import annotations
