@@ -91,9 +91,10 @@ def checked_matrix(
         )
     except (ValueError, TypeError) as error:
         kind = ModelTypeError if isinstance(error, TypeError) else ModelError
+        said = " ".join(str(error).split()).removesuffix(".")
         raise kind(
-            f"`{name}` cannot use this table: {error} Pass numbers, "
-            "a row for each of those to be segmented."
+            f"`{name}` cannot use this table: {said}. Pass numbers, a row for each of "
+            "those to be segmented."
         ) from None
     if len(table) < min_rows:
         raise ModelError(

@@ -322,7 +322,13 @@ class StableSegmenter(
         try:
             frame = nw.from_native(X, eager_only=True)
         except TypeError:
-            matrix = checked_matrix(self, X, is_fit=is_fit, allow_nan=True)
+            try:
+                matrix = checked_matrix(self, X, is_fit=is_fit, allow_nan=True)
+            except ModelError as error:
+                raise type(error)(
+                    f"{error} Text and categories are taken as columns of a frame: "
+                    "pandas, Polars or Arrow."
+                ) from None
             names = [f"x{place}" for place in range(matrix.shape[1])]
             return pl.DataFrame(matrix, schema=names)
         try:
