@@ -31,6 +31,11 @@ FINER = 5
 """Times as many values as a feature has, from which another may order its ties."""
 LIMIT = 10.0
 """Standard deviations that finer features are clipped to when they order ties."""
+TOLD = 0.9
+"""Mean share of a level's rows that finer features place in it, for it to step where
+they do."""
+LEAST_VARIANCE = 1e-4
+"""Of a feature within a level, so that one row of its own is not infinitely sure."""
 
 
 def spread_ties(
@@ -51,7 +56,8 @@ def spread_ties(
     at the same tenure, would make steps of what has none. Nothing finer: by lot.
 
     The indicators of a category's levels are spread together: what lies between two
-    levels is not a valley either.
+    levels is not a valley either. Who stands near the border is told by the finer
+    features as well: an age band steps where the age does not.
 
     Parameters
     ----------
@@ -70,14 +76,20 @@ def spread_ties(
         spread = columns.copy()
         for levels in categories:
             is_number[levels] = False
-            spread[levels] = _spread_levels(columns[levels], rng)
-        if is_number.any():
-            spread[is_number] = spread_ties(columns[is_number], rng)
+        numbers = columns[is_number]
+        spread[is_number] = spread_ties(numbers, rng)
+        n_values = np.array([len(np.unique(np.round(c / ROUNDING))) for c in numbers])
+        for levels in categories:
+            n_levels = len(columns[levels])
+            finer = spread[is_number][n_values >= FINER * max(n_levels, 2)]
+            spread[levels] = _spread_levels(columns[levels], finer, rng)
         return spread
     rounded = np.round(columns / ROUNDING) * ROUNDING
     n_values = np.array([len(np.unique(column)) for column in rounded])
     spread = columns.copy()
     for place in np.argsort(-n_values, kind="stable"):
+        if n_values[place] == columns.shape[1]:
+            continue  # no ties
         is_finer = (n_values >= FINER * n_values[place]) & (n_values[place] > 2)
         finer = spread[is_finer]
         order = _predicted(rounded[place], finer)
@@ -85,7 +97,9 @@ def spread_ties(
     return spread
 
 
-def _spread_levels(block: FloatArray, rng: np.random.Generator) -> FloatArray:
+def _spread_levels(
+    block: FloatArray, finer: FloatArray, rng: np.random.Generator
+) -> FloatArray:
     """Return indicators evenly between the middle of all levels and twice as far out.
 
     Seen along the line between any two levels the density is even on either side of
@@ -96,11 +110,38 @@ def _spread_levels(block: FloatArray, rng: np.random.Generator) -> FloatArray:
     middle = low + unit / len(block)
     level = (block - low).argmax(axis=0)
     counts = np.bincount(level)
-    by_level = np.lexsort([rng.random(len(level)), level])
+    order = _told_apart(level, finer)
+    by_level = np.lexsort([rng.random(len(level)), order, level])
     ranks = np.empty(len(level))
     ranks[by_level] = np.arange(len(level))
     share = (ranks - (np.cumsum(counts) - counts)[level] + 0.5) / counts[level]
     return np.asarray(middle + 2.0 * share * (block - middle))
+
+
+def _told_apart(level: centroids.IntArray, finer: FloatArray) -> FloatArray:
+    """Return how clearly finer features tell each row's level from the next best.
+
+    In logarithms of likelihoods, every feature normal in every level (naive Bayes);
+    0 where they do not tell the levels (`TOLD`): an order that follows groups in other
+    features would make gaps between levels that know nothing of them.
+    """
+    found = np.unique(level)
+    if not len(finer) or len(found) < 2:
+        return np.zeros(len(level))
+    finer = np.clip(finer, -LIMIT, LIMIT)
+    likely = np.empty((len(found), len(level)))
+    for place, one in enumerate(found):
+        own = finer[:, level == one]
+        middle = own.mean(axis=1, keepdims=True)
+        variance = own.var(axis=1, keepdims=True) + LEAST_VARIANCE
+        squares = (finer - middle) ** 2 / variance + np.log(variance)
+        likely[place] = -0.5 * squares.sum(axis=0)
+    own_place, everyone = np.searchsorted(found, level), np.arange(len(level))
+    of_own = likely[own_place, everyone]
+    likely[own_place, everyone] = -np.inf
+    margin = np.asarray(of_own - likely.max(axis=0))
+    is_told = np.bincount(own_place, weights=margin > 0) / np.bincount(own_place)
+    return margin if is_told.mean() >= TOLD else np.zeros(len(level))
 
 
 def _predicted(column: FloatArray, finer: FloatArray) -> FloatArray:

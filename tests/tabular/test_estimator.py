@@ -129,6 +129,16 @@ def test_data_of_one_population_are_not_called_natural():
     assert StableSegmenter(max_segments=3).fit(table).verdict_.kind != "natural"
 
 
+def test_flags_that_follow_from_a_number_are_no_groups():
+    """They step where the number has no gap; true and false as well as 1 and 0."""
+    rng = np.random.default_rng(1000)
+    x, y = rng.normal(size=1000), rng.exponential(size=1000)
+    table = {"x": x, "is_high": x > 0, "y": y, "is_active": (y > 0.7) * 1}
+    table["z"] = rng.normal(size=1000)
+    found = StableSegmenter(max_segments=5).fit(pl.DataFrame(table))
+    assert found.verdict_.kind != "natural"
+
+
 def test_what_is_asked_for_is_cut():
     table = pl.DataFrame({"x": np.random.default_rng(0).normal(size=300)})
     segmenter = StableSegmenter(4).fit(table)
