@@ -532,6 +532,12 @@ def _mended_id(text: pl.Expr, is_float: pl.Expr) -> pl.Expr:
     return pl.when(~_is_nothing(text)).then(mended)
 
 
+def mended_ids(ids: pl.Series) -> pl.Series:
+    """Return ids as text: `17850.0` as `17850`; what stands for nothing is null."""
+    text = _id_text(ids.name, ids.dtype)
+    return ids.to_frame().select(_mended_id(text, _is_float_text(text))).to_series()
+
+
 def _as_float(name: str, dtype: pl.DataType) -> pl.Expr:
     """Return cells as Float64; null where they are no number, not even NaN."""
     if dtype.is_numeric() or isinstance(dtype, pl.Boolean):

@@ -4,12 +4,13 @@ Every column counts alike, whatever its unit and however many levels it has: two
 drawn at random are, on average, equally far apart in each (a squared distance of 2).
 
 number
+    Also one typed as text, such as `$1,234.50` and `12%` (`core.tabular.amounts`).
     Winsorised at 1% and scaled to a variance of 1 (`core.models.preprocessing`). First
     the logarithm ``ln(1 + x)``, where no value is below 0, the skewness is above
     `SKEWED` and the logarithm's is smaller.
 category
-    Text, true and false, and numbers that are said to be categories: one indicator per
-    level (one-hot), together scaled to a variance of 1: each divided
+    Text, true and false, 1 and 0, and numbers that are said to be categories: one
+    indicator per level (one-hot), together scaled to a variance of 1: each divided
     by ``sqrt(sum of p (1 - p))``, p being the shares of the levels. Levels that fewer
     rows than `RARE` (and than `FEWEST`) have, and those after the `MOST_LEVELS` most
     frequent, are one level, ``(other)``. Nothing is taken from a target.
@@ -17,16 +18,18 @@ missing values
     A number's is its median. A category's is a level of its own, ``(missing)``, where
     it is frequent enough to be one. A row of which nothing is known has no segment.
 left out, and told
-    Columns without values, with one value, with another text in most rows (names,
-    addresses), and whole numbers that count the rows.
+    Columns without values, with one value in all rows but fewer than `RARE` (and than
+    `FEWEST`), with another text in most rows (names, addresses), whole numbers that
+    count the rows, and those that differ in all rows under the name of an id.
 refused
     Dates: a moment is no amount. Turn them into days since then.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, Self
 
@@ -37,6 +40,7 @@ from core.errors import FeatureMismatchError, SchemaError, did_you_mean, listed
 from core.models.centroids import FloatArray, Scaling, learn_scaling
 from core.models.scaling import LARGEST_VALUE
 from core.tables.dates import fitting_formats
+from core.tabular.amounts import AmountForm, amount_form, read_amounts
 
 Kind = Literal["number", "category"]
 RARE: Final = 0.01
@@ -48,6 +52,10 @@ MISSING: Final = "(missing)"
 MOSTLY: Final = 0.5
 """Share of the rows with a text of their own from which a column tells them by name."""
 _DATE_CELLS: Final = 1000
+_ID_NAME: Final = re.compile(
+    r"(^|[\W_])(id|uuid|guid|key|number|no|nr)$", re.IGNORECASE
+)
+_ID_NAME_IN_CAPITALS: Final = re.compile(r"[a-z](ID|Id)$")
 _ISO: Final = r"^\d{4}-\d{1,2}-\d{1,2}([T ].*)?$"
 
 
@@ -66,6 +74,8 @@ class ColumnPlan:
     levels : tuple of str
         Of a category: by descending frequency, ``(missing)`` and ``(other)`` last,
         where there are any.
+    form : AmountForm or None
+        Of a number that is typed as text: how.
     """
 
     name: str
@@ -73,6 +83,7 @@ class ColumnPlan:
     fill: float = 0.0
     is_log: bool = False
     levels: tuple[str, ...] = ()
+    form: AmountForm | None = None
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -81,21 +92,38 @@ class ColumnPlan:
             return (self.name,)
         return tuple(f"{self.name}={level}" for level in self.levels)
 
-    def encoded(self, column: pl.Series) -> list[pl.Series]:
-        """Return the encoded columns, float64; nothing is missing.
+    def read(self, column: pl.Series) -> pl.Series:
+        """Return a number's values as float64, null where unknown; a category as it is.
 
         Raises
         ------
         FeatureMismatchError
-            If a number is asked for, and the column holds none.
+            If a number is asked for, and the column holds others.
         """
-        if self.kind == "number":
-            if not column.dtype.is_numeric() and column.null_count() < len(column):
+        if self.kind == "category":
+            return column
+        if column.dtype == pl.String and self.form is not None:
+            cells = _text(column)
+            found = read_amounts(cells, self.form)
+            lost = cells.filter(found.is_null() & ~cells.is_in(self.form.words))
+            if lost.null_count() < len(lost):
                 raise FeatureMismatchError(
-                    f"`{self.name}` held numbers when the segments were learnt; it "
-                    f"holds {column.dtype} now. Expected numbers."
+                    f"`{self.name}` held numbers when the segments were learnt; "
+                    f"`{lost.drop_nulls()[0]}` is none of the kind. Expected numbers "
+                    "written as before, or empty cells."
                 )
-            return [_numbers(column).fill_null(self.fill).alias(self.name)]
+            return found
+        if not column.dtype.is_numeric() and column.null_count() < len(column):
+            raise FeatureMismatchError(
+                f"`{self.name}` held numbers when the segments were learnt; it "
+                f"holds {column.dtype} now. Expected numbers."
+            )
+        return _numbers(column)
+
+    def encoded(self, column: pl.Series) -> list[pl.Series]:
+        """Return the encoded columns of what was `read`, float64; none missing."""
+        if self.kind == "number":
+            return [column.fill_null(self.fill)]
         text = _levels_of(column, self.levels)
         return [
             (text == level).fill_null(False).cast(pl.Float64).alias(feature)
@@ -201,8 +229,8 @@ class TableEncoding:
                 f"lacks {listed(missing)}.{hint} Hand in all of them; an unknown value "
                 "may stay empty."
             )
-        own = table.select(plan.name for plan in self.columns)
-        refuse_infinite(own)
+        refuse_infinite(table.select(plan.name for plan in self.columns))
+        own = pl.DataFrame([plan.read(table[plan.name]) for plan in self.columns])
         encoded = pl.DataFrame(
             [made for plan in self.columns for made in plan.encoded(own[plan.name])]
         )
@@ -249,10 +277,23 @@ class TableEncoding:
     def from_dict(cls, known: Mapping[str, Any]) -> Self:
         """Return the encoding that `as_dict` took apart."""
         plans = [
-            ColumnPlan(**{**own, "levels": tuple(own["levels"])})
+            ColumnPlan(
+                **{
+                    **own,
+                    "levels": tuple(own["levels"]),
+                    "form": _form_of(own.get("form")),
+                }
+            )
             for own in known["columns"]
         ]
         return cls(tuple(plans), dict(known["skipped"]))
+
+
+def _form_of(known: Sequence[Any] | None) -> AmountForm | None:
+    if known is None:
+        return None
+    decimal, sign, words = known
+    return AmountForm(decimal, sign, tuple(words))
 
 
 def refuse_infinite(table: pl.DataFrame) -> None:
@@ -315,26 +356,50 @@ def _plan(column: pl.Series, *, is_category: bool) -> ColumnPlan | str:
             f"`{column.name}` holds {column.dtype}; expected numbers or text. Turn it "
             f"into columns of its own, or leave it out: --drop {column.name}."
         )
-    if column.dtype.is_numeric() and not is_category:
+    is_category = is_category or _is_flag(column)
+    if not is_category and column.dtype.is_numeric():
         return _number_plan(column)
+    if not is_category and column.dtype == pl.String:
+        form = amount_form(cells := _text(column), MOST_LEVELS)
+        if form is not None:
+            return _number_plan(read_amounts(cells, form), form)
     return _category_plan(column)
 
 
-def _number_plan(column: pl.Series) -> ColumnPlan | str:
+def _is_flag(column: pl.Series) -> bool:
+    """Return whether a column says yes and no by 1 and 0."""
+    if not column.dtype.is_numeric():
+        return False
+    known = _numbers(column).drop_nulls().unique()
+    return len(known) == 2 and bool(known.is_in([0.0, 1.0]).all())
+
+
+def _number_plan(column: pl.Series, form: AmountForm | None = None) -> ColumnPlan | str:
     refuse_infinite(column.to_frame())
     known = _numbers(column).drop_nulls().to_numpy()
     if not len(known):
         return "it has no values"
-    low, high = float(known.min()), float(known.max())
-    if low == high:
+    values, counts = np.unique(known, return_counts=True)
+    if len(values) == 1:
         return "it has one value"
-    is_dense = column.dtype.is_integer() and high - low + 1 == len(known)
-    if is_dense and len(known) >= 1 / RARE and len(np.unique(known)) == len(column):
-        return "it counts the rows"
+    if len(known) - counts.max() < _least(len(column)):
+        return "nearly every row has the same value"
+    low, high = float(values[0]), float(values[-1])
+    if len(values) == len(column) >= 1 / RARE and (known % 1 == 0).all():
+        if high - low + 1 == len(known):
+            return "it counts the rows"
+        if _ID_NAME.search(column.name) or _ID_NAME_IN_CAPITALS.search(column.name):
+            return "every row has its own, as an id"
     skewness = _skewness(known)
     is_log = low >= 0 and skewness > SKEWED
     is_log = is_log and abs(_skewness(np.log1p(known))) < skewness
-    return ColumnPlan(column.name, "number", float(np.median(known)), is_log)
+    fill = float(np.median(known))
+    return ColumnPlan(column.name, "number", fill, is_log, form=form)
+
+
+def _least(n_rows: int) -> float:
+    """Return the rows that a level takes, and a column that differs between rows."""
+    return max(RARE * n_rows, FEWEST if n_rows >= FEWEST * FEWEST else 1)
 
 
 def _category_plan(column: pl.Series) -> ColumnPlan | str:
@@ -348,7 +413,7 @@ def _category_plan(column: pl.Series) -> ColumnPlan | str:
         return "it has no values"
     if counts.height > max(MOST_LEVELS, MOSTLY * len(known)):
         return "nearly every row has its own text"
-    least = max(RARE * n, FEWEST if n >= FEWEST * FEWEST else 1)
+    least = _least(n)
     frequent = counts.filter(pl.col("count") >= least).head(MOST_LEVELS)
     levels = frequent[column.name].to_list()
     n_rest = n - int(frequent["count"].sum())
@@ -359,6 +424,8 @@ def _category_plan(column: pl.Series) -> ColumnPlan | str:
         levels.append(OTHER)
     if len(levels) < 2:
         return "it has one value" if counts.height == 1 else "its levels are all rare"
+    if n - int(frequent["count"].max() or 0) < least:  # type: ignore[arg-type]
+        return "nearly every row has the same value"
     return ColumnPlan(column.name, "category", levels=tuple(levels))
 
 

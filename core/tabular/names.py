@@ -9,7 +9,7 @@ import numpy as np
 from core.models.centroids import CentroidModel
 from core.reporting.text import rounded, share
 from core.segments.axes import Told
-from core.tabular.columns import TableEncoding
+from core.tabular.columns import MISSING, OTHER, ColumnPlan, TableEncoding
 
 APART_Z: Final = 0.5
 """Standard deviations from the mean row from which a column sets a segment apart."""
@@ -19,6 +19,7 @@ N_NAMED: Final = 2
 N_TOLD: Final = 3
 LONGEST: Final = 30
 """Characters of a column or of a level in a name."""
+YES_AND_NO: Final = {"true": "yes", "1": "yes", "false": "no", "0": "no"}
 UNKNOWN: Final = Told("nothing_known", "no column that counts has a value")
 
 
@@ -65,11 +66,17 @@ def contrasts(model: CentroidModel, encoding: TableEncoding) -> list[list[Contra
                 elif value >= MOST:
                     apart = (value - of_all) / np.sqrt(max(of_all * (1 - of_all), 1e-9))
                     figures = f"{share(value)} of rows (all: {share(of_all)})"
-                    name = f"{_short(plan.name)} {_short(level)}"
+                    name = f"{_short(plan.name)} {_short(level_name(plan, level))}"
                     told.append(Contrast(apart, name, f"{name} in {figures}"))
         told = [one for one in told if abs(one.z) >= APART_Z]
         found.append(sorted(told, key=lambda one: (-round(abs(one.z), 6), one.name)))
     return found
+
+
+def level_name(plan: ColumnPlan, level: str) -> str:
+    """Return what people call a level: yes and no in a column of flags."""
+    is_flag = set(plan.levels) <= {*YES_AND_NO, OTHER, MISSING}
+    return YES_AND_NO.get(level, level) if is_flag else level
 
 
 def _short(text: str) -> str:

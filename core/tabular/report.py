@@ -126,7 +126,11 @@ def _treatment(plan: ColumnPlan) -> str:
     if plan.kind == "category":
         return f"levels: {', '.join(plan.levels)}"
     scale = "its logarithm, winsorised at 1%" if plan.is_log else "winsorised at 1%"
-    return f"{scale}; missing: the median {plan.fill:.6g}"
+    typed = ""
+    if plan.form is not None:
+        words = "".join(f", `{word}` is missing" for word in plan.form.words)
+        typed = f"typed as text{words}; "
+    return f"{typed}{scale}; missing: the median {plan.fill:.6g}"
 
 
 def _steps(facts: Facts) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ import polars as pl
 
 from core.config import Config
 from core.errors import ConfigError, SchemaError, SourceError, did_you_mean, listed
+from core.tables.cells import mended_ids
 from core.tables.files import counted
 from core.tables.frames import table_from_frame
 from core.tables.orders import Purchases, intake_lines
@@ -165,19 +166,18 @@ def _checked(
     table: pl.DataFrame, name: str, is_ragged: pl.Series
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return rows with an id of their own, and the others with the reason."""
-    text = table[name].cast(pl.String).str.strip_chars()
-    rows = table.drop(name).insert_column(0, text.alias(ID))
-    is_known = pl.col(ID).fill_null("") != ""
-    is_first = pl.struct(pl.all()).is_first_distinct()
-    several = pl.struct(pl.all()).n_unique().over(ID) > 1
+    rows = table.drop(name).insert_column(0, mended_ids(table[name]).alias(ID))
     plain = [c for c, dtype in rows.schema.items() if not dtype.is_nested()]
-    reason = rows.select(plain).select(
-        pl.when(is_ragged).then(pl.lit(RAGGED))
-        .when(~is_known).then(pl.lit(NO_ID))
-        .when(several).then(pl.lit(TWICE))
-        .when(~is_first).then(pl.lit(AGAIN))
-        .alias("reason")
-    )["reason"]  # fmt: skip
+    no_id = pl.when(pl.col(ID).is_null()).then(pl.lit(NO_ID))
+    reason = rows.select(no_id.alias("reason"))["reason"]
+    repeated = (rows[ID].is_duplicated() & rows[ID].is_not_null()).arg_true()
+    if len(repeated):
+        several = pl.struct(pl.all()).n_unique().over(ID) > 1
+        is_first = pl.struct(pl.all()).is_first_distinct()
+        why = pl.when(several).then(pl.lit(TWICE)).when(~is_first).then(pl.lit(AGAIN))
+        found = rows[repeated].select(plain).select(why.alias("why"))["why"]
+        reason = reason.scatter(repeated, found)
+    reason = reason.set(is_ragged, RAGGED)
     n_repeated = int(reason.is_in([TWICE, AGAIN]).sum())
     if n_repeated > MOST_REPEATED * rows.height:
         n_ids = rows[ID].n_unique()
@@ -192,9 +192,9 @@ def _checked(
             f"none of {counted(rows.height)} has an id in `{name}`; expected a row per "
             "customer."
         )
-    aside = rows.select(pl.col(plain).cast(pl.String, strict=False)).insert_column(
-        0, reason
-    )
+    aside = rows.select(pl.col(plain).cast(pl.String, strict=False))
+    own = {c: f"{c} (received)" for c in plain if c in ("source_row", "reason")}
+    aside = aside.rename(own).insert_column(0, reason)
     aside = aside.with_row_index("source_row", offset=1).filter(
         pl.col("reason").is_not_null()
     )

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from core.errors import FeatureMismatchError, SchemaError
+from core.tabular.amounts import amount_form, read_amounts
 from core.tabular.columns import TableEncoding
 
 N = 200
@@ -111,3 +112,61 @@ def test_another_table_is_refused():
         encoding.encode(TABLE.with_columns(spend=pl.lit("much")))
     with pytest.raises(SchemaError, match="no column to segment by"):
         TableEncoding.learn(TABLE.select("country", "name"))
+
+
+@pytest.mark.parametrize(
+    ("cells", "numbers"),
+    [
+        (["$1,234.50", "$5", "-$3.20", "($7)"], [1234.5, 5.0, -3.2, -7.0]),
+        (["12%", "3.5%", "0%"], [12.0, 3.5, 0.0]),
+        (["1.234,56 €", "3,00 €", "12 €"], [1234.56, 3.0, 12.0]),
+        (["4.700 €", "12 €"], [4700.0, 12.0]),
+        (["12.345%", "1.250%"], [12.345, 1.25]),
+        (["1 234,5", "12"], [1234.5, 12.0]),
+        (["007", "8.5"], None),
+        (["75001", "75002"], None),
+        (["$5", "€5"], None),
+        (["5%", "6"], None),
+        (["1,5", "1.5"], None),
+        (["low", "high"], None),
+    ],
+)
+def test_amounts_typed_as_text_are_numbers(cells, numbers):
+    text = pl.Series("x", cells)
+    form = amount_form(text, 20)
+    found = None if form is None else read_amounts(text, form).to_list()
+    assert found == numbers
+
+
+def test_a_column_with_a_word_for_unknown_is_one_of_numbers():
+    """As the horsepower of cars, of which six of 398 are `?`."""
+    power = [str(80 + i % 90) for i in range(N - 4)] + ["?"] * 4
+    table = pl.DataFrame({"power": power, "x": np.arange(N) % 7})
+    encoding = TableEncoding.learn(table)
+    assert encoding.features == ["power", "x"]
+    assert TableEncoding.from_dict(encoding.as_dict()) == encoding
+    rows = pl.DataFrame({"power": ["90", "?"], "x": [1, 2]})
+    assert encoding.encode(rows)["power"].to_list() == [90.0, encoding.columns[0].fill]
+    with pytest.raises(FeatureMismatchError, match="`abc` is none of the kind"):
+        encoding.encode(pl.DataFrame({"power": ["abc"], "x": [1]}))
+
+
+def test_ids_and_columns_of_nearly_one_value_are_left_out():
+    ids = np.random.default_rng(0).choice(10**6, N, replace=False)
+    table = pl.DataFrame(
+        {
+            "account_id": ids,
+            "spend_cents": ids,
+            "is_blocked": [1] + [0] * (N - 1),
+            "has_card": [0, 1] * (N // 2),
+        }
+    )
+    encoding = TableEncoding.learn(table)
+    assert encoding.skipped == {
+        "account_id": "every row has its own, as an id",
+        "is_blocked": "nearly every row has the same value",
+    }
+    assert {p.name: p.kind for p in encoding.columns} == {
+        "spend_cents": "number",
+        "has_card": "category",
+    }

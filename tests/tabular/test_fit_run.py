@@ -14,6 +14,7 @@ from core.lifecycle.versions import rename_segment, roll_back
 from core.tabular.assign import TableAssigner
 from core.tabular.estimator import StableSegmenter
 from core.tabular.explain import explain_id
+from core.tabular.rows import _checked
 from core.tabular.run import TableSegments, run_fit, run_rfm
 
 
@@ -124,6 +125,21 @@ def test_a_name_stays_and_a_version_comes_back(done):
     names = TableAssigner.load(folder / "fit").model.names["segment"]
     assert names[0] == "Top"
     assert first.facts["n_customers"] == 399
+
+
+def test_columns_named_as_ours_and_ids_that_were_floats_are_no_obstacle(members):
+    table = numbered(members(60)[0]).with_columns(
+        pl.Series("member", [float(i) for i in range(100, 160)]),
+        reason=pl.lit("price"),
+        source_row=pl.col("income"),
+    )
+    kept, aside = _checked(pl.concat([table, table[:1]]), "member")
+    assert kept["customer_id"].to_list() == [str(i) for i in range(100, 160)]
+    assert aside.select("source_row", "reason", "reason (received)").row(0) == (
+        61,
+        "the same row again",
+        "price",
+    )
 
 
 @pytest.mark.parametrize(
