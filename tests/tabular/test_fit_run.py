@@ -133,7 +133,8 @@ def test_columns_named_as_ours_and_ids_that_were_floats_are_no_obstacle(members)
         reason=pl.lit("price"),
         source_row=pl.col("income"),
     )
-    kept, aside = _checked(pl.concat([table, table[:1]]), "member")
+    is_ragged = pl.repeat(False, 61, eager=True)
+    kept, aside = _checked(pl.concat([table, table[:1]]), "member", is_ragged)
     assert kept["customer_id"].to_list() == [str(i) for i in range(100, 160)]
     assert aside.select("source_row", "reason", "reason (received)").row(0) == (
         61,
