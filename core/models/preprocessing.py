@@ -52,6 +52,7 @@ def checked_matrix(
     is_fit: bool,
     allow_nan: bool = False,
     min_rows: int = 1,
+    cure: str = "Pass numbers, a row for each of those to be segmented.",
 ) -> FloatArray:
     """Return `X` as float64, or say what is wrong with it.
 
@@ -66,6 +67,8 @@ def checked_matrix(
         Whether NaN means "unknown" (True) or is an error (False).
     min_rows : int
         Fewest rows accepted.
+    cure : str
+        What to do about a table of another shape or type.
 
     Returns
     -------
@@ -92,10 +95,7 @@ def checked_matrix(
     except (ValueError, TypeError) as error:
         kind = ModelTypeError if isinstance(error, TypeError) else ModelError
         said = " ".join(str(error).split()).removesuffix(".")
-        raise kind(
-            f"`{name}` cannot use this table: {said}. Pass numbers, a row for each of "
-            "those to be segmented."
-        ) from None
+        raise kind(f"`{name}` cannot use this table: {said}. {cure}") from None
     if len(table) < min_rows:
         raise ModelError(
             f"`{name}` received n_samples = {len(table)} row(s); expected at least "

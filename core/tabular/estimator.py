@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from core.segments.identity import IdentityEvent
 
 Labels = npt.NDArray[np.int64]
+_NO_FRAME = (
+    "Pass rows of numbers, or a frame (pandas, Polars, Arrow), which may hold text and "
+    "categories, too."
+)
 
 
 class StableSegmenter(
@@ -322,13 +326,9 @@ class StableSegmenter(
         try:
             frame = nw.from_native(X, eager_only=True)
         except TypeError:
-            try:
-                matrix = checked_matrix(self, X, is_fit=is_fit, allow_nan=True)
-            except ModelError as error:
-                raise type(error)(
-                    f"{error} Text and categories are taken as columns of a frame: "
-                    "pandas, Polars or Arrow."
-                ) from None
+            matrix = checked_matrix(
+                self, X, is_fit=is_fit, allow_nan=True, cure=_NO_FRAME
+            )
             names = [f"x{place}" for place in range(matrix.shape[1])]
             return pl.DataFrame(matrix, schema=names)
         try:

@@ -162,3 +162,9 @@ def test_what_is_asked_for_is_cut():
 def test_bad_input_is_refused_with_the_cure(options, table, kind, message):
     with pytest.raises(kind, match=message):
         StableSegmenter(**options).fit(pl.DataFrame(table))
+
+
+def test_text_in_an_array_is_refused_with_what_takes_it():
+    cure = r"string to float: 'a'\. Pass rows of numbers, or a frame \(pandas"
+    with pytest.raises(ModelError, match=cure):
+        StableSegmenter().fit(np.array([["a", 1], ["b", 2]], dtype=object))
