@@ -43,6 +43,7 @@ from core.retailers.pipelines import (
     train_clustering,
 )
 from core.retailers.sample import generate_sales
+from core.retailers.training import fit_sample
 from core.segments.published import PublishedSegments
 from core.tables.ids import drawn_by_hash
 
@@ -201,7 +202,9 @@ def test_two_runs_are_byte_identical_whatever_the_order_of_the_rows(
     assert others == [one, one]
 
 
-def test_more_shops_than_are_learnt_from_are_assigned_by_the_model(artifacts):
+def test_more_shops_than_are_learnt_from_are_assigned_by_the_model(
+    artifacts, monkeypatch
+):
     options = {**SMALL_RUN, "autoencoder": {"epochs": 2}, "artifacts": str(artifacts)}
     options["clustering"] = SMALL_RUN["clustering"] | {"fit_shops": 150}
     config = Config.model_validate(options)
@@ -223,6 +226,9 @@ def test_more_shops_than_are_learnt_from_are_assigned_by_the_model(artifacts):
     backwards = ids.reverse()
     drawn = backwards.filter(drawn_by_hash(backwards, 150))
     assert ids.filter(drawn_by_hash(ids, 150)).equals(drawn.reverse())
+    monkeypatch.setattr("core.retailers.training.IDS_AT_ONCE", 40)
+    table = fit_sample(pl.scan_parquet(artifacts / "features.parquet"), config)
+    assert table["shop_id"].equals(drawn.reverse())
     changed = [f"artifacts={artifacts}", "clustering.fit_shops=200"]
     with pytest.raises(ConfigError, match=r"`clustering.fit_shops` is 200.* 150"):
         stage_config("clustering", assignments=changed)

@@ -13,7 +13,13 @@ from core.retailers import shop_files
 from core.retailers.files import RETAILERS
 from core.retailers.model import published_segments
 from core.retailers.publish import rename_segment
-from core.retailers.shop_files import SHOPS, WORKBOOK, segment_file, write_shops
+from core.retailers.shop_files import (
+    SHOPS,
+    WORKBOOK,
+    segment_file,
+    write_shop_table,
+    write_shops,
+)
 
 TEXTS = {"shop_id": pl.String, "sub_segment": pl.String}
 HOSTILE = ["=1+1", "@SUM(A1)", "+1", "-1", "007", "http://a.b", "1e5", "a\nb", "{=A1}"]
@@ -193,3 +199,24 @@ def test_no_shop_at_all_still_gives_files(artifacts, hostile, tmp_path):
     assert len(files) == len(published.segments) + 1
     assert [table.height for table in files.values()].count(1) == 1
     assert files["not-segmented.csv"].row(0) == ("=2", "new", "too young")
+
+
+def test_many_shops_are_ordered_in_parts_as_they_are_at_once(
+    hostile, tmp_path, monkeypatch
+):
+    _, published, scored, rest = hostile
+    table = pl.concat([pl.read_parquet(scored)] * 5).with_row_index("n")
+    table.with_columns(
+        shop_id=pl.format("{}-{}", "shop_id", pl.col("n").reverse()),
+        sales_qty_last_12_months=(pl.col("n") % 7).cast(pl.Float64),
+    ).write_parquet(scored)
+    whole, parts = tmp_path / "whole.parquet", tmp_path / "parts.parquet"
+    write_shop_table(scored, rest.lazy(), published, whole)
+    monkeypatch.setattr("core.tables.parts.ROWS_AT_ONCE", 10)
+    write_shop_table(scored, rest.lazy(), published, parts)
+    shops = pl.read_parquet(whole)
+    assert_frame_equal(pl.read_parquet(parts), shops)
+    in_order = ["sales_qty_last_12_months", "shop_id"]
+    segmented = shops.drop_nulls("segment")
+    assert segmented.equals(segmented.sort(in_order, descending=[True, False]))
+    assert shops.height == table.height + rest.height
