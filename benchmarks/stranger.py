@@ -131,7 +131,7 @@ def walk_elsewhere(walk: Walk) -> None:
     walk.step("The estimator of any-table.md", "python", here, python, "estimator.py")
     notebook = (python, "notebook.py", "quickstart.ipynb")
     walk.step("The notebook", "quickstart.ipynb", here, *notebook)
-    for name in ("shops", "customers", "baskets"):
+    for name in ("shops", "steps", "customers", "baskets"):
         file = f"examples/{name}.py"
         walk.step(f"The example of {name}", f"python {file}", here, python, file)
     with walk.timed("API over customers on axes", "segments axes; serve"):
