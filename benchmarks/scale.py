@@ -38,9 +38,11 @@ SAMPLED = ((60_000, 801), (60_000, 802))  # shops and seed
 
 
 def plan_pipelines() -> Iterator[Task]:
-    """Yield the four pipelines, size by size."""
+    """Yield the four pipelines, size by size: long histories, then more, short ones."""
     for n_shops in SIZES:
-        yield "pipelines", {"n_shops": n_shops}
+        yield "pipelines", {"kind": "three-years", "n_shops": n_shops}
+    for n_shops in SHORT_SIZES:
+        yield "pipelines", {"kind": "short", "n_shops": n_shops}
 
 
 def plan_score() -> Iterator[Task]:

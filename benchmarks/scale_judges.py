@@ -105,9 +105,9 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def judge_pipelines(work: Path, n_shops: int) -> Row:
+def judge_pipelines(work: Path, kind: str, n_shops: int) -> Row:
     """Run the four pipelines."""
-    sales, artifacts = sales_of(work, "three-years", n_shops), work / "artifacts"
+    sales, artifacts = sales_of(work, kind, n_shops), work / "artifacts"
     shutil.rmtree(artifacts, ignore_errors=True)
     commands = {
         step: command(ROOT / script, artifacts, "--input", sales)

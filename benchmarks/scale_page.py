@@ -127,17 +127,20 @@ def _load(results: Sequence[Row]) -> str:
 
 def _pipelines(results: Found) -> str:
     """Return seconds and memory of each step, and how the whole grows."""
-    lines, before = [], None
-    for row in _by_size(results["pipelines"]):
+    lines: list[list[str]] = []
+    before: dict[str, tuple[int, float]] = {}
+    for row in sorted(_by_size(results["pipelines"]), key=_is_short):
         steps = [row["steps"][name] for name in STEPS]
         seconds = sum(step["seconds"] for step in steps)
         cpu_s = sum(step["cpu_s"] for step in steps)
         growth = "-"
-        if before is not None:
-            growth = f"{seconds / before[1] / (row['n_shops'] / before[0]):.2f}"
-        before = row["n_shops"], seconds
+        if row["kind"] in before:
+            n_before, seconds_before = before[row["kind"]]
+            growth = f"{seconds / seconds_before / (row['n_shops'] / n_before):.2f}"
+        before[row["kind"]] = row["n_shops"], seconds
         lines.append(
             [
+                _history(row),
                 f"{row['n_shops']:,}",
                 _millions(row["rows"]),
                 *(f"{step['seconds']:.0f}" for step in steps),
@@ -148,20 +151,17 @@ def _pipelines(results: Found) -> str:
                 f"{1000 * cpu_s / row['n_shops']:.2f}",
             ]
         )
-    head = ["shops", "rows", *(f"{name} s" for name in STEPS.values()), "all s"]
+    head = ["history", "shops", "rows", *(f"{name} s" for name in STEPS.values()), "all s"]
     head += ["growth", *(f"{name} GB" for name in STEPS.values()), "CPU s"]
     head += ["CPU s per 1,000 shops"]
-    return table(head, lines, "r" * len(head))
+    return table(head, lines, "l" + "r" * (len(head) - 1))
 
 
 def _score(results: Found) -> str:
     """Return what scoring takes."""
     lines = [
-        [
-            row["kind"].replace("-", " "),
-            *_costs(row, row["n_shops"], row["steps"]["score"]),
-        ]
-        for row in results["score"]
+        [_history(row), *_costs(row, row["n_shops"], row["steps"]["score"])]
+        for row in sorted(_by_size(results["score"]), key=_is_short)
     ]
     head = ("history", "shops", *COSTS, "shops per second")
     return table(head, lines, "l" + "r" * (len(head) - 1))
@@ -171,7 +171,7 @@ def _spark(results: Found) -> str:
     """Return what Spark and Polars take for the same rows."""
     polars: dict[int, Row] = {}
     for row in (*results["pipelines"], *results["score"]):
-        if row.get("kind", "three-years") == "three-years":
+        if not _is_short(row):
             known = polars.setdefault(row["n_shops"], {"steps": {}})
             polars[row["n_shops"]] = (
                 known | row | {"steps": known["steps"] | row["steps"]}
@@ -260,6 +260,14 @@ SECTIONS: dict[str, tuple[str, Callable[[Found], str]]] = {
 
 def _by_size(rows: list[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: int(row["n_shops"]))
+
+
+def _is_short(row: Row) -> bool:
+    return bool(row["kind"] == "short")
+
+
+def _history(row: Row) -> str:
+    return str(row["kind"]).replace("-", " ")
 
 
 def _millions(n: int) -> str:

@@ -27,11 +27,11 @@ def cost(seconds, peak_mb=500.0):
     return {"seconds": seconds, "peak_mb": peak_mb, "cpu_s": 2 * seconds}
 
 
-def pipelines(n_shops, seconds):
+def pipelines(n_shops, seconds, kind="three-years"):
     steps = dict.fromkeys(("prepare", "train", "cluster", "infer"), cost(seconds))
     return {
         "judge": "pipelines",
-        "arguments": {"n_shops": n_shops},
+        "arguments": {"kind": kind, "n_shops": n_shops},
         "version": "abc1234",
         "result": {
             "rows": 100 * n_shops,
@@ -52,9 +52,13 @@ def test_parts_are_generated_once_and_their_shops_differ(judges, tmp_path, monke
 
 
 def test_growth_is_one_where_costs_are_linear_in_shops(scale):
-    page = scale.render([pipelines(10_000, 3.0), pipelines(40_000, 12.0)])
+    short = pipelines(30_000, 5.0, "short")
+    page = scale.render([pipelines(10_000, 3.0), short, pipelines(40_000, 12.0)])
     [line] = [line.split(" | ") for line in page.splitlines() if "40,000" in line]
-    assert line[7] == "1.00"
+    assert line[8] == "1.00"
+    [line] = [line.split(" | ") for line in page.splitlines() if "| 30,000" in line]
+    assert line[8] == "-"  # no smaller one of its kind
+    [line] = [line.split(" | ") for line in page.splitlines() if "40,000" in line]
     assert line[-1] == "2.40 |"  # CPU s per 1,000 shops: 4 steps x 24 s / 40
     assert "Load of the machine before a measurement: 0.2 to 0.2." in page
     assert "Commits measured: `abc1234`" in page
