@@ -151,7 +151,13 @@ def _pipelines(results: Found) -> str:
                 f"{1000 * cpu_s / row['n_shops']:.2f}",
             ]
         )
-    head = ["history", "shops", "rows", *(f"{name} s" for name in STEPS.values()), "all s"]
+    head = [
+        "history",
+        "shops",
+        "rows",
+        *(f"{name} s" for name in STEPS.values()),
+        "all s",
+    ]
     head += ["growth", *(f"{name} GB" for name in STEPS.values()), "CPU s"]
     head += ["CPU s per 1,000 shops"]
     return table(head, lines, "l" + "r" * (len(head) - 1))
