@@ -20,8 +20,9 @@ pytestmark = [
 ]
 
 # Records `who|where|arguments` of every call. WHAT is the script, the module after
-# -m, the verb of the stamp after -I, or `-c`. `-m venv --clear DIR` makes a stub where
-# the environment's python belongs; `find_installed` may be told that a base is old.
+# -m, the verb of the stamp after -I, or `-c`. `-m venv --clear --upgrade-deps DIR` makes
+# a stub where the environment's python belongs; `find_installed` may be told that a base
+# is old.
 STUB = r"""@echo off
 setlocal
 if defined PYTHONDONTWRITEBYTECODE exit /b 99
@@ -38,9 +39,9 @@ if "%WHAT%"=="--version" echo Python 3.9.1
 if "%WHAT%"=="-c" goto look
 if "%WHAT%"=="%STUB_FAIL%" exit /b %STUB_CODE%
 if not "%WHAT%"=="venv" exit /b 0
-mkdir "%~4\Scripts"
-copy "%STUB_BIN%\python.bat" "%~4\Scripts\python.bat" >nul
-echo made by a stub>"%~4\pyvenv.cfg"
+mkdir "%~5\Scripts"
+copy "%STUB_BIN%\python.bat" "%~5\Scripts\python.bat" >nul
+echo made by a stub>"%~5\pyvenv.cfg"
 exit /b 0
 :look
 if "%WHO%"=="%STUB_OLD%" exit /b 1
@@ -177,7 +178,7 @@ RUN = [f'"{name}"' for name in PIPELINES]
 def test_a_first_run_installs_and_runs_the_four_pipelines_in_order(project):
     result = project.run()
     assert result.returncode == 0, result.stdout + result.stderr
-    assert project.arguments("py") == ['-3 -m venv --clear ".venv"']
+    assert project.arguments("py") == ['-3 -m venv --clear --upgrade-deps ".venv"']
     assert project.arguments("python") == []
     assert project.arguments("venv") == INSTALL + RUN
 
@@ -297,20 +298,20 @@ STOP = {"STUB_FAIL": "venv", "STUB_CODE": "9"}
 
 def test_python_is_taken_where_the_launcher_is_old(project):
     assert project.run(STUB_OLD="py", **STOP).returncode == 9
-    assert project.arguments("python") == ['-m venv --clear ".venv"']
+    assert project.arguments("python") == ['-m venv --clear --upgrade-deps ".venv"']
 
 
 def test_python_is_taken_where_the_launcher_is_missing(project):
     (project.bin / "py.bat").unlink()
     assert project.run(**STOP).returncode == 9
-    assert project.arguments("python") == ['-m venv --clear ".venv"']
+    assert project.arguments("python") == ['-m venv --clear --upgrade-deps ".venv"']
 
 
 def test_the_variable_python_names_the_interpreter(project):
     project.add_python("my python")
     named = windows_path(project.bin / "my python.bat")
     assert project.run(PYTHON=named, **STOP).returncode == 9
-    assert project.arguments("my python") == ['-m venv --clear ".venv"']
+    assert project.arguments("my python") == ['-m venv --clear --upgrade-deps ".venv"']
 
 
 def test_an_old_python_is_named_and_nothing_is_made(project):

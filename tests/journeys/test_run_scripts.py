@@ -24,14 +24,14 @@ IN_PARALLEL += ["--dist", "loadfile", "--no-loadscope-reorder"]
 posix_only = pytest.mark.skipif(os.name == "nt", reason="run.sh needs a POSIX shell")
 
 # Records who was called where and with what, one line per call, fields split by |.
-# `-m venv --clear DIR` puts a copy of the stub where the environment's python belongs.
-# Python has to keep what it compiles, whatever the caller's shell says.
+# `-m venv --clear --upgrade-deps DIR` puts a copy of the stub where the environment's
+# python belongs. Python has to keep what it compiles, whatever the caller's shell says.
 STUB = r"""#!/bin/sh
 [ -z "${PYTHONDONTWRITEBYTECODE:-}" ] || exit 99
 case "$0" in */.venv/bin/python) who=venv ;; *) who=${0##*/} ;; esac
 { printf '%s|%s' "$who" "$PWD"; printf '|%s' "$@"; printf '\n'; } >> "$STUB_LOG"
 case "$*" in
-    "-m venv --clear "*) mkdir -p "$4/bin" && cp "$0" "$4/bin/python" ;;
+    "-m venv --clear --upgrade-deps "*) mkdir -p "$5/bin" && cp "$0" "$5/bin/python" ;;
     *"stamp.py begin"*) exit "${STUB_BEGIN:-0}" ;;
     --version) echo "Python 3.9.1" ;;
 esac
@@ -299,7 +299,8 @@ def test_help_is_printed_at_once_without_an_environment(project, flag):
 
 def test_run_sh_and_run_bat_take_the_same_steps():
     wanted = re.compile(
-        r"-m (?:venv --clear|pytest)|-P -m core|stamp\.py\"? (?:begin|install)"
+        r"-m (?:venv --clear --upgrade-deps|pytest)|-P -m core"
+        r"|stamp\.py\"? (?:begin|install)"
         r"|import ensurepip, venv|\(3, 11\) <= sys\.version_info < \(3, 14\)"
         r"|(?<=run_script )[\w-]+-pipeline\.py"
     )
