@@ -20,9 +20,9 @@ pytestmark = [
 ]
 
 # Records `who|where|arguments` of every call. WHAT is the script, the module after
-# -m, the verb of the stamp after -I, or `-c`. `-m venv --clear --upgrade-deps DIR` makes
-# a stub where the environment's python belongs; `find_installed` may be told that a base
-# is old.
+# -m, the verb of the stamp after -I, or `-c`. `-m venv --clear --upgrade-deps DIR`
+# makes a stub where the environment's python belongs; `find_installed` may be told that
+# a base is old.
 STUB = r"""@echo off
 setlocal
 if defined PYTHONDONTWRITEBYTECODE exit /b 99
