@@ -29,8 +29,10 @@ os.environ["MPLBACKEND"] = "Agg"
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 # Workers of the test run share the cores: threads of their own would only wait for one
-# another. For small tables, UMAP takes longer to compile than to be interpreted.
-for _name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+# another (tests of what depends on their number start processes that have more). For
+# small tables, UMAP takes longer to compile than to be interpreted.
+_THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+for _name in (*_THREADS, "OMP_NUM_THREADS", "POLARS_MAX_THREADS"):
     os.environ.setdefault(_name, "1")
 os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 

@@ -93,10 +93,15 @@ class Ran(NamedTuple):
 
 
 def process(name, *arguments, cwd):
-    """Run a script at the root as its user would, from another folder."""
+    """Run a script at the root as its user would, with several threads, elsewhere."""
     command = [sys.executable, str(REPOSITORY / f"{name}-pipeline.py"), *arguments]
     ended = subprocess.run(
-        command, cwd=cwd, check=False, capture_output=True, text=True
+        command,
+        cwd=cwd,
+        env={**os.environ, "POLARS_MAX_THREADS": "4"},
+        check=False,
+        capture_output=True,
+        text=True,
     )
     return Ran(ended.returncode, ended.stdout, ended.stderr)
 
@@ -146,6 +151,12 @@ def test_the_four_scripts_write_every_promised_file(scripted):
     assert "effective clusters" in closing
     assert "report.html" in closing
     assert "Traceback" not in "".join(run.stderr for run in outputs)
+
+
+def test_the_number_of_threads_changes_no_feature(scripted, trained):
+    folder, _ = scripted
+    for name in ("features.parquet", "exclusions.csv", "rejected_rows.parquet"):
+        assert (folder / name).read_bytes() == (trained / name).read_bytes(), name
 
 
 def test_predictions_hold_every_shop_once_with_a_label_or_a_reason(scripted):

@@ -128,7 +128,7 @@ def test_number_of_polars_threads_does_not_change_the_sales(tmp_path):
     subprocess.run(
         [sys.executable, "-c", code, str(path)],
         check=True,
-        env={**os.environ, "POLARS_MAX_THREADS": "1"},
+        env={**os.environ, "POLARS_MAX_THREADS": "4"},
     )
     here = generate_sales(SampleConfig(n_shops=60), seed=5).rows
     assert_frame_equal(pl.read_parquet(path), here)
