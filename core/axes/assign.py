@@ -19,7 +19,7 @@ from core.axes.features.single import features_of_customer
 from core.axes.files import FILES
 from core.errors import PROGRAM, FeatureMismatchError, listed
 from core.segments.axes import AxesModel
-from core.segments.memberships import CustomerAssigner, confidence
+from core.segments.memberships import CustomerAssigner, confidence_of_one
 
 if TYPE_CHECKING:
     import polars as pl
@@ -154,15 +154,14 @@ class AxesAssigner(CustomerAssigner):
         )
         features |= dict.fromkeys(unknown, math.nan)
         placed, names = self.model.assign_one(features), self.model.names
-        labels = {axis: int(own.labels[0]) for axis, own in placed.items()}
-        seconds = {axis: int(own.runner_up[0]) for axis, own in placed.items()}
+        seconds = {axis: own.runner_up for axis, own in placed.items()}
         return CustomerProfile(
             rows.customer_id,
-            {axis: names[axis][id_] for axis, id_ in labels.items()},
-            tuple(axis for axis, id_ in labels.items() if id_ < 0),
-            {axis: float(own.strength[0]) for axis, own in placed.items()},
+            {axis: names[axis][own.label] for axis, own in placed.items()},
+            tuple(axis for axis, own in placed.items() if own.label < 0),
+            {axis: own.strength for axis, own in placed.items()},
             {a: names[a][id_] if id_ >= 0 else None for a, id_ in seconds.items()},
-            float(confidence(placed, 1)[0]),
+            confidence_of_one(placed),
             {name: _figure(name, features[name]) for name in PROFILE},
         )
 

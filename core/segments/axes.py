@@ -24,6 +24,7 @@ from core.models.centroids import (
     CentroidModel,
     FloatArray,
     IntArray,
+    Placed,
     refused,
 )
 from core.models.criterion import Kind
@@ -121,6 +122,10 @@ class FittedAxis:
     def ids_of(self, clusters: IntArray) -> IntArray:
         """Return the permanent ids of clusters; -1 stays -1."""
         return ids_of(self.segments, clusters)
+
+    def id_of(self, cluster: int) -> int:
+        """Return the permanent id of a cluster; -1 stays -1."""
+        return next(own.id for own in self.segments if own.cluster == cluster)
 
 
 class Told(NamedTuple):
@@ -279,6 +284,15 @@ class AxesModel:
     context : mapping
         What the user of this model has to know of its data, JSON-able, kept as it is:
         `channels`, `absent`, `reference_date`.
+
+    Attributes
+    ----------
+    axes, fitted : dict of str to FittedAxis
+        All of them by name, and those that were not skipped.
+    names : dict of axis to dict of int to str
+        Segment names by axis and id, those of -1 included.
+    features : tuple of str
+        What `assign` needs.
     """
 
     def __init__(
@@ -286,24 +300,15 @@ class AxesModel:
     ) -> None:
         self.axes = {axis.axis: axis for axis in axes}
         self.context = dict(context or {})
-        fitted = [axis for axis in axes if axis.segments]
+        self.fitted = {axis.axis: axis for axis in axes if axis.segments}
+        self.names = {name: axis.names for name, axis in self.fitted.items()}
         self.features = tuple(
-            dict.fromkeys(f for axis in fitted for f in axis.features)
+            dict.fromkeys(f for axis in self.fitted.values() for f in axis.features)
         )
         self._places = {
-            axis.axis: [self.features.index(name) for name in axis.features]
-            for axis in fitted
+            name: [self.features.index(feature) for feature in axis.features]
+            for name, axis in self.fitted.items()
         }
-
-    @property
-    def fitted(self) -> dict[str, FittedAxis]:
-        """The axes that were not skipped, by name."""
-        return {name: axis for name, axis in self.axes.items() if axis.segments}
-
-    @property
-    def names(self) -> dict[str, dict[int, str]]:
-        """Segment names by axis and id, those of -1 included."""
-        return {name: axis.names for name, axis in self.fitted.items()}
 
     @property
     def events(self) -> dict[str, tuple[IdentityEvent, ...]]:
@@ -357,7 +362,7 @@ class AxesModel:
         floats = features.select(pl.col(self.features).cast(pl.Float64))
         return self.place(floats.fill_null(np.nan).to_numpy())
 
-    def assign_one(self, features: Mapping[str, float]) -> dict[str, Assignment]:
+    def assign_one(self, features: Mapping[str, float]) -> dict[str, Placed]:
         """Assign one customer, whose unknown features are NaN, like a table of one row.
 
         Raises
@@ -366,7 +371,14 @@ class AxesModel:
             If a feature is missing.
         """
         self._check(features)
-        return self.place(np.array([[features[name] for name in self.features]]))
+        found = {}
+        for name, axis in self.fitted.items():
+            assert axis.model is not None
+            own = axis.model.assign_one([features[name] for name in axis.features])
+            found[name] = own._replace(
+                label=axis.id_of(own.label), runner_up=axis.id_of(own.runner_up)
+            )
+        return found
 
     def place(self, table: FloatArray) -> dict[str, Assignment]:
         """Assign rows of `features`, in their order; see `assign`."""

@@ -38,7 +38,7 @@ from core.errors import (
     did_you_mean,
     listed,
 )
-from core.models.centroids import NOWHERE, Assignment, IntArray
+from core.models.centroids import NOWHERE, Assignment, IntArray, Placed
 from core.segments.axes import OUTSIDE, AxesModel, Labels, Names
 
 FORMAT = 1
@@ -309,6 +309,16 @@ def confidence(
         total += np.where(counts, own.strength, 0.0)
         n_axes += counts
     return np.asarray(total / np.maximum(n_axes, 1), dtype=np.float64)
+
+
+def confidence_of_one(placed: Mapping[str, Placed]) -> float:
+    """Return the `confidence` of a customer whom no rule places."""
+    total, n_axes = 0.0, 0
+    for own in placed.values():
+        if own.runner_up >= 0 or own.label == NOWHERE:
+            total += own.strength
+            n_axes += 1
+    return total / max(n_axes, 1)
 
 
 def _named(

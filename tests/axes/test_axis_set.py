@@ -165,6 +165,17 @@ def test_a_single_customer_is_placed_as_in_the_batch(model):
         assert alone.equals(among)
 
 
+def test_one_customer_in_plain_numbers_is_placed_to_the_last_bit(model):
+    batch = model.assign(CUSTOMERS)
+    rows = CUSTOMERS.select(pl.col(model.features).fill_null(np.nan))
+    for i, row in enumerate(rows.iter_rows(named=True)):
+        alone = model.assign_one(row)
+        assert alone == {
+            axis: (own.labels[i], own.strength[i], own.runner_up[i])
+            for axis, own in batch.items()
+        }
+
+
 def test_a_saved_model_places_and_tells_the_same(model):
     arrays, meta = model.get_state()
     restored = AxesModel.from_state(arrays, json.loads(json.dumps(meta)))

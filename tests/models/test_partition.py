@@ -207,6 +207,8 @@ def test_a_partition_of_one_population_goes_on_from_the_one_before(method):
     start = before.assign(X).labels
     near = Partition(method, 4, seed=2).fit(X, start=start)
     free = Partition(method, 4, seed=2).fit(X)
+    alone = near.model_.assign_one(X[7])
+    assert alone == tuple(own[7] for own in near.model_.assign(X)[:3])
     assert adjusted_rand_score(near.labels_, start) > 0.75
     assert adjusted_rand_score(near.labels_, start) > adjusted_rand_score(
         free.labels_, start
