@@ -79,6 +79,8 @@ class Project:
             text=True,
             encoding="utf-8",
             start_new_session=True,
+            # Tests that a shell runs in the background ignore Ctrl-C themselves.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
