@@ -80,7 +80,7 @@ class Project:
             encoding="utf-8",
             start_new_session=True,
             # Tests that a shell runs in the background ignore Ctrl-C themselves.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
 
     def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
