@@ -8,6 +8,10 @@ number
     Winsorised at 1% and scaled to a variance of 1 (`core.models.preprocessing`). First
     the logarithm ``ln(1 + x)``, where no value is below 0, the skewness is above
     `SKEWED` and the logarithm's is smaller.
+number with values that stand for themselves
+    One that at least `STANDS_ALONE` of the rows have, `FINER` times as many as any
+    other, such as 0 among amounts: whether a row has it is a category beside the
+    number, and the number is about the other rows alone.
 category
     Text, true and false, 1 and 0, and numbers that are said to be categories: one
     indicator per level (one-hot), together scaled to a variance of 1: each divided
@@ -16,7 +20,9 @@ category
     frequent, are one level, ``(other)``. Nothing is taken from a target.
 missing values
     A number's is its median. A category's is a level of its own, ``(missing)``, where
-    it is frequent enough to be one. A row of which nothing is known has no segment.
+    it is frequent enough to be one. So is a number's, in a category beside it, where
+    another column is missing in much the same rows (a correlation of `TOGETHER`): cells
+    that miss by chance say nothing. A row of which nothing is known has no segment.
 left out, and told
     Columns without values, with one value in all rows but fewer than `RARE` (and than
     `FEWEST`), with another text in most rows (names, addresses), whole numbers that
@@ -30,15 +36,18 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import reduce
+from operator import or_
 from typing import Any, Final, Literal, Self
 
 import numpy as np
 import polars as pl
 
 from core.errors import FeatureMismatchError, SchemaError, did_you_mean, listed
-from core.models.centroids import FloatArray, Scaling, learn_scaling
+from core.models.centroids import FloatArray, IntArray, Scaling, learn_scaling
 from core.models.scaling import LARGEST_VALUE
+from core.models.valleys import FINER
 from core.tables.dates import fitting_formats
 from core.tabular.amounts import AmountForm, amount_form, read_amounts
 
@@ -47,8 +56,11 @@ RARE: Final = 0.01
 FEWEST: Final = 5
 MOST_LEVELS: Final = 20
 SKEWED: Final = 1.0
+STANDS_ALONE: Final = 0.1
+TOGETHER: Final = 0.5
 OTHER: Final = "(other)"
 MISSING: Final = "(missing)"
+KNOWN: Final = "(known)"
 MOSTLY: Final = 0.5
 """Share of the rows with a text of their own from which a column tells them by name."""
 _DATE_CELLS: Final = 1000
@@ -73,9 +85,12 @@ class ColumnPlan:
         Of a number: whether distances are taken on its logarithm.
     levels : tuple of str
         Of a category: by descending frequency, ``(missing)`` and ``(other)`` last,
-        where there are any.
+        where there are any. Of a number: the values of `alone`, ``(missing)`` where it
+        is one, and all others last; mostly none.
     form : AmountForm or None
         Of a number that is typed as text: how.
+    alone : tuple of float
+        Of a number: values that stand for themselves.
     """
 
     name: str
@@ -84,12 +99,17 @@ class ColumnPlan:
     is_log: bool = False
     levels: tuple[str, ...] = ()
     form: AmountForm | None = None
+    alone: tuple[float, ...] = ()
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Names of the encoded columns: the name, or name and level."""
-        if self.kind == "number":
-            return (self.name,)
+        """Names of the encoded columns: that of a number, and those of levels."""
+        number = (self.name,) if self.kind == "number" else ()
+        return (*number, *self.level_features)
+
+    @property
+    def level_features(self) -> tuple[str, ...]:
+        """Names of the indicators: name and level."""
         return tuple(f"{self.name}={level}" for level in self.levels)
 
     def read(self, column: pl.Series) -> pl.Series:
@@ -123,12 +143,24 @@ class ColumnPlan:
     def encoded(self, column: pl.Series) -> list[pl.Series]:
         """Return the encoded columns of what was `read`, float64; none missing."""
         if self.kind == "number":
-            return [column.fill_null(self.fill)]
+            return self._encoded_number(column)
         text = _levels_of(column, self.levels)
         return [
             (text == level).fill_null(False).cast(pl.Float64).alias(feature)
-            for level, feature in zip(self.levels, self.features, strict=True)
+            for level, feature in zip(self.levels, self.level_features, strict=True)
         ]
+
+    def _encoded_number(self, column: pl.Series) -> list[pl.Series]:
+        """Return the number, and one indicator for each of its levels."""
+        number = column.set(column.is_in(self.alone), None).fill_null(self.fill)
+        if not self.levels:
+            return [number]
+        is_level = [(column == value).fill_null(False) for value in self.alone]
+        if MISSING in self.levels:
+            is_level.append(column.is_null())
+        is_level.append(~reduce(or_, is_level))
+        own = [one.cast(pl.Float64) for one in is_level]
+        return [number, *map(pl.Series.alias, own, self.level_features)]
 
 
 @dataclass(frozen=True)
@@ -182,6 +214,7 @@ class TableEncoding:
                 skipped[column.name] = found
             else:
                 plans.append(found)
+        plans = _with_missing_levels(plans, kept)
         if not plans:
             raise SchemaError(
                 f"the table has no column to segment by; {listed(table.columns)} were "
@@ -204,13 +237,30 @@ class TableEncoding:
 
     @property
     def blocks(self) -> list[slice]:
-        """Where among the encoded columns each category stands."""
-        found, start = [], 0
+        """Where among the encoded columns the levels of each column stand."""
+        found, end = [], 0
         for plan in self.columns:
-            end = start + len(plan.features)
-            if plan.kind == "category":
-                found.append(slice(start, end))
-            start = end
+            end += len(plan.features)
+            if plan.levels:
+                found.append(slice(end - len(plan.levels), end))
+        return found
+
+    def fixed_features(self, row: FloatArray) -> list[str]:
+        """Return the encoded columns that cannot move bit by bit from a row.
+
+        Levels cannot, nor can a number where the row has one of its levels.
+
+        Parameters
+        ----------
+        row : ndarray of shape (n_features,)
+            Encoded.
+        """
+        found: list[str] = []
+        end = 0
+        for plan in self.columns:
+            end += len(plan.features)
+            is_apart = plan.levels and not row[end - 1] > 0
+            found.extend(plan.features if is_apart else plan.level_features)
         return found
 
     def encode(self, table: pl.DataFrame) -> pl.DataFrame:
@@ -261,12 +311,15 @@ class TableEncoding:
             scale[block] = spread if spread > 0 else 1.0
         is_log = np.zeros(n, dtype=bool)
         numbers = np.flatnonzero(is_number)
-        if len(numbers):
-            logs = [plan.is_log for plan in self.columns if plan.kind == "number"]
-            learnt = learn_scaling(X[:, numbers], logs)
-            is_log[numbers] = learnt.is_log
-            lower[numbers], upper[numbers] = learnt.lower, learnt.upper
-            centre[numbers], scale[numbers] = learnt.centre, learnt.scale
+        plans = [plan for plan in self.columns if plan.kind == "number"]
+        for place, plan in zip(numbers, plans, strict=True):
+            own = X[:, [place]]
+            if plan.levels:  # of the rows it is about
+                own = own[X[:, place + len(plan.levels)] > 0]
+            learnt = learn_scaling(own, [plan.is_log])
+            is_log[place] = plan.is_log
+            lower[place], upper[place] = learnt.lower[0], learnt.upper[0]
+            centre[place], scale[place] = learnt.centre[0], learnt.scale[0]
         return Scaling(is_log, lower, upper, centre, scale)
 
     def as_dict(self) -> dict[str, Any]:
@@ -281,6 +334,7 @@ class TableEncoding:
                 **{
                     **own,
                     "levels": tuple(own["levels"]),
+                    "alone": tuple(own.get("alone", ())),
                     "form": _form_of(own.get("form")),
                 }
             )
@@ -390,11 +444,59 @@ def _number_plan(column: pl.Series, form: AmountForm | None = None) -> ColumnPla
             return "it counts the rows"
         if _ID_NAME.search(column.name) or _ID_NAME_IN_CAPITALS.search(column.name):
             return "every row has its own, as an id"
+    alone = _alone(values, counts, len(column))
+    known = known[~np.isin(known, alone)]
     skewness = _skewness(known)
     is_log = low >= 0 and skewness > SKEWED
     is_log = is_log and abs(_skewness(np.log1p(known))) < skewness
     fill = float(np.median(known))
-    return ColumnPlan(column.name, "number", fill, is_log, form=form)
+    levels = [f"{value:.6g}" for value in alone]
+    if levels:
+        levels.append(f"not {' or '.join(levels)}")
+    return ColumnPlan(column.name, "number", fill, is_log, tuple(levels), form, alone)
+
+
+def _alone(values: FloatArray, counts: IntArray, n_rows: int) -> tuple[float, ...]:
+    """Return the values that stand for themselves, see the module."""
+    is_alone = counts >= STANDS_ALONE * n_rows
+    rest = counts[~is_alone]
+    if not is_alone.any() or len(rest) <= MOST_LEVELS:
+        return ()
+    is_alone &= counts >= FINER * rest.max()
+    return tuple(values[is_alone].tolist())
+
+
+def _with_missing_levels(
+    plans: Sequence[ColumnPlan], columns: Collection[pl.Series]
+) -> list[ColumnPlan]:
+    """Return plans; those of numbers that miss in the rows of another have a level."""
+    by_name = {column.name: column for column in columns}
+    told = [_missing(plan, by_name[plan.name]) for plan in plans]
+    least = [place for place, own in enumerate(told) if _is_between(own)]
+    made = list(plans)
+    if len(least) < 2:
+        return made
+    together = np.abs(np.corrcoef(np.array([told[place] for place in least])))
+    np.fill_diagonal(together, 0.0)
+    for place, most in zip(least, together.max(axis=0), strict=True):
+        plan = plans[place]
+        if plan.kind == "number" and most >= TOGETHER:
+            rest = plan.levels[-1] if plan.levels else KNOWN
+            levels = (*plan.levels[:-1], MISSING, rest)
+            made[place] = replace(plan, levels=levels)
+    return made
+
+
+def _missing(plan: ColumnPlan, column: pl.Series) -> FloatArray:
+    """Return 1 where the cell of a column that counts says nothing, else 0."""
+    own = plan.read(column) if plan.kind == "number" else _text(column)
+    return own.is_null().to_numpy().astype(float)
+
+
+def _is_between(indicator: FloatArray) -> bool:
+    """Return whether neither nearly all nor nearly no rows have it."""
+    n, least = float(indicator.sum()), _least(len(indicator))
+    return least <= n <= len(indicator) - least
 
 
 def _least(n_rows: int) -> float:

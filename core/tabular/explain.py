@@ -29,7 +29,8 @@ def explain_row(
 ) -> Explanation:
     """Explain where a row stands among others.
 
-    Only numbers are moved: no row comes half of the way from one level to another.
+    Only numbers are moved, and none that has a value that stands for itself: no row
+    comes half of the way from one level to another.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ def explain_row(
 
     own = assigner.model.assign(encoded[row])[AXIS]
     runner_up = int(own.runner_up[0])
-    levels = [f for p in encoding.columns if p.kind == "category" for f in p.features]
+    fixed = encoding.fixed_features(start)
     placed = {
         "segment": int(own.labels[0]),
         "segment_kind": assigner.axis.report["kind"],
@@ -77,7 +78,7 @@ def explain_row(
         encoding.features,
         assigner.axis.names,
         assign,
-        levels,
+        fixed,
     )
 
 
@@ -120,8 +121,7 @@ def explain_id(folder: str | Path, entity_id: str) -> tuple[Explanation, list[st
     levels = {
         feature: f"{plan.name} {level}"
         for plan in assigner.encoding.columns
-        if plan.kind == "category"
-        for feature, level in zip(plan.features, plan.levels, strict=True)
+        for feature, level in zip(plan.level_features, plan.levels, strict=True)
     }
     facts = {"own": found, "unassigned": UNASSIGNED, "levels": levels}
     lines = TEMPLATES.sentences("run.txt.j2", "explanation", number=_number, **facts)

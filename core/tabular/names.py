@@ -54,10 +54,11 @@ def contrasts(model: CentroidModel, encoding: TableEncoding) -> list[list[Contra
     for own, z in zip(values, centres, strict=True):
         place, told = 0, []
         for plan in encoding.columns:
-            for level in plan.levels or ("",):
+            number = ("",) if plan.kind == "number" else ()
+            for level in (*number, *plan.levels):
                 value, of_all, apart = own[place], average[place], float(z[place])
                 place += 1
-                if plan.kind == "number":
+                if not level:
                     word = "high" if apart > 0 else "low"
                     figures = f"{rounded(value)} (all: {rounded(of_all)})"
                     column = _short(plan.name)

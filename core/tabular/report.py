@@ -130,7 +130,8 @@ def _treatment(plan: ColumnPlan) -> str:
     if plan.form is not None:
         words = "".join(f", `{word}` is missing" for word in plan.form.words)
         typed = f"typed as text{words}; "
-    return f"{typed}{scale}; missing: the median {plan.fill:.6g}"
+    levels = f"; levels: {', '.join(plan.levels)}" if plan.levels else ""
+    return f"{typed}{scale}; missing: the median {plan.fill:.6g}{levels}"
 
 
 def _steps(facts: Facts) -> list[tuple[str, str]]:

@@ -81,6 +81,36 @@ def test_every_column_counts_alike():
         assert variances[block].sum() == pytest.approx(1.0)
 
 
+def amounts() -> pl.DataFrame:
+    """Return a fee that is 0 for half, and two scores that miss together."""
+    fee = [0.0 if i % 2 else 10.0 + i for i in range(N)]
+    score = [None if i % 4 == 0 else float(i % 37) for i in range(N)]
+    alone = [None if i % 5 == 0 else float(i % 29) for i in range(N)]
+    return pl.DataFrame({"fee": fee, "a": score, "b": score, "c": alone})
+
+
+def test_a_value_of_many_rows_stands_beside_the_number():
+    encoding = TableEncoding.learn(amounts())
+    levels = {plan.name: plan.levels for plan in encoding.columns}
+    assert levels["fee"] == ("0", "not 0")
+    encoded = encoding.encode(amounts())[:2].select("fee", "fee=0", "fee=not 0")
+    assert encoded.rows() == [(10.0, 0.0, 1.0), (109.0, 1.0, 0.0)]
+    scaled = encoding.matrix(encoding.encode(amounts()))
+    fees = encoding.learn_scaling(scaled).columns(scaled)[0]
+    assert fees[::2].std() == pytest.approx(1.0)  # of those that pay one
+    assert encoding.fixed_features(scaled[0])[0] == "fee=0"
+    assert encoding.fixed_features(scaled[1])[0] == "fee"
+    assert TableEncoding.from_dict(encoding.as_dict()) == encoding
+
+
+def test_cells_that_miss_together_are_told_those_by_chance_are_not():
+    encoding = TableEncoding.learn(amounts())
+    levels = {plan.name: plan.levels for plan in encoding.columns}
+    assert levels["a"] == levels["b"] == ("(missing)", "(known)")
+    assert levels["c"] == ()
+    assert encoding.encode(amounts())["a=(missing)"].sum() == N / 4
+
+
 def test_an_encoding_is_restored_from_plain_values():
     encoding = learnt()
     again = TableEncoding.from_dict(encoding.as_dict())

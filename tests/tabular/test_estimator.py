@@ -139,6 +139,18 @@ def test_flags_that_follow_from_a_number_are_no_groups():
     assert found.verdict_.kind != "natural"
 
 
+def test_zeros_among_amounts_are_no_groups_and_rows_that_miss_together_are():
+    rng = np.random.default_rng(0)
+    amounts = np.where(rng.random((600, 3)) < 0.5, 0, rng.lognormal(3, 1, (600, 3)))
+    found = StableSegmenter(max_segments=4).fit(amounts)
+    assert found.verdict_.kind != "natural"
+    is_short = rng.random(600) < 0.3
+    answers = rng.normal(size=(600, 5))
+    answers[np.ix_(is_short, [2, 3, 4])] = np.nan
+    found = StableSegmenter(max_segments=4).fit(answers)
+    assert adjusted_rand_score(is_short, found.labels_) == 1.0
+
+
 def test_what_is_asked_for_is_cut():
     table = pl.DataFrame({"x": np.random.default_rng(0).normal(size=300)})
     segmenter = StableSegmenter(4).fit(table)
