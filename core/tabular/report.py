@@ -183,9 +183,10 @@ def _numbers_part(axis: FittedAxis) -> Part | None:
     ]
     if not rows:
         return None
+    reason = axis.report["verdict"]
     return Part(
         "The number of segments",
-        [f"Taken: {axis.report['n_segments']}. {axis.report['verdict'].capitalize()}."],
+        [f"Taken: {axis.report['n_segments']}. {reason[:1].upper()}{reason[1:]}."],
         tables=[Table("Looked for: groups with gaps.", rows, frozenset({"finding"}))],
     )
 

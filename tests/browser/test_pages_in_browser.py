@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import polars as pl
 import pytest
 from api_world import segmented
 from basket_findings import whole, write_basket_page
 from guest_runs import guests, published, run
 from refresh_contents import shared_content
+from sklearn.datasets import load_wine
 from tabs import PAPER, PHONE
+
+from core.config import Config
+from core.tabular.run import run_fit
 
 CONTROLS = """[...document.querySelectorAll(
     "a[href], button:enabled, input, select, summary, [tabindex='0']"
@@ -52,6 +57,14 @@ def _baskets(folder, **_) -> Path:
     return folder / "baskets.html"
 
 
+def _table(folder, **_) -> Path:
+    wines = load_wine()
+    table = pl.DataFrame(wines.data, schema=wines.feature_names)
+    tree = {"artifacts": str(folder), "fit": {"id": "wine", "segments": 3}}
+    run_fit(Config.model_validate(tree), table.with_row_index("wine"))
+    return folder / "fit" / "fit.html"
+
+
 def _refresh(once, **_) -> Path:
     return shared_content(once)[0]
 
@@ -60,7 +73,10 @@ def _report(profiled, **_) -> Path:
     return profiled / "report.html"
 
 
-@pytest.fixture(scope="module", params=[_report, _axes, _channels, _baskets, _refresh])
+PAGES = [_report, _axes, _channels, _baskets, _table, _refresh]
+
+
+@pytest.fixture(scope="module", params=PAGES)
 def path(request, once, profiled, folder) -> Path:
     return request.param(once=once, profiled=profiled, folder=folder)
 
