@@ -111,7 +111,7 @@ class AxesContent:
         What is other than in the run before; empty in a first run.
     moved : mapping of axis to mapping of str to int
         Customers who moved, by ``behaviour`` or by ``model``; axes without any left
-        out.
+        out. None: that cannot be told.
     drift : DataFrame
         ``axis``, ``name``, ``statistic``, ``value``, ``threshold``, ``is_alert``;
         empty in a first run.
@@ -127,7 +127,7 @@ class AxesContent:
     overlap: pl.DataFrame
     same: Sequence[str]
     changes: Sequence[str]
-    moved: Mapping[str, Mapping[str, int]]
+    moved: Mapping[str, Mapping[str, int]] | None
     drift: pl.DataFrame
     words: Words = spoken
 

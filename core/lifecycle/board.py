@@ -106,7 +106,7 @@ def _model_changes(facts: Facts) -> list[str]:
     """Say whom a new model has put elsewhere in this run, axis by axis."""
     return [
         model_change(f"{plural(causes['model'], 'customer')} ({spoken(axis)})")
-        for axis, causes in facts["n_moved"].items()
+        for axis, causes in (facts["n_moved"] or {}).items()
         if causes.get("model")
     ]
 

@@ -157,7 +157,8 @@ class _Run(Generic[D, A]):
         facts = self._facts(data, assigner, before, is_learnt=is_learnt)
         facts |= {
             "drift": alerts,
-            "n_moved": move_counts(moves),
+            # None: they cannot be told.
+            "n_moved": None if before and view is None else move_counts(moves),
             "notes": self.notes,
         }
         _count_customers(facts, before, features)
@@ -203,7 +204,8 @@ class _Run(Generic[D, A]):
                 raise
             self.notes.append(
                 "The rows lack columns that the model before needs, so it cannot be "
-                "told who moved, nor whether the customers have changed."
+                "told who moved, nor whether the customers have changed. For rows of "
+                "another kind, take another `--artifacts` folder."
             )
             return None
 

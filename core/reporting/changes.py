@@ -36,7 +36,7 @@ def change_lines(facts: Facts, *, is_short: bool = True) -> list[str]:
         f"{facts['n_entered']:,} customers are new, {facts['n_left']:,} have gone."
     ]
     if is_short:
-        lines += _moved(facts["n_moved"])
+        lines += [] if facts["n_moved"] is None else _moved(facts["n_moved"])
         lines += _first([f"Drift: {alert}." for alert in facts["drift"]], "drift alert")
     now = _names_by_axis(facts["segments"])
     for axis, events in facts["events"].items():
@@ -109,7 +109,7 @@ def _first(lines: Sequence[str], noun: str) -> list[str]:
 
 def changes_part(
     changes: Sequence[str],
-    moved: Mapping[str, Mapping[str, int]],
+    moved: Mapping[str, Mapping[str, int]] | None,
     drift: pl.DataFrame,
     words: Words = spoken,
 ) -> Part | None:
@@ -119,8 +119,8 @@ def changes_part(
     ----------
     changes : sequence of str
         Of `change_lines`, not short; empty in a first run, which has no such part.
-    moved : mapping of axis to mapping of cause to int
-        Customers who moved.
+    moved : mapping of axis to mapping of cause to int, or None
+        Customers who moved; None where these rows cannot be held against those before.
     drift : DataFrame
         ``axis``, ``name``, ``statistic``, ``value``, ``threshold``, ``is_alert``.
     words : callable
@@ -128,21 +128,20 @@ def changes_part(
     """
     if not changes:
         return None
+    if moved is not None:
+        changes = [*changes, *_drifted(drift, words)]
     rows = [
         {
             "axis": spoken(axis),
             "they behave differently": count(by.get("behaviour", 0)),
             "the model is new": count(by.get("model", 0)),
         }
-        for axis, by in moved.items()
+        for axis, by in (moved or {}).items()
     ]
     table = Table("Customers in another segment than before, because", rows, TEXTS)
     return Part(
         "Since the run before",
-        [
-            f"{line[:1].upper()}{line[1:]}"
-            for line in [*changes, *_drifted(drift, words)]
-        ],
+        [f"{line[:1].upper()}{line[1:]}" for line in changes],
         tables=[table],
     )
 

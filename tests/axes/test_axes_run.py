@@ -209,6 +209,9 @@ def test_columns_that_the_model_needs_are_missed_by_name(folder):
     told = " ".join(learnt.lines)
     assert "Price sensitivity: skipped: the orders have no `discount_amount`." in told
     assert "it cannot be told who moved" in told
+    assert "Nobody moved" not in told
+    page = published(folder).path("axes.html").read_text(encoding="utf-8")
+    assert "Customers are as they were" not in page
 
 
 def test_a_run_that_fails_leaves_everything_as_it_was(folder, tmp_path):
