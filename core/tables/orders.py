@@ -600,10 +600,15 @@ def _refund_lines(intake: Mapping[str, Any]) -> list[str]:
     refunds = intake["refunds"]
     n_orders, n_lines = refunds["n_orders"], refunds["n_lines"]
     lines = []
-    if n_orders or n_lines:
+    found = [
+        counted(n, what)
+        for n, what in ((n_orders, "order"), (n_lines, "item line"))
+        if n
+    ]
+    if found:
         lines.append(
-            f"{counted(n_orders, 'order')} and {counted(n_lines, 'item line')} below 0 "
-            "were taken as refunds (`refund`): they are no orders and no purchases."
+            "Taken as refunds (`refund`), not as orders or purchases: "
+            f"{' and '.join(found)} below 0."
         )
     if refunds["amount"] > 0:
         attributed, amount = refunds["attributed"], refunds["amount"]

@@ -186,6 +186,8 @@ def _checked(
             "values. Expected a row per customer. For order rows use the verb `rfm` "
             "or `axes`."
         )
+    if not rows.height:
+        raise SchemaError("the table has no rows; expected a row per customer.")
     kept = rows.filter(reason.is_null())
     if not kept.height:
         raise SchemaError(

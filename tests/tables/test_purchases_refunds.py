@@ -124,7 +124,7 @@ def test_refund_orders_are_told_where_there_are_no_items(tmp_path):
     assert purchases.orders.height == 2
     told = " ".join(intake_lines(purchases.intake))
     assert "Kept 2 of 3 orders" in told
-    assert "1 order and 0 item lines below 0 were taken as refunds" in told
+    assert "not as orders or purchases: 1 order below 0." in told
 
 
 def test_negative_rows_are_set_aside_where_asked(tmp_path):
