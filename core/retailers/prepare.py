@@ -128,6 +128,8 @@ def require_eligible(
         "Lower `eligibility.min_tenure_years` or "
         "`eligibility.min_avg_active_months_per_year` to fit the data's span (such as "
         "`--set eligibility.min_tenure_years=0.5`), or bring more history or shops."
+        if n_shops >= needed
+        else f"Bring more shops: the rows have {shops} in all, whatever the rules are."
     )
     if eligible > 0:
         lines.append(

@@ -200,10 +200,12 @@ class TableEncoding:
         Raises
         ------
         SchemaError
-            For dates, infinite numbers, lists, and a table that has no column to
-            segment by.
+            For dates, infinite numbers, lists, and a table of one row or without a
+            column to segment by.
         """
         _require_columns(table, [*categories, *drop])
+        if table.height == 1:
+            raise SchemaError("there is one row, and one row has no segments.")
         skipped = dict.fromkeys(drop, "left out as asked")
         kept = [column for column in table if column.name not in skipped]
         _refuse_dates(kept)

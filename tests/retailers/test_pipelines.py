@@ -418,8 +418,10 @@ def test_a_stage_without_its_predecessor_says_which_script_to_run(tmp_path):
 
 def test_too_few_shops_are_an_error_that_shows_the_rule(tmp_path):
     config = small_config(tmp_path, sample={"n_shops": 5})
-    with pytest.raises(EligibilityError, match="a run needs at least 12"):
+    with pytest.raises(EligibilityError, match="a run needs at least 12") as refused:
         prepare_features(config)
+    assert "Bring more shops: the rows have 5 shops in all" in str(refused.value)
+    assert "Lower" not in str(refused.value)
     assert not (tmp_path / "manifest.json").exists()
 
 

@@ -142,6 +142,8 @@ def test_another_table_is_refused():
         encoding.encode(TABLE.with_columns(spend=pl.lit("much")))
     with pytest.raises(SchemaError, match="no column to segment by"):
         TableEncoding.learn(TABLE.select("country", "name"))
+    with pytest.raises(SchemaError, match="there is one row"):
+        TableEncoding.learn(TABLE[:1])
 
 
 @pytest.mark.parametrize(
