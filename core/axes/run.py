@@ -21,7 +21,6 @@ from core.axes.report import found_of
 from core.axes.sample import generate_shoppers
 from core.axes.told import told_axes
 from core.config import Config
-from core.errors import ConfigError
 from core.lifecycle.playbook import run_playbook, save_playbook, system_playbook
 from core.lifecycle.run import RunResult, run_segmentation
 from core.lifecycle.segmentation import Placed, Segmentation, StoreLoader, Tables
@@ -29,7 +28,13 @@ from core.lifecycle.told import placed
 from core.logging import get_logger
 from core.reporting.board import Board
 from core.spark.session import is_spark
-from core.tables.orders import Purchases, purchases_from_frames, read_purchases
+from core.tables.lines import Money
+from core.tables.orders import (
+    Purchases,
+    check_handed_in,
+    purchases_from_frames,
+    read_purchases,
+)
 
 _DECIDING = ("max_segments", "min_segments", "fit_customers")
 
@@ -52,6 +57,8 @@ class CustomerAxes(Segmentation[Purchases, AxesAssigner]):
     ) -> None:
         super().__init__(config)
         self.rows = orders, items, lines
+        # Of lines that are those of some customers: what those of all tell.
+        self.money: Money | None = None
 
     @property
     def store(self) -> str:
@@ -69,12 +76,10 @@ class CustomerAxes(Segmentation[Purchases, AxesAssigner]):
         get_logger().info("Reading orders and items")
         orders, items, lines = self.rows
         if orders is not None or lines is not None:
-            return purchases_from_frames(orders, items, self.asked, work, lines=lines)
-        if items is not None:
-            raise ConfigError(
-                "`items` were handed in without `orders`; expected both, or orders "
-                "alone."
+            return purchases_from_frames(
+                orders, items, self.asked, work, lines=lines, money=self.money
             )
+        check_handed_in(*self.rows)
         return read_purchases(self.asked, work, generate_shoppers)
 
     def options(self) -> dict[str, Any]:
@@ -233,27 +238,21 @@ def run_axes(
     result = run_axes(config)
     ```
     """
-    if is_spark(orders) or config.features.engine == "spark":
-        if lines is not None or config.axes.lines is not None:
-            raise ConfigError(
-                "order lines are not read on Spark; expected orders and items: make "
-                "these of the lines there (`groupBy`), and hand both in."
-            )
-        return _run_on_spark(config, orders, items, refit=refit, into_store=into_store)
-    axes = CustomerAxes(config, orders, items, lines)
-    return run_segmentation(axes, refit=refit, into_store=into_store)
+    frames = {"orders": orders, "items": items, "lines": lines}
+    if not (any(map(is_spark, frames.values())) or config.features.engine == "spark"):
+        axes = CustomerAxes(config, **frames)
+        return run_segmentation(axes, refit=refit, into_store=into_store)
 
-
-def _run_on_spark(
-    config: Config, orders: Any, items: Any, *, refit: bool, into_store: Any
-) -> RunResult:
     from core.axes.spark import run_axes_on_spark
 
     def learn(
-        settled: Config, sample: dict[str, pl.DataFrame], notes: list[str]
+        settled: Config,
+        sample: dict[str, pl.DataFrame],
+        notes: list[str],
+        money: Money | None,
     ) -> RunResult:
-        axes = CustomerAxes(config, sample["orders"], sample.get("items"))
-        axes.asked, axes.notes = settled, notes
+        axes = CustomerAxes(config, **sample)
+        axes.asked, axes.notes, axes.money = settled, notes, money
         return run_segmentation(axes, refit=refit, into_store=into_store)
 
-    return run_axes_on_spark(config, orders, items, learn)
+    return run_axes_on_spark(config, frames, learn)

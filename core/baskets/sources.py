@@ -214,35 +214,56 @@ def _files_of(
             raise SourceError(f"`baskets.source`: {error}") from None
     if len(found) == 1:
         found = unpack(found[0], scratch)
-    files: dict[str, list[SourceFile]] = {}
-    for file in found:
+    places, notes = by_table(source, [file.name for file in found])
+    return {name: [found[at] for at in own] for name, own in places.items()}, notes
+
+
+def by_table(
+    source: str, names: Sequence[str]
+) -> tuple[dict[str, list[int]], list[str]]:
+    """Return the places of each table's files, and a note on what is not read.
+
+    Parameters
+    ----------
+    source : str
+        Where the files are, for messages.
+    names : sequence of str
+        Of the files, within `source`.
+
+    Raises
+    ------
+    SourceError
+        If there are no orders, or no items.
+    """
+    files: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
         # The innermost: `orders/part-0.parquet` is of `orders`, too.
-        stems = [part.partition(".")[0] for part in PurePosixPath(file.name).parts]
+        stems = [part.partition(".")[0] for part in PurePosixPath(name).parts]
         for stem in reversed([stem.lower() for stem in stems]):
             if stem in (*FILES, TRAIN):
-                files.setdefault(FILES.get(stem, TRAIN), []).append(file)
+                files.setdefault(FILES.get(stem, TRAIN), []).append(place)
                 break
     lacking = [stem for stem, name in FILES.items() if name not in files]
     if set(lacking) & {"orders", "order_products__prior"}:
         raise SourceError(
             f"`baskets.source` is `{source}`, which has no file {listed(lacking)} "
             "(.csv, .csv.gz, .parquet, ...); it holds "
-            f"{listed([file.name for file in found])}. Files of other names: "
+            f"{listed(names)}. Files of other names: "
             "`--orders PATH --items PATH`, and `--products`, `--aisles`."
         )
     if TRAIN not in files:
         return files, []
     del files[TRAIN]
-    place = "FOLDER" if source == "kaggle" else source
+    folder = "FOLDER" if source == "kaggle" else source
     others = "".join(
-        f" --{name} {place}/{name}.csv"
+        f" --{name} {folder}/{name}.csv"
         for name in ("products", "aisles")
         if name in files
     )
     return files, [
         f"`{TRAIN}` was not read: it has the items of each customer's newest order, "
-        f"which the published study left out. To read it: `--orders {place}/orders.csv "
-        f"--items {place}/order_products__*.csv{others}`."
+        "which the published study left out. To read it: `--orders "
+        f"{folder}/orders.csv --items {folder}/order_products__*.csv{others}`."
     ]
 
 

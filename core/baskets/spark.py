@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from core.baskets.intake import account_lines, baskets_of
 from core.baskets.model import BasketsAssigner
 from core.baskets.rows import N_ORDERS, REASON, rows_of
 from core.baskets.schema import ID, SPECS
-from core.baskets.sources import matched_sources
+from core.baskets.sources import by_table, matched_sources
 from core.config import Config
 from core.errors import ConfigError
 from core.lifecycle.on_spark import Learn, SparkSystem, run_on_spark
@@ -35,14 +35,16 @@ from core.spark.parts import (
 )
 from core.spark.rows import Reading, parsed_rows
 from core.spark.session import read_as_here, session
-from core.spark.sources import SparkSource, orders_and_items
+from core.spark.sources import SparkSource, files_under, read_files, read_source
 from core.spark.tables import collected
 from core.tables.files import find_files
-from core.tables.readers import ReceivedTable, read_files, scratch_folder
+from core.tables.readers import ReceivedTable, scratch_folder
+from core.tables.readers import read_files as read_files_here
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+CATALOGUE = ("products", "aisles")
 IDS = {"customer_id": "string", "order_id": "string"}
 
 
@@ -77,38 +79,109 @@ def run_baskets_on_spark(
     """
     spark = session(config.spark) if orders is None else orders.sparkSession
     with read_as_here(spark), temporary_folder() as work:
-        found = _sources(spark, config, orders, items)
-        catalogue = _catalogue(config, work)
-        return run_on_spark(_Baskets(config, *found, catalogue, learn), config)
+        given = given_tables(spark, config, orders, items)
+        catalogue = _catalogue(given.catalogue, config, work)
+        return run_on_spark(_Baskets(config, given, catalogue, learn), config)
 
 
-def _sources(
+@dataclass(frozen=True)
+class Given:
+    """Where the tables are.
+
+    Attributes
+    ----------
+    orders : SparkSource
+    items : SparkSource or None
+        None where orders are order lines.
+    catalogue : mapping of str to sequence of str
+        Addresses of products and aisles, as far as there are any.
+    notes : list of str
+        What was not read.
+    """
+
+    orders: SparkSource
+    items: SparkSource | None
+    catalogue: Mapping[str, Sequence[str]]
+    notes: list[str]
+
+
+def given_tables(
     spark: SparkSession,
     config: Config,
     orders: DataFrame | None,
     items: DataFrame | None,
-) -> tuple[SparkSource, SparkSource | None]:
-    """Return orders and items; no items where orders are order lines."""
+) -> Given:
+    """Return what was handed in, or else what a configuration names.
+
+    Raises
+    ------
+    SourceError, ConfigError
+        As `core.spark.sources.read_source`, or if tables are not named.
+    """
     named = config.baskets
-    if orders is None and (named.orders is None or named.items is None):
+    places = {name: getattr(named, name) for name in CATALOGUE}
+    catalogue = {name: [place] for name, place in places.items() if place is not None}
+    if orders is not None:
+        frames = {"orders": orders, "items": items}
+        one, other = (
+            None if df is None else SparkSource(df, f"the frame of {name}")
+            for name, df in frames.items()
+        )
+        assert one is not None  # orders
+        return Given(one, other, catalogue, [])
+    if named.orders is None and named.items is None:
+        return _in_folder(spark, config, catalogue)
+    if named.orders is None or named.items is None:
         raise ConfigError(
             "`features.engine` is `spark`; expected both `--orders` and `--items`: a "
             "path or the name of a table each, the same one if it holds order lines."
         )
+    found = read_source(spark, named.orders, config.data)
     # The same address twice: order lines.
-    addresses = named.orders or "", named.items if named.items != named.orders else None
-    return orders_and_items(spark, (orders, items), addresses, config.data)
+    of_lines = named.items == named.orders
+    beside = None if of_lines else read_source(spark, named.items, config.data)
+    return Given(found, beside, catalogue, [])
 
 
-def _catalogue(config: Config, work: Path) -> dict[str, ReceivedTable]:
-    """Return products and aisles as far as they are named, in memory."""
+def _in_folder(
+    spark: SparkSession, config: Config, catalogue: Mapping[str, Sequence[str]]
+) -> Given:
+    """Return the tables of a folder, by the names of its files."""
+    source = config.baskets.source
+    if source in ("sample", "kaggle") or source.endswith(".zip"):
+        raise ConfigError(
+            f"`baskets.source` is `{source}`, which is read on one machine. With "
+            "`--engine spark`, expected a folder (`--source FOLDER`), or `--orders` "
+            "and `--items`; or leave `--engine spark` out."
+        )
+    found = files_under(spark, source)
+    names = [*found]
+    places, notes = by_table(source, names)
+    files = {table: [names[at] for at in own] for table, own in places.items()}
+    orders, items = (
+        read_files(spark, {n: found[n] for n in files[table]}, table, config.data)
+        for table in ("orders", "items")
+    )
+    inside = {
+        table: [f"{source.rstrip('/')}/{name}" for name in files[table]]
+        for table in CATALOGUE
+        if table in files
+    }
+    return Given(orders, items, {**inside, **catalogue}, notes)
+
+
+def _catalogue(
+    addresses: Mapping[str, Sequence[str]], config: Config, work: Path
+) -> dict[str, ReceivedTable]:
+    """Return products and aisles as far as there are any, in memory."""
     tables = {}
     with scratch_folder(work) as scratch:
-        for name in ("products", "aisles"):
-            address = getattr(config.baskets, name)
-            if address is not None:
-                table = read_files(*find_files(address, scratch), config.data, scratch)
-                tables[name] = replace(table, scan=table.scan.collect().lazy())
+        for name, places in addresses.items():
+            found = [find_files(place, scratch) for place in places]
+            files = [file for own, _ in found for file in own]
+            called = found[0][1] if len(found) == 1 else f"{len(files)} files of {name}"
+            table = read_files_here(files, called, config.data, scratch)
+            tables[name] = replace(table, scan=table.scan.collect().lazy())
     return tables
 
 
@@ -145,15 +218,15 @@ class _Baskets(SparkSystem):
     def __init__(
         self,
         config: Config,
-        orders: SparkSource,
-        items: SparkSource | None,
+        found_at: Given,
         catalogue: Mapping[str, ReceivedTable],
         learn: Learn,
     ) -> None:
         super().__init__()
         self.config, self.learning, self.catalogue = config, learn, catalogue
-        self.of_lines = items is None
-        given = {"orders": orders, "items": orders if items is None else items}
+        self.of_lines, self.notes = found_at.items is None, found_at.notes
+        orders = found_at.orders
+        given = {"orders": orders, "items": found_at.items or orders}
         empty = {
             name: ReceivedTable(own.name, collected(own.df.limit(0)).lazy(), "")
             for name, own in given.items()
@@ -190,10 +263,14 @@ class _Baskets(SparkSystem):
                 rows.write_parquet(paths[name])
             if self.of_lines:
                 paths["orders"] = paths["items"]
+            for name, table in self.catalogue.items():
+                if getattr(self.config.baskets, name) is None:
+                    paths[name] = work / f"{name}.parquet"
+                    table.scan.collect().write_parquet(paths[name])
             places = {name: str(path) for name, path in paths.items()}
             baskets = self.config.baskets.model_copy(update=places)
             settled = self.config.model_copy(update={"baskets": baskets, "data": data})
-            return self.learning(settled, sample, notes)
+            return self.learning(settled, sample, [*notes, *self.notes])
 
     def model(self) -> _Argument:
         """See `core.lifecycle.on_spark.SparkSystem`."""

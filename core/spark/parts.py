@@ -462,6 +462,9 @@ def _with_numbers(
         for place in places
     )
     rows = rejected.with_columns(__key__=key, source_row=pl.col("source_row").cast(int))
+    # All tables are made of the rows of one.
+    if len(numbers) == 1:
+        rows = rows.with_columns(__key__=pl.lit(next(iter(numbers))))
     joined = rows.join(known, on=["__key__", "source_row"], how="left")
     return joined.with_columns(source_row=pl.col("n") + 1).drop("n", "__key__")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from core.config import DataConfig
-from core.errors import ConfigError, SegmentsError, SourceError
+from core.errors import ConfigError, SegmentsError, SourceError, listed
 from core.redaction import redacted_address
 from core.spark.tables import is_folder
-from core.tables.files import KIND_SUFFIXES, is_remote
+from core.tables.files import KIND_SUFFIXES, is_remote, is_table_name
 from core.tables.layout import unique_names
 from core.tables.readers import BEYOND, sniff
 
@@ -71,42 +71,76 @@ def read_source(spark: SparkSession, address: str, data: DataConfig) -> SparkSou
         if not is_folder(address) and spark.catalog.tableExists(address):
             return SparkSource(spark.table(address), name)
         path = _path(address)
-        kind = _kind(spark, path, name)
-        if kind == "parquet":
-            return SparkSource(spark.read.parquet(path), name)
-        return _read_csv(spark, path, name, data)
+        found = _files(spark, path).select("path").head(1)
+        if not found:
+            raise SourceError(f"`{name}`: Spark finds no file there.")
+        return _read(spark, [path], _kind(found[0]["path"]), name, data)
 
 
-def orders_and_items(
-    spark: SparkSession,
-    frames: tuple[DataFrame | None, DataFrame | None],
-    addresses: tuple[str, str | None],
-    data: DataConfig,
-) -> tuple[SparkSource, SparkSource | None]:
-    """Return orders and items: those handed in, or else those at two addresses.
+def _read(
+    spark: SparkSession, paths: list[str], kind: str, name: str, data: DataConfig
+) -> SparkSource:
+    if kind == "parquet":
+        return SparkSource(spark.read.parquet(*paths), name)
+    return _read_csv(spark, paths, name, data)
+
+
+def files_under(spark: SparkSession, folder: str) -> dict[str, str]:
+    """Return the tables in a folder and the folders inside it, as Spark sees them.
 
     Parameters
     ----------
     spark : SparkSession
-    frames : (Spark DataFrame or None, Spark DataFrame or None)
-        Without orders, the addresses are read.
-    addresses : (str, str or None)
-        As for `read_source`; without the second there are no items beside the orders.
+    folder : str
+        Path or address.
+
+    Returns
+    -------
+    dict of str to str
+        Names within the folder, in order, and addresses.
+    """
+    with told_of(redacted_address(folder)):
+        rows = _files(spark, _path(folder)).select("path").collect()
+    root = _path(folder, is_pattern=False).rstrip("/") + "/"
+    found = {_within(row["path"], root): row["path"] for row in rows}
+    return {name: found[name] for name in sorted(found) if is_table_name(name)}
+
+
+def _within(path: str, root: str) -> str:
+    """Return the name of a file in a folder, of which Spark counts no slashes."""
+    bare, of = (re.sub(r"^([\w+.-]+):/+", r"\1:/", text) for text in (path, root))
+    return bare.removeprefix(of)
+
+
+def read_files(
+    spark: SparkSession, files: Mapping[str, str], table: str, data: DataConfig
+) -> SparkSource:
+    """Return the rows of some of `files_under` as one table.
+
+    Parameters
+    ----------
+    spark : SparkSession
+    files : mapping of str to str
+    table : str
+        What is in them, for messages.
     data : DataConfig
         As for `read_source`.
 
     Raises
     ------
     SourceError, ConfigError
-        As `read_source`.
+        As `read_source`, or if files are of different kinds.
     """
-    orders, items = frames
-    if orders is not None:
-        beside = None if items is None else SparkSource(items, "the frame of items")
-        return SparkSource(orders, "the frame of orders"), beside
-    first, second = addresses
-    found = read_source(spark, first, data)
-    return found, None if second is None else read_source(spark, second, data)
+    name = next(iter(files)) if len(files) == 1 else f"{len(files)} files of {table}"
+    kinds = {_kind(file): file for file in files}
+    if len(kinds) > 1:
+        raise SourceError(
+            f"`{table}` mixes kinds of files: {listed([*kinds.values()])}. The same "
+            "rows may be there twice; keep the files of one kind."
+        )
+    paths = [_escaped(path) for path in files.values()]
+    with told_of(name):
+        return _read(spark, paths, next(iter(kinds)), name, data)
 
 
 @contextmanager
@@ -138,39 +172,43 @@ def told_of(name: str) -> Iterator[None]:
         ) from None
 
 
-def _path(address: str) -> str:
+def _path(address: str, *, is_pattern: bool = True) -> str:
     """Return an address as Spark takes it; a local one is of this machine."""
     if is_remote(address):
         return address
     path = Path(address).expanduser().absolute()
     text = path.as_posix()
-    if path.exists():
+    if is_pattern and path.exists():
         # What is there is meant as it is called, brackets and all.
-        text = re.sub(r"([*?\[\]{}\\])", r"\\\1", text)
+        text = _escaped(text)
     return f"file:///{text.lstrip('/')}"
 
 
-def _kind(spark: SparkSession, path: str, name: str) -> str:
-    """Return `parquet` or `csv`, as the first file's name says."""
+def _escaped(path: str) -> str:
+    return re.sub(r"([*?\[\]{}\\])", r"\\\1", path)
+
+
+def _files(spark: SparkSession, path: str) -> DataFrame:
+    """Return the files that a path means, with ``path``."""
     options = {"pathGlobFilter": "[!._]*", "recursiveFileLookup": "true"}
-    files = spark.read.format("binaryFile").options(**options).load(path)
-    found = files.select("path").head(1)
-    if not found:
-        raise SourceError(f"`{name}`: Spark finds no file there.")
-    suffixes = [part.lower() for part in Path(found[0]["path"]).suffixes]
+    return spark.read.format("binaryFile").options(**options).load(path)
+
+
+def _kind(file: str) -> str:
+    """Return `parquet` or `csv`, as a file's name says."""
+    suffixes = [part.lower() for part in Path(file).suffixes]
     last = [s for s in suffixes if s not in (".gz", ".snappy", ".zstd")][-1:]
     for kind in ("parquet", "csv"):
         if "".join(last) in KIND_SUFFIXES[kind]:
             return kind
     raise SourceError(
-        f"`{name}`: Spark reads Parquet, CSV (.csv, .csv.gz, .tsv, .txt) and tables; "
-        f"found `{Path(found[0]['path']).name}`. Convert it, or leave `--engine spark` "
-        "out."
+        "Spark reads Parquet, CSV (.csv, .csv.gz, .tsv, .txt) and tables; found "
+        f"`{Path(file).name}`. Convert it, or leave `--engine spark` out."
     )
 
 
 def _read_csv(
-    spark: SparkSession, path: str, name: str, data: DataConfig
+    spark: SparkSession, paths: list[str], name: str, data: DataConfig
 ) -> SparkSource:
     """Return CSV files with one header each, all cells as text."""
     for option in ("header_row", "fill_down", "sheet"):
@@ -180,7 +218,7 @@ def _read_csv(
                 "`--engine spark` out."
             )
     encoding = data.encoding or "utf-8"
-    head = spark.read.option("encoding", encoding).text(path).limit(HEAD_LINES)
+    head = spark.read.option("encoding", encoding).text(paths).limit(HEAD_LINES)
     lines = [row["value"].lstrip("\ufeff") for row in head.collect()]
     if not lines or not lines[0].strip():
         raise SourceError(f"`{name}`: the first line is empty; expected column names.")
@@ -196,7 +234,7 @@ def _read_csv(
         enforceSchema="false",
         columnNameOfCorruptRecord=ODD_LINE,
     )
-    return SparkSource(reader.csv(path), name, separator)
+    return SparkSource(reader.csv(paths), name, separator)
 
 
 def with_beyond(table: pl.DataFrame, separator: str) -> pl.DataFrame:

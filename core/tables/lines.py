@@ -8,13 +8,14 @@ time. Of the total of a line and the price of one unit, one tells the other::
 
 An export may write an amount of the whole order on each of its lines, or on the first
 one only. Summed it would count too often, so such a column is recognised
-(`_n_odd_orders`) and spread over the lines of its order by their value.
+(`amounts_of_orders`) and spread over the lines of its order by their value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import polars as pl
 
@@ -66,8 +67,65 @@ class OrderLines:
     taken: str
 
 
+@dataclass(frozen=True)
+class Money:
+    """How amounts are written, which all lines together tell.
+
+    Attributes
+    ----------
+    of_orders : tuple of str
+        Those of `MONEY` that are written once per order.
+    is_before_discounts : bool
+        Whether discounts are still to be taken off the totals of lines.
+    """
+
+    of_orders: tuple[str, ...]
+    is_before_discounts: bool
+
+
+def matched_lines(
+    table: ReceivedTable, wanted: Mapping[str, str]
+) -> tuple[dict[str, str], str]:
+    """Return the columns of order lines, our name: their name, and this as a sentence.
+
+    Raises
+    ------
+    ConfigError, SchemaError
+        As `core.tables.columns.recognised_columns`, or if no column tells what was
+        paid.
+    """
+    found = [name.strip() for name in table.columns]
+    if set(found) >= WEB_SHOP and "order_id" not in found:
+        wanted = {"order_id": "Name", **wanted}
+    matched = recognised_columns(found, wanted, LINES)
+    if not {"line_total", "price"} & set(matched):
+        raise SchemaError(
+            f"{table.name}: no column tells what was paid. Expected `line_total` (of "
+            "the line, after discounts) or `price` (of one unit); found: "
+            f"{listed(found, 30)}. Map one of them: `{LINES.flag} line_total=NAME`."
+        )
+    return matched, _what_was_taken(matched, found)
+
+
+def lines_with_headers(
+    table: ReceivedTable, matched: Mapping[str, str], data: DataConfig
+) -> ParsedRows:
+    """Return the lines in memory, each with the customer, date and id of its order.
+
+    Raises
+    ------
+    ConfigError, SchemaError
+        As `core.tables.cells.parse_rows`.
+    """
+    parsed = collected_rows(table, matched, LINES, data)
+    return replace(parsed, rows=_with_headers(parsed.rows.collect()).lazy())
+
+
 def read_lines(
-    table: ReceivedTable, wanted: Mapping[str, str], data: DataConfig
+    table: ReceivedTable,
+    wanted: Mapping[str, str],
+    data: DataConfig,
+    money: Money | None = None,
 ) -> OrderLines:
     """Read order lines, and derive orders and items from them.
 
@@ -79,25 +137,24 @@ def read_lines(
         The user's names, our name: their name; the others are recognised.
     data : DataConfig
         How dates and numbers are read.
+    money : Money, optional
+        How amounts are written, where these are the lines of some customers only.
 
     Raises
     ------
     ConfigError, SchemaError
-        As `core.tables.cells.parse_rows`, or if no column tells what was paid.
+        As `matched_lines` and `core.tables.cells.parse_rows`.
     """
-    found = [name.strip() for name in table.columns]
-    if set(found) >= WEB_SHOP and "order_id" not in found:
-        wanted = {"order_id": "Name", **wanted}
-    matched = recognised_columns(found, wanted, LINES)
-    parsed = collected_rows(table, matched, LINES, data)
-    if not {"line_total", "price"} & set(matched):
-        raise SchemaError(
-            f"{table.name}: no column tells what was paid. Expected `line_total` (of "
-            "the line, after discounts) or `price` (of one unit); found: "
-            f"{listed(found, 30)}. Map one of them: `{LINES.flag} line_total=NAME`."
-        )
-    rows = _with_headers(parsed.rows.collect())
-    rows, notes = _with_money(rows)
+    matched, taken = matched_lines(table, wanted)
+    parsed = lines_with_headers(table, matched, data)
+    rows = parsed.rows.collect()
+    notes: list[str] = []
+    if money is None:
+        amounts = amount_counts(rows)
+        totals = total_counts(rows, amounts_of_orders(amounts))
+        has_price = "price" in rows.columns
+        money, notes = money_told(amounts, totals, has_price=has_price)
+    rows = _with_money(rows, money)
     is_paid = pl.col("line_total").abs() <= LARGEST
     rows = _flagged(rows, {"invalid_amount": ~is_paid.fill_null(value=False)})
     sound = rows.filter(~LINES.has_any(LINES.meanings))
@@ -107,7 +164,7 @@ def read_lines(
         replace(parsed, rows=rows.lazy(), notes=[*parsed.notes, *notes]),
         _as_parsed(orders, ORDERS, parsed),
         _as_parsed(_items_of(sound), ITEMS, parsed),
-        _what_was_taken(matched, found),
+        taken,
     )
 
 
@@ -154,59 +211,39 @@ def _with_headers(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(order_id=pl.coalesce("order_id", moment))
 
 
-def _with_money(rows: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
-    """Give every line its own total and the price of one unit; tell how."""
-    quantity, nothing = pl.col("quantity"), pl.lit(None, pl.Float64)
-    given = {name for name in (*MONEY, "price") if name in rows.columns}
-    gross = pl.col("price") * quantity if "price" in given else nothing
-    total = pl.col("line_total") if "line_total" in given else nothing
-    has_discount = "discount_amount" in given
-    discount = pl.col("discount_amount") if has_discount else pl.lit(0.0)
-    of_orders: list[str] = []
-    notes = []
-    by, weight = "value", gross if "price" in given else total
-    for name in (name for name in MONEY if name in given):
-        worth = (gross.sum(), discount.max()) if name == "line_total" else None
-        is_sure = name == "discount_amount" and "line_total" in of_orders
-        n_odd = _n_odd_orders(rows, name, worth, is_sure=is_sure)
-        if n_odd is None:
-            continue
-        of_orders.append(name)
-        if "price" not in given and name == "line_total":
-            by, weight = "quantity", quantity
-        odd = f" In {counted(n_odd, 'order')} it differs: the largest counts."
-        notes.append(
-            f"`{name}` is written once per order, on its first line or on all: it "
-            f"counts once, spread over the lines by {by}.{odd if n_odd else ''}"
-        )
-    rows = rows.with_columns(_spread(name, weight) for name in of_orders)
-    if {"line_total", "price"} <= given and "line_total" not in of_orders:
-        rows, more = _after_discounts(rows, gross, discount)
-        notes += more
-    rows = rows.with_columns(line_total=pl.coalesce(total, gross - discount))
-    if "price" in given:
-        return rows, notes
-    each = ((total + discount) / quantity).round(DIGITS)
-    is_nothing = (quantity == 0) & (total == 0)
-    price = pl.when(is_nothing).then(0.0).when(each.is_finite()).then(each)
-    return rows.with_columns(price=price), notes
+def amount_counts(rows: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return how orders of several lines have the amounts of `MONEY`.
 
+    Parameters
+    ----------
+    rows : DataFrame
+        Of `lines_with_headers`.
 
-def _n_odd_orders(
-    rows: pl.DataFrame,
-    name: str,
-    worth: tuple[pl.Expr, pl.Expr] | None,
-    *,
-    is_sure: bool,
-) -> int | None:
-    """Return in how many orders the lines differ in an amount of whole orders.
-
-    None where it is an amount of each line. `worth` is what the lines of an order come
-    to and its discount: few orders prove by it what they could have by chance.
+    Returns
+    -------
+    dict of str to dict
+        Per column ``orders`` that have it, how many are the ``same`` on every line,
+        stand ``alone`` on one, are the sum of the lines (``sums``), and some different
+        ``values``. Counts of whole orders add up.
     """
+    gross = pl.col("price") * pl.col("quantity")
+    has_price = "price" in rows.columns
+    has_discount = "discount_amount" in rows.columns
+    nothing = pl.lit(None, pl.Float64)
+    less = pl.col("discount_amount").max() if has_discount else pl.lit(0.0)
+    worth = (gross.sum() if has_price else nothing, less)
+    return {
+        name: _amounts(rows, name, *(worth if name == "line_total" else [nothing] * 2))
+        for name in MONEY
+        if name in rows.columns
+    }
+
+
+def _amounts(
+    rows: pl.DataFrame, name: str, sums: pl.Expr, less: pl.Expr
+) -> dict[str, Any]:
+    """Return `amount_counts` of a column, given what orders come to, and discounts."""
     value, n_lines = pl.col(name), pl.len()
-    sums = pl.lit(None, pl.Float64) if worth is None else worth[0]
-    less = pl.lit(None, pl.Float64) if worth is None else worth[1]
     orders = (
         rows.group_by(PAIR)
         .agg(
@@ -220,23 +257,139 @@ def _n_odd_orders(
         )
         .filter((pl.col("most") > 0) & (pl.col("n") > 1))
     )
-    if orders.is_empty():
-        return None
     off = (pl.col("sums") - pl.col("first")).abs()
     off_less = (pl.col("sums") - pl.col("less") - pl.col("first")).abs()
     is_sum = pl.min_horizontal(off, off_less) <= CENT
-    n_same, n_alone, n_sum, n_values = orders.select(
-        pl.col("is_same").sum(),
-        pl.col("is_alone").sum(),
-        is_sum.sum().alias("n_sum"),
-        pl.col("first").n_unique(),
-    ).row(0)
-    is_sure = is_sure or n_alone == orders.height or 2 * n_sum > orders.height
-    is_enough = orders.height >= FEWEST_ORDERS and n_values >= FEWEST_VALUES
-    is_of_orders = n_same + n_alone >= MOST_ORDERS * orders.height
-    if is_of_orders and (is_sure or is_enough):
-        return int(orders.height - n_same - n_alone)
-    return None
+    counts = orders.select(
+        orders=pl.len(),
+        same=pl.col("is_same").sum(),
+        alone=pl.col("is_alone").sum(),
+        sums=is_sum.sum(),
+    ).row(0, named=True)
+    return {**counts, "values": orders["first"].unique()[:FEWEST_VALUES].to_list()}
+
+
+def amounts_of_orders(counts: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """Return which amounts are of whole orders, and in how many orders lines differ.
+
+    Parameters
+    ----------
+    counts : mapping of str to mapping
+        `amount_counts` of all lines.
+    """
+    n_odd: dict[str, int] = {}
+    for name, of in counts.items():
+        n_orders, n_told = of["orders"], of["same"] + of["alone"]
+        # What the lines come to proves with few orders what could be chance.
+        is_sure = (name == "discount_amount" and "line_total" in n_odd) or (
+            of["alone"] == n_orders or 2 * of["sums"] > n_orders
+        )
+        is_enough = n_orders >= FEWEST_ORDERS and len(of["values"]) >= FEWEST_VALUES
+        is_of_orders = n_orders > 0 and n_told >= MOST_ORDERS * n_orders
+        if is_of_orders and (is_sure or is_enough):
+            n_odd[name] = n_orders - n_told
+    return n_odd
+
+
+def total_counts(rows: pl.DataFrame, of_orders: Iterable[str]) -> dict[str, int]:
+    """Return how totals of lines stand to price, quantity and discount.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Of `lines_with_headers`.
+    of_orders : iterable of str
+        `amounts_of_orders`.
+
+    Returns
+    -------
+    dict of str to int
+        ``lines``, how many of them have a discount and a total from ``before`` or
+        ``after`` it, and how many ``neither``; these add up. Empty where not all is
+        given for each line.
+    """
+    if "line_total" in of_orders or not {"line_total", "price"} <= {*rows.columns}:
+        return {}
+    rows = _with_shares(rows, of_orders)
+    total, discount = pl.col("line_total"), _discount(rows)
+    gross = pl.col("price") * pl.col("quantity")
+    is_before = (total - gross).abs() <= CENT
+    is_after = (total - gross + discount).abs() <= CENT
+    return rows.select(
+        lines=pl.len(),
+        before=(is_before & (discount > 0)).sum(),
+        after=(is_after & (discount > 0)).sum(),
+        neither=(~is_before & ~is_after).sum(),
+    ).row(0, named=True)
+
+
+def money_told(
+    amounts: Mapping[str, Mapping[str, Any]],
+    totals: Mapping[str, int],
+    *,
+    has_price: bool,
+) -> tuple[Money, list[str]]:
+    """Return how amounts are written, and notes on it.
+
+    Parameters
+    ----------
+    amounts, totals : mapping
+        `amount_counts` and `total_counts` of all lines.
+    has_price : bool
+        Whether lines have the price of one unit.
+    """
+    notes, n_odd = [], amounts_of_orders(amounts)
+    by = "value" if has_price or "line_total" not in n_odd else "quantity"
+    for name, n in n_odd.items():
+        odd = f" In {counted(n, 'order')} it differs: the largest counts."
+        notes.append(
+            f"`{name}` is written once per order, on its first line or on all: it "
+            f"counts once, spread over the lines by {by}.{odd if n else ''}"
+        )
+    is_before = totals.get("before", 0) > totals.get("after", 0)
+    if is_before:
+        notes.append("`line_total` is before discounts: they were taken off.")
+    if n_else := totals.get("neither", 0):
+        notes.append(
+            f"{counted(n_else, 'line')} ({share(n_else, totals['lines'])}) whose "
+            "`line_total` is not price times quantity: the total counts as it is."
+        )
+    return Money(tuple(n_odd), is_before), notes
+
+
+def _with_money(rows: pl.DataFrame, money: Money) -> pl.DataFrame:
+    """Give every line its own total and the price of one unit."""
+    rows = _with_shares(rows, money.of_orders)
+    quantity, discount = pl.col("quantity"), _discount(rows)
+    has_price, has_total = "price" in rows.columns, "line_total" in rows.columns
+    nothing = pl.lit(None, pl.Float64)
+    total = pl.col("line_total") if has_total else nothing
+    if money.is_before_discounts:
+        rows = rows.with_columns(line_total=total - discount)
+    gross = pl.col("price") * quantity if has_price else nothing
+    rows = rows.with_columns(line_total=pl.coalesce(total, gross - discount))
+    if has_price:
+        return rows
+    each = ((total + discount) / quantity).round(DIGITS)
+    is_nothing = (quantity == 0) & (total == 0)
+    price = pl.when(is_nothing).then(0.0).when(each.is_finite()).then(each)
+    return rows.with_columns(price=price)
+
+
+def _discount(rows: pl.DataFrame) -> pl.Expr:
+    """Return the discount of each line."""
+    has_it = "discount_amount" in rows.columns
+    return pl.col("discount_amount") if has_it else pl.lit(0.0)
+
+
+def _with_shares(rows: pl.DataFrame, of_orders: Iterable[str]) -> pl.DataFrame:
+    """Spread amounts of whole orders over their lines, by value or else quantity."""
+    names, weight = [*of_orders], pl.col("quantity")
+    if "price" in rows.columns:
+        weight = pl.col("price") * weight
+    elif "line_total" not in names:
+        weight = pl.col("line_total")
+    return rows.with_columns(_spread(name, weight) for name in names)
 
 
 def _spread(name: str, weight: pl.Expr) -> pl.Expr:

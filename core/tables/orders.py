@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from core.config import Config, DataConfig
+from core.config import AxesConfig, Config, DataConfig
 from core.errors import ConfigError, SchemaError, SourceError
 from core.tables.cells import (
     ParsedRows,
@@ -34,7 +34,7 @@ from core.tables.faults import (
 from core.tables.files import counted, find_files
 from core.tables.frames import table_from_frame
 from core.tables.ids import outsized_ids
-from core.tables.lines import read_lines
+from core.tables.lines import Money, read_lines
 from core.tables.readers import (
     READING_OPTIONS,
     ReceivedTable,
@@ -145,18 +145,8 @@ def read_purchases(
         If an option about the data cannot be meant.
     """
     axes = config.axes
-    if axes.lines is not None and (axes.orders or axes.items):
-        raise ConfigError(
-            "`axes.lines` is set, and so is `axes.orders` or `axes.items`. Order lines "
-            "hold both: pass `--lines PATH` alone, or `--orders` and `--items`."
-        )
+    check_named(axes)
     if axes.lines is None and axes.orders is None:
-        if axes.items is not None:
-            raise ConfigError(
-                f"`axes.items` is `{axes.items}`, but `axes.orders` is not set. Items "
-                "need their orders: `--orders PATH`; order lines, with customer and "
-                "date, are both: `--lines PATH`."
-            )
         return _read_sample(config, generate)
     sources = {"orders": axes.orders, "items": axes.items, "lines": axes.lines}
     with scratch_folder(work) as scratch:
@@ -168,6 +158,44 @@ def read_purchases(
         return _from_tables(tables, config)
 
 
+def check_named(axes: AxesConfig) -> None:
+    """Refuse sources that cannot be meant together.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if axes.lines is not None and (axes.orders or axes.items):
+        raise ConfigError(
+            "`axes.lines` is set, and so is `axes.orders` or `axes.items`. Order lines "
+            "hold both: pass `--lines PATH` alone, or `--orders` and `--items`."
+        )
+    if axes.lines is None and axes.orders is None and axes.items is not None:
+        raise ConfigError(
+            f"`axes.items` is `{axes.items}`, but `axes.orders` is not set. Items "
+            "need their orders: `--orders PATH`; order lines, with customer and "
+            "date, are both: `--lines PATH`."
+        )
+
+
+def check_handed_in(orders: Any | None, items: Any | None, lines: Any | None) -> None:
+    """Refuse frames that cannot be meant together.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if lines is not None and (orders is not None or items is not None):
+        raise ConfigError(
+            "`lines` were handed in beside `orders` or `items`; expected order lines "
+            "alone, or orders with or without items."
+        )
+    if items is not None and orders is None:
+        raise ConfigError(
+            "`items` were handed in without `orders`; expected both, or orders alone."
+        )
+
+
 def purchases_from_frames(
     orders: Any | None,
     items: Any | None,
@@ -175,6 +203,7 @@ def purchases_from_frames(
     work: Path,
     *,
     lines: Any | None = None,
+    money: Money | None = None,
 ) -> Purchases:
     """Take orders and items from frames in memory, with the checks made of files.
 
@@ -190,6 +219,8 @@ def purchases_from_frames(
         As for `read_purchases`.
     lines : frame, optional
         Order lines instead of both, mapped by `config.axes.line_columns`.
+    money : Money, optional
+        How amounts of `lines` are written, where they are those of some customers.
 
     Raises
     ------
@@ -199,33 +230,35 @@ def purchases_from_frames(
         As for `read_purchases`.
     """
     natives = {"orders": orders, "items": items, "lines": lines}
-    if lines is not None and (orders is not None or items is not None):
-        raise ConfigError(
-            "`lines` were handed in beside `orders` or `items`; expected order lines "
-            "alone, or orders with or without items."
-        )
+    check_handed_in(orders, items, lines)
     with scratch_folder(work) as scratch:
         tables = {
             name: table_from_frame(native, scratch, f"the frame of {name}")
             for name, native in natives.items()
             if native is not None or (name == "orders" and lines is None)
         }
-        return _from_tables(tables, config)
+        return _from_tables(tables, config, money)
 
 
 def purchases_of_part(
-    tables: Mapping[str, ReceivedTable], config: Config, *, absent: Collection[str]
+    tables: Mapping[str, ReceivedTable],
+    config: Config,
+    *,
+    absent: Collection[str],
+    money: Money | None = None,
 ) -> Purchases:
     """Take all rows of some customers, the others being elsewhere.
 
     Parameters
     ----------
     tables : mapping of str to ReceivedTable
-        ``orders``, and ``items`` if there are any, `settled` by all rows.
+        ``orders``, and ``items`` if there are any, or ``lines``; `settled` by all rows.
     config : Config
         As for `purchases_from_frames`; `axes.reference_date` is settled.
     absent : collection of str
         Those of `OPTIONAL` that the data of all customers does not have.
+    money : Money, optional
+        How amounts of ``lines`` are written.
 
     Returns
     -------
@@ -244,11 +277,7 @@ def purchases_of_part(
         absent=tuple(name for name in OPTIONAL if name in absent),
         policies=own_policies(data),
     )
-    orders = collected_rows(tables["orders"], axes.order_columns, ORDERS, data)
-    items = None
-    if "items" in tables:
-        items = collected_rows(tables["items"], axes.item_columns, ITEMS, data)
-    purchases = assemble_orders(orders, items, terms)
+    purchases = _assembled(tables, axes, terms, data, money)
     return replace(purchases, intake={**purchases.intake, "notes": []})
 
 
@@ -272,7 +301,9 @@ def _read_sample(config: Config, generate: PurchasesGenerator | None) -> Purchas
     return replace(_from_tables(tables, sample), truth=made.truth)
 
 
-def _from_tables(tables: Mapping[str, ReceivedTable], config: Config) -> Purchases:
+def _from_tables(
+    tables: Mapping[str, ReceivedTable], config: Config, money: Money | None = None
+) -> Purchases:
     """Read orders, and items if there are any, and put the result together."""
     axes, data = config.axes, config.data
     reference = _reference(axes.reference_date)
@@ -281,13 +312,7 @@ def _from_tables(tables: Mapping[str, ReceivedTable], config: Config) -> Purchas
     mapped = [axes.order_columns, axes.item_columns]
     if "lines" in tables:
         mapped = [axes.line_columns]
-        purchases = _from_lines(tables["lines"], axes.line_columns, terms, data)
-    else:
-        orders = collected_rows(tables["orders"], axes.order_columns, ORDERS, data)
-        items = None
-        if "items" in tables:
-            items = collected_rows(tables["items"], axes.item_columns, ITEMS, data)
-        purchases = assemble_orders(orders, items, terms)
+    purchases = _assembled(tables, axes, terms, data, money)
     digests = {name: table.digest for name, table in tables.items()}
     content = {
         **{"items": None, **digests},
@@ -298,11 +323,32 @@ def _from_tables(tables: Mapping[str, ReceivedTable], config: Config) -> Purchas
     return replace(purchases, fingerprint=fingerprint(content))
 
 
+def _assembled(
+    tables: Mapping[str, ReceivedTable],
+    axes: AxesConfig,
+    terms: Terms,
+    data: DataConfig,
+    money: Money | None,
+) -> Purchases:
+    """Read lines, or orders and items if there are any, and put them together."""
+    if "lines" in tables:
+        return _from_lines(tables["lines"], axes.line_columns, terms, data, money)
+    orders = collected_rows(tables["orders"], axes.order_columns, ORDERS, data)
+    items = None
+    if "items" in tables:
+        items = collected_rows(tables["items"], axes.item_columns, ITEMS, data)
+    return assemble_orders(orders, items, terms)
+
+
 def _from_lines(
-    table: ReceivedTable, wanted: Mapping[str, str], terms: Terms, data: DataConfig
+    table: ReceivedTable,
+    wanted: Mapping[str, str],
+    terms: Terms,
+    data: DataConfig,
+    money: Money | None,
 ) -> Purchases:
     """Derive orders and items from lines; account for all three."""
-    found = read_lines(table, wanted, data)
+    found = read_lines(table, wanted, data, money)
     account, refused = _validated(found.lines, found.lines.rows.collect(), terms)
     purchases = assemble_orders(found.orders, found.items, terms)
     intake = {

@@ -22,16 +22,18 @@ from untidy import (
     untidy,
     untidy_baskets,
     untidy_channel,
+    untidy_lines,
     untidy_sales,
 )
 
 from core.axes import AxesAssigner, run_axes
-from core.axes.sample import generate_shoppers
+from core.axes.sample import generate_shoppers, order_lines
 from core.baskets.intake import read_baskets
 from core.baskets.model import BasketsAssigner
 from core.baskets.rows import rows_of
 from core.baskets.run import run_baskets
 from core.baskets.sample import write_sample
+from core.baskets.spark import given_tables
 from core.channels.model import ChannelsAssigner
 from core.channels.rows import rows_of_channels
 from core.channels.run import run_channels
@@ -45,7 +47,7 @@ from core.config import (
     SampleConfig,
     SparkConfig,
 )
-from core.errors import ArtifactError, SourceError
+from core.errors import ArtifactError, ConfigError, SourceError
 from core.months import month_index
 from core.retailers.model import Model
 from core.retailers.pipelines import prepare_features, run_all
@@ -62,7 +64,10 @@ from core.spark import tables
 from core.spark.sources import read_source
 from core.spark.tables import by_entity, collected, map_tables, read, write
 from core.tables.ids import drawn_by_hash
-from core.tables.orders import intake_lines, purchases_from_frames
+from core.tables.orders import intake_lines, purchases_from_frames, read_purchases
+
+# Notes on amounts of order lines.
+MONEY = ("`discount_amount` is", "`line_total` is")
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
@@ -192,25 +197,66 @@ def test_axes_of_a_sample_give_everyone_on_spark_what_one_machine_gives(
     assert {line for line in told if "set aside" in line} <= {*said}
 
 
+def test_order_lines_on_spark_are_the_orders_of_one_machine(
+    spark, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(tables, "ROWS_OF_PARTITION", 700)
+    untidy_lines(order_lines(generate_shoppers(60, 5)), tmp_path / "lines.csv")
+    axes = AxesConfig(max_segments=2, lines=str(tmp_path / "lines.csv"))
+    config = Config(artifacts=str(tmp_path), axes=axes)
+    there = config.model_copy(
+        update={"features": config.features.model_copy(update={"engine": "spark"})}
+    )
+    done = run_axes(there)
+    here = read_purchases(config, tmp_path / "work")
+    assigner = AxesAssigner.load(tmp_path / "axes")
+    assert assigner.reference_date == here.reference_date
+    features = assigner.features(here)
+    assert_frame_equal(everyone(tmp_path, "axes_features"), features)
+    aside = pl.read_parquet(tmp_path / "spark" / "axes_rejected" / "*.parquet")
+    cells = [n for n in here.rejected.columns if n != "source_row"]
+    assert_frame_equal(
+        aside.select(cells).sort(cells), here.rejected[cells].sort(cells)
+    )
+    # Of those set aside, the lines that they were made of.
+    assert not aside["source_row"].has_nulls()
+    assert set(", ".join(here.rejected["reason"]).split(", ")) >= {
+        "missing_customer", "impossible_date", "ragged_line",
+    }  # fmt: skip
+    said = intake_lines(here.intake)
+    told = {line.replace(f"{tmp_path}/", "") for line in told_of_everyone(done.lines)}
+    assert told >= {*said[:3]}
+    once, before = (line for line in said if line.startswith(MONEY))
+    assert once.endswith("by value. In 1 order it differs: the largest counts.")
+    assert before.endswith("is before discounts: they were taken off.")
+    assert told >= {once, before}
+
+
 def test_untidy_baskets_on_spark_have_the_features_of_one_machine(
     spark, in_parts, tmp_path
 ):
-    write_sample(tmp_path / "shop", 150, 3, "parquet")
-    shop = {path.stem: pl.read_parquet(path) for path in (tmp_path / "shop").iterdir()}
+    # A folder of CSV, Parquet in parts, and the items of newest orders.
+    folder = tmp_path / "a shop [1]"
+    write_sample(folder, 150, 3, "parquet")
+    paths = {path.stem: path for path in folder.iterdir()}
+    shop = {name: pl.read_parquet(path, glob=False) for name, path in paths.items()}
     orders, items = untidy_baskets(shop["orders"], shop["order_products__prior"])
-    options = BasketsConfig(
-        products=str(tmp_path / "shop" / "products.parquet"),
-        aisles=str(tmp_path / "shop" / "aisles.parquet"),
-        study=False,
-    )
+    orders.write_csv(folder / "orders.csv")
+    items[:9].write_parquet(folder / "order_products__train.parquet")
+    parts = folder / "order_products__prior"
+    parts.mkdir()
+    items[:500].write_parquet(parts / "part-0.parquet")
+    items[500:].write_parquet(parts / "part-1.parquet")
+    for name in ("orders", "order_products__prior"):
+        paths[name].unlink()
+    options = BasketsConfig(source=str(folder), study=False)
     config = Config(artifacts=str(tmp_path), baskets=options)
-    run_baskets(config, on_spark(spark, orders), on_spark(spark, items))
-    paths = {"orders": tmp_path / "o.parquet", "items": tmp_path / "i.parquet"}
-    orders.write_parquet(paths["orders"])
-    items.write_parquet(paths["items"])
-    there = {name: str(path) for name, path in paths.items()}
-    same = config.model_copy(update={"baskets": options.model_copy(update=there)})
-    data = read_baskets(same, tmp_path / "work")
+    there = config.model_copy(
+        update={"features": config.features.model_copy(update={"engine": "spark"})}
+    )
+    said = " ".join(run_baskets(there).lines)
+    assert "`order_products__train` was not read" in said
+    data = read_baskets(config, tmp_path / "work")
     assigner = BasketsAssigner.load(tmp_path / "baskets")
     rows = rows_of(data, assigner.model.rules, options.min_orders)
     # Spark has no unsigned numbers.
@@ -226,6 +272,18 @@ def test_untidy_baskets_on_spark_have_the_features_of_one_machine(
     aside = pl.read_parquet(tmp_path / "spark" / "baskets_rejected" / "*.parquet")
     assert_frame_equal(aside.select(cells).sort(cells), expected)
     assert set(expected["reason"]) >= {"repeated_order", "unknown_order"}
+
+
+def test_baskets_handed_in_are_those_that_are_read(spark):
+    rows = pl.DataFrame({"order_id": ["1", "2"], "user_id": ["a", "b"]})
+    config = Config(baskets=BasketsConfig(aisles="aisles.csv"))
+    lines = given_tables(spark, config, on_spark(spark, rows), None)
+    assert (lines.items, lines.catalogue) == (None, {"aisles": ["aisles.csv"]})
+    both = given_tables(spark, config, *[on_spark(spark, rows)] * 2)
+    assert both.items is not None
+    assert collected(both.items.df).equals(rows)
+    with pytest.raises(ConfigError, match="expected a folder"):
+        given_tables(spark, config, None, None)
 
 
 def test_untidy_channels_on_spark_have_the_features_of_one_machine(

@@ -55,6 +55,37 @@ def untidy(orders: pl.DataFrame, items: pl.DataFrame) -> tuple[pl.DataFrame, ...
     return pl.concat([orders, repeated, shared]), items
 
 
+def untidy_lines(lines: pl.DataFrame, path: Path) -> None:
+    """Write order lines as a CSV whose orders have much on one of their lines only."""
+    n, place = pl.int_range(pl.len()), pl.int_range(pl.len()).over("Order_ID")
+    order = pl.col("Order_ID").rank("dense")
+    is_told, is_sparse = place == 0, order % 3 == 0
+    total = pl.col("Sales") + pl.col("TotalDiscount")
+    discount = pl.col("TotalDiscount").sum().over("Order_ID").round(2)
+    moment = pl.col("Date").dt.to_string("%Y-%m-%d %H:%M:%S")
+    date = pl.when(n % 89 == 0).then(pl.lit("soon")).otherwise(moment)
+    lines = lines.with_columns(
+        # Before discounts, and each line has that of its order.
+        Sales=total.round(2),
+        Price=(total / pl.col("QTY")).round(4),
+        TotalDiscount=discount,
+        Customer_ID=pl.when(is_told | ~is_sparse).then("Customer_ID"),
+        Date=pl.when(is_told | ~is_sparse).then(date),
+        QTY=pl.when(n % 61 == 0).then(-1).otherwise("QTY"),
+    ).with_columns(
+        pl.when(order % 97 > 0).then("Customer_ID"),
+        pl.when((order % 29 > 0) | is_sparse)
+        .then(
+            # One id of several customers.
+            pl.when(order % 50 == 7).then(pl.lit("1")).otherwise("Order_ID")
+        )
+        .alias("Order_ID"),
+    )
+    text = lines.write_csv()
+    cells = text.splitlines()[5]
+    path.write_text(f"{text}{cells},one cell more\n", encoding="utf-8")
+
+
 def untidy_baskets(
     orders: pl.DataFrame, items: pl.DataFrame
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
