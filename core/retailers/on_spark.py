@@ -9,7 +9,7 @@ last of `clustering.fit_shops` eligible ones, so that it is the same on every en
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,6 +27,7 @@ from core.retailers.spark_parts import (
     COUNTS,
     DRAW,
     ENTITY,
+    FORMS,
     JUDGED,
     JUDGED_PREFIX,
     KEPT,
@@ -36,6 +37,7 @@ from core.retailers.spark_parts import (
     SUMS,
     Check,
     account_part,
+    alike_part,
     aside_part,
     entities_part,
     kept_part,
@@ -56,7 +58,7 @@ from core.spark.tables import by_entity, collected, map_tables, on_disk, write
 from core.tables.cells import DAY, HASH
 from core.tables.columns import ROW
 from core.tables.faults import Validation, own_reason, rejected_rows
-from core.tables.ids import alike_ids, outsized_among, totals_among
+from core.tables.ids import alike_ids, alike_told, outsized_among, totals_among
 from core.tables.readers import fingerprint
 from core.tables.sales import SALES, Sales, ValidationReport, report_of, validation_of
 
@@ -274,11 +276,13 @@ def _prepared(
     schema = {**rows.schema, ENTITY: rows.schema["shop_id"]}
     read = map_tables(rows.df, entities_part, schema, rows.reading)
     parts = _held(by_entity(read, ENTITY, checked.n_read), held)
-    check, intake = _accounted(parts, rows, checked)
+    check, counts = _checked(parts, rows, checked)
     if has_products is False and names_products:
         check = replace(check, has_products=False)
-        intake = without_products(intake)
     kept = _held(whole(parts, kept_part, KEPT, check), held)
+    intake = _accounted(checked, counts, _alike_shops(kept))
+    if has_products is False and names_products:
+        intake = without_products(intake)
     known, notes = _known(kept, intake, config, life_cycle, not_before)
     return SparkPrepared(
         config=config,
@@ -318,10 +322,10 @@ def _known(
     return Known(config, as_of_t, first_t, life_cycle), notes
 
 
-def _accounted(
+def _checked(
     parts: DataFrame, rows: SparkRows, checked: Validation
-) -> tuple[Check, ValidationReport]:
-    """Hold rows against each other; return how, and the account of all."""
+) -> tuple[Check, dict[str, pl.DataFrame]]:
+    """Hold rows against each other; return how, and `COUNTS` of all by their kind."""
     has_products = "product_id" not in rows.parsed.lacking
     check = Check(checked.policies, checked.dropped, has_products, checked.n_read, {})
     counts = _counts(parts, check)
@@ -338,10 +342,18 @@ def _accounted(
     checked.examples = rejected_rows(rows.parsed, named)
     checked.stop_at_errors(["exact_duplicate", "repeated_key", "total_row"])
     checked.stop_without_rows()
+    return check, of
+
+
+def _accounted(
+    checked: Validation, of: Mapping[str, pl.DataFrame], alike_shops: list[str]
+) -> ValidationReport:
+    """Return the account of all rows, by `COUNTS` and what is odd of shops' ids."""
     sizes, products = of["size"], of["product"]
     n_shops, n_rows = int(sizes["n"].sum()), int((sizes["n"] * sizes["number"]).sum())
     large = of["large"].select(pl.col("text").alias("id"), "n", "value")
     told = [
+        *alike_shops,
         *alike_ids(products["text"], "product"),
         *outsized_among(large, n_rows, _median(sizes), n_shops, "shop_id", "row"),
     ]
@@ -355,7 +367,18 @@ def _accounted(
             **{DAY: pl.when(day % 100 > 0).then(day)},
         )
     )
-    return check, report_of(checked, days, n_shops, products.height, told)
+    return report_of(checked, days, n_shops, products.height, told)
+
+
+def _alike_shops(kept: DataFrame) -> list[str]:
+    """Return what is odd about the ids of shops, as `core.tables.ids.alike_ids`."""
+    from pyspark.sql import functions as sf
+
+    forms = map_tables(kept.select("shop_id").distinct(), alike_part, FORMS)
+    counts = [sf.count(name).alias(name) for name in FORMS]
+    distinct = [sf.countDistinct(name).alias(f"distinct_{name}") for name in FORMS]
+    found = forms.agg(*counts, *distinct, sf.min("long").alias("least_long"))
+    return alike_told(collected(found).row(0, named=True), "shop")
 
 
 def _median(sizes: pl.DataFrame) -> float:

@@ -28,7 +28,7 @@ from core.tables.cells import DAY, HASH
 from core.tables.columns import FLAGS
 from core.tables.exact import MILLIONTHS, polars_millionths
 from core.tables.faults import own_reason
-from core.tables.ids import PLACEHOLDER, TOTAL, id_hash, sum_counts
+from core.tables.ids import PLACEHOLDER, TOTAL, alike_forms, id_hash, sum_counts
 from core.tables.sales import SALES
 
 # Whose rows are kept together: the shop, or of a row without one, the row itself.
@@ -55,6 +55,7 @@ COUNTS: dict[str, Any] = {
 LIVES: dict[str, Any] = dict.fromkeys(
     ("as_of", "n_active", "last", "n_months", "n", "t", "is_back"), pl.Int64
 )
+FORMS = dict.fromkeys(("lower", "bare", "long", "rounded"), pl.String)
 SUMS: dict[str, Any] = dict.fromkeys(("n_groups", "n", "n_equal"), pl.Int64)
 STATED: dict[str, Any] = {
     "state": pl.String,
@@ -203,6 +204,11 @@ def aside_part(table: pl.DataFrame, check: Check) -> pl.DataFrame:
     """Return why rows are set aside: `HASH`, `REASON` and how many such rows."""
     aside = checked_rows(table, check).drop_nulls(REASON)
     return aside.group_by(HASH, REASON).agg(n=pl.len().cast(pl.Int64))
+
+
+def alike_part(ids: pl.DataFrame, _: None) -> pl.DataFrame:
+    """Return `core.tables.ids.alike_forms` of distinct shops."""
+    return alike_forms(ids["shop_id"])
 
 
 def months_part(table: pl.DataFrame, _: None) -> pl.DataFrame:

@@ -6,7 +6,7 @@ and nearly the same from month to month.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -238,29 +238,73 @@ def drawn_by_hash(ids: pl.Series, n: int | None) -> pl.Series:
     return hashes <= hashes.bottom_k(n).max()
 
 
+def alike_forms(ids: pl.Series) -> pl.DataFrame:
+    """Return what makes ids look alike.
+
+    Parameters
+    ----------
+    ids : polars.Series of String
+        Distinct, without nulls.
+
+    Returns
+    -------
+    DataFrame
+        ``lower`` case; of numbers ``bare``, without leading zeros, and of those of 12
+        and more digits ``long``, the id, and ``rounded``, it if it ends in zeros.
+    """
+    id_, digits = pl.col("id"), pl.col("digits")
+    forms = pl.DataFrame({"id": ids}).with_columns(
+        digits=pl.when(id_.str.contains(r"^[0-9]+$")).then(id_)
+    )
+    long = pl.when(digits.str.len_bytes() >= 12).then(digits)
+    return forms.select(
+        lower=id_.str.to_lowercase(),
+        bare=digits.str.strip_chars_start("0"),
+        long=long,
+        rounded=pl.when(long.str.contains(ROUNDED)).then(long),
+    )
+
+
 def alike_ids(ids: pl.Series, name: str) -> list[str]:
     """Return what is odd about distinct ids, none of which is changed."""
+    forms, counts = alike_forms(ids), dict[str, int]()
+    for form in forms:
+        known = form.drop_nulls()
+        counts |= {form.name: len(known), f"distinct_{form.name}": known.n_unique()}
+    return alike_told({**counts, "least_long": forms["long"].min()}, name)
+
+
+def alike_told(counts: Mapping[str, Any], name: str) -> list[str]:
+    """Return the same of counts of `alike_forms`.
+
+    Parameters
+    ----------
+    counts : mapping of str to int or str
+        How many there are of each form (``lower``: of all ids), how many different
+        ones (``distinct_lower``, ...), and ``least_long``, the first of ``long``.
+    name : str
+        Whose ids they are.
+    """
+    n, n_digits, n_long = counts["lower"], counts["bare"], counts["long"]
     warnings = []
-    digits = ids.filter(ids.str.contains(r"^[0-9]+$"))
-    if 0 < len(digits) < len(ids):
+    if 0 < n_digits < n:
         warnings.append(
-            f"{len(digits):,} of {len(ids):,} {name} ids are numbers, the others hold "
+            f"{n_digits:,} of {n:,} {name} ids are numbers, the others hold "
             "other characters; all are taken as text."
         )
-    n_case = len(ids) - ids.str.to_lowercase().n_unique()
+    n_case = n - counts["distinct_lower"]
     if n_case:
         warnings.append(
             f"{n_case:,} {name} ids differ from another one only by upper and lower "
             "case; they are taken as different."
         )
-    long = digits.filter(digits.str.len_bytes() >= 12)
-    if len(long) and long.str.contains(ROUNDED).all():
+    if n_long and counts["rounded"] == n_long:
         warnings.append(
-            f"All {len(long):,} {name} ids of 12 and more digits end in zeros, such as "
-            f"`{long.sort()[0]}`: Excel may have cut digits off, and made one id "
+            f"All {n_long:,} {name} ids of 12 and more digits end in zeros, such as "
+            f"`{counts['least_long']}`: Excel may have cut digits off, and made one id "
             "of several. Compare them with their source."
         )
-    n_zeros = len(digits) - digits.str.strip_chars_start("0").n_unique()
+    n_zeros = n_digits - counts["distinct_bare"]
     if n_zeros:
         warnings.append(
             f"{n_zeros:,} {name} ids differ from another one only by leading zeros; "

@@ -50,6 +50,7 @@ from core.config import (
 from core.errors import ArtifactError, ConfigError, SourceError
 from core.months import month_index
 from core.retailers.model import Model
+from core.retailers.on_spark import prepared_on_spark
 from core.retailers.pipelines import prepare_features, run_all
 from core.retailers.refresh.run import run_refresh
 from core.retailers.sample import generate_sales
@@ -61,10 +62,14 @@ from core.segments.export import to_statements
 from core.segments.states import LifeCycle
 from core.spark import session as sessions
 from core.spark import tables
-from core.spark.sources import read_source
+from core.spark.rows import parsed_rows
+from core.spark.sources import SparkSource, read_source
 from core.spark.tables import by_entity, collected, map_tables, read, write
+from core.tables.cells import parse_rows
 from core.tables.ids import drawn_by_hash
 from core.tables.orders import intake_lines, purchases_from_frames, read_purchases
+from core.tables.readers import ReceivedTable
+from core.tables.reconcile import ORDERS
 
 # Notes on amounts of order lines.
 MONEY = ("`discount_amount` is", "`line_total` is")
@@ -109,6 +114,33 @@ def test_files_are_read_as_on_one_machine_and_the_session_stays_as_it_was(
     assert zoned[0] == moment
     assert {name: spark.conf.get(name, None) for name in sessions.READING} == before
     assert before["spark.sql.session.timeZone"] == "America/New_York"
+
+
+def test_moments_are_of_utc_for_customers_and_of_the_session_for_sales_handed_in(
+    spark,
+):
+    # In New York, where the session is, it is still the last day of the month before.
+    months = [
+        datetime(2022 + i // 12, 1 + i % 12, 1, 2, 30, tzinfo=UTC) for i in range(26)
+    ]
+    n = len(months)
+    cells = {"customer_id": ["a"] * n, "order_date": months, "total_price": [1.0] * n}
+    orders = pl.DataFrame({"order_id": [str(i) for i in range(n)], **cells})
+    with sessions.read_as_here(spark):
+        source = SparkSource(on_spark(spark, orders), "the frame of orders")
+        rows = parsed_rows(source, {}, ORDERS, DataConfig()).rows()
+        found = collected(rows.select("order_id", "order_date"))
+    table = ReceivedTable("the frame of orders", orders.lazy(), "")
+    here = parse_rows(table, {}, ORDERS, DataConfig()).rows.collect()
+    assert_frame_equal(
+        found.sort("order_date"), here.select(found.columns).sort("order_date")
+    )
+    assert found["order_date"].dt.hour().unique().to_list() == [2]
+    sold = {"shop_id": ["S1", "s1"] * 13, "date": months, "sales_qty": [1.0] * n}
+    sales = on_spark(spark, pl.DataFrame({"product_id": ["P1"] * n, **sold}))
+    with prepared_on_spark(Config(), sales) as prepared:
+        intake = prepared.intake
+    assert (intake.oldest_month, intake.newest_month) == ("2021-12", "2024-01")
 
 
 def test_results_go_to_a_folder_or_to_tables(spark, tmp_path):
@@ -371,6 +403,9 @@ def test_untidy_sales_give_the_features_on_spark_that_one_machine_gives(shops):
     assert_frame_equal(found, aside.select(cells).sort(cells))
     intake, expected = (said[e][0].facts["intake"] for e in ("spark", "polars"))
     assert intake | {"notes": []} == expected | {"notes": []}
+    alike = [line for line in expected["notes"] if "shop ids" in line]
+    assert [line for line in intake["notes"] if "shop ids" in line] == alike
+    assert [line.split()[0] for line in alike] == ["3", "1", "2"]
     assert {name for name, fault in intake["faults"].items() if fault["found"]} == {
         "ragged_line", "missing_id", "impossible_month", "invalid_quantity",
         "negative_quantity", "zero_quantity", "exact_duplicate", "repeated_key",
