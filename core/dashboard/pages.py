@@ -111,10 +111,11 @@ class Viewer:
 
     @property
     def titles(self) -> dict[str, str]:
-        """What each axis is called, in the board's order; the state last."""
-        titles = (
-            {axis.name: axis.title for axis in self.board.axes} if self.board else {}
-        )
+        """What each axis is called, those with segments first; the state last."""
+        axes = self.board.axes if self.board else []
+        # As many have one group only on most axes, which says nothing of anybody.
+        ordered = sorted(axes, key=lambda axis: _n_groups(axis) <= 1)
+        titles = {axis.name: axis.title for axis in ordered}
         return {**titles, SUB: "Sub-segment", STATE: "State"}
 
 

@@ -82,6 +82,7 @@ OF_CUSTOMERS = Board(
     as_of="2025-12-31",
     headline="2 of 2 customers could be segmented",
     axes=[
+        BoardAxis("loyalty", "Loyalty", [BoardSegment("0", "everyone", 2, 1.0)]),
         *(
             BoardAxis(
                 axis,
@@ -94,7 +95,6 @@ OF_CUSTOMERS = Board(
             )
             for axis in AXES
         ),
-        BoardAxis("loyalty", "Loyalty", [BoardSegment("0", "everyone", 2, 1.0)]),
     ],
     flows=[BoardFlow("price", "2025-12-31", "low", "high_value", 1)],
 )
@@ -139,5 +139,10 @@ def filled(store: Store) -> None:
     strangers = strangers.with_columns(customer_id="stranger-" + pl.col("customer_id"))
     theirs = Board(**{**vars(BOARD), "headline": "THEIR HEADLINE"})
     store.publish("theirs", 1, "theirs", b"x", meta, strangers, board=theirs)
-    store.publish("customers", 1, "c", b"x", {}, strangers, board=OF_CUSTOMERS)
+    placed = {"loyalty": "everyone", **dict.fromkeys(AXES, "low")}
+    customers = strangers.with_columns(
+        segment_memberships=pl.struct(pl.lit(v).alias(k) for k, v in placed.items()),
+        lifetime_value=pl.lit(None, pl.Float64),
+    )
+    store.publish("customers", 1, "c", b"x", {}, customers, board=OF_CUSTOMERS)
     store.publish("old", 1, "old", b"x", meta, strangers)

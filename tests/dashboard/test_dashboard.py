@@ -281,6 +281,15 @@ def test_many_axes_are_told_in_brief_and_lead_to_pages_of_their_own(store, stran
     page = stranger.get("/dashboard/axis/price").text
     assert "1 from low to high value" in page
     assert html.escape(address_of("price", "high_value")) in page
+    assert "1 customer (50%)" in page
+
+
+def test_a_list_shows_what_tells_customers_apart(store, stranger):
+    sign_in(stranger, create_key(store, "customers", "test"))
+    text = stranger.get("/dashboard/entities").text
+    assert text.index("By channel") < text.index("Loyalty")
+    headings = re.findall(r"<th scope=\"col\"[^>]*>(?:<a[^>]*>)?([\w ]+)", text)
+    assert headings == ["Customer", *(f"By {axis}" for axis in AXES[:4]), "Strength"]
 
 
 def test_moves_of_another_month_are_a_link_away(visitor):
