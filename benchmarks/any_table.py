@@ -70,11 +70,13 @@ def planted(
     shares: tuple[float, ...] = (),
     is_skewed: bool = False,
     missing: float = 0.0,
+    length: float = 1.0,
 ) -> Draw:
     """Return a draw of groups in numbers (`distance` apart at least) and categories.
 
     Of a category, a group has its own level with probability `purity`; `noise` columns,
-    half of them categories, know nothing of the groups.
+    half of them categories, know nothing of the groups. Numbers are drawn out to
+    `length` times their width in a direction by lot, groups and noise alike.
     """
 
     def draw(rng: np.random.Generator, n: int) -> Table:
@@ -86,6 +88,10 @@ def planted(
             nearest = apart[np.triu_indices(n_groups, 1)].min(initial=np.inf)
             centres *= distance / nearest if n_groups > 1 else 1.0
             values = centres[group] + rng.normal(size=(n, numbers))
+            if length != 1.0:
+                along = rng.normal(size=numbers)
+                along /= np.linalg.norm(along)
+                values += (length - 1.0) * np.outer(values @ along, along)
             values = np.exp(values / 2) if is_skewed else values
             values[rng.random(values.shape) < missing] = np.nan
             columns |= {f"number {i}": values[:, i] for i in range(numbers)}
@@ -104,6 +110,24 @@ def planted(
     return draw
 
 
+def missing_together(rng: np.random.Generator, n: int) -> Table:
+    """Return three groups that only differ in which three of 6 numbers are missing."""
+    group = rng.integers(0, 3, n)
+    likely = np.array([[0.02] * 6, [0.9] * 3 + [0.02] * 3, [0.02] * 3 + [0.9] * 3])
+    values = rng.normal(size=(n, 6))
+    values[rng.random((n, 6)) < likely[group]] = np.nan
+    return pd.DataFrame(values).add_prefix("number "), group
+
+
+def zeros(rng: np.random.Generator, n: int) -> Table:
+    """Return three groups that only differ in which of 6 amounts are 0."""
+    group = rng.integers(0, 3, n)
+    likely = np.array([[0.9] * 2 + [0.1] * 4, [0.1] * 2 + [0.9] * 4, [0.1] * 6])
+    values = rng.lognormal(3.0, 0.7, (n, 6))
+    values[rng.random((n, 6)) < likely[group]] = 0.0
+    return pd.DataFrame(values).add_prefix("amount "), group
+
+
 PLANTED: dict[str, Draw] = {
     "3 in 6 numbers": planted(3, numbers=6),
     "5 in 6 numbers": planted(5, numbers=6),
@@ -118,6 +142,15 @@ PLANTED: dict[str, Draw] = {
     "4, near: 3 in 4 numbers and 4 categories": planted(
         4, numbers=4, categories=4, distance=3.0
     ),
+    "3 in 4 numbers, drawn out 5 times": planted(3, numbers=4, length=5.0),
+    "2 (98.5 and 1.5%) in 4 numbers": planted(
+        2, numbers=4, distance=9.0, shares=(0.985, 0.015)
+    ),
+    "4 in 15 numbers and 15 categories": planted(
+        4, numbers=15, categories=15, distance=8.0
+    ),
+    "3 told by missing cells": missing_together,
+    "3 told by zeros among amounts": zeros,
 }
 
 
@@ -145,6 +178,31 @@ def behaviour(rng: np.random.Generator, n: int) -> Table:
     return table, np.zeros(n)
 
 
+def amounts(rng: np.random.Generator, n: int) -> Table:
+    """Return amounts of which half are 0, whatever the others are."""
+    values = rng.lognormal(3.0, 1.0, (n, 4)) * (rng.random((n, 4)) < 0.5)
+    return pd.DataFrame(values).add_prefix("amount "), np.zeros(n)
+
+
+def visits(rng: np.random.Generator, n: int) -> Table:
+    """Return counts that are mostly 0."""
+    values = rng.poisson(0.4 * rng.gamma(1.0, 1.0, (n, 6)))
+    return pd.DataFrame(values).add_prefix("count "), np.zeros(n)
+
+
+def of_one(rng: np.random.Generator, n: int) -> Table:
+    """Return shares that add up to 1."""
+    values = rng.dirichlet([0.5] * 5, n)
+    return pd.DataFrame(values).add_prefix("share "), np.zeros(n)
+
+
+def hours(rng: np.random.Generator, n: int) -> Table:
+    """Return an hour of the day as sine and cosine, beside an amount."""
+    hour = rng.uniform(0.0, 2 * np.pi, n)
+    table = {"sine": np.sin(hour), "cosine": np.cos(hour)}
+    return pd.DataFrame({**table, "amount": rng.lognormal(3.0, 1.0, n)}), np.zeros(n)
+
+
 P_COUNTRIES = (0.5, 0.25, 0.15, 0.07, 0.03)
 NOTHING: dict[str, Draw] = {
     "6 numbers": planted(1, numbers=6),
@@ -155,6 +213,10 @@ NOTHING: dict[str, Draw] = {
     "3 numbers and 4 categories": planted(1, numbers=3, categories=4),
     "the same, 10% missing": planted(1, numbers=3, categories=4, missing=0.1),
     "customers of one kind": behaviour,
+    "4 amounts, half of them 0": amounts,
+    "6 counts, mostly 0": visits,
+    "5 shares that add up to 1": of_one,
+    "an hour as sine and cosine": hours,
 }
 
 

@@ -177,6 +177,7 @@ class CentroidModel:
         Added to squared distances of whitened rows: -2 ln(weight) of a component.
     whitening : ndarray of shape (n_features, n_features), optional
         Upper triangular, applied to rows and centres before the nearest is looked for.
+        Without a handicap, strengths and distances are taken on whitened rows, too.
     fill : ndarray of shape (n_features,), optional
         What stands for an unknown value, in the features' own units; None: a row that
         lacks a feature has no segment.
@@ -202,7 +203,10 @@ class CentroidModel:
     ) -> None:
         self.centres, self.scaling, self.fill = centres, scaling, fill
         self.handicap, self.whitening = handicap, whitening
-        apart = squared_distances(centres.T, centres)
+        is_metric = whitening is not None and handicap is None
+        self._metric = whitening if is_metric else None
+        self._seen = self._in_metric(centres.T).T
+        apart = squared_distances(self._seen.T, self._seen)
         self._apart = np.maximum(apart, np.finfo(np.float64).tiny)
         self._centres = centres.tolist()
         self._steps: list[Step] | None = None
@@ -291,7 +295,12 @@ class CentroidModel:
             As for `assign`; rows with an unknown value are NaN.
         """
         scaled = table.T if self.scaling is None else self.scaling.columns(table)
-        return np.asarray(np.sqrt(squared_distances(scaled, self.centres)).T)
+        scaled = self._in_metric(scaled)
+        return np.asarray(np.sqrt(squared_distances(scaled, self._seen)).T)
+
+    def _in_metric(self, columns: FloatArray) -> FloatArray:
+        """Return scaled features as distances are taken on them."""
+        return columns if self._metric is None else _whitened(columns, self._metric)
 
     def _assign_block(self, rows: FloatArray) -> Assignment:
         if self.fill is not None:
@@ -301,7 +310,7 @@ class CentroidModel:
         scaled = np.ascontiguousarray(rows.T)
         if self.scaling is not None:
             scaled = self.scaling.columns(rows)
-        squares = squared_distances(scaled, self.centres)
+        squares = squared_distances(self._in_metric(scaled), self._seen)
         labels = self._scores(scaled, squares).argmin(axis=0)
         everyone = np.arange(len(rows))
         own = squares[labels, everyone]
@@ -417,7 +426,12 @@ class CentroidModel:
         if (given["scale"] <= 0).any():
             raise refused("`scale` holds values that are not above 0", cure)
         scaling = Scaling(**{name: given[name] for name in SCALING})
-        return cls(given["centres"], scaling, fill=given.get("fill"))
+        return cls(
+            given["centres"],
+            scaling,
+            whitening=given.get("whitening"),
+            fill=given.get("fill"),
+        )
 
 
 SCALING = dict.fromkeys(("is_log", "lower", "upper", "centre", "scale"), ("features",))

@@ -96,6 +96,23 @@ FEWEST_ROWS: Final = 50
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What is asked of a number of segments, see the module.
+
+    Attributes
+    ----------
+    valley : float
+        Least depth of the flattest valley.
+    smallest_share, largest_share : float
+        Least of the smallest segment, most of the largest.
+    """
+
+    valley: float = VALLEY
+    smallest_share: float = SMALLEST_SHARE
+    largest_share: float = LARGEST_SHARE
+
+
+@dataclass(frozen=True)
 class Candidate:
     """A number of segments that was considered.
 
@@ -196,12 +213,14 @@ class Drawn:
         Segments of an earlier model, from 0; -1 is none.
     n_before : int
         How many it had; 0 where there was none.
+    asked : Asked
     """
 
     rows: FloatArray
     opened: FloatArray
     before: centroids.IntArray | None = None
     n_before: int = 0
+    asked: Asked = Asked()
 
 
 def choose_segments(
@@ -236,7 +255,7 @@ def choose_segments(
         found[n], start = _best(drawn, parted, n, seed)
         score = centroids.mean_silhouette(distances, found[n].labels[picked])
         candidates[n] = _candidate(drawn, found[n], score, seed, start)
-    kind, n, verdict = _taken(candidates, fewest, drawn.n_before)
+    kind, n, verdict = _taken(candidates, fewest, drawn)
     if n == 1:
         found[1] = centroids.Clusters(
             drawn.rows.mean(axis=0, keepdims=True), np.zeros(n_rows, np.int64), 0.0
@@ -292,18 +311,19 @@ def _candidate(
     candidate = Candidate(n, score, depth, float(shares.min()), float(shares.max()))
     if len(drawn.rows) < 2 * n:
         return replace(candidate, fault="there are too few to compare two halves")
-    fault = _fault(candidate, is_kept=n == drawn.n_before)
+    fault = _fault(candidate, drawn.asked, is_kept=n == drawn.n_before)
     if not fault:
         ari = centroids.split_half_ari(drawn.rows, n, seed, N_SPLITS, start)
         candidate = replace(candidate, stability=ari)
-    return replace(candidate, fault=_fault(candidate, is_kept=False))
+    return replace(candidate, fault=_fault(candidate, drawn.asked, is_kept=False))
 
 
-def _fault(candidate: Candidate, *, is_kept: bool) -> str:
+def _fault(candidate: Candidate, asked: Asked, *, is_kept: bool) -> str:
     """Return what a candidate does not meet, in words; empty if it meets all."""
-    valley = KEPT_VALLEY if is_kept else VALLEY
-    smallest = SMALLEST_SHARE / 2 if is_kept else SMALLEST_SHARE
-    largest = 1 - (1 - LARGEST_SHARE) / 2 if is_kept else LARGEST_SHARE
+    valley = KEPT_VALLEY if is_kept else asked.valley
+    smallest, largest = asked.smallest_share, asked.largest_share
+    if is_kept:
+        smallest, largest = smallest / 2, 1 - (1 - largest) / 2
     stable = KEPT_STABILITY if is_kept else STABILITY
     if candidate.smallest_share < smallest:
         return f"its smallest segment holds {100 * candidate.smallest_share:.2g}%"
@@ -320,12 +340,14 @@ def _fault(candidate: Candidate, *, is_kept: bool) -> str:
 
 
 def _taken(
-    candidates: dict[int, Candidate], fewest: int, n_before: int
+    candidates: dict[int, Candidate], fewest: int, drawn: Drawn
 ) -> tuple[Kind, int, str]:
     """Return kind, number and verdict."""
     admissible = {n: c for n, c in candidates.items() if not c.fault}
+    n_before = drawn.n_before
     kept = candidates.get(n_before)
-    if n_before == 1 or (kept is not None and not _fault(kept, is_kept=True)):
+    is_kept = kept is not None and not _fault(kept, drawn.asked, is_kept=True)
+    if n_before == 1 or is_kept:
         clear = [n for n, c in admissible.items() if c.valley >= CHANGED_VALLEY]
         n = max([n_before, *clear])
     else:
@@ -370,6 +392,8 @@ def learn_centres(
     before: centroids.IntArray | None = None,
     n_before: int = 0,
     categories: Sequence[slice] = (),
+    whitening: FloatArray | None = None,
+    asked: Asked = Asked(),
 ) -> tuple[Choice, FloatArray]:
     """Choose the number of segments on a draw, and learn their centres on all.
 
@@ -388,11 +412,15 @@ def learn_centres(
         As in `Drawn`, of all rows.
     categories : sequence of slice
         Features that are the indicators of one category, a slice each.
+    whitening : ndarray of shape (n_features, n_features), optional
+        Applied to scaled features before anything is measured, see
+        `core.models.whitening`.
+    asked : Asked
 
     Returns
     -------
     (Choice, ndarray of shape (n_segments, n_features))
-        The centres are in scaled features.
+        The centres are in scaled features, not whitened.
     """
     picked, weights = np.flatnonzero(is_known), None
     if drawn is not None and is_known[drawn[0]].any():
@@ -406,15 +434,29 @@ def learn_centres(
     if len(few) > CHOOSING_ROWS:
         few = np.sort(rng.choice(few, CHOOSING_ROWS, replace=False))
     rows = table[few]
+    opened = spread_ties(scaling.columns(rows, is_clipped=False), rng, categories)
     sample = Drawn(
-        np.ascontiguousarray(scaling.columns(rows).T),
-        spread_ties(scaling.columns(rows, is_clipped=False), rng, categories),
+        _rows(scaling, whitening, rows),
+        opened if whitening is None else whitening.T @ opened,
         None if before is None else before[few],
         n_before,
+        asked,
     )
     choice, found = choose_segments(sample, fewest=fewest, most=most, seed=seed)
-    everyone = np.ascontiguousarray(scaling.columns(table[picked]).T)
+    everyone = _rows(scaling, whitening, table[picked])
     final = centroids.kmeans(
         everyone, len(found.centres), seed, start=found.centres, weights=weights
     )
-    return choice, final.centres
+    if whitening is None:
+        return choice, final.centres
+    centres = np.linalg.solve(whitening.T, final.centres.T).T
+    return choice, np.asarray(centres, dtype=np.float64)
+
+
+def _rows(
+    scaling: Scaling, whitening: FloatArray | None, table: FloatArray
+) -> FloatArray:
+    """Return scaled rows, whitened where asked, shape (n_rows, n_features)."""
+    columns = scaling.columns(table)
+    seen = columns if whitening is None else whitening.T @ columns
+    return np.ascontiguousarray(seen.T)

@@ -1,7 +1,10 @@
 """Learning the segments of a feature table, with ids of the model before.
 
-1. Groups with gaps in density between them are looked for (`core.models.criterion`).
-   They make the verdict *natural*.
+1. Groups with clear gaps in density between them are looked for
+   (`core.models.criterion`), in the columns as they are and whitened
+   (`core.models.whitening`), where drawn-out groups are round; the more groups count.
+   Where there are none, smaller gaps in the columns as they are do. They make the
+   verdict *natural*.
 2. Without such groups the table is cut by KMeans into the most segments that still come
    back when everything is learnt anew on 80% of the rows
    (`core.evaluation.n_segments`). Where refits agree by an adjusted Rand index of at
@@ -21,10 +24,18 @@ import numpy as np
 from core.errors import EligibilityError
 from core.evaluation.certificate import derive_verdict
 from core.evaluation.n_segments import MAX_SEGMENTS, by_refits, recipe_stability
+from core.evaluation.stability import Recipe
 from core.models import centroids
 from core.models.centroids import CentroidModel, FloatArray, IntArray, Scaling
-from core.models.criterion import SMALLEST_SHARE, Choice, learn_centres
+from core.models.criterion import (
+    LARGEST_SHARE,
+    SMALLEST_SHARE,
+    Asked,
+    Choice,
+    learn_centres,
+)
 from core.models.partition import METHODS, Partition
+from core.models.whitening import learn_whitening
 from core.segments.axes import (
     FittedAxis,
     Told,
@@ -40,6 +51,12 @@ from core.tabular.names import UNKNOWN, name_segments
 
 FEWEST_ROWS: Final = 20
 """Rows below which nothing is cut that has no gaps: refits could not be compared."""
+CLEAR_VALLEY: Final = 0.5
+"""Asked where groups are looked for twice. Planted groups mostly have deeper gaps, one
+group too many has one of 0.3 to 0.44, and even rows whitened by chance up to 0.47."""
+CLEAR_SHARE: Final = 0.01
+FEWEST_MEMBERS: Final = 10
+"""Rows of a group behind a clear gap, which may be smaller than `SMALLEST_SHARE`."""
 REFIT_STARTS: Final = 3
 """Starts of KMeans in a refit; a table is refitted some fifty times."""
 
@@ -96,12 +113,16 @@ def learn_segments(
         )
     with centroids.one_thread():
         scaling = encoding.learn_scaling(X[is_known])
-        choice, centres = _choose(encoding, X, is_known, scaling, options, before, old)
-        model = CentroidModel(centres, scaling).by_size(X)
+        choice, model = _choose(encoding, X, is_known, scaling, options, before, old)
+        model = model.by_size(X)
         labels = model.assign(X).labels
-        judged, refits = _judged(
-            encoding, X[is_known], labels[is_known], choice, options
+        recipe = partial(
+            _refitted,
+            encoding=encoding,
+            n_segments=choice.n_segments,
+            is_whitened=model.whitening is not None,
         )
+        judged, refits = _judged(X[is_known], labels[is_known], choice, recipe, options)
     return _with_identity(
         encoding, model, labels, choice, before, old,
         {"judged": judged.model_dump(), "refits": refits},
@@ -121,11 +142,12 @@ def _choose(
     options: FitOptions,
     before: FittedAxis | None,
     old: IntArray | None,
-) -> tuple[Choice, FloatArray]:
-    """Return the number of segments with the reason, and scaled centres."""
+) -> tuple[Choice, CentroidModel]:
+    """Return the number of segments with the reason, and the segments."""
     wanted = options.n_segments
     kind, n_before = _before(before, old)
-    choice, centres = learn_centres(
+    look = partial(
+        learn_centres,
         X,
         is_known,
         scaling,
@@ -138,8 +160,20 @@ def _choose(
     )
     rows = X[is_known]
     is_enough = len(rows) >= FEWEST_ROWS and bool((rows != rows[0]).any())
+    whitening = _whitening(encoding, scaling, rows, options.seed)
+    least = float(np.clip(FEWEST_MEMBERS / len(rows), CLEAR_SHARE, SMALLEST_SHARE))
+    asked = Asked(CLEAR_VALLEY, least, max(1 - least, LARGEST_SHARE))
+    clear = []
+    for metric in (None,) if whitening is None else (None, whitening):
+        choice, centres = look(whitening=metric, asked=asked)
+        if choice.kind == "natural":
+            model = CentroidModel(centres, scaling, whitening=metric)
+            clear.append((choice, model))
+    if clear:
+        return max(clear, key=_clearness)
+    choice, centres = look()
     if choice.kind != "single" or wanted == 1 or not is_enough:
-        return choice, centres
+        return choice, CentroidModel(centres, scaling)
     found = by_refits(
         rows,
         partial(_recipe_of, encoding),
@@ -155,7 +189,28 @@ def _choose(
     choice = replace(
         choice, kind="cut", n_segments=cut.model_.n_segments, verdict=found.reason
     )
-    return choice, cut.model_.centres
+    return choice, CentroidModel(cut.model_.centres, scaling)
+
+
+def _whitening(
+    encoding: TableEncoding, scaling: Scaling, rows: FloatArray, seed: int
+) -> FloatArray | None:
+    """Return what makes groups round, of rows in the columns' own units."""
+    is_number = np.array(
+        [
+            plan.kind == "number" and not plan.levels
+            for plan in encoding.columns
+            for _ in plan.features
+        ]
+    )
+    return learn_whitening(scaling.columns(rows), is_number, seed)
+
+
+def _clearness(found: tuple[Choice, CentroidModel]) -> tuple[int, float]:
+    """Return what is larger for the clearer groups: their number, then the gaps."""
+    choice, _ = found
+    assert choice.shown is not None  # of every choice with several segments
+    return choice.n_segments, choice.shown.valley
 
 
 def _before(before: FittedAxis | None, old: IntArray | None) -> tuple[str | None, int]:
@@ -175,26 +230,34 @@ def _recipe_of(encoding: TableEncoding, n_segments: int) -> Any:
 
 
 def _refitted(
-    X: FloatArray, seed: int, encoding: TableEncoding, n_segments: int
+    X: FloatArray,
+    seed: int,
+    encoding: TableEncoding,
+    n_segments: int,
+    is_whitened: bool = False,
 ) -> Callable[[FloatArray], IntArray]:
     """Learn scaling and segments anew; return what labels other rows."""
     scaling = encoding.learn_scaling(X)
-    cut = Partition(METHODS[0], n_segments, seed, n_init=REFIT_STARTS)
-    cut.fit(scaling.columns(X).T)
-    return lambda table: cut.assign(scaling.columns(table).T).labels
+    whitening = _whitening(encoding, scaling, X, seed) if is_whitened else None
+
+    def seen(table: FloatArray) -> FloatArray:
+        columns = scaling.columns(table)
+        return np.asarray((columns if whitening is None else whitening.T @ columns).T)
+
+    cut = Partition(METHODS[0], n_segments, seed, n_init=REFIT_STARTS).fit(seen(X))
+    return lambda table: cut.assign(seen(table)).labels
 
 
 def _judged(
-    encoding: TableEncoding,
     X: FloatArray,
     labels: IntArray,
     choice: Choice,
+    recipe: Recipe,
     options: FitOptions,
 ) -> tuple[Verdict, dict[str, Any] | None]:
     """Return the verdict, and how well the segments come back in refits."""
     refits = None
     if choice.n_segments > 1 and len(X) >= FEWEST_ROWS:
-        recipe = _recipe_of(encoding, choice.n_segments)
         refits = recipe_stability(X, labels, recipe, options.seed)
     shown = choice.shown
     verdict = derive_verdict(

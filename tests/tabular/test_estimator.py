@@ -151,6 +151,38 @@ def test_zeros_among_amounts_are_no_groups_and_rows_that_miss_together_are():
     assert adjusted_rand_score(is_short, found.labels_) == 1.0
 
 
+def drawn_out(n: int = 900) -> tuple[np.ndarray, np.ndarray]:
+    """Return three groups side by side, ten times as long as wide."""
+    rng = np.random.default_rng(0)
+    group = rng.integers(0, 3, n)
+    along, across = 10 * rng.normal(size=n), rng.normal(size=n) + 7 * group
+    X = np.column_stack([along + across, along - across, rng.normal(size=n)])
+    return X, group
+
+
+def test_groups_that_are_drawn_out_are_found(tmp_path):
+    X, group = drawn_out()
+    found = StableSegmenter(max_segments=4).fit(X)
+    assert found.verdict_.kind == "natural"
+    assert adjusted_rand_score(group, found.labels_) > 0.95
+    assert found.stability_["ari"] > 0.95
+    distances = found.transform(X)
+    assert distances.argmin(axis=1).tolist() == found.labels_.tolist()
+    found.to_dir(tmp_path / "model")
+    loaded = StableSegmenter.from_dir(tmp_path / "model").assign(X)
+    assert loaded.labels.tolist() == found.labels_.tolist()
+    assert loaded.strength.tolist() == found.strengths_.tolist()
+
+
+def test_a_group_of_one_in_seventy_is_found():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1400, 3))
+    X[:20] += 8
+    found = StableSegmenter(max_segments=4).fit(X)
+    assert found.verdict_.kind == "natural"
+    assert found.labels_.tolist() == [1] * 20 + [0] * 1380
+
+
 def test_what_is_asked_for_is_cut():
     table = pl.DataFrame({"x": np.random.default_rng(0).normal(size=300)})
     segmenter = StableSegmenter(4).fit(table)
