@@ -54,6 +54,8 @@ FEWEST_ROWS: Final = 20
 CLEAR_VALLEY: Final = 0.5
 """Asked where groups are looked for twice. Planted groups mostly have deeper gaps, one
 group too many has one of 0.3 to 0.44, and even rows whitened by chance up to 0.47."""
+MUCH_SMALLER: Final = 0.6
+"""Share of the deepest gap below which more groups are taken for one group too many."""
 CLEAR_SHARE: Final = 0.01
 FEWEST_MEMBERS: Final = 10
 """Rows of a group behind a clear gap, which may be smaller than `SMALLEST_SHARE`."""
@@ -162,18 +164,18 @@ def _choose(
     is_enough = len(rows) >= FEWEST_ROWS and bool((rows != rows[0]).any())
     whitening = _whitening(encoding, scaling, rows, options.seed)
     least = float(np.clip(FEWEST_MEMBERS / len(rows), CLEAR_SHARE, SMALLEST_SHARE))
-    asked = Asked(CLEAR_VALLEY, least, max(1 - least, LARGEST_SHARE))
-    clear = []
-    for metric in (None,) if whitening is None else (None, whitening):
+    clear = Asked(CLEAR_VALLEY, least, max(1 - least, LARGEST_SHARE))
+    looks: list[tuple[FloatArray | None, Asked]]
+    looks = [(None, Asked()), (None, clear)]
+    if whitening is not None:
+        looks.append((whitening, clear))
+    tried = []
+    for metric, asked in looks:
         choice, centres = look(whitening=metric, asked=asked)
-        if choice.kind == "natural":
-            model = CentroidModel(centres, scaling, whitening=metric)
-            clear.append((choice, model))
-    if clear:
-        return max(clear, key=_clearness)
-    choice, centres = look()
+        tried.append((choice, CentroidModel(centres, scaling, whitening=metric)))
+    choice, model = _clearest(tried)
     if choice.kind != "single" or wanted == 1 or not is_enough:
-        return choice, CentroidModel(centres, scaling)
+        return choice, model
     found = by_refits(
         rows,
         partial(_recipe_of, encoding),
@@ -206,11 +208,21 @@ def _whitening(
     return learn_whitening(scaling.columns(rows), is_number, seed)
 
 
-def _clearness(found: tuple[Choice, CentroidModel]) -> tuple[int, float]:
-    """Return what is larger for the clearer groups: their number, then the gaps."""
-    choice, _ = found
-    assert choice.shown is not None  # of every choice with several segments
-    return choice.n_segments, choice.shown.valley
+def _clearest(
+    tried: list[tuple[Choice, CentroidModel]],
+) -> tuple[Choice, CentroidModel]:
+    """Return the most groups whose gaps are not much smaller than the deepest found.
+
+    Of as many the ones with deeper gaps; the first where there are none.
+    """
+    found = [
+        (choice.n_segments, choice.shown.valley, place)
+        for place, (choice, _) in enumerate(tried)
+        if choice.kind == "natural" and choice.shown is not None
+    ]
+    least = MUCH_SMALLER * max((valley for _, valley, _ in found), default=0.0)
+    kept = [one for one in found if one[1] >= least]
+    return tried[max(kept)[2] if kept else 0]
 
 
 def _before(before: FittedAxis | None, old: IntArray | None) -> tuple[str | None, int]:
