@@ -20,7 +20,13 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from core.errors import ConfigError, FeatureMismatchError, ModelError
+from core.errors import (
+    ConfigError,
+    FeatureMismatchError,
+    ModelError,
+    ModelTypeError,
+    SchemaError,
+)
 from core.models.centroids import Assignment
 from core.models.preprocessing import checked_matrix
 from core.segments.axes import AxesModel, FittedAxis
@@ -61,7 +67,8 @@ class StableSegmenter(
     max_segments : int
         Most segments that are looked for, at least 2.
     categories : sequence of str
-        Numeric columns that stand for categories, such as codes.
+        Numeric columns that stand for categories, such as codes; columns of a
+        categorical type are taken so anyway.
     drop : sequence of str
         Columns to leave out, such as dates and ids.
     seed : int
@@ -149,7 +156,7 @@ class StableSegmenter(
                 f"`StableSegmenter` received n_samples = {table.height} row; expected "
                 "at least 2 to divide."
             )
-        encoding = self._learnt_encoding(table)
+        encoding = self._learnt_encoding(table, X)
         axis = learn_segments(
             encoding, encoding.matrix(encoding.encode(table)), options
         )
@@ -180,7 +187,7 @@ class StableSegmenter(
         except FeatureMismatchError:
             self._restore(before)
             raise
-        encoding = self._learnt_encoding(table)
+        encoding = self._learnt_encoding(table, X)
         encoded = encoding.matrix(encoding.encode(table))
         axis = learn_segments(encoding, encoded, options, before.axis, old)
         return self._learnt(encoding, axis, table, version=before.version + 1)
@@ -318,23 +325,36 @@ class StableSegmenter(
         wanted = None if self.n_segments is None else int(self.n_segments)
         return FitOptions(wanted, int(self.max_segments), int(self.seed))
 
-    def _learnt_encoding(self, table: pl.DataFrame) -> TableEncoding:
-        return TableEncoding.learn(table, categories=self.categories, drop=self.drop)
+    def _learnt_encoding(self, table: pl.DataFrame, X: Any) -> TableEncoding:
+        categories = [*self.categories, *_categorical_columns(X)]
+        return TableEncoding.learn(table, categories=categories, drop=self.drop)
 
     def _table(self, X: Any, *, is_fit: bool) -> pl.DataFrame:
         """Return a frame in Polars; an array by names ``x0``, ``x1`` and so on."""
         try:
-            frame = nw.from_native(X, eager_only=True)
+            frame = nw.from_native(X)
+        except nw.exceptions.DuplicateError as error:
+            message = " ".join(str(error).split())
+            raise SchemaError(f"the table names a column twice: {message}.") from None
         except TypeError:
             matrix = checked_matrix(
                 self, X, is_fit=is_fit, allow_nan=True, cure=_NO_FRAME
             )
             names = [f"x{place}" for place in range(matrix.shape[1])]
             return pl.DataFrame(matrix, schema=names)
+        if isinstance(frame, nw.LazyFrame):
+            raise ModelTypeError(
+                f"`{type(X).__name__}` is a query that has not run yet; expected its "
+                "rows. Collect them first: `.collect()` in Polars, `.pl()` in DuckDB."
+            )
         try:
             validate_data(self, X, reset=is_fit, skip_check_array=True)
         except ValueError as error:
-            raise ModelError(str(error)) from None
+            known = ", ".join(map(repr, getattr(self, "feature_names_in_", ())))
+            cure = f"Pass the columns of `fit`, in their order: {known}."
+            raise ModelError(f"{str(error).rstrip()}\n{cure}") from None
+        except TypeError as error:
+            raise ModelTypeError(str(error)) from None
         if not len(frame):
             raise ModelError("the table has no rows; expected at least one.")
         return polars_table(frame)
@@ -387,3 +407,12 @@ class StableSegmenter(
                 "why": [s.why for s in kept],
             }
         )
+
+
+def _categorical_columns(X: Any) -> list[str]:
+    """Return the columns of a categorical type, whatever its levels are."""
+    frame = nw.from_native(X, eager_only=True, pass_through=True)
+    if not isinstance(frame, nw.DataFrame):
+        return []
+    kinds = (nw.Categorical, nw.Enum)
+    return [str(name) for name, dtype in frame.schema.items() if dtype in kinds]

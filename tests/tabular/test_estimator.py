@@ -16,6 +16,7 @@ from core.errors import (
     ConfigError,
     FeatureMismatchError,
     ModelError,
+    ModelTypeError,
     SchemaError,
 )
 from core.tabular.estimator import StableSegmenter
@@ -206,6 +207,35 @@ def test_what_is_asked_for_is_cut():
 def test_bad_input_is_refused_with_the_cure(options, table, kind, message):
     with pytest.raises(kind, match=message):
         StableSegmenter(**options).fit(pl.DataFrame(table))
+
+
+def test_codes_of_a_categorical_type_are_a_category():
+    table = pd.DataFrame({"x": np.arange(60) % 7, "code": np.arange(60) % 3})
+    table["code"] = table["code"].astype("category")
+    found = StableSegmenter(2).fit(table)
+    assert {p.name: p.kind for p in found.encoding_.columns}["code"] == "category"
+    plain = table.astype({"code": float})
+    assert found.predict(plain).tolist() == found.labels_.tolist()
+
+
+@pytest.mark.parametrize(
+    ("table", "kind", "message"),
+    [
+        (pl.LazyFrame({"x": [1, 2]}), ModelTypeError, r"`\.collect\(\)` in Polars"),
+        (pd.DataFrame([[1, 2]], columns=["x", "x"]), SchemaError, "a column twice"),
+        (pd.DataFrame([[1, 2]], columns=["x", 1]), ModelTypeError, "string names"),
+    ],
+)
+def test_a_frame_that_cannot_be_taken_is_refused_with_the_cure(table, kind, message):
+    with pytest.raises(kind, match=message):
+        StableSegmenter().fit(table)
+
+
+def test_other_columns_are_refused_with_those_of_fit(fitted, members):
+    table, _ = members()
+    expected = r"missing:\n- plan\n[^$]*in their order: 'income', 'age', 'plan'"
+    with pytest.raises(ModelError, match=expected):
+        fitted.predict(table.drop("plan"))
 
 
 def test_text_in_an_array_is_refused_with_what_takes_it():
