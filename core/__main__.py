@@ -31,7 +31,7 @@ def main(script: str | None = None) -> None:
     # for one another take up to 16 times as long on a busy machine (measured).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Imports make a million objects that never become garbage. Looking through them
-    # was a fifth of what importing TensorFlow takes, and as much again at the end.
+    # is a sixth of what importing TensorFlow takes.
     gc.set_threshold(10_000, 10, 100)
     try:
         _start(script)
@@ -41,8 +41,6 @@ def main(script: str | None = None) -> None:
         stands = str(stop) or "the last complete run is unchanged."
         print(f"{what}: {stands}", file=sys.stderr)
         sys.exit(143 if is_terminated else 130)
-    finally:
-        gc.freeze()
 
 
 def _terminate(number: int, frame: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import logging
 import os
@@ -46,7 +45,6 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "house"))
 # Some millions of objects of the libraries never become garbage; looking through them
 # all the time is 5% of the run.
 gc.set_threshold(10_000, 10, 100)
-atexit.register(gc.freeze)  # nor at the end: 1.4 s of a process with TensorFlow
 
 
 def pytest_xdist_auto_num_workers() -> int:
