@@ -39,6 +39,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from operator import or_
+from types import MappingProxyType
 from typing import Any, Final, Literal, Self
 
 import numpy as np
@@ -91,6 +92,9 @@ class ColumnPlan:
         Of a number that is typed as text: how.
     alone : tuple of float
         Of a number: values that stand for themselves.
+    words : tuple of str
+        Of a number: what a segment of high values is called, and one of low values;
+        empty: high or low, and the column's name.
     """
 
     name: str
@@ -100,6 +104,7 @@ class ColumnPlan:
     levels: tuple[str, ...] = ()
     form: AmountForm | None = None
     alone: tuple[float, ...] = ()
+    words: tuple[str, ...] = ()
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -185,6 +190,7 @@ class TableEncoding:
         *,
         categories: Collection[str] = (),
         drop: Collection[str] = (),
+        words: Mapping[str, tuple[str, str]] = MappingProxyType({}),
     ) -> Self:
         """Decide what becomes of every column.
 
@@ -196,6 +202,8 @@ class TableEncoding:
             Numbers that stand for categories, such as codes.
         drop : collection of str
             Columns to leave out.
+        words : mapping of str to (str, str)
+            `ColumnPlan.words` of numbers, by column.
 
         Raises
         ------
@@ -215,7 +223,7 @@ class TableEncoding:
             if isinstance(found, str):
                 skipped[column.name] = found
             else:
-                plans.append(found)
+                plans.append(replace(found, words=tuple(words.get(found.name, ()))))
         plans = _with_missing_levels(plans, kept)
         if not plans:
             raise SchemaError(
@@ -337,6 +345,7 @@ class TableEncoding:
                     **own,
                     "levels": tuple(own["levels"]),
                     "alone": tuple(own.get("alone", ())),
+                    "words": tuple(own.get("words", ())),
                     "form": _form_of(own.get("form")),
                 }
             )

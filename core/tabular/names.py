@@ -59,10 +59,10 @@ def contrasts(model: CentroidModel, encoding: TableEncoding) -> list[list[Contra
                 value, of_all, apart = own[place], average[place], float(z[place])
                 place += 1
                 if not level:
-                    word = "high" if apart > 0 else "low"
+                    column, is_low = _short(plan.name), apart <= 0
+                    words = plan.words or (f"high {column}", f"low {column}")
                     figures = f"{rounded(value)} (all: {rounded(of_all)})"
-                    column = _short(plan.name)
-                    name, said = f"{word} {column}", f"{column} {figures}"
+                    name, said = words[is_low], f"{column} {figures}"
                     told.append(Contrast(apart, name, said))
                 elif value >= MOST:
                     apart = (value - of_all) / np.sqrt(max(of_all * (1 - of_all), 1e-9))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import polars as pl
@@ -22,6 +24,14 @@ NO_ID: Final = "no id"
 TWICE: Final = "its id has several rows, which differ"
 AGAIN: Final = "the same row again"
 RAGGED: Final = "more cells than the header"
+RFM_WORDS: Final = MappingProxyType(
+    {
+        "recency_days": ("long away", "recent"),
+        "frequency": ("many orders", "few orders"),
+        "monetary": ("high spend", "low spend"),
+    }
+)
+"""What segments of customers are called by their high and low values."""
 MOST_REPEATED: Final = 0.5
 """Share of the rows with a repeated id from which the column is no id."""
 MOST_RAGGED: Final = 0.5
@@ -48,6 +58,8 @@ class TableRows:
         SHA-256 of the rows.
     reference_date : datetime
         The moment that stands for now, naive UTC.
+    words : mapping of str to (str, str)
+        What high and low values of a column are called, where that is known.
     """
 
     table: pl.DataFrame
@@ -57,6 +69,7 @@ class TableRows:
     account: list[str]
     fingerprint: str
     reference_date: datetime
+    words: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def customers(self) -> pl.DataFrame:
@@ -138,7 +151,8 @@ def rows_of_orders(purchases: Purchases, source: str) -> TableRows:
     )
     account = intake_lines(purchases.intake)
     marks = purchases.fingerprint, now
-    return TableRows(table, ID, source, purchases.rejected, account, *marks)
+    rejected = purchases.rejected
+    return TableRows(table, ID, source, rejected, account, *marks, RFM_WORDS)
 
 
 def _id_column(name: str | None, columns: list[str]) -> str:

@@ -98,7 +98,7 @@ class TableSegments(Segmentation[TableRows, TableAssigner]):
         columns = data.table.drop(ID)
         with self.timed("learning"):
             encoding = TableEncoding.learn(
-                columns, categories=fit.categories, drop=fit.drop
+                columns, categories=fit.categories, drop=fit.drop, words=data.words
             )
             encoded = encoding.encode(columns)
             old = None

@@ -181,4 +181,6 @@ def test_recency_frequency_and_value_are_those_of_the_orders(tmp_path):
     own = rows.row(by_predicate=pl.col("customer_id") == "C3", named=True)
     # The last of its 5 orders is number 163, the newest of all number 199.
     assert (own["recency_days"], own["monetary"]) == (18.0, 65.0)
+    names = pl.read_csv(done.folder / "table_segments.csv")["segment"].unique()
+    assert set(names) == {"high spend, recent", "long away, low spend"}
     assert done.facts["skipped"] == {"frequency": "it has one value"}
